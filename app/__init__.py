@@ -1,0 +1,1 @@
+"""The service: HTTP, the store, live streams and dispatch. Never imports torch."""

@@ -1,0 +1,242 @@
+"""What can be trained, and how: the torch-free vocabulary that the API, the store and the workers share.
+
+A *family* is a named, immutable distribution of optimization tasks. A *job* trains a rule on a family
+(`meta_train`) or measures an optimizer against tuned baselines on held-out tasks of one (`evaluate`).
+`resolve` fills every default that a request leaves out with the family's recipe, so that a stored job says
+all there is to know about how it ran.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+BASELINES = ("sgd", "nag", "rmsprop", "adam")
+
+
+class Spec(BaseModel):
+    """A frozen description; an unknown field is an error, and so is NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Split(StrEnum):
+    """The namespace that a task's seed is drawn from. Training and selection never see `test`."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+# --- the learned rule -------------------------------------------------------------------------------------------
+
+
+class RuleSpec(Spec):
+    """A coordinatewise LSTM (Andrychowicz et al. 2016, section 2.1)."""
+
+    kind: Literal["lstm"] = "lstm"
+    hidden_size: int = Field(20, ge=1, le=256, description="Units in each layer.")
+    layers: int = Field(2, ge=1, le=4)
+    input: Literal["log_sign", "raw"] = Field(
+        "log_sign", description="How the gradient enters: (log|g|/p, sign g) as in appendix A, or as it is."
+    )
+    p: float = Field(10.0, gt=0, le=50, description="log_sign treats |g| >= e^-p by its logarithm.")
+    output_scale: float = Field(0.1, gt=0, le=100, description="theta changes by this much per unit of output.")
+
+
+# --- families ---------------------------------------------------------------------------------------------------
+
+
+class QuadraticSpec(Spec):
+    """f(theta) = ||W theta - y||^2 with W (dimension x dimension) and y drawn anew for each task."""
+
+    kind: Literal["quadratic"] = "quadratic"
+    dimension: int = Field(10, ge=1, le=1000)
+    distribution: Literal["gaussian", "uniform"] = Field(
+        "gaussian", description="Entries of W and y: standard normal, or uniform on [0, 1] as in the authors' code."
+    )
+    start_std: float = Field(1.0, gt=0, le=100, description="theta_0 is normal with this standard deviation.")
+
+    @property
+    def coordinates_per_task(self) -> int:
+        return self.dimension
+
+
+class MLPSpec(Spec):
+    """A multi-layer perceptron that classifies images with cross-entropy on random minibatches."""
+
+    kind: Literal["mlp"] = "mlp"
+    dataset: Literal["digits", "mnist"] = "digits"
+    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field((20,), max_length=8)
+    activation: Literal["sigmoid", "relu"] = "sigmoid"
+    batch_size: int = Field(128, ge=1, le=4096)
+    start_std: float = Field(0.1, gt=0, le=10, description="theta_0 is normal with this standard deviation.")
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        inputs = {"digits": 64, "mnist": 784}[self.dataset]
+        return (inputs, *self.hidden, 10)
+
+    @property
+    def coordinates_per_task(self) -> int:
+        sizes = self.layer_sizes
+        return sum(fan_in * fan_out + fan_out for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True))
+
+
+TaskSpec = Annotated[QuadraticSpec | MLPSpec, Field(discriminator="kind")]
+
+
+class Recipe(Spec):
+    """How a rule is meta-trained. A *meta-step* is one window: `unroll_steps` inner steps, one meta-gradient."""
+
+    rule: RuleSpec = RuleSpec()
+    meta_steps: int = Field(1000, ge=1, le=1_000_000)
+    horizon: int = Field(100, ge=1, le=10_000, description="Inner steps of one trajectory.")
+    unroll_steps: int = Field(20, ge=1, le=1000, description="Inner steps between truncations; divides the horizon.")
+    tasks: int = Field(128, ge=1, le=65_536, description="Tasks trained side by side in one meta-step.")
+    meta_learning_rate: float = Field(0.003, gt=0, le=1)
+    final_learning_rate_ratio: float = Field(
+        0.03, gt=0, le=1, description="The meta-learning rate decays along a cosine to this share of itself."
+    )
+    gradient_clip: float = Field(1.0, gt=0, le=1e6, description="The meta-gradient's norm is clipped here.")
+    validation_tasks: int = Field(128, ge=1, le=65_536)
+    validation_interval: int = Field(50, ge=1, description="Meta-steps between validations; the best rule is kept.")
+
+    @model_validator(mode="after")
+    def _windows_fill_the_horizon(self) -> Recipe:
+        if self.horizon % self.unroll_steps:
+            raise ValueError(
+                f"horizon {self.horizon} is not a multiple of unroll_steps {self.unroll_steps}; "
+                f"choose an unroll that divides the horizon"
+            )
+        return self
+
+
+class EvaluationPlan(Spec):
+    """How an optimizer is measured. Every baseline gets the same tuning budget, on validation tasks."""
+
+    horizon: int = Field(100, ge=1, le=10_000)
+    test_tasks: int = Field(512, ge=2, le=65_536, description="Held-out tasks, the same for every optimizer.")
+    tuning_tasks: int = Field(128, ge=1, le=65_536, description="Validation tasks that learning rates are tuned on.")
+    baselines: tuple[Literal["sgd", "nag", "rmsprop", "adam"], ...] = Field(BASELINES, min_length=1)
+    bootstrap_samples: int = Field(2000, ge=100, le=100_000)
+
+
+class FamilySpec(Spec):
+    """A family: its name, its distribution of tasks, and the recipe that is used where a job says nothing."""
+
+    name: str
+    title: str
+    description: str
+    tasks: TaskSpec
+    recipe: Recipe
+    evaluation: EvaluationPlan
+
+
+BUILT_IN_FAMILIES: dict[str, FamilySpec] = {
+    family.name: family
+    for family in (
+        FamilySpec(
+            name="quadratic",
+            title="Random quadratics, Gaussian",
+            description="||W theta - y||^2 in ten dimensions, W and y standard normal (section 3.1 of the paper).",
+            tasks=QuadraticSpec(),
+            recipe=Recipe(),
+            evaluation=EvaluationPlan(),
+        ),
+        FamilySpec(
+            name="quadratic-uniform",
+            title="Random quadratics, uniform",
+            description="||W theta - y||^2 in ten dimensions, W and y uniform on [0, 1] as in the authors' code.",
+            tasks=QuadraticSpec(distribution="uniform"),
+            recipe=Recipe(),
+            evaluation=EvaluationPlan(),
+        ),
+        FamilySpec(
+            name="digits-mlp",
+            title="A small network on 8x8 digits",
+            description="64-20-10 sigmoid perceptron on scikit-learn's 1,797 real digit images, minibatch 128.",
+            tasks=MLPSpec(dataset="digits"),
+            recipe=Recipe(tasks=8, validation_tasks=64),
+            evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=64),
+        ),
+        FamilySpec(
+            name="mnist-mlp",
+            title="The paper's MNIST network",
+            description="784-20-10 sigmoid perceptron on MNIST, minibatch 128 (section 3.2 of the paper).",
+            tasks=MLPSpec(dataset="mnist"),
+            recipe=Recipe(tasks=1, validation_tasks=64, meta_learning_rate=0.01),
+            evaluation=EvaluationPlan(test_tasks=64, tuning_tasks=16),
+        ),
+    )
+}
+
+
+# --- jobs -------------------------------------------------------------------------------------------------------
+
+
+class Resources(Spec):
+    device: Literal["cpu", "gpu"] = "cpu"
+    threads: int = Field(1, ge=1, le=256, description="CPU threads of the worker's tensor library.")
+
+
+class MetaTrainSpec(Spec):
+    """A resolved `meta_train` job: nothing is left to defaults."""
+
+    kind: Literal["meta_train"] = "meta_train"
+    family: FamilySpec
+    seed: int = Field(ge=0, lt=2**63)
+    recipe: Recipe
+    evaluate: bool
+    evaluation: EvaluationPlan
+    resources: Resources
+
+
+class EvaluateSpec(Spec):
+    """A resolved `evaluate` job: one optimizer of the registry on held-out tasks of a family."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    optimizer: str = Field(description="The optimizer's id.")
+    family: FamilySpec
+    seed: int = Field(ge=0, lt=2**63)
+    evaluation: EvaluationPlan
+    resources: Resources
+
+
+JobSpec = Annotated[MetaTrainSpec | EvaluateSpec, Field(discriminator="kind")]
+
+
+def overridden(default: Spec, changes: dict[str, Any]) -> Any:
+    """`default` with `changes` laid over it, nested objects field by field, validated anew.
+
+    Raises pydantic.ValidationError, with the field's own location, when a value does not fit.
+    """
+    merged = default.model_dump()
+    _lay_over(merged, changes)
+    return type(default).model_validate(merged)
+
+
+def _lay_over(target: dict[str, Any], changes: dict[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(target.get(key), dict):
+            _lay_over(target[key], value)
+        else:
+            target[key] = value
+
+
+def memory_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:
+    """Peak resident memory that a worker needs for this job; a job beyond the worker's memory is refused at POST."""
+    tasks = spec.evaluation.test_tasks
+    steps = 1
+    state_floats = 0
+    if isinstance(spec, MetaTrainSpec):
+        rule = spec.recipe.rule
+        tasks = max(spec.recipe.tasks, spec.recipe.validation_tasks, tasks if spec.evaluate else 0)
+        steps = spec.recipe.unroll_steps
+        state_floats = 2 * rule.hidden_size * rule.layers
+    coordinates = tasks * spec.family.tasks.coordinates_per_task
+    per_coordinate = 4 * (3 * state_floats + 3 * (steps + 1) + 8)
+    base = 400 * 2**20
+    return base + coordinates * per_coordinate
