@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -60,4 +63,17 @@ class Settings(BaseSettings):
         """`REDIS_URL`, or the socket of the server that `gradsmith-server serve` keeps in the data folder."""
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
-        return f"unix://{self.data_dir.resolve() / 'v.sock'}"
+        return f"unix://{quote(str(embedded_socket(self.data_dir)))}"
+
+
+def embedded_socket(data_dir: Path) -> Path:
+    """Where the bundled server of this data folder listens.
+
+    The kernel takes at most 107 bytes (103 on macOS) for a unix socket's path, so a data folder with a long one has its
+    socket in a private folder under /tmp, named by a hash: every process finds the same without being told.
+    """
+    folder = data_dir.resolve()
+    if len(os.fsencode(folder / "v.sock")) <= 100:
+        return folder / "v.sock"
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return Path("/tmp") / f"gradsmith-{os.getuid()}-{digest}" / "v.sock"

