@@ -29,6 +29,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 DEFAULT_WORKSPACE = "default"
+SCHEMA_REVISION = "0001"  # the Alembic revision that these tables are; a test holds the two equal
 
 JOB_STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 TERMINAL_STATUSES = ("succeeded", "failed", "cancelled")
@@ -89,6 +90,7 @@ class JobRow(Base):
     labels: Mapped[dict[str, str]] = mapped_column(Json)  # `metadata` in the API; SQLAlchemy keeps that name to itself
     device: Mapped[str] = mapped_column(String(8))
     priority: Mapped[int] = mapped_column(Integer, default=0)
+    queue_key: Mapped[int] = mapped_column(BigInteger)  # the lowest is next: priority and age in one number (jobs.py)
     attempt: Mapped[int] = mapped_column(Integer, default=1)
     lost_workers: Mapped[int] = mapped_column(Integer, default=0)
     not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)  # backoff after a lost worker
@@ -106,9 +108,12 @@ class JobRow(Base):
 
     __table_args__ = (
         CheckConstraint("status IN ('" + "', '".join(JOB_STATUSES) + "')", name="status"),
+        CheckConstraint("attempt >= 1", name="attempt"),
         Index(None, "workspace", "id"),
-        Index(None, "status", "device", "priority", "id"),
+        Index(None, "workspace", "family", "id"),
+        Index(None, "status", "device", "queue_key", "id"),
         Index(None, "lease_expires_at"),
+        Index(None, "parent_job"),
     )
 
 
@@ -197,6 +202,7 @@ class OptimizerRow(Base):
 
     __table_args__ = (
         UniqueConstraint("workspace", "family", "version"),
+        CheckConstraint("version >= 1", name="version"),
         Index(None, "workspace", "family", "validation_score"),
     )
 

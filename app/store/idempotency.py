@@ -1,0 +1,104 @@
+"""Answers to POSTs with an `Idempotency-Key`, stored in the transaction of what they created and kept 24 hours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from app.store.errors import DatabaseBusy, IdempotencyConflict, IdempotencyInFlight
+from app.store.sessions import Database
+from app.store.sql import clock, insert_if_absent
+from app.store.tables import DEFAULT_WORKSPACE, IdempotencyRow
+
+KEPT_SECONDS = 24 * 3600.0
+WAIT_SECONDS = 5.0  # how long a twin waits for the first request with its key
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response as it was first given; `replayed` when it was found under its key."""
+
+    status_code: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    replayed: bool = False
+
+
+def fingerprint(method: str, path: str, body: Any) -> str:
+    """SHA-256 of a request: method, path and the parsed body in canonical JSON, so that spacing makes no difference."""
+    text = json.dumps([method, path, body], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def once(
+    database: Database,
+    key: str | None,
+    request_fingerprint: str,
+    create: Callable[[Session], Answer],
+    *,
+    workspace: str = DEFAULT_WORKSPACE,
+    wait_seconds: float = WAIT_SECONDS,
+) -> Answer:
+    """Run `create` in a write transaction, unless `key` has an answer: then that, marked `replayed`.
+
+    What `create` raises is not stored. Without a key `create` simply runs. Raises IdempotencyConflict for a key of
+    another request, IdempotencyInFlight when the first request has not ended within `wait_seconds`.
+    """
+    if key is None:
+        with database.write() as session:
+            return create(session)
+    try:
+        with database.write(wait_seconds) as session:
+            if session.get_bind().dialect.name == "postgresql":
+                session.execute(select(func.set_config("lock_timeout", f"{int(1000 * wait_seconds)}ms", True)))
+            stored = _begin(session, workspace, key, request_fingerprint)
+            if stored is not None:
+                return stored
+            if session.get_bind().dialect.name == "postgresql":
+                session.execute(select(func.set_config("lock_timeout", "0", True)))
+            answer = create(session)
+            session.execute(
+                update(IdempotencyRow)
+                .where(IdempotencyRow.workspace == workspace, IdempotencyRow.key == key)
+                .values(status_code=answer.status_code, headers=answer.headers, body=answer.body)
+            )
+            return answer
+    except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) == "55P03":  # lock_not_available
+            raise IdempotencyInFlight(key) from error
+        raise
+    except DatabaseBusy as error:  # SQLite has one writer: it may well be the twin
+        raise IdempotencyInFlight(key) from error
+
+
+def _begin(session: Session, workspace: str, key: str, request_fingerprint: str) -> Answer | None:
+    """Insert the key first. Its twin waits here until this transaction ends, then finds the row."""
+    session.execute(
+        delete(IdempotencyRow).where(
+            IdempotencyRow.workspace == workspace,
+            IdempotencyRow.key == key,
+            IdempotencyRow.created_at < clock(-KEPT_SECONDS),
+        )
+    )
+    values: dict[str, Any] = {"status_code": 0, "headers": {}, "body": b"", "created_at": clock()}
+    if insert_if_absent(
+        session, IdempotencyRow, workspace=workspace, key=key, fingerprint=request_fingerprint, **values
+    ):
+        return None
+    row = session.get_one(IdempotencyRow, (workspace, key), populate_existing=True)
+    if row.fingerprint != request_fingerprint:
+        raise IdempotencyConflict(key)
+    return replace(Answer(row.status_code, row.headers, row.body), replayed=True)
+
+
+def purge(session: Session) -> int:
+    """Forget keys older than 24 hours; how many there were. The reconciler calls it."""
+    purged = session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < clock(-KEPT_SECONDS)))
+    return int(purged.rowcount)  # type: ignore[attr-defined]

@@ -1,0 +1,215 @@
+"""Jobs as their users see them: create, look, list, cancel, retry. What workers do with them is in `leases`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from pydantic import TypeAdapter
+from sqlalchemy import and_, delete, func, or_, select
+from sqlalchemy.orm import Session
+
+from app.store import events
+from app.store.errors import JobFinished, JobNotFinished, JobNotFound
+from app.store.events import Event, EventId
+from app.store.ids import new_id
+from app.store.pages import Page, page_of
+from app.store.sessions import now
+from app.store.sql import clock, has_label
+from app.store.tables import DEFAULT_WORKSPACE, TERMINAL_STATUSES, JobRow, OutboxRow
+from app.store.transitions import move
+from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec
+
+PRIORITY_STEP_SECONDS = 600.0  # one level of priority outweighs ten minutes of waiting; so nothing waits for ever
+
+_JOB_SPEC: TypeAdapter[MetaTrainSpec | EvaluateSpec] = TypeAdapter(JobSpec)
+
+
+def spec_of(job: JobRow) -> MetaTrainSpec | EvaluateSpec:
+    """The job's spec as it was resolved when it was created."""
+    return _JOB_SPEC.validate_python(job.spec)
+
+
+def queue_key(moment: datetime, priority: int) -> int:
+    """Where a job that is queued at `moment` stands: the lowest key is next. Age and priority in milliseconds.
+
+    All jobs age at one speed, so their order never changes while they wait, and an index can hold it.
+    """
+    return round(moment.timestamp() * 1000) - round(priority * PRIORITY_STEP_SECONDS * 1000)
+
+
+class JobRepository:
+    """The jobs of one workspace, within the caller's transaction."""
+
+    def __init__(self, session: Session, workspace: str = DEFAULT_WORKSPACE) -> None:
+        self._session = session
+        self._workspace = workspace
+
+    def create(
+        self,
+        spec: MetaTrainSpec | EvaluateSpec,
+        labels: Mapping[str, str] | None = None,
+        *,
+        parent: str | None = None,
+        priority: int = 0,
+    ) -> JobRow:
+        """A queued job and its doorbell. `labels` is the API's `metadata`."""
+        moment = now(self._session)
+        job = JobRow(
+            id=new_id("job"),
+            workspace=self._workspace,
+            kind=spec.kind,
+            family=spec.family.name,
+            status="queued",
+            spec=spec.model_dump(mode="json"),
+            labels=dict(labels or {}),
+            device=spec.resources.device,
+            priority=priority,
+            queue_key=queue_key(moment, priority),
+            attempt=1,
+            lost_workers=0,
+            step=0,
+            total=spec.recipe.meta_steps if isinstance(spec, MetaTrainSpec) else 0,
+            parent_job=parent,
+            optimizer=spec.optimizer if isinstance(spec, EvaluateSpec) else None,
+            runtime={},
+            created_at=moment,
+        )
+        self._session.add(job)
+        self._session.flush()  # the doorbell's foreign key
+        self._session.add(OutboxRow(job=job.id, attempt=1, created_at=moment))
+        self._session.flush()
+        return job
+
+    def get(self, job_id: str) -> JobRow:
+        """Raises JobNotFound, also for a job of another workspace."""
+        return self._one(job_id, lock=False)
+
+    def page(
+        self,
+        *,
+        status: str | None = None,
+        kind: str | None = None,
+        family: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        parent: str | None = None,
+        limit: int = 20,
+        after: str | None = None,
+    ) -> Page[JobRow]:
+        """Newest first. `after` is the `next` of a page with the same filters, else BadCursor."""
+        filters = {"status": status, "kind": kind, "family": family, "parent": parent, "labels": dict(labels or {})}
+        query = select(JobRow).where(JobRow.workspace == self._workspace)
+        for column, value in (
+            (JobRow.status, status),
+            (JobRow.kind, kind),
+            (JobRow.family, family),
+            (JobRow.parent_job, parent),
+        ):
+            if value is not None:
+                query = query.where(column == value)
+        for key, value in (labels or {}).items():
+            query = query.where(has_label(JobRow.__table__.c.labels, key, value))
+        return page_of(self._session, query, JobRow.id, limit, after, ["jobs", self._workspace, filters])
+
+    def queue_position(self, job: JobRow) -> int | None:
+        """How many jobs for the same device are served before it; None unless it is queued."""
+        return self.queue_positions([job]).get(job.id)
+
+    def queue_positions(self, jobs: Sequence[JobRow]) -> dict[str, int]:
+        """`queue_position` of those that are queued, by id; one short query for each of them."""
+        positions = {}
+        for job in jobs:
+            if job.status == "queued":
+                before = or_(
+                    JobRow.queue_key < job.queue_key, and_(JobRow.queue_key == job.queue_key, JobRow.id < job.id)
+                )
+                counted = select(func.count()).where(JobRow.status == "queued", JobRow.device == job.device, before)
+                positions[job.id] = self._session.scalar(counted) or 0
+        return positions
+
+    def cancel(self, job_id: str) -> JobRow:
+        """Queued: `cancelled` at once. Running: `cancelling`, and the worker ends it. Raises JobFinished otherwise."""
+        job = self._one(job_id, lock=True)
+        if job.status == "queued":
+            self._session.execute(delete(OutboxRow).where(OutboxRow.job == job.id))
+            end(self._session, job, "cancelled", "cancelled while queued", None)
+        elif job.status == "running":
+            move(job, "cancelling", "cancellation was requested")
+        elif job.status not in ("cancelling", "cancelled"):
+            raise JobFinished(job.id, job.status, "it can no longer be cancelled.")
+        self._session.flush()
+        return job
+
+    def retry(self, job_id: str) -> JobRow:
+        """A new attempt of a failed or cancelled job, from its newest checkpoint if it has one.
+
+        Raises JobNotFinished while it is queued or running, JobFinished when it succeeded.
+        """
+        job = self._one(job_id, lock=True)
+        if job.status == "succeeded":
+            raise JobFinished(job.id, job.status, "there is nothing to retry. POST /jobs runs it again as a new job.")
+        if job.status not in TERMINAL_STATUSES:
+            raise JobNotFinished(job.id, job.status, "only a failed or cancelled job can be retried.")
+        moment = now(self._session)
+        job.lost_workers = 0
+        job.queue_key = queue_key(moment, job.priority)
+        requeue(self._session, job, "retried")
+        return job
+
+    def newest_unfinished(self, family: str) -> JobRow | None:
+        """The newest `meta_train` job of a family that has not ended: what `family@latest` may be waiting for."""
+        return self._session.scalar(
+            select(JobRow)
+            .where(
+                JobRow.workspace == self._workspace,
+                JobRow.family == family,
+                JobRow.kind == "meta_train",
+                JobRow.status.not_in(TERMINAL_STATUSES),
+            )
+            .order_by(JobRow.id.desc())
+            .limit(1)
+        )
+
+    def _one(self, job_id: str, *, lock: bool) -> JobRow:
+        query = select(JobRow).where(JobRow.id == job_id, JobRow.workspace == self._workspace)
+        if lock:
+            query = query.with_for_update().execution_options(populate_existing=True)
+        job = self._session.scalar(query)
+        if job is None:
+            raise JobNotFound(job_id)
+        return job
+
+
+def requeue(session: Session, job: JobRow, reason: str, *, delay_seconds: float = 0.0) -> Event:
+    """Put a locked job back into the queue as its next attempt, with doorbell and event; nobody holds it then."""
+    move(job, "queued", reason)
+    job.attempt += 1
+    job.lease_owner = job.lease_expires_at = job.finished_at = job.eta_seconds = None
+    job.not_before = clock(delay_seconds) if delay_seconds > 0 else None
+    session.add(OutboxRow(job=job.id, attempt=job.attempt, created_at=clock()))
+    event = Event(EventId(job.attempt, 1), "status", {"status": "queued", "attempt": job.attempt, "reason": reason})
+    events.append(session, job.id, [event])
+    session.flush()
+    return event
+
+
+def end(session: Session, job: JobRow, status: str, reason: str | None, event_id: EventId | None) -> Event:
+    """Give a locked job its terminal status and its `done` event (with the next free id, unless one is given).
+
+    A job that is being cancelled ends as cancelled, whatever `status` says.
+    """
+    if job.status == "cancelling":
+        status, reason = "cancelled", "cancelled while running"
+    move(job, status, reason)  # type: ignore[arg-type]  # the table checks it
+    if status != "succeeded" and job.kind == "meta_train":
+        job.optimizer = None
+    job.lease_owner = job.lease_expires_at = job.not_before = job.eta_seconds = None
+    job.finished_at = clock()
+    event = Event(
+        event_id or events.next_id(session, job.id, job.attempt),
+        "done",
+        {"status": status, "reason": reason, "optimizer": job.optimizer},
+    )
+    events.append(session, job.id, [event])
+    session.flush()
+    return event

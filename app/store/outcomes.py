@@ -1,0 +1,93 @@
+"""How a job ends well: its product is registered in the very transaction that makes it `succeeded`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.store import events
+from app.store.events import Event, EventId
+from app.store.jobs import JobRepository, end, spec_of
+from app.store.leases import Lease, held
+from app.store.registry import Registry
+from app.store.sql import clock
+from app.store.tables import EvaluationRow, JobRow, OptimizerRow
+from models.spec import EvaluateSpec, MetaTrainSpec
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was written. `event` is the `done` event, to be sent live once the transaction is committed.
+
+    A job that was being cancelled ends as cancelled: then there is no `optimizer` and no `follow_up`.
+    """
+
+    job: JobRow
+    event: Event
+    optimizer: OptimizerRow | None = None
+    follow_up: JobRow | None = None  # the `evaluate` job of a `meta_train` job's own result
+
+
+def finish_training(
+    session: Session,
+    lease: Lease,
+    event_id: EventId,
+    *,
+    weights: bytes,
+    validation_score: float | None,
+    card: dict[str, Any],
+    last_events: Sequence[Event] = (),
+) -> Outcome:
+    """Store the last events (with the end of the curve), register the optimizer, set the job `succeeded`, and enqueue
+    its evaluation when its spec asks for one. `event_id` is that of the `done` event. Raises LeaseLost."""
+    job = held(session, lease)
+    spec = spec_of(job)
+    assert isinstance(spec, MetaTrainSpec), f"job {job.id} is no meta_train job"
+    events.append(session, job.id, last_events)
+    if job.status == "cancelling":
+        return Outcome(job, end(session, job, "cancelled", None, event_id))
+    optimizer = Registry(session, job.workspace).register(job, weights, validation_score, card)
+    job.optimizer = optimizer.id
+    job.step = job.total
+    follow_up = None
+    if spec.evaluate:
+        evaluation = EvaluateSpec(
+            optimizer=optimizer.id,
+            family=spec.family,
+            seed=spec.seed,
+            evaluation=spec.evaluation,
+            resources=spec.resources,
+        )
+        follow_up = JobRepository(session, job.workspace).create(
+            evaluation, job.labels, parent=job.id, priority=job.priority
+        )
+    return Outcome(job, end(session, job, "succeeded", None, event_id), optimizer, follow_up)
+
+
+def finish_evaluation(
+    session: Session, lease: Lease, event_id: EventId, *, result: dict[str, Any], last_events: Sequence[Event] = ()
+) -> Outcome:
+    """Store the last events and the result, and set the job `succeeded`. `result` is JSON without NaN.
+
+    Raises LeaseLost.
+    """
+    job = held(session, lease)
+    assert job.optimizer is not None, f"job {job.id} is no evaluate job"
+    events.append(session, job.id, last_events)
+    if job.status == "cancelling":
+        return Outcome(job, end(session, job, "cancelled", None, event_id))
+    session.add(
+        EvaluationRow(
+            job=job.id,
+            workspace=job.workspace,
+            optimizer=job.optimizer,
+            family=job.family,
+            result=result,
+            created_at=clock(),
+        )
+    )
+    job.step = job.total
+    return Outcome(job, end(session, job, "succeeded", None, event_id))

@@ -1,0 +1,188 @@
+"""The registry: versioned optimizers, their weights by content, and their evaluations."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.store.errors import EvaluationNotFound, OptimizerNotFound
+from app.store.ids import is_id, new_id
+from app.store.pages import Page, page_of
+from app.store.sql import clock, insert_if_absent
+from app.store.tables import (
+    DEFAULT_WORKSPACE,
+    EvaluationRow,
+    JobRow,
+    OptimizerRow,
+    WeightsRow,
+    WorkspaceRow,
+)
+
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+class Registry:
+    """The optimizers of one workspace, within the caller's transaction."""
+
+    def __init__(self, session: Session, workspace: str = DEFAULT_WORKSPACE) -> None:
+        self._session = session
+        self._workspace = workspace
+
+    def resolve(self, reference: str) -> OptimizerRow:
+        """The optimizer that `opt_...`, `family@3`, `family@latest` or `family@best` names.
+
+        `best` is the lowest validation score, the older version of equals. Raises OptimizerNotFound, which lists
+        what there is.
+        """
+        query = select(OptimizerRow).where(OptimizerRow.workspace == self._workspace)
+        family, separator, name = reference.partition("@")
+        if not separator:
+            query = query.where(OptimizerRow.id == reference)
+        else:
+            query = query.where(OptimizerRow.family == family)
+            if name == "latest":
+                query = query.order_by(OptimizerRow.version.desc()).limit(1)
+            elif name == "best":
+                scored = query.where(OptimizerRow.validation_score.is_not(None))
+                query = scored.order_by(OptimizerRow.validation_score, OptimizerRow.version).limit(1)
+            elif _VERSION.fullmatch(name):
+                query = query.where(OptimizerRow.version == int(name))
+            else:
+                raise OptimizerNotFound(reference, self._available(family))
+        found = self._session.scalar(query)
+        if found is None:
+            raise OptimizerNotFound(reference, self._available(family if separator else None))
+        return found
+
+    def page(self, *, family: str | None = None, limit: int = 20, after: str | None = None) -> Page[OptimizerRow]:
+        """Newest first."""
+        query = select(OptimizerRow).where(OptimizerRow.workspace == self._workspace)
+        if family is not None:
+            query = query.where(OptimizerRow.family == family)
+        listing = ["optimizers", self._workspace, family]
+        return page_of(self._session, query, OptimizerRow.id, limit, after, listing)
+
+    def of_job(self, job_id: str) -> OptimizerRow | None:
+        return self._session.scalar(
+            select(OptimizerRow).where(OptimizerRow.workspace == self._workspace, OptimizerRow.job == job_id)
+        )
+
+    def aliases(self, optimizer: OptimizerRow) -> list[str]:
+        """Which of `best` and `latest` name this optimizer now."""
+        names = []
+        for name in ("best", "latest"):
+            try:
+                if self.resolve(f"{optimizer.family}@{name}").id == optimizer.id:
+                    names.append(name)
+            except OptimizerNotFound:  # no version of the family has a score
+                continue
+        return names
+
+    def weights(self, optimizer: OptimizerRow) -> bytes:
+        """The safetensors bytes, whose SHA-256 is `optimizer.sha256`."""
+        content = self._session.scalar(select(WeightsRow.content).where(WeightsRow.sha256 == optimizer.sha256))
+        assert content is not None, "a foreign key holds the weights"
+        return content
+
+    def weights_size(self, optimizer: OptimizerRow) -> int:
+        return self._session.scalar(select(WeightsRow.size).where(WeightsRow.sha256 == optimizer.sha256)) or 0
+
+    def evaluations(self, optimizer_id: str) -> list[EvaluationRow]:
+        """Newest first."""
+        return list(
+            self._session.scalars(
+                select(EvaluationRow)
+                .where(EvaluationRow.workspace == self._workspace, EvaluationRow.optimizer == optimizer_id)
+                .order_by(EvaluationRow.job.desc())
+            )
+        )
+
+    def evaluation(self, job_id: str) -> EvaluationRow:
+        """The result of an `evaluate` job. Raises EvaluationNotFound while there is none."""
+        row = self._session.scalar(
+            select(EvaluationRow).where(EvaluationRow.workspace == self._workspace, EvaluationRow.job == job_id)
+        )
+        if row is None:
+            raise EvaluationNotFound(f"Job {job_id} has no evaluation.")
+        return row
+
+    def register(
+        self, job: JobRow, weights: bytes, validation_score: float | None, card: dict[str, Any]
+    ) -> OptimizerRow:
+        """File what a job made as the next version of its family. Within the transaction that ends the job, whose row
+        is locked: `outcomes.finish_training` does both."""
+        sha256 = hashlib.sha256(weights).hexdigest()
+        insert_if_absent(self._session, WeightsRow, sha256=sha256, size=len(weights), content=weights)
+        # One registration a workspace at a time, so that versions are counted without gap or double. Not FOR UPDATE:
+        # that would also wait for every transaction that inserts a row of this workspace.
+        self._session.execute(
+            select(WorkspaceRow.id).where(WorkspaceRow.id == job.workspace).with_for_update(key_share=True)
+        )
+        for _ in range(10):
+            version = 1 + (
+                self._session.scalar(
+                    select(func.max(OptimizerRow.version)).where(
+                        OptimizerRow.workspace == job.workspace, OptimizerRow.family == job.family
+                    )
+                )
+                or 0
+            )
+            row = OptimizerRow(
+                id=new_id("opt"),
+                workspace=job.workspace,
+                family=job.family,
+                version=version,
+                job=job.id,
+                sha256=sha256,
+                validation_score=validation_score
+                if validation_score is not None and math.isfinite(validation_score)
+                else None,
+                card=card,
+                created_at=clock(),
+            )
+            try:
+                with self._session.begin_nested():
+                    self._session.add(row)
+            except IntegrityError:  # the constraint is the last guard, should anyone register without the lock
+                if self.of_job(job.id) is not None:
+                    raise
+                continue
+            return row
+        raise AssertionError(f"ten others took each next version of {job.family} from job {job.id}")
+
+    def _available(self, family: str | None) -> str:
+        counts = dict(
+            self._session.execute(
+                select(OptimizerRow.family, func.count())
+                .where(OptimizerRow.workspace == self._workspace)
+                .group_by(OptimizerRow.family)
+                .order_by(OptimizerRow.family)
+            ).tuples()
+        )
+        if not counts:
+            return "None is registered yet: POST /jobs with a family trains the first."
+        if family in counts:
+            versions = self._session.scalars(
+                select(OptimizerRow.version)
+                .where(OptimizerRow.workspace == self._workspace, OptimizerRow.family == family)
+                .order_by(OptimizerRow.version.desc())
+                .limit(20)
+            ).all()
+            shown = ", ".join(f"{family}@{version}" for version in sorted(versions))
+            more = " and older ones" if counts[family] > len(versions) else ""
+            return f"There are {shown}{more}, {family}@latest, and {family}@best once one has a validation score."
+        shown = ", ".join(f"{name} ({count})" for name, count in counts.items())
+        return f"Families with optimizers: {shown}. GET /optimizers lists them."
+
+
+def is_reference(text: str) -> bool:
+    """Whether `text` has the form of an optimizer's id or of `<family>@<version or alias>`."""
+    return (
+        is_id("opt", text) or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}@[A-Za-z0-9_.-]{1,64}", text) is not None
+    )

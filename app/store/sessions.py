@@ -1,0 +1,157 @@
+"""Opening the database and its transactions. Sessions commit here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app.store.errors import DatabaseBusy, DatabaseUnavailable, SchemaMismatch
+from app.store.sql import clock
+from app.store.tables import SCHEMA_REVISION
+
+BUSY_SECONDS = 10.0  # how long a SQLite writer waits for the one before it
+MIGRATE_COMMAND = "gradsmith-server migrate"
+
+
+def now(session: Session) -> datetime:
+    """The time by the database's clock, in whole milliseconds. It moves within a transaction."""
+    moment = session.scalar(select(clock()))
+    assert isinstance(moment, datetime)
+    return moment
+
+
+class Database:
+    """One per process; threads share it. `read()` and `write()` are one transaction each."""
+
+    now = staticmethod(now)
+
+    def __init__(self, url: str) -> None:
+        """Does not connect yet. Raises DatabaseUnavailable when `url` is none, or its folder cannot be made."""
+        try:
+            self.url: URL = make_url(url)
+            self.engine: Engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
+        except (ArgumentError, ImportError) as error:
+            raise DatabaseUnavailable(
+                f"DATABASE_URL is no URL that this server can use ({error}). "
+                f"Examples: postgresql://user:password@host/name, sqlite:////var/lib/gradsmith/gradsmith.db"
+            ) from error
+        self._writer = self.engine.execution_options(begin_immediate=True)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that is rolled back at its end: what it sees, it does not change."""
+        with Session(self.engine, expire_on_commit=False) as session, self._explained():
+            yield session
+
+    @contextmanager
+    def write(self, wait_seconds: float = BUSY_SECONDS) -> Iterator[Session]:
+        """A transaction that commits when the block ends and rolls back when it raises.
+
+        On SQLite it holds the write lock from its start, so what it reads stays true until it commits; it waits
+        `wait_seconds` for another writer, then raises DatabaseBusy. On Postgres, lock the rows you decide on.
+        """
+        engine = self._writer.execution_options(busy_seconds=wait_seconds)
+        with Session(engine, expire_on_commit=False) as session, self._explained(), session.begin():
+            yield session
+
+    def check(self) -> None:
+        """Raises DatabaseUnavailable when it cannot be reached, SchemaMismatch when it is not migrated to this code."""
+        with self.read() as session:
+            if not inspect(session.connection()).has_table("alembic_version"):
+                raise SchemaMismatch(f"The database {self.shown} is empty. Run `{MIGRATE_COMMAND}` first.")
+            found = session.scalar(text("SELECT version_num FROM alembic_version"))
+        if found != SCHEMA_REVISION:
+            raise SchemaMismatch(
+                f"The database {self.shown} is at schema revision {found}, and this version of Gradsmith needs "
+                f"{SCHEMA_REVISION}. Run `{MIGRATE_COMMAND}` with the newest version that uses this database."
+            )
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @property
+    def shown(self) -> str:
+        """The URL without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say in a user's words that the database is away, busy, or has no tables."""
+        try:
+            yield
+        except DBAPIError as error:
+            message = str(error.orig)
+            if "no such table" in message or getattr(error.orig, "sqlstate", None) == "42P01":
+                raise SchemaMismatch(
+                    f"The database {self.shown} lacks a table ({message.splitlines()[0]}). Run `{MIGRATE_COMMAND}`."
+                ) from error
+            if "database is locked" in message:
+                raise DatabaseBusy(f"The database {self.shown} was busy for too long. Try again.") from error
+            if isinstance(error, OperationalError) and (error.connection_invalidated or self._is_away(error)):
+                raise DatabaseUnavailable(f"The database {self.shown} cannot be reached: {message}") from error
+            raise
+        except SQLAlchemyError as error:
+            if "QueuePool limit" in str(error):
+                raise DatabaseBusy(f"All connections to {self.shown} are in use. Try again.") from error
+            raise
+
+    @staticmethod
+    def _is_away(error: OperationalError) -> bool:
+        # A failed connect has no SQLSTATE in psycopg and "unable to open" in SQLite; 57P0x: the server is going down.
+        state = getattr(error.orig, "sqlstate", None)
+        if state is None:
+            return True
+        return str(state).startswith(("08", "57P", "53"))
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    if url.database and url.database != ":memory:":
+        folder = Path(url.database).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatabaseUnavailable(
+                f"The folder {folder} of the SQLite database cannot be made ({error.strerror}). "
+                f"Choose another with --data or GRADSMITH_DATA_DIR."
+            ) from error
+    engine = create_engine(url, pool_size=8, max_overflow=64, connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver would begin late and only before some statements: we begin
+        cursor = connection.cursor()
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        options = connection.get_execution_options()
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(1000 * options.get('busy_seconds', BUSY_SECONDS))}")
+        # A deferred transaction that reads first and writes later fails at once when another wrote between.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("begin_immediate") else "BEGIN")
+
+    return engine
+
+
+def _postgres_engine(url: URL) -> Engine:
+    return create_engine(
+        url,
+        pool_size=10,
+        max_overflow=30,
+        pool_timeout=10,
+        pool_pre_ping=True,  # a restarted server costs a reconnect, not an error
+        connect_args={"connect_timeout": 10, "application_name": "gradsmith"},
+    )

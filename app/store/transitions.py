@@ -1,0 +1,29 @@
+"""Every change of a job's status, in one table. A terminal status never changes, save by `retry`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from app.store.tables import JobRow
+
+Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+
+ALLOWED: dict[str, frozenset[str]] = {
+    "queued": frozenset({"running", "cancelled"}),  # claimed; cancelled before anyone claimed it
+    "running": frozenset(
+        {"cancelling", "succeeded", "failed", "cancelled", "queued"}
+    ),  # queued: preempted, worker lost
+    "cancelling": frozenset({"cancelled"}),  # whatever the worker says at the end
+    "succeeded": frozenset(),
+    "failed": frozenset({"queued"}),  # retry
+    "cancelled": frozenset({"queued"}),  # retry
+}
+ACTIVE = ("running", "cancelling")  # a worker holds the job
+
+
+def move(job: JobRow, status: Status, reason: str | None = None) -> None:
+    """Set the status of a locked row. A change that the table lacks is a bug of ours, not of the caller."""
+    if status not in ALLOWED[job.status]:
+        raise AssertionError(f"job {job.id} cannot go from {job.status} to {status}")
+    job.status = status
+    job.status_reason = reason
