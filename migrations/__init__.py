@@ -77,9 +77,8 @@ def _exclusive(url: str) -> Iterator[tuple[Config, Connection]]:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     config = _config()
-    with engine.begin() as connection:
+    with engine.begin() as connection:  # NullPool: the connection closes with the block
         if not sqlite:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         config.attributes["connection"] = connection
         yield config, connection
-    engine.dispose()

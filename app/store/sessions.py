@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
@@ -77,6 +77,12 @@ class Database:
                 f"The database {self.shown} is at schema revision {found}, and this version of Gradsmith needs "
                 f"{SCHEMA_REVISION}. Run `{MIGRATE_COMMAND}` with the newest version that uses this database."
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self.engine.dispose()

