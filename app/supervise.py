@@ -1,0 +1,275 @@
+"""`gradsmith-server serve`: one process that starts, watches and ends all the others.
+
+    Valkey (unless REDIS_URL) -> migrations -> N workers and the API -> wait for /readyz
+
+Every child is in a session of its own, so Ctrl-C reaches the supervisor alone, and dies with it, so that even SIGKILL
+of the supervisor leaves nothing behind. What children print goes to `<data>/logs/`; the terminal stays readable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import http.client
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from app import embedded
+from app.server import bind, url_of
+from app.settings import Settings
+from app.tether import tethered
+
+logger = logging.getLogger("gradsmith.serve")
+
+READY_TIMEOUT_SECONDS = 60.0
+POLL_SECONDS = 0.1
+HEALTHY_AFTER_SECONDS = 30.0
+LONGEST_BACKOFF_SECONDS = 30.0
+LARGEST_LOG_BYTES = 20 * 2**20
+# Workers write a checkpoint and hand their job back; the API ends its open streams; Valkey flushes its file.
+WORKER_GRACE_SECONDS, API_GRACE_SECONDS, STORE_GRACE_SECONDS = 8.0, 4.0, 2.0
+
+
+class ServeError(RuntimeError):
+    """The service cannot start; the message says why and what to do."""
+
+
+@dataclass
+class Child:
+    """One supervised process. `start` may be called again after it has ended; pauses between starts double."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+    grace_seconds: float
+    pass_fds: tuple[int, ...] = ()
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    backoff_seconds: float = 0.5
+    restart_at: float | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.exists() and self.log.stat().st_size > LARGEST_LOG_BYTES:
+            self.log.replace(self.log.with_suffix(".log.1"))
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                tethered(self.command),
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=self.pass_fds,
+            )
+        self.started, self.restart_at = time.monotonic(), None
+
+    def look_after(self) -> None:
+        """Start the process again when it has ended, after a pause that doubles while it keeps ending."""
+        if self.alive:
+            return
+        now = time.monotonic()
+        if self.restart_at is None:
+            if now - self.started > HEALTHY_AFTER_SECONDS:
+                self.backoff_seconds = 0.5
+            self.restart_at = now + self.backoff_seconds
+            logger.warning(
+                "%s ended (%s); starting it again in %.1f s. Its output: %s",
+                self.name,
+                self.how_it_ended(),
+                self.backoff_seconds,
+                self.log,
+            )
+            self.backoff_seconds = min(2 * self.backoff_seconds, LONGEST_BACKOFF_SECONDS)
+        elif now >= self.restart_at:
+            self.start()
+
+    def how_it_ended(self) -> str:
+        code = self.process.returncode if self.process else None
+        if code is None:
+            return "not started"
+        return signal.Signals(-code).name if code < 0 else f"exit {code}"
+
+    def last_words(self, lines: int = 8) -> str:
+        """The end of its log, for the terminal when it does not come up."""
+        with contextlib.suppress(OSError):
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return ""
+
+    def signal(self, signum: signal.Signals) -> None:
+        if self.process is not None and self.alive:
+            self.process.send_signal(signum)
+
+
+@dataclass
+class Supervisor:
+    """Runs the service over `settings` with `workers` worker processes until SIGINT or SIGTERM."""
+
+    settings: Settings
+    workers: int
+    stop_signals: int = 0
+    children: list[Child] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Serve. Raises ServeError, EmbeddedStoreError or AddressError when the service cannot start."""
+        data = self.settings.data_dir
+        with _only_one(data), self._signals():
+            listener = bind(self.settings.host, self.settings.port)
+            record = data / "server.json"
+            try:
+                self._start(listener)
+                if not self.stop_signals:
+                    url = url_of(listener)
+                    _write_atomically(record, json.dumps({"url": url, "pid": os.getpid()}))
+                    print(f"Gradsmith is ready at {url}  (Ctrl-C stops it)", flush=True)
+                while not self.stop_signals:
+                    for child in self.children:
+                        child.look_after()
+                    time.sleep(POLL_SECONDS)
+            finally:
+                record.unlink(missing_ok=True)
+                listener.close()
+                self._end()
+
+    def _start(self, listener: socket.socket) -> None:
+        data = self.settings.data_dir
+        if self.settings.redis_url is None:
+            store = self._launch("valkey", embedded.command(data), STORE_GRACE_SECONDS)
+            try:
+                embedded.wait_until_ready(data, lambda: store.alive and not self.stop_signals)
+            except embedded.EmbeddedStoreError as error:
+                if self.stop_signals:
+                    return
+                raise ServeError(f"{error}\n{store.last_words()}") from error
+        if not self.stop_signals:
+            self._migrate()
+        if self.stop_signals:
+            return
+        for number in range(1, self.workers + 1):
+            self._launch(f"worker-{number}", [sys.executable, "-P", "-m", "workers.main"], WORKER_GRACE_SECONDS)
+        api = self._launch(
+            "api",
+            [sys.executable, "-P", "-m", "app.server", "--fd", str(listener.fileno())],
+            API_GRACE_SECONDS,
+            pass_fds=(listener.fileno(),),
+        )
+        self._wait_until_ready(api, listener)
+
+    def _launch(self, name: str, command: Sequence[str], grace_seconds: float, pass_fds: tuple[int, ...] = ()) -> Child:
+        environment = {
+            **os.environ,
+            "GRADSMITH_DATA_DIR": str(self.settings.data_dir.resolve()),
+            "GRADSMITH_HOST": self.settings.host,
+            "GRADSMITH_PORT": str(self.settings.port),
+            "PYTHONUNBUFFERED": "1",
+        }
+        log = self.settings.data_dir.resolve() / "logs" / f"{name}.log"
+        child = Child(name, command, environment, log, grace_seconds, pass_fds)
+        self.children.append(child)
+        child.start()
+        return child
+
+    def _migrate(self) -> None:
+        # A process of its own: the supervisor then never holds a connection, and Ctrl-C ends it like any other child.
+        migrate = self._launch("migrate", [sys.executable, "-P", "-m", "app.cli", "migrate"], STORE_GRACE_SECONDS)
+        while migrate.alive and not self.stop_signals:
+            time.sleep(POLL_SECONDS / 5)
+        if self.stop_signals:
+            return
+        self.children.remove(migrate)
+        if migrate.process is None or migrate.process.returncode != 0:
+            raise ServeError(f"the database could not be brought up to date:\n{migrate.last_words()}")
+
+    def _wait_until_ready(self, api: Child, listener: socket.socket) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_SECONDS
+        host, port = url_of(listener).removeprefix("http://").rsplit(":", 1)
+        while not self.stop_signals and not _answers(host.strip("[]"), int(port)):
+            if not api.alive:
+                raise ServeError(f"the API did not start ({api.how_it_ended()}):\n{api.last_words()}")
+            if time.monotonic() > deadline:
+                raise ServeError(f"the API was not ready after {READY_TIMEOUT_SECONDS:.0f} s; its output: {api.log}")
+            time.sleep(POLL_SECONDS)
+
+    def _end(self) -> None:
+        """Workers first, while the stores still answer; then the API; Valkey last. A second Ctrl-C kills the rest."""
+        groups = (("worker",), ("migrate", "api"), ("valkey",))
+        for prefixes in groups:
+            members = [child for child in self.children if child.name.startswith(prefixes)]
+            for child in members:
+                child.signal(signal.SIGTERM)
+            deadline = time.monotonic() + max((child.grace_seconds for child in members), default=0.0)
+            while any(child.alive for child in members):
+                if time.monotonic() > deadline or self.stop_signals > 1:
+                    for child in members:
+                        child.signal(signal.SIGKILL)
+                time.sleep(POLL_SECONDS / 5)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        def stop(_signum: int, _frame: FrameType | None) -> None:
+            self.stop_signals += 1
+
+        before = {signum: signal.signal(signum, stop) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        try:
+            yield
+        finally:
+            for signum, handler in before.items():
+                signal.signal(signum, handler)
+
+
+@contextlib.contextmanager
+def _only_one(data: Path) -> Iterator[None]:
+    """Hold the data folder's lock: two Valkey servers on one append-only file would ruin it."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        lock = (data / "serve.lock").open("a+")
+    except OSError as error:
+        raise ServeError(
+            f"the data folder {data} cannot be used: {error.strerror}; choose another with --data"
+        ) from error
+    with lock:
+        try:
+            # The kernel lets go of it when this process ends, however it ends; children do not inherit it.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise ServeError(
+                f"process {lock.read().strip() or '(unknown)'} already serves the data folder {data.resolve()}; "
+                "stop it, or choose another folder with --data"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _answers(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)

@@ -1,0 +1,52 @@
+"""A child of a worker: imports the science, waits on its pipe for one job, runs it, ends.
+
+Started by exec as `python -m workers.child --parent PID`. It holds no job until the pipe names one, and none after.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+from app.tether import die_with_parent
+
+
+def main(arguments: list[str]) -> int:
+    die_with_parent(int(arguments[arguments.index("--parent") + 1]))  # before anything that takes time
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    working = False
+
+    def stop(_signum: int, _frame: FrameType | None) -> None:
+        if not working:
+            os._exit(0)  # a spare has nothing to hand back
+        # Not preempted.set(): a handler must not wait for a lock that the code it interrupted may hold.
+        preempting.append(True)
+
+    preempting: list[bool] = []
+    signal.signal(signal.SIGTERM, stop)
+
+    from workers import run  # torch and the science: the seconds that a spare saves
+
+    run.warm_up()
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return 0  # the parent closed the pipe: no job will come
+    working = True
+    threading.Thread(target=_leave_with_pipe, name="pipe-watch", daemon=True).start()
+    order = json.loads(line)
+    run.run_job(order["job"], order["attempt"], owner=order["owner"], preempted=lambda: bool(preempting))
+    return 0
+
+
+def _leave_with_pipe() -> None:
+    """The parent never writes again, so whatever comes is the end of the pipe, and of the parent."""
+    sys.stdin.buffer.read(1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,221 @@
+"""A job's life in this process: claim, hold the lease, see a cancel, leave when another attempt owns the job.
+
+A thread renews the lease while the main thread computes, since one long C call may outlast it. Every write is fenced
+by the store; a database that is away for less than the lease is waited for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from app.settings import Settings
+from app.store import leases
+from app.store.errors import DatabaseUnavailable, LeaseLost
+from app.store.leases import Lapse, Lease
+from app.store.sessions import Database
+from app.store.tables import JobRow
+from workers.children import LEASE_LOST
+
+logger = logging.getLogger("gradsmith.worker")
+
+T = TypeVar("T")
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0
+REPORT_SECONDS = 30.0
+
+
+class Cancelled(Exception):
+    """The user asked for the job's end."""
+
+
+class Preempted(Exception):
+    """This process was asked to stop: the job goes back to the queue."""
+
+
+def patiently(
+    database: Database,
+    operation: Callable[[Session, bool], T],
+    deadline: Callable[[], float],
+    pause: float = FIRST_PAUSE_SECONDS,
+) -> T:
+    """`operation(session, again)` in one write transaction, tried again while the database is away.
+
+    `again` is True once an earlier try may have been committed although its answer was lost. `deadline()` is when to
+    give up, by time.monotonic; then the last DatabaseUnavailable or OperationalError is raised.
+    """
+    again = False
+    while True:
+        try:
+            with database.write() as session:
+                return operation(session, again)
+        except (DatabaseUnavailable, OperationalError) as error:
+            if time.monotonic() + pause > deadline():
+                raise
+            if not again:
+                logger.warning("waiting for the database: %s", str(error).splitlines()[0])
+            again = True
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def new_owner(worker: str) -> str:
+    """A name for one lease, that nobody else has: an attempt's rights end with the process that claimed it."""
+    return f"{worker}:{secrets.token_hex(6)}"
+
+
+def claim(database: Database, settings: Settings, lease: Lease, runtime: dict[str, Any]) -> JobRow | None:
+    """The claimed job, or None when it is not for us: another was quicker, or it is not queued any more."""
+    deadline = time.monotonic() + settings.lease_seconds
+
+    def operation(session: Session, again: bool) -> JobRow | None:
+        if again:  # our claim may stand already: nobody else has this owner's name
+            try:
+                return leases.held(session, lease)
+            except LeaseLost:
+                pass
+        return leases.claim(session, lease, settings.lease_seconds, runtime)
+
+    return patiently(database, operation, lambda: deadline)
+
+
+def still_queued(database: Database, job_id: str, attempt: int) -> bool:
+    """Whether this doorbell is worth a child: not when it rang twice, or when the job was cancelled. The claim decides;
+    so a database that is away answers yes."""
+    try:
+        with database.read() as session:
+            job = session.get(JobRow, job_id)
+            return job is not None and (job.attempt, job.status) == (attempt, "queued")
+    except (DatabaseUnavailable, OperationalError):
+        return True
+
+
+def report_lost(database: Database, settings: Settings, job_id: str, attempt: int, owner: str) -> list[Lapse]:
+    """A child died without a word: end its lease now, so that the job runs again without waiting for the lease.
+
+    Does nothing when the child had not claimed the job, or had ended it. Never raises: without a database the lease
+    runs out by itself.
+    """
+    lease = Lease(job_id, attempt, owner)
+    deadline = time.monotonic() + min(REPORT_SECONDS, settings.lease_seconds)
+
+    def operation(session: Session, again: bool) -> list[Lapse]:  # noqa: ARG001
+        try:
+            leases.renew(session, lease, -1.0)
+        except LeaseLost:
+            return []
+        return leases.lapsed(session, settings.max_lost_workers, settings.retry_backoff_seconds)
+
+    try:
+        return patiently(database, operation, lambda: deadline)
+    except (DatabaseUnavailable, OperationalError) as error:
+        logger.warning("job %s waits until its lease runs out: %s", job_id, str(error).splitlines()[0])
+        return []
+
+
+def leave(lease: Lease) -> None:
+    """End this process at once: another attempt owns the job, and nothing that we could still do is wanted."""
+    logger.warning("lost the lease of job %s attempt %d; leaving", lease.job_id, lease.attempt)
+    os._exit(LEASE_LOST)
+
+
+class Keeper:
+    """Holds a claimed job's lease while it is open as a context, and knows whether the user wants it cancelled.
+
+    `on_lost` is called in the renewing thread when the lease is lost; by default the process ends there.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        lease: Lease,
+        claimed_at: float,
+        on_lost: Callable[[Lease], None] = leave,
+    ) -> None:
+        self.lease = lease
+        self._database = database
+        self._settings = settings
+        self._on_lost = on_lost
+        self._renewed = claimed_at  # time.monotonic() before the claim: the lease runs out no earlier than we think
+        self._cancelling = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew_until_stopped, name="lease", daemon=True)
+
+    @property
+    def cancelling(self) -> bool:
+        return self._cancelling
+
+    @property
+    def deadline(self) -> float:
+        """When the lease runs out, by time.monotonic, unless it is renewed before."""
+        return self._renewed + self._settings.lease_seconds
+
+    def write(self, operation: Callable[[Session, bool], T]) -> T:
+        """A fenced write by the main thread, patient as `patiently`. Raises LeaseLost."""
+        return patiently(self._database, operation, lambda: self.deadline)
+
+    def note(self, status: str) -> None:
+        """Take in the job's status that a fenced write answered."""
+        if status == "cancelling":
+            self._cancelling = True
+
+    def __enter__(self) -> Keeper:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _renew_until_stopped(self) -> None:
+        # One small UPDATE does both: it renews, and its answer tells of a cancel.
+        pause = min(self._settings.cancel_poll_seconds, self._settings.lease_renewal_seconds)
+        while not self._stop.wait(pause):
+            began = time.monotonic()
+            try:
+                with self._database.write() as session:
+                    self.note(leases.renew(session, self.lease, self._settings.lease_seconds))
+                self._renewed = began
+            except LeaseLost:
+                if not self._stop.is_set():  # the main thread may have ended the job this moment
+                    self._on_lost(self.lease)
+                return
+            except (DatabaseUnavailable, OperationalError) as error:
+                if time.monotonic() > self.deadline:
+                    logger.warning("the database is away for longer than the lease: %s", error)
+                    self._on_lost(self.lease)
+                    return
+
+
+def runtime_facts() -> dict[str, Any]:
+    """What the last bits of a result depend on, and where it was made; `threads` as they are set at this moment."""
+    import torch
+
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "hostname": socket.gethostname(),
+    }
+
+
+SAME_BITS = ("torch", "threads", "instruction_set")
+
+
+def same_bits(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether a run begun with the facts `one` and resumed with `other` gives the bits of an uninterrupted one."""
+    return all(one.get(fact) == other.get(fact) for fact in SAME_BITS)

@@ -1,0 +1,178 @@
+"""What a running job tells: live at once, durable soon, in one numbered sequence.
+
+Points wait until there are 64 of them or 200 ms have gone by, then travel as one packed `metrics` event. Live copies
+may be lost (Redis away); the database gets every event, in order, without a hole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.settings import Settings
+from app.store import events, leases
+from app.store.curves import Points
+from app.store.events import Event, EventId, EventKind
+from app.streams import Publisher
+from workers.lifecycle import Keeper
+
+PROGRESS_SECONDS = 1.0
+
+
+class Pace:
+    """The time that a job still needs, from its recent speed: smoothed, so that the number does not jump about."""
+
+    SMOOTHING_SECONDS = 10.0
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+        self._moment = time.monotonic()
+        self._seconds_per_step: float | None = None
+
+    def eta_seconds(self, step: int, total: int) -> float | None:
+        """None until a first step has been seen."""
+        now = time.monotonic()
+        steps, seconds = step - self._step, now - self._moment
+        if steps > 0 and seconds > 0:
+            weight = 1.0 if self._seconds_per_step is None else min(1.0, seconds / self.SMOOTHING_SECONDS)
+            before = self._seconds_per_step or 0.0
+            self._seconds_per_step = before + weight * (seconds / steps - before)
+            self._step, self._moment = step, now
+        return None if self._seconds_per_step is None else max(0, total - step) * self._seconds_per_step
+
+
+class Recorder:
+    """The one writer of an attempt's events. Main thread only."""
+
+    def __init__(
+        self, keeper: Keeper, publisher: Publisher, settings: Settings, next_id: EventId, step: int, total: int
+    ) -> None:
+        self._keeper = keeper
+        self._publisher = publisher
+        self._settings = settings
+        self._next_id = next_id
+        self._points = Points()
+        self._pending: list[Event] = []  # made, perhaps seen live, not durable yet
+        self._pending_points = 0
+        self._step, self._total = step, total
+        self._pace = Pace(step)
+        now = time.monotonic()
+        self._point_since = self._stored = self._progressed = now
+
+    def point(self, step: int, loss: float, gradient_norm: float) -> None:
+        """A meta-step. The newest point stays back until the next call, for its validation score may follow."""
+        self._flush_points_if_due()
+        if not len(self._points):
+            self._point_since = time.monotonic()
+        self._points.step.append(step)
+        self._points.loss.append(loss)
+        self._points.gradient_norm.append(gradient_norm)
+        self._points.validation.append(None)
+        self._step = step
+        self._store_if_due()
+
+    def score(self, step: int, validation: float) -> None:
+        """The validation score after `step`; that before any training is told as a log line."""
+        if self._points.step and self._points.step[-1] == step:
+            self._points.validation[-1] = validation
+        else:
+            self.say("log", {"level": "info", "message": f"validation after meta-step {step}: {validation:.6g}"})
+
+    def progress(self, step: int, total: int) -> None:
+        self._step, self._total = step, total
+        self._store_if_due()
+
+    def say(self, kind: EventKind, data: dict[str, Any], *, at_once: bool = False) -> Event:
+        """An event other than points. It is live now; it is durable within `curve_flush_seconds`, or `at_once`."""
+        self._flush_points()
+        event = Event(self._take_id(), kind, data)
+        self._pending.append(event)
+        self._publisher.publish(event)
+        if at_once:
+            self.store()
+        return event
+
+    def say_with(self, kind: EventKind, data: dict[str, Any], also: Callable[[Session, Event], None]) -> None:
+        """An event that is durable, in one transaction with `also`, before anyone sees it."""
+        self._flush_points()
+        event = Event(self._take_id(), kind, data)
+        self._pending.append(event)
+        self.store(lambda session: also(session, event))
+        self._publisher.publish(event)
+
+    def store(self, also: Callable[[Session], None] | None = None) -> None:
+        """Make all that was said durable. Raises LeaseLost."""
+        pending, now = self._pending, time.monotonic()
+
+        def operation(session: Session, again: bool) -> str:
+            if pending and not (again and self._is_durable(session, pending[-1])):
+                leases.record(session, self._keeper.lease, pending)
+            status = leases.progress(session, self._keeper.lease, self._step, self._total, self._eta())
+            if also is not None:
+                also(session)
+            return status
+
+        self._keeper.note(self._keeper.write(operation))
+        self._pending, self._pending_points = [], 0
+        self._stored = self._progressed = now
+
+    def finish(self, operation: Callable[[Session, list[Event], EventId], Event]) -> Event:
+        """End the job: `operation(session, last events, id of done)` stores all in one transaction and gives the
+        event to send last. Raises LeaseLost."""
+        self._flush_points()
+        last, done_id = self._pending, self._take_id()
+
+        def patient(session: Session, again: bool) -> Event | None:
+            if again and events.next_id(session, self._keeper.lease.job_id, done_id.attempt) > done_id:
+                return None  # the try before was committed; only its answer was lost
+            return operation(session, last, done_id)
+
+        event = self._keeper.write(patient)
+        self._pending = []
+        if event is None:
+            event = self._keeper.write(lambda session, _again: self._stored_event(session, done_id))
+        self._publisher.publish(event)
+        return event
+
+    def _stored_event(self, session: Session, event_id: EventId) -> Event:
+        before = EventId(event_id.attempt, event_id.sequence - 1)
+        return events.after(session, self._keeper.lease.job_id, before, 1).events[0]
+
+    def _flush_points_if_due(self) -> None:
+        waited = time.monotonic() - self._point_since
+        if len(self._points) >= self._settings.stream_flush_points or waited >= self._settings.stream_flush_seconds:
+            self._flush_points()
+
+    def _flush_points(self) -> None:
+        if len(self._points):
+            event = Event.metrics(self._take_id(), self._points)
+            self._pending.append(event)
+            self._pending_points += len(self._points)
+            self._points = Points()
+            self._publisher.publish(event)
+
+    def _store_if_due(self) -> None:
+        now = time.monotonic()
+        full = self._pending_points >= self._settings.curve_chunk_points
+        if full or now - self._stored >= self._settings.curve_flush_seconds:
+            self.store()
+        elif now - self._progressed >= PROGRESS_SECONDS:
+            self._progressed = now
+            step, total, eta = self._step, self._total, self._eta()
+            self._keeper.note(
+                self._keeper.write(lambda session, _: leases.progress(session, self._keeper.lease, step, total, eta))
+            )
+
+    def _eta(self) -> float | None:
+        return self._pace.eta_seconds(self._step, self._total)
+
+    def _is_durable(self, session: Session, event: Event) -> bool:
+        return events.next_id(session, self._keeper.lease.job_id, event.id.attempt) > event.id
+
+    def _take_id(self) -> EventId:
+        event_id = self._next_id
+        self._next_id = EventId(event_id.attempt, event_id.sequence + 1)
+        return event_id

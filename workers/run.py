@@ -1,0 +1,276 @@
+"""From a job's id to its result: claim it, run the science, stream, checkpoint, register.
+
+The science is a generator (`models.meta_train`, `models.evaluate`) that knows nothing of this; between two of its
+events this module looks for a cancel, a preemption and a lost lease.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from sqlalchemy.orm import Session
+
+from app.settings import Settings
+from app.store import checkpoints, events, leases, outcomes
+from app.store.checkpoints import Checkpoint
+from app.store.errors import DatabaseUnavailable, LeaseLost
+from app.store.events import Event, EventId
+from app.store.jobs import spec_of
+from app.store.leases import Lease
+from app.store.registry import Registry
+from app.store.sessions import Database
+from app.store.tables import JobRow
+from app.streams import Publisher
+from gradsmith.errors import GradsmithError
+from models.errors import CheckpointMismatch, ModelsError
+from models.evaluate import EvaluationProgress, EvaluationResult, evaluate
+from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, meta_train
+from models.spec import EvaluateSpec, MetaTrainSpec
+from workers.lifecycle import Cancelled, Keeper, Preempted, claim, leave, new_owner, runtime_facts, same_bits
+from workers.recorder import Recorder
+
+logger = logging.getLogger("gradsmith.worker")
+
+# A preempted job may go on to the next place where it can be resumed, for this long.
+PREEMPTION_SECONDS = 5.0
+
+
+def warm_up() -> None:
+    """Touch what is slow at its first use, so that a spare has it behind it."""
+    torch.set_num_threads(1)
+    torch.nn.functional.linear(torch.ones(1, 2), torch.ones(2, 2)).tanh()
+
+
+def run_job(
+    job_id: str,
+    attempt: int,
+    *,
+    owner: str | None = None,
+    preempted: Callable[[], bool] = lambda: False,
+    settings: Settings | None = None,
+    on_lost: Callable[[Lease], None] = leave,
+) -> None:
+    """Run one attempt of a job to its end; what became of it is in the database.
+
+    Returns at once when the attempt is not to be had (a doorbell that rang twice, a job cancelled meanwhile), and
+    when the lease is lost on the way. `owner` names this process in the lease, and nobody else. `preempted()` turns
+    true when this process should stop.
+    """
+    settings = settings or Settings()
+    database = Database(settings.resolved_database_url)
+    lease = Lease(job_id, attempt, owner or new_owner(socket.gethostname()))
+    try:
+        with database.read() as session:
+            found = session.get(JobRow, job_id)
+            if found is None or found.attempt != attempt or found.status != "queued":
+                return
+            spec, before = spec_of(found), dict(found.runtime)
+        torch.set_num_threads(spec.resources.threads)
+        runtime = runtime_facts()
+        claimed_at = time.monotonic()
+        job = claim(database, settings, lease, runtime)
+        if job is None:
+            return
+        with database.read() as session:
+            next_id = events.next_id(session, job_id, attempt)
+            checkpoint = checkpoints.newest(session, job_id)
+        publisher = Publisher(settings, job_id)
+        with closing(publisher), Keeper(database, settings, lease, claimed_at, on_lost) as keeper:
+            recorder = Recorder(keeper, publisher, settings, next_id, job.step, job.total)
+            _Run(settings, database, job, spec, keeper, recorder, preempted, runtime, before, checkpoint).run()
+    except LeaseLost as error:
+        logger.warning("%s", error)
+    finally:
+        database.close()
+
+
+@dataclass
+class _Run:
+    """One claimed attempt."""
+
+    settings: Settings
+    database: Database
+    job: JobRow
+    spec: MetaTrainSpec | EvaluateSpec
+    keeper: Keeper
+    recorder: Recorder
+    preempted: Callable[[], bool]
+    runtime: dict[str, Any]
+    runtime_before: dict[str, Any]
+    checkpoint: Checkpoint | None
+    _preempted_at: float | None = field(default=None, init=False)
+
+    def run(self) -> None:
+        """Raises LeaseLost, and what the database raises when it is away for longer than the lease."""
+        lease = self.keeper.lease
+        try:
+            if isinstance(self.spec, MetaTrainSpec):
+                self._train(self.spec)
+            else:
+                self._evaluate(self.spec)
+        except Cancelled:
+            self.recorder.finish(self._after_events(lambda session, id_: leases.cancelled(session, lease, id_)))
+        except Preempted:
+            self.recorder.finish(self._after_events(lambda session, _id: leases.release(session, lease)))
+        except (LeaseLost, DatabaseUnavailable):
+            raise  # nothing can be written any more
+        except (ModelsError, GradsmithError) as error:
+            self._fail(str(error))
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            self._fail(f"out_of_memory: {error}; use fewer tasks, a shorter unroll_steps or a larger worker")
+        except Exception as error:
+            logger.exception("job %s attempt %d failed", lease.job_id, lease.attempt)
+            self.recorder.say("log", {"level": "error", "message": traceback.format_exc()})
+            self._fail(f"internal_error: {type(error).__name__}: {error}")
+
+    # --- meta_train ----------------------------------------------------------------------------------------------
+
+    def _train(self, spec: MetaTrainSpec) -> None:
+        result: TrainingResult | None = None
+        checkpointed = time.monotonic()
+        stream = self._begin_training(spec)
+        for happened in stream:
+            match happened:
+                case MetaStep():
+                    self.recorder.point(happened.step, happened.loss, happened.gradient_norm)
+                case Validated():
+                    self.recorder.score(happened.step, happened.score)
+                case Restarted():
+                    message = f"meta-step {happened.step}: {happened.reason}"
+                    self.recorder.say("log", {"level": "warning", "message": message})
+                case TrajectoryEnd():
+                    interval = self.settings.checkpoint_interval_seconds
+                    if self.preempted() or time.monotonic() - checkpointed >= interval:
+                        self._write_checkpoint(happened)
+                        checkpointed = time.monotonic()
+                    if self.preempted():
+                        raise Preempted
+                case TrainingResult():
+                    result = happened
+            self._look_around()
+        assert result is not None, "meta_train ends with its result"
+        self._register(spec, result)
+
+    def _begin_training(self, spec: MetaTrainSpec) -> Iterator[Any]:
+        """The stream of events from the newest checkpoint, if there is one that can be used."""
+        data_dir = self.settings.data_dir
+        if self.checkpoint is not None:
+            stream = meta_train(spec, data_dir=data_dir, resume=self.checkpoint.content)
+            try:
+                first = next(stream)
+            except CheckpointMismatch as error:
+                self.recorder.say("log", {"level": "warning", "message": f"starting anew: {error}"})
+            else:
+                self._announce(self.checkpoint)
+                yield first
+                yield from stream
+                return
+        self._announce(None)
+        yield from meta_train(spec, data_dir=data_dir)
+
+    def _write_checkpoint(self, end: TrajectoryEnd) -> None:
+        content = end.checkpoint()
+
+        def put(session: Session, event: Event) -> None:
+            checkpoints.put(session, self.keeper.lease, end.step, event.id, content)
+
+        self.recorder.say_with("checkpoint", {"step": end.step}, put)
+
+    def _register(self, spec: MetaTrainSpec, result: TrainingResult) -> None:
+        card = {
+            "family": spec.family.name,
+            "seed": spec.seed,
+            "horizon": spec.recipe.horizon,
+            "recipe": spec.recipe.model_dump(mode="json"),
+            "training": result.summary,
+            "runtime": self.runtime,
+        }
+
+        def finish(session: Session, last_events: list[Event], done_id: EventId) -> Event:
+            return outcomes.finish_training(
+                session,
+                self.keeper.lease,
+                done_id,
+                weights=result.weights,
+                validation_score=result.validation_score,
+                card=card,
+                last_events=last_events,
+            ).event
+
+        self.recorder.finish(finish)
+
+    # --- evaluate ------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, spec: EvaluateSpec) -> None:
+        with self.database.read() as session:
+            registry = Registry(session, self.job.workspace)
+            weights = registry.weights(registry.resolve(spec.optimizer))
+        self._announce(None)
+        result: dict[str, Any] | None = None
+        message = None
+        for happened in evaluate(weights, spec, data_dir=self.settings.data_dir):
+            match happened:
+                case EvaluationProgress():
+                    if happened.message != message:
+                        message = happened.message
+                        self.recorder.say("log", {"level": "info", "message": message})
+                    self.recorder.progress(happened.step, happened.total)
+                case EvaluationResult():
+                    result = happened.result
+            self._look_around()
+            if self.preempted():
+                raise Preempted  # an evaluation starts anew
+        assert result is not None, "evaluate ends with its result"
+        final: dict[str, Any] = result
+
+        def finish(session: Session, last_events: list[Event], done_id: EventId) -> Event:
+            return outcomes.finish_evaluation(
+                session, self.keeper.lease, done_id, result=final, last_events=last_events
+            ).event
+
+        self.recorder.finish(finish)
+
+    # --- both ----------------------------------------------------------------------------------------------------
+
+    def _announce(self, resume: Checkpoint | None) -> None:
+        """The first events of an attempt. `resumed` tells clients which points of earlier attempts still stand."""
+        attempt = self.keeper.lease.attempt
+        if attempt > 1:
+            data: dict[str, Any] = {"from_step": resume.step if resume else 0}
+            if resume is not None:
+                data["identical"] = same_bits(self.runtime_before, self.runtime)
+            self.recorder.say("resumed", data)
+        self.recorder.say("status", {"status": "running", "attempt": attempt, "reason": None}, at_once=True)
+
+    def _look_around(self) -> None:
+        """Between two events: is the job still wanted, and this process still ours?"""
+        if self.keeper.cancelling:
+            raise Cancelled
+        if self.preempted():
+            now = time.monotonic()
+            self._preempted_at = self._preempted_at or now
+            if now - self._preempted_at > PREEMPTION_SECONDS:
+                raise Preempted  # the next attempt goes on from the checkpoint before
+
+    def _fail(self, reason: str) -> None:
+        lease = self.keeper.lease
+        self.recorder.finish(self._after_events(lambda session, id_: leases.fail(session, lease, reason, id_)))
+
+    def _after_events(
+        self, end: Callable[[Session, EventId], Event]
+    ) -> Callable[[Session, list[Event], EventId], Event]:
+        """`end`, with the job's last events stored before it in the same transaction."""
+
+        def finish(session: Session, last_events: list[Event], done_id: EventId) -> Event:
+            leases.record(session, self.keeper.lease, last_events)
+            return end(session, done_id)
+
+        return finish
