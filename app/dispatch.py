@@ -142,9 +142,8 @@ class Dispatcher:
             found = pipeline.execute()
         states = [state for birth, death, state in found if birth and not death]
         allowed = DOORBELLS_PER_WORKER * max(1, len(states))
-        busy = sum(state == b"busy" for state in states)
-        waiting: int = queue.count
-        return allowed - waiting - busy
+        busy = sum(1 for state in states if state == b"busy")
+        return allowed - int(queue.count) - busy
 
     def _enqueue(self, queue: Queue, job_id: str, attempt: int) -> None:
         try:

@@ -36,7 +36,7 @@ def die_with_parent(parent: int) -> None:
 
 def tethered(command: Sequence[str]) -> list[str]:
     """`command`, started so that it dies with the process that calls this."""
-    return [sys.executable, "-m", "app.tether", str(os.getpid()), *command]
+    return [sys.executable, "-P", "-m", "app.tether", str(os.getpid()), *command]
 
 
 def _exit_without(parent: int) -> None:
