@@ -7,6 +7,7 @@ another, 8 bytes a value, little-endian. NaN and infinite losses are kept as the
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ class Points:
     def as_json(self) -> dict[str, Any]:
         """The data of a `metrics` event: NaN and infinity become null, which is all that JSON has for them."""
         return {
-            "step": list(self.step),
+            "step": [int(step) for step in self.step],
             "loss": _finite_or_none(self.loss),
             "gradient_norm": _finite_or_none(self.gradient_norm),
             "validation": _finite_or_none(self.validation),
@@ -52,7 +53,7 @@ class Points:
 
 
 def _finite_or_none(values: Sequence[float | None]) -> list[float | None]:
-    return [value if value is not None and np.isfinite(value) else None for value in values]
+    return [float(value) if value is not None and math.isfinite(value) else None for value in values]
 
 
 @dataclass(frozen=True)

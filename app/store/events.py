@@ -9,6 +9,7 @@ Only the holder of a job's lease writes; where no worker has claimed the attempt
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,8 +45,11 @@ class EventId(NamedTuple):
         return cls(int(match[1]), int(match[2]))
 
     def precedes(self, other: EventId) -> bool:
-        """Whether nothing can stand between: the next of this attempt, or the first of the attempt after it."""
-        return other in ((self.attempt, self.sequence + 1), (self.attempt + 1, 1))
+        """Whether nothing can stand between: `other` is the next of this attempt, or the first of all.
+
+        Between the last event that is known of one attempt and the first of the next, there may be more.
+        """
+        return other == (self.attempt, self.sequence + 1) or (self == START and other == (1, 1))
 
 
 START = EventId(0, 0)  # before every event of a job
@@ -59,6 +63,11 @@ class Event:
     kind: EventKind
     data: dict[str, Any]
     points: Points | None = None
+
+    @property
+    def text(self) -> str:
+        """`data` as canonical JSON: the same bytes whether the event came live or from either database."""
+        return json.dumps(self.data, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @classmethod
     def metrics(cls, event_id: EventId, points: Points) -> Event:

@@ -26,6 +26,11 @@ def new_id(prefix: Prefix) -> str:
     return f"{prefix}_{value:032x}"
 
 
+def random_name() -> str:
+    """12 characters that nobody else has."""
+    return secrets.token_hex(6)
+
+
 def is_id(prefix: Prefix, text: str) -> bool:
     """Whether `text` has the form of an id with this prefix; it says nothing of whether such a thing exists."""
     return re.fullmatch(rf"{prefix}_[0-9a-f]{{32}}", text) is not None

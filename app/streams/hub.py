@@ -1,0 +1,258 @@
+"""The server's side of live streams: one reader per process for all jobs that are watched."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.settings import Settings
+from app.store import events as stored
+from app.store.errors import DatabaseUnavailable
+from app.store.events import START, Event, EventId, Replay
+from app.store.ids import random_name
+from app.store.sessions import Database
+from app.store.tables import TERMINAL_STATUSES, JobRow
+from app.streams.wire import decode, job_of, stream_key
+
+logger = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT")
+
+POLL_SECONDS = 0.5  # how often a client looks into the database while Redis cannot help it
+JOB_POLL_SECONDS = 1.0  # how often the hub looks whether watched jobs changed without a word in their streams
+BLOCK_MILLISECONDS = 1000
+REDIS_TIMEOUT_SECONDS = 5.0
+BUFFERED_EVENTS = 256  # for each client; one that is slower catches up from the database
+BATCH = 200
+
+
+class _Watcher:
+    """One client's live events, waiting to be taken."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque()
+        self.wake = asyncio.Event()
+        self.look_again = False  # something may have happened that the live stream does not tell
+
+    def offer(self, event: Event) -> None:
+        if len(self._events) >= BUFFERED_EVENTS:
+            self._events.clear()  # the client is slow: the hole that this makes sends it to the database
+            self.look_again = True
+        self._events.append(event)
+        self.wake.set()
+
+    def nudge(self) -> None:
+        self.look_again = True
+        self.wake.set()
+
+    def take(self, position: EventId) -> Event | None:
+        """The event that follows `position`, if it is here; older ones are dropped."""
+        while self._events and self._events[0].id <= position:
+            self._events.popleft()
+        if self._events and position.precedes(self._events[0].id):
+            return self._events.popleft()
+        return None
+
+    @property
+    def has_gap(self) -> bool:
+        """After `take` found nothing: whether events are here, but later ones."""
+        return bool(self._events)
+
+
+class StreamHub:
+    """All clients' view of all jobs' events. Create, `start`, `stop` and use it in one event loop."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._database = database
+        self._redis = redis.asyncio.Redis.from_url(
+            settings.resolved_redis_url,
+            decode_responses=True,
+            socket_timeout=REDIS_TIMEOUT_SECONDS,
+            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="event-replay")
+        self._watchers: dict[str, set[_Watcher]] = {}  # by job
+        self._read_from: dict[str, str] = {}  # by key: the entry id that the reader had last
+        self._bell = f"gradsmith:hub:{random_name()}"  # a stream of our own: an entry ends the reader's wait
+        self._bell_from = "0-0"
+        self._watched = asyncio.Event()
+        self._redis_is_up = True
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._read_streams()), asyncio.create_task(self._look_at_jobs())]
+
+    async def stop(self) -> None:
+        """End all clients' streams and close."""
+        self._stopping = True
+        self._nudge_all()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._redis.aclose()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def events(self, job_id: str, after: EventId = START) -> AsyncIterator[Event]:
+        """The job's events after that id, each once and in order: what is stored, then live. Ends with the job.
+
+        Close it (`contextlib.aclosing`) when the client goes. A client that waits needs no thread and no connection.
+        """
+        position = after
+        async with self._watching(job_id) as watcher:
+            while not self._stopping:
+                watcher.look_again = False
+                replay = await self._replay(job_id, position)
+                for event in replay.events:
+                    yield event
+                    position = event.id
+                if replay.ended:
+                    return
+                if replay.more:
+                    continue
+                for event in await self._recent(job_id, position):
+                    if position.precedes(event.id):
+                        yield event
+                        position = event.id
+                        if event.kind == "done":
+                            return
+                while not (self._stopping or watcher.look_again):
+                    live = watcher.take(position)
+                    if live is not None:
+                        yield live
+                        position = live.id
+                        if live.kind == "done":
+                            return
+                        continue
+                    watcher.wake.clear()
+                    patience = POLL_SECONDS if watcher.has_gap or not self._redis_is_up else None
+                    try:
+                        await asyncio.wait_for(watcher.wake.wait(), patience)
+                    except TimeoutError:
+                        break
+
+    @contextlib.asynccontextmanager
+    async def _watching(self, job_id: str) -> AsyncIterator[_Watcher]:
+        watcher, key = _Watcher(), stream_key(job_id)
+        self._watchers.setdefault(job_id, set()).add(watcher)
+        self._watched.set()
+        try:
+            if key not in self._read_from:
+                await self._begin_reading(key)
+            yield watcher
+        finally:
+            self._watchers[job_id].discard(watcher)
+            if not self._watchers[job_id]:
+                del self._watchers[job_id]
+                self._read_from.pop(key, None)
+            if not self._watchers:
+                self._watched.clear()
+
+    async def _begin_reading(self, key: str) -> None:
+        """Have the reader follow this stream from its present end; what is before it, `_recent` reads."""
+        self._read_from[key] = "0-0"
+        try:
+            newest = await self._redis.xrevrange(key, count=1)
+            if newest and key in self._read_from and self._read_from[key] == "0-0":
+                self._read_from[key] = newest[0][0]
+            await self._redis.xadd(self._bell, {"watch": key}, maxlen=1, approximate=False)
+            await self._redis.expire(self._bell, 3600)
+        except RedisError as error:
+            self._redis_away(error)
+
+    async def _replay(self, job_id: str, position: EventId) -> Replay:
+        """Stored events after `position`; none while the database cannot be reached."""
+        try:
+            return await self._in_thread(lambda session: stored.after(session, job_id, position, BATCH))
+        except DatabaseUnavailable as error:
+            logger.warning("events of job %s must wait: %s", job_id, error)
+            await asyncio.sleep(POLL_SECONDS)
+            return Replay([], more=False, ended=False)
+
+    async def _recent(self, job_id: str, position: EventId) -> list[Event]:
+        """What Redis still holds after `position`: streamed already, perhaps not stored yet."""
+        if not self._redis_is_up:
+            return []
+        try:
+            entries = await self._redis.xrange(stream_key(job_id), min=f"({position}", count=10 * BATCH)
+        except RedisError as error:
+            self._redis_away(error)
+            return []
+        return [decode(entry_id, fields) for entry_id, fields in entries or []]
+
+    async def _read_streams(self) -> None:
+        while True:
+            await self._watched.wait()
+            try:
+                answer: Any = await self._redis.xread(
+                    {self._bell: self._bell_from, **self._read_from}, count=BATCH, block=BLOCK_MILLISECONDS
+                )
+            except (RedisError, OSError) as error:
+                self._redis_away(error)
+                await asyncio.sleep(POLL_SECONDS)
+                continue
+            if not self._redis_is_up:
+                logger.info("Redis is back: events are live again")
+                self._redis_is_up = True
+                self._nudge_all()
+            for key, entries in answer.items() if isinstance(answer, dict) else answer or []:
+                if key == self._bell:
+                    self._bell_from = entries[-1][0]
+                elif key in self._read_from:
+                    self._read_from[key] = entries[-1][0]
+                    for entry_id, fields in entries:
+                        event = decode(entry_id, fields)
+                        for watcher in self._watchers.get(job_of(key), ()):
+                            watcher.offer(event)
+
+    async def _look_at_jobs(self) -> None:
+        """Notice what a stream does not tell: a job that was cancelled while queued, or whose worker was lost."""
+        seen: dict[str, tuple[str, int]] = {}
+        while True:
+            await self._watched.wait()
+            try:
+                now = await self._in_thread(lambda session: _states(session, list(self._watchers)))
+            except DatabaseUnavailable:
+                now = {}  # the clients' own queries log it
+            for job_id, state in now.items():
+                if state != seen.get(job_id) or state[0] in TERMINAL_STATUSES:
+                    for watcher in self._watchers.get(job_id, ()):
+                        watcher.nudge()
+            seen = now
+            await asyncio.sleep(JOB_POLL_SECONDS)
+
+    async def _in_thread(self, query: Callable[[Session], ResultT]) -> ResultT:
+        def run() -> ResultT:
+            with self._database.read() as session:
+                return query(session)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+    def _redis_away(self, error: Exception) -> None:
+        if self._redis_is_up:
+            logger.warning("Redis is away, clients get their events from the database: %s", error)
+            self._redis_is_up = False
+            self._nudge_all()
+
+    def _nudge_all(self) -> None:
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                watcher.nudge()
+
+
+def _states(session: Session, job_ids: list[str]) -> dict[str, tuple[str, int]]:
+    rows = session.execute(select(JobRow.id, JobRow.status, JobRow.attempt).where(JobRow.id.in_(job_ids)))
+    return {job_id: (status, attempt) for job_id, status, attempt in rows}
