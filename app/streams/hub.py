@@ -76,7 +76,7 @@ class StreamHub:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._database = database
-        self._redis = redis.asyncio.Redis.from_url(
+        self._redis: Any = redis.asyncio.Redis.from_url(  # its types know only bytes; we decode
             settings.resolved_redis_url,
             decode_responses=True,
             socket_timeout=REDIS_TIMEOUT_SECONDS,
@@ -129,6 +129,7 @@ class StreamHub:
                         position = event.id
                         if event.kind == "done":
                             return
+                patient_until = self._now() + POLL_SECONDS
                 while not (self._stopping or watcher.look_again):
                     live = watcher.take(position)
                     if live is not None:
@@ -138,7 +139,9 @@ class StreamHub:
                             return
                         continue
                     watcher.wake.clear()
-                    patience = POLL_SECONDS if watcher.has_gap or not self._redis_is_up else None
+                    patience = None
+                    if watcher.has_gap or not self._redis_is_up:
+                        patience = max(0.0, patient_until - self._now())
                     try:
                         await asyncio.wait_for(watcher.wake.wait(), patience)
                     except TimeoutError:
@@ -197,7 +200,7 @@ class StreamHub:
         while True:
             await self._watched.wait()
             try:
-                answer: Any = await self._redis.xread(
+                answer = await self._redis.xread(
                     {self._bell: self._bell_from, **self._read_from}, count=BATCH, block=BLOCK_MILLISECONDS
                 )
             except (RedisError, OSError) as error:
@@ -246,6 +249,10 @@ class StreamHub:
             logger.warning("Redis is away, clients get their events from the database: %s", error)
             self._redis_is_up = False
             self._nudge_all()
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     def _nudge_all(self) -> None:
         for watchers in self._watchers.values():
