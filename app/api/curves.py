@@ -1,0 +1,137 @@
+"""A job's loss curve in the caller's format."""
+
+from __future__ import annotations
+
+import io
+from typing import Annotated, Any, Literal, cast
+
+import numpy as np
+from fastapi import APIRouter, Depends, Query, Response
+
+from app.api import examples
+from app.api.dependencies import Accept, JobId, ServicesDep, only_parameters
+from app.api.documents import not_ready
+from app.api.negotiation import chosen
+from app.api.schemas import CurveDocument, JobStatus, NonFinite
+from app.errors import Problem, responses
+from app.report import figures
+from app.store import curves
+from app.store.curves import Curve
+from app.store.jobs import JobRepository
+from app.store.tables import JobRow
+
+router = APIRouter(tags=["jobs"])
+
+JSON, CSV, BINARY, PNG = "application/json", "text/csv", "application/octet-stream", "image/png"
+COLUMNS = (("step", "<i8"), ("loss", "<f8"), ("gradient_norm", "<f8"), ("validation", "<f8"))
+
+
+@router.get(
+    "/jobs/{job_id}/curve",
+    operation_id="jobs_curve",
+    summary="The loss curve, as JSON, CSV, raw columns or PNG by `Accept`",
+    description=(
+        "`max_points` thins a long curve out and keeps its spikes: each stretch keeps its lowest and highest loss. "
+        "JSON has no NaN: such values are null there, and `non_finite` says which they were. The raw form is the four "
+        "columns step (int64), loss, gradient_norm and validation (float64), little-endian, one after another; "
+        "`X-Points` counts the points."
+    ),
+    response_model=CurveDocument,
+    responses={
+        200: {
+            "content": {
+                JSON: {"example": examples.CURVE},
+                CSV: {"example": "step,loss,gradient_norm,validation\n1,11.2,0.4,\n2,nan,inf,\n3,10.7,0.6,9.8\n"},
+                BINARY: {"schema": {"type": "string", "format": "binary"}},
+                PNG: {"schema": {"type": "string", "format": "binary"}},
+            }
+        },
+        **responses("job_not_found", "no_curve", "not_acceptable", "not_ready", "no_result", "invalid_request"),
+    },
+    dependencies=[Depends(only_parameters("max_points", "method"))],
+)
+def jobs_curve(
+    job_id: JobId,
+    services: ServicesDep,
+    max_points: Annotated[int | None, Query(ge=4, le=1_000_000, description="Default: every point.")] = None,
+    method: Annotated[Literal["minmax"], Query(description="How `max_points` chooses.")] = "minmax",  # noqa: ARG001
+    accept: Accept = None,
+) -> Response:
+    wanted = chosen(accept, (JSON, CSV, BINARY, PNG))
+    with services.database.read() as session:
+        job = JobRepository(session).get(job_id)
+        if job.kind != "meta_train":
+            raise Problem("no_curve", f"Job {job_id} is an evaluation: see /jobs/{job_id}/report.")
+        whole = curves.read(session, job_id)
+    if not len(whole):
+        raise not_ready(job, "loss curve")
+    curve = whole if max_points is None else whole.downsampled(max_points)
+    headers = {"Cache-Control": "no-cache", "Vary": "Accept", "X-Points": str(len(curve))}
+    content = {JSON: _json, CSV: _csv, BINARY: _binary, PNG: _png}[wanted](job, curve, len(whole))
+    return Response(content, headers=headers, media_type=wanted)
+
+
+def _json(job: JobRow, curve: Curve, total_points: int) -> bytes:
+    document = CurveDocument.model_construct(  # the columns are ours: checking a million numbers would take a second
+        job=job.id,
+        attempt=job.attempt,
+        status=cast("JobStatus", job.status),
+        total_points=total_points,
+        step=curve.step.tolist(),
+        loss=_finite(curve.loss),
+        gradient_norm=_finite(curve.gradient_norm),
+        validation=_finite(curve.validation),
+        non_finite=_non_finite(curve),
+    )
+    return document.model_dump_json().encode()
+
+
+def _finite(values: curves.Floats) -> list[float | None]:
+    listed: list[float | None] = values.tolist()
+    for index in np.flatnonzero(~np.isfinite(values)):
+        listed[index] = None
+    return listed
+
+
+def _non_finite(curve: Curve) -> list[NonFinite]:
+    names: tuple[Literal["loss", "gradient_norm"], ...] = ("loss", "gradient_norm")
+    found = []
+    for name in names:
+        values: curves.Floats = getattr(curve, name)
+        for index in np.flatnonzero(~np.isfinite(values)):
+            value: Any = "nan" if np.isnan(values[index]) else "inf" if values[index] > 0 else "-inf"
+            found.append(NonFinite(index=int(index), column=name, value=value))
+    return found
+
+
+def _csv(_job: JobRow, curve: Curve, _total_points: int) -> bytes:
+    """`nan` and `inf` as they are; an empty cell where nothing was validated."""
+    out = io.StringIO()
+    out.write("step,loss,gradient_norm,validation\n")
+    columns = (getattr(curve, name).tolist() for name, _ in COLUMNS)
+    for step, loss, gradient_norm, validation in zip(*columns, strict=True):
+        score = "" if validation != validation else repr(validation)
+        out.write(f"{step},{loss!r},{gradient_norm!r},{score}\n")
+    return out.getvalue().encode()
+
+
+def _binary(_job: JobRow, curve: Curve, _total_points: int) -> bytes:
+    return b"".join(np.ascontiguousarray(getattr(curve, name), dtype).tobytes() for name, dtype in COLUMNS)
+
+
+def _png(job: JobRow, curve: Curve, _total_points: int) -> bytes:
+    drawn = curve if len(curve) <= 4000 else _with_validations(curve)
+    columns = {name: getattr(drawn, name) for name, _ in COLUMNS}
+    attempt = f", attempt {job.attempt}" if job.attempt > 1 else ""
+    return figures.loss_curve(
+        columns,
+        title=f"Meta-training on {job.family}",
+        subtitle=f"{job.id}, seed {job.spec['seed']}{attempt}: {job.status}, step {job.step:,} of {job.total:,}",
+    )
+
+
+def _with_validations(curve: Curve) -> Curve:
+    """Few enough points to draw, and every validation among them."""
+    thin, scores = curve.downsampled(4000), curve.validations()
+    keep = np.isin(curve.step, np.union1d(thin.step, scores.step))
+    return curve.take(keep)

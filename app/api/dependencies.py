@@ -1,0 +1,75 @@
+"""What endpoints are given: the process's services, and checks that several of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Query, Request
+from redis.asyncio import Redis
+
+from app.dispatch import Dispatcher
+from app.errors import FieldError, invalid_request
+from app.settings import Settings
+from app.store.errors import JobNotFound
+from app.store.ids import is_id
+from app.store.sessions import Database
+from app.streams import StreamHub
+
+
+@dataclass(frozen=True)
+class Services:
+    """One of each per process; the lifespan of `app.main` opens and closes them."""
+
+    settings: Settings
+    database: Database
+    redis: Redis
+    hub: StreamHub
+    dispatcher: Dispatcher
+
+
+def services(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found
+
+
+def known_job_id(job_id: str) -> str:
+    """A path's job id. One that is malformed names no job, and is never shown to the database."""
+    if not is_id("job", job_id):
+        raise JobNotFound(job_id)
+    return job_id
+
+
+def only_parameters(*names: str, prefix: str | None = None) -> Callable[[Request], None]:
+    """A dependency that refuses other query parameters: a filter that is misspelt would silently list everything."""
+
+    def check(request: Request) -> None:
+        unknown = [
+            name
+            for name in request.query_params
+            if name not in names and not (prefix is not None and name.startswith(prefix))
+        ]
+        if unknown:
+            known = ", ".join((*names, f"{prefix}<key>") if prefix else names)
+            message = f"is not a parameter here; known are: {known}"
+            raise invalid_request(
+                [FieldError(location="query", pointer=f"/{name}", code="unknown", message=message) for name in unknown]
+            )
+
+    return check
+
+
+ServicesDep = Annotated[Services, Depends(services)]
+JobId = Annotated[str, Depends(known_job_id)]
+Accept = Annotated[str | None, Header(include_in_schema=False)]
+Limit = Annotated[int, Query(ge=1, le=100, description="Items a page.")]
+After = Annotated[str | None, Query(max_length=1024, description="`next` of the page before, unchanged.")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[\x21-\x7e]{1,255}$",
+        description="Any text of yours. The same key and body within 24 hours get the first answer again.",
+    ),
+]

@@ -1,0 +1,123 @@
+"""Rows of the store as the documents that users read: each is written in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.api.schemas import EvaluationSummary, Job, Optimizer, Progress
+from app.errors import Problem
+from app.report.card import CardFacts
+from app.store.jobs import JobRepository
+from app.store.registry import Registry
+from app.store.tables import TERMINAL_STATUSES, EvaluationRow, JobRow, OptimizerRow
+
+
+def progress_of(job: JobRow) -> Progress:
+    return Progress(step=job.step, total=job.total, eta_seconds=job.eta_seconds)
+
+
+def job_document(session: Session, job: JobRow) -> Job:
+    jobs = JobRepository(session)
+    return _job(job, jobs.queue_position(job), evaluation_of(jobs, job))
+
+
+def job_documents(session: Session, rows: Sequence[JobRow]) -> list[Job]:
+    jobs = JobRepository(session)
+    positions = jobs.queue_positions(rows)
+    return [_job(row, positions.get(row.id), evaluation_of(jobs, row)) for row in rows]
+
+
+def evaluation_of(jobs: JobRepository, job: JobRow) -> str | None:
+    """The id of the newest `evaluate` job that this `meta_train` job asked for."""
+    if job.kind != "meta_train" or job.status != "succeeded":
+        return None
+    children = jobs.page(parent=job.id, kind="evaluate", limit=1).rows
+    return children[0].id if children else None
+
+
+def _job(job: JobRow, queue_position: int | None, evaluation: str | None) -> Job:
+    return Job(
+        id=job.id,
+        kind=job.kind,
+        family=job.family,
+        status=job.status,
+        status_reason=job.status_reason,
+        attempt=job.attempt,
+        queue_position=queue_position,
+        progress=progress_of(job),
+        optimizer=job.optimizer,
+        parent=job.parent_job,
+        evaluation=evaluation,
+        metadata=job.labels,
+        spec=job.spec,
+        runtime=job.runtime,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+    )
+
+
+def not_ready(job: JobRow, what: str) -> Problem:
+    """409: `what` of this job is not there yet, or never will be; with its progress, for programs."""
+    progress = progress_of(job)
+    members: dict[str, Any] = {"job": job.id, "job_status": job.status, "progress": progress.model_dump()}
+    if job.status in TERMINAL_STATUSES:
+        reason = f": {job.status_reason}" if job.status_reason else ""
+        return Problem("no_result", f"Job {job.id} has no {what}; it ended as {job.status}{reason}.", **members)
+    doing = {"queued": "still waits in the queue", "cancelling": "is being cancelled"}.get(
+        job.status, f"is still running (step {progress.step:,} of {progress.total:,})"
+    )
+    return Problem(
+        "not_ready",
+        f"Job {job.id} {doing}, so there is no {what} yet. Follow /jobs/{job.id}/events or try again later.",
+        headers={"Retry-After": str(max(1, min(60, round(progress.eta_seconds or 2))))},
+        **members,
+    )
+
+
+def optimizer_document(registry: Registry, row: OptimizerRow) -> Optimizer:
+    return Optimizer(
+        id=row.id,
+        family=row.family,
+        version=row.version,
+        reference=f"{row.family}@{row.version}",
+        aliases=registry.aliases(row),
+        job=row.job,
+        sha256=row.sha256,
+        size_bytes=registry.weights_size(row),
+        validation_score=row.validation_score,
+        card=row.card,
+        evaluations=[_evaluation(evaluation) for evaluation in registry.evaluations(row.id)],
+        created_at=row.created_at,
+    )
+
+
+def _evaluation(row: EvaluationRow) -> EvaluationSummary:
+    result: Mapping[str, Any] = row.result
+    return EvaluationSummary(
+        job=row.job,
+        family=row.family,
+        verdict=result["verdict"],
+        best_baseline=result["comparisons"]["best_baseline"],
+        created_at=row.created_at,
+    )
+
+
+def card_facts(session: Session, row: OptimizerRow) -> CardFacts:
+    registry, job = Registry(session), JobRepository(session).get(row.job)
+    return CardFacts(
+        id=row.id,
+        reference=f"{row.family}@{row.version}",
+        created_at=row.created_at,
+        sha256=row.sha256,
+        size_bytes=registry.weights_size(row),
+        validation_score=row.validation_score,
+        job=row.job,
+        spec=job.spec,
+        runtime=job.runtime,
+        summary=row.card,
+        evaluations=[(evaluation.job, evaluation.result) for evaluation in registry.evaluations(row.id)],
+    )

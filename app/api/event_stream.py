@@ -1,0 +1,117 @@
+"""A job's events as they happen: server-sent events with resume.
+
+The endpoint is async and holds no database connection while it streams: the hub joins stored and live events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi.sse import EventSourceResponse, format_sse_event
+from starlette.concurrency import run_in_threadpool
+
+from app.api.dependencies import JobId, Services, ServicesDep, only_parameters
+from app.api.documents import progress_of
+from app.errors import responses
+from app.store import events
+from app.store.events import START, Event, EventId
+from app.store.jobs import JobRepository
+
+router = APIRouter(tags=["jobs"])
+
+HEARTBEAT_SECONDS = 15.0
+RECONNECT_MILLISECONDS = 1000
+
+_EXAMPLE = """retry: 1000
+
+event: status
+data: {"status": "running", "attempt": 1, "reason": null, "progress": {"step": 0, "total": 1000, "eta_seconds": null}}
+
+event: metrics
+data: {"step": [1, 2], "loss": [11.2, 10.9], "gradient_norm": [0.4, 0.5], "validation": [null, null]}
+id: 1-2
+
+event: done
+data: {"status": "succeeded", "reason": null, "optimizer": "opt_0198f0c3f00d7b21a1b2c3d4e5f60718"}
+id: 1-19
+"""
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    operation_id="jobs_events",
+    summary="The job's events as server-sent events",
+    description=(
+        "`status`, `metrics`, `log`, `checkpoint`, `resumed` (drop the points after its `from_step`) and `done`, after "
+        "which the stream ends. Ids are `<attempt>-<sequence>`; `Last-Event-ID`, or `after`, resumes with nothing lost "
+        "or doubled. The first event is a `status` without an id: how the job stands now. A comment keeps idle "
+        "connections open. 204 when the caller has had the last event: an EventSource then stops reconnecting."
+    ),
+    response_class=EventSourceResponse,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}}},
+        204: {"description": "There is nothing after this event and there will not be."},
+        **responses("bad_event_id", "job_not_found", "invalid_request"),
+    },
+    dependencies=[Depends(only_parameters("after"))],
+)
+async def jobs_events(
+    job_id: JobId,
+    services: ServicesDep,
+    after: Annotated[str | None, Query(description="An event's id; `Last-Event-ID` is newer and wins.")] = None,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+) -> Response:
+    given = last_event_id or after
+    position = EventId.parse(given) if given else START
+    standing = await run_in_threadpool(_standing, services, job_id, position)
+    if standing is None:
+        return Response(status_code=204)
+    return EventSourceResponse(
+        _stream(services, job_id, position, standing),
+        # X-Accel-Buffering: nginx would hold events back
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+def _standing(services: Services, job_id: str, position: EventId) -> dict[str, Any] | None:
+    """How the job stands now, or None when the caller has had its last event. Raises JobNotFound."""
+    with services.database.read() as session:
+        job = JobRepository(session).get(job_id)
+        if position != START and events.is_past_end(session, job_id, position):
+            return None
+        return {
+            "status": job.status,
+            "attempt": job.attempt,
+            "reason": job.status_reason,
+            "progress": progress_of(job).model_dump(),
+        }
+
+
+async def _stream(services: Services, job_id: str, position: EventId, standing: dict[str, Any]) -> AsyncIterator[bytes]:
+    yield format_sse_event(retry=RECONNECT_MILLISECONDS)
+    yield format_sse_event(event="status", data_str=json.dumps(standing))
+    async with aclosing(cast("AsyncGenerator[Event]", services.hub.events(job_id, position))) as found:
+        upcoming: asyncio.Task[Event] | None = None
+        try:
+            while True:
+                upcoming = upcoming or asyncio.ensure_future(anext(found))
+                # not wait_for: its cancellation would end the generator
+                done, _ = await asyncio.wait({upcoming}, timeout=HEARTBEAT_SECONDS)
+                if not done:
+                    yield format_sse_event(comment="waiting")
+                    continue
+                try:
+                    event = upcoming.result()
+                except StopAsyncIteration:
+                    return
+                upcoming = None
+                yield format_sse_event(event=event.kind, data_str=event.text, id=str(event.id))
+        finally:
+            if upcoming is not None:
+                upcoming.cancel()
+                await asyncio.wait({upcoming})

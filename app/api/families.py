@@ -1,0 +1,53 @@
+"""What can be trained on."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends
+
+from app.api.dependencies import only_parameters
+from app.api.examples import FAMILY
+from app.api.schemas import Family, FamilyDetail, Page
+from app.errors import Problem, responses
+from models.spec import BUILT_IN_FAMILIES, FamilySpec
+
+router = APIRouter(tags=["families"])
+
+
+@router.get(
+    "/families",
+    operation_id="families_list",
+    summary="List the families that a rule can be trained on",
+    responses={
+        200: {"content": {"application/json": {"example": {"data": [FAMILY], "has_more": False, "next": None}}}},
+        **responses("invalid_request"),
+    },
+    dependencies=[Depends(only_parameters())],
+)
+def families_list() -> Page[Family]:
+    families = [Family(**_fields(family)) for family in BUILT_IN_FAMILIES.values()]
+    return Page[Family](data=families, has_more=False, next=None)
+
+
+@router.get(
+    "/families/{name}",
+    operation_id="families_get",
+    summary="One family, its recipe, and the JSON schemas of its parts",
+    responses={
+        200: {"content": {"application/json": {"example": FAMILY | {"schemas": {"tasks": {"type": "object"}}}}}},
+        **responses("family_not_found"),
+    },
+)
+def families_get(name: str) -> FamilyDetail:
+    family = BUILT_IN_FAMILIES.get(name)
+    if family is None:
+        known = ", ".join(BUILT_IN_FAMILIES)
+        raise Problem("family_not_found", f"There is no family {name!r}. Families: {known}.")
+    parts = {"tasks": family.tasks, "recipe": family.recipe, "evaluation": family.evaluation}
+    schemas = {part: type(value).model_json_schema() for part, value in parts.items()}
+    return FamilyDetail(**_fields(family), schemas=schemas)
+
+
+def _fields(family: FamilySpec) -> dict[str, object]:
+    return {name: getattr(family, name) for name in FamilySpec.model_fields} | {
+        "coordinates_per_task": family.tasks.coordinates_per_task
+    }

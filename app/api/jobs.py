@@ -1,0 +1,188 @@
+"""Jobs: post, look, list, cancel, retry."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy.orm import Session
+
+from app.api import examples
+from app.api.dependencies import After, IdempotencyKey, JobId, Limit, ServicesDep, only_parameters
+from app.api.documents import job_document, job_documents
+from app.api.resolve import evaluate_spec, meta_train_spec, refuse_too_large
+from app.api.schemas import (
+    MAX_LABELS,
+    Job,
+    JobKind,
+    JobRequest,
+    JobStatus,
+    Labels,
+    MetaTrainRequest,
+    Name,
+    Page,
+)
+from app.errors import field_errors, invalid_request, responses
+from app.store.idempotency import Answer, fingerprint, once
+from app.store.jobs import JobRepository
+from app.store.registry import Registry
+
+router = APIRouter(tags=["jobs"])
+
+_LABELS: TypeAdapter[dict[str, str]] = TypeAdapter(Labels)
+_ONE_JOB: dict[str, Any] = {"content": {"application/json": {"example": examples.JOB}}}
+
+
+@router.post(
+    "/jobs",
+    operation_id="jobs_create",
+    summary="Start a job: train a rule on a family, or measure an optimizer",
+    description=(
+        "Only `kind` and `family` (or `optimizer`) are required; the answer shows the whole resolved spec. Also "
+        "accepted while Redis is away: the job runs when it is back."
+    ),
+    status_code=202,
+    response_model=Job,
+    responses={
+        202: {
+            "description": "Queued. `Location` is the job's address.",
+            "content": {"application/json": {"example": examples.QUEUED_JOB}},
+            "headers": {
+                "Location": {"schema": {"type": "string"}},
+                "Idempotent-Replayed": {
+                    "description": "`true` when the key had this answer already.",
+                    "schema": {"type": "string"},
+                },
+            },
+        },
+        **responses(
+            "invalid_json", "bad_request", "cross_origin", "idempotency_in_flight", "body_too_large",
+            "unsupported_media_type", "invalid_request", "unknown_family", "unknown_optimizer", "job_too_large",
+            "idempotency_conflict",
+        ),
+    },
+)  # fmt: skip
+def jobs_create(
+    body: Annotated[
+        JobRequest,
+        Body(
+            openapi_examples={
+                "smallest": {"summary": "Train with the family's recipe", "value": examples.META_TRAIN},
+                "changed": {"summary": "Change parts of the recipe", "value": examples.META_TRAIN_CHANGED},
+                "evaluate": {"summary": "Measure an optimizer", "value": examples.EVALUATE},
+            }
+        ),
+    ],
+    services: ServicesDep,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    def create(session: Session) -> Answer:
+        jobs = JobRepository(session)
+        if isinstance(body, MetaTrainRequest):
+            spec: Any = meta_train_spec(body)
+        else:
+            spec = evaluate_spec(body, Registry(session), jobs)
+        refuse_too_large(spec, services.settings.worker_memory_bytes)
+        job = jobs.create(spec, body.metadata)
+        content = job_document(session, job).model_dump_json().encode()
+        return Answer(202, {"Location": f"/jobs/{job.id}"}, content)
+
+    request_print = fingerprint("POST", "/jobs", body.model_dump(mode="json", exclude_unset=True))
+    answer = once(services.database, idempotency_key, request_print, create)
+    services.dispatcher.wake()
+    headers = answer.headers | ({"Idempotent-Replayed": "true"} if answer.replayed else {})
+    return Response(answer.body, answer.status_code, headers, media_type="application/json")
+
+
+@router.get(
+    "/jobs",
+    operation_id="jobs_list",
+    summary="List jobs, newest first",
+    description=f"`metadata.<key>=<value>` filters by your labels, up to {MAX_LABELS} of them.",
+    responses={
+        200: {"content": {"application/json": {"example": {"data": [examples.JOB], "has_more": False, "next": None}}}},
+        **responses("bad_cursor", "invalid_request"),
+    },
+    dependencies=[Depends(only_parameters("status", "kind", "family", "limit", "after", prefix="metadata."))],
+)
+def jobs_list(
+    request: Request,
+    services: ServicesDep,
+    status: Annotated[JobStatus | None, Query()] = None,
+    kind: Annotated[JobKind | None, Query()] = None,
+    family: Annotated[Name | None, Query()] = None,
+    limit: Limit = 20,
+    after: After = None,
+) -> Page[Job]:
+    labels = _labels_of(request)
+    with services.database.read() as session:
+        page = JobRepository(session).page(
+            status=status, kind=kind, family=family, labels=labels, limit=limit, after=after
+        )
+        return Page[Job](data=job_documents(session, page.rows), has_more=page.has_more, next=page.next)
+
+
+@router.get(
+    "/jobs/{job_id}",
+    operation_id="jobs_get",
+    summary="One job: status, progress, resolved spec",
+    responses={200: _ONE_JOB, **responses("job_not_found")},
+)
+def jobs_get(job_id: JobId, services: ServicesDep) -> Job:
+    with services.database.read() as session:
+        return job_document(session, JobRepository(session).get(job_id))
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    operation_id="jobs_cancel",
+    summary="Cancel a job",
+    description="A queued job is cancelled at once (200); a running one is asked to stop (202, `cancelling`).",
+    responses={
+        200: _ONE_JOB,
+        202: {"description": "It is being cancelled.", "model": Job, **_ONE_JOB},
+        **responses("cross_origin", "job_not_found", "job_finished", "unsupported_media_type", "body_too_large"),
+    },
+)
+def jobs_cancel(job_id: JobId, services: ServicesDep, response: Response) -> Job:
+    with services.database.write() as session:
+        job = JobRepository(session).cancel(job_id)
+        response.status_code = 202 if job.status == "cancelling" else 200
+        return job_document(session, job)
+
+
+@router.post(
+    "/jobs/{job_id}/retry",
+    operation_id="jobs_retry",
+    summary="Run a failed or cancelled job again",
+    description="A new attempt, from its last checkpoint where it has one.",
+    status_code=202,
+    responses={
+        202: _ONE_JOB,
+        **responses(
+            "cross_origin", "job_not_found", "job_finished", "job_not_finished", "unsupported_media_type",
+            "body_too_large",
+        ),
+    },
+)  # fmt: skip
+def jobs_retry(job_id: JobId, services: ServicesDep, response: Response) -> Job:
+    with services.database.write() as session:
+        job = JobRepository(session).retry(job_id)
+        document = job_document(session, job)
+    services.dispatcher.wake()
+    response.headers["Location"] = f"/jobs/{job_id}"
+    return document
+
+
+def _labels_of(request: Request) -> dict[str, str]:
+    given = {
+        name.removeprefix("metadata."): value
+        for name, value in request.query_params.items()
+        if name.startswith("metadata.")
+    }
+    try:
+        return _LABELS.validate_python(given)
+    except ValidationError as error:
+        errors = field_errors(error.errors(include_url=False), location="query", within=("metadata",))
+        raise invalid_request(errors) from error

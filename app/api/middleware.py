@@ -1,0 +1,167 @@
+"""What every request passes on its way in, as pure ASGI: BaseHTTPMiddleware would buffer streams."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app import auth
+from app.errors import Problem, response_of
+from app.settings import Settings
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class RequestId:
+    """`X-Request-Id` on every answer: the caller's own when it is sane, else a new one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _SANE_REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+            await send(message)
+
+        await self.app(scope, receive, send_with_id)
+
+
+class HeadAsGet:
+    """Every GET answers HEAD too: the same headers, no body. A stream ends at its headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def send_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
+
+        async def receive_or_leave() -> Message:
+            return {"type": "http.disconnect"} if started else await receive()
+
+        await self.app({**scope, "method": "GET"}, receive_or_leave, send_headers)
+
+
+class Guard:
+    """Refuses what a browser could be tricked into sending, and what an unkeyed server must not serve."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app = app
+        self.allowed = auth.allowed_hosts(settings)
+        self.loopback_only = settings.auth == "auto"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (problem := self._refusal(scope)) is not None:
+            await response_of(Request(scope), problem)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Problem | None:
+        headers = Headers(scope=scope)
+        host_header = headers.get("host", "")
+        name = auth.host_name(host_header)
+        if "*" not in self.allowed and (name is None or name not in self.allowed):
+            return Problem("host_not_allowed", f"This server does not answer to the Host {host_header!r}.")
+        if self.loopback_only and _is_other_address(scope):
+            return Problem("keys_required", "Without keys this server serves loopback only.")
+        if scope["method"] in _SAFE_METHODS:
+            return None
+        origin = headers.get("origin")
+        if origin is not None and not auth.same_origin(origin, host_header):
+            return Problem("cross_origin", f"A page of {origin} may not {scope['method']} here.")
+        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if (has_body or media_type) and not _is_json(media_type):
+            seen = repr(media_type) if media_type else "a body without a content type"
+            return Problem("unsupported_media_type", f"Bodies are application/json here, not {seen}.")
+        return None
+
+
+def _is_json(media_type: str) -> bool:
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+def _is_other_address(scope: Scope) -> bool:
+    """Whether the connection came in on an address other than loopback, whatever the settings believe."""
+    server = scope.get("server")
+    if not server:
+        return False
+    try:
+        return not ipaddress.ip_address(server[0]).is_loopback
+    except ValueError:  # a unix socket's path, or a test's name
+        return False
+
+
+class BodyLimit:
+    """413 for a body over the limit: at once when Content-Length says so, else when the bytes have come."""
+
+    def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
+        self.app = app
+        self.limit_bytes = limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared[:20]) > self.limit_bytes:
+            await response_of(Request(scope), self._problem())(scope, receive, send)
+            return
+        seen = 0
+        over = False
+        started = False
+
+        async def receive_counted() -> Message:
+            nonlocal seen, over
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self.limit_bytes:
+                    over = True
+                    raise self._problem()
+            return message
+
+        async def send_unless_over(message: Message) -> None:
+            # FastAPI turns what `receive` raises into its own 400: ours goes out in its place
+            nonlocal started
+            if over and not started:
+                return
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        await self.app(scope, receive_counted, send_unless_over)
+        if over and not started:
+            await response_of(Request(scope), self._problem())(scope, receive, send)
+
+    def _problem(self) -> Problem:
+        return Problem(
+            "body_too_large",
+            f"The body is larger than {self.limit_bytes:,} bytes.",
+            headers={"Connection": "close"},  # the rest of it is not read
+            limit_bytes=self.limit_bytes,
+        )

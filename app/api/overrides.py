@@ -1,0 +1,46 @@
+"""Request bodies that change parts of a spec: every field optional, every bound the spec's own.
+
+The model of a partial `Recipe` is derived from `Recipe`, so the bounds, descriptions and the JSON schema that users
+see are written once, in models/spec.py.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Strict, create_model
+from pydantic.fields import FieldInfo
+
+from models.spec import Spec
+
+
+def partial(spec: type[Spec]) -> type[BaseModel]:
+    """`<Spec>Overrides`: the fields of `spec`, all optional, nested specs partial too.
+
+    Numbers are strict: "100" is no count and true is not 1. What a request leaves out stays unset
+    (`model_dump(exclude_unset=True)`), for `models.spec.overridden` to fill from the family's recipe.
+    """
+    fields: dict[str, Any] = {}
+    for name, field in spec.model_fields.items():
+        annotation: Any = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Spec):
+            annotation = partial(annotation)
+        elif annotation in (int, float, bool, str):
+            annotation = Annotated[annotation, Strict()]
+        fields[name] = (annotation, _optional(field))
+    return create_model(
+        f"{spec.__name__}Overrides",
+        __config__=ConfigDict(extra="forbid", allow_inf_nan=False, title=f"{spec.__name__}Overrides"),
+        __doc__=f"{spec.__doc__ or spec.__name__} Each field is optional; the default is the family's recipe.",
+        **fields,
+    )
+
+
+def _optional(field: FieldInfo) -> FieldInfo:
+    merged = FieldInfo(default=None, description=field.description, json_schema_extra=_without_default)
+    merged.metadata = list(field.metadata)
+    return merged
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)

@@ -1,0 +1,44 @@
+"""The two pages for people: a small dashboard at `/` and the API reference at /docs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+from starlette.responses import HTMLResponse
+
+from app.api.docs_page import docs_page
+from app.report.page import CONTENT_SECURITY_POLICY
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+def dashboard() -> Response:
+    page, policy = _dashboard()
+    return HTMLResponse(page, headers={"Content-Security-Policy": policy, "Cache-Control": "no-cache"})
+
+
+@router.get("/docs")
+def reference(request: Request) -> Response:
+    page = docs_page(request.app.openapi())
+    headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"}
+    return HTMLResponse(page, headers=headers)
+
+
+@cache
+def _dashboard() -> tuple[str, str]:
+    """The page and its policy: the one inline script is allowed by its hash, everything else comes from this server."""
+    page = (Path(__file__).parent / "static" / "dashboard.html").read_text(encoding="utf-8")
+    script = re.search(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert script is not None, "the page has its script inline"
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return page, policy

@@ -1,0 +1,91 @@
+"""What an evaluation found, as JSON, as a page of its own, as a picture."""
+
+from __future__ import annotations
+
+import json
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy.orm import Session
+
+from app.api.delivery import deliver
+from app.api.dependencies import Accept, JobId, ServicesDep
+from app.api.documents import evaluation_of, not_ready
+from app.api.examples import COMPARISON, EVALUATION_ID, OPTIMIZER_ID
+from app.api.negotiation import chosen
+from app.errors import responses
+from app.report import figures
+from app.report.page import CONTENT_SECURITY_POLICY, evaluation_page
+from app.store.errors import EvaluationNotFound
+from app.store.jobs import JobRepository
+from app.store.registry import Registry
+from app.store.tables import EvaluationRow, JobRow
+
+router = APIRouter(tags=["jobs"])
+
+JSON, HTML, PNG = "application/json", "text/html", "image/png"
+
+_EXAMPLE = {
+    "format": 1,
+    "job": EVALUATION_ID,
+    "optimizer": OPTIMIZER_ID,
+    "family": "quadratic",
+    "seed": 7,
+    "horizon": 100,
+    "test_tasks": 512,
+    "tuning_tasks": 128,
+    "verdict": {"final": "wins", "area": "wins"},
+    "comparisons": {"adam": {"final": COMPARISON, "area": COMPARISON}},
+}
+
+
+@router.get(
+    "/jobs/{job_id}/report",
+    operation_id="jobs_report",
+    summary="An evaluation's result, as JSON, a self-contained HTML page or PNG by `Accept`",
+    description="Of a `meta_train` job: the report of the evaluation that it asked for.",
+    responses={
+        200: {
+            "content": {
+                JSON: {"schema": {"type": "object"}, "example": _EXAMPLE},
+                HTML: {"schema": {"type": "string"}},
+                PNG: {"schema": {"type": "string", "format": "binary"}},
+            }
+        },
+        304: {"description": "The caller has it already."},
+        **responses("job_not_found", "not_acceptable", "not_ready", "no_result"),
+    },
+)
+def jobs_report(job_id: JobId, request: Request, services: ServicesDep, accept: Accept = None) -> Response:
+    wanted = chosen(accept, (JSON, HTML, PNG))
+    with services.database.read() as session:
+        row = _evaluation(session, JobRepository(session).get(job_id))
+
+    def content() -> bytes:
+        if wanted == PNG:
+            return figures.evaluation(row.result)
+        if wanted == HTML:
+            return evaluation_page(row.result, job=row.job, optimizer=row.optimizer).encode()
+        return json.dumps({"job": row.job, "optimizer": row.optimizer} | row.result).encode()
+
+    return deliver(
+        request.headers,
+        content,
+        wanted,
+        cache_control="private, no-cache",
+        etag=f'W/"{row.job}-{wanted.partition("/")[2]}"',  # a result never changes
+        headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY} if wanted == HTML else {},
+    )
+
+
+def _evaluation(session: Session, job: JobRow) -> EvaluationRow:
+    """Raises Problem `not_ready` or `no_result`, with the progress of the job that is waited for."""
+    measuring = job
+    if job.kind == "meta_train" and job.status == "succeeded":
+        jobs = JobRepository(session)
+        child = evaluation_of(jobs, job)
+        if child is not None:
+            measuring = jobs.get(child)
+    try:
+        return Registry(session).evaluation(measuring.id)
+    except EvaluationNotFound:
+        raise not_ready(measuring, "report") from None

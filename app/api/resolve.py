@@ -1,0 +1,126 @@
+"""From a request to a resolved spec, in which nothing is left to defaults. What cannot be is refused with reasons."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import secrets
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from app.api.schemas import EvaluateRequest, MetaTrainRequest
+from app.errors import FieldError, Problem, field_errors, invalid_request
+from app.store.errors import OptimizerNotFound
+from app.store.jobs import JobRepository
+from app.store.registry import Registry, is_reference
+from app.store.tables import OptimizerRow
+from models.spec import (
+    BUILT_IN_FAMILIES,
+    EvaluateSpec,
+    EvaluationPlan,
+    FamilySpec,
+    MetaTrainSpec,
+    Recipe,
+    Resources,
+    Spec,
+    memory_estimate_bytes,
+    overridden,
+)
+
+
+def meta_train_spec(request: MetaTrainRequest) -> MetaTrainSpec:
+    """Raises Problem `unknown_family` or `invalid_request`."""
+    family = known_family(request.family)
+    recipe = _overridden(family.recipe, request.recipe, "recipe")
+    assert isinstance(recipe, Recipe)
+    return MetaTrainSpec(
+        family=family,
+        seed=_seed(request.seed),
+        recipe=recipe,
+        evaluate=request.evaluate,
+        # what was trained for a horizon is measured over it, unless the request says otherwise
+        evaluation=_plan(family, request.evaluation, recipe.horizon),
+        resources=_resources(request.resources),
+    )
+
+
+def evaluate_spec(request: EvaluateRequest, registry: Registry, jobs: JobRepository) -> EvaluateSpec:
+    """Raises Problem `unknown_optimizer`, `unknown_family` or `invalid_request`."""
+    optimizer = _known_optimizer(request.optimizer, registry)
+    family = known_family(request.family or optimizer.family)
+    trained_horizon = jobs.get(optimizer.job).spec["recipe"]["horizon"]
+    return EvaluateSpec(
+        optimizer=optimizer.id,
+        family=family,
+        seed=_seed(request.seed),
+        evaluation=_plan(family, request.evaluation, trained_horizon),
+        resources=_resources(request.resources),
+    )
+
+
+def known_family(name: str) -> FamilySpec:
+    """Raises Problem `unknown_family`, which says what there is and what may have been meant."""
+    family = BUILT_IN_FAMILIES.get(name)
+    if family is not None:
+        return family
+    names = ", ".join(BUILT_IN_FAMILIES)
+    close = difflib.get_close_matches(name, BUILT_IN_FAMILIES, n=1, cutoff=0.5)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    detail = f"There is no family {name!r}.{meant} Families: {names}."
+    error = FieldError(location="body", pointer="/family", code="unknown_family", message=detail)
+    raise Problem("unknown_family", detail, errors=[error], suggestion=close[0] if close else None)
+
+
+def refuse_too_large(spec: MetaTrainSpec | EvaluateSpec, worker_memory_bytes: int | None) -> None:
+    """Raises Problem `job_too_large` when a worker with this much memory (default: this machine's) cannot hold it."""
+    estimate = memory_estimate_bytes(spec)
+    limit = worker_memory_bytes if worker_memory_bytes is not None else machine_memory_bytes()
+    if estimate <= limit:
+        return
+    raise Problem(
+        "job_too_large",
+        f"This job needs about {estimate / 2**30:,.1f} GiB of memory and a worker has {limit / 2**30:,.1f} GiB. "
+        "Lower recipe.tasks, recipe.validation_tasks, evaluation.test_tasks or recipe.unroll_steps.",
+        memory_estimate_bytes=estimate,
+        memory_limit_bytes=limit,
+    )
+
+
+def machine_memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _known_optimizer(reference: str, registry: Registry) -> OptimizerRow:
+    try:
+        if not is_reference(reference):
+            raise OptimizerNotFound(reference, "Optimizers are named opt_... or <family>@<version, latest or best>.")
+        return registry.resolve(reference)
+    except OptimizerNotFound as error:
+        wrong = FieldError(location="body", pointer="/optimizer", code="unknown_optimizer", message=str(error))
+        raise Problem("unknown_optimizer", str(error), errors=[wrong]) from error
+
+
+def _seed(given: int | None) -> int:
+    # 53 bits survive JavaScript's numbers
+    return secrets.randbits(53) if given is None else given
+
+
+def _plan(family: FamilySpec, changes: BaseModel, horizon: int) -> EvaluationPlan:
+    plan = _overridden(family.evaluation.model_copy(update={"horizon": horizon}), changes, "evaluation")
+    assert isinstance(plan, EvaluationPlan)
+    return plan
+
+
+def _resources(changes: BaseModel) -> Resources:
+    resources = _overridden(Resources(), changes, "resources")
+    assert isinstance(resources, Resources)
+    return resources
+
+
+def _overridden(default: Spec, changes: BaseModel, within: str) -> Any:
+    """What no field can know alone, such as a horizon that its windows do not fill, is found here."""
+    try:
+        return overridden(default, changes.model_dump(exclude_unset=True))
+    except ValidationError as error:
+        raise invalid_request(field_errors(error.errors(include_url=False), within=(within,))) from error

@@ -1,0 +1,278 @@
+"""The one place where what went wrong becomes an HTTP answer: RFC 9457 `application/problem+json`.
+
+The store and the science raise their own errors and know no status codes; `TRANSLATIONS` gives each its code, and
+`CATALOGUE` gives each code its status and title. Endpoints raise `Problem` for what only HTTP knows.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import InterfaceError, OperationalError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.store import errors as store
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Kind:
+    status: int
+    title: str
+    remedy: str  # what to do about it; shown in /docs
+
+
+CATALOGUE: dict[str, Kind] = {
+    "invalid_json": Kind(400, "The body is not JSON", "Send one JSON object, encoded as UTF-8."),
+    "bad_request": Kind(400, "The request cannot be read", "See `detail`."),
+    "bad_cursor": Kind(400, "The cursor is unknown", "Pass `next` of a page with the same filters, unchanged."),
+    "bad_event_id": Kind(400, "That is no event id", "Pass the `id` of an event, such as 1-42, unchanged."),
+    "cross_origin": Kind(403, "A page of another origin may not do this", "Call from a program, or the server's page."),
+    "keys_required": Kind(403, "This server serves loopback only", "Bind it to 127.0.0.1, or set GRADSMITH_AUTH=off."),
+    "not_found": Kind(404, "There is nothing at this path", "See /docs for the paths that exist."),
+    "job_not_found": Kind(404, "No such job", "List the jobs with GET /jobs."),
+    "optimizer_not_found": Kind(404, "No such optimizer", "List the optimizers with GET /optimizers."),
+    "family_not_found": Kind(404, "No such family", "List the families with GET /families."),
+    "no_curve": Kind(404, "This kind of job has no loss curve", "An evaluation's result is at /jobs/{id}/report."),
+    "method_not_allowed": Kind(405, "The path does not know this method", "See the `Allow` header."),
+    "not_acceptable": Kind(406, "None of the accepted media types is on offer", "See `detail` for those on offer."),
+    "not_ready": Kind(409, "Not ready yet", "Follow /jobs/{id}/events; `progress` says how far it is."),
+    "job_finished": Kind(409, "The job's status does not allow this", "Look at the job: GET /jobs/{id}."),
+    "job_not_finished": Kind(409, "The job has not ended yet", "Wait for it, or cancel it first."),
+    "no_result": Kind(409, "The job ended without a result", "See `detail`; POST /jobs/{id}/retry runs it again."),
+    "idempotency_in_flight": Kind(409, "A twin of this request is still running", "Try again after `Retry-After`."),
+    "body_too_large": Kind(413, "The body is too large", "Send less; the limit is in `limit_bytes`."),
+    "unsupported_media_type": Kind(415, "Bodies are JSON", "Send `Content-Type: application/json`."),
+    "range_not_satisfiable": Kind(416, "The range lies outside the bytes", "See `Content-Range` for their length."),
+    "host_not_allowed": Kind(421, "This server has another name", "Add the Host to GRADSMITH_ALLOWED_HOSTS."),
+    "invalid_request": Kind(422, "The request does not fit", "Each of `errors` names a place and what is wrong there."),
+    "unknown_family": Kind(422, "No such family", "GET /families lists what can be trained on."),
+    "unknown_optimizer": Kind(422, "No such optimizer", "GET /optimizers lists what there is."),
+    "job_too_large": Kind(422, "The job needs more memory than a worker has", "Ask for fewer tasks at once."),
+    "idempotency_conflict": Kind(422, "The Idempotency-Key was used for another request", "Use a fresh key."),
+    "internal": Kind(500, "Something broke on our side", "Report the `request_id`; the server's log has the details."),
+    "store_unavailable": Kind(503, "The database cannot be reached", "Try again after `Retry-After`."),
+}
+
+TRANSLATIONS: dict[type[Exception], str] = {
+    store.JobNotFound: "job_not_found",
+    store.OptimizerNotFound: "optimizer_not_found",
+    store.EvaluationNotFound: "not_ready",
+    store.JobFinished: "job_finished",
+    store.JobNotFinished: "job_not_finished",
+    store.IdempotencyConflict: "idempotency_conflict",
+    store.IdempotencyInFlight: "idempotency_in_flight",
+    store.BadCursor: "bad_cursor",
+    store.BadEventId: "bad_event_id",
+    store.DatabaseUnavailable: "store_unavailable",
+    store.SchemaMismatch: "store_unavailable",
+}
+
+# Answers that say when to come back.
+RETRY_AFTER_SECONDS = {"idempotency_in_flight": 1, "store_unavailable": 2}
+
+
+class FieldError(BaseModel):
+    """One thing that is wrong, and where: a JSON pointer into the part of the request that `location` names."""
+
+    location: str = Field(description="`body`, `query`, `path` or `header`.")
+    pointer: str = Field(description="RFC 6901; the empty string is the whole of it.")
+    code: str
+    message: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457. `code` is for programs, `detail` for people; some codes carry members of their own."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str | None
+    errors: list[FieldError] = []
+
+
+class Problem(Exception):
+    """An answer that is not a success. `members` are further members of the document, for programs."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.errors = list(errors)
+        self.headers = dict(headers or {})
+        self.members = members
+
+
+def response_of(request: Request, problem: Problem) -> Response:
+    """The document. Its JSON is ASCII, so that a lone surrogate echoed from the request cannot break the answer."""
+    kind = CATALOGUE[problem.code]
+    request_id = request.scope.get("state", {}).get("request_id")
+    document = ProblemDocument(
+        type=f"/docs#problem-{problem.code}",
+        title=kind.title,
+        status=kind.status,
+        detail=problem.detail,
+        instance=request.scope.get("path", ""),
+        code=problem.code,
+        request_id=request_id,
+        errors=problem.errors,
+    )
+    # model_dump in Python mode: the JSON mode refuses lone surrogates
+    content = json.dumps(document.model_dump() | problem.members)
+    headers = {"Cache-Control": "no-store"} | problem.headers
+    if problem.code in RETRY_AFTER_SECONDS:
+        headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS[problem.code]))
+    if request_id is not None:
+        headers.setdefault("X-Request-Id", request_id)
+    return Response(content, kind.status, headers, media_type=MEDIA_TYPE)
+
+
+def pointer_of(location: Sequence[str | int]) -> str:
+    """`("recipe", "horizon")` -> `/recipe/horizon` (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+
+
+def field_errors(
+    errors: Sequence[Mapping[str, Any]], *, location: str = "body", within: Sequence[str] = ()
+) -> list[FieldError]:
+    """pydantic's errors (`ValidationError.errors()`) as ours; `within` is where in the request the model sits."""
+    return [
+        FieldError(
+            location=location,
+            pointer=pointer_of((*within, *error["loc"])),
+            code=error["type"],
+            message=_message(error),
+        )
+        for error in errors
+    ]
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return f"{error['loc'][-1]!r} is not a field here; see /docs for those that are"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    value = error.get("input")
+    if isinstance(value, bool | int | float | str) and len(repr(value)) <= 80:
+        message += f"; got {value!r}"
+    return message
+
+
+def _of_validation(exc: RequestValidationError) -> Problem:
+    errors: list[FieldError] = []
+    for error in exc.errors():
+        location, *path = error["loc"]
+        if error["type"] == "json_invalid":
+            reason = error.get("ctx", {}).get("error", "it does not parse")
+            return Problem("invalid_json", f"The body is not JSON: {reason} at character {path[0] if path else 0}.")
+        if location == "body":
+            # the body of POST /jobs is a union by `kind`, and pydantic puts the tag it took into the path
+            if path and path[0] in _UNION_TAGS:
+                path = path[1:]
+            if error["type"].startswith("union_tag"):
+                path = [*path, "kind"]
+        errors.extend(field_errors([dict(error) | {"loc": path}], location=str(location)))
+    return invalid_request(errors)
+
+
+_UNION_TAGS = frozenset({"meta_train", "evaluate"})
+
+
+def invalid_request(errors: Sequence[FieldError]) -> Problem:
+    """422 whose `detail` is the first error in words."""
+    first = errors[0]
+    where = first.pointer.lstrip("/") or f"the {first.location}"
+    more = f" ({len(errors) - 1} more in `errors`)" if len(errors) > 1 else ""
+    return Problem("invalid_request", f"{where}: {first.message}{more}", errors=errors)
+
+
+def _of_http(request: Request, exc: HTTPException) -> Problem:
+    headers = dict(exc.headers or {})
+    path = request.scope.get("path", "")
+    match exc.status_code:
+        case 404:
+            return Problem("not_found", f"There is nothing at {path}.", headers=headers)
+        case 405:
+            allowed = headers.get("Allow") or headers.get("allow") or "other methods"
+            return Problem("method_not_allowed", f"{path} takes {allowed}, not {request.method}.", headers=headers)
+        case 400 | 413 | 415:
+            code = {400: "bad_request", 413: "body_too_large", 415: "unsupported_media_type"}[exc.status_code]
+            return Problem(code, str(exc.detail), headers=headers)
+    raise RuntimeError(f"no code for {exc.status_code} {HTTPStatus(exc.status_code).phrase}: raise Problem") from exc
+
+
+def _of_any(request: Request, exc: Exception) -> Problem:
+    if isinstance(exc, Problem):
+        return exc
+    if isinstance(exc, RequestValidationError):
+        return _of_validation(exc)
+    if isinstance(exc, HTTPException):
+        return _of_http(request, exc)
+    if isinstance(exc, OperationalError | InterfaceError):
+        log.error("database unavailable: %s", exc)
+        return Problem("store_unavailable", "The database cannot be reached.")
+    for known in type(exc).__mro__:
+        if known in TRANSLATIONS:
+            return Problem(TRANSLATIONS[known], str(exc))
+    request_id = request.scope.get("state", {}).get("request_id")
+    log.error("%s %s failed, request %s", request.method, request.url.path, request_id, exc_info=exc)
+    return Problem("internal", "Something broke on our side; the server's log says what, under this request_id.")
+
+
+def install(app: FastAPI) -> None:
+    """Every error of `app`, foreseen or not, is answered as a problem document."""
+
+    async def answer(request: Request, exc: Exception) -> Response:
+        return response_of(request, _of_any(request, exc))
+
+    foreseen = (Problem, RequestValidationError, HTTPException, OperationalError, InterfaceError, store.StoreError)
+    for kind in (*foreseen, Exception):
+        app.add_exception_handler(kind, answer)
+
+
+def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of an operation that may answer with these codes: one entry a status, each with its examples."""
+    entries: dict[int | str, dict[str, Any]] = {}
+    for code in (*codes, "host_not_allowed", "internal", "store_unavailable"):
+        kind = CATALOGUE[code]
+        if kind.status not in entries:
+            content = {"schema": {"$ref": "#/components/schemas/ProblemDocument"}, "examples": {}}
+            entries[kind.status] = {"description": kind.title, "content": {MEDIA_TYPE: content}}
+        else:
+            entries[kind.status]["description"] += f"; {kind.title[0].lower()}{kind.title[1:]}"
+        entries[kind.status]["content"][MEDIA_TYPE]["examples"][code] = {
+            "summary": kind.remedy,
+            "value": {
+                "type": f"/docs#problem-{code}",
+                "title": kind.title,
+                "status": kind.status,
+                "detail": kind.title + ".",
+                "instance": "/",
+                "code": code,
+                "request_id": "req_0190f5a0c3d27c1e8a6b4f2d9e7c1a35",
+                "errors": [],
+            },
+        }
+    return entries

@@ -1,0 +1,73 @@
+"""The web application: `create_app()` gives uvicorn what it serves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from starlette.concurrency import run_in_threadpool
+
+from app import auth, errors, openapi
+from app.api import curves, event_stream, families, health, jobs, optimizers, pages, reports
+from app.api.dependencies import Services
+from app.api.middleware import BodyLimit, Guard, HeadAsGet, RequestId
+from app.dispatch import Dispatcher
+from app.settings import Settings
+from app.store.sessions import Database
+from app.streams import StreamHub
+
+ROUTERS = (jobs, event_stream, curves, reports, families, optimizers, health, pages)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application with its own stores and dispatcher, which open when it starts and close when it stops.
+
+    `settings` default to the environment's. Raises app.auth.UnguardedAddress when they would serve others without
+    keys. A database or Redis that is away is no reason not to start: /readyz says so, and requests answer 503.
+    """
+    chosen = Settings() if settings is None else settings
+    auth.refuse_unguarded(chosen)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database = Database(chosen.resolved_database_url)
+        redis = Redis.from_url(
+            chosen.resolved_redis_url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0)
+        )
+        hub = StreamHub(chosen, database)
+        await hub.start()
+        dispatcher = Dispatcher(chosen, database)
+        dispatcher.start()
+        app.state.services = Services(settings=chosen, database=database, redis=redis, hub=hub, dispatcher=dispatcher)
+        try:
+            yield
+        finally:
+            await hub.stop()
+            await run_in_threadpool(dispatcher.stop)
+            await redis.aclose()
+            database.close()
+
+    app = FastAPI(
+        title="Gradsmith",
+        version=openapi.VERSION,
+        description=openapi.DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # theirs loads its script from elsewhere; /docs is ours
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would lose a POST's body
+        separate_input_output_schemas=False,
+    )
+    for module in ROUTERS:
+        app.include_router(module.router)
+    errors.install(app)
+    openapi.install(app)
+    # the last one added is the first to see a request
+    app.add_middleware(BodyLimit, limit_bytes=chosen.body_limit_bytes)
+    app.add_middleware(Guard, settings=chosen)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(RequestId)
+    return app

@@ -1,0 +1,162 @@
+"""The model card of an optimizer, in Markdown: a view over the registry, its job and its evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from app.report.page import verdict_sentence
+from app.report.words import METRICS, interval, number, percent
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """All that a card says, gathered by the caller."""
+
+    id: str
+    reference: str  # "quadratic@3"
+    created_at: datetime
+    sha256: str
+    size_bytes: int
+    validation_score: float | None
+    job: str
+    spec: Mapping[str, Any]  # the resolved meta_train spec
+    runtime: Mapping[str, Any]
+    summary: Mapping[str, Any]  # what training recorded of itself
+    evaluations: Sequence[tuple[str, Mapping[str, Any]]]  # (job, result), newest first
+
+
+def card_markdown(facts: CardFacts) -> str:
+    family, recipe, rule = facts.spec["family"], facts.spec["recipe"], facts.spec["recipe"]["rule"]
+    lines = [
+        f"# {facts.reference}",
+        "",
+        f"A learned optimizer for **{_inline(family['title'])}**: {_inline(family['description'])}",
+        "",
+        *_table(
+            ("", ""),
+            [
+                ("Optimizer", f"`{facts.id}`"),
+                ("Family", f"`{family['name']}`"),
+                ("Horizon", f"{recipe['horizon']} steps, trained in windows of {recipe['unroll_steps']}"),
+                ("Rule", f"{rule['kind']}, {rule['layers']} x {rule['hidden_size']}, {rule['input']} input"),
+                ("Meta-training", f"{recipe['meta_steps']:,} meta-steps of {recipe['tasks']} tasks"),
+                ("Seed", str(facts.spec["seed"])),
+                ("Validation score", f"{number(facts.validation_score)} (mean loss over the whole curve)"),
+                ("Job", f"`{facts.job}`"),
+                ("Weights", f"{facts.size_bytes:,} bytes, sha256 `{facts.sha256}`"),
+                ("Made", facts.created_at.strftime("%Y-%m-%d %H:%M UTC")),
+            ],
+        ),
+        "",
+        "## Verdict against tuned baselines",
+        "",
+        *_verdicts(facts),
+        "",
+        "## Where it should not be used",
+        "",
+        *_limits(facts),
+        "",
+        "## Cost and code",
+        "",
+        *_table(("", ""), _recorded(facts)),
+        "",
+        "## How to use it",
+        "",
+        "```python",
+        "import gradsmith",
+        "",
+        f'optimizer = gradsmith.LearnedOptimizer(model.parameters(), "{facts.reference}")',
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _verdicts(facts: CardFacts) -> list[str]:
+    if not facts.evaluations:
+        return ["**Not measured.** Post an `evaluate` job for it before you rely on it."]
+    lines: list[str] = []
+    for job, result in facts.evaluations:
+        best = result["comparisons"]["best_baseline"]
+        lines.append(
+            f"On **{result['test_tasks']}** held-out tasks of `{result['family']}` over {result['horizon']} steps "
+            f"(seed {result['seed']}, job `{job}`) it"
+        )
+        lines.append("")
+        lines += [f"- {verdict_sentence(best[metric], metric)};" for metric in METRICS]
+        lines.append("")
+        rows = [
+            (
+                name,
+                number(found["final"]["ratio_of_means"]),
+                interval(found["final"]["ratio_interval"]),
+                number(found["final"]["ratio_of_medians"]),
+                percent(found["final"]["share_won"]),
+                found["final"]["verdict"],
+                found["area"]["verdict"],
+            )
+            for name, found in result["comparisons"].items()
+            if name != "best_baseline"
+        ]
+        lines += _table(
+            ("tuned", "ratio of means", "95 %", "ratio of medians", "tasks won", "at the last step", "over the curve"),
+            rows,
+        )
+        lines.append("")
+    return lines[:-1]
+
+
+def _limits(facts: CardFacts) -> list[str]:
+    family, horizon = facts.spec["family"]["name"], facts.spec["recipe"]["horizon"]
+    limits = [
+        f"On tasks unlike `{family}`: another architecture, loss or scale of gradients is another distribution, "
+        "and a learned rule promises nothing there. Evaluate first.",
+        f"For many more than {horizon} steps: it never saw longer trajectories and may stall or diverge there.",
+        "Where a run must converge to the optimum: it was trained to be fast over its horizon, not to converge.",
+    ]
+    lost = {
+        f"{result['family']} ({METRICS[metric]})"
+        for _, result in facts.evaluations
+        for metric in METRICS
+        if result["comparisons"]["best_baseline"][metric]["verdict"] == "loses"
+    }
+    if lost:
+        limits.insert(0, f"**Where a tuned baseline beat it**: {', '.join(sorted(lost))}.")
+    if not facts.evaluations:
+        limits.insert(0, "**Anywhere yet**: nothing has been measured.")
+    return [f"- {limit}" for limit in limits]
+
+
+def _recorded(facts: CardFacts) -> list[tuple[str, str]]:
+    """Everything that training and the worker wrote down, flat; unknown keys show as they are."""
+    return [(key, value) for source in (facts.runtime, facts.summary) for key, value in _flat(source)]
+
+
+def _flat(source: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in source.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{name}: ")
+        elif isinstance(value, float):
+            rows.append((name, number(value)))
+        elif isinstance(value, int) and not isinstance(value, bool):
+            rows.append((name, f"{value:,}"))
+        elif isinstance(value, str | bool):
+            rows.append((name, str(value)))
+    return rows
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(heads) + " |",
+        "|" + "---|" * len(heads),
+        *("| " + " | ".join(_inline(cell) for cell in row) + " |" for row in rows),
+    ]
+
+
+def _inline(text: str) -> str:
+    """Text that stays within its line and its table cell."""
+    return " ".join(str(text).replace("|", "\\|").split())

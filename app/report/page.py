@@ -1,0 +1,197 @@
+"""An evaluation as one HTML file that needs nothing else: picture, tables and caveats inline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from app.report import figures
+from app.report.words import LABELS, METRICS, NOTHING, VERB, headline, interval, number, ordered, percent, subtitle
+
+# Pages run no script and load nothing: what they show, they carry.
+CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2937; background: #fff; margin: 2rem auto; max-width: 1020px;
+  padding: 0 1rem; }
+h1 { font-size: 1.45rem; margin: 0 0 .2rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
+p.lead { color: #4b5563; margin-top: 0; } svg { max-width: 100%; height: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #e5e7eb; }
+th:first-child, td:first-child { text-align: left; } thead th { color: #6b7280; font-weight: 600; }
+.wins { color: #047857; font-weight: 600; } .loses { color: #b91c1c; font-weight: 600; } .ties { color: #6b7280; }
+tr.learned td { font-weight: 600; } caption { text-align: left; color: #6b7280; padding: .3rem 0; }
+.scroll { overflow-x: auto; } code { background: #f3f4f6; padding: 0 .25rem; border-radius: 3px; }
+"""
+
+
+class Markup(str):
+    """HTML that is escaped already."""
+
+
+def evaluation_page(result: Mapping[str, Any], *, job: str, optimizer: str) -> str:
+    picture = figures.evaluation(dict(result), image_format="svg").decode()
+    picture = re.sub(r"^.*?(?=<svg)", "", picture, flags=re.DOTALL)  # no XML prologue inside HTML
+    title = headline(result)
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="lead">{escape(subtitle(result))}. Optimizer <code>{escape(optimizer)}</code>, '
+        f"job <code>{escape(job)}</code>.</p>",
+        f'<figure role="img" aria-label="{escape(title)}: {escape(subtitle(result))}">{picture}</figure>',
+        *(_comparison_section(result, metric) for metric in METRICS),
+        _loss_section(result),
+        _held_out_section(result),
+        _tuning_section(result),
+        _caveats(result),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _comparison_section(result: Mapping[str, Any], metric: str) -> str:
+    comparisons = result["comparisons"]
+    rows = []
+    for name in [*ordered({key: None for key in comparisons if key != "best_baseline"}), "best_baseline"]:
+        found = comparisons[name][metric]
+        label = LABELS.get(name, name)
+        if name == "best_baseline":
+            label = f"best of all ({LABELS.get(found['baseline'], found['baseline'])})"
+        rows.append(
+            [
+                label,
+                number(found["ratio_of_means"]),
+                interval(found["ratio_interval"]),
+                number(found["ratio_of_medians"]),
+                percent(found["share_won"]),
+                interval(found["difference_interval"]),
+                Markup(f'<span class="{escape(found["verdict"])}">{escape(found["verdict"])}</span>'),
+            ]
+        )
+    heads = [
+        "against tuned",
+        "ratio of means",
+        "95 % interval",
+        "ratio of medians",
+        "tasks won",
+        "difference",
+        "verdict",
+    ]
+    note = "A ratio below 1 favours the learned optimizer; it wins when the whole interval lies below 1."
+    return _table(f"Learned against each baseline: {METRICS[metric]}", heads, rows, note)
+
+
+def _loss_section(result: Mapping[str, Any]) -> str:
+    rows = []
+    for name in ordered(result["optimizers"]):
+        measured = result["optimizers"][name]
+        final, area = measured["final"], measured["area"]
+        rows.append(
+            [
+                LABELS.get(name, name),
+                number(final["mean"]),
+                interval(final["interval"]),
+                number(final["median"]),
+                f"{number(final['q10'])} to {number(final['q90'])}",
+                number(area["mean"]),
+                interval(area["interval"]),
+                str(measured.get("diverged", 0)),
+            ]
+        )
+    heads = ["optimizer", "mean at last step", "95 %", "median", "middle 80 %", "mean of curve", "95 %", "diverged"]
+    return _table(f"Losses on {result['test_tasks']} held-out tasks", heads, rows, classes=["learned"])
+
+
+def _held_out_section(result: Mapping[str, Any]) -> str:
+    held_out = result.get("held_out")
+    if not held_out:
+        return ""
+    rows = [
+        [LABELS.get(name, name), number(held_out[name]["loss"]), percent(held_out[name]["accuracy"])]
+        for name in ordered(held_out)
+    ]
+    return _table("On test images, after the last step", ["optimizer", "loss", "accuracy"], rows, classes=["learned"])
+
+
+def _tuning_section(result: Mapping[str, Any]) -> str:
+    rows = []
+    for name in ordered(result["tuning"]):
+        tuned = result["tuning"][name]
+        rates, grid = tuned["learning_rate"], [point["learning_rate"] for point in tuned["grid"]]
+        span = f"{number(min(grid))} to {number(max(grid))}" if grid else NOTHING
+        diverged = str(sum(1 for point in tuned["grid"] if point.get("diverged")))
+        rows.append(
+            [
+                LABELS.get(name, name),
+                number(rates["final"]),
+                number(rates["area"]),
+                str(tuned["runs"]),
+                span,
+                str(diverged),
+            ]
+        )
+    heads = [
+        "baseline",
+        "rate for the last step",
+        "rate for the curve",
+        "runs",
+        "rates tried",
+        "of them with divergence",
+    ]
+    note = (
+        f"Each baseline had the same budget: {result['tuning_tasks']} validation tasks a run, rates a factor 10^(1/4) "
+        "apart, the grid extended while its optimum stood at an edge."
+    )
+    return _table("How the baselines were tuned", heads, rows, note)
+
+
+def _caveats(result: Mapping[str, Any]) -> str:
+    evaluations, runtime = result.get("cost", {}), result.get("runtime", {})
+    counted = evaluations.get("gradient_evaluations", {})
+    lines = [
+        f"Measured on tasks of <code>{escape(str(result['family']))}</code> over {result['horizon']} steps, seed "
+        f"{result['seed']}. It says nothing of other tasks or of more steps.",
+        "Tuning costs of the baselines and the cost of meta-training are not part of the losses above.",
+        "A mean can be ruled by few hard tasks: read the ratio of medians and the share of tasks won beside it.",
+        f"Cost of this evaluation: {number(evaluations.get('seconds'))} s, "
+        f"{counted.get('tuning', 0):,} gradients for tuning and {counted.get('test', 0):,} for the test.",
+        f"torch {escape(str(runtime.get('torch', NOTHING)))} on {escape(str(runtime.get('device', NOTHING)))}, "
+        f"{escape(str(runtime.get('threads', NOTHING)))} thread(s).",
+    ]
+    return "<h2>Read this with it</h2><ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
+
+
+def _table(
+    title: str,
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    note: str = "",
+    classes: Sequence[str] = (),
+) -> str:
+    """`classes` names the class of each row, from the first on."""
+    body = ""
+    for position, row in enumerate(rows):
+        style = f' class="{classes[position]}"' if position < len(classes) else ""
+        cells = "".join(f"<td>{cell if isinstance(cell, Markup) else escape(cell)}</td>" for cell in row)
+        body += f"<tr{style}>{cells}</tr>"
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in heads)
+    caption = f"<caption>{escape(note)}</caption>" if note else ""
+    return (
+        f'<h2>{escape(title)}</h2><div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def verdict_sentence(found: Mapping[str, Any], metric: str) -> str:
+    """`beats tuned Adam, the best baseline: loss at the last step 0.31 times its (95 % interval ...`."""
+    name = LABELS.get(found["baseline"], found["baseline"])
+    return (
+        f"{VERB[found['verdict']]} tuned {name}, the best baseline: {METRICS[metric]} "
+        f"{number(found['ratio_of_means'])} times its (95 % interval {interval(found['ratio_interval'])}), "
+        f"{percent(found['share_won'])} of tasks won"
+    )
