@@ -9,11 +9,13 @@ all there is to know about how it ran.
 from __future__ import annotations
 
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-BASELINES = ("sgd", "nag", "rmsprop", "adam")
+BaselineName = Literal["sgd", "nag", "rmsprop", "adam"]
+BASELINES: tuple[BaselineName, ...] = ("sgd", "nag", "rmsprop", "adam")
 
 
 class Spec(BaseModel):
@@ -82,7 +84,7 @@ class MLPSpec(Spec):
     @property
     def coordinates_per_task(self) -> int:
         sizes = self.layer_sizes
-        return sum(fan_in * fan_out + fan_out for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True))
+        return sum(fan_in * fan_out + fan_out for fan_in, fan_out in pairwise(sizes))
 
 
 TaskSpec = Annotated[QuadraticSpec | MLPSpec, Field(discriminator="kind")]
@@ -103,6 +105,12 @@ class Recipe(Spec):
     gradient_clip: float = Field(1.0, gt=0, le=1e6, description="The meta-gradient's norm is clipped here.")
     validation_tasks: int = Field(128, ge=1, le=65_536)
     validation_interval: int = Field(50, ge=1, description="Meta-steps between validations; the best rule is kept.")
+    plateau_patience: int = Field(
+        4,
+        ge=2,
+        le=1000,
+        description="After this many validations that neither move nor beat standing still, the rule starts anew.",
+    )
 
     @model_validator(mode="after")
     def _windows_fill_the_horizon(self) -> Recipe:
@@ -120,7 +128,7 @@ class EvaluationPlan(Spec):
     horizon: int = Field(100, ge=1, le=10_000)
     test_tasks: int = Field(512, ge=2, le=65_536, description="Held-out tasks, the same for every optimizer.")
     tuning_tasks: int = Field(128, ge=1, le=65_536, description="Validation tasks that learning rates are tuned on.")
-    baselines: tuple[Literal["sgd", "nag", "rmsprop", "adam"], ...] = Field(BASELINES, min_length=1)
+    baselines: tuple[BaselineName, ...] = Field(BASELINES, min_length=1)
     bootstrap_samples: int = Field(2000, ge=100, le=100_000)
 
 

@@ -1,0 +1,140 @@
+"""Where a meta-training run stands, as one immutable value, and as bytes that resume it bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from models.errors import CheckpointMismatch
+from models.meta_optimizer import Adam
+from models.spec import MetaTrainSpec
+
+FORMAT_VERSION = 1
+_KEY = "gradsmith-checkpoint"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run has spent. One inner gradient evaluation is one gradient of one task's loss."""
+
+    training_gradients: int = 0
+    selection_gradients: int = 0
+    training_seconds: float = 0.0
+    selection_seconds: float = 0.0
+
+    def training(self, gradients: int, seconds: float) -> Cost:
+        """With this much more spent on meta-steps."""
+        return replace(
+            self,
+            training_gradients=self.training_gradients + gradients,
+            training_seconds=self.training_seconds + seconds,
+        )
+
+    def selection(self, gradients: int, seconds: float) -> Cost:
+        """With this much more spent on validation."""
+        return replace(
+            self,
+            selection_gradients=self.selection_gradients + gradients,
+            selection_seconds=self.selection_seconds + seconds,
+        )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run between two trajectories.
+
+    weights, best_weights: flat, in the order of `rule.parameters()`
+    since: the meta-step after which the present initialisation began (0, or that of the last restart)
+    scores: validation scores of the present initialisation, the one before any training first
+    skipped_in_a_row: meta-steps skipped since the last good one
+    """
+
+    weights: Tensor
+    best_weights: Tensor
+    adam: Adam
+    step: int = 0
+    trajectory: int = 0
+    since: int = 0
+    best_score: float | None = None
+    best_step: int = 0
+    scores: tuple[float, ...] = ()
+    standing_still: float | None = None
+    restarts: tuple[int, ...] = ()
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    diverged_windows: int = 0
+    cost: Cost = Cost()
+
+    def but(self, **changes: Any) -> Progress:
+        return replace(self, **changes)
+
+
+def dumps(progress: Progress, spec: MetaTrainSpec) -> bytes:
+    """safetensors with one metadata key holding canonical JSON: no pickle, and equal runs give equal bytes
+    (the seconds spent aside)."""
+    tensors = {
+        "weights": progress.weights,
+        "best_weights": progress.best_weights,
+        "adam_first": progress.adam.first,
+        "adam_second": progress.adam.second,
+    }
+    record = {name: value for name, value in vars(progress).items() if name not in ("weights", "best_weights", "adam")}
+    record["cost"] = vars(progress.cost)
+    header = {
+        "format_version": FORMAT_VERSION,
+        "job": fingerprint(spec),
+        "torch": torch.__version__,
+        "adam_count": progress.adam.count,
+        "progress": record,
+    }
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"))
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata={_KEY: text})
+
+
+def loads(data: bytes, spec: MetaTrainSpec, device: torch.device) -> Progress:
+    """The progress that `dumps` wrote for the same job. Raises CheckpointMismatch."""
+    header = _header(data)
+    if header.get("format_version") != FORMAT_VERSION:
+        raise CheckpointMismatch(
+            f"The checkpoint has format version {header.get('format_version')!r}, and this version reads "
+            f"{FORMAT_VERSION}. Start the job again without it."
+        )
+    if header.get("job") != fingerprint(spec):
+        raise CheckpointMismatch("The checkpoint belongs to a job with another spec. Start this job without it.")
+    try:
+        tensors = {name: tensor.to(device) for name, tensor in load(data).items()}
+        record = dict(header["progress"])
+        record |= {"scores": tuple(record["scores"]), "restarts": tuple(record["restarts"])}
+        record["cost"] = Cost(**record["cost"])
+        adam = Adam(tensors["adam_first"], tensors["adam_second"], int(header["adam_count"]))
+        return Progress(tensors["weights"], tensors["best_weights"], adam, **record)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointMismatch(f"The checkpoint is damaged ({error}). Start the job again without it.") from error
+
+
+def written_by(data: bytes) -> str:
+    """The torch version that wrote a checkpoint: under another one a resumed run may differ in its last bits."""
+    return str(_header(data).get("torch"))
+
+
+def fingerprint(spec: MetaTrainSpec) -> str:
+    """A hash of everything in the job that changes its bits."""
+    text = spec.model_dump_json(include={"family": {"tasks"}, "seed": True, "recipe": True, "resources": True})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    try:
+        length = int.from_bytes(data[:8], "little")
+        return dict(json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_KEY]))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointMismatch(
+            f"These {len(data)} bytes are not a checkpoint of Gradsmith ({error}). Start the job again without it."
+        ) from error

@@ -1,0 +1,31 @@
+"""What can go wrong in the science, each with a message that a user can act on."""
+
+from __future__ import annotations
+
+
+class ModelsError(Exception):
+    """Base of every error that `models` raises on purpose; `str(error)` is written for the job's owner."""
+
+
+class DatasetMissing(ModelsError):
+    """A family needs files that are not in the data folder."""
+
+
+class DatasetCorrupt(ModelsError):
+    """A data file is there, but its bytes are not the published ones."""
+
+
+class SplitHeldOut(ModelsError):
+    """Code that trains or selects asked for tasks that it must never see."""
+
+
+class TrainingDiverged(ModelsError):
+    """Meta-training met non-finite numbers too many times in a row to go on."""
+
+
+class CheckpointMismatch(ModelsError):
+    """A checkpoint belongs to another job, another format version, or is damaged."""
+
+
+class DeviceUnavailable(ModelsError):
+    """The job asks for a device that this worker does not have."""

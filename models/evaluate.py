@@ -1,0 +1,253 @@
+"""An optimizer against tuned baselines on tasks that nothing was trained or selected on.
+
+Learning rates are tuned on VALIDATION tasks, each baseline for both criteria from one sweep; then every optimizer
+runs once on the same TEST tasks. A final loss is compared with the run of the baseline that was tuned for the final
+loss, an area under the curve with the run that was tuned for the area.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from torch import Tensor
+
+from gradsmith.rules import weights as rule_weights
+from models.baselines import GRID_POINTS, KINDS, GridPoint, Tuning, tune
+from models.meta_train import device_of, runtime
+from models.rollout import Curves, Learned, Optimizer, Sample, run
+from models.spec import BaselineName, EvaluateSpec, Split
+from models.statistics import Bootstrap, Comparison, Floats, Summary, compare, curve_quantiles, summary
+from models.tasks.catalogue import open_for_testing, open_for_tuning
+from models.tasks.randomness import key
+from models.unroll import TorchBackend
+
+FORMAT = 1
+PROGRESS_INTERVAL_SECONDS = 0.25
+TUNING_TRAJECTORY = 1  # trajectory 0 of the validation split selected the rule; baselines are tuned on other tasks
+CRITERIA = ("final", "area")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class EvaluationProgress:
+    """`step` of `total` runs are done; `total` grows when a grid of learning rates has to grow."""
+
+    step: int
+    total: int
+    message: str
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Plain JSON values; non-finite numbers are None."""
+
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """An optimizer on the test tasks: the run that stands for its final loss, and the one for its area."""
+
+    final: Curves
+    area: Curves
+
+    def losses(self, criterion: str) -> Floats:
+        return _numbers(self.final.final if criterion == "final" else self.area.area)
+
+
+def evaluate(
+    weights: bytes, spec: EvaluateSpec, *, data_dir: Path | None = None
+) -> Iterator[EvaluationProgress | EvaluationResult]:
+    """Measure the optimizer in `weights`; the last event is the EvaluationResult.
+
+    Progress comes at least every quarter of a second of work, give or take one inner step.
+    Raises gradsmith.errors.WeightsError, DatasetMissing, DatasetCorrupt, DeviceUnavailable.
+    """
+    yield from _Evaluation(weights, spec, data_dir).events()
+
+
+class _Evaluation:
+    def __init__(self, weights: bytes, spec: EvaluateSpec, data_dir: Path | None) -> None:
+        self._spec = spec
+        self._plan = spec.evaluation
+        self._device = device_of(spec.resources)
+        self._backend = TorchBackend()
+        self._rule = rule_weights.loads(weights).to(self._device)
+        self._dtype = next(self._rule.parameters()).dtype
+        # Two families, each opened for one split: what tunes cannot see what is measured.
+        self._tuning_family = open_for_tuning(spec.family.tasks, data_dir)
+        self._test_family = open_for_testing(spec.family.tasks, data_dir)
+        self._started = time.perf_counter()
+        self._told = 0.0
+        self._done = 0
+        # The learned rule and two runs a baseline on the test tasks, and each baseline's first grid.
+        self._total = 1 + len(self._plan.baselines) * (GRID_POINTS + 2)
+        self._tuning_gradients = 0
+        self._test_gradients = 0
+
+    def events(self) -> Iterator[EvaluationProgress | EvaluationResult]:
+        measured = {"learned": (yield from self._tested("learned", Learned(self._rule, self._backend), None))}
+        tunings: dict[BaselineName, Tuning] = {}
+        for name in self._plan.baselines:
+            tunings[name] = yield from self._tuned(name)
+        for name, tuning in tunings.items():
+            final, area = (KINDS[tuning.name](point.learning_rate) for point in (tuning.best_final, tuning.best_area))
+            measured[name] = yield from self._tested(name, final, area)
+        yield EvaluationProgress(self._done, self._total, "bootstrap")
+        yield EvaluationResult(_plain(self._result(measured, tunings)))
+
+    def _tuned(self, name: BaselineName) -> Generator[EvaluationProgress, None, Tuning]:
+        sample = Sample(Split.VALIDATION, self._spec.seed, TUNING_TRAJECTORY, self._plan.tuning_tasks)
+        sweep = tune(name, self._tuning_family, sample, self._plan.horizon, device=self._device)
+        tuning = yield from self._ticking(sweep, f"tuning {name}'s learning rate")
+        self._total += len(tuning.points) - GRID_POINTS
+        self._tuning_gradients += len(tuning.points) * sample.tasks * (self._plan.horizon + 1)
+        return tuning
+
+    def _tested(
+        self, name: str, optimizer: Optimizer, for_area: Optimizer | None
+    ) -> Generator[EvaluationProgress, None, _Measured]:
+        final = yield from self._curves(name, optimizer)
+        if for_area is None:
+            return _Measured(final, final)
+        if for_area == optimizer:
+            self._done += 1
+            return _Measured(final, final)
+        return _Measured(final, (yield from self._curves(name, for_area)))
+
+    def _curves(self, name: str, optimizer: Optimizer) -> Generator[EvaluationProgress, None, Curves]:
+        sample = Sample(Split.TEST, self._spec.seed, 0, self._plan.test_tasks)
+        message = f"measuring {name} on {sample.tasks} held-out tasks"
+        steps = run(
+            optimizer,
+            self._test_family,
+            sample,
+            self._plan.horizon,
+            dtype=self._dtype,
+            device=self._device,
+            held_out=True,
+        )
+        found = yield from self._ticking(steps, message)
+        self._done += 1
+        self._test_gradients += sample.tasks * (self._plan.horizon + 1)
+        return found
+
+    def _ticking(
+        self, work: Generator[GridPoint | None, None, T], message: str
+    ) -> Generator[EvaluationProgress, None, T]:
+        """Do the work, telling about it now and then; each grid point that it yields is a run done."""
+        while True:
+            try:
+                point = next(work)
+            except StopIteration as end:
+                return cast(T, end.value)
+            self._done += point is not None
+            now = time.perf_counter()
+            if now - self._told >= PROGRESS_INTERVAL_SECONDS:
+                self._told = now
+                yield EvaluationProgress(self._done, max(self._total, self._done), message)
+
+    def _result(self, measured: dict[str, _Measured], tunings: dict[BaselineName, Tuning]) -> dict[str, Any]:
+        plan = self._plan
+        seed = key("bootstrap", self._spec.seed) & (2**63 - 1)
+        bootstrap = Bootstrap(plan.test_tasks, plan.bootstrap_samples, seed)
+        comparisons: dict[str, dict[str, Any]] = {
+            name: {
+                criterion: asdict(_compared(measured["learned"], measured[name], criterion, bootstrap))
+                for criterion in CRITERIA
+            }
+            for name in tunings
+        }
+        comparisons["best_baseline"] = {
+            criterion: {"baseline": best, **comparisons[best][criterion]}
+            for criterion in CRITERIA
+            for best in [_best(tunings, measured, criterion)]
+        }
+        result = {
+            "format": FORMAT,
+            "family": self._spec.family.name,
+            "seed": self._spec.seed,
+            "horizon": plan.horizon,
+            "test_tasks": plan.test_tasks,
+            "tuning_tasks": plan.tuning_tasks,
+            "optimizers": {name: _described(each, bootstrap) for name, each in measured.items()},
+            "tuning": {name: _sweep(tuning) for name, tuning in tunings.items()},
+            "comparisons": comparisons,
+            "verdict": {criterion: comparisons["best_baseline"][criterion]["verdict"] for criterion in CRITERIA},
+            "cost": {
+                "seconds": time.perf_counter() - self._started,
+                "gradient_evaluations": {"tuning": self._tuning_gradients, "test": self._test_gradients},
+            },
+            "runtime": runtime(self._device, self._backend),
+        }
+        held_out = {
+            name: {
+                "loss": float(each.final.held_out.losses.mean()),
+                "accuracy": float(each.final.held_out.accuracies.mean()),
+            }
+            for name, each in measured.items()
+            if each.final.held_out is not None
+        }
+        return result | ({"held_out": held_out} if held_out else {})
+
+
+def _best(tunings: dict[BaselineName, Tuning], measured: dict[str, _Measured], criterion: str) -> str:
+    """The baseline with the lowest mean on the test tasks: the hardest one to beat, chosen in the baselines' favour."""
+    return min(tunings, key=lambda name: float(measured[name].losses(criterion).mean()))
+
+
+def _compared(learned: _Measured, baseline: _Measured, criterion: str, bootstrap: Bootstrap) -> Comparison:
+    return compare(learned.losses(criterion), baseline.losses(criterion), bootstrap)
+
+
+def _described(measured: _Measured, bootstrap: Bootstrap) -> dict[str, Any]:
+    losses = _numbers(measured.final.losses)
+    return {
+        "curve": {"step": list(range(losses.shape[0]))}
+        | {name: values.tolist() for name, values in curve_quantiles(losses, bootstrap).items()},
+        **{criterion: _summarised(summary(measured.losses(criterion), bootstrap)) for criterion in CRITERIA},
+        "diverged": int((~measured.final.finite).sum()),
+    }
+
+
+def _summarised(found: Summary) -> dict[str, Any]:
+    return asdict(found)
+
+
+def _sweep(tuning: Tuning) -> dict[str, Any]:
+    return {
+        "learning_rate": {"final": tuning.best_final.learning_rate, "area": tuning.best_area.learning_rate},
+        "runs": len(tuning.points),
+        "grid": [
+            {
+                "learning_rate": point.learning_rate,
+                "final": point.final,
+                "area": point.area,
+                "diverged": point.diverged,
+            }
+            for point in tuning.points
+        ],
+    }
+
+
+def _numbers(losses: Tensor) -> Floats:
+    """float64 with every non-finite loss as infinity, which is what a diverged run counts as."""
+    values: Floats = losses.detach().cpu().numpy().astype(np.float64)
+    return np.where(np.isfinite(values), values, np.inf)
+
+
+def _plain(value: Any) -> Any:
+    """JSON values only: tuples become lists, and numbers that JSON cannot say become None."""
+    if isinstance(value, dict):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

@@ -1,0 +1,314 @@
+"""Meta-training: a generator of what happened, meta-step by meta-step.
+
+    for event in meta_train(spec):
+        match event:
+            case MetaStep(step=step, loss=loss): ...
+            case TrainingResult(weights=weights): ...
+
+A meta-step is one window of `unroll_steps` inner steps on `tasks` tasks side by side and one step of Adam on the
+rule's weights; `horizon / unroll_steps` windows make a trajectory, after which fresh tasks are drawn. The run is a
+pure function of its spec: it reads no clock (but to report its cost), no environment and no global generator.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector
+
+from gradsmith.rules import Rule, build, initialise
+from gradsmith.rules import weights as rule_weights
+from models import checkpoint
+from models.checkpoint import Progress
+from models.errors import DeviceUnavailable, TrainingDiverged
+from models.meta_optimizer import Adam, clipped, cosine
+from models.rollout import Learned, Sample, curves, run
+from models.spec import MetaTrainSpec, Recipe, Resources, Split
+from models.tasks.base import Family
+from models.tasks.catalogue import open_for_training
+from models.tasks.randomness import key
+from models.unroll import Backend, TorchBackend, Window, begin, unroll_window
+
+VALIDATION_SEED = 0
+"""All jobs of a family are selected on the SAME validation tasks, whatever their seed, so that their scores compare."""
+
+MAX_SKIPPED_IN_A_ROW = 25
+STUCK_ABOVE = 0.7  # of the loss of standing still
+STUCK_WITHIN = 0.02  # relative movement of the last validations
+
+
+@dataclass(frozen=True)
+class MetaStep:
+    """One window. `loss` is the mean over its steps and tasks, NaN or infinite when the window diverged;
+    `gradient_norm` is that before clipping; `skipped` says that the weights did not move."""
+
+    step: int
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    skipped: bool
+
+
+@dataclass(frozen=True)
+class Validated:
+    """`score`: mean over the fixed validation tasks of the whole curve's mean loss; lower is better. `best` says
+    that it is the lowest so far and that the rule was kept."""
+
+    step: int
+    score: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """Validation stood still on the plateau of a bad initialisation; training went on from a new one."""
+
+    step: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class TrajectoryEnd:
+    """A place where the run can be resumed bit for bit; `checkpoint()` gives the bytes, now or later."""
+
+    step: int
+    checkpoint: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The best rule as weights (gradsmith.rules.weights), its validation score, and what it took."""
+
+    weights: bytes
+    validation_score: float | None
+    summary: dict[str, Any]
+
+
+Event = MetaStep | Validated | Restarted | TrajectoryEnd | TrainingResult
+
+
+def meta_train(
+    spec: MetaTrainSpec, *, data_dir: Path | None = None, resume: bytes | None = None
+) -> Iterator[MetaStep | Validated | Restarted | TrajectoryEnd | TrainingResult]:
+    """Train a rule as `spec` says; the last event is the TrainingResult.
+
+    resume: the bytes of a TrajectoryEnd of the SAME spec. The events that follow, and the weights, are then those of
+        the uninterrupted run, bit for bit, on the same machine and torch version.
+
+    Raises DatasetMissing, DatasetCorrupt, DeviceUnavailable, CheckpointMismatch, and TrainingDiverged when
+    MAX_SKIPPED_IN_A_ROW meta-steps in a row gave non-finite numbers.
+    """
+    device = device_of(spec.resources)
+    # Opened without the test split: nothing below can draw a task that the result will be measured on.
+    family = open_for_training(spec.family.tasks, data_dir)
+    trainer = _Trainer(spec, family, TorchBackend(), device)
+    progress = trainer.fresh() if resume is None else checkpoint.loads(resume, spec, device)
+    while progress.step < spec.recipe.meta_steps:
+        progress = yield from trainer.trajectory(progress)
+        if progress.step < spec.recipe.meta_steps:
+            yield TrajectoryEnd(progress.step, _frozen_checkpoint(progress, spec))
+    yield trainer.result(progress)
+
+
+def device_of(resources: Resources) -> torch.device:
+    """Raises DeviceUnavailable when a GPU is asked for and there is none."""
+    if resources.device == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise DeviceUnavailable("The job asks for a GPU and this worker has none; use resources.device = cpu.")
+    return torch.device("cuda")
+
+
+def _frozen_checkpoint(progress: Progress, spec: MetaTrainSpec) -> Callable[[], bytes]:
+    return lambda: checkpoint.dumps(progress, spec)
+
+
+class _Trainer:
+    """The parts of a run that do not change while it runs, but for the rule, whose weights are `Progress.weights`."""
+
+    def __init__(self, spec: MetaTrainSpec, family: Family, backend: Backend, device: torch.device) -> None:
+        self._spec = spec
+        self._family = family
+        self._backend = backend
+        self._device = device
+        self._rule = build(spec.recipe.rule.model_dump()).to(device)
+
+    @property
+    def _recipe(self) -> Recipe:
+        return self._spec.recipe
+
+    def fresh(self) -> Progress:
+        weights = self._initial_weights(restarts=0)
+        return Progress(weights, weights, Adam.zero(weights))
+
+    def _initial_weights(self, restarts: int) -> Tensor:
+        generator = torch.Generator().manual_seed(key("rule", self._spec.seed, restarts) & (2**63 - 1))
+        initialise(self._rule, generator)
+        return parameters_to_vector(self._rule.parameters()).detach().clone()
+
+    def trajectory(self, progress: Progress) -> Generator[Event, None, Progress]:
+        """All windows of one trajectory, or those that the meta-steps leave room for."""
+        recipe = self._recipe
+        load_weights(self._rule, progress.weights)
+        started = time.perf_counter()
+        tasks = self._family.sample(
+            Split.TRAIN,
+            seed=self._spec.seed,
+            trajectory=progress.trajectory,
+            tasks=recipe.tasks,
+            device=self._device,
+        )
+        position = begin(self._rule, tasks)
+        gradients = tasks.tasks
+        progress = progress.but(trajectory=progress.trajectory + 1)
+        for _ in range(min(recipe.horizon // recipe.unroll_steps, recipe.meta_steps - progress.step)):
+            window, position = unroll_window(self._rule, tasks, position, recipe.unroll_steps, self._backend)
+            gradients += tasks.tasks * recipe.unroll_steps
+            progress, step = self._learned_from(window, progress)
+            load_weights(self._rule, progress.weights)
+            progress = progress.but(cost=progress.cost.training(gradients, time.perf_counter() - started))
+            gradients = 0
+            yield step
+            if progress.step % recipe.validation_interval == 0 or progress.step == recipe.meta_steps:
+                progress = yield from self._validated(progress)
+                if self._stuck(progress):
+                    progress = yield from self._restarted(progress)
+                    return progress
+            if not math.isfinite(step.loss):
+                return progress  # theta is lost; the next trajectory starts anew
+            started = time.perf_counter()
+        return progress
+
+    def _learned_from(self, window: Window, progress: Progress) -> tuple[Progress, MetaStep]:
+        recipe = self._recipe
+        step = progress.step + 1
+        rate = cosine(
+            recipe.meta_learning_rate,
+            recipe.final_learning_rate_ratio,
+            step - progress.since,
+            recipe.meta_steps - progress.since,
+        )
+        loss = float(window.losses.mean())
+        gradient, norm = clipped(window.gradient, recipe.gradient_clip)
+        if math.isfinite(loss) and math.isfinite(norm):
+            weights, adam = progress.adam.updated(progress.weights, gradient, rate)
+            progress = progress.but(weights=weights, adam=adam, skipped_in_a_row=0, step=step)
+            return progress, MetaStep(step, loss, norm, rate, skipped=False)
+        progress = progress.but(
+            step=step,
+            skipped=progress.skipped + 1,
+            skipped_in_a_row=progress.skipped_in_a_row + 1,
+            diverged_windows=progress.diverged_windows + (not math.isfinite(loss)),
+        )
+        if progress.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise TrainingDiverged(
+                f"Meta-training diverged: the last {progress.skipped_in_a_row} meta-steps (up to step {step} of "
+                f"{recipe.meta_steps}) gave a loss of {loss:g} and a meta-gradient of norm {norm:g}, and all were "
+                f"skipped. Lower meta_learning_rate (now {recipe.meta_learning_rate:g}) or rule.output_scale (now "
+                f"{recipe.rule.output_scale:g}), or shorten the horizon."
+            )
+        return progress, MetaStep(step, loss, norm, rate, skipped=True)
+
+    def _validated(self, progress: Progress) -> Generator[Event, None, Progress]:
+        """Measure the rule on the fixed validation tasks, and keep it when it is the best so far."""
+        recipe = self._recipe
+        started = time.perf_counter()
+        sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, recipe.validation_tasks)
+        optimizer = Learned(self._rule, self._backend)
+        found = curves(run(optimizer, self._family, sample, recipe.horizon, device=self._device))
+        score = float(found.area.mean())
+        best = math.isfinite(score) and (progress.best_score is None or score < progress.best_score)
+        gradients = sample.tasks * (recipe.horizon + 1)
+        progress = progress.but(
+            scores=(*progress.scores, score),
+            standing_still=float(found.losses[0].mean()),
+            cost=progress.cost.selection(gradients, time.perf_counter() - started),
+        )
+        if best:
+            progress = progress.but(best_score=score, best_step=progress.step, best_weights=progress.weights)
+        yield Validated(progress.step, score, best)
+        return progress
+
+    def _stuck(self, progress: Progress) -> bool:
+        """Whether the last validations neither moved nor did much better than standing still.
+
+        Some initialisations sit on such a plateau for minutes. After half of the meta-steps it is too late for a
+        new one to learn anything.
+        """
+        recent = progress.scores[-self._recipe.plateau_patience :]
+        if len(recent) < self._recipe.plateau_patience or progress.step > self._recipe.meta_steps // 2:
+            return False
+        low, high = min(recent), max(recent)
+        standing_still = progress.standing_still or math.inf
+        return not math.isfinite(low) or (low > STUCK_ABOVE * standing_still and high - low < STUCK_WITHIN * low)
+
+    def _restarted(self, progress: Progress) -> Generator[Event, None, Progress]:
+        weights = self._initial_weights(restarts=len(progress.restarts) + 1)
+        score = progress.scores[-1]
+        yield Restarted(
+            progress.step,
+            f"validation stood still at {score:.4g} (standing still: {progress.standing_still:.4g}) for "
+            f"{self._recipe.plateau_patience} validations; training goes on from a new initialisation",
+        )
+        return progress.but(
+            weights=weights,
+            adam=Adam.zero(weights),
+            since=progress.step,
+            scores=(),
+            restarts=(*progress.restarts, progress.step),
+            skipped_in_a_row=0,
+        )
+
+    def result(self, progress: Progress) -> TrainingResult:
+        load_weights(self._rule, progress.best_weights)
+        extra = {"family": self._spec.family.name, "seed": str(self._spec.seed), "meta_steps": str(progress.step)}
+        summary: dict[str, Any] = {
+            "meta_steps": progress.step,
+            "trajectories": progress.trajectory,
+            "best_step": progress.best_step,
+            "skipped_steps": progress.skipped,
+            "diverged_windows": progress.diverged_windows,
+            "restarts": list(progress.restarts),
+            "cost": {
+                "training": {
+                    "seconds": progress.cost.training_seconds,
+                    "gradient_evaluations": progress.cost.training_gradients,
+                },
+                "selection": {
+                    "seconds": progress.cost.selection_seconds,
+                    "gradient_evaluations": progress.cost.selection_gradients,
+                },
+            },
+            "runtime": runtime(self._device, self._backend),
+        }
+        return TrainingResult(rule_weights.dumps(self._rule, extra), progress.best_score, summary)
+
+
+def load_weights(rule: Rule, weights: Tensor) -> None:
+    """Copy a flat vector into the rule's parameters."""
+    with torch.no_grad():
+        offset = 0
+        for parameter in rule.parameters():
+            count = parameter.numel()
+            parameter.copy_(weights[offset : offset + count].view_as(parameter))
+            offset += count
+
+
+def runtime(device: torch.device, backend: Backend) -> dict[str, Any]:
+    """What a run's last bits depend on, for its record."""
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "backend": backend.name,
+    }

@@ -1,0 +1,141 @@
+"""Running an optimizer forward on tasks and writing down every loss: what validation and evaluation share."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+from gradsmith.rules import Rule
+from models.spec import Split
+from models.tasks.base import Family, HeldOut, TaskBatch
+from models.unroll import Backend
+
+CHUNK_COORDINATES = 65_536
+"""Coordinates run at once. A task does not see its neighbours, so this bounds memory and changes no result."""
+
+
+class Stepper(Protocol):
+    """An optimizer in the middle of a run: `step` moves `theta` (coordinates,) in place."""
+
+    def step(self, theta: Tensor, gradient: Tensor) -> None: ...
+
+
+class Optimizer(Protocol):
+    """Something that starts a fresh run on a batch of tasks."""
+
+    def start(self, tasks: TaskBatch) -> Stepper: ...
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A rule as an optimizer."""
+
+    rule: Rule
+    backend: Backend
+
+    def start(self, tasks: TaskBatch) -> Stepper:
+        return _LearnedRun(self.rule, self.backend, tasks)
+
+
+class _LearnedRun:
+    def __init__(self, rule: Rule, backend: Backend, tasks: TaskBatch) -> None:
+        self._rule = rule
+        self._backend = backend
+        self._segments = None if rule.coordinatewise else tasks.segments
+        self._state = rule.initial_state(tasks.coordinates, dtype=tasks.dtype, device=tasks.device)
+
+    def step(self, theta: Tensor, gradient: Tensor) -> None:
+        self._state = self._backend.step(self._rule, theta, gradient, self._state, self._segments)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """`losses` (horizon + 1, tasks): f at theta_0 .. theta_horizon on the minibatch of that step."""
+
+    losses: Tensor
+    held_out: HeldOut | None
+
+    @property
+    def final(self) -> Tensor:
+        """The last step's loss: (tasks,); a run that met a non-finite loss counts as infinite."""
+        return torch.where(self.finite, self.losses[-1], torch.inf)
+
+    @property
+    def area(self) -> Tensor:
+        """The mean loss over steps 1 .. horizon: (tasks,). Step 0 is the same whatever optimizes."""
+        return torch.where(self.finite, self.losses[1:].mean(dim=0), torch.inf)
+
+    @property
+    def finite(self) -> Tensor:
+        return torch.isfinite(self.losses).all(dim=0)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which tasks to run on."""
+
+    split: Split
+    seed: int
+    trajectory: int
+    tasks: int
+
+
+def run(
+    optimizer: Optimizer,
+    family: Family,
+    sample: Sample,
+    horizon: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    held_out: bool = False,
+) -> Generator[None, None, Curves]:
+    """Yields after each inner step, so that a caller can look at the clock, and returns the Curves.
+
+    Costs `horizon + 1` gradient evaluations a task.
+    """
+    per_task = family.coordinates_per_task
+    chunk = max(1, CHUNK_COORDINATES // per_task)
+    losses: list[Tensor] = []
+    ends: list[HeldOut] = []
+    for first in range(0, sample.tasks, chunk):
+        tasks = family.sample(
+            sample.split,
+            seed=sample.seed,
+            trajectory=sample.trajectory,
+            tasks=min(chunk, sample.tasks - first),
+            first=first,
+            dtype=dtype,
+            device=device,
+        )
+        theta = tasks.initial()
+        stepper = optimizer.start(tasks)
+        rows = []
+        for step in range(horizon):
+            loss, gradient = tasks.losses_and_gradient(theta, step)
+            rows.append(loss)
+            stepper.step(theta, gradient)
+            yield
+        with torch.no_grad():
+            rows.append(tasks.losses(theta, horizon))
+        losses.append(torch.stack(rows))
+        end = tasks.held_out(theta) if held_out else None
+        if end is not None:
+            ends.append(end)
+    whole = None
+    if ends:
+        whole = HeldOut(torch.cat([end.losses for end in ends]), torch.cat([end.accuracies for end in ends]))
+    return Curves(torch.cat(losses, dim=1), whole)
+
+
+def curves(steps: Generator[object, None, Curves]) -> Curves:
+    """Run to the end at one go."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast(Curves, end.value)

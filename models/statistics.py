@@ -1,0 +1,144 @@
+"""What can be said about paired losses: quantiles, bootstrap intervals, ratios and verdicts.
+
+Every optimizer runs on the SAME tasks, so differences and ratios are bootstrapped by drawing tasks, with both
+optimizers' losses on each. Percentile intervals (Efron 1979), 95 %, from a seeded generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Verdict = Literal["wins", "ties", "loses"]
+
+LOW, HIGH = 2.5, 97.5
+_CELLS_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of one number a task: the mean with its bootstrap interval, and the quantiles."""
+
+    mean: float
+    median: float
+    q10: float
+    q90: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Learned against a baseline on paired tasks. Below 1, or below 0 for the difference, the learned one is better.
+
+    ratio_interval: 95 % paired bootstrap interval of the ratio of means, which the verdict looks at
+    share_won: share of tasks on which the learned loss is lower; a tie counts half
+    """
+
+    ratio_of_means: float
+    ratio_interval: tuple[float, float]
+    ratio_of_medians: float
+    share_won: float
+    difference_interval: tuple[float, float]
+    verdict: Verdict
+
+
+class Bootstrap:
+    """Resamples of `tasks` tasks, the same for every quantity, so that intervals are comparable."""
+
+    def __init__(self, tasks: int, samples: int, seed: int) -> None:
+        self._tasks = tasks
+        self._samples = samples
+        self._seed = seed
+
+    def means(self, values: Floats) -> Floats:
+        """Means over resampled tasks: (tasks,) -> (samples,), or (rows, tasks) -> (rows, samples)."""
+        return np.concatenate([values @ weights.T for weights in self._weights()], axis=-1)
+
+    def _weights(self) -> Iterator[Floats]:
+        # A resample is how often each task was drawn, over the number of tasks: one matrix product does all rows.
+        generator = np.random.default_rng(self._seed)
+        at_once = max(1, _CELLS_AT_ONCE // self._tasks)
+        for first in range(0, self._samples, at_once):
+            count = min(at_once, self._samples - first)
+            drawn = generator.integers(0, self._tasks, size=(count, self._tasks))
+            drawn += np.arange(count)[:, None] * self._tasks
+            counts = np.bincount(drawn.ravel(), minlength=count * self._tasks).reshape(count, self._tasks)
+            yield counts / self._tasks
+
+
+def interval(resampled: Floats) -> tuple[float, float]:
+    """The 95 % percentile interval of bootstrap replicates."""
+    low, high = np.percentile(resampled, [LOW, HIGH], axis=-1)
+    return float(low), float(high)
+
+
+def summary(values: Floats, bootstrap: Bootstrap) -> Summary:
+    """Of (tasks,) numbers. A non-finite number makes the mean and its interval non-finite and leaves quantiles."""
+    q10, median, q90 = _quantiles(values, (0.1, 0.5, 0.9))
+    if not np.isfinite(values).all():
+        return Summary(np.inf, median, q10, q90, (np.inf, np.inf))
+    return Summary(float(values.mean()), median, q10, q90, interval(bootstrap.means(values)))
+
+
+def compare(learned: Floats, baseline: Floats, bootstrap: Bootstrap) -> Comparison:
+    """Paired: `learned[i]` and `baseline[i]` are losses on the same task."""
+    share_won = float(np.mean(learned < baseline) + 0.5 * np.mean(learned == baseline))
+    medians = _ratio(_quantiles(learned, (0.5,))[0], _quantiles(baseline, (0.5,))[0])
+    learned_ends, baseline_ends = bool(np.isfinite(learned).all()), bool(np.isfinite(baseline).all())
+    if not (learned_ends and baseline_ends):
+        return _against_divergence(learned_ends, baseline_ends, medians, share_won)
+    learned_means, baseline_means = bootstrap.means(learned), bootstrap.means(baseline)
+    low, high = interval(learned_means / np.maximum(baseline_means, np.finfo(np.float64).tiny))
+    return Comparison(
+        ratio_of_means=_ratio(float(learned.mean()), float(baseline.mean())),
+        ratio_interval=(low, high),
+        ratio_of_medians=medians,
+        share_won=share_won,
+        difference_interval=interval(learned_means - baseline_means),
+        verdict="wins" if high < 1 else "loses" if low > 1 else "ties",
+    )
+
+
+def _against_divergence(learned_ends: bool, baseline_ends: bool, medians: float, share_won: float) -> Comparison:
+    """A mean that is infinite on one side needs no bootstrap; infinite on both sides decides nothing."""
+    verdict: Verdict
+    if learned_ends:
+        ratio, difference, verdict = 0.0, -np.inf, "wins"
+    elif baseline_ends:
+        ratio, difference, verdict = np.inf, np.inf, "loses"
+    else:
+        ratio, difference, verdict = np.nan, np.nan, "ties"
+    return Comparison(ratio, (ratio, ratio), medians, share_won, (difference, difference), verdict)
+
+
+def _quantiles(values: Floats, at: tuple[float, ...]) -> list[float]:
+    return [float(q) for q in _at_shares(values, at)]
+
+
+def _at_shares(values: Floats, at: tuple[float, ...]) -> Floats:
+    """Quantiles over the last axis: (..., tasks) -> (quantiles, ...)."""
+    # Interpolating towards infinity gives NaN; the order statistics themselves never do.
+    found: Floats = np.quantile(values, at, axis=-1, method="linear" if np.isfinite(values).all() else "higher")
+    return found
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    if denominator == 0:
+        return np.nan if numerator == 0 else np.inf
+    return numerator / denominator
+
+
+def curve_quantiles(losses: Floats, bootstrap: Bootstrap) -> dict[str, Floats]:
+    """Step by step over tasks: (steps, tasks) -> mean, median, q10, q90, and low, high of the mean, (steps,) each."""
+    q10, median, q90 = _at_shares(losses, (0.1, 0.5, 0.9))
+    finite = np.isfinite(losses).all(axis=1)
+    mean = np.where(finite, np.where(np.isfinite(losses), losses, 0.0).mean(axis=1), np.inf)
+    low, high = np.full_like(mean, np.inf), np.full_like(mean, np.inf)
+    if finite.any():
+        low[finite], high[finite] = np.percentile(bootstrap.means(losses[finite]), [LOW, HIGH], axis=1)
+    return {"mean": mean, "median": median, "q10": q10, "q90": q90, "low": low, "high": high}

@@ -1,0 +1,104 @@
+"""Tasks and families: what is optimized while a rule learns, and what it is measured on.
+
+All tasks of a batch lie on ONE flat coordinate axis, task after task, each with the same number of coordinates.
+So a rule sees (coordinates,) whatever is optimized, and `segments` tells a rule that averages per task whose
+coordinate is whose.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.errors import SplitHeldOut
+from models.spec import Split
+from models.tasks.randomness import task_seeds
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Each task's loss and accuracy, (tasks,), on images that it did not train on."""
+
+    losses: Tensor
+    accuracies: Tensor
+
+
+class TaskBatch(ABC):
+    """Some tasks of one family, side by side. Immutable: a minibatch is a function of the task and the step."""
+
+    def __init__(self, tasks: int, coordinates_per_task: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.tasks = tasks
+        self.coordinates_per_task = coordinates_per_task
+        self.coordinates = tasks * coordinates_per_task
+        self.dtype = dtype
+        self.device = device
+
+    @property
+    def segments(self) -> Tensor:
+        """The task of each coordinate: (coordinates,) int64."""
+        return torch.arange(self.tasks, device=self.device).repeat_interleave(self.coordinates_per_task)
+
+    @abstractmethod
+    def initial(self) -> Tensor:
+        """A new tensor with the starting point of every task: (coordinates,)."""
+
+    @abstractmethod
+    def losses_and_gradient(self, theta: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Each task's loss at `theta` on the minibatch of `step`, and its gradient on the SAME minibatch.
+
+        (coordinates,) -> (tasks,), (coordinates,). Both are constants: no graph is kept.
+        """
+
+    @abstractmethod
+    def losses(self, theta: Tensor, step: int) -> Tensor:
+        """Each task's loss at `theta` on the minibatch of `step`: (coordinates,) -> (tasks,). Differentiable."""
+
+    def held_out(self, theta: Tensor) -> HeldOut | None:  # noqa: ARG002 - a family without held-out data has none
+        """Loss and accuracy on data that these tasks do not train on; None where a task has no data."""
+        return None
+
+
+class Family(ABC):
+    """A distribution of tasks, opened for some splits only.
+
+    `sample` refuses every other split, so that a function which is handed a family opened for training and
+    validation cannot reach a test task, whatever seed it uses.
+    """
+
+    def __init__(self, namespace: str, coordinates_per_task: int, splits: Collection[Split]) -> None:
+        self.namespace = namespace
+        self.coordinates_per_task = coordinates_per_task
+        self.splits = frozenset(splits)
+
+    def sample(
+        self,
+        split: Split,
+        *,
+        seed: int,
+        trajectory: int,
+        tasks: int,
+        first: int = 0,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> TaskBatch:
+        """The tasks `first` .. `first + tasks - 1` of a trajectory.
+
+        A task depends on (split, distribution, seed, trajectory, its index) and on nothing else.
+        Raises SplitHeldOut when this family was not opened for `split`.
+        """
+        if split not in self.splits:
+            allowed = ", ".join(sorted(self.splits))
+            raise SplitHeldOut(
+                f"This family was opened for {allowed}; tasks of the {split} split are out of its reach. "
+                f"Open it for evaluation (models.tasks.catalogue) where an optimizer is measured."
+            )
+        seeds = task_seeds(split, self.namespace, seed, trajectory, first, tasks)
+        return self._batch(seeds, split, dtype, torch.device(device))
+
+    @abstractmethod
+    def _batch(self, seeds: Tensor, split: Split, dtype: torch.dtype, device: torch.device) -> TaskBatch:
+        """The tasks with these seeds, (tasks,) int64 on the CPU."""

@@ -1,0 +1,260 @@
+"""Data sets on disk: found, checked, fetched or imported. Needs neither torch nor a server.
+
+    python -m models.tasks.data list
+    python -m models.tasks.data fetch mnist            # from public hosts, checked
+    python -m models.tasks.data import mnist PATH      # from a folder of yours, checked
+
+`digits` comes with scikit-learn. `mnist` is four idx files in `<data folder>/datasets/mnist`, gzipped or not; what
+is checked is the md5 of the UNCOMPRESSED bytes, because the same file has been gzipped anew many times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import os
+import sys
+import tempfile
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import DatasetCorrupt, DatasetMissing, ModelsError
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with (file name, bytes so far, bytes in all or None)."""
+
+
+@dataclass(frozen=True)
+class IdxFile:
+    """One idx file: its name without `.gz`, and the md5 of its uncompressed bytes."""
+
+    name: str
+    md5: str
+
+
+MNIST = {
+    "train_images": IdxFile("train-images-idx3-ubyte", "6bbc9ace898e44ae57da46a324031adb"),
+    "train_labels": IdxFile("train-labels-idx1-ubyte", "a25bea736e30d166cdddb491f175f624"),
+    "test_images": IdxFile("t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea"),
+    "test_labels": IdxFile("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637"),
+}
+MNIST_HOSTS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+DOWNLOAD_TIMEOUT_SECONDS = 20.0
+_CHUNK_BYTES = 1 << 16
+# A gzip of 1 MB can hold 1 GB; no file of ours is larger than this when unpacked.
+_LARGEST_BYTES = 64 * 2**20
+
+
+def mnist_folder(data_dir: Path) -> Path:
+    """Where the four files of MNIST are looked for, and where `fetch` and `import` put them."""
+    return data_dir / "datasets" / "mnist"
+
+
+def load_mnist(
+    data_dir: Path | None, *, download: bool = True, progress: Progress | None = None
+) -> dict[str, NDArray[np.uint8]]:
+    """MNIST as `train_images` (60000, 784), `train_labels` (60000,), `test_images` (10000, 784), `test_labels`.
+
+    Missing files are downloaded when `download` is set. Raises DatasetMissing (with the folder and the files that
+    are not there) and DatasetCorrupt.
+    """
+    if data_dir is None:
+        raise DatasetMissing(
+            "The data set mnist needs a data folder; set GRADSMITH_DATA_DIR and run: gradsmith-server data fetch mnist"
+        )
+    folder = mnist_folder(data_dir)
+    missing = [file for file in MNIST.values() if _present(folder, file) is None]
+    if missing:
+        if not download:
+            raise _missing(folder, missing)
+        fetch_mnist(data_dir, progress=progress)
+    return {part: _parsed(file, _checked(folder, file)) for part, file in MNIST.items()}
+
+
+def fetch_mnist(
+    data_dir: Path,
+    *,
+    hosts: tuple[str, ...] = MNIST_HOSTS,
+    progress: Progress | None = None,
+    timeout_seconds: float = DOWNLOAD_TIMEOUT_SECONDS,
+) -> Path:
+    """Download the files that are missing, check them and put each in its place at once. Returns the folder."""
+    folder = mnist_folder(data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in MNIST.values():
+        if _present(folder, file) is None:
+            _write_atomically(folder / file.name, _downloaded(folder, file, hosts, progress, timeout_seconds))
+    return folder
+
+
+def import_mnist(data_dir: Path, source: Path) -> Path:
+    """Copy the four files from the folder `source` (gzipped or not), checked first. Returns the folder."""
+    missing = [file for file in MNIST.values() if _present(source, file) is None]
+    if missing:
+        raise _missing(source, missing, advice="Name the folder that holds them")
+    checked = {file: _checked(source, file) for file in MNIST.values()}
+    folder = mnist_folder(data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in checked.items():
+        _write_atomically(folder / file.name, content)
+    return folder
+
+
+def _present(folder: Path, file: IdxFile) -> Path | None:
+    return next((path for path in (folder / file.name, folder / f"{file.name}.gz") if path.is_file()), None)
+
+
+def _missing(folder: Path, files: list[IdxFile], advice: str | None = None) -> DatasetMissing:
+    names = ", ".join(f"{file.name}[.gz]" for file in files)
+    advice = advice or (
+        "Bring them with `gradsmith-server data fetch mnist`, or, without a network, with "
+        "`gradsmith-server data import mnist FOLDER`"
+    )
+    return DatasetMissing(f"The data set mnist is not complete: {folder} lacks {names}. {advice}.")
+
+
+def _checked(folder: Path, file: IdxFile) -> bytes:
+    """The file's uncompressed bytes; DatasetCorrupt when they are not the published ones."""
+    path = _present(folder, file)
+    if path is None:
+        raise _missing(folder, [file])
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = _unzipped(content, str(path))
+    return _verified(content, file, str(path))
+
+
+def _verified(content: bytes, file: IdxFile, origin: str) -> bytes:
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != file.md5:
+        raise DatasetCorrupt(
+            f"{origin} is not MNIST's {file.name}: its uncompressed md5 is {found}, not {file.md5}. "
+            f"Delete it and fetch or import it again."
+        )
+    return content
+
+
+def _unzipped(content: bytes, origin: str) -> bytes:
+    try:
+        unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        unpacked = unpacker.decompress(content, _LARGEST_BYTES)
+    except zlib.error as error:
+        raise DatasetCorrupt(f"{origin} is not a whole gzip file ({error}). Delete it and fetch it again.") from error
+    return unpacked
+
+
+def _parsed(file: IdxFile, content: bytes) -> NDArray[np.uint8]:
+    """idx: two zero bytes, the type (8: unsigned byte), the number of dimensions, each as a big-endian uint32."""
+    dimensions = content[3]
+    shape = np.frombuffer(content, dtype=">u4", count=dimensions, offset=4).astype(int)
+    values = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * dimensions)
+    if values.size != math.prod(shape):
+        raise DatasetCorrupt(f"{file.name} announces the shape {tuple(shape)} and holds {values.size} numbers.")
+    return values.reshape(int(shape[0]), -1).squeeze() if dimensions == 1 else values.reshape(int(shape[0]), -1)
+
+
+def _downloaded(
+    folder: Path, file: IdxFile, hosts: tuple[str, ...], progress: Progress | None, timeout_seconds: float
+) -> bytes:
+    reasons = []
+    for host in hosts:
+        url = f"{host}{file.name}.gz"
+        try:
+            content = b"".join(_chunks(url, file.name, progress, timeout_seconds))
+            return _verified(_unzipped(content, url), file, url)
+        except (OSError, DatasetCorrupt) as error:
+            reasons.append(f"{url}: {error}")
+    lacking = [one for one in MNIST.values() if _present(folder, one) is None]
+    missing = _missing(folder, lacking)
+    raise DatasetMissing(f"{missing} Downloading failed ({'; '.join(reasons)}).")
+
+
+def _chunks(url: str, name: str, progress: Progress | None, timeout_seconds: float) -> Iterator[bytes]:
+    with urllib.request.urlopen(url, timeout=timeout_seconds) as response:
+        length = response.headers.get("Content-Length")
+        total = int(length) if length else None
+        received = 0
+        while chunk := response.read(_CHUNK_BYTES):
+            received += len(chunk)
+            if received > _LARGEST_BYTES:
+                raise OSError(f"the answer is larger than {_LARGEST_BYTES} bytes")
+            if progress is not None:
+                progress(name, received, total)
+            yield chunk
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    """All of the file or none of it: a crash leaves at most a hidden temporary file, never half a data set."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+# --- command line -----------------------------------------------------------------------------------------------
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`list`, `fetch NAME`, `import NAME PATH`. The folder is --data, else GRADSMITH_DATA_DIR, else ./var."""
+    parser = argparse.ArgumentParser(prog="gradsmith-server data", description="Bring the data sets that families use.")
+    parser.add_argument("--data", type=Path, default=None, help="data folder (default: GRADSMITH_DATA_DIR or ./var)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="which data sets are here")
+    fetch = commands.add_parser("fetch", help="download and check a data set")
+    fetch.add_argument("name", choices=["mnist"])
+    bring = commands.add_parser("import", help="copy a data set from a folder, checked")
+    bring.add_argument("name", choices=["mnist"])
+    bring.add_argument("path", type=Path)
+    chosen = parser.parse_args(arguments)
+    data_dir = chosen.data or Path(os.environ.get("GRADSMITH_DATA_DIR", "var"))
+    try:
+        if chosen.command == "list":
+            _list(data_dir)
+        elif chosen.command == "fetch":
+            print(f"mnist is in {fetch_mnist(data_dir, progress=_terminal_progress())}")
+        else:
+            print(f"mnist is in {import_mnist(data_dir, chosen.path)}")
+    except ModelsError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _list(data_dir: Path) -> None:
+    folder = mnist_folder(data_dir)
+    lacking = [file.name for file in MNIST.values() if _present(folder, file) is None]
+    print("digits  ready (comes with scikit-learn)")
+    print(f"mnist   {'ready in' if not lacking else 'lacks ' + ', '.join(lacking) + ' in'} {folder}")
+
+
+def _terminal_progress() -> Progress:
+    """One line a file, rewritten in place on a terminal and printed once otherwise."""
+    live = sys.stderr.isatty()
+
+    def show(name: str, received: int, total: int | None) -> None:
+        done = total is not None and received >= total
+        if live or done:
+            share = f"{100 * received / total:3.0f} %" if total else f"{received / 1e6:.1f} MB"
+            print(f"\r{name}  {share}" if live else f"{name}  {share}", end="\n" if done else "", file=sys.stderr)
+
+    return show
+
+
+if __name__ == "__main__":
+    sys.exit(main())

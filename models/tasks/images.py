@@ -1,0 +1,90 @@
+"""The images that a network trains on, apart in three: training, validation, test.
+
+Every optimizee trains on training images, whichever split its TASK belongs to; a validation task reports its
+held-out loss on validation images and a test task on test images. The parts are drawn at random by a fixed
+permutation, never the tail: the last 10,000 images of MNIST's training file are easier than the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.spec import Split
+from models.tasks.data import load_mnist
+from models.tasks.randomness import permutation
+
+DIGITS_VALIDATION = 360
+DIGITS_TEST = 360
+MNIST_VALIDATION = 10_000
+
+
+@dataclass(frozen=True)
+class Images:
+    """`pixels` (images, inputs) uint8, `labels` (images,) int64; a network sees `pixels * scale`."""
+
+    pixels: Tensor
+    labels: Tensor
+    scale: float
+
+    def __len__(self) -> int:
+        return self.pixels.shape[0]
+
+    def taken(self, rows: Tensor) -> Images:
+        return Images(self.pixels[rows], self.labels[rows], self.scale)
+
+    def to(self, device: torch.device) -> Images:
+        return Images(self.pixels.to(device), self.labels.to(device), self.scale)
+
+
+def load_images(
+    name: Literal["digits", "mnist"], splits: Collection[Split], data_dir: Path | None
+) -> dict[Split, Images]:
+    """The training images, and those of each split in `splits`; the others are not in the result.
+
+    Raises DatasetMissing and DatasetCorrupt.
+    """
+    parts = _digits() if name == "digits" else _mnist(data_dir)
+    return {split: images for split, images in parts.items() if split in splits or split is Split.TRAIN}
+
+
+@lru_cache(maxsize=1)
+def _digits() -> dict[Split, Images]:
+    from sklearn.datasets import load_digits  # half a second to import, and only this family needs it
+
+    data = load_digits()
+    everything = Images(
+        torch.from_numpy(np.ascontiguousarray(data.data).astype(np.uint8)),
+        torch.from_numpy(data.target.astype(np.int64)),
+        1.0 / 16.0,
+    )
+    order = permutation(len(everything), "digits")
+    held_out = DIGITS_VALIDATION + DIGITS_TEST
+    return {
+        Split.TEST: everything.taken(order[:DIGITS_TEST]),
+        Split.VALIDATION: everything.taken(order[DIGITS_TEST:held_out]),
+        Split.TRAIN: everything.taken(order[held_out:]),
+    }
+
+
+@lru_cache(maxsize=1)
+def _mnist(data_dir: Path | None) -> dict[Split, Images]:
+    data = load_mnist(data_dir)
+
+    def images(pixels: str, labels: str) -> Images:
+        return Images(torch.from_numpy(data[pixels].copy()), torch.from_numpy(data[labels].astype(np.int64)), 1 / 255)
+
+    training = images("train_images", "train_labels")
+    order = permutation(len(training), "mnist")
+    return {
+        Split.TEST: images("test_images", "test_labels"),
+        Split.VALIDATION: training.taken(order[:MNIST_VALIDATION]),
+        Split.TRAIN: training.taken(order[MNIST_VALIDATION:]),
+    }

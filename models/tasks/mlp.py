@@ -1,0 +1,135 @@
+"""Networks that classify images: cross-entropy on random minibatches (Andrychowicz et al. 2016, section 3.2).
+
+All tasks of a batch are one batched matrix product; the gradient is written out, which autograd checks in a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.spec import MLPSpec, Split
+from models.tasks.base import Family, HeldOut, TaskBatch
+from models.tasks.images import Images, load_images
+from models.tasks.randomness import indices, normals, streams
+
+# Held-out images of all tasks at once would need tasks x images x units numbers; this many activations at a time.
+_HELD_OUT_ACTIVATIONS = 4_000_000
+
+
+class MLPBatch(TaskBatch):
+    """Networks side by side. Layer l has weights (tasks, fan_in, fan_out) and biases (tasks, 1, fan_out), which are
+    views of theta: task by task, layer by layer, weights before biases."""
+
+    def __init__(
+        self, spec: MLPSpec, seeds: Tensor, training: Images, held_out: Images, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        super().__init__(seeds.shape[0], spec.coordinates_per_task, dtype, device)
+        self.spec = spec
+        self._seeds = seeds
+        self._minibatches = streams(seeds, "minibatch").to(device)
+        self._training = training.to(device)
+        self._held_out = held_out.to(device)
+
+    def initial(self) -> Tensor:
+        start = normals(streams(self._seeds, "start"), self.coordinates_per_task)
+        return start.mul_(self.spec.start_std).to(self.dtype).to(self.device).reshape(-1)
+
+    def losses_and_gradient(self, theta: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            inputs, labels = self._minibatch(step)
+            layers = self._layers(theta)
+            activations = self._forward(layers, inputs)
+            log_probabilities = torch.log_softmax(activations[-1], dim=2)  # (tasks, batch, 10)
+            losses = -log_probabilities.gather(2, labels[..., None]).mean(dim=(1, 2))
+            gradient = torch.empty_like(theta)
+            slots = self._layers(gradient)
+            delta = log_probabilities.exp_()
+            delta.scatter_add_(2, labels[..., None], delta.new_full((), -1.0).expand(*labels.shape, 1))
+            delta.div_(labels.shape[1])
+            for level in reversed(range(len(layers))):
+                below = activations[level]  # (tasks, batch, fan_in)
+                weight, bias = slots[level]
+                weight.copy_(torch.bmm(below.transpose(1, 2), delta))
+                bias.copy_(delta.sum(dim=1, keepdim=True))
+                if level:
+                    delta = torch.bmm(delta, layers[level][0].transpose(1, 2))
+                    if self.spec.activation == "sigmoid":
+                        delta.mul_(below).mul_(1.0 - below)
+                    else:
+                        delta.mul_(below > 0)
+            return losses, gradient
+
+    def losses(self, theta: Tensor, step: int) -> Tensor:
+        inputs, labels = self._minibatch(step)
+        return self._cross_entropy(self._forward(self._layers(theta), inputs)[-1], labels)
+
+    def held_out(self, theta: Tensor) -> HeldOut:
+        with torch.no_grad():
+            layers = self._layers(theta)
+            widest = max(self.spec.layer_sizes)
+            rows = max(1, _HELD_OUT_ACTIVATIONS // (self.tasks * widest))
+            losses = torch.zeros(self.tasks, dtype=self.dtype, device=self.device)
+            hits = torch.zeros_like(losses)
+            for first in range(0, len(self._held_out), rows):
+                chunk = self._held_out.taken(torch.arange(first, min(first + rows, len(self._held_out))))
+                inputs = self._scaled(chunk.pixels).expand(self.tasks, -1, -1)
+                labels = chunk.labels.expand(self.tasks, -1)
+                logits = self._forward(layers, inputs)[-1]
+                losses += self._cross_entropy(logits, labels) * len(chunk)
+                hits += (logits.argmax(dim=2) == labels).sum(dim=1)
+            return HeldOut(losses / len(self._held_out), hits / len(self._held_out))
+
+    def _minibatch(self, step: int) -> tuple[Tensor, Tensor]:
+        # (tasks, batch, inputs) in this batch's dtype, (tasks, batch) int64
+        rows = indices(self._minibatches, step, self.spec.batch_size, len(self._training))
+        return self._scaled(self._training.pixels[rows]), self._training.labels[rows]
+
+    def _scaled(self, pixels: Tensor) -> Tensor:
+        return pixels.to(self.dtype).mul_(self._training.scale)
+
+    def _layers(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
+        by_task = theta.view(self.tasks, self.coordinates_per_task)
+        layers = []
+        offset = 0
+        sizes = self.spec.layer_sizes
+        for fan_in, fan_out in pairwise(sizes):
+            weight = by_task[:, offset : offset + fan_in * fan_out].view(self.tasks, fan_in, fan_out)
+            offset += fan_in * fan_out
+            layers.append((weight, by_task[:, offset : offset + fan_out].view(self.tasks, 1, fan_out)))
+            offset += fan_out
+        return layers
+
+    def _forward(self, layers: list[tuple[Tensor, Tensor]], inputs: Tensor) -> list[Tensor]:
+        """The input of each layer, and the logits last."""
+        activations = [inputs]
+        squash = torch.sigmoid if self.spec.activation == "sigmoid" else torch.relu
+        for level, (weight, bias) in enumerate(layers):
+            out = torch.baddbmm(bias, activations[-1], weight)
+            activations.append(out if level == len(layers) - 1 else squash(out))
+        return activations
+
+    @staticmethod
+    def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+        # (tasks, batch, classes), (tasks, batch) -> (tasks,)
+        each = functional.cross_entropy(logits.flatten(0, 1), labels.reshape(-1), reduction="none")
+        return each.view(labels.shape).mean(dim=1)
+
+
+class MLPFamily(Family):
+    """Networks of one shape; theta_0 ~ N(0, start_std^2), minibatches drawn with replacement."""
+
+    def __init__(self, spec: MLPSpec, splits: Collection[Split], data_dir: Path | None) -> None:
+        layers = "-".join(str(size) for size in spec.layer_sizes)
+        shape = f"{spec.dataset}/{layers}/{spec.activation}/{spec.batch_size}/{spec.start_std!r}"
+        super().__init__(f"mlp/{shape}", spec.coordinates_per_task, splits)
+        self.spec = spec
+        self._images = load_images(spec.dataset, splits, data_dir)
+
+    def _batch(self, seeds: Tensor, split: Split, dtype: torch.dtype, device: torch.device) -> TaskBatch:
+        return MLPBatch(self.spec, seeds, self._images[Split.TRAIN], self._images[split], dtype, device)
