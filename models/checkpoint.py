@@ -95,7 +95,8 @@ def dumps(progress: Progress, spec: MetaTrainSpec) -> bytes:
         "progress": record,
     }
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata={_KEY: text})
+    # Copies: the best weights may be the present ones, and safetensors refuses tensors that share memory.
+    return save({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, metadata={_KEY: text})
 
 
 def loads(data: bytes, spec: MetaTrainSpec, device: torch.device) -> Progress:
