@@ -4,3 +4,35 @@
 """
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from gradsmith import errors as errors
+from gradsmith.errors import GradsmithError as GradsmithError
+
+if TYPE_CHECKING:
+    from gradsmith.client import Client as Client
+    from gradsmith.optimizer import LearnedOptimizer as LearnedOptimizer
+    from gradsmith.rules.weights import load as load
+
+__version__ = "0.1.0"
+__all__ = ["Client", "GradsmithError", "LearnedOptimizer", "errors", "load"]
+
+_HOMES = {
+    "Client": "gradsmith.client",
+    "LearnedOptimizer": "gradsmith.optimizer",
+    "load": "gradsmith.rules.weights",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gradsmith' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -74,6 +74,10 @@ class NonFiniteWeights(WeightsError):
 # --- the drop-in optimizer ----------------------------------------------------------------------------------------
 
 
+class UnknownSource(GradsmithError, ValueError):
+    """What should name a rule is neither a file nor the reference of an optimizer."""
+
+
 class UnsupportedParameter(GradsmithError, TypeError):
     """A parameter that a learned optimizer cannot train: complex, integer, sparse."""
 

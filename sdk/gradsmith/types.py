@@ -1,36 +1,295 @@
-"""What the API answers, as frozen values. Filled in `from_json`; unknown fields of a newer server are kept in `raw`."""
+"""What the API answers, as frozen values.
+
+Fields that a newer server adds are ignored here and kept in `raw`, the JSON as it came.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+TERMINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled"})
 
 
 @dataclass(frozen=True)
 class FieldError:
     """One thing that is wrong with a request.
 
-    pointer: JSON pointer to the field, for example "/recipe/horizon"; empty for the whole body
+    location: the part of the request: "body", "query", "path" or "header"
+    pointer: JSON pointer into it, for example "/recipe/horizon"; empty for all of it
     code: machine-readable kind, for example "greater_than_equal"
     message: for people
     """
 
+    location: str
     pointer: str
     code: str
     message: str
 
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> FieldError:
+        return cls(
+            location=str(raw.get("location", "body")),
+            pointer=str(raw.get("pointer", "")),
+            code=str(raw.get("code", "")),
+            message=str(raw.get("message", "")),
+        )
+
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is. step and total count meta-steps (or parts of an evaluation); `eta_seconds` is None while
-    nothing can be said."""
+    """How far a job is.
+
+    step, total: meta-steps of a training, parts of an evaluation; total is 0 while it is unknown
+    eta_seconds: time left; None while nothing can be said
+    """
 
     step: int
     total: int
     eta_seconds: float | None
 
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any] | None) -> Progress:
+        raw = raw or {}
+        return cls(step=raw.get("step") or 0, total=raw.get("total") or 0, eta_seconds=raw.get("eta_seconds"))
+
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work."""
+    """One piece of work.
+
+    kind: "meta_train" or "evaluate"
+    status: queued -> running -> succeeded, failed or cancelled, with cancelling between
+    status_reason: why it failed or was cancelled, in words
+    attempt: counts from 1; a retry or a lost worker begins another
+    queue_position: 0 is next; None unless queued
+    optimizer: id of the optimizer that it made, or that it measures
+    parent: of an evaluation, the id of the training that asked for it
+    evaluation: of a training, the id of the newest evaluation of its result
+    metadata: your own labels
+    spec: the resolved job: every value that it runs with, defaults included
+    runtime: where it ran (torch version, threads); empty while queued
+    """
 
     id: str
+    kind: str
+    family: str
+    status: str
+    status_reason: str | None
+    attempt: int
+    queue_position: int | None
+    progress: Progress
+    optimizer: str | None
+    parent: str | None
+    evaluation: str | None
+    metadata: dict[str, str]
+    spec: dict[str, Any] = field(repr=False)
+    runtime: dict[str, Any] = field(repr=False)
+    created_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @property
+    def finished(self) -> bool:
+        """True once it succeeded, failed or was cancelled."""
+        return self.status in TERMINAL_STATUSES
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Job:
+        return cls(
+            id=raw["id"],
+            kind=raw["kind"],
+            family=raw["family"],
+            status=raw["status"],
+            status_reason=raw.get("status_reason"),
+            attempt=raw.get("attempt", 1),
+            queue_position=raw.get("queue_position"),
+            progress=Progress.from_json(raw.get("progress")),
+            optimizer=raw.get("optimizer"),
+            parent=raw.get("parent"),
+            evaluation=raw.get("evaluation"),
+            metadata=raw.get("metadata") or {},
+            spec=raw.get("spec") or {},
+            runtime=raw.get("runtime") or {},
+            created_at=_moment(raw.get("created_at")),
+            started_at=_moment(raw.get("started_at")),
+            finished_at=_moment(raw.get("finished_at")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """One immutable trained artifact of the registry.
+
+    reference: "<family>@<version>"; stands wherever the id does
+    aliases: names that point here now and may move: "latest", "best"
+    job: id of the training that made it
+    sha256: of the weights file
+    size_bytes: of the weights file
+    validation_score: mean loss over the validation curves; "best" is the lowest
+    card: what training recorded: cost, skipped steps, versions
+    evaluations: summaries of its evaluations: verdict, the best baseline, the job with the report
+    """
+
+    id: str
+    family: str
+    version: int
+    reference: str
+    aliases: tuple[str, ...]
+    job: str | None
+    sha256: str
+    size_bytes: int | None
+    validation_score: float | None
+    card: dict[str, Any] = field(repr=False)
+    evaluations: tuple[dict[str, Any], ...] = field(repr=False)
+    created_at: datetime | None
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Optimizer:
+        return cls(
+            id=raw["id"],
+            family=raw["family"],
+            version=raw["version"],
+            reference=raw.get("reference") or f"{raw['family']}@{raw['version']}",
+            aliases=tuple(raw.get("aliases") or ()),
+            job=raw.get("job"),
+            sha256=raw["sha256"],
+            size_bytes=raw.get("size_bytes"),
+            validation_score=raw.get("validation_score"),
+            card=raw.get("card") or {},
+            evaluations=tuple(raw.get("evaluations") or ()),
+            created_at=_moment(raw.get("created_at")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True)
+class Family:
+    """A named distribution of optimization tasks.
+
+    tasks: what is drawn, for example {"kind": "quadratic", "dimension": 10, ...}
+    coordinates_per_task: numbers that an optimizer moves in each task
+    recipe: how a rule is trained where a job says nothing else
+    evaluation: how an optimizer is measured where a job says nothing else
+    """
+
+    name: str
+    title: str
+    description: str
+    coordinates_per_task: int | None
+    tasks: dict[str, Any] = field(repr=False)
+    recipe: dict[str, Any] = field(repr=False)
+    evaluation: dict[str, Any] = field(repr=False)
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Family:
+        return cls(
+            name=raw["name"],
+            title=raw.get("title", ""),
+            description=raw.get("description", ""),
+            coordinates_per_task=raw.get("coordinates_per_task"),
+            tasks=raw.get("tasks") or {},
+            recipe=raw.get("recipe") or {},
+            evaluation=raw.get("evaluation") or {},
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A loss curve as columns of equal length, by rising meta-step.
+
+    total_points: points of the whole curve; more than came when it was thinned out
+    loss, gradient_norm: NaN and infinity where the run had them
+    validation: None where none was measured
+    """
+
+    job: str
+    total_points: int
+    step: tuple[int, ...]
+    loss: tuple[float, ...]
+    gradient_norm: tuple[float, ...]
+    validation: tuple[float | None, ...]
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Curve:
+        columns = {name: list(raw[name]) for name in ("loss", "gradient_norm")}
+        for place in raw.get("non_finite") or ():  # JSON has no NaN: null, and this list says what it stands for
+            columns[place["column"]][place["index"]] = float(place["value"])
+        return cls(
+            job=raw["job"],
+            total_points=raw.get("total_points", len(raw["step"])),
+            step=tuple(raw["step"]),
+            loss=tuple(math.nan if value is None else value for value in columns["loss"]),
+            gradient_norm=tuple(math.nan if value is None else value for value in columns["gradient_norm"]),
+            validation=tuple(raw["validation"]),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """An evaluation's result: the learned optimizer against tuned baselines on held-out tasks.
+
+    verdict: "wins", "ties" or "loses" against the best of all baselines, at the last step (`final`) and over the
+        area under the curve (`area`): by the 95 % interval of the ratio learned / baseline
+    comparisons: the same, with numbers, for each baseline and for `best_baseline`
+    optimizers: curves and final losses of `learned` and of each baseline
+    """
+
+    family: str
+    horizon: int
+    test_tasks: int
+    verdict: dict[str, str]
+    comparisons: dict[str, Any] = field(repr=False)
+    optimizers: dict[str, Any] = field(repr=False)
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Report:
+        return cls(
+            family=raw["family"],
+            horizon=raw["horizon"],
+            test_tasks=raw["test_tasks"],
+            verdict=raw["verdict"],
+            comparisons=raw["comparisons"],
+            optimizers=raw["optimizers"],
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """One page of a list, newest first; iterate over it. `next` is the `after` of the following page, or None."""
+
+    data: tuple[T, ...]
+    has_more: bool
+    next: str | None
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any], item: Callable[[dict[str, Any]], T]) -> Page[T]:
+        return cls(
+            data=tuple(item(entry) for entry in raw["data"]),
+            has_more=bool(raw.get("has_more")),
+            next=raw.get("next"),
+        )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

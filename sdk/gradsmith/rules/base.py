@@ -35,7 +35,7 @@ class Rule(nn.Module, ABC):
 
         The update is already scaled: `theta_next = theta + update`. The gradient counts as a constant (no second
         derivatives); the result is differentiable in the rule's weights and in the state. Nothing is changed in
-        place. `segments` holds the index of each coordinate's task or tensor, for rules that average over it.
+        place. `segments` holds the index of each coordinate's task, for rules that average over a task; None: one task.
         """
 
     @abstractmethod

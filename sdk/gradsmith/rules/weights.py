@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from gradsmith.rules.base import Rule
 
 FORMAT_VERSION = 1
 METADATA_KEY = "gradsmith"
+_FETCH_AGAIN = "fetch it again"
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header, little-endian
 
 
@@ -87,9 +90,6 @@ def metadata(data: bytes) -> dict[str, Any]:
     return {"extra": {}, **header}
 
 
-_FETCH_AGAIN = "fetch it again"
-
-
 def _safetensors_header(data: bytes) -> dict[str, Any]:
     """Checked by hand, because safetensors' own messages do not say what a user should do."""
     size = len(data)
@@ -135,3 +135,11 @@ def _require_same_tensors(found: Mapping[str, Tensor], expected: Mapping[str, tu
                 f"tensor {name!r} holds {bad} weights that are NaN or infinite: the run that made it diverged. "
                 f"Use another optimizer, or train again with a smaller meta-learning rate"
             )
+
+
+def load(path: str | PathLike[str]) -> Rule:
+    """The rule in a weights file; no server is needed.
+
+    Raises OSError when the file cannot be read, and what `loads` raises.
+    """
+    return loads(Path(path).read_bytes())

@@ -1,0 +1,253 @@
+"""The API's nouns: jobs, optimizers, families."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, overload
+from urllib.parse import quote
+
+import httpx
+
+from gradsmith.errors import IntegrityFailed, InvalidResponse, JobFailed, WaitTimeout
+from gradsmith.events import Event
+from gradsmith.stream import follow
+from gradsmith.transport import Transport
+from gradsmith.types import Curve, Family, Job, Optimizer, Page, Report
+
+T = TypeVar("T")
+
+WEIGHTS_MEDIA_TYPE = "application/vnd.safetensors"
+
+
+class Jobs:
+    """`client.jobs`. Wherever a job is asked for, its id or a `Job` will do."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(
+        self,
+        kind: str = "meta_train",
+        *,
+        family: str | None = None,
+        optimizer: str | None = None,
+        seed: int | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        evaluate: bool | None = None,
+        evaluation: Mapping[str, Any] | None = None,
+        resources: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Start a job and return at once: `create(family="quadratic")` is enough to train a rule.
+
+        kind: "meta_train" (needs `family`) or "evaluate" (needs `optimizer`, an id or such as "quadratic@best")
+        seed: default: a random one, recorded in the job
+        recipe: values that differ from the family's recipe, for example {"meta_steps": 300, "rule": {"layers": 1}}
+        evaluate: False: do not measure the result against tuned baselines afterwards
+        evaluation: values that differ from the family's plan, for example {"test_tasks": 128}
+        metadata: your own labels
+        idempotency_key: default: a random one, so that a retry after a lost connection never starts a second job;
+            give one of your own to make that hold across runs of your program
+
+        Raises InvalidRequest, whose `.errors` name the fields; RateLimited when your quota is full.
+        """
+        fields = {
+            "kind": kind,
+            "family": family,
+            "optimizer": optimizer,
+            "seed": seed,
+            "recipe": recipe,
+            "evaluate": evaluate,
+            "evaluation": evaluation,
+            "resources": resources,
+            "metadata": metadata,
+        }
+        return _parsed(
+            self._transport.request(
+                "POST",
+                "/jobs",
+                body={name: value for name, value in fields.items() if value is not None},
+                headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
+            ),
+            Job.from_json,
+        )
+
+    def get(self, job: str | Job) -> Job:
+        """The job as it is now. Raises NotFound."""
+        return _parsed(self._transport.request("GET", _path(job)), Job.from_json)
+
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        kind: str | None = None,
+        family: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        limit: int = 20,
+        after: str | None = None,
+    ) -> Page[Job]:
+        """One page of jobs, newest first; `after=page.next` gives the following one."""
+        params = {"status": status, "kind": kind, "family": family, "limit": limit, "after": after}
+        params |= {f"metadata.{name}": value for name, value in (metadata or {}).items()}
+        response = self._transport.request("GET", "/jobs", params=_given(params))
+        return _parsed(response, lambda raw: Page.from_json(raw, Job.from_json))
+
+    def stream(self, job: str | Job, *, after: str | None = None) -> Iterator[Event]:
+        """Everything that the job says, from its first event (or behind the event with id `after`) until it is done.
+
+        Comes live while the job runs. A lost connection is taken up again where it broke: no event is lost, none
+        comes twice. Ends after the DoneEvent.
+
+        Raises NotFound, and ConnectionFailed when the server stays away.
+        """
+        return follow(self._transport, _path(job) + "/events", after)
+
+    def wait(self, job: str | Job, *, timeout_seconds: float | None = None, poll_seconds: float = 0.5) -> Job:
+        """Wait until the job has succeeded, and return it.
+
+        Raises JobFailed when it failed or was cancelled, WaitTimeout when `timeout_seconds` have passed; the job
+        itself runs on then.
+        """
+        deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        while True:
+            seen = self.get(job)
+            if seen.status == "succeeded":
+                return seen
+            if seen.finished:
+                reason = f": {seen.status_reason}" if seen.status_reason else ""
+                raise JobFailed(f"job {seen.id} ended as {seen.status}{reason}", seen)
+            left = poll_seconds if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise WaitTimeout(
+                    f"job {seen.id} is still {seen.status} after {timeout_seconds} s (step {seen.progress.step} of "
+                    f"{seen.progress.total}). It runs on: wait again, or client.jobs.cancel({seen.id!r})",
+                    seen,
+                )
+            time.sleep(min(poll_seconds, left))
+
+    def cancel(self, job: str | Job) -> Job:
+        """Ask the job to stop: a queued one is cancelled at once, a running one within seconds.
+
+        Raises Conflict when it has already succeeded or failed.
+        """
+        return _parsed(self._transport.request("POST", _path(job) + "/cancel"), Job.from_json)
+
+    def curve(self, job: str | Job, *, max_points: int | None = None) -> Curve:
+        """The loss curve so far; `max_points` thins it out and keeps its spikes. Raises NotReady before it begins."""
+        params = {} if max_points is None else {"max_points": max_points, "method": "minmax"}
+        return _parsed(self._transport.request("GET", _path(job) + "/curve", params=params), Curve.from_json)
+
+    def report(self, job: str | Job) -> Report:
+        """The result of an `evaluate` job. Raises NotReady, with `.progress`, while it runs."""
+        return _parsed(self._transport.request("GET", _path(job) + "/report"), Report.from_json)
+
+    def report_png(self, job: str | Job) -> bytes:
+        """The report as a picture. Raises NotReady, with `.progress`, while the job runs."""
+        return self._transport.request("GET", _path(job) + "/report", accept="image/png").content
+
+    def report_html(self, job: str | Job) -> str:
+        """The report as a self-contained page. Raises NotReady, with `.progress`, while the job runs."""
+        return self._transport.request("GET", _path(job) + "/report", accept="text/html").text
+
+
+class Optimizers:
+    """`client.optimizers`. A reference is an id ("opt_...") or "<family>@<version>", "<family>@best", "...@latest"."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(self, *, family: str | None = None, limit: int = 20, after: str | None = None) -> Page[Optimizer]:
+        """One page of the registry, newest first; `after=page.next` gives the following one."""
+        params = _given({"family": family, "limit": limit, "after": after})
+        response = self._transport.request("GET", "/optimizers", params=params)
+        return _parsed(response, lambda raw: Page.from_json(raw, Optimizer.from_json))
+
+    def get(self, reference: str) -> Optimizer:
+        """The record of an optimizer: hash, scores, what training cost. Raises NotFound."""
+        return _parsed(self._transport.request("GET", _optimizer_path(reference)), Optimizer.from_json)
+
+    @overload
+    def pull(self, reference: str, path: None = None) -> bytes: ...
+
+    @overload
+    def pull(self, reference: str, path: str | os.PathLike[str]) -> Path: ...
+
+    def pull(self, reference: str, path: str | os.PathLike[str] | None = None) -> bytes | Path:
+        """Fetch the weights: returns the bytes, or writes them to `path` and returns that.
+
+        The bytes are checked against the server's SHA-256 before anything is written, and the file appears whole or
+        not at all. Raises NotFound, and IntegrityFailed when they do not match.
+        """
+        response = self._transport.request("GET", _optimizer_path(reference), accept=WEIGHTS_MEDIA_TYPE)
+        promised = response.headers.get("ETag", "").removeprefix("W/").strip('"')
+        if not promised.startswith("sha256:"):
+            raise InvalidResponse(
+                f"the answer for {reference!r} carries no SHA-256 to check it by (ETag {promised!r}); is a Gradsmith "
+                f"server at {self._transport.base_url}?"
+            )
+        found = hashlib.sha256(response.content).hexdigest()
+        if promised != f"sha256:{found}":
+            raise IntegrityFailed(
+                f"the weights of {reference!r} arrived damaged: SHA-256 {found}, but the server names {promised}. "
+                f"Pull again"
+            )
+        if path is None:
+            return response.content
+        return _write_whole(Path(path), response.content)
+
+
+class Families:
+    """`client.families`: what can be trained on."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(self) -> Page[Family]:
+        """All families."""
+        return _parsed(self._transport.request("GET", "/families"), lambda raw: Page.from_json(raw, Family.from_json))
+
+    def get(self, name: str) -> Family:
+        """One family; `.raw["schemas"]` holds the JSON schemas of its spec. Raises NotFound."""
+        return _parsed(self._transport.request("GET", "/families/" + quote(name, safe="")), Family.from_json)
+
+
+def _path(job: str | Job) -> str:
+    return "/jobs/" + quote(job.id if isinstance(job, Job) else job, safe="")
+
+
+def _optimizer_path(reference: str) -> str:
+    return "/optimizers/" + quote(reference, safe="@")
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _parsed(response: httpx.Response, parse: Callable[[dict[str, Any]], T]) -> T:
+    try:
+        return parse(response.json())
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InvalidResponse(
+            f"the answer of {response.request.method} {response.request.url} is not what the API promises "
+            f"({error!r}); is a Gradsmith server there, and is it as new as this client?"
+        ) from error
+
+
+def _write_whole(path: Path, content: bytes) -> Path:
+    """Write beside the target, then rename: whoever looks sees the old file or the new one, never half of one."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        return part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,73 @@
+"""Following a job's events over connections that may break: nothing is lost and nothing comes twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from gradsmith.errors import ConnectionFailed, InvalidResponse, ResponseError
+from gradsmith.events import Event, Message, StatusEvent, lines, messages, place
+from gradsmith.transport import Transport, pause_seconds, worth_retrying
+
+FAILURES_IN_A_ROW = 10  # about 90 seconds of trying
+
+
+def follow(transport: Transport, path: str, after: str | None) -> Iterator[Event]:
+    """Yield the events behind `after` until the job is done; see `Jobs.stream`.
+
+    A connection that ends without `done` (a restarted server, a proxy's time limit, a cut cable) is opened again
+    with `Last-Event-ID`. Ids are compared as well, so a server that repeats itself does no harm.
+    """
+    last = after
+    opening: StatusEvent | None = None
+    failures = 0
+    retry_seconds: float | None = None
+    while True:
+        try:
+            with transport.stream(path, {} if last is None else {"Last-Event-ID": last}) as response:
+                if response.status_code == 204:  # the job is done, and `after` was its last event
+                    return
+                media_type = response.headers.get("Content-Type", "")
+                if not media_type.startswith("text/event-stream"):
+                    raise InvalidResponse(f"{transport.base_url}{path} answered {media_type!r}, not an event stream")
+                for message in messages(lines(response.iter_bytes())):
+                    failures = 0  # any sign of life counts, heartbeats too
+                    if message.retry_milliseconds is not None:
+                        retry_seconds = message.retry_milliseconds / 1000
+                    event = _new(message, last)
+                    if event is None:
+                        continue
+                    if event.id is not None:
+                        last = event.id
+                    elif isinstance(event, StatusEvent):
+                        # Each connection opens with the status, without an id: told again only when it has changed.
+                        if event == opening:
+                            continue
+                        opening = event
+                    yield event
+                    if event.kind == "done":
+                        return
+            failures += 1
+            pause = retry_seconds
+            if failures >= FAILURES_IN_A_ROW:
+                raise ConnectionFailed(f"{transport.base_url}{path} closes again and again without saying anything")
+        except ConnectionFailed:
+            failures += 1
+            pause = None
+            if failures >= FAILURES_IN_A_ROW:
+                raise
+        except ResponseError as failure:
+            failures += 1
+            pause = failure.retry_after_seconds
+            if failures >= FAILURES_IN_A_ROW or not worth_retrying(failure):
+                raise
+        time.sleep(pause_seconds(max(failures, 1), pause))
+
+
+def _new(message: Message, last: str | None) -> Event | None:
+    """The event in a message; None for a heartbeat and for what was told before."""
+    if not message.data:
+        return None
+    if message.id is not None and last is not None and place(message.id) <= place(last):
+        return None
+    return message.event()

@@ -1,0 +1,199 @@
+"""The LSTM rule against independent oracles: torch.nn.LSTM, closed forms, finite differences."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gradsmith.errors import UnknownRule
+from gradsmith.rules import LSTMRule, build, initialise
+from gradsmith.rules.features import log_sign
+
+torch.set_num_threads(1)
+
+
+def make_rule(seed: int = 0, dtype: torch.dtype = torch.float64, **settings: object) -> LSTMRule:
+    rule = build({"kind": "lstm", **settings})
+    initialise(rule, torch.Generator().manual_seed(seed))
+    assert isinstance(rule, LSTMRule)
+    return rule.to(dtype)
+
+
+def torch_twin(rule: LSTMRule) -> tuple[nn.LSTM, Tensor, Tensor]:
+    """torch's own LSTM with the same weights; its second bias is zero."""
+    features = rule.layers[0].weight.shape[1] - rule.hidden_size
+    lstm = nn.LSTM(features, rule.hidden_size, len(rule.layers)).to(rule.readout_weight.dtype)
+    with torch.no_grad():
+        for number, layer in enumerate(rule.layers):
+            width = layer.weight.shape[1] - rule.hidden_size
+            getattr(lstm, f"weight_ih_l{number}").copy_(layer.weight[:, :width])
+            getattr(lstm, f"weight_hh_l{number}").copy_(layer.weight[:, width:])
+            getattr(lstm, f"bias_ih_l{number}").copy_(layer.bias)
+            getattr(lstm, f"bias_hh_l{number}").zero_()
+    return lstm, rule.readout_weight, rule.readout_bias
+
+
+def unroll(rule: LSTMRule, gradients: Tensor) -> Tensor:
+    state = rule.initial_state(gradients.shape[1], dtype=gradients.dtype)
+    updates = []
+    for gradient in gradients:
+        update, state = rule(gradient, state)
+        updates.append(update)
+    return torch.stack(updates)
+
+
+def count(rule: LSTMRule) -> int:
+    return sum(parameter.numel() for parameter in rule.parameters())
+
+
+def test_it_has_the_papers_number_of_weights() -> None:
+    assert count(make_rule()) == 5141
+    assert count(make_rule(input="raw")) == 5061
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"input": "raw", "output_scale": 1.0}, {"layers": 3, "hidden_size": 7}, {"layers": 1, "p": 3.0}]
+)
+def test_it_equals_torchs_own_lstm(settings: dict[str, object]) -> None:
+    rule = make_rule(**settings)
+    lstm, weight, bias = torch_twin(rule)
+    generator = torch.Generator().manual_seed(1)
+    gradients = torch.randn(12, 33, generator=generator, dtype=torch.float64) * torch.logspace(-8, 3, 33).double()
+    features = torch.stack([log_sign(g, rule.p) if rule.input == "log_sign" else g[:, None] for g in gradients])
+    hidden, _ = lstm(features)
+    expected = rule.output_scale * (hidden @ weight + bias)
+    torch.testing.assert_close(unroll(rule, gradients), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_float32_stays_near_float64() -> None:
+    generator = torch.Generator().manual_seed(1)
+    gradients = torch.randn(20, 50, generator=generator, dtype=torch.float64)
+    single, double = make_rule(dtype=torch.float32), make_rule()
+    torch.testing.assert_close(unroll(single, gradients.float()).double(), unroll(double, gradients), rtol=0, atol=1e-6)
+
+
+def test_log_sign_has_its_closed_form() -> None:
+    p = 10.0
+    threshold = math.exp(-p)
+    gradient = torch.tensor([1.0, -math.e, 1e4, threshold, -threshold, threshold / 2, -threshold / 4, 0.0]).double()
+    expected = torch.tensor(
+        [[0, 1], [0.1, -1], [math.log(1e4) / p, 1], [-1, 1], [-1, -1], [-1, 0.5], [-1, -0.25], [-1, 0]]
+    ).double()
+    torch.testing.assert_close(log_sign(gradient, p), expected, rtol=0, atol=1e-7)  # float32 literals
+
+
+def test_log_sign_is_odd_in_its_direction_and_even_in_its_size() -> None:
+    gradient = torch.logspace(-12, 6, 200, dtype=torch.float64)
+    size, direction = log_sign(gradient, 10.0).t()
+    mirrored_size, mirrored_direction = log_sign(-gradient, 10.0).t()
+    assert torch.equal(size, mirrored_size)
+    assert torch.equal(direction, -mirrored_direction)
+    assert (size.diff() >= 0).all()
+
+
+def test_meta_gradient_equals_finite_differences() -> None:
+    rule = make_rule(hidden_size=3)
+    generator = torch.Generator().manual_seed(2)
+    gradients = torch.randn(5, 4, generator=generator, dtype=torch.float64)
+    weights = torch.randn(5, 4, generator=generator, dtype=torch.float64)
+    names = [name for name, _ in rule.named_parameters()]
+
+    def loss(*values: Tensor) -> Tensor:
+        state = rule.initial_state(4, dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64)
+        for gradient, weight in zip(gradients, weights, strict=True):
+            update, state = torch.func.functional_call(rule, dict(zip(names, values, strict=True)), (gradient, state))
+            total = total + (weight * update).sum()
+        return total
+
+    inputs = tuple(parameter.detach().clone().requires_grad_() for parameter in rule.parameters())
+    assert torch.autograd.gradcheck(loss, inputs, eps=1e-6, atol=1e-8)
+
+
+def test_the_gradient_counts_as_a_constant() -> None:
+    rule = make_rule()
+    gradient = torch.randn(6, dtype=torch.float64, requires_grad=True)
+    update, _ = rule(gradient, rule.initial_state(6, dtype=torch.float64))
+    update.sum().backward()
+    assert gradient.grad is None
+    assert rule.readout_weight.grad is not None
+
+
+def test_any_block_of_coordinates_may_run_alone() -> None:
+    rule = make_rule()
+    gradients = torch.randn(6, 40, dtype=torch.float64)
+    state, block = rule.initial_state(40, dtype=torch.float64), rule.initial_state(40, dtype=torch.float64)
+    block = tuple(tensor[8:24] for tensor in block)
+    for gradient in gradients:
+        update, state = rule(gradient, state)
+        part, block = rule(gradient[8:24], block)
+        torch.testing.assert_close(part, update[8:24], rtol=0, atol=1e-14)
+    assert all(tensor.shape == (40, 20) for tensor in state)
+
+
+def test_the_bits_do_not_depend_on_the_layout_of_the_state() -> None:
+    rule = make_rule(dtype=torch.float32)
+    gradient = torch.randn(37)
+    _, state = rule(gradient, rule.initial_state(37))
+    rows = tuple(tensor.contiguous() for tensor in state)
+    assert rows[0].stride() != state[0].stride()
+    update, after = rule(gradient, state)
+    same, same_after = rule(gradient, rows)
+    assert torch.equal(update, same)
+    assert all(torch.equal(a, b) for a, b in zip(after, same_after, strict=True))
+
+
+def test_nothing_is_changed_in_place() -> None:
+    rule = make_rule()
+    gradient = torch.randn(5, dtype=torch.float64)
+    _, state = rule(gradient, rule.initial_state(5, dtype=torch.float64))
+    before = [tensor.clone() for tensor in (gradient, *state)]
+    rule(gradient, state)
+    assert all(torch.equal(a, b) for a, b in zip(before, (gradient, *state), strict=True))
+
+
+def test_a_seed_gives_one_rule_on_every_dtype_and_another_seed_another() -> None:
+    first, again, double = make_rule(3, torch.float32), make_rule(3, torch.float32), build({"kind": "lstm"}).double()
+    initialise(double, torch.Generator().manual_seed(3))
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+        assert torch.equal(value, double.state_dict()[name].float())
+    assert not torch.equal(first.readout_weight, make_rule(4, torch.float32).readout_weight)
+    largest = max(parameter.abs().max().item() for parameter in first.parameters())
+    assert 0.95 / math.sqrt(20) < largest <= 1 / math.sqrt(20)
+
+
+def test_before_it_is_initialised_a_rule_moves_nothing() -> None:
+    rule = build({"kind": "lstm"})
+    update, _ = rule(torch.randn(4), rule.initial_state(4))
+    assert torch.equal(update, torch.zeros(4))
+
+
+def test_config_builds_the_same_rule() -> None:
+    config = {"kind": "lstm", "hidden_size": 5, "layers": 3, "input": "raw", "p": 7.0, "output_scale": 1.0}
+    assert build(config).config() == config
+    assert build({"kind": "lstm"}).config()["hidden_size"] == 20
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"kind": "transformer"}, "'transformer'.*lstm"),
+        ({}, "None"),
+        ({"kind": ["lstm"]}, r"\['lstm'\]"),
+        ({"kind": "lstm", "depth": 3}, "depth"),
+        ({"kind": "lstm", "hidden_size": 0}, "hidden_size.*0"),
+        ({"kind": "lstm", "hidden_size": 10**9}, "hidden_size.*1000000000"),
+        ({"kind": "lstm", "hidden_size": 20.5}, "hidden_size.*20.5"),
+        ({"kind": "lstm", "layers": True}, "layers.*True"),
+        ({"kind": "lstm", "p": math.nan}, "p of.*nan"),
+        ({"kind": "lstm", "output_scale": "1"}, "output_scale.*'1'"),
+        ({"kind": "lstm", "input": "adam"}, "'adam'.*log_sign"),
+    ],
+)
+def test_a_configuration_that_fits_no_rule_is_named(config: dict[str, object], named: str) -> None:
+    with pytest.raises(UnknownRule, match=named):
+        build(config)

@@ -1,0 +1,224 @@
+"""Following a job: every event once and in order, over connections that break anywhere."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gradsmith
+from gradsmith import errors, stream, transport
+from gradsmith.events import (
+    CheckpointEvent,
+    DoneEvent,
+    Event,
+    LogEvent,
+    MetricsEvent,
+    ResumedEvent,
+    StatusEvent,
+    lines,
+    messages,
+)
+from tests.sdk.live import serving
+from tests.sdk.records import problem_json
+
+HISTORY: list[tuple[str, str, dict[str, Any]]] = [
+    ("1-1", "status", {"status": "running", "attempt": 1, "reason": None}),
+    ("1-2", "metrics", {"step": [1, 2], "loss": [3.0, None], "gradient_norm": [1, 1], "validation": [None, 0.5]}),
+    ("1-3", "log", {"message": "a line\u2028and \u00e9\r\n", "level": "info"}),
+    ("1-4", "checkpoint", {"step": 2}),
+    ("2-1", "resumed", {"from_step": 2}),
+    ("2-2", "weather", {"sun": True}),
+    ("2-10", "done", {"status": "succeeded", "reason": None, "optimizer": "opt_1"}),
+]
+
+
+def block(id_: str | None, kind: str, data: dict[str, Any]) -> bytes:
+    opening = "" if id_ is None else f"id: {id_}\n"
+    return f"{opening}event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+
+
+def place(id_: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in id_.split("-"))
+
+
+class BreakingServer:
+    """Replays HISTORY as the API does, and cuts each connection after the next number of bytes in `cuts`."""
+
+    def __init__(self) -> None:
+        self.cuts: list[int] = []
+        self.seen: list[str | None] = []
+        self.repeat = 0
+        self.app = FastAPI()
+        self.url = ""
+
+        @self.app.get("/jobs/{job}/events")
+        def events(job: str, request: Request) -> Response:
+            if job != "job_1":
+                return JSONResponse(problem_json(404, "job_not_found"), 404)
+            last = request.headers.get("last-event-id")
+            self.seen.append(last)
+            after = place(last) if last else (0, 0)
+            if after >= (2, 10):
+                return Response(status_code=204)
+            entries = [entry for entry in HISTORY if place(entry[0]) > after]
+            if self.repeat:
+                entries = [entry for entry in HISTORY if place(entry[0]) <= after][-self.repeat :] + entries
+            body = b"retry: 1\n\n" + block(None, "status", {"status": "running", "attempt": 1, "reason": None})
+            body += b": heartbeat\n\n" + b"".join(block(*entry) for entry in entries)
+            body = body[: self.cuts.pop(0)] if self.cuts else body
+            return StreamingResponse(
+                iter([body[position : position + 7] for position in range(0, len(body), 7)]),
+                media_type="text/event-stream",
+            )
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[BreakingServer]:
+    made = BreakingServer()
+    with serving(made.app) as url:
+        made.url = url
+        yield made
+
+
+@pytest.fixture
+def server(running: BreakingServer) -> BreakingServer:
+    running.cuts, running.seen, running.repeat = [], [], 0
+    return running
+
+
+@pytest.fixture
+def client(server: BreakingServer) -> Iterator[gradsmith.Client]:
+    with gradsmith.Client(server.url) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "FIRST_PAUSE_SECONDS", 0.001)
+
+
+def test_every_event_comes_typed_once_and_in_order(client: gradsmith.Client, server: BreakingServer) -> None:
+    opening, *events = client.jobs.stream("job_1")
+    assert isinstance(opening, StatusEvent)
+    assert opening.id is None
+    kinds = [StatusEvent, MetricsEvent, LogEvent, CheckpointEvent, ResumedEvent, Event, DoneEvent]
+    assert [type(event) for event in events] == kinds
+    assert [event.id for event in events] == [id_ for id_, _, _ in HISTORY]
+    assert [event.data for event in events] == [data for _, _, data in HISTORY]
+    metrics, log, done = events[1], events[2], events[-1]
+    assert isinstance(metrics, MetricsEvent)
+    assert metrics.loss[0] == 3.0
+    assert math.isnan(metrics.loss[1])
+    assert metrics.validation == (None, 0.5)
+    assert isinstance(log, LogEvent)
+    assert log.message == "a line\u2028and \u00e9\r\n"
+    assert isinstance(done, DoneEvent)
+    assert done.optimizer == "opt_1"
+    assert server.seen == [None]
+
+
+@settings(max_examples=40, deadline=None)
+@given(cuts=st.lists(st.integers(0, 900), max_size=8), repeat=st.integers(0, 2))
+def test_however_the_connection_breaks_nothing_is_lost_or_doubled(
+    running: BreakingServer, cuts: list[int], repeat: int
+) -> None:
+    running.cuts, running.seen, running.repeat = list(cuts), [], repeat
+    with gradsmith.Client(running.url) as client:
+        events = list(client.jobs.stream("job_1"))
+    assert [event.id for event in events if event.id] == [id_ for id_, _, _ in HISTORY]
+    assert len([event for event in events if event.id is None]) == 1  # the opening status, told once
+
+
+def test_a_stream_goes_on_behind_an_event(client: gradsmith.Client, server: BreakingServer) -> None:
+    events = [event.id for event in client.jobs.stream("job_1", after="1-4")]
+    assert events == [None, "2-1", "2-2", "2-10"]
+    assert list(client.jobs.stream("job_1", after="2-10")) == []  # 204: past the end
+    assert server.seen == ["1-4", "2-10"]
+
+
+def test_an_unknown_job_is_an_error_and_not_a_retry(client: gradsmith.Client) -> None:
+    with pytest.raises(errors.NotFound, match="job_not_found"):
+        next(client.jobs.stream("job_2"))
+
+
+def mocked(handler: Any) -> gradsmith.Client:
+    return gradsmith.Client(http_client=httpx.Client(transport=httpx.MockTransport(handler), base_url="http://server"))
+
+
+def test_a_server_that_is_away_for_a_while_is_waited_for() -> None:
+    calls = 0
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        nonlocal calls
+        calls += 1
+        if calls in {1, 3}:
+            raise httpx.ConnectError("Connection refused", request=request)
+        if calls == 2:
+            return httpx.Response(503, json=problem_json(503, "store_unavailable"), headers={"Retry-After": "0"})
+        return httpx.Response(200, content=block(*HISTORY[-1]), headers={"Content-Type": "text/event-stream"})
+
+    assert [event.kind for event in mocked(handler).jobs.stream("job_1")] == ["done"]
+    assert calls == 4
+
+
+def test_a_server_that_stays_away_is_told_in_the_end() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("Connection refused", request=request)
+
+    with pytest.raises(errors.ConnectionFailed, match="Connection refused"):
+        list(mocked(handler).jobs.stream("job_1"))
+
+
+def test_a_server_that_only_closes_is_told_in_the_end() -> None:
+    calls = 0
+
+    def handler(_request: httpx.Request) -> httpx.Response:
+        nonlocal calls
+        calls += 1
+        return httpx.Response(200, content=b"", headers={"Content-Type": "text/event-stream"})
+
+    with pytest.raises(errors.ConnectionFailed, match="again and again"):
+        list(mocked(handler).jobs.stream("job_1"))
+    assert calls == stream.FAILURES_IN_A_ROW
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type", "named"),
+    [
+        (b"<html>", "text/html", "not an event stream"),
+        (b"id: 1-1\nevent: log\ndata: {oops\n\n", "text/event-stream", "no JSON"),
+        (b"id: 1-1\nevent: log\ndata: [1]\n\n", "text/event-stream", "no JSON object"),
+        (b"id: 1-1\nevent: checkpoint\ndata: {}\n\n", "text/event-stream", "without what it must have"),
+    ],
+)
+def test_what_is_no_event_stream_is_named(content: bytes, media_type: str, named: str) -> None:
+    client = mocked(lambda _request: httpx.Response(200, content=content, headers={"Content-Type": media_type}))
+    with pytest.raises(errors.InvalidResponse, match=named):
+        list(client.jobs.stream("job_1"))
+
+
+@given(
+    texts=st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])), max_size=5),
+    ending=st.sampled_from(["\n", "\r\n", "\r"]),
+    data=st.data(),
+)
+def test_lines_do_not_depend_on_how_the_bytes_were_cut(texts: list[str], ending: str, data: st.DataObject) -> None:
+    whole = "".join(text + ending for text in texts).encode() + b":\n"
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
+    chunks = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+    assert list(lines(chunks)) == [*texts, ":"]
+
+
+def test_a_block_follows_the_standard() -> None:
+    text = ["data", "", "data: a", "data:b", ": comment", "unknown: x", "id:1-1", "", "retry: 5", "", "data: unclosed"]
+    found = [(message.id, message.data, message.retry_milliseconds) for message in messages(text)]
+    assert found == [(None, "", None), ("1-1", "a\nb", None), (None, "", 5)]
