@@ -1,0 +1,129 @@
+"""The documents say what there is: settings, calls, commands, links."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from app.cli import app as command_line
+from app.main import create_app
+from app.settings import Settings
+from models.spec import BUILT_IN_FAMILIES
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    path
+    for folder in (".", "docs", "docs/decisions", "sdk", "benchmarks")
+    for path in (ROOT / folder).glob("*.md")
+    if path.is_file()
+)
+README = (ROOT / "README.md").read_text()
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+COMMANDS = typer.main.get_command(command_line).commands
+
+
+def variable(field):
+    return Settings.model_fields[field].validation_alias or f"GRADSMITH_{field.upper()}"
+
+
+def in_words(value):
+    """A default as the table of settings writes it."""
+    if isinstance(value, tuple):
+        return str(list(value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@pytest.mark.parametrize("field", list(Settings.model_fields))
+def test_every_setting_is_documented_with_its_default(field):
+    row = re.search(rf"^\| `{variable(field)}` \| (.+?) \| .{{10,}} \|$", OPERATIONS, re.M)
+    assert row, f"docs/operations.md has no row for {variable(field)}"
+    default = Settings.model_fields[field].default
+    if default is not None:
+        assert row.group(1) == f"`{in_words(default)}`"
+
+
+def test_no_setting_is_documented_that_does_not_exist():
+    known = {variable(field) for field in Settings.model_fields}
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", OPERATIONS, re.M)) == known
+
+
+def endpoints():
+    for path, methods in create_app(Settings()).openapi()["paths"].items():
+        for method in methods:
+            yield f"{method.upper()} {path}"
+
+
+@pytest.mark.parametrize("endpoint", list(endpoints()))
+def test_every_call_is_documented(endpoint):
+    method, path = endpoint.split(" ")
+    text = re.sub(r"\{\w+\}", "{}", (ROOT / "docs/api.md").read_text())
+    place = re.escape(re.sub(r"\{\w+\}", "{}", path))
+    assert re.search(rf"{method}\W+{place}(?![\w/{{])", text), f"docs/api.md does not show {endpoint}"
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_of_the_server_is_documented(name):
+    assert re.search(rf"`(?:gradsmith-server )?{name}[` ]", OPERATIONS)
+    assert COMMANDS[name].help
+
+
+def test_the_help_of_run_knows_the_options_of_serve():
+    shown = subprocess.run([ROOT / "run", "serve", "--help"], capture_output=True, text=True, check=True).stdout
+    options = {name for parameter in COMMANDS["serve"].params for name in parameter.opts} - {"--help"}
+    assert options == {"--host", "--port", "--data", "--workers"}
+    assert options == set(re.findall(r"^  (--\w+)", shown, re.M))
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/operations.md"])
+def test_the_commands_that_documents_name_exist(document):
+    named = set(re.findall(r"\./run ([a-z]+)", (ROOT / document).read_text()))
+    assert named
+    for command in named:
+        answer = subprocess.run([ROOT / "run", command, "--help"], capture_output=True, text=True, check=False)
+        assert answer.returncode == 0, f"{document} names ./run {command}"
+
+
+def test_benchmarks_that_documents_name_exist():
+    named = {name for path in DOCUMENTS for name in re.findall(r"\./run bench (\w+)", path.read_text())}
+    assert named
+    assert [name for name in named if not (ROOT / "benchmarks" / f"{name}.py").is_file()] == []
+
+
+def test_the_readme_shows_the_two_commands_and_every_family():
+    assert "./run demo" in README
+    assert "./run test" in README
+    for family in BUILT_IN_FAMILIES:
+        assert f"`{family}`" in README
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document):
+    text = re.sub(r"```.*?```", "", document.read_text(), flags=re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        place = (document.parent / path).resolve() if path else document
+        assert place.exists(), f"{document.name} links to {target}"
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", place.read_text(), re.M)
+            assert anchor in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_python_in_the_readme_compiles():
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        compile(block, "README.md", "exec")
+
+
+def test_decisions_are_numbered_without_a_gap_and_complete():
+    pages = sorted((ROOT / "docs/decisions").glob("*.md"))
+    assert [page.name[:4] for page in pages] == [f"{number:04d}" for number in range(1, len(pages) + 1)]
+    for page in pages:
+        text = page.read_text()
+        assert text.startswith(f"# {page.name[:4]}: ")
+        for part in ("**Context.**", "**Decision.**", "**Consequences.**", "**Alternatives.**"):
+            assert part in text, f"{page.name} has no {part}"
