@@ -1,0 +1,137 @@
+"""Tasks: gradients against autograd, batches against single tasks, splits that stay apart."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from models.errors import SplitHeldOut
+from models.spec import BUILT_IN_FAMILIES, MLPSpec, QuadraticSpec, Split
+from models.tasks.catalogue import open_for_testing, open_for_training, open_for_tuning
+from models.tasks.images import load_images
+
+SPECS = [
+    QuadraticSpec(dimension=4),
+    QuadraticSpec(dimension=3, distribution="uniform"),
+    MLPSpec(hidden=(5,), batch_size=16),
+    MLPSpec(hidden=(6, 4), activation="relu", batch_size=16),
+    MLPSpec(hidden=(), batch_size=16),
+]
+
+
+def batch(spec, tasks=3, dtype=torch.float64, split=Split.TRAIN, **where):
+    where = {"seed": 1, "trajectory": 2} | where
+    return open_for_training(spec).sample(split, tasks=tasks, dtype=dtype, **where)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=repr)
+def test_the_gradient_is_autograds_and_of_the_same_minibatch(spec):
+    tasks = batch(spec)
+    theta = tasks.initial().requires_grad_()
+    for step in (0, 7):
+        losses, gradient = tasks.losses_and_gradient(theta.detach(), step)
+        plain = tasks.losses(theta, step)
+        (expected,) = torch.autograd.grad(plain.sum(), theta)
+        assert losses.shape == (3,)
+        torch.testing.assert_close(losses, plain.detach(), rtol=1e-13, atol=1e-13)
+        torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=repr)
+def test_a_task_is_the_same_alone_and_in_company(spec):
+    together = batch(spec, tasks=5)
+    theta = together.initial()
+    losses, gradient = together.losses_and_gradient(theta, 3)
+    own = slice(2 * spec.coordinates_per_task, 3 * spec.coordinates_per_task)
+    alone = batch(spec, tasks=1, first=2)
+    assert torch.equal(alone.initial(), theta[own])
+    lonely, steepest = alone.losses_and_gradient(theta[own], 3)
+    torch.testing.assert_close(lonely, losses[2:3], rtol=1e-12, atol=0)
+    torch.testing.assert_close(steepest, gradient[own], rtol=1e-11, atol=1e-14)
+
+
+def test_segments_name_the_task_of_each_coordinate():
+    assert batch(QuadraticSpec(dimension=2), tasks=3).segments.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_quadratic_is_what_the_paper_says():
+    tasks = batch(QuadraticSpec(dimension=4), tasks=2)
+    theta = tasks.initial()
+    by_hand = [float((tasks.W[i] @ theta[4 * i : 4 * i + 4] - tasks.y[i, :, 0]).square().sum()) for i in range(2)]
+    torch.testing.assert_close(tasks.losses(theta, 0), torch.tensor(by_hand, dtype=torch.float64))
+
+
+def test_quadratics_are_gaussian_or_uniform_and_start_standard_normal():
+    gaussian = batch(QuadraticSpec(), tasks=400)
+    assert gaussian.W.mean().abs() < 0.02
+    assert abs(gaussian.W.std() - 1) < 0.02
+    uniform = batch(QuadraticSpec(distribution="uniform"), tasks=400)
+    assert uniform.W.min() > 0
+    assert uniform.W.max() < 1
+    assert abs(uniform.y.mean() - 0.5) < 0.02
+    assert abs(uniform.initial().std() - 1) < 0.05
+
+
+def test_a_network_computes_what_torch_computes():
+    spec = MLPSpec(hidden=(20,))
+    tasks = batch(spec, tasks=1)
+    theta = tasks.initial()
+    model = nn.Sequential(nn.Linear(64, 20), nn.Sigmoid(), nn.Linear(20, 10)).double()
+    with torch.no_grad():
+        model[0].weight.copy_(theta[:1280].view(64, 20).t())
+        model[0].bias.copy_(theta[1280:1300])
+        model[2].weight.copy_(theta[1300:1500].view(20, 10).t())
+        model[2].bias.copy_(theta[1500:])
+        images = load_images("digits", {Split.VALIDATION}, None)[Split.VALIDATION]
+        logits = model(images.pixels.double() / 16)
+    held_out = batch(spec, tasks=1, split=Split.VALIDATION)
+    found = held_out.held_out(theta)
+    expected = nn.functional.cross_entropy(logits, images.labels)
+    torch.testing.assert_close(found.losses[0], expected)
+    assert float(found.accuracies[0]) == pytest.approx(float((logits.argmax(1) == images.labels).double().mean()))
+
+
+def test_a_network_starts_from_its_documented_gaussian():
+    theta = batch(MLPSpec(start_std=0.1), tasks=40).initial()
+    assert abs(theta.std() - 0.1) < 0.002
+
+
+def test_the_three_parts_of_the_images_are_apart_and_random():
+    parts = load_images("digits", set(Split), None)
+    assert sum(len(part) for part in parts.values()) == 1797
+    rows = {split: {tuple(row) for row in part.pixels.tolist()} for split, part in parts.items()}
+    assert len(set.union(*rows.values())) == sum(len(each) for each in rows.values())
+    for part in parts.values():  # a fixed random draw: every class has its share in each part
+        assert torch.bincount(part.labels, minlength=10).min() > 0.06 * len(part)
+
+
+def test_training_never_holds_a_test_image():
+    assert set(load_images("digits", {Split.TRAIN, Split.VALIDATION}, None)) == {Split.TRAIN, Split.VALIDATION}
+
+
+def test_optimizees_train_on_training_images_whatever_their_split():
+    spec = MLPSpec(batch_size=64)
+    training = {tuple(row) for row in load_images("digits", set(), None)[Split.TRAIN].pixels.tolist()}
+    for family, split in ((open_for_tuning(spec), Split.VALIDATION), (open_for_testing(spec), Split.TEST)):
+        tasks = family.sample(split, seed=0, trajectory=0, tasks=2)
+        pixels = (tasks._minibatch(0)[0] * 16).round().to(torch.uint8).flatten(0, 1)
+        assert {tuple(row) for row in pixels.tolist()} <= training
+
+
+@pytest.mark.parametrize("spec", [QuadraticSpec(), MLPSpec()], ids=["quadratic", "mlp"])
+def test_a_family_opened_for_training_cannot_reach_the_test_split(spec):
+    for family in (open_for_training(spec), open_for_tuning(spec)):
+        with pytest.raises(SplitHeldOut, match="test split"):
+            family.sample(Split.TEST, seed=0, trajectory=0, tasks=1)
+    with pytest.raises(SplitHeldOut, match="validation split"):
+        open_for_testing(spec).sample(Split.VALIDATION, seed=0, trajectory=0, tasks=1)
+
+
+@pytest.mark.parametrize("name", BUILT_IN_FAMILIES)
+def test_the_spec_counts_coordinates_as_the_tasks_do(name):
+    spec = BUILT_IN_FAMILIES[name].tasks
+    if getattr(spec, "dataset", None) == "mnist":
+        assert spec.coordinates_per_task == 15_910  # the paper's network
+    else:
+        assert batch(spec, tasks=2).initial().numel() == 2 * spec.coordinates_per_task

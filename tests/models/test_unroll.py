@@ -1,0 +1,180 @@
+"""The suffix-sum meta-gradient equals autograd through the whole unrolled graph."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+import torch
+from torch.nn.utils import parameters_to_vector
+
+from gradsmith.rules import LSTMRule, Rule, build, initialise
+from models.meta_train import load_weights
+from models.spec import MLPSpec, QuadraticSpec, Split
+from models.tasks.catalogue import open_for_training
+from models.unroll import TorchBackend, advance, begin, suffix_sums, unroll_window
+
+FAMILIES = {"quadratic": QuadraticSpec(dimension=5), "mlp": MLPSpec(hidden=(4,), batch_size=12)}
+BACKENDS = {
+    "fused": lambda: TorchBackend(),
+    "fused, in blocks": lambda: TorchBackend(block_floats=6 * 304 * 70),
+    "autograd": lambda: TorchBackend(fused=False),
+    "autograd, in blocks": lambda: TorchBackend(fused=False, block_floats=6 * 1000 * 11),
+}
+
+
+def make_rule(**settings) -> Rule:
+    rule = build({"kind": "lstm", **settings}).double()
+    initialise(rule, torch.Generator().manual_seed(3))
+    return rule
+
+
+def make_tasks(family, tasks=4):
+    return open_for_training(FAMILIES[family]).sample(
+        Split.TRAIN, seed=0, trajectory=0, tasks=tasks, dtype=torch.float64
+    )
+
+
+def through_the_whole_graph(rule, tasks, steps, windows):
+    """Plain autograd: theta keeps its graph from step to step, the rule's input is detached, state and theta are cut
+    between windows. Losses count at theta_1 .. theta_T of each window."""
+    theta = tasks.initial()
+    state = rule.initial_state(tasks.coordinates, dtype=torch.float64)
+    gradients = []
+    for window in range(windows):
+        theta = theta.detach().requires_grad_()
+        state = tuple(memory.detach() for memory in state)
+        total = torch.zeros((), dtype=torch.float64)
+        for step in range(window * steps, (window + 1) * steps):
+            loss = tasks.losses(theta, step).sum()
+            (gradient,) = torch.autograd.grad(loss, theta, retain_graph=True)
+            update, state = rule(gradient.detach(), state, tasks.segments)
+            theta = theta + update
+            total = total + tasks.losses(theta, step + 1).mean()
+        pieces = torch.autograd.grad(total, list(rule.parameters()))
+        gradients.append(torch.cat([piece.reshape(-1) for piece in pieces]))
+    return gradients, theta.detach()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("settings", [{}, {"input": "raw", "layers": 1, "hidden_size": 7}, {"layers": 3}], ids=repr)
+def test_the_meta_gradient_is_that_of_the_whole_graph(family, backend, settings):
+    rule, tasks, made = make_rule(**settings), make_tasks(family), BACKENDS[backend]()
+    expected, theta = through_the_whole_graph(rule, tasks, steps=6, windows=3)
+    position = begin(rule, tasks)
+    for reference in expected:
+        window, position = unroll_window(rule, tasks, position, 6, made)
+        error = (window.gradient - reference).abs().max() / reference.abs().max()
+        assert error <= 1e-12
+    torch.testing.assert_close(position.theta, theta, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_meta_gradient_is_the_finite_difference_when_the_input_is_held(family):
+    """Central differences of the surrogate sum_t <D[t], update_t>, which IS the meta-loss to first order once the
+    gradients that enter the rule are constants."""
+    rule, tasks, backend = make_rule(hidden_size=5), make_tasks(family, tasks=2), TorchBackend()
+    position = begin(rule, tasks)
+    rows = [position.gradient]
+    advance(rule, tasks, position, 5, backend, lambda _, gradient: rows.append(gradient))
+    G = torch.stack(rows)
+    D = suffix_sums(G) / tasks.tasks
+    window, _ = unroll_window(rule, tasks, position, 5, backend)
+    weights = parameters_to_vector(rule.parameters()).detach().clone()
+
+    def surrogate(at):
+        load_weights(rule, at)
+        state, total = position.state, 0.0
+        with torch.no_grad():
+            for gradient, weight in zip(G[:-1], D, strict=True):
+                update, state = rule(gradient, state)
+                total += float(torch.dot(weight, update))
+        return total
+
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        direction = torch.randn(weights.shape, generator=generator, dtype=torch.float64)
+        h = 1e-5
+        slope = (surrogate(weights + h * direction) - surrogate(weights - h * direction)) / (2 * h)
+        assert slope == pytest.approx(float(window.gradient @ direction), rel=1e-6)
+
+
+def test_each_loss_counts_once_and_the_last_gradient_is_the_next_windows_first():
+    rule, tasks = make_rule(), make_tasks("mlp", tasks=2)
+    seen = []
+
+    class Counted:
+        def __getattr__(self, name):
+            return getattr(tasks, name)
+
+        def losses_and_gradient(self, theta, step):
+            seen.append(step)
+            return tasks.losses_and_gradient(theta, step)
+
+    position = begin(rule, Counted())
+    windows = []
+    for _ in range(3):
+        window, position = unroll_window(rule, Counted(), position, 4, TorchBackend())
+        windows.append(window.losses)
+    assert seen == list(range(13))  # theta_0, and then each of 3 x 4 steps once
+    assert torch.cat(windows).shape == (12, 2)
+    again = begin(rule, tasks)
+    again = advance(rule, tasks, again, 12, TorchBackend(), lambda *_: None)
+    assert torch.equal(again.theta, position.theta)
+    assert torch.equal(again.losses, windows[-1][-1])
+
+
+def test_suffix_sums():
+    G = torch.tensor([[1.0], [2.0], [4.0], [8.0]])
+    assert suffix_sums(G).tolist() == [[14.0], [12.0], [8.0]]
+
+
+class Averaging(Rule):
+    """A rule that looks across the coordinates of a task: it must be replayed whole, with its segments."""
+
+    kind: ClassVar[str] = "averaging"
+    coordinatewise: ClassVar[bool] = False
+
+    def __init__(self):
+        super().__init__()
+        self.rate = torch.nn.Parameter(torch.tensor([0.01, 0.02], dtype=torch.float64))
+
+    def initial_state(self, coordinates, *, dtype=torch.float32, device="cpu"):
+        return (torch.zeros(coordinates, 1, dtype=dtype, device=device),)
+
+    def forward(self, gradient, state, segments=None):
+        counts = torch.bincount(segments)
+        mean = torch.zeros(len(counts), dtype=gradient.dtype).index_add(0, segments, gradient.tanh()) / counts
+        memory = 0.9 * state[0][:, 0] + self.rate[1] * mean[segments]
+        return -self.rate[0] * gradient.tanh() - memory, (memory[:, None],)
+
+    def config(self):
+        return {"kind": self.kind}
+
+    def initial_bound(self):
+        return 1.0
+
+
+def test_a_rule_that_averages_over_its_task_is_replayed_whole():
+    rule, tasks = Averaging(), make_tasks("quadratic")
+    expected, _ = through_the_whole_graph(rule, tasks, steps=5, windows=2)
+    backend = TorchBackend(block_floats=1)  # would be one coordinate at a time
+    position = begin(rule, tasks)
+    for reference in expected:
+        window, position = unroll_window(rule, tasks, position, 5, backend)
+        torch.testing.assert_close(window.gradient, reference, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("coordinates", "steps"), [(1, 1), (1, 20), (31, 3), (33, 1)])
+@pytest.mark.parametrize("extreme", [0.0, 1e30, 1e-42])
+def test_odd_shapes_and_extreme_gradients(coordinates, steps, extreme):
+    rule = LSTMRule()
+    initialise(rule, torch.Generator().manual_seed(0))
+    G = torch.full((steps, coordinates), extreme)
+    D = torch.ones(steps, coordinates)
+    state = rule.initial_state(coordinates)
+    fused = TorchBackend(block_floats=20 * 304 * 8).window_gradient(rule, state, G, D, None)
+    plain = TorchBackend(fused=False).window_gradient(rule, state, G, D, None)
+    assert torch.isfinite(fused).all()
+    torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
