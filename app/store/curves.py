@@ -102,7 +102,7 @@ def _minmax_index(values: Floats, max_points: int) -> Integers:
     return np.unique(np.concatenate([[0, len(values) - 1], *kept])).astype(np.int64)
 
 
-class _Chunk(NamedTuple):
+class Chunk(NamedTuple):
     """The columns of stored points, each of shape (points,)."""
 
     step: Integers
@@ -112,12 +112,12 @@ class _Chunk(NamedTuple):
     sequence: Integers
 
 
-def pack(chunk: _Chunk) -> bytes:
+def pack(chunk: Chunk) -> bytes:
     columns = [np.asarray(column, dtype).tobytes() for column, (_, dtype) in zip(chunk, _COLUMNS, strict=True)]
     return _HEADER.pack(_MAGIC, _FORMAT, len(_COLUMNS), len(chunk.step)) + b"".join(columns)
 
 
-def unpack(data: bytes) -> _Chunk:
+def unpack(data: bytes) -> Chunk:
     """Raises CorruptCurve when the bytes are not a chunk that this version can read."""
     if len(data) < _HEADER.size:
         raise CorruptCurve(f"A stored curve chunk has {len(data)} bytes, fewer than its header.")
@@ -129,7 +129,7 @@ def unpack(data: bytes) -> _Chunk:
         )
     if len(data) != _HEADER.size + 8 * points * columns:
         raise CorruptCurve(f"A stored curve chunk of {points} points has {len(data)} bytes: it is cut or too long.")
-    return _Chunk(
+    return Chunk(
         *(
             np.frombuffer(data, dtype, points, _HEADER.size + 8 * points * position)
             for position, (_, dtype) in enumerate(_COLUMNS)
@@ -137,8 +137,8 @@ def unpack(data: bytes) -> _Chunk:
     )
 
 
-def _joined(chunks: Sequence[_Chunk]) -> _Chunk:
-    return _Chunk(*(np.concatenate(columns) for columns in zip(*chunks, strict=True)))
+def _joined(chunks: Sequence[Chunk]) -> Chunk:
+    return Chunk(*(np.concatenate(columns) for columns in zip(*chunks, strict=True)))
 
 
 def append(session: Session, job_id: str, metrics: Sequence[tuple[tuple[int, int], Points]]) -> None:
@@ -151,7 +151,7 @@ def append(session: Session, job_id: str, metrics: Sequence[tuple[tuple[int, int
     assert all(event_id[0] == attempt for event_id, _ in metrics), "one append writes one attempt"
     new = _joined(
         [
-            _Chunk(
+            Chunk(
                 np.asarray(points.step, np.int64),
                 np.asarray(points.loss, np.float64),
                 np.asarray(points.gradient_norm, np.float64),
@@ -201,14 +201,14 @@ def read(session: Session, job_id: str) -> Curve:
             )
         )
     }
-    stored: dict[int, list[_Chunk]] = {}
+    stored: dict[int, list[Chunk]] = {}
     for attempt, columns in session.execute(
         select(CurveChunkRow.attempt, CurveChunkRow.columns)
         .where(CurveChunkRow.job == job_id)
         .order_by(CurveChunkRow.attempt, CurveChunkRow.first_sequence)
     ):
         stored.setdefault(attempt, []).append(unpack(columns))
-    kept: list[_Chunk] = []
+    kept: list[Chunk] = []
     for attempt in sorted(resumed.keys() | stored.keys()):
         limit = resumed.get(attempt, 0)
         kept = [_until(chunk, limit) for chunk in kept if chunk.step[0] <= limit]
@@ -220,9 +220,9 @@ def read(session: Session, job_id: str) -> Curve:
     return Curve(whole.step, whole.loss, whole.gradient_norm, whole.validation)
 
 
-def _until(chunk: _Chunk, last_step: int) -> _Chunk:
+def _until(chunk: Chunk, last_step: int) -> Chunk:
     end = int(np.searchsorted(chunk.step, last_step, side="right"))
-    return _Chunk(
+    return Chunk(
         chunk.step[:end], chunk.loss[:end], chunk.gradient_norm[:end], chunk.validation[:end], chunk.sequence[:end]
     )
 

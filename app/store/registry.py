@@ -157,14 +157,13 @@ class Registry:
         raise AssertionError(f"ten others took each next version of {job.family} from job {job.id}")
 
     def _available(self, family: str | None) -> str:
-        counts = dict(
-            self._session.execute(
-                select(OptimizerRow.family, func.count())
-                .where(OptimizerRow.workspace == self._workspace)
-                .group_by(OptimizerRow.family)
-                .order_by(OptimizerRow.family)
-            ).tuples()
+        counted = self._session.execute(
+            select(OptimizerRow.family, func.count())
+            .where(OptimizerRow.workspace == self._workspace)
+            .group_by(OptimizerRow.family)
+            .order_by(OptimizerRow.family)
         )
+        counts = {name: count for name, count in counted}  # noqa: C416  (a row is no pair to mypy)
         if not counts:
             return "None is registered yet: POST /jobs with a family trains the first."
         if family in counts:

@@ -69,6 +69,7 @@ def insert_if_absent(session: Session, table: type[Base], **values: Any) -> bool
     On Postgres a twin that is inserting the same key in an open transaction is waited for.
     """
     insert = postgresql_insert if session.get_bind().dialect.name == "postgresql" else sqlite_insert
-    key = [column.name for column in table.__table__.primary_key]
+    key = list(table.__table__.primary_key)
     statement = insert(table).values(**values).on_conflict_do_nothing(index_elements=key)
-    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]
+    # Its own row comes back only when it was inserted; `rowcount` is -1 on Postgres.
+    return session.execute(statement.returning(*key)).first() is not None

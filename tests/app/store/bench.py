@@ -1,0 +1,139 @@
+"""What clients, workers and the reconciler do to the store, in one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.store import events, leases, outcomes
+from app.store.curves import Points
+from app.store.events import Event, EventId
+from app.store.jobs import JobRepository
+from app.store.leases import Lease
+from app.store.outcomes import Outcome
+from app.store.sessions import Database
+from app.store.tables import JobRow
+from models.spec import BUILT_IN_FAMILIES, EvaluateSpec, MetaTrainSpec, Resources
+
+
+def training(family: str = "quadratic", *, evaluate: bool = False, device: Any = "cpu") -> MetaTrainSpec:
+    spec = BUILT_IN_FAMILIES[family]
+    return MetaTrainSpec(
+        family=spec,
+        seed=2**63 - 1,
+        recipe=spec.recipe,
+        evaluate=evaluate,
+        evaluation=spec.evaluation,
+        resources=Resources(device=device),
+    )
+
+
+def evaluation(optimizer: str) -> EvaluateSpec:
+    spec = BUILT_IN_FAMILIES["quadratic"]
+    return EvaluateSpec(optimizer=optimizer, family=spec, seed=0, evaluation=spec.evaluation, resources=Resources())
+
+
+def points(first: int, count: int, loss: Callable[[int], float] = lambda step: 1.0 / step) -> Points:
+    """Steps first, first+1, ...; every tenth has a validation score."""
+    steps = list(range(first, first + count))
+    return Points(
+        steps,
+        [loss(step) for step in steps],
+        [0.5 * step for step in steps],
+        [2.0 / step if step % 10 == 0 else None for step in steps],
+    )
+
+
+def metrics(attempt: int, sequence: int, values: Points) -> Event:
+    return Event.metrics(EventId(attempt, sequence), values)
+
+
+@dataclass
+class Bench:
+    """One database, a transaction a call: what a client, a worker or the reconciler would do."""
+
+    database: Database
+
+    def create(self, spec: MetaTrainSpec | EvaluateSpec | None = None, **options: Any) -> JobRow:
+        with self.database.write() as session:
+            return JobRepository(session).create(spec or training(), **options)
+
+    def get(self, job_id: str) -> JobRow:
+        with self.database.read() as session:
+            return JobRepository(session).get(job_id)
+
+    def cancel(self, job_id: str) -> JobRow:
+        with self.database.write() as session:
+            return JobRepository(session).cancel(job_id)
+
+    def retry(self, job_id: str) -> JobRow:
+        with self.database.write() as session:
+            return JobRepository(session).retry(job_id)
+
+    def claim(self, job: JobRow, owner: str = "worker", attempt: int | None = None, seconds: float = 60) -> Lease:
+        lease = Lease(job.id, attempt or job.attempt, owner)
+        with self.database.write() as session:
+            assert leases.claim(session, lease, seconds, {"torch": "2.13.0"}) is not None
+        return lease
+
+    def running(self, spec: MetaTrainSpec | EvaluateSpec | None = None) -> Lease:
+        return self.claim(self.create(spec))
+
+    def record(self, lease: Lease, *new: Event) -> str:
+        with self.database.write() as session:
+            return leases.record(session, lease, new)
+
+    def finish(
+        self,
+        lease: Lease,
+        sequence: int = 1,
+        weights: bytes = b"weights",
+        score: float | None = 1.0,
+        last: Sequence[Event] = (),
+    ) -> Outcome:
+        with self.database.write() as session:
+            return outcomes.finish_training(
+                session,
+                lease,
+                EventId(lease.attempt, sequence),
+                weights=weights,
+                validation_score=score,
+                card={"cost": {"seconds": 1.5}},
+                last_events=last,
+            )
+
+    def fail(self, lease: Lease, reason: str = "it diverged") -> Event:
+        with self.database.write() as session:
+            return leases.fail(session, lease, reason)
+
+    def expire(self, job_id: str) -> None:
+        """Let the lease run out, as after a minute without a sign of life."""
+        with self.database.write() as session:
+            session.execute(text("UPDATE jobs SET lease_expires_at = created_at WHERE id = :id"), {"id": job_id})
+
+    def lapsed(self, max_lost_workers: int = 3, backoff_seconds: float = 0.0) -> list[leases.Lapse]:
+        with self.database.write() as session:
+            return leases.lapsed(session, max_lost_workers, backoff_seconds)
+
+    def events(self, job_id: str, after: EventId = events.START) -> list[Event]:
+        """All stored events, read as a client would: page by page."""
+        found: list[Event] = []
+        while True:
+            with self.database.read() as session:
+                replay = events.after(session, job_id, after, 50)
+            found += replay.events
+            if not replay.more:
+                return found
+            after = found[-1].id
+
+    def read(self, query: Callable[[Session], Any]) -> Any:
+        with self.database.read() as session:
+            return query(session)
+
+    def write(self, query: Callable[[Session], Any]) -> Any:
+        with self.database.write() as session:
+            return query(session)

@@ -1,0 +1,194 @@
+"""Curves come back exactly, quickly, and the same as they were streamed."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from app.store import curves
+from app.store.curves import Curve, Points
+from app.store.errors import CorruptCurve
+from app.store.events import Event, EventId
+from tests.app.store.bench import Bench, metrics, points
+
+NOT_FINITE = {3: math.nan, 5: math.inf, 7: -math.inf}
+
+
+def curve(bench: Bench, job_id: str) -> Curve:
+    found: Curve = bench.read(lambda session: curves.read(session, job_id))
+    return found
+
+
+def resumed(attempt: int, sequence: int, step: int) -> Event:
+    return Event(EventId(attempt, sequence), "resumed", {"from_step": step})
+
+
+def test_points_come_back_as_they_were(bench: Bench) -> None:
+    lease = bench.running()
+    assert len(curve(bench, lease.job_id)) == 0
+    values = points(1, 40, lambda step: NOT_FINITE.get(step, math.pi / step))
+    bench.record(lease, metrics(1, 1, values))
+    whole = curve(bench, lease.job_id)
+    assert whole.step.tolist() == values.step
+    np.testing.assert_array_equal(whole.loss, values.loss)
+    np.testing.assert_array_equal(whole.gradient_norm, values.gradient_norm)
+    assert whole.validations().step.tolist() == [10, 20, 30, 40]
+    assert whole.validations().validation.tolist() == [0.2, 0.1, 2 / 30, 0.05]
+
+
+def test_replayed_metrics_are_those_that_were_streamed(bench: Bench) -> None:
+    lease = bench.running()
+    streamed, step = [], 1
+    for sequence, count in enumerate((1, 64, 7, 64, 3), start=1):
+        streamed.append(metrics(1, sequence, points(step, count, lambda step: NOT_FINITE.get(step, 0.1 * step))))
+        step += count
+    for event in streamed:  # flushes of any size, and chunks that are filled up
+        bench.record(lease, event)
+    replayed = bench.events(lease.job_id)
+    assert [event.id for event in replayed] == [event.id for event in streamed]
+    assert [event.text for event in replayed] == [event.text for event in streamed]
+    assert streamed[1].data["loss"][1:7] == [None, 0.4, None, 6 * 0.1, None, 0.8], "JSON has no NaN"
+    assert replayed[3].points is not None
+    assert streamed[3].points is not None
+    assert replayed[3].points == streamed[3].points
+    for event in streamed:
+        assert [found.id for found in bench.events(lease.job_id, event.id)] == [
+            other.id for other in streamed if other.id > event.id
+        ]
+
+
+def test_frequent_flushes_leave_few_rows(bench: Bench) -> None:
+    lease = bench.running()
+    for sequence in range(1, 101):
+        bench.record(lease, metrics(1, sequence, points(64 * sequence - 63, 64)))
+    count = bench.read(lambda session: session.execute(text("SELECT count(*), max(points) FROM curve_chunks")).one())
+    assert tuple(count) == (2, curves.CHUNK_POINTS)
+    assert curve(bench, lease.job_id).step.tolist() == list(range(1, 6401))
+    assert len(bench.events(lease.job_id)) == 100
+
+
+def test_a_hundred_thousand_points_are_read_in_a_twentieth_of_a_second(bench: Bench) -> None:
+    lease = bench.running()
+    with bench.database.write() as session:
+        for chunk in range(25):
+            first = 1 + 64 * chunk
+            new = [
+                ((1, first + part), points(1 + 64 * (first + part - 1), 64 if first + part < 1563 else 32))
+                for part in range(64)
+                if first + part <= 1563
+            ]
+            curves.append(session, lease.job_id, new)
+    curve(bench, lease.job_id)
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        whole = curve(bench, lease.job_id)
+        seconds.append(time.perf_counter() - started)
+    assert len(whole) == 100_000
+    np.testing.assert_array_equal(whole.step, np.arange(1, 100_001))
+    assert min(seconds) < 0.05
+    started = time.perf_counter()
+    assert len(whole.downsampled(1000)) <= 1000
+    assert time.perf_counter() - started < 0.05
+
+
+def test_a_resumed_attempt_takes_the_later_points_back(bench: Bench) -> None:
+    lease = bench.running()
+    bench.record(lease, metrics(1, 1, points(1, 60)), metrics(1, 2, points(61, 40)))
+    bench.expire(lease.job_id)
+    bench.lapsed()
+    assert curve(bench, lease.job_id).step.tolist() == list(range(1, 101)), "nothing is taken back while it waits"
+    second = bench.claim(bench.get(lease.job_id), "second")
+    bench.record(second, resumed(2, 2, 50))
+    assert curve(bench, lease.job_id).step.tolist() == list(range(1, 51))
+    bench.record(second, metrics(2, 3, points(51, 30, lambda step: -step)))
+    whole = curve(bench, lease.job_id)
+    assert whole.step.tolist() == list(range(1, 81))
+    assert whole.loss[49] == 1 / 50
+    assert whole.loss[50] == -51
+    bench.expire(lease.job_id)
+    bench.lapsed()
+    third = bench.claim(bench.get(lease.job_id), "third")
+    bench.record(third, resumed(3, 2, 20), metrics(3, 3, points(21, 2, lambda _: 7.0)))
+    assert curve(bench, lease.job_id).step.tolist() == list(range(1, 23))
+
+
+def test_an_attempt_that_did_not_resume_starts_anew(bench: Bench) -> None:
+    lease = bench.running()
+    bench.record(lease, metrics(1, 1, points(1, 30)))
+    bench.fail(lease)
+    bench.retry(lease.job_id)
+    second = bench.claim(bench.get(lease.job_id))
+    bench.record(second, metrics(2, 2, points(1, 5, lambda _: 9.0)))
+    whole = curve(bench, lease.job_id)
+    assert whole.step.tolist() == [1, 2, 3, 4, 5]
+    assert set(whole.loss.tolist()) == {9.0}
+    assert [str(event.id) for event in bench.events(lease.job_id)] == ["1-1", "1-2", "2-1", "2-2"], "events stay"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[:8], "fewer than its header"),
+        (lambda data: b"XXXX" + data[4:], "begins with b'XXXX'"),
+        (lambda data: data[:4] + b"\x09\x00" + data[6:], "format 9"),
+        (lambda data: data[:-1], "cut or too long"),
+        (lambda data: data + b"\x00", "cut or too long"),
+    ],
+)
+def test_damaged_chunks_are_refused(damage: object, message: str) -> None:
+    column = np.arange(3)
+    data = curves.pack(curves.Chunk(column, column * 1.0, column * 1.0, column * 1.0, column))
+    assert curves.unpack(data).step.tolist() == [0, 1, 2]
+    with pytest.raises(CorruptCurve, match=message):
+        curves.unpack(damage(data))  # type: ignore[operator]
+
+
+losses = st.lists(st.floats(width=32) | st.sampled_from([1.0, math.nan, math.inf, -math.inf]), min_size=1, max_size=300)
+
+
+@given(losses, st.integers(4, 120))
+def test_downsampling_keeps_the_ends_the_extremes_and_the_failures(loss: list[float], max_points: int) -> None:
+    values = np.array(loss)
+    steps = np.arange(len(loss), dtype=np.int64)
+    whole = Curve(steps, values, values, values)
+    small = whole.downsampled(max_points)
+    assert len(small) <= max_points
+    assert (np.diff(small.step) > 0).all()
+    np.testing.assert_array_equal(small.loss, values[small.step])
+    assert {0, len(loss) - 1} <= set(small.step.tolist())
+    if len(loss) <= max_points:
+        assert len(small) == len(loss)
+    finite = values[np.isfinite(values)]
+    if len(finite):
+        assert np.nanmin(np.where(np.isfinite(small.loss), small.loss, np.nan)) == finite.min()
+        assert np.nanmax(np.where(np.isfinite(small.loss), small.loss, np.nan)) == finite.max()
+    assert np.isfinite(small.loss).all() == np.isfinite(values).all()
+
+
+def test_every_spike_of_its_own_stretch_is_kept() -> None:
+    values = np.ones(10_000)
+    spikes = [17, 2_500, 5_001, 9_990]
+    values[spikes] = 50.0
+    values[7_000] = np.nan
+    steps = np.arange(10_000)
+    small = Curve(steps, values, values, values).downsampled(200)
+    assert {*spikes, 7_000} <= set(small.step.tolist())
+
+
+def test_fewer_than_four_points_show_nothing() -> None:
+    steps = np.arange(10)
+    with pytest.raises(ValueError, match="max_points is 3"):
+        Curve(steps, steps * 1.0, steps * 1.0, steps * 1.0).downsampled(3)
+
+
+def test_points_are_json_of_plain_numbers() -> None:
+    values = Points([np.int64(1)], [np.float64(0.5)], [math.nan], [None])  # type: ignore[list-item]
+    assert values.as_json() == {"step": [1], "loss": [0.5], "gradient_norm": [None], "validation": [None]}
+    assert {type(value) for column in values.as_json().values() for value in column} == {int, float, type(None)}

@@ -1,0 +1,138 @@
+"""The same key and request get the first answer, stored in the transaction of what it created."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.store import idempotency
+from app.store.errors import IdempotencyConflict, IdempotencyInFlight
+from app.store.idempotency import Answer
+from app.store.jobs import JobRepository
+from tests.app.store.bench import Bench, training
+
+REQUEST = idempotency.fingerprint("POST", "/jobs", {"kind": "meta_train", "family": "quadratic"})
+
+
+def create(session: Session) -> Answer:
+    job = JobRepository(session).create(training())
+    return Answer(202, {"Location": f"/jobs/{job.id}"}, job.id.encode())
+
+
+def jobs(bench: Bench) -> int:
+    found: int = bench.read(lambda session: session.scalar(text("SELECT count(*) FROM jobs")))
+    return found
+
+
+def test_the_first_answer_is_replayed(bench: Bench) -> None:
+    first = idempotency.once(bench.database, "key", REQUEST, create)
+    again = idempotency.once(bench.database, "key", REQUEST, create)
+    assert not first.replayed
+    assert again == Answer(first.status_code, first.headers, first.body, replayed=True)
+    assert jobs(bench) == 1
+    idempotency.once(bench.database, "another", REQUEST, create)
+    assert jobs(bench) == 2
+
+
+def test_without_a_key_nothing_is_stored(bench: Bench) -> None:
+    for _ in range(2):
+        assert not idempotency.once(bench.database, None, REQUEST, create).replayed
+    assert jobs(bench) == 2
+    assert bench.read(lambda session: session.scalar(text("SELECT count(*) FROM idempotency_keys"))) == 0
+
+
+def test_a_key_belongs_to_one_request(bench: Bench) -> None:
+    idempotency.once(bench.database, "key", REQUEST, create)
+    other = idempotency.fingerprint("POST", "/jobs", {"kind": "meta_train", "family": "digits-mlp"})
+    with pytest.raises(IdempotencyConflict, match="'key' was used for a different request"):
+        idempotency.once(bench.database, "key", other, create)
+    assert jobs(bench) == 1
+
+
+def test_spacing_and_order_of_a_body_make_no_difference() -> None:
+    assert idempotency.fingerprint("POST", "/jobs", {"family": "quadratic", "kind": "meta_train"}) == REQUEST
+    assert idempotency.fingerprint("POST", "/keys", {"family": "quadratic", "kind": "meta_train"}) != REQUEST
+
+
+def test_a_failure_is_not_stored(bench: Bench) -> None:
+    def refuse(session: Session) -> Answer:
+        create(session)
+        raise ValueError("validation failed")
+
+    with pytest.raises(ValueError, match="validation failed"):
+        idempotency.once(bench.database, "key", REQUEST, refuse)
+    assert jobs(bench) == 0
+    assert not idempotency.once(bench.database, "key", REQUEST, create).replayed
+
+
+def test_twins_in_flight_create_one_job(bench: Bench) -> None:
+    def slowly(session: Session) -> Answer:
+        answer = create(session)
+        time.sleep(0.1)
+        return answer
+
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(lambda _: idempotency.once(bench.database, "key", REQUEST, slowly), range(6)))
+    assert jobs(bench) == 1
+    assert len({answer.body for answer in answers}) == 1
+    assert sorted(answer.replayed for answer in answers) == [False] + 5 * [True]
+
+
+def test_a_twin_takes_over_when_the_first_fails(bench: Bench) -> None:
+    inside = threading.Event()
+
+    def fail_late(session: Session) -> Answer:
+        create(session)
+        inside.set()
+        time.sleep(0.2)
+        raise ValueError("too late")
+
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(idempotency.once, bench.database, "key", REQUEST, fail_late)
+        inside.wait(10)
+        assert not idempotency.once(bench.database, "key", REQUEST, create).replayed
+        with pytest.raises(ValueError, match="too late"):
+            first.result()
+    assert jobs(bench) == 1
+
+
+def test_a_twin_gives_up_waiting(bench: Bench) -> None:
+    inside, enough = threading.Event(), threading.Event()
+
+    def hang(session: Session) -> Answer:
+        inside.set()
+        enough.wait(10)
+        return create(session)
+
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(idempotency.once, bench.database, "key", REQUEST, hang)
+        inside.wait(10)
+        started = time.monotonic()
+        with pytest.raises(IdempotencyInFlight, match="still being answered"):
+            idempotency.once(bench.database, "key", REQUEST, create, wait_seconds=0.3)
+        assert 0.2 < time.monotonic() - started < 3
+        enough.set()
+        assert not first.result().replayed
+    assert idempotency.once(bench.database, "key", REQUEST, create).replayed
+
+
+def test_keys_are_forgotten_after_a_day(bench: Bench) -> None:
+    def age(hours: float) -> None:
+        with bench.database.write() as session:
+            moment = "datetime('now', :ago)" if bench.database.is_sqlite else "now() + CAST(:ago AS interval)"
+            session.execute(text(f"UPDATE idempotency_keys SET created_at = {moment}"), {"ago": f"-{hours} hours"})
+
+    idempotency.once(bench.database, "key", REQUEST, create)
+    age(23.5)
+    assert bench.write(idempotency.purge) == 0
+    assert idempotency.once(bench.database, "key", REQUEST, create).replayed
+    age(24.5)
+    assert not idempotency.once(bench.database, "key", REQUEST, create).replayed, "also when nobody purged"
+    assert jobs(bench) == 2
+    age(24.5)
+    assert bench.write(idempotency.purge) == 1

@@ -1,0 +1,168 @@
+"""The registry: versions without gap or double, aliases, weights by content."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.store import outcomes
+from app.store.errors import BadCursor, EvaluationNotFound, OptimizerNotFound
+from app.store.events import EventId
+from app.store.jobs import JobRepository
+from app.store.registry import Registry, is_reference
+from app.store.tables import OptimizerRow
+from tests.app.store.bench import Bench, evaluation, training
+
+
+def made(
+    bench: Bench, score: float | None = 1.0, family: str = "quadratic", weights: bytes = b"weights"
+) -> OptimizerRow:
+    optimizer = bench.finish(bench.running(training(family)), score=score, weights=weights).optimizer
+    assert optimizer is not None
+    return optimizer
+
+
+def resolve(bench: Bench, reference: str) -> str:
+    found: str = bench.read(lambda session: Registry(session).resolve(reference).id)
+    return found
+
+
+def test_versions_count_within_a_family(bench: Bench) -> None:
+    first, second, other = made(bench), made(bench), made(bench, family="digits-mlp")
+    assert [row.version for row in (first, second, other)] == [1, 2, 1]
+    assert resolve(bench, "quadratic@1") == resolve(bench, first.id) == first.id
+    assert resolve(bench, "quadratic@latest") == second.id
+    assert resolve(bench, "digits-mlp@latest") == other.id
+
+
+def test_best_is_the_lowest_validation_score_and_the_older_of_equals(bench: Bench) -> None:
+    rows = [made(bench, score) for score in (None, 2.0, math.nan, 1.0, 1.0, math.inf, 3.0)]
+    assert resolve(bench, "quadratic@best") == rows[3].id
+    assert resolve(bench, "quadratic@latest") == rows[6].id
+    assert [row.validation_score for row in rows] == [None, 2.0, None, 1.0, 1.0, None, 3.0]
+    names = bench.read(lambda session: [Registry(session).aliases(row) for row in rows])
+    assert names == [[], [], [], ["best"], [], [], ["latest"]]
+
+
+def test_without_a_score_there_is_no_best(bench: Bench) -> None:
+    row = made(bench, None)
+    with pytest.raises(OptimizerNotFound, match="quadratic@best once one has a validation score"):
+        resolve(bench, "quadratic@best")
+    assert bench.read(lambda session: Registry(session).aliases(row)) == ["latest"]
+
+
+@pytest.mark.parametrize(
+    "reference", ["opt_none", "quadratic@3", "quadratic@0", "quadratic@", "quadratic@prod", "x@best"]
+)
+def test_what_is_not_there_is_answered_with_what_is(bench: Bench, reference: str) -> None:
+    with pytest.raises(OptimizerNotFound, match="None is registered yet: POST /jobs"):
+        resolve(bench, reference)
+    made(bench), made(bench)
+    with pytest.raises(OptimizerNotFound) as caught:
+        resolve(bench, reference)
+    expected = "There are quadratic@1, quadratic@2, quadratic@latest" if reference.startswith("q") else "quadratic (2)"
+    assert expected in str(caught.value)
+    assert repr(reference) in str(caught.value)
+
+
+def test_references_have_a_form() -> None:
+    assert is_reference("quadratic@best")
+    assert is_reference("opt_" + "0" * 32)
+    for bad in ("quadratic", "opt_1", "@best", "a@", "a b@1", "a@b@c", "../x@1", ""):
+        assert not is_reference(bad), bad
+
+
+def test_weights_are_kept_once_by_their_content(bench: Bench) -> None:
+    first, second, third = made(bench, weights=b"a" * 20_000), made(bench, weights=b"a" * 20_000), made(bench)
+    assert first.sha256 == second.sha256 == hashlib.sha256(b"a" * 20_000).hexdigest() != third.sha256
+    assert bench.read(lambda session: Registry(session).weights(second)) == b"a" * 20_000
+    assert bench.read(lambda session: Registry(session).weights_size(second)) == 20_000
+    assert bench.read(lambda session: session.scalar(text("SELECT count(*) FROM weights"))) == 2
+    assert bench.read(lambda session: Registry(session).of_job(first.job).id) == first.id
+    assert first.card == {"cost": {"seconds": 1.5}}
+
+
+def test_workers_that_finish_at_once_get_one_version_each(bench: Bench) -> None:
+    leases = [bench.running() for _ in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        outcomes_ = list(threads.map(lambda lease: bench.finish(lease, weights=lease.job_id.encode()), leases))
+    versions = [outcome.optimizer.version for outcome in outcomes_ if outcome.optimizer]
+    assert sorted(versions) == list(range(1, 9))
+
+
+def test_the_constraint_guards_versions_when_the_lock_is_not_taken(bench: Bench) -> None:
+    """Somebody inserts version 1 by hand in an open transaction: the registration waits, then takes version 2."""
+    if bench.database.is_sqlite:
+        pytest.skip("SQLite has one writer")
+    stranger, lease = bench.running(), bench.running()
+    made(bench, family="digits-mlp")
+    inserted, result = threading.Event(), []
+
+    def register() -> None:
+        inserted.wait(10)
+        result.append(bench.finish(lease).optimizer)
+
+    thread = threading.Thread(target=register)
+    thread.start()
+    with bench.database.write() as session:
+        session.execute(
+            text(
+                "INSERT INTO optimizers (id, workspace, family, version, job, sha256, card, created_at) "
+                "SELECT 'opt_by_hand', workspace, 'quadratic', 1, :job, sha256, '{}', created_at "
+                "FROM optimizers LIMIT 1"
+            ),
+            {"job": stranger.job_id},
+        )
+        inserted.set()
+        thread.join(0.3)
+        assert thread.is_alive(), "it waits for the open transaction"
+    thread.join(10)
+    assert [optimizer.version for optimizer in result] == [2]
+
+
+def test_a_job_registers_once(bench: Bench) -> None:
+    lease = bench.running()
+    bench.finish(lease)
+
+    def again(session: Session) -> None:
+        Registry(session).register(JobRepository(session).get(lease.job_id), b"other", 1.0, {})
+
+    with pytest.raises(IntegrityError):
+        bench.write(again)
+    assert bench.read(lambda session: session.scalar(text("SELECT count(*) FROM optimizers"))) == 1
+
+
+def test_pages_of_optimizers(bench: Bench) -> None:
+    rows = [made(bench), made(bench, family="digits-mlp"), made(bench)]
+    page = bench.read(lambda session: Registry(session).page(limit=1))
+    assert [row.id for row in page.rows] == [rows[2].id]
+    page = bench.read(lambda session: Registry(session).page(limit=5, after=page.next))
+    assert [row.id for row in page.rows] == [rows[1].id, rows[0].id]
+    page = bench.read(lambda session: Registry(session).page(family="quadratic", limit=1))
+    assert [row.id for row in page.rows] == [rows[2].id]
+    with pytest.raises(BadCursor):
+        bench.read(lambda session: Registry(session).page(after=page.next))
+
+
+def test_evaluations_of_an_optimizer(bench: Bench) -> None:
+    optimizer = made(bench)
+    jobs = []
+    for verdict in ("wins", "ties"):
+        lease = bench.running(evaluation(optimizer.id))
+        jobs.append(lease.job_id)
+        with pytest.raises(EvaluationNotFound, match=lease.job_id):
+            bench.read(lambda session: Registry(session).evaluation(lease.job_id))  # noqa: B023
+        with bench.database.write() as session:
+            result = {"verdict": verdict, "curve": [0.1, None]}
+            outcomes.finish_evaluation(session, lease, EventId(1, 1), result=result)
+    found = bench.read(lambda session: Registry(session).evaluations(optimizer.id))
+    assert [(row.job, row.result["verdict"]) for row in found] == [(jobs[1], "ties"), (jobs[0], "wins")]
+    one = bench.read(lambda session: Registry(session).evaluation(jobs[0]))
+    assert one.result == {"verdict": "wins", "curve": [0.1, None]}
