@@ -85,21 +85,18 @@ class Curve:
 
 def _minmax_index(values: Floats, max_points: int) -> Integers:
     finite = np.isfinite(values)
-    if finite.all():
-        kept_each, low, high = 2, values, values
-    else:
-        kept_each, low, high = 3, np.where(finite, values, np.inf), np.where(finite, values, -np.inf)
-    buckets = max(1, (max_points - 2) // kept_each)
-    edges = 1 + np.linspace(0, len(values) - 2, buckets + 1).astype(np.int64)
-    # Pad each bucket to one width: (buckets, width), filled with an index of its own, so that argmin runs in C.
+    high, low = np.where(finite, values, -np.inf), np.where(finite, values, np.inf)
+    # What each stretch keeps, the most telling first: beside the two ends, four points leave room for two only.
+    failed = [] if finite.all() else [(finite, np.argmin)]  # the first False: a NaN or infinity, if there is one
+    sources = [*failed, (high, np.argmax), (low, np.argmin)][: max_points - 2]
+    stretches = (max_points - 2) // len(sources)
+    edges = 1 + np.linspace(0, len(values) - 2, stretches + 1).astype(np.int64)
+    # Stretches differ in length by one: an index of their own fills the shorter, so that numpy takes all at once.
     width = int(np.diff(edges).max())
-    index = np.minimum(edges[:-1, None] + np.arange(width), edges[1:, None] - 1)  # (buckets, width)
-    rows = np.arange(buckets)
-    columns = [low[index].argmin(axis=1), high[index].argmax(axis=1)]
-    if kept_each == 3:
-        columns.append(finite[index].argmin(axis=1))  # the first False; index 0 of the bucket where there is none
-    kept = [index[rows, column] for column in columns]
-    return np.unique(np.concatenate([[0, len(values) - 1], *kept])).astype(np.int64)
+    index = np.minimum(edges[:-1, None] + np.arange(width), edges[1:, None] - 1)  # (stretches, width)
+    rows = np.arange(stretches)
+    chosen = [index[rows, choose(source[index], axis=1)] for source, choose in sources]
+    return np.unique(np.concatenate([[0, len(values) - 1], *chosen])).astype(np.int64)
 
 
 class Chunk(NamedTuple):
@@ -206,6 +203,7 @@ def read(session: Session, job_id: str) -> Curve:
         select(CurveChunkRow.attempt, CurveChunkRow.columns)
         .where(CurveChunkRow.job == job_id)
         .order_by(CurveChunkRow.attempt, CurveChunkRow.first_sequence)
+        .execution_options(binary_results=True)
     ):
         stored.setdefault(attempt, []).append(unpack(columns))
     kept: list[Chunk] = []
@@ -244,6 +242,7 @@ def points_after(
         )
         .order_by(CurveChunkRow.attempt, CurveChunkRow.first_sequence)
         .limit(max(1, limit // 64) + 1)
+        .execution_options(binary_results=True)
     ).all()
     events: list[tuple[tuple[int, int], Points]] = []
     for number, (chunk_attempt, columns) in enumerate(rows):

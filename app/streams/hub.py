@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -106,7 +106,7 @@ class StreamHub:
         await self._redis.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def events(self, job_id: str, after: EventId = START) -> AsyncIterator[Event]:
+    async def events(self, job_id: str, after: EventId = START) -> AsyncGenerator[Event, None]:
         """The job's events after that id, each once and in order: what is stored, then live. Ends with the job.
 
         Close it (`contextlib.aclosing`) when the client goes. A client that waits needs no thread and no connection.
