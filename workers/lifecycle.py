@@ -6,6 +6,7 @@ by the store; a database that is away for less than the lease is waited for.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
@@ -14,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -21,11 +23,15 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.settings import Settings
-from app.store import leases
+from app.store import checkpoints, events, leases
+from app.store.checkpoints import Checkpoint
 from app.store.errors import DatabaseUnavailable, LeaseLost
+from app.store.events import EventId
+from app.store.jobs import spec_of
 from app.store.leases import Lapse, Lease
 from app.store.sessions import Database
 from app.store.tables import JobRow
+from models.spec import EvaluateSpec, MetaTrainSpec
 from workers.children import LEASE_LOST
 
 logger = logging.getLogger("gradsmith.worker")
@@ -74,17 +80,38 @@ def new_owner(worker: str) -> str:
     return f"{worker}:{secrets.token_hex(6)}"
 
 
-def claim(database: Database, settings: Settings, lease: Lease, runtime: dict[str, Any]) -> JobRow | None:
-    """The claimed job, or None when it is not for us: another was quicker, or it is not queued any more."""
+@dataclass(frozen=True)
+class Claimed:
+    """A job that is ours now, where its events go on, and the newest checkpoint of its earlier attempts."""
+
+    job: JobRow
+    spec: MetaTrainSpec | EvaluateSpec
+    next_id: EventId
+    checkpoint: Checkpoint | None
+    runtime_before: dict[str, Any]  # that of the attempt before; empty when this is the first
+
+
+def claim(database: Database, settings: Settings, lease: Lease, runtime: dict[str, Any]) -> Claimed | None:
+    """Claim, and note `runtime` with the threads that the job asks for.
+
+    None when the job is not for us: another was quicker, or it is not queued any more.
+    """
     deadline = time.monotonic() + settings.lease_seconds
 
-    def operation(session: Session, again: bool) -> JobRow | None:
-        if again:  # our claim may stand already: nobody else has this owner's name
-            try:
-                return leases.held(session, lease)
-            except LeaseLost:
-                pass
-        return leases.claim(session, lease, settings.lease_seconds, runtime)
+    def operation(session: Session, again: bool) -> Claimed | None:
+        found = session.get(JobRow, lease.job_id)
+        if found is None:
+            return None
+        spec, before = spec_of(found), dict(found.runtime)
+        facts = {**runtime, "threads": spec.resources.threads}
+        job = leases.claim(session, lease, settings.lease_seconds, facts)
+        if job is None and again:  # our claim may stand already: nobody else has this owner's name
+            with contextlib.suppress(LeaseLost):
+                job = leases.held(session, lease)
+        if job is None:
+            return None
+        next_id = events.next_id(session, lease.job_id, lease.attempt)
+        return Claimed(job, spec, next_id, checkpoints.newest(session, lease.job_id), before)
 
     return patiently(database, operation, lambda: deadline)
 
@@ -149,6 +176,7 @@ class Keeper:
         self._on_lost = on_lost
         self._renewed = claimed_at  # time.monotonic() before the claim: the lease runs out no earlier than we think
         self._cancelling = False
+        self._ending = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_stopped, name="lease", daemon=True)
 
@@ -164,6 +192,11 @@ class Keeper:
     def write(self, operation: Callable[[Session, bool], T]) -> T:
         """A fenced write by the main thread, patient as `patiently`. Raises LeaseLost."""
         return patiently(self._database, operation, lambda: self.deadline)
+
+    def ending(self) -> None:
+        """The main thread is about to end the job: from here on a lease that is gone may be of its own doing, and it
+        sees for itself."""
+        self._ending = True
 
     def note(self, status: str) -> None:
         """Take in the job's status that a fenced write answered."""
@@ -190,7 +223,7 @@ class Keeper:
                     self.note(leases.renew(session, self.lease, self._settings.lease_seconds))
                 self._renewed = began
             except LeaseLost:
-                if not self._stop.is_set():  # the main thread may have ended the job this moment
+                if not self._ending:
                     self._on_lost(self.lease)
                 return
             except (DatabaseUnavailable, OperationalError) as error:
@@ -201,13 +234,12 @@ class Keeper:
 
 
 def runtime_facts() -> dict[str, Any]:
-    """What the last bits of a result depend on, and where it was made; `threads` as they are set at this moment."""
+    """What the last bits of a result depend on, and where it was made."""
     import torch
 
     return {
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "hostname": socket.gethostname(),
     }

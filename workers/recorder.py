@@ -123,6 +123,7 @@ class Recorder:
         """End the job: `operation(session, last events, id of done)` stores all in one transaction and gives the
         event to send last. Raises LeaseLost."""
         self._flush_points()
+        self._keeper.ending()
         last, done_id = self._pending, self._take_id()
 
         def patient(session: Session, again: bool) -> Event | None:

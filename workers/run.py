@@ -19,22 +19,20 @@ import torch
 from sqlalchemy.orm import Session
 
 from app.settings import Settings
-from app.store import checkpoints, events, leases, outcomes
+from app.store import checkpoints, leases, outcomes
 from app.store.checkpoints import Checkpoint
-from app.store.errors import DatabaseUnavailable, LeaseLost
+from app.store.errors import DatabaseUnavailable, LeaseLost, OptimizerNotFound
 from app.store.events import Event, EventId
-from app.store.jobs import spec_of
 from app.store.leases import Lease
 from app.store.registry import Registry
 from app.store.sessions import Database
-from app.store.tables import JobRow
 from app.streams import Publisher
 from gradsmith.errors import GradsmithError
 from models.errors import CheckpointMismatch, ModelsError
 from models.evaluate import EvaluationProgress, EvaluationResult, evaluate
 from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, meta_train
 from models.spec import EvaluateSpec, MetaTrainSpec
-from workers.lifecycle import Cancelled, Keeper, Preempted, claim, leave, new_owner, runtime_facts, same_bits
+from workers.lifecycle import Cancelled, Claimed, Keeper, Preempted, claim, leave, new_owner, runtime_facts, same_bits
 from workers.recorder import Recorder
 
 logger = logging.getLogger("gradsmith.worker")
@@ -68,24 +66,18 @@ def run_job(
     database = Database(settings.resolved_database_url)
     lease = Lease(job_id, attempt, owner or new_owner(socket.gethostname()))
     try:
-        with database.read() as session:
-            found = session.get(JobRow, job_id)
-            if found is None or found.attempt != attempt or found.status != "queued":
-                return
-            spec, before = spec_of(found), dict(found.runtime)
-        torch.set_num_threads(spec.resources.threads)
-        runtime = runtime_facts()
         claimed_at = time.monotonic()
-        job = claim(database, settings, lease, runtime)
-        if job is None:
+        claimed = claim(database, settings, lease, runtime_facts())
+        if claimed is None:
             return
-        with database.read() as session:
-            next_id = events.next_id(session, job_id, attempt)
-            checkpoint = checkpoints.newest(session, job_id)
-        publisher = Publisher(settings, job_id)
-        with closing(publisher), Keeper(database, settings, lease, claimed_at, on_lost) as keeper:
-            recorder = Recorder(keeper, publisher, settings, next_id, job.step, job.total)
-            _Run(settings, database, job, spec, keeper, recorder, preempted, runtime, before, checkpoint).run()
+        torch.set_num_threads(claimed.spec.resources.threads)
+        job = claimed.job
+        with (
+            closing(Publisher(settings, job_id)) as publisher,
+            Keeper(database, settings, lease, claimed_at, on_lost) as keeper,
+        ):
+            recorder = Recorder(keeper, publisher, settings, claimed.next_id, job.step, job.total)
+            _Run(settings, database, claimed, keeper, recorder, preempted).run()
     except LeaseLost as error:
         logger.warning("%s", error)
     finally:
@@ -98,31 +90,27 @@ class _Run:
 
     settings: Settings
     database: Database
-    job: JobRow
-    spec: MetaTrainSpec | EvaluateSpec
+    claimed: Claimed
     keeper: Keeper
     recorder: Recorder
     preempted: Callable[[], bool]
-    runtime: dict[str, Any]
-    runtime_before: dict[str, Any]
-    checkpoint: Checkpoint | None
     _preempted_at: float | None = field(default=None, init=False)
 
     def run(self) -> None:
         """Raises LeaseLost, and what the database raises when it is away for longer than the lease."""
         lease = self.keeper.lease
         try:
-            if isinstance(self.spec, MetaTrainSpec):
-                self._train(self.spec)
+            if isinstance(self.claimed.spec, MetaTrainSpec):
+                self._train(self.claimed.spec)
             else:
-                self._evaluate(self.spec)
+                self._evaluate(self.claimed.spec)
         except Cancelled:
             self.recorder.finish(self._after_events(lambda session, id_: leases.cancelled(session, lease, id_)))
         except Preempted:
             self.recorder.finish(self._after_events(lambda session, _id: leases.release(session, lease)))
         except (LeaseLost, DatabaseUnavailable):
             raise  # nothing can be written any more
-        except (ModelsError, GradsmithError) as error:
+        except (ModelsError, GradsmithError, OptimizerNotFound) as error:
             self._fail(str(error))
         except (MemoryError, torch.OutOfMemoryError) as error:
             self._fail(f"out_of_memory: {error}; use fewer tasks, a shorter unroll_steps or a larger worker")
@@ -162,14 +150,15 @@ class _Run:
     def _begin_training(self, spec: MetaTrainSpec) -> Iterator[Any]:
         """The stream of events from the newest checkpoint, if there is one that can be used."""
         data_dir = self.settings.data_dir
-        if self.checkpoint is not None:
-            stream = meta_train(spec, data_dir=data_dir, resume=self.checkpoint.content)
+        checkpoint = self.claimed.checkpoint
+        if checkpoint is not None:
+            stream = meta_train(spec, data_dir=data_dir, resume=checkpoint.content)
             try:
                 first = next(stream)
             except CheckpointMismatch as error:
                 self.recorder.say("log", {"level": "warning", "message": f"starting anew: {error}"})
             else:
-                self._announce(self.checkpoint)
+                self._announce(checkpoint)
                 yield first
                 yield from stream
                 return
@@ -191,7 +180,7 @@ class _Run:
             "horizon": spec.recipe.horizon,
             "recipe": spec.recipe.model_dump(mode="json"),
             "training": result.summary,
-            "runtime": self.runtime,
+            "runtime": self.claimed.job.runtime,
         }
 
         def finish(session: Session, last_events: list[Event], done_id: EventId) -> Event:
@@ -210,9 +199,11 @@ class _Run:
     # --- evaluate ------------------------------------------------------------------------------------------------
 
     def _evaluate(self, spec: EvaluateSpec) -> None:
-        with self.database.read() as session:
-            registry = Registry(session, self.job.workspace)
-            weights = registry.weights(registry.resolve(spec.optimizer))
+        def read(session: Session, _again: bool) -> bytes:
+            registry = Registry(session, self.claimed.job.workspace)
+            return registry.weights(registry.resolve(spec.optimizer))
+
+        weights = self.keeper.write(read)
         self._announce(None)
         result: dict[str, Any] | None = None
         message = None
@@ -246,7 +237,7 @@ class _Run:
         if attempt > 1:
             data: dict[str, Any] = {"from_step": resume.step if resume else 0}
             if resume is not None:
-                data["identical"] = same_bits(self.runtime_before, self.runtime)
+                data["identical"] = same_bits(self.claimed.runtime_before, self.claimed.job.runtime)
             self.recorder.say("resumed", data)
         self.recorder.say("status", {"status": "running", "attempt": attempt, "reason": None}, at_once=True)
 

@@ -1,0 +1,234 @@
+"""Real worker processes, killed and stopped at the worst moments."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from app.dispatch import Dispatcher, doorbell_id
+from app.settings import Settings
+from app.store.jobs import JobRepository
+from app.store.registry import Registry
+from app.store.sessions import Database
+from models.meta_train import TrainingResult, meta_train
+from models.spec import MetaTrainSpec
+from tests.services import ValkeyServer
+from tests.workers.harness import (
+    WorkerProcess,
+    children_of,
+    create,
+    is_alive,
+    job,
+    optimizers,
+    running_worker,
+    stored_events,
+    training,
+    wait_for,
+    wait_for_status,
+    wait_for_step,
+)
+
+pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
+
+# Long enough to be killed in its middle, on a busy machine too.
+LONG = {"meta_steps": 150, "tasks": 2, "validation_interval": 50}
+
+
+@contextmanager
+def dispatching(settings: Settings, database: Database) -> Iterator[Dispatcher]:
+    dispatcher = Dispatcher(settings, database)
+    dispatcher.start()
+    try:
+        yield dispatcher
+    finally:
+        dispatcher.stop()
+
+
+def expected_weights(spec: MetaTrainSpec) -> bytes:
+    result = list(meta_train(spec))[-1]
+    assert isinstance(result, TrainingResult)
+    return result.weights
+
+
+def only_weights(database: Database) -> bytes:
+    [optimizer] = optimizers(database)
+    with database.read() as session:
+        return Registry(session).weights(optimizer)
+
+
+def running_child(worker: WorkerProcess, before: list[int]) -> int:
+    """The child that runs a job: the one that was the spare."""
+    [child] = wait_for(lambda: [pid for pid in worker.children if pid in before], "the child that runs the job")
+    return child
+
+
+def spare_of(worker: WorkerProcess) -> list[int]:
+    return wait_for(lambda: worker.children, "the spare")
+
+
+def test_a_job_runs_from_its_row_to_its_optimizer_and_a_warm_spare_begins_it_at_once(
+    quick: Settings, jobs: Database, tmp_path: Path
+) -> None:
+    with dispatching(quick, jobs), running_worker(quick, tmp_path) as worker:
+        spec = training(evaluate=True)
+        first = create(jobs, spec)
+        wait_for_status(jobs, first, "succeeded")
+        [follow_up] = wait_for(
+            lambda: [event.id for event in _page(jobs) if event.parent_job == first], "the evaluation"
+        )
+        wait_for_status(jobs, follow_up, "succeeded")
+        assert only_weights(jobs) == expected_weights(spec)
+
+        [spare] = wait_for(lambda: worker.children if len(worker.children) == 1 else None, "the spare")
+        wait_for(lambda: _threads_and_cpu_settled(spare), "the spare to finish its imports")
+        second = create(jobs, training(seed=2))
+        row = wait_for_status(jobs, second, "succeeded")
+        assert row.started_at is not None
+        latency = (row.started_at - row.created_at).total_seconds()
+        print(f"a job began {latency:.3f} s after its row was committed")
+        assert latency < 5.0
+        assert len(optimizers(jobs)) == 2
+
+
+def _page(database: Database) -> list:  # type: ignore[type-arg]
+    with database.read() as session:
+        return JobRepository(session).page(limit=100).rows
+
+
+def _threads_and_cpu_settled(pid: int) -> bool:
+    """No CPU used for a fifth of a second: it waits on its pipe."""
+
+    def ticks() -> int:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
+    before = ticks()
+    time.sleep(0.2)
+    return ticks() == before and before > 50
+
+
+def test_a_job_whose_child_is_killed_runs_again_at_once(quick: Settings, jobs: Database, tmp_path: Path) -> None:
+    with dispatching(quick, jobs), running_worker(quick, tmp_path) as worker:
+        spare = spare_of(worker)
+        spec = training(**LONG)
+        job_id = create(jobs, spec)
+        wait_for_step(jobs, job_id, 1)
+        killed = time.monotonic()
+        os.kill(running_child(worker, spare), signal.SIGKILL)
+        wait_for(lambda: job(jobs, job_id).attempt == 2, "a second attempt", quick.lease_seconds)
+        assert time.monotonic() - killed < quick.lease_seconds - 1, "it waited for the lease"
+        done = wait_for_status(jobs, job_id, "succeeded")
+        assert (done.attempt, done.lost_workers) == (2, 1)
+        assert only_weights(jobs) == expected_weights(spec)
+
+
+def test_when_the_worker_is_killed_its_children_die_and_another_runs_the_job(
+    quick: Settings, jobs: Database, tmp_path: Path
+) -> None:
+    with dispatching(quick, jobs), running_worker(quick, tmp_path) as worker:
+        spare_of(worker)
+        spec = training(**LONG)
+        job_id = create(jobs, spec)
+        wait_for_step(jobs, job_id, 1)
+        family = worker.children
+        assert len(family) == 2, "the child at work and the next spare"
+        os.kill(worker.pid, signal.SIGKILL)
+        wait_for(lambda: not any(is_alive(pid) for pid in family), "its children to die", 5)
+        with running_worker(quick, tmp_path):
+            done = wait_for_status(jobs, job_id, "succeeded", seconds=60)
+        assert (done.attempt, done.lost_workers) == (2, 1)
+        assert only_weights(jobs) == expected_weights(spec)
+
+
+def test_sigterm_hands_the_job_back_and_the_next_worker_ends_it_with_the_same_bits(
+    quick: Settings, jobs: Database, tmp_path: Path
+) -> None:
+    with dispatching(quick, jobs):
+        spec = training(**LONG)
+        job_id = create(jobs, spec)
+        with running_worker(quick, tmp_path) as worker:
+            wait_for_step(jobs, job_id, 1)
+            family = worker.children
+            asked = time.monotonic()
+            os.kill(worker.pid, signal.SIGTERM)
+            assert worker.process.wait(15) == 0
+            assert time.monotonic() - asked < 10
+            assert not any(is_alive(pid) for pid in family)
+        released = job(jobs, job_id)
+        assert (released.status, released.attempt, released.lost_workers) == ("queued", 2, 0)
+        with running_worker(quick, tmp_path):
+            wait_for_status(jobs, job_id, "succeeded", seconds=60)
+        [resumed] = [event for event in stored_events(jobs, job_id) if event.kind == "resumed"]
+        assert resumed.data["from_step"] > 0
+        assert only_weights(jobs) == expected_weights(spec)
+
+
+def test_redis_may_be_away_at_the_post_and_die_during_the_run(
+    quick_sqlite: Settings, sqlite_database: Database, valkey: ValkeyServer, tmp_path: Path
+) -> None:
+    settings = quick_sqlite.model_copy(update={"redis_url": Settings(redis_url=valkey.url).redis_url})
+    valkey.stop()
+    with dispatching(settings, sqlite_database), running_worker(settings, tmp_path) as worker:
+        spec = training(**LONG)
+        job_id = create(sqlite_database, spec)
+        time.sleep(0.5)
+        assert job(sqlite_database, job_id).status == "queued"
+        valkey.start()
+        wait_for_step(sqlite_database, job_id, 1)
+        valkey.stop()  # with all that it held
+        done = wait_for_status(sqlite_database, job_id, "succeeded")
+        assert (done.attempt, done.lost_workers) == (1, 0)
+        valkey.start()
+        second = create(sqlite_database, training(seed=2))
+        wait_for_status(sqlite_database, second, "succeeded")
+        assert worker.process.poll() is None
+        assert len(optimizers(sqlite_database)) == 2
+
+
+def test_ps_shows_no_secret(quick_sqlite: Settings, sqlite_database: Database, tmp_path: Path) -> None:
+    """The database's URL is one; a URL of Redis travels the same way."""
+    del sqlite_database
+    secret = quick_sqlite.resolved_database_url
+    with running_worker(quick_sqlite, tmp_path) as worker:
+        spare_of(worker)
+        for pid in (worker.pid, *worker.children):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+            assert secret not in command
+            assert quick_sqlite.resolved_redis_url not in command
+        assert secret in Path(f"/proc/{worker.pid}/environ").read_bytes().decode(), "the test looks for the right word"
+
+
+def test_an_idle_worker_stops_at_once_and_leaves_no_spare(quick_sqlite: Settings, tmp_path: Path) -> None:
+    with running_worker(quick_sqlite, tmp_path) as worker:
+        family = spare_of(worker)
+        os.kill(worker.pid, signal.SIGINT)
+        assert worker.process.wait(5) == 0
+        assert not any(is_alive(pid) for pid in family)
+        assert children_of(worker.pid) == []
+
+
+def test_a_doorbell_that_names_other_code_is_dropped(
+    quick_sqlite: Settings, sqlite_database: Database, tmp_path: Path
+) -> None:
+    """Whoever can write to Redis cannot choose what a worker runs."""
+    import redis
+    from rq import Queue
+    from rq.serializers import JSONSerializer
+
+    marker = tmp_path / "marker"
+    with redis.Redis.from_url(quick_sqlite.resolved_redis_url) as connection:
+        Queue("cpu", connection=connection, serializer=JSONSerializer).enqueue_call(
+            "pathlib.Path.touch", args=(str(marker),), job_id="evil"
+        )
+    job_id = create(sqlite_database, training())
+    assert doorbell_id(job_id, 1) == f"{job_id}-1"
+    with dispatching(quick_sqlite, sqlite_database), running_worker(quick_sqlite, tmp_path) as worker:
+        wait_for_status(sqlite_database, job_id, "succeeded")
+        assert "dropping RQ job evil" in worker.output()
+    assert not marker.exists()

@@ -1,0 +1,308 @@
+"""One attempt of a job, run in this process against real stores."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from app.settings import Settings
+from app.store import checkpoints, curves, leases, outbox
+from app.store.errors import LeaseLost
+from app.store.events import EventId
+from app.store.jobs import JobRepository
+from app.store.leases import Lease
+from app.store.registry import Registry
+from app.store.sessions import Database
+from app.store.tables import JobRow
+from models.meta_train import MetaStep, TrainingResult, meta_train
+from models.spec import BUILT_IN_FAMILIES, MetaTrainSpec
+from models.tasks.data import MNIST, mnist_folder
+from tests.workers.harness import QUICK, create, evaluation, job, optimizers, stored_events, training, wait_for
+from workers import run
+from workers.lifecycle import Keeper, claim, report_lost, runtime_facts, still_queued
+from workers.run import run_job
+
+
+def plain_run(spec: MetaTrainSpec) -> tuple[list[MetaStep], TrainingResult]:
+    """The science alone: what a job must arrive at."""
+    happened = list(meta_train(spec))
+    result = happened[-1]
+    assert isinstance(result, TrainingResult)
+    return [event for event in happened if isinstance(event, MetaStep)], result
+
+
+def weights_of(database: Database) -> list[bytes]:
+    with database.read() as session:
+        registry = Registry(session)
+        return [registry.weights(optimizer) for optimizer in optimizers(database)]
+
+
+def test_a_job_registers_the_weights_and_the_curve_that_the_science_gives(quick: Settings, jobs: Database) -> None:
+    spec = training(meta_steps=20, evaluate=True)
+    job_id = create(jobs, spec)
+    run_job(job_id, 1, settings=quick)
+
+    steps, result = plain_run(spec)
+    done = job(jobs, job_id)
+    assert (done.status, done.status_reason, done.step, done.total) == ("succeeded", None, 20, 20)
+    assert done.runtime["threads"] == 1
+    assert done.runtime["torch"]
+    assert weights_of(jobs) == [result.weights]
+    [optimizer] = optimizers(jobs)
+    assert (optimizer.job, optimizer.family, optimizer.version) == (job_id, "quadratic", 1)
+    assert optimizer.validation_score == result.validation_score
+    assert optimizer.card["recipe"] == spec.recipe.model_dump(mode="json")
+    with jobs.read() as session:
+        curve = curves.read(session, job_id)
+        [follow_up] = JobRepository(session).page(parent=job_id).rows
+    np.testing.assert_array_equal(curve.step, [step.step for step in steps])
+    np.testing.assert_array_equal(curve.loss, [step.loss for step in steps])
+    np.testing.assert_array_equal(curve.gradient_norm, [step.gradient_norm for step in steps])
+    assert not np.isnan(curve.validation[[9, 19]]).any()
+    assert (follow_up.kind, follow_up.status, follow_up.optimizer) == ("evaluate", "queued", optimizer.id)
+
+
+def test_events_are_numbered_without_a_hole_from_running_to_done(quick: Settings, jobs: Database) -> None:
+    job_id = create(jobs, training(meta_steps=80, tasks=2))
+    run_job(job_id, 1, settings=quick)
+    found = stored_events(jobs, job_id)
+    assert [event.id for event in found] == [(1, number) for number in range(1, len(found) + 1)]
+    assert found[0].data == {"status": "running", "attempt": 1, "reason": None}
+    assert found[-1].kind == "done"
+    assert found[-1].data["status"] == "succeeded"
+    told = [step for event in found if event.points is not None for step in event.points.step]
+    assert told == list(range(1, 81))
+    assert max(len(event.points) for event in found if event.points is not None) <= quick.stream_flush_points
+
+
+def test_an_evaluation_is_stored_with_its_success(quick: Settings, jobs: Database) -> None:
+    run_job(create(jobs, training()), 1, settings=quick)
+    [optimizer] = optimizers(jobs)
+    job_id = create(jobs, evaluation(optimizer.id))
+    run_job(job_id, 1, settings=quick)
+    assert job(jobs, job_id).status == "succeeded", job(jobs, job_id).status_reason
+    with jobs.read() as session:
+        row = Registry(session).evaluation(job_id)
+    assert row.optimizer == optimizer.id
+    assert row.result["verdict"]["final"] in ("wins", "ties", "loses")
+    assert any(event.kind == "log" for event in stored_events(jobs, job_id))
+
+
+def test_an_optimizer_that_is_gone_fails_the_evaluation_and_says_so(quick: Settings, jobs: Database) -> None:
+    job_id = create(jobs, evaluation("opt_00000000000000000000000000000000"))
+    run_job(job_id, 1, settings=quick)
+    failed = job(jobs, job_id)
+    assert failed.status == "failed"
+    assert "opt_00000000000000000000000000000000" in str(failed.status_reason)
+
+
+def test_unusable_data_fails_the_job_and_names_the_folder(quick_sqlite: Settings, sqlite_database: Database) -> None:
+    folder = mnist_folder(quick_sqlite.data_dir)
+    folder.mkdir(parents=True)
+    for file in MNIST.values():
+        (folder / file.name).write_bytes(b"no image")
+    spec = training().model_copy(update={"family": BUILT_IN_FAMILIES["mnist-mlp"]})
+    job_id = create(sqlite_database, spec)
+    run_job(job_id, 1, settings=quick_sqlite)
+    failed = job(sqlite_database, job_id)
+    assert failed.status == "failed"
+    assert str(folder) in str(failed.status_reason)
+
+
+def test_an_unexpected_error_fails_the_job_and_its_log_has_the_trace(
+    quick_sqlite: Settings, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_args: Any, **_options: Any) -> Any:
+        raise ZeroDivisionError("a bug of ours")
+
+    monkeypatch.setattr(run, "meta_train", broken)
+    job_id = create(sqlite_database, training())
+    run_job(job_id, 1, settings=quick_sqlite)
+    failed = job(sqlite_database, job_id)
+    assert (failed.status, failed.status_reason) == ("failed", "internal_error: ZeroDivisionError: a bug of ours")
+    [log] = [event for event in stored_events(sqlite_database, job_id) if event.kind == "log"]
+    assert "in broken" in log.data["message"]
+    assert optimizers(sqlite_database) == []
+
+
+def test_a_doorbell_that_rings_twice_does_nothing(quick: Settings, jobs: Database) -> None:
+    job_id = create(jobs, training())
+    run_job(job_id, 1, settings=quick)
+    before = stored_events(jobs, job_id)
+    run_job(job_id, 1, settings=quick)
+    run_job(job_id, 2, settings=quick)
+    assert stored_events(jobs, job_id) == before
+    assert len(optimizers(jobs)) == 1
+    assert not still_queued(jobs, job_id, 1)
+
+
+def test_two_workers_that_are_rung_for_one_job_run_it_once(quick: Settings, jobs: Database) -> None:
+    job_id = create(jobs, training(meta_steps=60))
+    threads = [threading.Thread(target=run_job, args=(job_id, 1), kwargs={"settings": quick}) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert job(jobs, job_id).status == "succeeded"
+    assert len(optimizers(jobs)) == 1
+
+
+def test_a_cancel_reaches_a_running_job_within_a_second(quick: Settings, jobs: Database) -> None:
+    job_id = create(jobs, training(meta_steps=100_000))
+    thread = threading.Thread(target=run_job, args=(job_id, 1), kwargs={"settings": quick})
+    thread.start()
+    wait_for(lambda: job(jobs, job_id).status == "running", "the claim")
+    with jobs.write() as session:
+        assert JobRepository(session).cancel(job_id).status == "cancelling"
+    asked = time.monotonic()
+    thread.join(10)
+    assert time.monotonic() - asked < 3
+    cancelled = job(jobs, job_id)
+    assert cancelled.status == "cancelled"
+    assert stored_events(jobs, job_id)[-1].data["status"] == "cancelled"
+    assert optimizers(jobs) == []
+
+
+def test_a_job_cancelled_while_queued_is_never_begun(quick: Settings, jobs: Database) -> None:
+    job_id = create(jobs, training())
+    with jobs.write() as session:
+        JobRepository(session).cancel(job_id)
+    run_job(job_id, 1, settings=quick)
+    assert job(jobs, job_id).status == "cancelled"
+    assert job(jobs, job_id).started_at is None
+
+
+def preempted_after(questions: int) -> Callable[[], bool]:
+    """A process that is told to stop once its job has asked so often: once a meta-step, and at trajectory ends."""
+    asked = itertools.count()
+    return lambda: next(asked) >= questions
+
+
+def test_a_preempted_job_goes_on_from_its_checkpoint_to_the_same_bits(quick: Settings, jobs: Database) -> None:
+    spec = training(meta_steps=40)
+    job_id = create(jobs, spec)
+    run_job(job_id, 1, settings=quick, preempted=preempted_after(25))
+    released = job(jobs, job_id)
+    assert (released.status, released.attempt, released.lost_workers) == ("queued", 2, 0)
+    with jobs.read() as session:
+        saved = checkpoints.newest(session, job_id)
+        assert outbox.due(session, "cpu", 5) == [(job_id, 2)]
+    assert saved is not None
+    assert 0 < saved.step < 40
+
+    run_job(job_id, 2, settings=quick)
+    steps, result = plain_run(spec)
+    assert job(jobs, job_id).status == "succeeded"
+    assert weights_of(jobs) == [result.weights]
+    [resumed] = [event for event in stored_events(jobs, job_id) if event.kind == "resumed"]
+    assert resumed.data == {"from_step": saved.step, "identical": True}
+    with jobs.read() as session:
+        curve = curves.read(session, job_id)
+    np.testing.assert_array_equal(curve.step, [step.step for step in steps])
+    np.testing.assert_array_equal(curve.loss, [step.loss for step in steps])
+
+
+def test_a_checkpoint_that_cannot_be_read_means_starting_anew(
+    quick_sqlite: Settings, sqlite_database: Database
+) -> None:
+    spec = training()
+    job_id = create(sqlite_database, spec)
+    with sqlite_database.write() as session:
+        lease = Lease(job_id, 1, "an older version")
+        leases.claim(session, lease, 60.0)
+        checkpoints.put(session, lease, 10, EventId(1, 5), b"of a format that nobody reads")
+        leases.release(session, lease)
+    run_job(job_id, 2, settings=quick_sqlite)
+    assert job(sqlite_database, job_id).status == "succeeded"
+    assert weights_of(sqlite_database) == [plain_run(spec)[1].weights]
+    found = stored_events(sqlite_database, job_id)
+    assert [event.data["from_step"] for event in found if event.kind == "resumed"] == [0]
+
+
+def test_a_worker_that_lost_its_lease_writes_nothing_more(quick: Settings, jobs: Database) -> None:
+    job_id = create(jobs, training())
+    facts = runtime_facts()
+    stale = Lease(job_id, 1, "stale")
+    assert claim(jobs, quick, stale, facts) is not None
+    assert [lapse.outcome for lapse in report_lost(jobs, quick, job_id, 1, "stale")] == ["queued"]
+    lost: list[Lease] = []
+    with Keeper(jobs, quick, stale, time.monotonic(), lost.append) as keeper:
+        with pytest.raises(LeaseLost):
+            keeper.write(lambda session, _: leases.progress(session, stale, 5, 20, None))
+        wait_for(lambda: lost, "the keeper to notice")
+    assert job(jobs, job_id).step == 0
+    run_job(job_id, 2, settings=quick)
+    assert job(jobs, job_id).status == "succeeded"
+    assert len(optimizers(jobs)) == 1
+
+
+def test_reporting_a_lost_child_spares_a_job_that_it_had_ended(quick: Settings, jobs: Database) -> None:
+    job_id = create(jobs, training())
+    run_job(job_id, 1, owner="child", settings=quick)
+    assert report_lost(jobs, quick, job_id, 1, "child") == []
+    assert job(jobs, job_id).status == "succeeded"
+
+
+def test_a_job_that_loses_every_worker_fails(quick: Settings, jobs: Database) -> None:
+    job_id = create(jobs, training())
+    for attempt in range(1, quick.max_lost_workers + 1):
+        assert claim(jobs, quick, Lease(job_id, attempt, f"worker {attempt}"), {}) is not None
+        report_lost(jobs, quick, job_id, attempt, f"worker {attempt}")
+    failed = job(jobs, job_id)
+    assert failed.status == "failed"
+    assert str(failed.status_reason).startswith("worker_lost")
+
+
+# A connection that is ended while it is being made is left to the garbage collector by the driver.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_connections_that_break_cost_a_job_nothing(settings: Settings, postgres_url: str) -> None:
+    quick = settings.model_copy(update={**QUICK, "database_url": postgres_url, "lease_seconds": 30.0})
+    database = Database(postgres_url)
+    spec = training(meta_steps=80)
+    job_id = create(database, spec)
+    thread = threading.Thread(target=run_job, args=(job_id, 1), kwargs={"settings": quick})
+    thread.start()
+    wait_for(lambda: job(database, job_id).status == "running", "the claim")
+    end_other_connections = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    broken = 0
+    for _ in range(4):
+        with database.write() as session:
+            broken += len(session.scalars(end_other_connections).all())
+        thread.join(0.15)
+    thread.join(60)
+    assert broken > 0
+    assert (job(database, job_id).status, job(database, job_id).attempt) == ("succeeded", 1)
+    assert weights_of(database) == [plain_run(spec)[1].weights]
+    found = stored_events(database, job_id)
+    assert [event.id.sequence for event in found] == list(range(1, len(found) + 1))
+    database.close()
+    gc.collect()
+
+
+def test_redis_is_not_needed_to_run_a_job(quick_sqlite: Settings, sqlite_database: Database, tmp_path: Path) -> None:
+    nowhere = quick_sqlite.model_copy(update={"redis_url": f"unix://{tmp_path}/nothing.sock"})
+    job_id = create(sqlite_database, training())
+    run_job(job_id, 1, settings=nowhere)
+    assert job(sqlite_database, job_id).status == "succeeded"
+
+
+def test_rows_say_which_process_holds_a_job(quick_sqlite: Settings, sqlite_database: Database) -> None:
+    job_id = create(sqlite_database, training())
+    with sqlite_database.read() as session:
+        assert session.get(JobRow, job_id).lease_owner is None  # type: ignore[union-attr]
+    lease = Lease(job_id, 1, "host-1:abc")
+    claimed = claim(sqlite_database, quick_sqlite, lease, {})
+    assert claimed is not None
+    assert claimed.lease_owner == "host-1:abc"
