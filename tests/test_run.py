@@ -132,13 +132,17 @@ def test_too_little_disk_space_is_said_before_anything_is_made(project, tools):
     assert not (project / ".venv").exists()
 
 
-def test_an_installation_that_fails_says_so_and_leaves_no_stamp(project, tools):
+def test_a_half_made_environment_is_made_anew_and_a_failed_installation_leaves_no_stamp(project, tools):
     """With pip forbidden to use any index, the real script gets as far as pip and reports what pip said."""
     tools("python3", f'exec {sys.executable} "$@"')
     tools("nvidia-smi", "exit 0")  # keeps the CPU index out of it
+    half_made = project / ".venv" / "bin" / "python"
+    half_made.parent.mkdir(parents=True)
+    half_made.symlink_to("/nowhere/python3")
     offline = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "GRADSMITH_MIN_FREE_MB": "1"}
     answer = run("demo", at=project, PATH=tools.path, **offline)
     assert answer.returncode == 1
+    assert "gradsmith: making .venv with Python 3." in answer.stderr
     assert "the installation did not succeed" in answer.stderr.splitlines()[-1]
     assert "No matching distribution found" in (project / ".venv" / "install.log").read_text()
     assert not list((project / ".venv").glob(".installed-*"))
