@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,13 @@ def test_the_help_of_run_knows_the_options_of_serve():
     options = {name for parameter in COMMANDS["serve"].params for name in parameter.opts} - {"--help"}
     assert options == {"--host", "--port", "--data", "--workers"}
     assert options == set(re.findall(r"^  (--\w+)", shown, re.M))
+
+
+def test_the_help_of_run_knows_the_options_of_the_demo():
+    shown = subprocess.run([ROOT / "run", "demo", "--help"], capture_output=True, text=True, check=True).stdout
+    program = [sys.executable, ROOT / "examples" / "demo.py", "--help"]
+    own = subprocess.run(program, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"^  (--[\w-]+)", shown, re.M)) == set(re.findall(r"^  (--[\w-]+)", own, re.M))
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/operations.md"])
