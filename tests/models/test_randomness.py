@@ -8,7 +8,18 @@ import torch
 from scipy import stats
 
 from models.spec import Split
-from models.tasks.randomness import bits, indices, key, mix, normals, permutation, split_of, streams, task_seeds, uniforms
+from models.tasks.randomness import (
+    bits,
+    indices,
+    key,
+    mix,
+    normals,
+    permutation,
+    split_of,
+    streams,
+    task_seeds,
+    uniforms,
+)
 
 MASK = (1 << 64) - 1
 
@@ -37,7 +48,9 @@ def test_minibatch_indices_are_uniform_for_every_task_and_step():
     assert drawn.max() < 50
     counts = np.bincount(drawn.flatten().numpy(), minlength=50)
     assert stats.chisquare(counts).pvalue > 1e-4
-    by_task = [stats.chisquare(np.bincount(drawn[:, task].flatten().numpy(), minlength=50)).pvalue for task in range(40)]
+    by_task = [
+        stats.chisquare(np.bincount(drawn[:, task].flatten().numpy(), minlength=50)).pvalue for task in range(40)
+    ]
     assert stats.kstest(by_task, "uniform").pvalue > 1e-4  # p-values of a good hash are themselves uniform
 
 
@@ -80,7 +93,9 @@ def test_uniforms_are_strictly_inside_the_interval():
 def test_no_seed_of_one_split_can_be_one_of_another(seed):
     for split in Split:
         seeds = task_seeds(split, "family", seed, trajectory=seed % 1000, first=0, tasks=5000)
-        assert {split_of(int(value)) for value in seeds} == {split}  # by their highest bits: disjoint whatever is hashed
+        assert {split_of(int(value)) for value in seeds} == {
+            split
+        }  # by their highest bits: disjoint whatever is hashed
         assert len(torch.unique(seeds)) == 5000
 
 

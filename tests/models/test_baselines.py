@@ -1,0 +1,106 @@
+"""Our batched baselines are torch.optim's own, step by step, and their tuning finds the optimum."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from models.baselines import GRID_POINTS, KINDS, learning_rate, tune
+from models.rollout import Sample, curves, run
+from models.spec import BASELINES, MLPSpec, QuadraticSpec, Split
+from models.tasks.catalogue import open_for_tuning
+
+ORACLES = {
+    "sgd": lambda theta, lr: torch.optim.SGD([theta], lr=lr),
+    "nag": lambda theta, lr: torch.optim.SGD([theta], lr=lr, momentum=0.9, nesterov=True),
+    "rmsprop": lambda theta, lr: torch.optim.RMSprop([theta], lr=lr),
+    "adam": lambda theta, lr: torch.optim.Adam([theta], lr=lr),
+}
+FAMILIES = {"quadratic": QuadraticSpec(), "mlp": MLPSpec(hidden=(6,), batch_size=16)}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_equals_torchs_own_step_by_step(name, family):
+    tasks = open_for_tuning(FAMILIES[family]).sample(
+        Split.VALIDATION, seed=0, trajectory=0, tasks=3, dtype=torch.float64
+    )
+    ours = tasks.initial()
+    stepper = KINDS[name](0.003).start(tasks)
+    theirs = tasks.initial().requires_grad_()
+    oracle = ORACLES[name](theirs, 0.003)
+    for step in range(60):
+        stepper.step(ours, tasks.losses_and_gradient(ours, step)[1])
+        oracle.zero_grad()
+        tasks.losses(theirs, step).sum().backward()
+        oracle.step()
+        error = (ours - theirs.detach()).abs().max() / theirs.detach().abs().max()
+        assert error <= 1e-12, f"step {step}"
+
+
+def swept(name, spec=FAMILIES["quadratic"], tasks=16, horizon=15):
+    points = []
+    sweep = tune(name, open_for_tuning(spec), Sample(Split.VALIDATION, 0, 1, tasks), horizon)
+    while True:
+        try:
+            point = next(sweep)
+        except StopIteration as end:
+            return end.value, points
+        if point is not None:
+            points.append(point)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_tuning_ends_with_both_optima_inside_the_grid(name):
+    tuning, points = swept(name)
+    assert len(points) == len(tuning.points) >= GRID_POINTS
+    ks = [point.k for point in tuning.points]
+    assert ks == list(range(ks[0], ks[-1] + 1))
+    for best in (tuning.best_final, tuning.best_area):
+        assert ks[0] < best.k < ks[-1]
+    finals = {point.k: point.final for point in points}
+    assert tuning.best_final.final == min(finals.values())
+    assert tuning.best_area.area == min(point.area for point in points)
+
+
+def test_every_baseline_begins_with_the_same_budget_and_the_grid_grows_to_a_far_optimum():
+    # Tiny steps on a function whose starting points are far away: Adam wants a learning rate beyond its first grid.
+    tuning, points = swept("adam", QuadraticSpec(dimension=2, start_std=100.0), tasks=8)
+    first = [point.k for point in points[:GRID_POINTS]]
+    assert first == sorted(first)
+    assert len(points) > GRID_POINTS
+    assert tuning.best_final.k > max(first) - 1
+    assert tuning.points[-1].k > tuning.best_final.k
+
+
+def test_a_diverged_run_counts_as_infinite_and_never_wins():
+    tuning, points = swept("sgd", horizon=60)
+    diverged = [point for point in points if point.diverged]
+    assert diverged, "the grid holds a learning rate at which SGD diverges"
+    assert all(math.isinf(point.final) and math.isinf(point.area) for point in diverged)
+    assert tuning.best_final.diverged == tuning.best_area.diverged == 0
+
+
+def test_the_grid_is_a_quarter_of_a_decade():
+    assert learning_rate(0) == 1.0
+    assert learning_rate(-4) == pytest.approx(0.1)
+    assert learning_rate(1) / learning_rate(0) == pytest.approx(10**0.25)
+
+
+def test_curves_hold_every_loss_once_and_chunks_change_nothing(monkeypatch):
+    family = open_for_tuning(FAMILIES["mlp"])
+    sample = Sample(Split.VALIDATION, 3, 0, 5)
+
+    def found():
+        return curves(run(KINDS["adam"](0.01), family, sample, 7, dtype=torch.float64, held_out=True))
+
+    whole = found()
+    monkeypatch.setattr("models.rollout.CHUNK_COORDINATES", 2 * family.coordinates_per_task)
+    chunked = found()
+    assert whole.losses.shape == (8, 5)
+    torch.testing.assert_close(chunked.losses, whole.losses, rtol=1e-12, atol=0)
+    torch.testing.assert_close(chunked.held_out.losses, whole.held_out.losses, rtol=1e-12, atol=0)
+    assert torch.equal(whole.final, whole.losses[-1])
+    torch.testing.assert_close(whole.area, whole.losses[1:].mean(0))

@@ -1,0 +1,171 @@
+"""The evaluation's result, and the promise that what was trained is what users run."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import gradsmith
+from gradsmith.rules import build, initialise
+from gradsmith.rules import weights as rule_weights
+from models import evaluate as evaluation
+from models.evaluate import EvaluationProgress, EvaluationResult, evaluate
+from models.meta_train import TrainingResult, meta_train
+from models.rollout import Learned, Sample, curves, run
+from models.spec import BASELINES, MLPSpec, Split
+from models.tasks import randomness
+from models.tasks.catalogue import open_for_testing, open_for_training
+from models.unroll import TorchBackend
+
+
+@pytest.fixture(scope="module")
+def rule():
+    made = build({"kind": "lstm"})
+    initialise(made, torch.Generator().manual_seed(0))
+    return made
+
+
+def result_of(weights, spec):
+    *progress, last = evaluate(weights, spec)
+    assert all(isinstance(event, EvaluationProgress) for event in progress)
+    assert isinstance(last, EvaluationResult)
+    return last.result, progress
+
+
+def test_the_result_is_complete_plain_json(rule, evaluation_spec):
+    spec = evaluation_spec()
+    result, progress = result_of(rule_weights.dumps(rule), spec)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert result["format"] == 1
+    assert set(result["optimizers"]) == {"learned", *BASELINES}
+    assert set(result["comparisons"]) == {"best_baseline", *BASELINES}
+    for described in result["optimizers"].values():
+        assert described["curve"]["step"] == list(range(21))
+        assert all(len(row) == 21 for row in described["curve"].values())
+        assert set(described["final"]) == {"mean", "median", "q10", "q90", "interval"}
+    assert "held_out" not in result
+    runs = sum(tuned["runs"] for tuned in result["tuning"].values())
+    assert result["cost"]["gradient_evaluations"]["tuning"] == runs * 8 * 21
+    assert result["verdict"]["final"] in {"wins", "ties", "loses"}
+    assert progress[-1].step == progress[-1].total
+
+
+def test_every_optimizer_starts_at_the_same_losses(rule, evaluation_spec):
+    result, _ = result_of(rule_weights.dumps(rule), evaluation_spec())
+    starts = {described["curve"]["mean"][0] for described in result["optimizers"].values()}
+    assert len(starts) == 1
+
+
+def test_each_criterion_is_compared_with_the_run_that_was_tuned_for_it(rule, evaluation_spec):
+    spec = evaluation_spec()
+    result, _ = result_of(rule_weights.dumps(rule), spec)
+    family = open_for_testing(spec.family.tasks)
+    sample = Sample(Split.TEST, spec.seed, 0, 16)
+    learned = curves(run(Learned(rule, TorchBackend()), family, sample, 20))
+    for name in BASELINES:
+        rates = result["tuning"][name]["learning_rate"]
+        grid = {point["learning_rate"]: point for point in result["tuning"][name]["grid"]}
+        for criterion in ("final", "area"):
+            usable = [point for point in grid.values() if point[criterion] is not None]
+            assert rates[criterion] == min(usable, key=lambda point: point[criterion])["learning_rate"]
+            tuned = curves(run(evaluation.KINDS[name](rates[criterion]), family, sample, 20))
+            expected = getattr(learned, criterion).double().mean() / getattr(tuned, criterion).double().mean()
+            assert result["comparisons"][name][criterion]["ratio_of_means"] == pytest.approx(float(expected))
+    for criterion in ("final", "area"):
+        best = result["comparisons"]["best_baseline"][criterion]
+        means = {name: result["optimizers"][name][criterion]["mean"] for name in BASELINES}
+        assert best["baseline"] == min(means, key=means.get)
+
+
+def test_networks_report_loss_and_accuracy_on_test_images(rule, evaluation_spec):
+    spec = evaluation_spec("digits-mlp", test_tasks=3, tuning_tasks=2, horizon=10, baselines=["adam", "sgd"])
+    result, _ = result_of(rule_weights.dumps(rule), spec)
+    assert set(result["held_out"]) == {"learned", "adam", "sgd"}
+    for found in result["held_out"].values():
+        assert found["loss"] > 0
+        assert 0 <= found["accuracy"] <= 1
+
+
+def test_tuning_sees_validation_tasks_only_and_the_measurement_test_tasks_only(rule, evaluation_spec, monkeypatch):
+    drawn = []
+    original = randomness.task_seeds
+
+    def recorded(split, *rest):
+        seeds = original(split, *rest)
+        drawn.append((evaluation_stage[0], {randomness.split_of(seed) for seed in seeds.tolist()}))
+        return seeds
+
+    evaluation_stage = ["tuning"]
+    tested = evaluation._Evaluation._curves
+
+    def marked(self, *arguments):
+        evaluation_stage[0] = "testing"
+        found = yield from tested(self, *arguments)
+        evaluation_stage[0] = "tuning"
+        return found
+
+    monkeypatch.setattr("models.tasks.base.task_seeds", recorded)
+    monkeypatch.setattr(evaluation._Evaluation, "_curves", marked)
+    result_of(rule_weights.dumps(rule), evaluation_spec(baselines=["adam"]))
+    seen = {stage: set().union(*(splits for at, splits in drawn if at == stage)) for stage in ("tuning", "testing")}
+    assert seen == {"tuning": {Split.VALIDATION}, "testing": {Split.TEST}}
+
+
+def test_one_seed_gives_one_result_and_another_seed_other_tasks(rule, evaluation_spec):
+    def comparable(seed):
+        result, _ = result_of(rule_weights.dumps(rule), evaluation_spec(seed=seed, baselines=["sgd"]))
+        return {name: result[name] for name in ("optimizers", "comparisons", "tuning")}
+
+    assert comparable(1) == comparable(1)
+    assert comparable(1) != comparable(2)
+
+
+def test_a_diverged_optimizer_is_a_result_and_not_a_crash(evaluation_spec):
+    wild = build({"kind": "lstm", "output_scale": 1e6})
+    initialise(wild, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wild.readout_bias.fill_(1e30)
+    result, _ = result_of(rule_weights.dumps(wild), evaluation_spec(baselines=["adam"]))
+    assert result["optimizers"]["learned"]["diverged"] == 16
+    assert result["optimizers"]["learned"]["final"]["mean"] is None
+    assert result["comparisons"]["best_baseline"]["final"]["verdict"] == "loses"
+    json.dumps(result, allow_nan=False)
+
+
+def test_what_was_trained_is_what_is_saved_bit_for_bit(training_spec):
+    spec = training_spec()
+    trained = []
+    result = None
+    for event in meta_train(spec):
+        result = event
+    assert isinstance(result, TrainingResult)
+    saved = rule_weights.loads(result.weights)
+    again = rule_weights.loads(rule_weights.dumps(saved))
+    family = open_for_testing(spec.family.tasks)
+    for rule in (saved, again):
+        trained.append(curves(run(Learned(rule, TorchBackend()), family, Sample(Split.TEST, 0, 0, 8), 30)).losses)
+    assert torch.equal(trained[0], trained[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_users_run_twenty_steps_that_are_the_trainers_own(rule, dtype, tmp_path):
+    """gradsmith.LearnedOptimizer on one parameter against the trainer's loop: equal bits at equal coordinate count."""
+    family = open_for_training(MLPSpec(hidden=(6,), batch_size=16))
+    tasks = family.sample(Split.TRAIN, seed=0, trajectory=0, tasks=3, dtype=dtype)
+    path = tmp_path / "rule.safetensors"
+    path.write_bytes(rule_weights.dumps(rule.to(dtype)))
+    theta = torch.nn.Parameter(tasks.initial())
+    optimizer = gradsmith.LearnedOptimizer([theta], path)
+    ours = tasks.initial()
+    stepper = Learned(rule, TorchBackend()).start(tasks)
+    for step in range(20):
+        _, gradient = tasks.losses_and_gradient(ours, step)
+        stepper.step(ours, gradient)
+        theta.grad = tasks.losses_and_gradient(theta.detach(), step)[1]
+        optimizer.step()
+        assert torch.equal(theta.detach(), ours), f"step {step}"
+    rule.to(torch.float32)
+    assert np.isfinite(ours.numpy()).all()
