@@ -36,7 +36,6 @@ class Kind:
 
 CATALOGUE: dict[str, Kind] = {
     "invalid_json": Kind(400, "The body is not JSON", "Send one JSON object, encoded as UTF-8."),
-    "bad_request": Kind(400, "The request cannot be read", "See `detail`."),
     "bad_cursor": Kind(400, "The cursor is unknown", "Pass `next` of a page with the same filters, unchanged."),
     "bad_event_id": Kind(400, "That is no event id", "Pass the `id` of an event, such as 1-42, unchanged."),
     "cross_origin": Kind(403, "A page of another origin may not do this", "Call from a program, or the server's page."),
@@ -217,9 +216,9 @@ def _of_http(request: Request, exc: HTTPException) -> Problem:
         case 405:
             allowed = headers.get("Allow") or headers.get("allow") or "other methods"
             return Problem("method_not_allowed", f"{path} takes {allowed}, not {request.method}.", headers=headers)
-        case 400 | 413 | 415:
-            code = {400: "bad_request", 413: "body_too_large", 415: "unsupported_media_type"}[exc.status_code]
-            return Problem(code, str(exc.detail), headers=headers)
+        case 400:  # FastAPI's, when reading the body failed in a way that is no JSONDecodeError
+            detail = "The body cannot be read: it is not UTF-8, is nested too deeply, or holds a number without end."
+            return Problem("invalid_json", detail, headers=headers)
     raise RuntimeError(f"no code for {exc.status_code} {HTTPStatus(exc.status_code).phrase}: raise Problem") from exc
 
 

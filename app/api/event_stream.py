@@ -12,8 +12,9 @@ from contextlib import aclosing
 from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, Header, Query, Response
-from fastapi.sse import EventSourceResponse, format_sse_event
+from fastapi.sse import format_sse_event
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
 
 from app.api.dependencies import JobId, Services, ServicesDep, only_parameters
 from app.api.documents import progress_of
@@ -52,7 +53,7 @@ id: 1-19
         "or doubled. The first event is a `status` without an id: how the job stands now. A comment keeps idle "
         "connections open. 204 when the caller has had the last event: an EventSource then stops reconnecting."
     ),
-    response_class=EventSourceResponse,
+    response_class=StreamingResponse,
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}}},
         204: {"description": "There is nothing after this event and there will not be."},
@@ -71,8 +72,10 @@ async def jobs_events(
     standing = await run_in_threadpool(_standing, services, job_id, position)
     if standing is None:
         return Response(status_code=204)
-    return EventSourceResponse(
+    # FastAPI's EventSourceResponse would leave no way to answer 204, and no say in the heartbeat.
+    return StreamingResponse(
         _stream(services, job_id, position, standing),
+        media_type="text/event-stream",
         # X-Accel-Buffering: nginx would hold events back
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

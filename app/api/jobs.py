@@ -57,7 +57,7 @@ _ONE_JOB: dict[str, Any] = {"content": {"application/json": {"example": examples
             },
         },
         **responses(
-            "invalid_json", "bad_request", "cross_origin", "idempotency_in_flight", "body_too_large",
+            "invalid_json", "cross_origin", "idempotency_in_flight", "body_too_large",
             "unsupported_media_type", "invalid_request", "unknown_family", "unknown_optimizer", "job_too_large",
             "idempotency_conflict",
         ),

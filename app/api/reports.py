@@ -12,7 +12,7 @@ from app.api.dependencies import Accept, JobId, ServicesDep
 from app.api.documents import evaluation_of, not_ready
 from app.api.examples import COMPARISON, EVALUATION_ID, OPTIMIZER_ID
 from app.api.negotiation import chosen
-from app.errors import responses
+from app.errors import Problem, responses
 from app.report import figures
 from app.report.page import CONTENT_SECURITY_POLICY, evaluation_page
 from app.store.errors import EvaluationNotFound
@@ -83,8 +83,13 @@ def _evaluation(session: Session, job: JobRow) -> EvaluationRow:
     if job.kind == "meta_train" and job.status == "succeeded":
         jobs = JobRepository(session)
         child = evaluation_of(jobs, job)
-        if child is not None:
-            measuring = jobs.get(child)
+        if child is None:
+            raise Problem(
+                "no_result",
+                f"Job {job.id} was asked not to evaluate its result. "
+                f'POST /jobs with {{"kind": "evaluate", "optimizer": "{job.optimizer}"}} does.',
+            )
+        measuring = jobs.get(child)
     try:
         return Registry(session).evaluation(measuring.id)
     except EvaluationNotFound:

@@ -1,0 +1,68 @@
+"""The real application on both databases, with a real Redis."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.settings import Settings
+from app.store.sessions import Database
+from tests.app.api.running import Worker, serving
+
+GIB = 2**30
+
+
+@pytest.fixture
+def app_settings(settings: Settings, database_url: str) -> Settings:
+    return settings.model_copy(update={"database_url": database_url, "worker_memory_bytes": 8 * GIB})
+
+
+@pytest.fixture
+def server(app_settings: Settings) -> Iterator[str]:
+    """Its URL."""
+    with serving(app_settings) as url:
+        yield url
+
+
+@pytest.fixture
+def api(server: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def worker(app_settings: Settings, database: Database) -> Iterator[Callable[..., Worker]]:
+    """`worker(job_id, attempt)` claims a job."""
+    working: list[Worker] = []
+
+    def claim(job_id: str, attempt: int = 1) -> Worker:
+        working.append(Worker(app_settings, database, job_id, attempt))
+        return working[-1]
+
+    yield claim
+    for each in working:
+        each.close()
+
+
+@pytest.fixture
+def training_job(api: httpx.Client) -> str:
+    """The id of a queued `meta_train` job."""
+    answer = api.post("/jobs", json={"kind": "meta_train", "family": "quadratic", "seed": 7})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+@pytest.fixture(scope="session")
+def standing_api(
+    migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory, _redis_server_url: str
+) -> Iterator[httpx.Client]:
+    """One server for all tests whose requests change nothing, or do not care what others have made."""
+    folder = tmp_path_factory.mktemp("standing")
+    shutil.copy(migrated_sqlite, folder / "gradsmith.db")
+    settings = Settings(data_dir=folder, database_url=None, redis_url=_redis_server_url, worker_memory_bytes=8 * GIB)
+    with serving(settings) as url, httpx.Client(base_url=url, timeout=30) as client:
+        yield client
