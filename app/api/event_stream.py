@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.sse import format_sse_event
@@ -98,7 +98,7 @@ def _standing(services: Services, job_id: str, position: EventId) -> dict[str, A
 async def _stream(services: Services, job_id: str, position: EventId, standing: dict[str, Any]) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RECONNECT_MILLISECONDS)
     yield format_sse_event(event="status", data_str=json.dumps(standing))
-    async with aclosing(cast("AsyncGenerator[Event]", services.hub.events(job_id, position))) as found:
+    async with aclosing(services.hub.events(job_id, position)) as found:
         upcoming: asyncio.Task[Event] | None = None
         try:
             while True:

@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,15 @@ def test_the_reference_names_every_operation_and_every_error(standing_api: httpx
             assert f'id="{operation["operationId"]}"' in page
     for code in CATALOGUE:
         assert f'id="problem-{code}"' in page
+
+
+def test_an_installed_server_has_its_pages_too() -> None:
+    """A file that is not listed as package data is missing in the container, which installs a wheel."""
+    root = Path(__file__).resolve().parents[3]
+    listed = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    packaged = {path for pattern in listed["app"] for path in (root / "app").glob(pattern)}
+    files = {path for path in (root / "app").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path for path in files if path.suffix != ".py"} <= packaged
 
 
 def test_the_server_starts_without_torch_and_without_matplotlib() -> None:
