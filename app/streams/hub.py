@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -36,6 +36,7 @@ BLOCK_MILLISECONDS = 1000
 REDIS_TIMEOUT_SECONDS = 5.0
 BUFFERED_EVENTS = 256  # for each client; one that is slower catches up from the database
 BATCH = 200
+_AWAY = (RedisError, OSError)  # TimeoutError is an OSError
 
 
 class _Watcher:
@@ -79,8 +80,10 @@ class StreamHub:
         self._redis: Any = redis.asyncio.Redis.from_url(  # its types know only bytes; we decode
             settings.resolved_redis_url,
             decode_responses=True,
-            socket_timeout=REDIS_TIMEOUT_SECONDS,
-            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+            # Its own timeouts use asyncio.wait_for, which on Python 3.11 swallows a cancellation that comes while a
+            # command is sent: a client that leaves would stay for ever. `_in_time` times calls instead.
+            socket_timeout=None,
+            socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
         )
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="event-replay")
@@ -143,7 +146,8 @@ class StreamHub:
                     if watcher.has_gap or not self._redis_is_up:
                         patience = max(0.0, patient_until - self._now())
                     try:
-                        await asyncio.wait_for(watcher.wake.wait(), patience)
+                        async with asyncio.timeout(patience):
+                            await watcher.wake.wait()
                     except TimeoutError:
                         break
 
@@ -168,12 +172,12 @@ class StreamHub:
         """Have the reader follow this stream from its present end; what is before it, `_recent` reads."""
         self._read_from[key] = "0-0"
         try:
-            newest = await self._redis.xrevrange(key, count=1)
+            newest = await _in_time(self._redis.xrevrange(key, count=1))
             if newest and key in self._read_from and self._read_from[key] == "0-0":
                 self._read_from[key] = newest[0][0]
-            await self._redis.xadd(self._bell, {"watch": key}, maxlen=1, approximate=False)
-            await self._redis.expire(self._bell, 3600)
-        except RedisError as error:
+            await _in_time(self._redis.xadd(self._bell, {"watch": key}, maxlen=1, approximate=False))
+            await _in_time(self._redis.expire(self._bell, 3600))
+        except _AWAY as error:
             self._redis_away(error)
 
     async def _replay(self, job_id: str, position: EventId) -> Replay:
@@ -190,8 +194,9 @@ class StreamHub:
         if not self._redis_is_up:
             return []
         try:
-            entries = await self._redis.xrange(stream_key(job_id), min=f"({position}", count=10 * BATCH)
-        except RedisError as error:
+            query = self._redis.xrange(stream_key(job_id), min=f"({position}", count=10 * BATCH)
+            entries = await _in_time(query)
+        except _AWAY as error:
             self._redis_away(error)
             return []
         return [decode(entry_id, fields) for entry_id, fields in entries or []]
@@ -200,10 +205,9 @@ class StreamHub:
         while True:
             await self._watched.wait()
             try:
-                answer = await self._redis.xread(
-                    {self._bell: self._bell_from, **self._read_from}, count=BATCH, block=BLOCK_MILLISECONDS
-                )
-            except (RedisError, OSError) as error:
+                streams = {self._bell: self._bell_from, **self._read_from}
+                answer = await _in_time(self._redis.xread(streams, count=BATCH, block=BLOCK_MILLISECONDS))
+            except _AWAY as error:
                 self._redis_away(error)
                 await asyncio.sleep(POLL_SECONDS)
                 continue
@@ -258,6 +262,12 @@ class StreamHub:
         for watchers in self._watchers.values():
             for watcher in watchers:
                 watcher.nudge()
+
+
+async def _in_time(call: Awaitable[Any]) -> Any:
+    """Raises TimeoutError when Redis does not answer: a network that swallows packets must not look like silence."""
+    async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
+        return await call
 
 
 def _states(session: Session, job_ids: list[str]) -> dict[str, tuple[str, int]]:
