@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
-from gradsmith.rules import Rule, build, initialise
+from gradsmith.rules import LSTMRule, Rule, build, initialise
 from gradsmith.rules import weights as rule_weights
 from models import checkpoint
 from models.checkpoint import Progress
@@ -152,6 +152,7 @@ class _Trainer:
     def _initial_weights(self, restarts: int) -> Tensor:
         generator = torch.Generator().manual_seed(key("rule", self._spec.seed, restarts) & (2**63 - 1))
         initialise(self._rule, generator)
+        open_forget_gates(self._rule, self._recipe.forget_bias)
         return parameters_to_vector(self._rule.parameters()).detach().clone()
 
     def trajectory(self, progress: Progress) -> Generator[Event, None, Progress]:
@@ -290,6 +291,15 @@ class _Trainer:
             "runtime": runtime(self._device, self._backend),
         }
         return TrainingResult(rule_weights.dumps(self._rule, extra), progress.best_score, summary)
+
+
+def open_forget_gates(rule: Rule, by: float) -> None:
+    """Add `by` to the forget gates' biases of a fresh LSTM (Gers et al. 2000). With gates half closed a coordinate
+    forgets its past in a few steps, and a learned momentum has to be found before it can pay off."""
+    if isinstance(rule, LSTMRule):
+        with torch.no_grad():
+            for layer in rule.layers:
+                layer.get_parameter("bias")[rule.hidden_size : 2 * rule.hidden_size] += by
 
 
 def load_weights(rule: Rule, weights: Tensor) -> None:

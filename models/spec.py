@@ -102,6 +102,12 @@ class Recipe(Spec):
     final_learning_rate_ratio: float = Field(
         0.03, gt=0, le=1, description="The meta-learning rate decays along a cosine to this share of itself."
     )
+    forget_bias: float = Field(
+        1.0,
+        ge=-20,
+        le=20,
+        description="Added to the forget gates of a fresh LSTM, so that it remembers from the first meta-step on.",
+    )
     gradient_clip: float = Field(1.0, gt=0, le=1e6, description="The meta-gradient's norm is clipped here.")
     validation_tasks: int = Field(128, ge=1, le=65_536)
     validation_interval: int = Field(50, ge=1, description="Meta-steps between validations; the best rule is kept.")
@@ -151,7 +157,7 @@ BUILT_IN_FAMILIES: dict[str, FamilySpec] = {
             title="Random quadratics, Gaussian",
             description="||W theta - y||^2 in ten dimensions, W and y standard normal (section 3.1 of the paper).",
             tasks=QuadraticSpec(),
-            recipe=Recipe(),
+            recipe=Recipe(meta_steps=500, meta_learning_rate=0.02),
             evaluation=EvaluationPlan(),
         ),
         FamilySpec(
@@ -159,7 +165,7 @@ BUILT_IN_FAMILIES: dict[str, FamilySpec] = {
             title="Random quadratics, uniform",
             description="||W theta - y||^2 in ten dimensions, W and y uniform on [0, 1] as in the authors' code.",
             tasks=QuadraticSpec(distribution="uniform"),
-            recipe=Recipe(),
+            recipe=Recipe(meta_steps=500, meta_learning_rate=0.02),
             evaluation=EvaluationPlan(),
         ),
         FamilySpec(
@@ -167,8 +173,8 @@ BUILT_IN_FAMILIES: dict[str, FamilySpec] = {
             title="A small network on 8x8 digits",
             description="64-20-10 sigmoid perceptron on scikit-learn's 1,797 real digit images, minibatch 128.",
             tasks=MLPSpec(dataset="digits"),
-            recipe=Recipe(tasks=8, validation_tasks=64),
-            evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=64),
+            recipe=Recipe(meta_steps=300, tasks=2, validation_tasks=64, meta_learning_rate=0.01),
+            evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32),
         ),
         FamilySpec(
             name="mnist-mlp",

@@ -78,7 +78,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(training_spec, famil
 
 def test_the_best_rule_is_what_the_result_holds(training_spec, monkeypatch):
     # From step 17 on, a learning rate that ruins whatever was learned.
-    monkeypatch.setattr(meta_train, "cosine", lambda base, ratio, step, total: 0.05 if step < 17 else 10.0)
+    monkeypatch.setattr(meta_train, "cosine", lambda _base, _ratio, step, _total: 0.05 if step < 17 else 10.0)
     spec = training_spec(meta_steps=32)
     events = events_of(spec)
     best = min(of_kind(events, Validated), key=lambda validated: validated.score)

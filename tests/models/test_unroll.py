@@ -16,7 +16,7 @@ from models.unroll import TorchBackend, advance, begin, suffix_sums, unroll_wind
 
 FAMILIES = {"quadratic": QuadraticSpec(dimension=5), "mlp": MLPSpec(hidden=(4,), batch_size=12)}
 BACKENDS = {
-    "fused": lambda: TorchBackend(),
+    "fused": TorchBackend,
     "fused, in blocks": lambda: TorchBackend(block_floats=6 * 304 * 70),
     "autograd": lambda: TorchBackend(fused=False),
     "autograd, in blocks": lambda: TorchBackend(fused=False, block_floats=6 * 1000 * 11),
