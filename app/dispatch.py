@@ -18,7 +18,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq import Queue
-from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker_registration import get_keys
@@ -182,7 +182,7 @@ class Dispatcher:
         name = doorbell_id(job_id, attempt)
         try:
             Job.fetch(name, connection=self._connection, serializer=JSONSerializer).delete()
-        except NoSuchJobError:
+        except (NoSuchJobError, InvalidJobOperation):
             self._connection.delete(Job.key_for(name))
 
     # --- the thread ----------------------------------------------------------------------------------------------

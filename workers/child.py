@@ -6,6 +6,7 @@ Started by exec as `python -m workers.child --parent PID`. It holds no job until
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -13,6 +14,10 @@ import threading
 from types import FrameType
 
 from app.tether import die_with_parent
+
+logger = logging.getLogger("gradsmith.worker")
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def main(arguments: list[str]) -> int:
@@ -28,10 +33,12 @@ def main(arguments: list[str]) -> int:
 
     preempting: list[bool] = []
     signal.signal(signal.SIGTERM, stop)
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
 
     from workers import run  # torch and the science: the seconds that a spare saves
 
     run.warm_up()
+    logger.info("process %d is ready for a job", os.getpid())
     line = sys.stdin.buffer.readline()
     if not line:
         return 0  # the parent closed the pipe: no job will come
@@ -44,7 +51,7 @@ def main(arguments: list[str]) -> int:
 
 def _leave_with_pipe() -> None:
     """The parent never writes again, so whatever comes is the end of the pipe, and of the parent."""
-    sys.stdin.buffer.read(1)
+    os.read(sys.stdin.fileno(), 1)  # not through the buffer: its lock would be held when the interpreter ends
     os._exit(1)
 
 

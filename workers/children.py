@@ -98,7 +98,7 @@ class Nursery:
             self._spare = Child(self._environment)
 
     def take(self) -> Child:
-        """The spare, now the caller's; the next one starts at once and imports while the job runs."""
+        """The spare, now the caller's. `keep_ready` starts the next one."""
         self.keep_ready()
         child, self._spare = self._spare, None
         assert child is not None

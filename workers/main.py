@@ -33,6 +33,7 @@ from rq.worker_registration import register
 from app.settings import Settings
 from app.store.errors import StoreError
 from app.store.sessions import Database
+from workers.child import LOG_FORMAT
 from workers.children import DONE, LEASE_LOST, Child, Nursery
 from workers.lifecycle import new_owner, report_lost, still_queued
 
@@ -96,6 +97,7 @@ class JobWorker(Worker):
         self._horse_pid = child.pid
         owner = new_owner(self.name)
         child.give(job_id, attempt, owner)
+        self._nursery.keep_ready()  # the next one imports while this job runs
         next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
         kill_at: float | None = None
         while not child.wait(POLL_SECONDS):
@@ -131,7 +133,7 @@ class JobWorker(Worker):
         with self._without_redis("the end of a job"):
             with self.connection.pipeline() as pipeline:
                 self.cleanup_execution(job, pipeline=pipeline, execution=execution)
-                job.delete(pipeline=pipeline, remove_from_queue=False)
+                pipeline.delete(job.key)  # not job.delete(): it raises when Redis has lost the job
                 pipeline.execute()
             self.set_state(WorkerStatus.IDLE)
 
@@ -244,8 +246,9 @@ def work(settings: Settings, queues: Sequence[str], name: str) -> None:
             except (redis.RedisError, ValueError) as error:
                 if generation == 0:
                     logger.warning("waiting for Redis: %s", error)
-                time.sleep(RECONNECT_SECONDS)
             generation += 1
+            if not stopped:
+                time.sleep(RECONNECT_SECONDS)
     except StopRequested:
         pass
     finally:
@@ -264,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = [queue for queue in queues if queue not in ("cpu", "gpu")]
     if unknown or not queues:
         parser.error(f"--queues {options.queues}: there are the queues cpu and gpu")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
         work(Settings(), queues, options.name)
     except StoreError as error:

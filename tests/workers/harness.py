@@ -82,7 +82,7 @@ def optimizers(database: Database) -> list[OptimizerRow]:
         return list(session.query(OptimizerRow).all())
 
 
-def wait_for(condition: Callable[[], T], what: str, seconds: float = 30.0) -> T:
+def wait_for(condition: Callable[[], T], what: str, seconds: float = 60.0) -> T:
     """The first true value of `condition()`; fails with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -91,7 +91,7 @@ def wait_for(condition: Callable[[], T], what: str, seconds: float = 30.0) -> T:
     return found
 
 
-def wait_for_status(database: Database, job_id: str, *statuses: str, seconds: float = 30.0) -> JobRow:
+def wait_for_status(database: Database, job_id: str, *statuses: str, seconds: float = 60.0) -> JobRow:
     def reached() -> JobRow | None:
         row = job(database, job_id)
         return row if row.status in statuses else None
@@ -103,7 +103,7 @@ def wait_for_status(database: Database, job_id: str, *statuses: str, seconds: fl
         raise AssertionError(f"{job_id} is {row.status} ({row.status_reason}), not {statuses}") from None
 
 
-def wait_for_step(database: Database, job_id: str, step: int, seconds: float = 30.0) -> None:
+def wait_for_step(database: Database, job_id: str, step: int, seconds: float = 60.0) -> None:
     wait_for(lambda: job(database, job_id).step >= step, f"{job_id} to reach step {step}", seconds)
 
 
