@@ -8,13 +8,13 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.settings import Settings
@@ -23,7 +23,7 @@ from app.store.errors import DatabaseUnavailable
 from app.store.events import START, Event, EventId, Replay
 from app.store.ids import random_name
 from app.store.sessions import Database
-from app.store.tables import TERMINAL_STATUSES, JobRow
+from app.store.tables import TERMINAL_STATUSES, CurveChunkRow, JobEventRow, JobRow
 from app.streams.wire import decode, job_of, stream_key
 
 logger = logging.getLogger(__name__)
@@ -226,8 +226,9 @@ class StreamHub:
                             watcher.offer(event)
 
     async def _look_at_jobs(self) -> None:
-        """Notice what a stream does not tell: a job that was cancelled while queued, or whose worker was lost."""
-        seen: dict[str, tuple[str, int]] = {}
+        """Notice what a stream does not tell: a job that was cancelled while queued or whose worker was lost, and
+        events that are stored but that Redis has lost."""
+        seen: dict[str, _State] = {}
         while True:
             await self._watched.wait()
             try:
@@ -235,7 +236,7 @@ class StreamHub:
             except DatabaseUnavailable:
                 now = {}  # the clients' own queries log it
             for job_id, state in now.items():
-                if state != seen.get(job_id) or state[0] in TERMINAL_STATUSES:
+                if state != seen.get(job_id) or state.status in TERMINAL_STATUSES:
                     for watcher in self._watchers.get(job_id, ()):
                         watcher.nudge()
             seen = now
@@ -270,6 +271,25 @@ async def _in_time(call: Awaitable[Any]) -> Any:
         return await call
 
 
-def _states(session: Session, job_ids: list[str]) -> dict[str, tuple[str, int]]:
-    rows = session.execute(select(JobRow.id, JobRow.status, JobRow.attempt).where(JobRow.id.in_(job_ids)))
-    return {job_id: (status, attempt) for job_id, status, attempt in rows}
+class _State(NamedTuple):
+    """Changes with everything that is stored of a job's events."""
+
+    status: str
+    attempt: int
+    last_event: int | None
+    last_points: int | None
+
+
+def _states(session: Session, job_ids: list[str]) -> dict[str, _State]:
+    last_event = (
+        select(func.max(JobEventRow.sequence))
+        .where(JobEventRow.job == JobRow.id, JobEventRow.attempt == JobRow.attempt)
+        .scalar_subquery()
+    )
+    last_points = (
+        select(func.max(CurveChunkRow.last_sequence))
+        .where(CurveChunkRow.job == JobRow.id, CurveChunkRow.attempt == JobRow.attempt)
+        .scalar_subquery()
+    )
+    query = select(JobRow.id, JobRow.status, JobRow.attempt, last_event, last_points).where(JobRow.id.in_(job_ids))
+    return {job_id: _State(*state) for job_id, *state in session.execute(query)}
