@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gradsmith import errors as errors
+from gradsmith import events as events
+from gradsmith import types as types
 from gradsmith.errors import GradsmithError as GradsmithError
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from gradsmith.rules.weights import load as load
 
 __version__ = "0.1.0"
-__all__ = ["Client", "GradsmithError", "LearnedOptimizer", "errors", "load"]
+__all__ = ["Client", "GradsmithError", "LearnedOptimizer", "errors", "events", "load", "types"]
 
 _HOMES = {
     "Client": "gradsmith.client",

@@ -1,0 +1,16 @@
+"""The LSTM rule as vectorised C++ on the CPU, compiled for the machine on first use.
+
+Choices are read from the environment once, when a kernel is asked for:
+
+GRADSMITH_NATIVE: auto (default), off, or one of avx512, avx2, portable to go no higher than that
+GRADSMITH_KERNELS: a folder of kernels compiled beforehand (see `gradsmith.rules.kernels.native.build`)
+GRADSMITH_CACHE_DIR: where kernels compiled here are kept; default: the user's cache folder
+CXX: the C++ compiler; default: the first of c++, g++, clang++ on PATH
+"""
+
+from gradsmith.rules.kernels.native.build import BuildSettings, prebuild
+from gradsmith.rules.kernels.native.choose import native_kernel
+from gradsmith.rules.kernels.native.kernel import NativeKernel
+from gradsmith.rules.kernels.native.targets import TARGETS, Sizes, Target
+
+__all__ = ["TARGETS", "BuildSettings", "NativeKernel", "Sizes", "Target", "native_kernel", "prebuild"]

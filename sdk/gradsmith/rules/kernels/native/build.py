@@ -1,0 +1,193 @@
+"""Compiling the kernel, once for each rule size, instruction set and compiler.
+
+A compiled kernel is a shared library of 30 KB. It is looked for in the folder of kernels compiled beforehand, then in
+the cache, and only then compiled (2-5 s for the 2x20 LSTM). Files are written under another name and renamed, so
+that any number of processes may build at once and none ever loads half a file.
+
+For an image or an offline machine:
+
+    python -m gradsmith.rules.kernels.native.build FOLDER --rule 2x20:log_sign --rule 2x20:raw
+
+compiles for every instruction set of this kind of machine; set GRADSMITH_KERNELS=FOLDER where they are to be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradsmith.rules.kernels.native.targets import INPUTS, TARGETS, Sizes, Target
+
+SOURCE = Path(__file__).with_name("lstm_window.cpp")
+FLAGS = (
+    *("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-fvisibility=hidden"),
+    # Products are added in one rounding; NaN and infinity keep their meaning, so nothing of -ffast-math beyond these.
+    *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
+)
+COMPILERS = ("c++", "g++", "clang++")
+LIMIT_SECONDS = 300.0
+CHOICES = ("auto", "off", *(target.name for target in TARGETS))
+
+
+class BuildFailed(Exception):
+    """No kernel could be had. The message says why and what to do; it is logged, not raised to users."""
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """Where kernels come from.
+
+    instructions: "auto", "off", or the highest instruction set to use
+    cache: folder of kernels compiled here; prebuilt: folder of kernels compiled beforehand
+    compiler: a command, None: the first of c++, g++, clang++ on PATH
+    """
+
+    cache: Path
+    instructions: str = "auto"
+    prebuilt: Path | None = None
+    compiler: str | None = None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> BuildSettings:
+        """GRADSMITH_NATIVE, GRADSMITH_CACHE_DIR, GRADSMITH_KERNELS and CXX. Raises ValueError for an unknown choice."""
+        env = os.environ if environ is None else environ
+        choice = env.get("GRADSMITH_NATIVE", "").strip().lower() or "auto"
+        if choice not in CHOICES:
+            raise ValueError(f"GRADSMITH_NATIVE is {choice!r}; choose one of {', '.join(CHOICES)}")
+        caches = env.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        cache = Path(env.get("GRADSMITH_CACHE_DIR") or Path(caches, "gradsmith")) / "kernels"
+        prebuilt = env.get("GRADSMITH_KERNELS")
+        return cls(cache, choice, Path(prebuilt) if prebuilt else None, env.get("CXX") or None)
+
+
+def prebuilt(sizes: Sizes, target: Target, settings: BuildSettings) -> Path | None:
+    """The kernel in the folder of kernels compiled beforehand, if it is there and made from this source."""
+    path = None if settings.prebuilt is None else settings.prebuilt / file_name(sizes, target)
+    return path if path is not None and path.is_file() else None
+
+
+def built_here(sizes: Sizes, target: Target, settings: BuildSettings, *, anew: bool = False) -> Path:
+    """The kernel in the cache, compiled now if it is not there or is wanted anew. Raises BuildFailed."""
+    compiler = _compiler(settings)
+    path = settings.cache / _key(_version(compiler)) / file_name(sizes, target)
+    if anew or not path.is_file():
+        compile_kernel(sizes, target, compiler, path)
+    return path
+
+
+def file_name(sizes: Sizes, target: Target) -> str:
+    """Says all that a kernel depends on, but for the compiler: sizes, instructions, source, flags and platform."""
+    key = _key(SOURCE.read_text("utf-8"), *FLAGS, *target.flags, sys.platform, platform.machine())
+    return f"{sizes}-{target.name}-{key}.so"
+
+
+def compile_kernel(sizes: Sizes, target: Target, compiler: str, path: Path) -> None:
+    """Compile into `path`. Raises BuildFailed."""
+    defines = {"HIDDEN": sizes.hidden, "LAYERS": sizes.layers, "INPUTS": sizes.inputs, "WIDTH": target.width}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, name = tempfile.mkstemp(prefix=".building-", suffix=".so", dir=path.parent)
+    except OSError as error:
+        raise BuildFailed(
+            f"the folder {path.parent} for compiled kernels cannot be written ({error.strerror}); "
+            f"set GRADSMITH_CACHE_DIR to one that can"
+        ) from error
+    os.close(handle)
+    building = Path(name)
+    command = [
+        *(compiler, *FLAGS, *target.flags),
+        *(f"-D{key}={value}" for key, value in defines.items()),
+        *(str(SOURCE), "-o", str(building)),
+    ]
+    try:
+        _run(command, LIMIT_SECONDS)
+        building.chmod(0o755)
+        building.replace(path)
+    finally:
+        building.unlink(missing_ok=True)
+
+
+def prebuild(folder: Path, rules: Iterable[Sizes], settings: BuildSettings) -> list[Path]:
+    """Compile kernels of the given sizes for every instruction set of this kind of machine, into `folder`, as many at
+    a time as there are CPUs. Raises BuildFailed."""
+    compiler = _compiler(settings)
+    targets = [target for target in TARGETS if target.compiles_on(platform.machine())]
+    jobs = [(sizes, target, folder / file_name(sizes, target)) for sizes in rules for target in targets]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda job: compile_kernel(job[0], job[1], compiler, job[2]), jobs))
+    return [path for _, _, path in jobs]
+
+
+def _compiler(settings: BuildSettings) -> str:
+    candidates = (settings.compiler,) if settings.compiler else COMPILERS
+    for name in candidates:
+        found = shutil.which(name)
+        if found:
+            return found
+    if settings.compiler:
+        raise BuildFailed(f"the C++ compiler {settings.compiler!r} that CXX names is not on PATH")
+    raise BuildFailed(
+        "there is no C++ compiler; install one (Debian and Ubuntu: apt install g++; macOS: xcode-select --install), "
+        "or set CXX to it, or GRADSMITH_KERNELS to a folder of compiled kernels"
+    )
+
+
+def _version(compiler: str) -> str:
+    return f"{compiler}\n{_run([compiler, '--version'], 30.0)}"
+
+
+def _run(command: list[str], limit_seconds: float) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_seconds, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BuildFailed(f"the C++ compiler {command[0]} did not run: {error}; set CXX to another one") from error
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]
+        raise BuildFailed(
+            f"the C++ compiler {command[0]} failed with status {done.returncode} and said: {said[0][:300]}; "
+            f"set CXX to another one"
+        )
+    return done.stdout
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _rule(text: str) -> Sizes:
+    try:
+        shape, _, kind = text.partition(":")
+        layers, hidden = map(int, shape.split("x"))
+        return Sizes(hidden, layers, INPUTS[kind])
+    except (ValueError, KeyError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not LAYERSxHIDDEN:INPUT, for example 2x20:log_sign") from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compile kernels beforehand; see the module."""
+    parser = argparse.ArgumentParser(prog="python -m gradsmith.rules.kernels.native.build", description=main.__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--rule", type=_rule, action="append", help="LAYERSxHIDDEN:INPUT; default: 2x20, both inputs")
+    given = parser.parse_args(arguments)
+    try:
+        rules = given.rule or [Sizes(20, 2, 2), Sizes(20, 2, 1)]
+        for path in prebuild(given.folder, rules, BuildSettings.from_environment()):
+            print(path)
+    except (BuildFailed, ValueError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

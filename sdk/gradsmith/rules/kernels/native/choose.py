@@ -1,0 +1,100 @@
+"""Which kernel a rule gets on this machine, if any, and the one log line where there is none."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+import torch
+
+from gradsmith.rules.base import Rule
+from gradsmith.rules.kernels.native.build import BuildFailed, BuildSettings, built_here, prebuilt
+from gradsmith.rules.kernels.native.kernel import NativeKernel
+from gradsmith.rules.kernels.native.library import Library, Unloadable
+from gradsmith.rules.kernels.native.targets import INPUTS, Sizes, Target, targets_here
+from gradsmith.rules.lstm import LSTMRule
+
+logger = logging.getLogger(__name__)
+
+_LARGEST_ERROR = 1e-4  # of float32 against float64 in the trial; a right kernel is a hundred times better
+
+
+def native_kernel(rule: Rule, *, threads: int = 1, settings: BuildSettings | None = None) -> NativeKernel | None:
+    """The kernel for rules of this configuration, or None where there is none: another kind of rule, sizes beyond the
+    kernel's, GRADSMITH_NATIVE=off, or no way to compile it. In the last case a process logs one line.
+
+    Compiles on first use (seconds), later loads from the cache (milliseconds). A kernel is tried against the rule in
+    float64 before it is handed out. settings: default, the environment.
+    Raises ValueError when GRADSMITH_NATIVE is not one of its choices.
+    """
+    settings = BuildSettings.from_environment() if settings is None else settings
+    if settings.instructions == "off" or not isinstance(rule, LSTMRule):
+        return None
+    sizes = Sizes.of(rule)
+    best = None if sizes is None else _best(sizes, settings)
+    return None if best is None else NativeKernel(rule, *best, threads=threads)
+
+
+@functools.lru_cache(maxsize=64)
+def _best(sizes: Sizes, settings: BuildSettings) -> tuple[Library, Target] | None:
+    reasons: list[str] = []
+    for target in targets_here(settings.instructions):
+        try:
+            loaded = _load(sizes, target, settings)
+        except BuildFailed as error:
+            reasons.append(str(error))
+            continue
+        if reasons:
+            logger.warning("The native kernel for %s uses only %s: %s", sizes, target.name, reasons[0])
+        return loaded, target
+    logger.warning(
+        "No native kernel for %s: %s. This rule runs through torch, about three times slower.", sizes, reasons[0]
+    )
+    return None
+
+
+def _load(sizes: Sizes, target: Target, settings: BuildSettings) -> Library:
+    ready = prebuilt(sizes, target, settings)
+    if ready is not None:
+        try:
+            return _tried(Library(ready, sizes), sizes, target)
+        except Unloadable as error:
+            logger.warning("%s; it is compiled here instead", error)
+    try:
+        loaded = Library(built_here(sizes, target, settings), sizes)
+    except Unloadable:  # a disk that was full, a cache copied from elsewhere
+        loaded = Library(built_here(sizes, target, settings, anew=True), sizes)
+    return _tried(loaded, sizes, target)
+
+
+def _tried(loaded: Library, sizes: Sizes, target: Target) -> Library:
+    """The library, after a trial of two steps and their gradient on a block and a bit. Compilers have bugs, and not
+    every instruction set was there when the source was written."""
+    generator = torch.Generator().manual_seed(0)
+    kind = {features: name for name, features in INPUTS.items()}[sizes.inputs]
+    rule = LSTMRule(hidden_size=sizes.hidden, layers=sizes.layers, input=kind).double()
+    coordinates = loaded.block + 1
+    with torch.enable_grad():
+        for parameter in rule.parameters():
+            drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
+            parameter.data.copy_(drawn * sizes.hidden**-0.5)
+        G, D = torch.randn(2, 2, coordinates, generator=generator)
+        state = rule.initial_state(coordinates, dtype=torch.float64)
+        moved, loss = torch.zeros(coordinates, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        for gradient, weight in zip(G.double(), D.double(), strict=True):
+            update, state = rule(gradient, state)
+            moved, loss = moved + update, loss + update @ weight
+        # Of a scalar: for several outputs torch imports sympy, which takes a second.
+        pieces = torch.autograd.grad(loss, list(rule.parameters()))
+    kernel = NativeKernel(rule, loaded, target)
+    weights, theta = kernel.weights(rule), torch.zeros(coordinates)
+    packed = kernel.initial_state(coordinates)
+    snapshot = packed.clone()
+    for gradient in G:
+        kernel.step(weights, theta, gradient, packed)
+    found = kernel.window_gradient(weights, snapshot, G, D)
+    for ours, truth in ((theta, moved.detach()), (found, torch.cat([piece.reshape(-1) for piece in pieces]))):
+        error = ((ours.double() - truth).abs().max() / truth.abs().max()).item()
+        if not error <= _LARGEST_ERROR:
+            raise BuildFailed(f"the compiled {target.name} kernel is wrong by {error:.1e} on this CPU")
+    return loaded

@@ -1,0 +1,174 @@
+"""`NativeKernel`: one LSTM rule's step and window gradient on the CPU, in float32, through the compiled library.
+
+The state lives in blocks, (blocks, state_rows, BLOCK): BLOCK neighbouring coordinates side by side, feature-major;
+`pack` and `unpack` change between it and the rule's own tuple of (coordinates, hidden). Coordinates are padded to
+whole blocks inside; theta, G and D are not.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import final
+
+import torch
+from torch import Tensor
+
+from gradsmith.rules.base import State
+from gradsmith.rules.kernels.native.library import Library
+from gradsmith.rules.kernels.native.targets import Target
+from gradsmith.rules.lstm import LSTMRule
+
+
+@final
+class NativeKernel:
+    """Steps and window gradients of LSTM rules of one configuration; made by `choose.native_kernel`.
+
+    Results have the same bits for any number of threads. Safe to be used from several threads at once, on different
+    states. Works on float32 tensors of the CPU only and records nothing for autograd.
+
+    block: coordinates a block; target: the instruction set it was compiled for; threads: may be set at any time
+    """
+
+    def __init__(self, rule: LSTMRule, loaded: Library, target: Target, *, threads: int = 1) -> None:
+        self.config = rule.config()
+        self.target = target
+        self.block = loaded.block
+        self.threads = threads
+        self._library = loaded
+        self._p, self._scale = rule.p, rule.output_scale
+        sizes = {name: parameter.numel() for name, parameter in rule.named_parameters()}
+        self._names = list(sizes)
+        self._order = [f"layers.{level}.{part}" for level in range(len(rule.layers)) for part in ("weight", "bias")]
+        self._order += ["readout_weight", "readout_bias"]
+        self._hidden, self._tensors = rule.hidden_size, 2 * len(rule.layers)
+        self._places: dict[str, slice] = {}
+        self._count = 0
+        for name in self._order:
+            self._places[name] = slice(self._count, self._count + sizes[name])
+            self._count += sizes[name]
+
+    def weights(self, rule: LSTMRule) -> Tensor:
+        """The rule's present weights as the other methods want them; to be made again after each change of them.
+
+        Raises ValueError when the rule is not of this kernel's configuration.
+        """
+        if rule.config() != self.config:
+            raise ValueError(f"this kernel is for {self.config}, not for {rule.config()}; make one for that rule")
+        named = dict(rule.named_parameters())
+        flat = torch.cat([named[name].detach().reshape(-1) for name in self._order]).to("cpu", torch.float32)
+        prepared = torch.empty(self._library.prepared_bytes, dtype=torch.uint8)
+        self._library.prepare(flat.data_ptr(), self._p, self._scale, prepared.data_ptr())
+        return prepared
+
+    def initial_state(self, coordinates: int) -> Tensor:
+        """The packed state before the first step: zeros, (blocks, state rows, block)."""
+        return torch.zeros(-(-coordinates // self.block), self._tensors * self._hidden, self.block)
+
+    def pack(self, state: State) -> Tensor:
+        """A rule's state, a tuple of (N, hidden), in blocks: (blocks, state rows, block)."""
+        coordinates = state[0].shape[0]
+        packed = self.initial_state(coordinates)
+        rows = packed.new_zeros(packed.shape[1], packed.shape[0] * self.block)
+        for number, memory in enumerate(state):
+            rows[number * self._hidden : (number + 1) * self._hidden, :coordinates] = memory.detach().t()
+        packed.copy_(rows.view(packed.shape[1], -1, self.block).transpose(0, 1))
+        return packed
+
+    def unpack(self, packed: Tensor, coordinates: int) -> State:
+        """The state of the first `coordinates` coordinates as the rule has it: a tuple of (coordinates, hidden)."""
+        rows = packed.transpose(0, 1).reshape(packed.shape[1], -1)[:, :coordinates]
+        H = self._hidden
+        return tuple(rows[first : first + H].t() for first in range(0, rows.shape[0], H))
+
+    def step(self, weights: Tensor, theta: Tensor, gradient: Tensor, state: Tensor) -> None:
+        """One inner step: theta += update, and the packed state moves on, both in place. theta, gradient: (N,)."""
+        self._check(weights, state, theta.shape[0])
+        _require("theta", theta, (theta.shape[0],), contiguous=True)
+        _require("gradient", gradient, (theta.shape[0],))
+        gradient = gradient.contiguous()
+        failed = self._library.step(
+            *(weights.data_ptr(), theta.shape[0], gradient.data_ptr(), state.data_ptr(), theta.data_ptr()),
+            self.threads,
+        )
+        if failed:
+            raise MemoryError("the native kernel could not get its working memory for a step")
+        torch.autograd.graph.increment_version((theta, state))
+
+    def window_gradient(self, weights: Tensor, snapshot: Tensor, G: Tensor, D: Tensor) -> Tensor:
+        """d/d(weights) of sum_t <D[t], update_t>, flat, (weights,), in the order of `rule.parameters()`.
+
+        snapshot: the packed state before the window; it is only read
+        G, D: (steps, N), the gradients that entered the rule and the weights of its updates; rows may be apart
+        """
+        steps, coordinates = G.shape
+        self._check(weights, snapshot, coordinates)
+        _require("G", G, (steps, coordinates))
+        _require("D", D, (steps, coordinates))
+        G, D = _rows(G), _rows(D)
+        found = torch.empty(self._count)
+        failed = self._library.window_gradient(
+            *(weights.data_ptr(), coordinates, steps),
+            *(G.data_ptr(), G.stride(0), D.data_ptr(), D.stride(0)),
+            *(snapshot.data_ptr(), found.data_ptr(), self.threads),
+        )
+        if failed:
+            raise MemoryError(
+                f"the native kernel could not get {self.workspace_bytes(steps):,} bytes a thread for a window of "
+                f"{steps} steps; use a shorter window or fewer threads"
+            )
+        return torch.cat([found[self._places[name]] for name in self._names])
+
+    def workspace_bytes(self, steps: int) -> int:
+        """Memory that each thread takes during `window_gradient`, for a prediction of a job's need."""
+        return int(self._library.workspace_bytes(steps))
+
+    def calibrate(self, coordinates: int = 2048, seconds: float = 0.25) -> int:
+        """Measure 1, 2, 4 .. threads up to the CPUs of this process and keep the smallest number that is within 5 % of
+        the fastest; sets `threads` and returns it. More threads than cores to be had make a shared machine slower."""
+        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        counts = [2**power for power in range(cpus.bit_length()) if 2**power < cpus] + [cpus]
+        if len(counts) == 1:
+            self.threads = 1
+            return 1
+        weights = torch.zeros(self._library.prepared_bytes, dtype=torch.uint8)  # zero weights cost what others do
+        state, rows = self.initial_state(coordinates), torch.zeros(4, coordinates)
+        best = dict.fromkeys(counts, float("inf"))
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end or float("inf") in best.values():
+            for count in counts:  # interleaved, so that a passing disturbance meets them all
+                self.threads = count
+                start = time.perf_counter()
+                self.window_gradient(weights, state, rows, rows)
+                best[count] = min(best[count], time.perf_counter() - start)
+        fastest = min(best.values())
+        self.threads = min(count for count in counts if best[count] <= 1.05 * fastest)
+        return self.threads
+
+    def _check(self, weights: Tensor, state: Tensor, coordinates: int) -> None:
+        _require("weights", weights, (self._library.prepared_bytes,), torch.uint8, contiguous=True)
+        blocks = -(-coordinates // self.block)
+        _require("state", state, (blocks, self._tensors * self._hidden, self.block), contiguous=True)
+
+
+def _require(
+    name: str,
+    tensor: Tensor,
+    shape: tuple[int, ...],
+    dtype: torch.dtype = torch.float32,
+    *,
+    contiguous: bool = False,
+) -> None:
+    """The library trusts its pointers: everything is checked here."""
+    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
+        raise ValueError(
+            f"{name} must be a {dtype} tensor of shape {shape} on the CPU, not {tensor.dtype} of shape "
+            f"{tuple(tensor.shape)} on {tensor.device}"
+        )
+    if contiguous and not tensor.is_contiguous():
+        raise ValueError(f"{name} must be contiguous, but has strides {tensor.stride()}; it is used in place")
+
+
+def _rows(matrix: Tensor) -> Tensor:
+    """The matrix, or a copy of it, with neighbouring numbers in a row; rows may be apart."""
+    return matrix if matrix.stride(1) == 1 or matrix.shape[1] <= 1 else matrix.contiguous()

@@ -1,0 +1,49 @@
+"""The compiled functions, as Python sees them."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+from gradsmith.rules.kernels.native.build import BuildFailed
+from gradsmith.rules.kernels.native.targets import Sizes
+
+
+class Unloadable(BuildFailed):
+    """The file is damaged, or was made by a machine too unlike this one."""
+
+
+class Library:
+    """One compiled kernel. Its functions trust their pointers; `NativeKernel` checks what it passes.
+
+    block: coordinates a block; prepared_bytes: of a set of weights made ready
+    Raises Unloadable when the file does not load or is not for these sizes, BuildFailed when not for this CPU.
+    """
+
+    def __init__(self, path: Path, sizes: Sizes) -> None:
+        try:
+            loaded = ctypes.CDLL(str(path))
+            ask = {
+                name: getattr(loaded, f"gradsmith_{name}")
+                for name in ("supported", "block", "state_rows", "weights", "prepared_bytes", "workspace_bytes")
+            }
+            self.prepare, self.step = loaded.gradsmith_prepare, loaded.gradsmith_step
+            self.window_gradient = loaded.gradsmith_window_gradient
+        except (OSError, AttributeError) as error:
+            raise Unloadable(f"the compiled kernel {path} does not load ({error})") from error
+        if not ask["supported"]():
+            raise BuildFailed(f"the compiled kernel {path} needs instructions that this CPU lacks")
+        size, pointer, real = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
+        for function in ask.values():
+            function.restype = size
+        ask["workspace_bytes"].argtypes = [size]
+        self.prepare.argtypes, self.prepare.restype = [pointer, real, real, pointer], None
+        # prepared, coordinates, gradient, state, theta, threads
+        self.step.argtypes = [pointer, size, pointer, pointer, pointer, size]
+        # prepared, coordinates, steps, G and its stride, D and its stride, snapshot, out, threads
+        self.window_gradient.argtypes = [pointer, size, size, pointer, size, pointer, size, pointer, pointer, size]
+        self.workspace_bytes = ask["workspace_bytes"]
+        self.block = int(ask["block"]())
+        self.prepared_bytes = int(ask["prepared_bytes"]())
+        if (ask["weights"](), ask["state_rows"]()) != (sizes.weights, sizes.state_rows):
+            raise Unloadable(f"the compiled kernel {path} is not for {sizes}")

@@ -1,0 +1,53 @@
+"""One real service for the tests that are marked `service`: started as users start it, gone when pytest is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import gradsmith
+from app.tether import tethered
+
+
+@pytest.fixture(scope="session")
+def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of `gradsmith-server serve`, with one worker and a data folder of its own."""
+    data = tmp_path_factory.mktemp("service")
+    record, log = data / "server.json", data / "serve.log"
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", "0", "--data", str(data)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(tethered(command), stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + 90
+        while not record.exists():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield json.loads(record.read_text())["url"]
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def service(service_url: str) -> Iterator[gradsmith.Client]:
+    with gradsmith.Client(service_url) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def trained(service: gradsmith.Client) -> gradsmith.types.Job:
+    """A short training on quadratics with the shortest evaluation behind it: the optimizer `quadratic@1`."""
+    job = service.jobs.create(
+        family="quadratic",
+        seed=1,
+        recipe={"meta_steps": 20, "tasks": 16, "validation_tasks": 8, "validation_interval": 10},
+        evaluation={"test_tasks": 8, "tuning_tasks": 4, "horizon": 20, "bootstrap_samples": 100},
+        metadata={"made_for": "tests"},
+    )
+    return service.jobs.wait(job, timeout_seconds=100)

@@ -1,0 +1,415 @@
+"""The native kernel against the rule in float64, and everything that may go wrong on the way to a compiled kernel."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gradsmith.rules import LSTMRule, State, build, initialise
+from gradsmith.rules.kernels.native import TARGETS, BuildSettings, NativeKernel, Sizes, Target, native_kernel
+from gradsmith.rules.kernels.native.build import COMPILERS, built_here, file_name
+from gradsmith.rules.kernels.native.library import Library
+from gradsmith.rules.kernels.native.targets import targets_here
+
+COMPILER = next(filter(None, map(shutil.which, (os.environ.get("CXX") or "", *COMPILERS))), None)
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler here: c++, g++ or clang++")
+
+torch.set_num_threads(1)
+
+STEPS = 20
+BEST = targets_here()[0]
+PORTABLE = TARGETS[-1]
+# What AVX-512 runs, on the widest vectors that this CPU has: slow, but it is the same code, lanes and tails.
+WIDE = Target("wide", 16, BEST.flags)
+RULES = {
+    "2x20 log_sign": {"hidden_size": 20, "layers": 2, "input": "log_sign"},
+    "1x20 raw": {"hidden_size": 20, "layers": 1, "input": "raw"},
+    "3x4 log_sign": {"hidden_size": 4, "layers": 3, "input": "log_sign", "p": 7.0, "output_scale": 1.0},
+    "2x32 raw": {"hidden_size": 32, "layers": 2, "input": "raw", "output_scale": 2.0},
+    "2x7 log_sign": {"hidden_size": 7, "layers": 2, "input": "log_sign"},  # no tile of a product divides 7 or 28
+}
+SMALL = {"hidden_size": 4, "layers": 1, "input": "raw"}
+VARIANTS = [(name, BEST) for name in RULES] + [("2x20 log_sign", PORTABLE), ("2x20 log_sign", WIDE)]
+COORDINATES = [1, 31, 32, 33, 1000, 4099]
+
+Kernels = Callable[[str, Target], NativeKernel]
+
+
+def make_rule(name: str = "2x20 log_sign", seed: int = 0, dtype: torch.dtype = torch.float32) -> LSTMRule:
+    rule = build({"kind": "lstm", **RULES[name]})
+    initialise(rule, torch.Generator().manual_seed(seed))
+    assert isinstance(rule, LSTMRule)
+    return rule.to(dtype)
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> BuildSettings:
+    """One cache for all tests, and for both workers of pytest-xdist."""
+    return BuildSettings(tmp_path_factory.getbasetemp().parent / "kernels", compiler=COMPILER)
+
+
+@pytest.fixture(scope="session")
+def kernels(settings: BuildSettings) -> Kernels:
+    """A kernel by rule and target. All are compiled at the first use, as many at a time as there are CPUs."""
+
+    def made(variant: tuple[str, Target]) -> NativeKernel:
+        rule = make_rule(variant[0])
+        sizes = Sizes.of(rule)
+        assert sizes is not None
+        return NativeKernel(rule, Library(built_here(sizes, variant[1], settings), sizes), variant[1])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        ready = dict(zip(VARIANTS, pool.map(made, VARIANTS), strict=True))
+    return lambda name, target: ready[name, target]
+
+
+def some_gradients(coordinates: int, steps: int = STEPS) -> Tensor:
+    """Many orders of magnitude, with zeros, denormals, the log-sign's threshold and huge numbers among them."""
+    generator = torch.Generator().manual_seed(coordinates)
+    size = torch.exp(4 * torch.randn(steps, coordinates, generator=generator))
+    gradients = size * torch.randn(steps, coordinates, generator=generator)
+    odd = torch.tensor([0.0, -0.0, 1e-40, -1e-38, 4.539993e-05, -4.5399e-05, 1e30, -1e30, 1.0, 1e-12])
+    places = torch.arange(0, gradients.numel(), 7)
+    gradients.view(-1)[places] = odd[torch.arange(len(places)) % len(odd)]
+    return gradients
+
+
+def some_state(rule: LSTMRule, coordinates: int) -> State:
+    generator = torch.Generator().manual_seed(1)
+    zeros = rule.initial_state(coordinates, dtype=torch.float32)
+    return tuple(0.3 * torch.randn(memory.shape, generator=generator) for memory in zeros)
+
+
+def in_double(rule: LSTMRule) -> LSTMRule:
+    twin = build(rule.config()).double()
+    twin.load_state_dict({name: value.double() for name, value in rule.state_dict().items()})
+    assert isinstance(twin, LSTMRule)
+    return twin
+
+
+def run(rule: LSTMRule, gradients: Tensor, state: State) -> tuple[Tensor, State]:
+    """Every update, (steps, coordinates), and the last state."""
+    updates = []
+    for gradient in gradients:
+        update, state = rule(gradient, state)
+        updates.append(update)
+    return torch.stack(updates), state
+
+
+def worst_share(found: Tensor, truth: Tensor) -> float:
+    """The largest difference over the largest value."""
+    return ((found.double() - truth).abs().max() / truth.abs().max()).item()
+
+
+class TestAgainstTheRule:
+    @pytest.mark.parametrize("coordinates", COORDINATES)
+    @pytest.mark.parametrize(("name", "target"), VARIANTS, ids=lambda value: getattr(value, "name", value))
+    def test_steps_are_those_of_the_rule(self, kernels: Kernels, name: str, target: Target, coordinates: int) -> None:
+        rule, kernel = make_rule(name), kernels(name, target)
+        gradients, state = some_gradients(coordinates), some_state(rule, coordinates)
+        with torch.no_grad():
+            updates, after = run(in_double(rule), gradients.double(), tuple(memory.double() for memory in state))
+        weights, packed = kernel.weights(rule), kernel.pack(state)
+        guard = torch.full((coordinates + 64,), 7.0)  # nothing beyond the coordinates is written
+        theta = guard[16 : 16 + coordinates].zero_()
+        for gradient in gradients:
+            kernel.step(weights, theta, gradient, packed)
+        assert worst_share(theta, updates.sum(0)) < 2e-6
+        for memory, truth in zip(kernel.unpack(packed, coordinates), after, strict=True):
+            assert worst_share(memory, truth) < 2e-6
+        assert torch.all(guard[:16] == 7.0)
+        assert torch.all(guard[16 + coordinates :] == 7.0)
+
+    @pytest.mark.parametrize("coordinates", COORDINATES)
+    @pytest.mark.parametrize(("name", "target"), VARIANTS, ids=lambda value: getattr(value, "name", value))
+    def test_the_gradient_of_a_window_is_that_of_autograd(
+        self, kernels: Kernels, name: str, target: Target, coordinates: int
+    ) -> None:
+        rule, kernel = make_rule(name), kernels(name, target)
+        gradients, state = some_gradients(coordinates), some_state(rule, coordinates)
+        D = torch.randn(STEPS, coordinates, generator=torch.Generator().manual_seed(2))
+        twin = in_double(rule)
+        updates, _ = run(twin, gradients.double(), tuple(memory.double() for memory in state))
+        truth = torch.autograd.grad((updates * D.double()).sum(), list(twin.parameters()))
+        snapshot = kernel.pack(state)
+        kept = snapshot.clone()
+        found = kernel.window_gradient(kernel.weights(rule), snapshot, gradients, D)
+        assert torch.equal(snapshot, kept)
+        sizes = [piece.numel() for piece in truth]
+        for piece, expected in zip(found.split(sizes), truth, strict=True):
+            assert worst_share(piece, expected.reshape(-1)) < 1e-5
+
+    @pytest.mark.parametrize("steps", [1, 3, 137])
+    def test_windows_of_any_length(self, kernels: Kernels, steps: int) -> None:
+        rule, kernel = make_rule(), kernels("2x20 log_sign", BEST)
+        gradients, D = some_gradients(40, steps), torch.ones(steps, 40)
+        twin = in_double(rule)
+        updates, _ = run(twin, gradients.double(), twin.initial_state(40, dtype=torch.float64))
+        truth = torch.autograd.grad(updates.sum(), list(twin.parameters()))
+        found = kernel.window_gradient(kernel.weights(rule), kernel.initial_state(40), gradients, D)
+        assert worst_share(found, torch.cat([piece.reshape(-1) for piece in truth])) < 1e-5
+
+    def test_no_coordinates_and_no_steps(self, kernels: Kernels) -> None:
+        rule, kernel = make_rule(), kernels("2x20 log_sign", BEST)
+        weights = kernel.weights(rule)
+        kernel.step(weights, torch.zeros(0), torch.zeros(0), kernel.initial_state(0))
+        for steps, coordinates in ((0, 0), (3, 0), (0, 5)):
+            empty = torch.zeros(steps, coordinates)
+            found = kernel.window_gradient(weights, kernel.initial_state(coordinates), empty, empty)
+            assert torch.equal(found, torch.zeros(5141))
+
+    @pytest.mark.parametrize("name", ["2x20 log_sign", "1x20 raw"])
+    @pytest.mark.parametrize("size", [0.0, 1e-40, 1e30, 3e38])
+    def test_gradients_of_one_extreme_size(self, kernels: Kernels, name: str, size: float) -> None:
+        rule, kernel = make_rule(name), kernels(name, BEST)
+        gradient = torch.tensor([size, -size, size])
+        with torch.no_grad():
+            update, _ = in_double(rule)(gradient.double(), in_double(rule).initial_state(3, dtype=torch.float64))
+        theta = torch.zeros(3)
+        kernel.step(kernel.weights(rule), theta, gradient, kernel.initial_state(3))
+        assert worst_share(theta, update) < 2e-6
+
+    @pytest.mark.parametrize("coordinates", [1, 15, 16, 17, 100])
+    def test_packing_and_unpacking_keep_every_bit(self, kernels: Kernels, coordinates: int) -> None:
+        kernel = kernels("2x20 log_sign", BEST)
+        state = some_state(make_rule(), coordinates)
+        packed = kernel.pack(state)
+        assert packed.shape == (-(-coordinates // kernel.block), 80, kernel.block)
+        for back, memory in zip(kernel.unpack(packed, coordinates), state, strict=True):
+            assert torch.equal(back, memory)
+
+    @pytest.mark.parametrize("name", ["2x20 log_sign", "1x20 raw"])
+    @pytest.mark.parametrize("bits", [0x7FC00000, 0xFFC00000, 0x7FC00001, 0x7F800000, 0xFF800000])
+    def test_what_is_not_finite_stays_so_and_harms_no_neighbour(self, kernels: Kernels, name: str, bits: int) -> None:
+        """NaN of either sign, one with a payload, and both infinities, against the plain rule in float32."""
+        rule, kernel = make_rule(name), kernels(name, BEST)
+        gradients = some_gradients(40, 3).clamp(-1e6, 1e6)
+        gradients[1, 5] = torch.from_numpy(np.array([bits], np.uint32).view(np.float32))[0]
+        updates, after = run(rule, gradients, rule.initial_state(40))
+        plain = torch.autograd.grad(updates.sum(), list(rule.parameters()))
+        weights, theta, packed = kernel.weights(rule), torch.zeros(40), kernel.initial_state(40)
+        for gradient in gradients:
+            kernel.step(weights, theta, gradient, packed)
+        torch.testing.assert_close(theta, updates.detach().sum(0), rtol=1e-5, atol=1e-6, equal_nan=True)
+        for memory, truth in zip(kernel.unpack(packed, 40), after, strict=True):
+            torch.testing.assert_close(memory, truth.detach(), rtol=1e-5, atol=1e-6, equal_nan=True)
+        found = kernel.window_gradient(weights, kernel.initial_state(40), gradients, torch.ones(3, 40))
+        assert not torch.all(torch.isfinite(found))
+        assert not all(torch.all(torch.isfinite(piece)) for piece in plain)
+
+
+class TestBits:
+    def test_any_number_of_threads_gives_the_same_bits(self, kernels: Kernels) -> None:
+        rule, kernel = make_rule(), kernels("2x20 log_sign", BEST)
+        weights, gradients = kernel.weights(rule), some_gradients(4099)
+        D = torch.randn(STEPS, 4099, generator=torch.Generator().manual_seed(2))
+        results = []
+        for threads in (1, 2, 3, 64):
+            kernel.threads = threads
+            theta, packed = torch.zeros(4099), kernel.initial_state(4099)
+            kernel.step(weights, theta, gradients[0], packed)
+            results.append((theta, packed.clone(), kernel.window_gradient(weights, packed, gradients, D)))
+        kernel.threads = 1
+        for other in results[1:]:
+            assert all(map(torch.equal, results[0], other))
+
+    def test_a_coordinate_does_not_see_its_neighbours(self, kernels: Kernels) -> None:
+        rule, kernel = make_rule(), kernels("2x20 log_sign", BEST)
+        weights, gradients = kernel.weights(rule), some_gradients(100)
+        alone, among = torch.zeros(1), torch.zeros(100)
+        kernel.step(weights, among, gradients[0], kernel.initial_state(100))
+        kernel.step(weights, alone, gradients[0, 70:71], kernel.initial_state(1))
+        assert torch.equal(alone, among[70:71])
+
+    def test_instruction_sets_agree(self, kernels: Kernels) -> None:
+        rule, gradients = make_rule(), some_gradients(1000)
+        D = torch.randn(STEPS, 1000, generator=torch.Generator().manual_seed(2))
+        results = []
+        for target in (BEST, PORTABLE, WIDE):
+            kernel = kernels("2x20 log_sign", target)
+            weights = kernel.weights(rule)
+            results.append(kernel.window_gradient(weights, kernel.initial_state(1000), gradients, D).double())
+        assert worst_share(results[1], results[0]) < 2e-6
+        assert worst_share(results[2], results[0]) < 2e-6
+
+    def test_rows_may_be_apart_and_columns_too(self, kernels: Kernels) -> None:
+        rule, kernel = make_rule(), kernels("2x20 log_sign", BEST)
+        weights, state = kernel.weights(rule), kernel.initial_state(50)
+        G, D = some_gradients(50), torch.ones(STEPS, 50)
+        expected = kernel.window_gradient(weights, state, G, D)
+        wide = torch.full((STEPS + 1, 80), float("nan"))
+        wide[:-1, 3:53] = G
+        assert torch.equal(kernel.window_gradient(weights, state, wide[:-1, 3:53], D), expected)
+        assert torch.equal(kernel.window_gradient(weights, state, G.t().contiguous().t(), D[:1].expand_as(D)), expected)
+
+
+class TestRefusals:
+    def test_what_the_library_cannot_check_is_checked_before(self, kernels: Kernels) -> None:
+        rule, kernel = make_rule(), kernels("2x20 log_sign", BEST)
+        weights, state, row = kernel.weights(rule), kernel.initial_state(20), torch.zeros(20)
+        with pytest.raises(ValueError, match=r"gradient must be a torch\.float32 tensor of shape \(20,\)"):
+            kernel.step(weights, row, torch.zeros(19), state)
+        with pytest.raises(ValueError, match="theta must be .* not torch.float64"):
+            kernel.step(weights, row.double(), row, state)
+        with pytest.raises(ValueError, match="theta must be contiguous"):
+            kernel.step(weights, torch.zeros(40)[::2], row, state)
+        with pytest.raises(ValueError, match="state must be"):
+            kernel.step(weights, torch.zeros(33), torch.zeros(33), state[:1])
+        with pytest.raises(ValueError, match="D must be"):
+            kernel.window_gradient(weights, state, torch.zeros(3, 20), torch.zeros(2, 20))
+        with pytest.raises(ValueError, match="weights must be"):
+            kernel.step(torch.zeros(5141), row, row, state)
+        with pytest.raises(ValueError, match="this kernel is for .* make one for that rule"):
+            kernel.weights(make_rule("1x20 raw"))
+
+    def test_autograd_notices_that_theta_has_moved(self, kernels: Kernels) -> None:
+        kernel = kernels("2x20 log_sign", BEST)
+        theta = torch.ones(3)
+        loss = (torch.ones(3, requires_grad=True) * theta).sum()
+        kernel.step(kernel.weights(make_rule()), theta, torch.ones(3), kernel.initial_state(3))
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+
+
+class TestChoice:
+    def test_a_kernel_is_chosen_compiled_and_tried(self, kernels: Kernels, settings: BuildSettings) -> None:
+        kernel = native_kernel(make_rule(), settings=settings)
+        assert kernel is not None
+        assert kernel.target == BEST
+        assert kernel.calibrate(seconds=0.05) == kernel.threads
+        assert 1 <= kernel.threads <= (os.cpu_count() or 1)
+
+    def test_off_and_what_has_no_kernel(self, settings: BuildSettings, caplog: pytest.LogCaptureFixture) -> None:
+        assert native_kernel(make_rule(), settings=replace(settings, instructions="off")) is None
+        assert native_kernel(LSTMRule(hidden_size=500), settings=settings) is None
+        assert not caplog.records
+
+    def test_settings_come_from_the_environment(self) -> None:
+        env = {"GRADSMITH_CACHE_DIR": "/a", "GRADSMITH_NATIVE": "AVX2", "GRADSMITH_KERNELS": "/b", "CXX": "clang++"}
+        expected = BuildSettings(Path("/a/kernels"), "avx2", Path("/b"), "clang++")
+        assert BuildSettings.from_environment(env) == expected
+        assert BuildSettings.from_environment({"XDG_CACHE_HOME": "/c"}).cache == Path("/c/gradsmith/kernels")
+        with pytest.raises(ValueError, match="GRADSMITH_NATIVE is 'sse9'; choose one of auto, off, avx512"):
+            BuildSettings.from_environment({"GRADSMITH_NATIVE": "sse9"})
+
+    def test_a_cpu_without_avx2_runs_the_portable_kernel(self, kernels: Kernels, settings: BuildSettings) -> None:
+        """torch can be told that its CPU has nothing; in a process of its own, for it asks once."""
+        program = (
+            "import sys, pathlib; from gradsmith.rules import build; from gradsmith.rules.kernels.native import *;"
+            "made = BuildSettings(pathlib.Path(sys.argv[1]), compiler=sys.argv[2]);"
+            "print(native_kernel(build({'kind': 'lstm'}), settings=made).target.name)"
+        )
+        env = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(settings.cache), str(COMPILER)],
+            env=env, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert (done.stdout.strip(), done.stderr) == ("portable", "")
+
+    def test_a_lower_instruction_set_can_be_asked_for(self, kernels: Kernels, settings: BuildSettings) -> None:
+        kernel = native_kernel(make_rule(), settings=replace(settings, instructions="portable"))
+        assert kernel is not None
+        assert (kernel.target, kernel.block) == (PORTABLE, 8)
+
+
+def script(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+class TestWhatMayGoWrong:
+    def test_a_broken_compiler_costs_one_log_line(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        broken = script(tmp_path / "cc", 'test "$1" = --version && exit 0; echo "disk on fire" >&2; exit 3')
+        settings = BuildSettings(tmp_path / "cache", compiler=broken)
+        for _ in range(3):
+            assert native_kernel(make_rule(), settings=settings) is None
+        [record] = caplog.records
+        assert record.levelno == logging.WARNING
+        assert "status 3 and said: disk on fire; set CXX" in record.message
+        assert "runs through torch, about three times slower" in record.message
+        assert not any(path.is_file() for path in (tmp_path / "cache").rglob("*"))
+
+    def test_no_compiler(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert native_kernel(make_rule(), settings=BuildSettings(tmp_path)) is None
+        assert "there is no C++ compiler; install one" in caplog.text
+
+    def test_a_compiler_that_does_not_know_the_best_instructions(
+        self, kernels: Kernels, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        if BEST == PORTABLE:
+            pytest.skip("this CPU has one instruction set only")
+        old = script(tmp_path / "cc", f'case "$*" in *-mfma*) exit 1;; esac; exec {COMPILER} "$@"')
+        rule = build({"kind": "lstm", **SMALL})
+        kernel = native_kernel(rule, settings=BuildSettings(tmp_path, compiler=old))
+        assert kernel is not None
+        assert kernel.target == PORTABLE
+        assert "uses only portable" in caplog.text
+
+    def test_a_kernel_that_computes_something_else_is_refused(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        wrong = script(
+            tmp_path / "cc",
+            'test "$1" = --version && exit 0\n'
+            'for a in "$@"; do case "$a" in *.cpp) src="$a";; esac; done\n'
+            f'sed s/-2.88539008178f/-2.886f/ "$src" > {tmp_path}/wrong.cpp\n'
+            f'exec {COMPILER} $(echo "$@" | sed "s|$src|{tmp_path}/wrong.cpp|")',
+        )
+        rule = build({"kind": "lstm", **SMALL})
+        settings = BuildSettings(tmp_path, "portable", compiler=wrong)
+        assert native_kernel(rule, settings=settings) is None
+        assert "the compiled portable kernel is wrong by" in caplog.text
+
+    def test_a_damaged_file_in_the_cache_is_compiled_anew(self, tmp_path: Path) -> None:
+        rule = build({"kind": "lstm", **SMALL})
+        sizes = Sizes(hidden=4, layers=1, inputs=1)
+        settings = BuildSettings(tmp_path, "portable", compiler=COMPILER)
+        path = built_here(sizes, PORTABLE, settings)
+        path.write_bytes(b"")
+        assert native_kernel(rule, settings=settings) is not None
+        assert path.stat().st_size > 0
+
+    def test_a_cache_that_cannot_be_written(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (tmp_path / "file").write_text("")
+        settings = BuildSettings(tmp_path / "file" / "cache", compiler=COMPILER)
+        assert native_kernel(make_rule(), settings=settings) is None
+        assert "cannot be written (Not a directory); set GRADSMITH_CACHE_DIR" in caplog.text
+
+    def test_two_processes_compile_beforehand_at_once_and_no_compiler_is_needed_then(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        folder = tmp_path / "kernels"
+        command = [sys.executable, "-m", "gradsmith.rules.kernels.native.build", str(folder), "--rule", "1x4:raw"]
+        builders = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+        ]
+        for builder in builders:
+            _, said = builder.communicate(timeout=100)
+            assert (builder.returncode, said) == (0, "")
+        sizes = Sizes(hidden=4, layers=1, inputs=1)
+        there = {path.name for path in folder.iterdir()}
+        assert file_name(sizes, BEST) in there
+        assert there <= {file_name(sizes, target) for target in TARGETS}
+        settings = BuildSettings(tmp_path / "cache", prebuilt=folder, compiler="no-such-compiler")
+        rule = build({"kind": "lstm", **SMALL})
+        kernel = native_kernel(rule, settings=settings)
+        assert kernel is not None
+        assert kernel.target == BEST
+        assert not caplog.records

@@ -1,0 +1,182 @@
+"""The client against the real service: what a user does, from the first call to a trained model."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import gradsmith
+from gradsmith import errors
+from gradsmith.events import DoneEvent, MetricsEvent, StatusEvent
+from gradsmith.rules.weights import dumps, loads, metadata
+from gradsmith.types import Job
+
+pytestmark = [pytest.mark.service, pytest.mark.xdist_group("sdk_service"), pytest.mark.timeout(240)]
+
+
+def test_a_finished_job_tells_its_whole_story(service: gradsmith.Client, trained: Job) -> None:
+    events = list(service.jobs.stream(trained))
+    assert isinstance(events[0], StatusEvent)
+    points = [step for event in events if isinstance(event, MetricsEvent) for step in event.step]
+    assert points == list(range(1, 21))
+    done = events[-1]
+    assert isinstance(done, DoneEvent)
+    assert (done.status, done.optimizer) == ("succeeded", trained.optimizer)
+    ids = [event.id for event in events if event.id]
+    assert len(ids) == len(set(ids))
+    middle = ids[len(ids) // 2]
+    rest = [event.id for event in service.jobs.stream(trained, after=middle) if event.id]
+    assert rest == ids[ids.index(middle) + 1 :]
+    assert list(service.jobs.stream(trained, after=ids[-1])) == []
+
+
+def test_the_curve_is_what_was_streamed(service: gradsmith.Client, trained: Job) -> None:
+    streamed = [event for event in service.jobs.stream(trained) if isinstance(event, MetricsEvent)]
+    curve = service.jobs.curve(trained)
+    assert curve.step == tuple(step for event in streamed for step in event.step)
+    assert curve.loss == tuple(loss for event in streamed for loss in event.loss)
+    assert [number for number, value in zip(curve.step, curve.validation, strict=True) if value is not None] == [10, 20]
+    assert len(service.jobs.curve(trained, max_points=5).step) < 20
+
+
+def test_weights_come_as_they_were_registered(service: gradsmith.Client, trained: Job, tmp_path: Path) -> None:
+    assert trained.optimizer is not None
+    record = service.optimizers.get(trained.optimizer)
+    assert record.job == trained.id
+    content = service.optimizers.pull(trained.optimizer)
+    assert content == service.optimizers.pull(record.reference)
+    assert content == service.optimizers.pull("quadratic@1", tmp_path / "rule.safetensors").read_bytes()
+    assert len(content) == record.size_bytes
+    described = metadata(content)
+    assert described["rule"]["kind"] == "lstm"
+    assert dumps(loads(content), described["extra"]) == content
+    assert record.id in [found.id for found in service.optimizers.list(family="quadratic")]
+
+
+def test_a_reference_is_all_that_a_training_loop_needs(
+    service: gradsmith.Client, service_url: str, trained: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADSMITH_URL", service_url)
+    thetas = []
+    for optimizer_of in (
+        lambda theta: gradsmith.LearnedOptimizer([theta], "quadratic@1"),
+        lambda theta: gradsmith.LearnedOptimizer([theta], str(trained.optimizer), client=service),
+    ):
+        theta = torch.nn.Parameter(torch.ones(10))
+        optimizer = optimizer_of(theta)
+        for _ in range(5):
+            optimizer.zero_grad()
+            theta.square().sum().backward()
+            optimizer.step()
+        thetas.append(theta.detach())
+    assert torch.equal(*thetas)
+    assert not torch.equal(thetas[0], torch.ones(10))
+
+
+def test_the_evaluation_follows_by_itself(service: gradsmith.Client, trained: Job) -> None:
+    assert trained.evaluation is not None
+    evaluation = service.jobs.wait(trained.evaluation, timeout_seconds=100)
+    assert (evaluation.kind, evaluation.parent, evaluation.optimizer) == ("evaluate", trained.id, trained.optimizer)
+    report = service.jobs.report(evaluation)
+    assert set(report.optimizers) == {"learned", "sgd", "nag", "rmsprop", "adam"}
+    assert set(report.verdict.values()) <= {"wins", "ties", "loses"}
+    assert service.jobs.report_png(evaluation).startswith(b"\x89PNG")
+    assert "<html" in service.jobs.report_html(evaluation)
+    with pytest.raises(errors.ResponseError) as caught:
+        service.jobs.curve(evaluation)
+    assert caught.value.code == "no_curve"
+
+
+def test_jobs_are_found_by_label_and_family(service: gradsmith.Client, trained: Job) -> None:
+    assert [job.id for job in service.jobs.list(kind="meta_train", metadata={"made_for": "tests"})] == [trained.id]
+    page = service.jobs.list(limit=1)
+    assert page.has_more
+    assert [job.id for job in service.jobs.list(limit=1, after=page.next)] != [job.id for job in page]
+    assert len(service.jobs.list(family="mnist-mlp")) == 0
+
+
+def test_a_running_job_is_followed_live_and_cancelled(service: gradsmith.Client) -> None:
+    job = service.jobs.create(family="quadratic", seed=2, recipe={"meta_steps": 100_000}, evaluate=False)
+    with pytest.raises(errors.NotReady) as caught:
+        service.jobs.curve(job)
+    assert caught.value.progress is not None
+    seen = 0
+    status = ""
+    asked = 0.0
+    for event in service.jobs.stream(job):
+        if isinstance(event, MetricsEvent) and not asked:
+            seen += len(event.step)
+            if seen >= 3:
+                assert service.jobs.get(job).status == "running"
+                assert service.jobs.cancel(job).status == "cancelling"
+                asked = time.monotonic()
+        if isinstance(event, DoneEvent):
+            status = event.status
+    assert status == "cancelled"
+    assert time.monotonic() - asked < 20
+    with pytest.raises(errors.JobFailed, match="cancelled"):
+        service.jobs.wait(job)
+    assert service.jobs.cancel(job).status == "cancelled"  # again is no error
+
+
+def test_one_key_is_one_job(service: gradsmith.Client, trained: Job) -> None:
+    small = {"family": "quadratic", "recipe": {"meta_steps": 5}, "evaluate": False, "seed": 3}
+    first = service.jobs.create(**small, idempotency_key="sdk-tests-one")
+    assert service.jobs.create(**small, idempotency_key="sdk-tests-one").id == first.id
+    with pytest.raises(errors.InvalidRequest) as caught:
+        service.jobs.create(**{**small, "seed": 4}, idempotency_key="sdk-tests-one")
+    assert caught.value.code == "idempotency_conflict"
+    service.jobs.cancel(first)
+    with pytest.raises(errors.Conflict) as refused:
+        service.jobs.cancel(trained)  # it has succeeded
+    assert refused.value.code == "job_finished"
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"family": "no-such-family"}, "/family"),
+        ({"family": "quadratic", "recipe": {"meta_steps": 0}}, "/recipe/meta_steps"),
+        ({"family": "quadratic", "recipe": {"meta_learning_rate": float("nan")}}, "/recipe/meta_learning_rate"),
+        ({"family": "quadratic", "recipe": {"colour": 1}}, "/recipe/colour"),
+        ({"family": "quadratic", "seed": "one"}, "/seed"),
+        ({"kind": "evaluate", "optimizer": "quadratic@999"}, "/optimizer"),
+        ({"kind": "bake"}, "/kind"),
+    ],
+)
+def test_what_does_not_fit_is_pointed_at(service: gradsmith.Client, fields: dict[str, object], pointer: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
+        service.jobs.create(**fields)
+    assert [error.pointer for error in caught.value.errors] == [pointer]
+    assert caught.value.request_id
+
+
+def test_what_is_not_there_is_not_found(service: gradsmith.Client) -> None:
+    for call in (
+        lambda: service.jobs.get("job_00000000000000000000000000000000"),
+        lambda: service.jobs.get("no such job/../x"),
+        lambda: service.optimizers.get("quadratic@999"),
+        lambda: service.optimizers.pull("nothing@best"),
+        lambda: service.families.get("nothing"),
+        lambda: next(service.jobs.stream("job_0")),
+    ):
+        with pytest.raises(errors.NotFound):
+            call()
+
+
+def test_a_bad_cursor_is_refused(service: gradsmith.Client) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
+        service.jobs.list(after="garbage")
+    assert caught.value.code == "bad_cursor"
+
+
+def test_families_say_how_they_are_trained(service: gradsmith.Client) -> None:
+    names = [family.name for family in service.families.list()]
+    assert {"quadratic", "quadratic-uniform", "digits-mlp", "mnist-mlp"} <= set(names)
+    family = service.families.get("quadratic")
+    assert family.coordinates_per_task == 10
+    assert family.recipe["horizon"] == 100
+    assert set(family.raw["schemas"]) >= {"tasks", "recipe", "evaluation"}
