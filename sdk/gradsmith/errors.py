@@ -8,6 +8,7 @@ GradsmithError
 │   ├── CorruptWeights       truncated, garbled, or not safetensors at all
 │   ├── ShapeMismatch        tensors missing, left over, or of another shape than the rule's
 │   └── NonFiniteWeights     NaN or infinity among the weights
+├── UnknownSource            a text that names neither a weights file nor an optimizer (also a ValueError)
 ├── UnsupportedParameter     LearnedOptimizer was given something it cannot train (also a TypeError)
 ├── UnsupportedGradient      a gradient that LearnedOptimizer cannot use (also a RuntimeError)
 ├── StateMismatch            a state dict that belongs to another rule or model (also a ValueError)

@@ -1,0 +1,63 @@
+"""Every Python snippet of sdk/README.md runs, in order, against the real service; what it lists is what there is."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import gradsmith
+from gradsmith import errors
+from gradsmith.resources import Families, Jobs, Optimizers
+from gradsmith.rules import build
+from gradsmith.rules.weights import dumps, metadata
+
+README = (Path(__file__).resolve().parents[2] / "sdk" / "README.md").read_text()
+
+
+def snippets(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.service
+@pytest.mark.xdist_group("sdk_service")
+@pytest.mark.timeout(240)
+@pytest.mark.usefixtures("trained")
+def test_the_snippets_run_in_order(
+    service_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRADSMITH_URL", service_url)
+    monkeypatch.chdir(tmp_path)
+    whole = "\n".join(snippets("python"))
+    quick = whole.replace('"meta_steps": 300', '"meta_steps": 3, "tasks": 4, "validation_tasks": 4')
+    quick = quick.replace('"test_tasks": 256', '"test_tasks": 4, "tuning_tasks": 2, "horizon": 10')
+    assert quick.count('"meta_steps": 3,') == quick.count('"test_tasks": 4,') == 1
+    exec(compile(quick, "sdk/README.md", "exec"), {"__name__": "readme"})
+    said = capsys.readouterr().out
+    assert "'final':" in said
+    assert "/recipe/horizon" in said
+    assert "quadratic@999" in said
+    assert "5141" in said
+
+
+def test_the_documented_metadata_is_what_a_file_holds() -> None:
+    (documented,) = snippets("json")
+    assert json.loads(documented) == metadata(dumps(build({"kind": "lstm"})))
+
+
+@pytest.mark.parametrize("resource", [Jobs, Optimizers, Families])
+def test_every_call_is_listed(resource: type) -> None:
+    names = [name for name, value in inspect.getmembers(resource, inspect.isfunction) if not name.startswith("_")]
+    assert names
+    missing = [name for name in names if f"`{resource.__name__.lower()}.{name}(" not in README]
+    assert missing == []
+
+
+def test_every_error_is_in_the_tree_and_under_one_root() -> None:
+    kinds = [value for _, value in inspect.getmembers(errors, inspect.isclass) if value.__module__ == errors.__name__]
+    assert all(issubclass(kind, gradsmith.GradsmithError) for kind in kinds)
+    assert errors.__doc__ is not None
+    assert [kind.__name__ for kind in kinds if kind.__name__ not in errors.__doc__] == []
