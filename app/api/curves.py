@@ -34,7 +34,7 @@ COLUMNS = (("step", "<i8"), ("loss", "<f8"), ("gradient_norm", "<f8"), ("validat
         "`max_points` thins a long curve out and keeps its spikes: each stretch keeps its lowest and highest loss. "
         "JSON has no NaN: such values are null there, and `non_finite` says which they were. The raw form is the four "
         "columns step (int64), loss, gradient_norm and validation (float64), little-endian, one after another; "
-        "`X-Points` counts the points."
+        "`X-Points` counts the points. The PNG draws every point."
     ),
     response_model=CurveDocument,
     responses={
@@ -67,7 +67,10 @@ def jobs_curve(
         raise not_ready(job, "loss curve")
     curve = whole if max_points is None else whole.downsampled(max_points)
     headers = {"Cache-Control": "no-cache", "Vary": "Accept", "X-Points": str(len(curve))}
-    content = {JSON: _json, CSV: _csv, BINARY: _binary, PNG: _png}[wanted](job, curve, len(whole))
+    if wanted == PNG:
+        content, headers["X-Points"] = _png(job, whole), str(len(whole))
+    else:
+        content = {JSON: _json, CSV: _csv, BINARY: _binary}[wanted](job, curve, len(whole))
     return Response(content, headers=headers, media_type=wanted)
 
 
@@ -119,19 +122,11 @@ def _binary(_job: JobRow, curve: Curve, _total_points: int) -> bytes:
     return b"".join(np.ascontiguousarray(getattr(curve, name), dtype).tobytes() for name, dtype in COLUMNS)
 
 
-def _png(job: JobRow, curve: Curve, _total_points: int) -> bytes:
-    drawn = curve if len(curve) <= 4000 else _with_validations(curve)
-    columns = {name: getattr(drawn, name) for name, _ in COLUMNS}
+def _png(job: JobRow, curve: Curve) -> bytes:
     attempt = f", attempt {job.attempt}" if job.attempt > 1 else ""
     return figures.loss_curve(
-        columns,
+        {name: getattr(curve, name) for name, _ in COLUMNS},
         title=f"Meta-training on {job.family}",
         subtitle=f"{job.id}, seed {job.spec['seed']}{attempt}: {job.status}, step {job.step:,} of {job.total:,}",
+        windows_per_trajectory=job.spec["recipe"]["horizon"] // job.spec["recipe"]["unroll_steps"],
     )
-
-
-def _with_validations(curve: Curve) -> Curve:
-    """Few enough points to draw, and every validation among them."""
-    thin, scores = curve.downsampled(4000), curve.validations()
-    keep = np.isin(curve.step, np.union1d(thin.step, scores.step))
-    return curve.take(keep)

@@ -16,7 +16,8 @@ _STYLE = (
 nav a { margin-right: 1rem; } section { border-top: 1px solid #e5e7eb; padding: .5rem 0 1rem; }
 pre { background: #f8fafc; border: 1px solid #e5e7eb; border-radius: 4px; padding: .6rem; overflow-x: auto;
   font-size: 13px; max-height: 24rem; }
-.method { display: inline-block; min-width: 3.2rem; font: 600 13px ui-monospace, monospace; color: #1d4ed8; }
+span.method { display: inline-block; min-width: 3.2rem; font: 600 13px ui-monospace, monospace; color: #1d4ed8; }
+td.method { font: 600 13px ui-monospace, monospace; color: #1d4ed8; }
 .path { font: 600 15px ui-monospace, monospace; } td, th { text-align: left; vertical-align: top; }
 details > summary { cursor: pointer; color: #4b5563; }
 """

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from app.report.page import verdict_sentence
-from app.report.words import METRICS, interval, number, percent
+from app.report.words import LABELS, METRICS, interval, number, percent
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _verdicts(facts: CardFacts) -> list[str]:
         lines.append("")
         rows = [
             (
-                name,
+                LABELS.get(name, name),
                 number(found["final"]["ratio_of_means"]),
                 interval(found["final"]["ratio_interval"]),
                 number(found["final"]["ratio_of_medians"]),
@@ -130,8 +130,11 @@ def _limits(facts: CardFacts) -> list[str]:
 
 
 def _recorded(facts: CardFacts) -> list[tuple[str, str]]:
-    """Everything that training and the worker wrote down, flat; unknown keys show as they are."""
-    return [(key, value) for source in (facts.runtime, facts.summary) for key, value in _flat(source)]
+    """What training and its worker wrote down, flat; what the card has said already is left out."""
+    training = dict(facts.summary.get("training", facts.summary))
+    runtime = {**facts.runtime, **training.pop("runtime", {})}
+    runtime.pop("hostname", None)  # a card travels; whose machine it was stays here
+    return _flat(training) + _flat(runtime)
 
 
 def _flat(source: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -153,10 +156,10 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(heads),
-        *("| " + " | ".join(_inline(cell) for cell in row) + " |" for row in rows),
+        *("| " + " | ".join(_inline(cell).replace("|", "\\|") for cell in row) + " |" for row in rows),
     ]
 
 
 def _inline(text: str) -> str:
-    """Text that stays within its line and its table cell."""
-    return " ".join(str(text).replace("|", "\\|").split())
+    """Text that stays within its line."""
+    return " ".join(str(text).split())

@@ -8,12 +8,12 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.report.words import LABELS, headline, number, ordered, subtitle
+from app.report.words import LABELS, best_baseline, headline, number, ordered, subtitle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,53 +29,67 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 def loss_curve(
-    columns: dict[str, NDArray[Any]], *, title: str, subtitle: str = "", image_format: Format = "png"
+    columns: dict[str, NDArray[Any]],
+    *,
+    title: str,
+    subtitle: str = "",
+    windows_per_trajectory: int = 1,
+    image_format: Format = "png",
 ) -> bytes:
     """The loss of a job over its meta-steps, with the validations as points.
 
-    `columns` holds `step`, `loss` and `validation` (NaN where there was none), each (points,).
+    `columns` holds `step`, `loss` and `validation` (NaN where there was none), each (points,). The loss of one
+    meta-step is that of one window: high at a trajectory's start, low at its end. So the line to read is the mean
+    over whole trajectories, which is also what a validation measures.
     """
 
     def draw(figure: Figure) -> None:
-        axes = figure.add_axes((0.095, 0.125, 0.87, 0.70))
+        axes = figure.add_axes((0.095, 0.125, 0.87, 0.645))
         step, loss = columns["step"].astype(float), _positive(columns["loss"])
-        axes.plot(step, loss, color=COLORS["adam"], linewidth=0.8, alpha=0.35 if loss.size > 30 else 0.8)
-        if loss.size > 30:
-            axes.plot(step, _smoothed(loss), color=COLORS["adam"], linewidth=1.8, label="training loss, smoothed")
-        else:
-            axes.lines[0].set_label("training loss")
+        centres, means = _binned(columns["step"], loss, windows_per_trajectory)
+        single = len(centres) < 2
+        axes.plot(
+            step, loss, color=COLORS["adam"], linewidth=0.8, alpha=0.9 if single else 0.3, label="loss of each window"
+        )
+        if not single:
+            axes.plot(centres, means, color=COLORS["adam"], linewidth=2, label="mean of whole trajectories")
         validation = _positive(columns["validation"])
         seen = np.isfinite(validation)
         if seen.any():
             axes.plot(
                 step[seen], validation[seen], linestyle="none", marker="o", markersize=5, color=COLORS["learned"],
-                markeredgecolor="white", markeredgewidth=0.8, label="validation (whole trajectory)",
+                markeredgecolor="white", markeredgewidth=0.8, label="validation, likewise",
             )  # fmt: skip
         missing = ~np.isfinite(columns["loss"])
         if missing.any():
             axes.plot(
                 step[missing], np.full(int(missing.sum()), 0.015), transform=axes.get_xaxis_transform(), marker="x",
-                linestyle="none", color="#b91c1c", label=f"{int(missing.sum())} points not finite",
+                linestyle="none", color="#b91c1c", label=f"{int(missing.sum())} windows not finite",
             )  # fmt: skip
-        _dress(axes, "meta-step", "loss (mean over the window and tasks)", np.concatenate([loss, validation[seen]]))
+        _dress(axes, "meta-step", "loss, mean of the tasks", np.concatenate([loss, validation[seen]]))
         if step.size:
             axes.set_xlim(0, max(float(step[-1]), 1.0) * 1.02)
-        axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper right")
+        axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
         _titles(figure, title, subtitle)
 
     return _render(draw, (8.0, 4.5), image_format)
 
 
-def evaluation(result: dict[str, Any], *, image_format: Format = "png") -> bytes:
-    """Learned against tuned baselines on held-out tasks: mean with its 95 % interval, median with the middle 80 %."""
+def evaluation(result: dict[str, Any], *, image_format: Format = "png", titled: bool = True) -> bytes:
+    """Learned against tuned baselines on held-out tasks: means with 95 % intervals, medians with the middle 80 %.
+
+    The verdict is in the title; a page that says it already leaves it out (`titled`)."""
+
+    rival = best_baseline(result)["baseline"]
+    bottom, height = (0.125, 0.645) if titled else (0.145, 0.76)
 
     def draw(figure: Figure) -> None:
         panels: tuple[tuple[str, str, str, str], ...] = (
             ("mean", "low", "high", "mean of the tasks, with its 95 % interval"),
-            ("median", "q10", "q90", "median task, with the middle 80 % of tasks"),
+            ("median", "q10", "q90", f"median task; middle 80 % of learned and {LABELS.get(rival, rival)}"),
         )
         for left, (line, low, high, caption) in zip((0.065, 0.545), panels, strict=True):
-            axes = figure.add_axes((left, 0.125, 0.335, 0.645))
+            axes = figure.add_axes((left, bottom, 0.335, height))
             ends: list[tuple[float, str]] = []
             every: list[NDArray[Any]] = []
             for name in reversed(ordered(result["optimizers"])):  # the learned one is drawn last, on top
@@ -84,19 +98,23 @@ def evaluation(result: dict[str, Any], *, image_format: Format = "png") -> bytes
                 values = _positive(curve[line])
                 color, learned = COLORS.get(name, INK), name == "learned"
                 band = _positive(curve[low]), _positive(curve[high])
-                axes.fill_between(step, *band, color=color, alpha=0.22 if learned else 0.08, linewidth=0)
+                # the spread of the tasks is wide: that of two optimizers can be told apart, that of five cannot
+                if line == "mean" or name in ("learned", rival):
+                    axes.fill_between(step, *band, color=color, alpha=0.22 if learned else 0.1, linewidth=0)
+                    every += band
                 axes.plot(step, values, color=color, linewidth=2.4 if learned else 1.4)
                 finite = values[np.isfinite(values)]
-                every += [finite, *band]
+                every.append(finite)
                 if finite.size:
                     ends.append((float(finite[-1]), name))
             _dress(axes, "inner step", "loss" if line == "mean" else "", np.concatenate(every or [np.ones(1)]))
             axes.set_title(caption, fontsize=9.5, color=FAINT, loc="left", pad=6)
             axes.set_xlim(0, float(result["horizon"]))
             _label_ends(axes, ends)
-        _titles(figure, headline(result), subtitle(result))
+        if titled:
+            _titles(figure, headline(result), subtitle(result))
 
-    return _render(draw, (11.0, 4.8), image_format)
+    return _render(draw, (11.0, 4.8 if titled else 4.1), image_format)
 
 
 def _render(draw: Callable[[Figure], None], size_inches: tuple[float, float], image_format: Format) -> bytes:
@@ -122,22 +140,26 @@ def _positive(values: Sequence[float | None] | NDArray[Any]) -> NDArray[np.float
     return np.where(np.isfinite(numbers) & (numbers > 0), numbers, np.nan)
 
 
-def _smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A centred geometric mean over a fiftieth of the curve; gaps are left out of it."""
-    window = max(3, values.size // 50)
-    kernel = np.ones(window)
-    known = np.isfinite(values)
-    logs = np.where(known, np.log(np.where(known, values, 1.0)), 0.0)
-    weight = np.convolve(known.astype(float), kernel, mode="same")
-    total = np.convolve(logs, kernel, mode="same")
-    return cast(
-        "NDArray[np.float64]",
-        np.where(known & (weight > 0), np.exp(total / np.maximum(weight, 1.0)), np.nan),
-    )
+def _binned(
+    step: NDArray[Any], loss: NDArray[np.float64], windows_per_trajectory: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean loss of bins that hold whole trajectories, at most 300 of them; a bin that is not full yet is left out."""
+    if not step.size:
+        return np.empty(0), np.empty(0)
+    trajectories = -(-int(step[-1]) // (windows_per_trajectory * 300))
+    size = windows_per_trajectory * max(1, trajectories)
+    bins = (step - 1) // size
+    starts = np.flatnonzero(np.diff(bins, prepend=bins[0] - 1))
+    known = np.isfinite(loss)
+    count = np.add.reduceat(known.astype(float), starts)
+    total = np.add.reduceat(np.where(known, loss, 0.0), starts)
+    full = np.diff(np.append(starts, step.size)) == size
+    means = np.divide(total, count, out=np.full(len(starts), np.nan), where=count > 0)
+    return ((bins[starts] + 0.5) * size + 0.5)[full], means[full]
 
 
 def _dress(axes: Axes, x_label: str, y_label: str, values: NDArray[Any]) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     values = values[np.isfinite(values)]
     low, high = (float(values.min()), float(values.max())) if values.size else (0.1, 1.0)
@@ -149,6 +171,7 @@ def _dress(axes: Axes, x_label: str, y_label: str, values: NDArray[Any]) -> None
     axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0,) if decades > 2 else (1.0, 2.0, 5.0), numticks=12))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel(x_label, fontsize=9.5, color=INK)
     axes.set_ylabel(y_label, fontsize=9.5, color=INK)
     axes.tick_params(labelsize=8.5, color="#d1d5db", labelcolor=INK, which="both")
@@ -171,6 +194,8 @@ def _label_ends(axes: Axes, ends: list[tuple[float, str]]) -> None:
             if overlap > 0:
                 places[below] -= overlap / 2
                 places[below + 1] += overlap / 2
+        if places and places[0] < 0.03:  # clear of the axis
+            places[0] = 0.03
     for place, (end, value, name) in zip(places, wanted, strict=True):
         color = COLORS.get(name, INK)
         axes.annotate(

@@ -33,7 +33,7 @@ class Markup(str):
 
 
 def evaluation_page(result: Mapping[str, Any], *, job: str, optimizer: str) -> str:
-    picture = figures.evaluation(dict(result), image_format="svg").decode()
+    picture = figures.evaluation(dict(result), image_format="svg", titled=False).decode()
     picture = re.sub(r"^.*?(?=<svg)", "", picture, flags=re.DOTALL)  # no XML prologue inside HTML
     title = headline(result)
     parts = [

@@ -1,0 +1,163 @@
+"""Pictures, page and card, also where results are ugly: nulls, zeros, few baselines, hostile names."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.report import figures
+from app.report.card import CardFacts, card_markdown
+from app.report.page import evaluation_page
+from app.report.words import NOTHING, headline, number, percent, subtitle
+from models.spec import BUILT_IN_FAMILIES
+from tests.app.api.running import evaluation_result
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+def curve(points: int, **changes: Any) -> dict[str, Any]:
+    step = np.arange(1, points + 1)
+    columns = {"step": step, "loss": 10.0 / step, "validation": np.where(step % 50 == 0, 1.0, np.nan)}
+    return columns | changes
+
+
+def ugly(**changes: Any) -> dict[str, Any]:
+    """What a diverged optimizer leaves: nulls where numbers were not finite."""
+    result = evaluation_result()
+    diverged = result["optimizers"]["sgd"]
+    for values in diverged["curve"].values():
+        values[5:] = [None] * len(values[5:])
+    diverged["final"] = dict.fromkeys(diverged["final"]) | {"interval": [None, None]}
+    diverged["diverged"] = 512
+    found = result["comparisons"]["sgd"]["final"]
+    found |= {"ratio_of_means": None, "ratio_interval": [None, None], "difference_interval": None, "share_won": None}
+    return result | changes
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        curve(1),
+        curve(3),
+        curve(1000),
+        curve(100, loss=np.full(100, np.nan)),
+        curve(100, loss=np.zeros(100)),
+        curve(100, loss=np.full(100, 2.0)),
+        curve(100, loss=-np.ones(100), validation=np.full(100, np.inf)),
+        curve(100, loss=np.geomspace(1e-30, 1e30, 100)),
+    ],
+    ids=["one", "three", "thousand", "nan", "zero", "flat", "negative", "huge"],
+)
+def test_any_curve_can_be_drawn(columns: dict[str, Any]) -> None:
+    assert size_of(figures.loss_curve(columns, title="t", windows_per_trajectory=5)) == (1120, 630)
+
+
+def test_the_line_is_the_mean_of_whole_trajectories() -> None:
+    loss = np.array([9.0, 1.0, 7.0, np.nan, 5.0, 3.0, 8.0])  # three trajectories of two windows, and half of another
+    centres, means = figures._binned(np.arange(1, 8), loss, 2)
+    assert centres.tolist() == [1.5, 3.5, 5.5]
+    assert means.tolist() == [5.0, 7.0, 4.0]
+    assert figures._binned(np.empty(0), np.empty(0), 2)[0].size == 0
+    centres, _ = figures._binned(np.arange(1, 10_001), np.ones(10_000), 5)
+    assert len(centres) <= 300
+
+
+@pytest.mark.parametrize("titled", [True, False])
+def test_a_diverged_baseline_is_drawn_as_far_as_it_goes(titled: bool) -> None:
+    png = figures.evaluation(ugly(), titled=titled)
+    assert size_of(png)[0] == 1540
+    colors = Image.open(io.BytesIO(png)).convert("RGB").getcolors(2**24)
+    assert colors is not None
+    drawn = {color for _, color in colors}
+    for name in ("learned", "sgd"):
+        assert tuple(bytes.fromhex(figures.COLORS[name][1:])) in drawn, name
+
+
+def test_few_baselines_and_unknown_ones_are_fine() -> None:
+    result = evaluation_result()
+    for part in ("optimizers", "tuning", "comparisons"):
+        for name in ("sgd", "nag", "rmsprop"):
+            del result[part][name]
+    result["optimizers"]["lion<"] = result["optimizers"]["adam"]
+    figures.evaluation(result)
+    assert "lion&lt;" in evaluation_page(result, job="job_1", optimizer="opt_1")
+
+
+def test_the_page_escapes_what_it_shows() -> None:
+    page = evaluation_page(ugly(family="<b>&\"'"), job="<script>", optimizer="</code>")
+    assert "<script>" not in page
+    assert "<b>" not in page
+    assert "&lt;b&gt;" in page
+
+
+def test_the_same_result_gives_the_same_bytes_from_any_thread() -> None:
+    """ETags and caches need it, and the server draws in many threads."""
+    result = evaluation_result()
+    with ThreadPoolExecutor(4) as pool:
+        drawn = set(pool.map(lambda _: figures.evaluation(result, image_format="svg"), range(4)))
+    assert len(drawn) == 1
+    ElementTree.fromstring(drawn.pop())
+
+
+def test_the_verdict_is_in_the_words() -> None:
+    assert headline(evaluation_result(verdict="wins")).startswith("Learned optimizer beats tuned Adam")
+    assert headline(evaluation_result(verdict="loses")).startswith("Learned optimizer loses to tuned Adam")
+    assert headline(evaluation_result(verdict="ties")).startswith("Learned optimizer ties with tuned Adam")
+    assert "0.31 times" in subtitle(evaluation_result())
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (1.0, "1"), (0.12345, "0.123"), (12345.678, "1.2e4"), (1234.5, "1,234"), (0.00012, "1.2e-4"),
+        (1e-30, "1e-30"), (-2.5, "-2.5"), (None, NOTHING), (float("nan"), NOTHING),
+        (float("inf"), NOTHING), (999.9, "1,000"),
+    ],
+)  # fmt: skip
+def test_numbers_are_short(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+def test_shares_are_percent() -> None:
+    assert (percent(0.934), percent(None)) == ("93 %", NOTHING)
+
+
+def test_a_card_stays_a_table_whatever_is_in_it() -> None:
+    family = BUILT_IN_FAMILIES["quadratic"]
+    facts = CardFacts(
+        id="opt_1",
+        reference="quadratic@1",
+        created_at=datetime(2026, 11, 24, tzinfo=UTC),
+        sha256="00",
+        size_bytes=5,
+        validation_score=None,
+        job="job_1",
+        spec={
+            "family": family.model_dump(mode="json"),
+            "recipe": family.recipe.model_dump(mode="json"),
+            "seed": 1,
+        },
+        runtime={"hostname": "secret-host", "torch": "2|13\n0"},
+        summary={"training": {"cost": {"training": {"seconds": 1234.5}}, "skipped_steps": 3}, "recipe": {"p": 10}},
+        evaluations=[("job_2", ugly())],
+    )
+    card = card_markdown(facts)
+    rows = [line for line in card.splitlines() if line.startswith("|")]
+    assert all(row.endswith("|") for row in rows)
+    assert "| torch | 2\\|13 0 |" in card
+    assert "| skipped steps | 3 |" in card
+    assert "secret-host" not in card
+    json.dumps(card)
