@@ -23,7 +23,7 @@ from app.streams.hub import BUFFERED_EVENTS
 from tests.app.store.bench import Bench, points
 from tests.services import ValkeyServer
 
-PATIENCE_SECONDS = 8.0
+PATIENCE_SECONDS = 25.0
 
 
 class Worker:
