@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from types import FrameType
@@ -29,6 +31,7 @@ from gradsmith.events import LogEvent, MetricsEvent, ResumedEvent
 from gradsmith.types import Job, Report
 
 FAMILY = "quadratic"
+LABEL = {"made_by": "demo"}
 START_SECONDS = 60
 STOP_SECONDS = 20
 LINE_EVERY_SECONDS = 5  # where there is no terminal to draw a bar on
@@ -123,13 +126,22 @@ class Meter:
             print(f"  {self.title}: {said}", flush=True)
 
 
+def clear_leftovers(client: gradsmith.Client) -> None:
+    """A demo that was interrupted left its job to be taken up again; it would stand in front of ours."""
+    for job in client.jobs.list(metadata=LABEL, limit=100):
+        if not job.finished:
+            client.jobs.cancel(job)
+            console.print(f"  cancelled {job.id}, which an earlier demo left unfinished")
+
+
 def meta_train(client: gradsmith.Client, meta_steps: int) -> Job:
-    job = client.jobs.create(family=FAMILY, seed=1, recipe={"meta_steps": meta_steps})
+    job = client.jobs.create(family=FAMILY, seed=1, recipe={"meta_steps": meta_steps}, metadata=LABEL)
     seen: list[tuple[float, int]] = []  # (moment, meta-step), for the speed of the last seconds
     # One window of a trajectory starts at a loss of 100 and another ends near 0: the mean of a whole one is steady.
     windows = job.spec["recipe"]["horizon"] // job.spec["recipe"]["unroll_steps"]
     losses: deque[float] = deque(maxlen=windows)
     with Meter("meta-training", meta_steps) as meter:
+        meter.show(0, meta_steps, "waiting for the worker")
         for event in client.jobs.stream(job):
             if isinstance(event, MetricsEvent):
                 step = event.step[-1]
@@ -204,7 +216,7 @@ def train_a_model(weights: Path) -> Table:
 
     learned = losses(lambda parameters: gradsmith.LearnedOptimizer(parameters, weights))
     rates = [10 ** (exponent / 4) for exponent in range(-12, 3)]
-    runs = {rate: losses(lambda parameters, rate=rate: torch.optim.Adam(parameters, lr=rate)) for rate in rates}
+    runs = {rate: losses(partial(torch.optim.Adam, lr=rate)) for rate in rates}
     best = min(runs, key=lambda rate: runs[rate][-1])
     table = Table(title="Training loss of a linear model of 442 real patients")
     for heading in ("optimizer", "start", "step 10", "step 20", "step 50", "step 100"):
@@ -230,6 +242,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def demonstrate(url: str, data: Path, meta_steps: int) -> None:
     with gradsmith.Client(url) as client:
+        clear_leftovers(client)
         console.print(f"2. Meta-training an optimizer on the family '{FAMILY}': {meta_steps} meta-steps")
         job = meta_train(client, meta_steps)
         console.print("3. Measuring it against SGD, NAG, RMSprop and Adam, each with a tuned learning rate")
@@ -268,6 +281,9 @@ def main() -> int:
                     return process.wait()
                 except SystemExit:
                     console.print("Stopping the service.")
+    except BrokenPipeError:  # whoever read our lines has gone, as in `./run demo | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except gradsmith.GradsmithError as error:
         console.print(f"The demo stopped: {error}\nThe logs are in {options.data / 'logs'}.", markup=False)
         return 1
