@@ -10,13 +10,9 @@ import torch
 from torch import Tensor
 
 from gradsmith.rules import Rule
-from models.spec import Split
+from models.spec import CHUNK_COORDINATES, Split
 from models.tasks.base import Family, HeldOut, TaskBatch
 from models.unroll import Backend
-
-CHUNK_COORDINATES = 16_384
-"""Coordinates run at once. A task does not see its neighbours, so this bounds memory and keeps minibatches and states
-in the cache: 64 networks on digits take half the time in chunks of ten."""
 
 
 class Stepper(Protocol):

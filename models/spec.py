@@ -173,7 +173,9 @@ BUILT_IN_FAMILIES: dict[str, FamilySpec] = {
             title="A small network on 8x8 digits",
             description="64-20-10 sigmoid perceptron on scikit-learn's 1,797 real digit images, minibatch 128.",
             tasks=MLPSpec(dataset="digits"),
-            recipe=Recipe(meta_steps=300, tasks=2, validation_tasks=64, meta_learning_rate=0.01),
+            recipe=Recipe(
+                meta_steps=240, tasks=2, validation_tasks=64, validation_interval=120, meta_learning_rate=0.01
+            ),
             evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32),
         ),
         FamilySpec(
@@ -240,17 +242,60 @@ def _lay_over(target: dict[str, Any], changes: dict[str, Any]) -> None:
             target[key] = value
 
 
+# --- memory -----------------------------------------------------------------------------------------------------
+
+BLOCK_FLOATS = 8_000_000
+"""Numbers that a replayed block may hold (32 MB in float32): 1,300 coordinates of a 20-step window of the 2x20 LSTM.
+Smaller blocks are all overhead of torch's calls, larger ones gain nothing and fall out of the cache."""
+
+CHUNK_COORDINATES = 16_384
+"""Coordinates that validation and evaluation run at once. A task does not see its neighbours, so this bounds memory
+and keeps minibatches and states in the cache: 64 networks on digits take half the time in chunks of ten."""
+
+_FLOAT_BYTES = 4
+_WORKER_BYTES = 300 * 2**20  # Python, torch, the worker's own libraries
+_DATASET_BYTES = {"digits": 90 * 2**20, "mnist": 230 * 2**20}  # scikit-learn; 70,000 images while they are split
+_DRAWING_BYTES = 50 * 2**20
+_BOOTSTRAP_BYTES = 40 * 2**20
+
+
 def memory_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:
     """Peak resident memory that a worker needs for this job; a job beyond the worker's memory is refused at POST."""
-    tasks = spec.evaluation.test_tasks
-    steps = 1
-    state_floats = 0
+    family, plan = spec.family.tasks, spec.evaluation
+    rule = spec.recipe.rule if isinstance(spec, MetaTrainSpec) else RuleSpec()
+    rollouts = [spec.recipe.validation_tasks] if isinstance(spec, MetaTrainSpec) else []
+    measures = isinstance(spec, EvaluateSpec) or spec.evaluate
+    if measures:
+        rollouts += [plan.test_tasks, plan.tuning_tasks]
+    together = min(max(rollouts), max(1, CHUNK_COORDINATES // family.coordinates_per_task))
+    running = _running_bytes(family, rule, together)
     if isinstance(spec, MetaTrainSpec):
-        rule = spec.recipe.rule
-        tasks = max(spec.recipe.tasks, spec.recipe.validation_tasks, tasks if spec.evaluate else 0)
-        steps = spec.recipe.unroll_steps
-        state_floats = 2 * rule.hidden_size * rule.layers
-    coordinates = tasks * spec.family.tasks.coordinates_per_task
-    per_coordinate = 4 * (3 * state_floats + 3 * (steps + 1) + 8)
-    base = 400 * 2**20
-    return base + coordinates * per_coordinate
+        running = max(running, _running_bytes(family, rule, spec.recipe.tasks) + _window_bytes(spec))
+    curves = 8 * 4 * (plan.horizon + 1) * plan.test_tasks if measures else 0  # float64, and their statistics
+    dataset = _DATASET_BYTES[family.dataset] if isinstance(family, MLPSpec) else 0
+    return _WORKER_BYTES + dataset + running + curves + (_BOOTSTRAP_BYTES if measures else 0)
+
+
+def _running_bytes(family: QuadraticSpec | MLPSpec, rule: RuleSpec, tasks: int) -> int:
+    """One inner step on `tasks` tasks: the problem, the rule's state thrice, and what a step computes."""
+    coordinates = tasks * family.coordinates_per_task
+    state = 2 * rule.hidden_size * rule.layers
+    if isinstance(family, QuadraticSpec):
+        problem = tasks * (family.dimension**2 + 4 * family.dimension)
+        drawn = problem
+    else:
+        sizes = family.layer_sizes
+        problem = tasks * family.batch_size * (2 * sizes[0] + 4 * sum(sizes[1:]))
+        drawn = coordinates
+    return _FLOAT_BYTES * (problem + coordinates * (6 * state + 8)) + min(_DRAWING_BYTES, 50 * drawn)
+
+
+def _window_bytes(spec: MetaTrainSpec) -> int:
+    """Gradients G, their suffix sums D (twice while they are made), and the blocks that are replayed."""
+    recipe = spec.recipe
+    coordinates = recipe.tasks * spec.family.tasks.coordinates_per_task
+    rows = 3 * recipe.unroll_steps + 1
+    per_step = recipe.rule.layers * 8 * recipe.rule.hidden_size
+    whole = coordinates * recipe.unroll_steps * per_step
+    blocks = min(whole, 2 * max(BLOCK_FLOATS, recipe.unroll_steps * per_step))
+    return _FLOAT_BYTES * (coordinates * rows + blocks)

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Verdict = Literal["wins", "ties", "loses"]
 
 LOW, HIGH = 2.5, 97.5
-_CELLS_AT_ONCE = 4_000_000
+_CELLS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,8 @@ from torch import Tensor
 
 from gradsmith.rules import LSTMRule, Rule, State
 from models.lstm_replay import LSTMReplay, floats_per_coordinate_step
+from models.spec import BLOCK_FLOATS
 from models.tasks.base import TaskBatch
-
-BLOCK_FLOATS = 8_000_000
-"""Numbers that a replayed block may hold (32 MB in float32): 1,300 coordinates of a 20-step window of the 2x20 LSTM.
-Smaller blocks are all overhead of torch's calls, larger ones gain nothing and fall out of the cache."""
 
 _AUTOGRAD_FLOATS = 1000  # numbers that autograd keeps for each coordinate and step of the 2x20 LSTM, measured
 
@@ -168,15 +165,15 @@ def unroll_window(
 
     Costs `unroll_steps` evaluations of the tasks' gradients. Non-finite losses are returned as they are.
     """
-    rows: list[Tensor] = [position.gradient]
+    G = position.gradient.new_empty(unroll_steps + 1, tasks.coordinates)
+    G[0] = position.gradient
     losses: list[Tensor] = []
 
     def visit(loss: Tensor, gradient: Tensor) -> None:
         losses.append(loss)
-        rows.append(gradient)
+        G[len(losses)] = gradient
 
     after = advance(rule, tasks, position, unroll_steps, backend, visit)
-    G = torch.stack(rows)  # (unroll_steps + 1, coordinates)
     D = suffix_sums(G).div_(tasks.tasks)
     segments = None if rule.coordinatewise else tasks.segments
     gradient = backend.window_gradient(rule, position.state, G[:-1], D, segments)
@@ -185,4 +182,4 @@ def unroll_window(
 
 def suffix_sums(G: Tensor) -> Tensor:
     """D[t] = sum of G[s] over s > t: (steps + 1, coordinates) -> (steps, coordinates)."""
-    return G[1:].flip(0).cumsum(0).flip(0)
+    return G[1:].flip(0).cumsum_(0).flip(0)

@@ -16,7 +16,7 @@ from torch.nn import functional
 from models.spec import MLPSpec, Split
 from models.tasks.base import Family, HeldOut, TaskBatch
 from models.tasks.images import Images, load_images
-from models.tasks.randomness import indices, normals, streams
+from models.tasks.randomness import drawn, indices, normals, streams
 
 # Held-out images of all tasks at once would need tasks x images x units numbers; this many activations at a time.
 _HELD_OUT_ACTIVATIONS = 4_000_000
@@ -37,8 +37,8 @@ class MLPBatch(TaskBatch):
         self._held_out = held_out.to(device)
 
     def initial(self) -> Tensor:
-        start = normals(streams(self._seeds, "start"), self.coordinates_per_task)
-        return start.mul_(self.spec.start_std).to(self.dtype).to(self.device).reshape(-1)
+        start = drawn(normals, streams(self._seeds, "start"), self.coordinates_per_task, self.dtype)
+        return start.mul_(self.spec.start_std).to(self.device).reshape(-1)
 
     def losses_and_gradient(self, theta: Tensor, step: int) -> tuple[Tensor, Tensor]:
         with torch.no_grad():

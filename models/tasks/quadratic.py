@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.spec import QuadraticSpec, Split
 from models.tasks.base import Family, TaskBatch
-from models.tasks.randomness import normals, streams, uniforms
+from models.tasks.randomness import drawn, normals, streams, uniforms
 
 
 class QuadraticBatch(TaskBatch):
@@ -57,8 +57,8 @@ class QuadraticFamily(Family):
     ) -> TaskBatch:
         d = self.spec.dimension
         draw = normals if self.spec.distribution == "gaussian" else uniforms
-        entries = draw(streams(seeds, "problem"), d * d + d).to(dtype)
-        start = normals(streams(seeds, "start"), d).mul_(self.spec.start_std).to(dtype)
+        entries = drawn(draw, streams(seeds, "problem"), d * d + d, dtype)
+        start = drawn(normals, streams(seeds, "start"), d, dtype) * self.spec.start_std
         W = entries[:, : d * d].reshape(-1, d, d)
         y = entries[:, d * d :].reshape(-1, d, 1)
         return QuadraticBatch(W.to(device), y.to(device), start.to(device))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ _SECOND = -7723592293110705685  # 0x94D049BB133111EB
 # not by luck, but by construction.
 _SPLIT_BITS = {Split.TRAIN: 1, Split.VALIDATION: 2, Split.TEST: 3}
 _SPLIT_SHIFT = 62
+_DRAWN_AT_ONCE = 1_000_000
 
 
 def key(*parts: object) -> int:
@@ -80,6 +82,20 @@ def normals(stream: Tensor, count: int) -> Tensor:
     radius = u[:, :pairs].log().mul_(-2.0).sqrt_()
     angle = u[:, pairs:].mul(2.0 * math.pi)
     return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)[:, :count]
+
+
+def drawn(
+    draw: Callable[[Tensor, int], Tensor], stream: Tensor, count: int, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """`draw(stream, count)` in another dtype, some tasks at a time: (tasks,) -> (tasks, count).
+
+    Drawing takes some fifty bytes a number while it lasts; this keeps that apart from the size of the result.
+    """
+    result = torch.empty(stream.shape[0], count, dtype=dtype, device=stream.device)
+    rows = max(1, _DRAWN_AT_ONCE // max(1, count))
+    for first in range(0, stream.shape[0], rows):
+        result[first : first + rows] = draw(stream[first : first + rows], count)
+    return result
 
 
 def indices(stream: Tensor, step: int, count: int, below: int) -> Tensor:
