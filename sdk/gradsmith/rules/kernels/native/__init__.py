@@ -3,7 +3,7 @@
 Choices are read from the environment once, when a kernel is asked for:
 
 GRADSMITH_NATIVE: auto (default), off, or one of avx512, avx2, portable to go no higher than that
-GRADSMITH_KERNELS: a folder of kernels compiled beforehand (see `gradsmith.rules.kernels.native.build`)
+GRADSMITH_KERNELS: a folder of kernels compiled beforehand (`python -m gradsmith.rules.kernels.native`)
 GRADSMITH_CACHE_DIR: where kernels compiled here are kept; default: the user's cache folder
 CXX: the C++ compiler; default: the first of c++, g++, clang++ on PATH
 """

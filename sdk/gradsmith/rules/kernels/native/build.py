@@ -3,17 +3,10 @@
 A compiled kernel is a shared library of 30 KB. It is looked for in the folder of kernels compiled beforehand, then in
 the cache, and only then compiled (2-5 s for the 2x20 LSTM). Files are written under another name and renamed, so
 that any number of processes may build at once and none ever loads half a file.
-
-For an image or an offline machine:
-
-    python -m gradsmith.rules.kernels.native.build FOLDER --rule 2x20:log_sign --rule 2x20:raw
-
-compiles for every instruction set of this kind of machine; set GRADSMITH_KERNELS=FOLDER where they are to be used.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import platform
@@ -26,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradsmith.rules.kernels.native.targets import INPUTS, TARGETS, Sizes, Target
+from gradsmith.rules.kernels.native.targets import TARGETS, Sizes, Target
 
 SOURCE = Path(__file__).with_name("lstm_window.cpp")
 FLAGS = (
@@ -117,11 +110,16 @@ def compile_kernel(sizes: Sizes, target: Target, compiler: str, path: Path) -> N
         building.unlink(missing_ok=True)
 
 
-def prebuild(folder: Path, rules: Iterable[Sizes], settings: BuildSettings) -> list[Path]:
-    """Compile kernels of the given sizes for every instruction set of this kind of machine, into `folder`, as many at
-    a time as there are CPUs. Raises BuildFailed."""
+def prebuild(
+    folder: Path, rules: Iterable[Sizes], settings: BuildSettings, instructions: Iterable[str] = ()
+) -> list[Path]:
+    """Compile kernels of the given sizes into `folder`, as many at a time as there are CPUs.
+
+    instructions: names of targets; default: all that this kind of machine has. Raises BuildFailed.
+    """
     compiler = _compiler(settings)
-    targets = [target for target in TARGETS if target.compiles_on(platform.machine())]
+    names = set(instructions) or {target.name for target in TARGETS if target.compiles_on(platform.machine())}
+    targets = [target for target in TARGETS if target.name in names]
     jobs = [(sizes, target, folder / file_name(sizes, target)) for sizes in rules for target in targets]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda job: compile_kernel(job[0], job[1], compiler, job[2]), jobs))
@@ -162,32 +160,3 @@ def _run(command: list[str], limit_seconds: float) -> str:
 
 def _key(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def _rule(text: str) -> Sizes:
-    try:
-        shape, _, kind = text.partition(":")
-        layers, hidden = map(int, shape.split("x"))
-        return Sizes(hidden, layers, INPUTS[kind])
-    except (ValueError, KeyError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not LAYERSxHIDDEN:INPUT, for example 2x20:log_sign") from error
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Compile kernels beforehand; see the module."""
-    parser = argparse.ArgumentParser(prog="python -m gradsmith.rules.kernels.native.build", description=main.__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--rule", type=_rule, action="append", help="LAYERSxHIDDEN:INPUT; default: 2x20, both inputs")
-    given = parser.parse_args(arguments)
-    try:
-        rules = given.rule or [Sizes(20, 2, 2), Sizes(20, 2, 1)]
-        for path in prebuild(given.folder, rules, BuildSettings.from_environment()):
-            print(path)
-    except (BuildFailed, ValueError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
