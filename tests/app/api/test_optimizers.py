@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from app.store.outcomes import Outcome
+from models.spec import BUILT_IN_FAMILIES
 from tests.app.api.running import WEIGHTS, Worker, evaluation_result
 
 OTHER_WEIGHTS = save({"weight": np.ones(64, dtype=np.float32)})
@@ -195,15 +196,10 @@ def test_head_has_the_headers_and_no_body(api: httpx.Client) -> None:
 
 def test_families_show_their_recipe_and_schemas(standing_api: httpx.Client) -> None:
     listed = standing_api.get("/families").json()
-    assert [family["name"] for family in listed["data"]] == [
-        "quadratic",
-        "quadratic-uniform",
-        "digits-mlp",
-        "mnist-mlp",
-    ]
+    assert [family["name"] for family in listed["data"]] == list(BUILT_IN_FAMILIES)
     detail = standing_api.get("/families/digits-mlp").json()
     assert detail["coordinates_per_task"] == 64 * 20 + 20 + 20 * 10 + 10
-    assert detail["recipe"]["tasks"] == 8
+    assert detail["recipe"] == BUILT_IN_FAMILIES["digits-mlp"].recipe.model_dump(mode="json")
     assert detail["schemas"]["tasks"]["properties"]["hidden"]["maxItems"] == 8
     assert detail["schemas"]["recipe"]["properties"]["horizon"]["maximum"] == 10_000
     missing = standing_api.get("/families/nope")
