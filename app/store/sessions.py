@@ -64,6 +64,7 @@ class Database:
         """
         engine = self._writer.execution_options(busy_seconds=wait_seconds)
         with Session(engine, expire_on_commit=False) as session, self._explained(), session.begin():
+            session.connection()  # begins now; a session alone would wait for its first statement
             yield session
 
     def check(self) -> None:

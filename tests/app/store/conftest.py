@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from app.store.sessions import Database
@@ -10,3 +12,10 @@ from tests.app.store.bench import Bench
 def bench(database: Database) -> Bench:
     """The store on both databases."""
     return Bench(database)
+
+
+@pytest.fixture
+def postgres_bench(postgres_url: str) -> Iterator[Bench]:
+    """On Postgres alone: what needs two transactions that write at once."""
+    with Database(postgres_url) as database:
+        yield Bench(database)

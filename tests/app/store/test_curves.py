@@ -78,12 +78,12 @@ def test_replayed_metrics_are_those_that_were_streamed(bench: Bench) -> None:
 
 def test_frequent_flushes_leave_few_rows(bench: Bench) -> None:
     lease = bench.running()
-    for sequence in range(1, 101):
+    for sequence in range(1, 71):
         bench.record(lease, metrics(1, sequence, points(64 * sequence - 63, 64)))
     count = bench.read(lambda session: session.execute(text("SELECT count(*), max(points) FROM curve_chunks")).one())
     assert tuple(count) == (2, curves.CHUNK_POINTS)
-    assert curve(bench, lease.job_id).step.tolist() == list(range(1, 6401))
-    assert len(bench.events(lease.job_id)) == 100
+    assert curve(bench, lease.job_id).step.tolist() == list(range(1, 4481))
+    assert len(bench.events(lease.job_id)) == 70
 
 
 def test_a_hundred_thousand_points_are_read_in_a_twentieth_of_a_second(bench: Bench) -> None:

@@ -29,7 +29,7 @@ def test_a_new_job_says_all_about_itself(bench: Bench) -> None:
         "quadratic",
         "cpu",
     )
-    assert (job.step, job.total, job.labels) == (0, 1000, {"team": "a"})
+    assert (job.step, job.total, job.labels) == (0, training().recipe.meta_steps, {"team": "a"})
     assert spec_of(job) == training(), "the spec survives the database, its 63-bit seed too"
     assert abs(job.created_at - before) < timedelta(seconds=5)
     assert job.created_at.microsecond % 1000 == 0

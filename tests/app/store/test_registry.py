@@ -97,10 +97,9 @@ def test_workers_that_finish_at_once_get_one_version_each(bench: Bench) -> None:
     assert sorted(versions) == list(range(1, 9))
 
 
-def test_the_constraint_guards_versions_when_the_lock_is_not_taken(bench: Bench) -> None:
+def test_the_constraint_guards_versions_when_the_lock_is_not_taken(postgres_bench: Bench) -> None:
     """Somebody inserts version 1 by hand in an open transaction: the registration waits, then takes version 2."""
-    if bench.database.is_sqlite:
-        pytest.skip("SQLite has one writer")
+    bench = postgres_bench
     stranger, lease = bench.running(), bench.running()
     made(bench, family="digits-mlp")
     inserted, result = threading.Event(), []
