@@ -254,7 +254,7 @@ and keeps minibatches and states in the cache: 64 networks on digits take half t
 
 _FLOAT_BYTES = 4
 _WORKER_BYTES = 300 * 2**20  # Python, torch, the worker's own libraries
-_DATASET_BYTES = {"digits": 90 * 2**20, "mnist": 230 * 2**20}  # scikit-learn; 70,000 images while they are split
+_DATASET_BYTES = {"digits": 90 * 2**20, "mnist": 120 * 2**20}  # scikit-learn; 70,000 images as they are split
 _DRAWING_BYTES = 50 * 2**20
 _BOOTSTRAP_BYTES = 40 * 2**20
 
