@@ -18,6 +18,14 @@ from app.store.sql import clock
 from app.store.tables import SCHEMA_REVISION
 
 BUSY_SECONDS = 10.0  # how long a SQLite writer waits for the one before it
+_SQLITE_FAULTS = (
+    "unable to open database file",
+    "file is not a database",
+    "database disk image is malformed",
+    "database or disk is full",
+    "disk I/O error",
+    "attempt to write a readonly database",
+)
 MIGRATE_COMMAND = "gradsmith-server migrate"
 
 
@@ -106,21 +114,21 @@ class Database:
                 ) from error
             if "database is locked" in message:
                 raise DatabaseBusy(f"The database {self.shown} was busy for too long. Try again.") from error
-            if isinstance(error, OperationalError) and (error.connection_invalidated or self._is_away(error)):
-                raise DatabaseUnavailable(f"The database {self.shown} cannot be reached: {message}") from error
+            if error.connection_invalidated or self._is_away(error):
+                raise DatabaseUnavailable(f"The database {self.shown} cannot be used: {message}") from error
             raise
         except SQLAlchemyError as error:
             if "QueuePool limit" in str(error):
                 raise DatabaseBusy(f"All connections to {self.shown} are in use. Try again.") from error
             raise
 
-    @staticmethod
-    def _is_away(error: OperationalError) -> bool:
-        # A failed connect has no SQLSTATE in psycopg and "unable to open" in SQLite; 57P0x: the server is going down.
+    def _is_away(self, error: DBAPIError) -> bool:
+        """Whether the database or its disk is at fault, and not our statement."""
+        if self.is_sqlite:
+            return str(error.orig).startswith(_SQLITE_FAULTS)
+        # psycopg gives a failed connect no SQLSTATE. 08: connection, 53: resources, 57P: the server is going down.
         state = getattr(error.orig, "sqlstate", None)
-        if state is None:
-            return True
-        return str(state).startswith(("08", "57P", "53"))
+        return isinstance(error, OperationalError) and (state is None or state.startswith(("08", "53", "57P")))
 
 
 def _sqlite_engine(url: URL) -> Engine:

@@ -80,13 +80,19 @@ def test_a_database_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
         Database(f"sqlite:///{tmp_path / 'file' / 'db'}")
     (tmp_path / "folder.db").mkdir()
     database = Database(f"sqlite:///{tmp_path / 'folder.db'}")
-    with pytest.raises(DatabaseUnavailable, match="cannot be reached: unable to open"):
+    with pytest.raises(DatabaseUnavailable, match="cannot be used: unable to open"):
         database.check()
     database.close()
+    (tmp_path / "poem.db").write_text("Shall I compare thee to a summer's day? " * 100)
+    with (
+        Database(f"sqlite:///{tmp_path / 'poem.db'}") as poem,
+        pytest.raises(DatabaseUnavailable, match="cannot be used: file is not a database"),
+    ):
+        poem.check()
     with pytest.raises(DatabaseUnavailable, match=r"is no URL.*Examples: postgresql://"):
         Database("not a url")
     away = Database(f"postgresql+psycopg://someone:secret@/nothing?host={tmp_path}")
-    with pytest.raises(DatabaseUnavailable, match="cannot be reached") as caught:
+    with pytest.raises(DatabaseUnavailable, match="cannot be used") as caught:
         away.check()
     assert "secret" not in str(caught.value)
     away.close()
