@@ -14,7 +14,9 @@ from collections.abc import Sequence
 import uvicorn
 from pydantic import ValidationError
 
+from app.auth import UnguardedAddress
 from app.settings import Settings
+from app.store.errors import StoreError
 
 GRACEFUL_SHUTDOWN_SECONDS = 3
 BACKLOG = 2048
@@ -55,11 +57,12 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(listener: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT. Raises SystemExit when the application does not start."""
+def serve(settings: Settings, listener: socket.socket) -> None:
+    """Serve until SIGTERM or SIGINT. Raises what `create_app` raises, and SystemExit when the start fails later."""
+    from app.main import create_app  # a second of imports that a wrong address or setting need not wait for
+
     config = uvicorn.Config(
-        "app.main:create_app",
-        factory=True,
+        create_app(settings),
         # Without uvloop a small keep-alive answer waits 40 ms for the client's acknowledgement (no TCP_NODELAY).
         loop="uvloop",
         http="httptools",
@@ -85,10 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings()
         listener = socket.socket(fileno=options.fd) if options.fd is not None else bind(settings.host, settings.port)
-    except (ValidationError, AddressError) as error:
+        serve(settings, listener)
+    except (ValidationError, AddressError, StoreError, UnguardedAddress) as error:
         print(f"gradsmith-server: {error}", file=sys.stderr)
         return 2
-    serve(listener)
     return 0
 
 

@@ -35,6 +35,7 @@ READY_TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 0.1
 HEALTHY_AFTER_SECONDS = 30.0
 LONGEST_BACKOFF_SECONDS = 30.0
+REFUSED = 2  # the exit status of our programs when they say in one sentence why they do not run
 LARGEST_LOG_BYTES = 20 * 2**20
 # Workers write a checkpoint and hand their job back; the API ends its open streams; Valkey flushes its file.
 WORKER_GRACE_SECONDS, API_GRACE_SECONDS, STORE_GRACE_SECONDS = 8.0, 4.0, 2.0
@@ -105,11 +106,14 @@ class Child:
             return "not started"
         return signal.Signals(-code).name if code < 0 else f"exit {code}"
 
-    def last_words(self, lines: int = 8) -> str:
-        """The end of its log, for the terminal when it does not come up."""
+    def why_it_ended(self) -> str:
+        """For the terminal: its own sentence when it refused to run, else how it ended and the end of its log."""
+        lines: list[str] = []
         with contextlib.suppress(OSError):
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-        return ""
+            lines = self.log.read_text(errors="replace").splitlines()
+        if lines and self.process is not None and self.process.returncode == REFUSED:
+            return lines[-1].removeprefix("gradsmith-server: ")
+        return "\n".join([f"{self.name} did not start ({self.how_it_ended()}); the end of {self.log}:", *lines[-8:]])
 
     def signal(self, signum: signal.Signals) -> None:
         if self.process is not None and self.alive:
@@ -122,6 +126,7 @@ class Supervisor:
 
     settings: Settings
     workers: int
+    port: int = 0  # once it is bound
     stop_signals: int = 0
     children: list[Child] = field(default_factory=list)
 
@@ -130,6 +135,7 @@ class Supervisor:
         data = self.settings.data_dir
         with _only_one(data), self._signals():
             listener = bind(self.settings.host, self.settings.port)
+            self.port = listener.getsockname()[1]
             record = data / "server.json"
             try:
                 self._start(listener)
@@ -155,7 +161,7 @@ class Supervisor:
             except embedded.EmbeddedStoreError as error:
                 if self.stop_signals:
                     return
-                raise ServeError(f"{error}\n{store.last_words()}") from error
+                raise ServeError(f"{error}\n{store.why_it_ended()}") from error
         if not self.stop_signals:
             self._migrate()
         if self.stop_signals:
@@ -175,7 +181,7 @@ class Supervisor:
             **os.environ,
             "GRADSMITH_DATA_DIR": str(self.settings.data_dir.resolve()),
             "GRADSMITH_HOST": self.settings.host,
-            "GRADSMITH_PORT": str(self.settings.port),
+            "GRADSMITH_PORT": str(self.port),
             "PYTHONUNBUFFERED": "1",
         }
         log = self.settings.data_dir.resolve() / "logs" / f"{name}.log"
@@ -193,14 +199,14 @@ class Supervisor:
             return
         self.children.remove(migrate)
         if migrate.process is None or migrate.process.returncode != 0:
-            raise ServeError(f"the database could not be brought up to date:\n{migrate.last_words()}")
+            raise ServeError(migrate.why_it_ended())
 
     def _wait_until_ready(self, api: Child, listener: socket.socket) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_SECONDS
         host, port = url_of(listener).removeprefix("http://").rsplit(":", 1)
         while not self.stop_signals and not _answers(host.strip("[]"), int(port)):
             if not api.alive:
-                raise ServeError(f"the API did not start ({api.how_it_ended()}):\n{api.last_words()}")
+                raise ServeError(api.why_it_ended())
             if time.monotonic() > deadline:
                 raise ServeError(f"the API was not ready after {READY_TIMEOUT_SECONDS:.0f} s; its output: {api.log}")
             time.sleep(POLL_SECONDS)

@@ -48,9 +48,15 @@ class Service:
         return found[0]
 
     def health(self) -> dict[str, object]:
-        with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.url}/readyz", timeout=60) as answer:
             found: dict[str, object] = json.load(answer)
             return found
+
+    def is_whole(self) -> bool:
+        try:
+            return self.health()["status"] == "ok"
+        except OSError:  # the API was killed while it answered
+            return False
 
 
 def command_of(pid: int) -> str:
@@ -127,7 +133,7 @@ def test_what_dies_is_started_again_and_what_redis_held_is_still_there(tmp_path:
                 ),
                 f"another {word}",
             )
-        wait_for(lambda: service.health()["status"] == "ok", "the service to be whole again")
+        wait_for(service.is_whole, "the service to be whole again")
         with redis.Redis.from_url(url) as client:
             assert client.get("kept") == b"yes"
         service.process.terminate()
@@ -204,7 +210,9 @@ def test_a_data_folder_with_a_long_path_gets_a_short_socket(tmp_path: Path) -> N
             assert client.config_get("port") == {"port": "0"}
         assert path.stat().st_mode & 0o077 == 0, "others must not open it"
     finally:
-        store.signal(signal.SIGKILL)
+        assert store.process is not None
+        store.process.kill()
+        store.process.wait()
         path.unlink(missing_ok=True)
         path.parent.rmdir()
 
