@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
 from app.store import errors as store
 
@@ -77,6 +78,12 @@ TRANSLATIONS: dict[type[Exception], str] = {
     store.BadEventId: "bad_event_id",
     store.DatabaseUnavailable: "store_unavailable",
     store.SchemaMismatch: "store_unavailable",
+}
+
+# Messages that name hosts and folders are for the log; callers get these.
+UNTOLD: dict[type[Exception], str] = {
+    store.DatabaseUnavailable: "The database cannot be reached, or is busy. Try again.",
+    store.SchemaMismatch: "The database is not migrated to this version. Run `gradsmith-server migrate` on the server.",
 }
 
 # Answers that say when to come back.
@@ -214,8 +221,9 @@ def _of_http(request: Request, exc: HTTPException) -> Problem:
         case 404:
             return Problem("not_found", f"There is nothing at {path}.", headers=headers)
         case 405:
-            allowed = headers.get("Allow") or headers.get("allow") or "other methods"
-            return Problem("method_not_allowed", f"{path} takes {allowed}, not {request.method}.", headers=headers)
+            allowed = ", ".join(request.app.state.methods_at(path))
+            detail = f"{path} takes {allowed}, not {request.method}."
+            return Problem("method_not_allowed", detail, headers={"Allow": allowed})
         case 400:  # FastAPI's, when reading the body failed in a way that is no JSONDecodeError
             detail = "The body cannot be read: it is not UTF-8, is nested too deeply, or holds a number without end."
             return Problem("invalid_json", detail, headers=headers)
@@ -234,14 +242,27 @@ def _of_any(request: Request, exc: Exception) -> Problem:
         return Problem("store_unavailable", "The database cannot be reached.")
     for known in type(exc).__mro__:
         if known in TRANSLATIONS:
-            return Problem(TRANSLATIONS[known], str(exc))
+            code = TRANSLATIONS[known]
+            if known in UNTOLD:
+                log.error("%s %s: %s", request.method, request.url.path, exc)
+            return Problem(code, UNTOLD.get(known, str(exc)))
     request_id = request.scope.get("state", {}).get("request_id")
     log.error("%s %s failed, request %s", request.method, request.url.path, request_id, exc_info=exc)
     return Problem("internal", "Something broke on our side; the server's log says what, under this request_id.")
 
 
-def install(app: FastAPI) -> None:
-    """Every error of `app`, foreseen or not, is answered as a problem document."""
+def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Every error of `app`, foreseen or not, is answered as a problem document. `routes` are all that it has."""
+
+    def methods_at(path: str) -> list[str]:
+        # the framework would name the methods of the first route that matches, not of all
+        found = set()
+        for route in routes:
+            if isinstance(route, Route) and route.path_regex.match(path):
+                found |= route.methods or set()
+        return sorted(found | ({"HEAD"} if "GET" in found else set()))
+
+    app.state.methods_at = methods_at
 
     async def answer(request: Request, exc: Exception) -> Response:
         return response_of(request, _of_any(request, exc))

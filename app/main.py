@@ -63,7 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     for module in ROUTERS:
         app.include_router(module.router)
-    errors.install(app)
+    errors.install(app, [*app.routes, *(route for module in ROUTERS for route in module.router.routes)])
     openapi.install(app)
     # the last one added is the first to see a request
     app.add_middleware(BodyLimit, limit_bytes=chosen.body_limit_bytes)

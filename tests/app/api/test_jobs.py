@@ -276,9 +276,7 @@ def test_an_unknown_or_malformed_id_is_not_found(api: httpx.Client, bad: str) ->
 
 def test_the_list_pages_newest_first_and_filters(api: httpx.Client) -> None:
     made = [
-        api.post("/jobs", json=SMALLEST | {"metadata": {"batch": str(i % 2), "é.x".replace("é", "e"): "ü"}}).json()[
-            "id"
-        ]
+        api.post("/jobs", json=SMALLEST | {"metadata": {"batch": str(i % 2), "e.x": "ü"}}).json()["id"]
         for i in range(5)
     ]
     api.post("/jobs", json={"kind": "meta_train", "family": "digits-mlp"})
