@@ -137,6 +137,16 @@ def test_without_its_tables_the_server_is_alive_and_not_ready(tmp_path: Path, re
             assert answer.headers["Retry-After"] == "2"
 
 
+def test_a_database_that_is_away_is_a_503_that_names_no_host(tmp_path: Path, redis_url: str) -> None:
+    away = "postgresql://someone:secret@127.0.0.1:1/gradsmith"
+    with serving(Settings(data_dir=tmp_path, database_url=away, redis_url=redis_url)) as url, httpx.Client() as api:
+        assert api.get(f"{url}/healthz").status_code == 200
+        for answer in (api.get(f"{url}/readyz"), api.get(f"{url}/jobs"), api.post(f"{url}/jobs", json=SMALLEST)):
+            assert (answer.status_code, problem_of(answer)["code"]) == (503, "store_unavailable")
+            assert "secret" not in answer.text
+            assert "127.0.0.1" not in answer.text
+
+
 def test_a_bug_is_a_500_that_tells_nothing(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
