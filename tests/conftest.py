@@ -87,7 +87,7 @@ def _redis_server_url() -> Iterator[str]:
     given = os.environ.get("TEST_REDIS_URL")
     if given:
         worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-        yield f"{given.rstrip('/')}/{worker}" if given.count("/") < 3 else given
+        yield f"{given}{'&' if '?' in given else '?'}db={worker}"  # tests flush it: each worker has its own
         return
     try:
         server = services.ValkeyServer()

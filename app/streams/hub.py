@@ -33,6 +33,7 @@ ResultT = TypeVar("ResultT")
 POLL_SECONDS = 0.5  # how often a client looks into the database while Redis cannot help it
 JOB_POLL_SECONDS = 1.0  # how often the hub looks whether watched jobs changed without a word in their streams
 BLOCK_MILLISECONDS = 1000
+STOP_SECONDS = 2.0
 REDIS_TIMEOUT_SECONDS = 5.0
 BUFFERED_EVENTS = 256  # for each client; one that is slower catches up from the database
 BATCH = 200
@@ -92,6 +93,8 @@ class StreamHub:
         self._bell = f"gradsmith:hub:{random_name()}"  # a stream of our own: an entry ends the reader's wait
         self._bell_from = "0-0"
         self._watched = asyncio.Event()
+        self._unwatched = asyncio.Event()
+        self._unwatched.set()
         self._redis_is_up = True
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -106,6 +109,9 @@ class StreamHub:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):  # clients that are held up elsewhere need nothing of ours any more
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._unwatched.wait()
         await self._redis.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -156,6 +162,7 @@ class StreamHub:
         watcher, key = _Watcher(), stream_key(job_id)
         self._watchers.setdefault(job_id, set()).add(watcher)
         self._watched.set()
+        self._unwatched.clear()
         try:
             if key not in self._read_from:
                 await self._begin_reading(key)
@@ -167,6 +174,7 @@ class StreamHub:
                 self._read_from.pop(key, None)
             if not self._watchers:
                 self._watched.clear()
+                self._unwatched.set()
 
     async def _begin_reading(self, key: str) -> None:
         """Have the reader follow this stream from its present end; what is before it, `_recent` reads."""
@@ -191,7 +199,7 @@ class StreamHub:
 
     async def _recent(self, job_id: str, position: EventId) -> list[Event]:
         """What Redis still holds after `position`: streamed already, perhaps not stored yet."""
-        if not self._redis_is_up:
+        if self._stopping or not self._redis_is_up:
             return []
         try:
             query = self._redis.xrange(stream_key(job_id), min=f"({position}", count=10 * BATCH)
