@@ -49,6 +49,7 @@ def serve(
     Starts the bundled Valkey server unless REDIS_URL is set, and keeps its data in SQLite unless DATABASE_URL is set.
     Ctrl-C or SIGTERM ends every part; a running job writes a checkpoint and goes on at the next start.
     """
+    from app.auth import UnguardedAddress
     from app.embedded import EmbeddedStoreError
     from app.server import AddressError
     from app.supervise import ServeError, Supervisor
@@ -57,7 +58,7 @@ def serve(
     settings = _settings(data_dir=data, host=host, port=port)
     try:
         Supervisor(settings, workers).run()
-    except (ServeError, AddressError, EmbeddedStoreError) as error:
+    except (ServeError, AddressError, EmbeddedStoreError, UnguardedAddress) as error:
         _refuse(str(error))
 
 

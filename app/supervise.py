@@ -25,6 +25,7 @@ from pathlib import Path
 from types import FrameType
 
 from app import embedded
+from app.auth import refuse_unguarded
 from app.server import bind, url_of
 from app.settings import Settings
 from app.tether import tethered
@@ -131,7 +132,8 @@ class Supervisor:
     children: list[Child] = field(default_factory=list)
 
     def run(self) -> None:
-        """Serve. Raises ServeError, EmbeddedStoreError or AddressError when the service cannot start."""
+        """Serve. Raises ServeError, EmbeddedStoreError, AddressError or UnguardedAddress when it cannot start."""
+        refuse_unguarded(self.settings)  # the API would; here it is said before anything starts
         data = self.settings.data_dir
         with _only_one(data), self._signals():
             listener = bind(self.settings.host, self.settings.port)

@@ -66,8 +66,8 @@ def command_of(pid: int) -> str:
         return ""
 
 
-def start(data: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = {
+def start(data: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
+    environment = extra | {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("GRADSMITH_") and name not in ("DATABASE_URL", "REDIS_URL")
@@ -96,7 +96,7 @@ def serving(data: Path, *arguments: str) -> Iterator[Service]:
         print(out, err)
 
 
-def test_it_starts_says_where_it_is_and_ends_without_a_trace(tmp_path: Path) -> None:
+def test_it_starts_says_where_it_is_keeps_its_folder_and_ends_without_a_trace(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with serving(data, "--workers", "0") as service:
         assert service.health() == {"status": "ok", "checks": {"database": "ok", "redis": "ok"}}
@@ -104,6 +104,12 @@ def test_it_starts_says_where_it_is_and_ends_without_a_trace(tmp_path: Path) -> 
         assert record == {"url": service.url, "pid": service.process.pid}
         family = service.family
         assert len(family) == 2, "Valkey and the API"
+        second = start(data)
+        _, refused = second.communicate(timeout=60)
+        assert second.returncode == 2
+        assert f"process {service.process.pid} already serves the data folder {data}" in refused
+        assert "--data" in refused
+        assert service.is_whole()
         asked = time.monotonic()
         service.process.send_signal(signal.SIGINT)
         out, err = service.process.communicate(timeout=20)
@@ -163,17 +169,6 @@ def test_sigterm_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "data" / "server.json").exists()
 
 
-def test_one_data_folder_is_served_once(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with serving(data, "--workers", "0") as service:
-        second = start(data)
-        _, err = second.communicate(timeout=30)
-        assert second.returncode == 2
-        assert f"process {service.process.pid} already serves the data folder {data}" in err
-        assert "--data" in err
-        assert service.health()["status"] == "ok"
-
-
 def test_a_taken_port_is_one_sentence_with_the_next_step(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -185,13 +180,23 @@ def test_a_taken_port_is_one_sentence_with_the_next_step(tmp_path: Path) -> None
     assert "--port 0" in err
 
 
-def test_an_api_that_does_not_start_says_why(tmp_path: Path) -> None:
-    """Another address than loopback without keys: the server refuses."""
-    process = start(tmp_path / "data", "--host", "0.0.0.0", "--workers", "0")
-    out, err = process.communicate(timeout=60)
+def test_an_address_that_others_reach_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    process = start(tmp_path / "data", "--host", "0.0.0.0")
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "GRADSMITH_AUTH" in err
-    assert "ready" not in out
+    assert err.startswith("gradsmith-server: refusing to serve without keys on 0.0.0.0")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_database_that_is_away_is_one_sentence_and_ends_what_had_started(tmp_path: Path) -> None:
+    process = start(tmp_path / "data", DATABASE_URL="postgresql://someone:topsecret@127.0.0.1:1/nothing")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert err.startswith("gradsmith-server: the database does not answer")
+    assert err.count("\n") == 1
+    assert "topsecret" not in err
+    with pytest.raises(redis.ConnectionError):
+        redis.Redis.from_url(f"unix://{embedded_socket(tmp_path / 'data')}").ping()
 
 
 def test_a_data_folder_with_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
