@@ -80,8 +80,8 @@ def test_a_browsers_image_gets_a_picture(api: httpx.Client, curved: Worker) -> N
 
 
 @pytest.mark.parametrize("query", ["max_points=3", "max_points=x", "max_points=-1", "method=lttb", "points=4"])
-def test_a_bad_curve_query_is_refused(api: httpx.Client, curved: Worker, query: str) -> None:
-    answer = api.get(f"/jobs/{curved.job_id}/curve?{query}")
+def test_a_bad_curve_query_is_refused(standing_api: httpx.Client, query: str) -> None:
+    answer = standing_api.get(f"/jobs/job_{'0' * 32}/curve?{query}")
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
 
 

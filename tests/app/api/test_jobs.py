@@ -266,11 +266,11 @@ def test_retry_opens_a_new_attempt_of_a_job_that_ended_badly(api: httpx.Client, 
 
 
 @pytest.mark.parametrize("bad", ["job_1", "x", "job_" + "0" * 32, "opt_" + "0" * 32, "%00", "job_" + "G" * 32, "é" * 9])
-def test_an_unknown_or_malformed_id_is_not_found(api: httpx.Client, bad: str) -> None:
+def test_an_unknown_or_malformed_id_is_not_found(standing_api: httpx.Client, bad: str) -> None:
     for method, path in (
         ("GET", ""), ("POST", "/cancel"), ("POST", "/retry"), ("GET", "/curve"), ("GET", "/report"), ("GET", "/events"),
     ):  # fmt: skip
-        answer = api.request(method, f"/jobs/{bad}{path}")
+        answer = standing_api.request(method, f"/jobs/{bad}{path}")
         assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found"), path
 
 
