@@ -1,0 +1,51 @@
+"""What was measured on: processor, not names."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks.core.environment import ROOT
+from benchmarks.core.fleet import cpu_count
+
+_FLAGS = ("fma", "avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve")
+
+
+def described() -> dict[str, str]:
+    """Model, cores, instruction sets that matter, versions, the commit, and how busy the machine was."""
+    info = _processor()
+    present = set(info.get("flags", info.get("Features", "")).split())
+    return {
+        "processor": info.get("model name") or platform.processor() or platform.machine(),
+        "cores": f"{cpu_count()} of {os.cpu_count()}",
+        "flags": " ".join(flag for flag in _FLAGS if flag in present) or "not told",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": sys.version.split()[0],
+        "torch": f"{torch.__version__}, {torch.backends.cpu.get_cpu_capability()}",
+        "commit": _commit(),
+        "load before": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "not told",
+    }
+
+
+def _processor() -> dict[str, str]:
+    file = Path("/proc/cpuinfo")
+    if not file.exists():
+        return {}
+    lines = file.read_text().split("\n\n")[0].splitlines()
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _commit() -> str:
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    name = git("rev-parse", "--short", "HEAD")
+    if not name:
+        return "not a checkout"
+    return name + (" with changes" if git("status", "--porcelain", "--untracked-files=no") else "")

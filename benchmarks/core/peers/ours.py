@@ -1,0 +1,70 @@
+"""Ours: `models.unroll.unroll_window` with the backend that the product chooses by itself."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.utils import parameters_to_vector
+
+from benchmarks.core.peers.base import Weights
+from benchmarks.core.problem import HORIZON, META_LEARNING_RATE, OUTPUT_SCALE, Loaded
+from benchmarks.core.tasks import batch_of
+from gradsmith.rules import LSTMRule
+from models.meta_optimizer import Adam
+from models.meta_train import load_weights
+from models.unroll import Backend, TorchBackend, begin, unroll_window
+
+
+def default_backend() -> Backend:
+    return TorchBackend()
+
+
+class Ours:
+    def __init__(self, loaded: Loaded, weights: Weights, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._problem = loaded.problem
+        self._rule = rule_with(weights)
+        self._tasks = batch_of(loaded.problem)
+        self._backend = default_backend()
+        self._weights = parameters_to_vector(self._rule.parameters()).detach().clone()
+        self._adam = Adam.zero(self._weights)
+        self._position = begin(self._rule, self._tasks)
+        self.counted_losses = loaded.problem.unroll_steps
+        self.about = {
+            "name": "Gradsmith",
+            "versions": f"torch {torch.__version__}",
+            "settings": f"backend {self._backend.name}, {torch.backends.cpu.get_cpu_capability()}",
+        }
+
+    def gradient(self) -> Weights:
+        start = begin(self._rule, self._tasks)
+        window, _ = unroll_window(self._rule, self._tasks, start, self._problem.unroll_steps, self._backend)
+        return named(self._rule, window.gradient)
+
+    def run(self, meta_steps: int) -> None:
+        for _ in range(meta_steps):
+            if self._position.step + self._problem.unroll_steps > HORIZON:
+                self._position = begin(self._rule, self._tasks)
+            window, self._position = unroll_window(
+                self._rule, self._tasks, self._position, self._problem.unroll_steps, self._backend
+            )
+            self._weights, self._adam = self._adam.updated(self._weights, window.gradient, META_LEARNING_RATE)
+            load_weights(self._rule, self._weights)
+
+
+make = Ours
+
+
+def rule_with(weights: Weights, dtype: torch.dtype = torch.float32) -> LSTMRule:
+    """The product's rule with these weights."""
+    rule = LSTMRule(output_scale=OUTPUT_SCALE).to(dtype)
+    rule.load_state_dict({name: torch.from_numpy(value).to(dtype) for name, value in weights.items()})
+    return rule
+
+
+def named(rule: LSTMRule, flat: torch.Tensor) -> Weights:
+    """A flat gradient as tensors by name."""
+    pieces = flat.split([parameter.numel() for parameter in rule.parameters()])
+    return {
+        name: piece.view_as(parameter).numpy().copy()
+        for (name, parameter), piece in zip(rule.named_parameters(), pieces, strict=True)
+    }

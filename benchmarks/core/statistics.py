@@ -1,0 +1,25 @@
+"""Median and range, of rates and of ratios taken pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import NamedTuple
+
+
+class Spread(NamedTuple):
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(median(values), min(values), max(values))
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.median:{spec}} ({self.low:{spec}}-{self.high:{spec}})"
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
+    """ours / theirs round by round: what slows the machine down for a moment slows both and cancels."""
+    return Spread.of([mine / other for mine, other in zip(ours, theirs, strict=True)])

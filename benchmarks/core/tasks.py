@@ -1,0 +1,94 @@
+"""The benchmark's problems as the product's own task batches, and their export for the peers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from benchmarks.core import problem as problems
+from benchmarks.core.problem import CONVOLUTIONS, DENSE, HORIZON, IMAGE, Problem
+from models.spec import MLPSpec, QuadraticSpec, Split
+from models.tasks.base import TaskBatch
+from models.tasks.images import Images
+from models.tasks.mlp import MLPBatch
+from models.tasks.quadratic import QuadraticBatch, QuadraticFamily
+from models.tasks.randomness import indices, normals, streams, task_seeds
+
+IMAGES = 12_800  # synthetic: what pixels show costs nothing, and no data set has to be there
+BATCH = 128
+
+
+def batch_of(problem: Problem, dtype: torch.dtype = torch.float32) -> TaskBatch:
+    """The problem's tasks; the same ones in every process and precision."""
+    if problem.kind == "quadratics":
+        family = QuadraticFamily(QuadraticSpec(), {Split.TRAIN})
+        return family.sample(Split.TRAIN, seed=0, trajectory=0, tasks=problem.tasks, dtype=dtype)
+    seeds = task_seeds(Split.TRAIN, f"benchmark/{problem.kind}", 0, 0, 0, problem.tasks)
+    if problem.kind == "mlp":
+        images = _noise(784)
+        return MLPBatch(MLPSpec(dataset="mnist"), seeds, images, images, dtype, torch.device("cpu"))
+    return ConvBatch(seeds, _noise(IMAGE[0] * IMAGE[1] * IMAGE[2]), dtype)
+
+
+def export(problem: Problem, path: Path) -> None:
+    """Write the problem's arrays, in float64, to `path`."""
+    batch = batch_of(problem, torch.float64)
+    arrays = {"start": batch.initial()}
+    if isinstance(batch, QuadraticBatch):
+        arrays |= {"W": batch.W, "y": batch.y[..., 0]}
+    else:
+        images = _noise(784 if problem.kind == "mlp" else IMAGE[0] * IMAGE[1] * IMAGE[2])
+        seeds = task_seeds(Split.TRAIN, f"benchmark/{problem.kind}", 0, 0, 0, problem.tasks)
+        stream = streams(seeds, "minibatch")
+        rows = torch.stack([indices(stream, step, BATCH, IMAGES)[0] for step in range(HORIZON + 1)])
+        arrays |= {"pixels": images.pixels, "labels": images.labels.int(), "rows": rows.int()}
+    problems.save(problem, {name: value.numpy() for name, value in arrays.items()}, path)
+
+
+class ConvBatch(TaskBatch):
+    """One convolutional network without batch norm: 3x3 convolutions 16-16-16 of stride 2, 2, 1, then 1024-24-10,
+    ReLU between all of them. Gradients by torch's autograd."""
+
+    def __init__(self, seeds: Tensor, images: Images, dtype: torch.dtype) -> None:
+        super().__init__(1, problems.CONVNET.coordinates, dtype, torch.device("cpu"))
+        self._start = normals(streams(seeds, "start"), self.coordinates)[0].mul_(0.05).to(dtype)
+        self._minibatches = streams(seeds, "minibatch")
+        self._pixels = images.pixels.view(-1, *IMAGE)
+        self._images = images
+
+    def initial(self) -> Tensor:
+        return self._start.clone()
+
+    def losses_and_gradient(self, theta: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        theta = theta.detach().requires_grad_()
+        losses = self.losses(theta, step)
+        (gradient,) = torch.autograd.grad(losses.sum(), theta)
+        return losses.detach(), gradient
+
+    def losses(self, theta: Tensor, step: int) -> Tensor:
+        rows = indices(self._minibatches, step, BATCH, IMAGES)[0]
+        inputs = self._pixels[rows].to(self.dtype).mul_(self._images.scale)
+        return functional.cross_entropy(network(theta, inputs), self._images.labels[rows])[None]
+
+
+def network(theta: Tensor, inputs: Tensor) -> Tensor:
+    """(29938,), (batch, 3, 32, 32) -> (batch, 10). Weights before biases, layer by layer."""
+    shapes = [(out, into, 3, 3) for into, out, _ in CONVOLUTIONS] + [(out, into) for into, out in pairwise(DENSE)]
+    pieces = theta.split([count for shape in shapes for count in (torch.Size(shape).numel(), shape[0])])
+    layers = [(pieces[2 * i].view(shape), pieces[2 * i + 1]) for i, shape in enumerate(shapes)]
+    signal = inputs
+    for (weight, bias), (_, _, stride) in zip(layers, CONVOLUTIONS, strict=False):
+        signal = functional.conv2d(signal, weight, bias, stride=stride, padding=1).relu()
+    (weight, bias), (last_weight, last_bias) = layers[len(CONVOLUTIONS) :]
+    hidden = functional.linear(signal.flatten(1), weight, bias).relu()
+    return functional.linear(hidden, last_weight, last_bias)
+
+
+def _noise(inputs: int) -> Images:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (IMAGES, inputs), generator=generator, dtype=torch.uint8)
+    return Images(pixels, torch.randint(0, 10, (IMAGES,), generator=generator), 1 / 255)
