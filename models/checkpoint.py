@@ -18,6 +18,7 @@ from models.spec import MetaTrainSpec
 
 FORMAT_VERSION = 1
 _KEY = "gradsmith-checkpoint"
+_TENSORS = ("weights", "averaged", "best_weights", "adam")
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,15 @@ class Cost:
 class Progress:
     """A run between two trajectories.
 
-    weights, best_weights: flat, in the order of `rule.parameters()`
+    weights, averaged, best_weights: flat, in the order of `rule.parameters()`; `averaged` is the moving average of
+        `weights` over meta-steps, and `best_weights` the best of it
     since: the meta-step after which the present initialisation began (0, or that of the last restart)
     scores: validation scores of the present initialisation, the one before any training first
     skipped_in_a_row: meta-steps skipped since the last good one
     """
 
     weights: Tensor
+    averaged: Tensor
     best_weights: Tensor
     adam: Adam
     step: int = 0
@@ -81,11 +84,12 @@ def dumps(progress: Progress, spec: MetaTrainSpec) -> bytes:
     (the seconds spent aside)."""
     tensors = {
         "weights": progress.weights,
+        "averaged": progress.averaged,
         "best_weights": progress.best_weights,
         "adam_first": progress.adam.first,
         "adam_second": progress.adam.second,
     }
-    record = {name: value for name, value in vars(progress).items() if name not in ("weights", "best_weights", "adam")}
+    record = {name: value for name, value in vars(progress).items() if name not in _TENSORS}
     record["cost"] = vars(progress.cost)
     header = {
         "format_version": FORMAT_VERSION,
@@ -115,7 +119,7 @@ def loads(data: bytes, spec: MetaTrainSpec, device: torch.device) -> Progress:
         record |= {"scores": tuple(record["scores"]), "restarts": tuple(record["restarts"])}
         record["cost"] = Cost(**record["cost"])
         adam = Adam(tensors["adam_first"], tensors["adam_second"], int(header["adam_count"]))
-        return Progress(tensors["weights"], tensors["best_weights"], adam, **record)
+        return Progress(tensors["weights"], tensors["averaged"], tensors["best_weights"], adam, **record)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointMismatch(f"The checkpoint is damaged ({error}). Start the job again without it.") from error
 

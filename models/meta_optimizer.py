@@ -46,3 +46,12 @@ def clipped(gradient: Tensor, limit: float) -> tuple[Tensor, float]:
     """The gradient scaled down to norm `limit` where it is longer, and its norm before that."""
     norm = float(torch.linalg.vector_norm(gradient))
     return (gradient * (limit / norm) if norm > limit else gradient), norm
+
+
+def averaged_weights(average: Tensor, weights: Tensor, decay: float, count: int) -> Tensor:
+    """The next moving average of the weights after meta-step `count` (from 1).
+
+    The steps of Adam that a good meta-learning rate takes are noisy, and the loss late in the horizon feels it most;
+    their average sits closer to the middle of the valley (Polyak and Juditsky 1992). Young averages forget faster.
+    """
+    return average.lerp(weights, 1 - min(decay, count / (count + 10)))

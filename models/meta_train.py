@@ -29,7 +29,7 @@ from gradsmith.rules import weights as rule_weights
 from models import checkpoint
 from models.checkpoint import Progress
 from models.errors import DeviceUnavailable, TrainingDiverged
-from models.meta_optimizer import Adam, clipped, cosine
+from models.meta_optimizer import Adam, averaged_weights, clipped, cosine
 from models.rollout import Learned, Sample, curves, run
 from models.spec import MetaTrainSpec, Recipe, Resources, Split
 from models.tasks.base import Family
@@ -147,7 +147,7 @@ class _Trainer:
 
     def fresh(self) -> Progress:
         weights = self._initial_weights(restarts=0)
-        return Progress(weights, weights, Adam.zero(weights))
+        return Progress(weights, weights, weights, Adam.zero(weights))
 
     def _initial_weights(self, restarts: int) -> Tensor:
         generator = torch.Generator().manual_seed(key("rule", self._spec.seed, restarts) & (2**63 - 1))
@@ -201,7 +201,8 @@ class _Trainer:
         gradient, norm = clipped(window.gradient, recipe.gradient_clip)
         if math.isfinite(loss) and math.isfinite(norm):
             weights, adam = progress.adam.updated(progress.weights, gradient, rate)
-            progress = progress.but(weights=weights, adam=adam, skipped_in_a_row=0, step=step)
+            averaged = averaged_weights(progress.averaged, weights, recipe.averaging, adam.count)
+            progress = progress.but(weights=weights, averaged=averaged, adam=adam, skipped_in_a_row=0, step=step)
             return progress, MetaStep(step, loss, norm, rate, skipped=False)
         progress = progress.but(
             step=step,
@@ -222,6 +223,7 @@ class _Trainer:
         """Measure the rule on the fixed validation tasks, and keep it when it is the best so far."""
         recipe = self._recipe
         started = time.perf_counter()
+        load_weights(self._rule, progress.averaged)
         sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, recipe.validation_tasks)
         optimizer = Learned(self._rule, self._backend)
         found = curves(run(optimizer, self._family, sample, recipe.horizon, device=self._device))
@@ -234,7 +236,8 @@ class _Trainer:
             cost=progress.cost.selection(gradients, time.perf_counter() - started),
         )
         if best:
-            progress = progress.but(best_score=score, best_step=progress.step, best_weights=progress.weights)
+            progress = progress.but(best_score=score, best_step=progress.step, best_weights=progress.averaged)
+        load_weights(self._rule, progress.weights)
         yield Validated(progress.step, score, best)
         return progress
 
@@ -261,6 +264,7 @@ class _Trainer:
         )
         return progress.but(
             weights=weights,
+            averaged=weights,
             adam=Adam.zero(weights),
             since=progress.step,
             scores=(),

@@ -109,6 +109,12 @@ class Recipe(Spec):
         description="Added to the forget gates of a fresh LSTM, so that it remembers from the first meta-step on.",
     )
     gradient_clip: float = Field(1.0, gt=0, le=1e6, description="The meta-gradient's norm is clipped here.")
+    averaging: float = Field(
+        0.95,
+        ge=0,
+        lt=1,
+        description="What is validated and kept is a moving average of the weights with this decay a meta-step.",
+    )
     validation_tasks: int = Field(128, ge=1, le=65_536)
     validation_interval: int = Field(50, ge=1, description="Meta-steps between validations; the best rule is kept.")
     plateau_patience: int = Field(
