@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -99,9 +100,8 @@ class Dispatcher:
             logger.warning(
                 "job %s: its worker was lost; now %s, attempt %d", lapse.job_id, lapse.outcome, lapse.attempt
             )
-            publisher = Publisher(self.settings, lapse.job_id)
-            publisher.publish(lapse.event)
-            publisher.close()
+            with closing(Publisher(self.settings, lapse.job_id)) as publisher:
+                publisher.publish(lapse.event)
         for device in DEVICES:
             self._find_lost_doorbells(device)
         return lapses

@@ -56,4 +56,8 @@ def _leave_with_pipe() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    logging.shutdown()
+    # Without the interpreter's long goodbye, in which signals have their default effect again: the job is done, and
+    # a SIGTERM that comes now must not look like a worker that was lost.
+    os._exit(status)

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from app.settings import Settings
 from app.store import checkpoints, events, leases
 from app.store.checkpoints import Checkpoint
-from app.store.errors import DatabaseUnavailable, LeaseLost
+from app.store.errors import DatabaseUnavailable, LeaseLost, StoreError
 from app.store.events import EventId
 from app.store.jobs import spec_of
 from app.store.leases import Lapse, Lease
@@ -123,7 +123,7 @@ def still_queued(database: Database, job_id: str, attempt: int) -> bool:
         with database.read() as session:
             job = session.get(JobRow, job_id)
             return job is not None and (job.attempt, job.status) == (attempt, "queued")
-    except (DatabaseUnavailable, OperationalError):
+    except (StoreError, OperationalError):
         return True
 
 
@@ -145,7 +145,7 @@ def report_lost(database: Database, settings: Settings, job_id: str, attempt: in
 
     try:
         return patiently(database, operation, lambda: deadline)
-    except (DatabaseUnavailable, OperationalError) as error:
+    except (StoreError, OperationalError) as error:
         logger.warning("job %s waits until its lease runs out: %s", job_id, str(error).splitlines()[0])
         return []
 
@@ -226,7 +226,7 @@ class Keeper:
                 if not self._ending:
                     self._on_lost(self.lease)
                 return
-            except (DatabaseUnavailable, OperationalError) as error:
+            except (StoreError, OperationalError) as error:
                 if time.monotonic() > self.deadline:
                     logger.warning("the database is away for longer than the lease: %s", error)
                     self._on_lost(self.lease)

@@ -31,8 +31,9 @@ from rq.worker import WorkerStatus
 from rq.worker_registration import register
 
 from app.settings import Settings
-from app.store.errors import StoreError
+from app.store.errors import LeaseLost, StoreError
 from app.store.sessions import Database
+from app.streams import Publisher
 from workers.child import LOG_FORMAT
 from workers.children import DONE, LEASE_LOST, Child, Nursery
 from workers.lifecycle import new_owner, report_lost, still_queued
@@ -117,7 +118,10 @@ class JobWorker(Worker):
         status = child.returncode
         if status not in (DONE, LEASE_LOST):
             logger.warning("the process that ran job %s attempt %d ended with %s", job_id, attempt, status)
-            report_lost(self._database, self._settings, job_id, attempt, owner)
+            for lapse in report_lost(self._database, self._settings, job_id, attempt, owner):
+                publisher = Publisher(self._settings, lapse.job_id)
+                with contextlib.closing(publisher), contextlib.suppress(LeaseLost):  # another was quicker to take it
+                    publisher.publish(lapse.event)
 
     def _begin(self, job: Job) -> Execution | None:
         with self._without_redis("the start of a job"):
