@@ -1,0 +1,58 @@
+"""Live packing, and the estimate of the time that is left."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import redis
+
+from app.settings import Settings
+from app.store.sessions import Database
+from app.streams import stream_key
+from app.streams.wire import decode
+from tests.workers.harness import create, stored_events, training
+from workers.lifecycle import same_bits
+from workers.recorder import Pace
+from workers.run import run_job
+
+
+def test_the_eta_follows_the_speed_without_jumping(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    pace = Pace(step=0)
+    assert pace.eta_seconds(0, 100) is None, "nothing is known before the first step"
+    clock[0] += 1.0
+    assert pace.eta_seconds(10, 100) == pytest.approx(9.0)
+    clock[0] += 1.0
+    slower = pace.eta_seconds(15, 100)  # half as fast this second
+    assert slower is not None
+    assert 85 * 0.1 < slower < 85 * 0.2
+    for _ in range(60):
+        clock[0] += 1.0
+        settled = pace.eta_seconds(20 + 5 * _, 1000)
+    assert settled == pytest.approx((1000 - 315) * 0.2, rel=0.05)
+    assert pace.eta_seconds(1000, 1000) == 0.0
+
+
+def test_what_streams_live_is_what_is_stored(quick_sqlite: Settings, sqlite_database: Database) -> None:
+    packed = quick_sqlite.model_copy(
+        update={"stream_flush_points": 16, "stream_flush_seconds": 60.0, "checkpoint_interval_seconds": 60.0}
+    )
+    job_id = create(sqlite_database, training(meta_steps=40))
+    run_job(job_id, 1, settings=packed)
+    with redis.Redis.from_url(packed.resolved_redis_url, decode_responses=True) as client:
+        live = [decode(entry_id, fields) for entry_id, fields in client.xrange(stream_key(job_id))]
+    stored = stored_events(sqlite_database, job_id)
+    assert [(event.id, event.kind, event.data) for event in live] == [
+        (event.id, event.kind, event.data) for event in stored
+    ]
+    sizes = [len(event.data["step"]) for event in live if event.kind == "metrics"]
+    assert sizes == [16, 16, 8], "sixteen points travel together where no other event comes between"
+
+
+def test_a_resume_with_another_torch_or_thread_count_is_not_called_identical() -> None:
+    facts = {"torch": "2.13.0", "threads": 1, "instruction_set": "AVX2", "hostname": "a"}
+    assert same_bits(facts, {**facts, "hostname": "b"})
+    for changed in ({"torch": "2.14.0"}, {"threads": 2}, {"instruction_set": "AVX512"}):
+        assert not same_bits(facts, {**facts, **changed})
