@@ -115,7 +115,7 @@ def test_a_twin_gives_up_waiting(bench: Bench) -> None:
         started = time.monotonic()
         with pytest.raises(IdempotencyInFlight, match="still being answered"):
             idempotency.once(bench.database, "key", REQUEST, create, wait_seconds=0.3)
-        assert 0.2 < time.monotonic() - started < 3
+        assert 0.2 < time.monotonic() - started < 8
         enough.set()
         assert not first.result().replayed
     assert idempotency.once(bench.database, "key", REQUEST, create).replayed
