@@ -180,7 +180,7 @@ BUILT_IN_FAMILIES: dict[str, FamilySpec] = {
             description="64-20-10 sigmoid perceptron on scikit-learn's 1,797 real digit images, minibatch 128.",
             tasks=MLPSpec(dataset="digits"),
             recipe=Recipe(
-                meta_steps=240, tasks=2, validation_tasks=64, validation_interval=120, meta_learning_rate=0.01
+                meta_steps=500, tasks=2, validation_tasks=64, validation_interval=100, meta_learning_rate=0.01
             ),
             evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32),
         ),
