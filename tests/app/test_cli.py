@@ -96,7 +96,7 @@ def test_a_data_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> No
         (("migrate",), {"GRADSMITH_LEASE_SECONDS": "-3"}, "GRADSMITH_LEASE_SECONDS='-3'"),
         (("api",), {"GRADSMITH_PORT": "abc"}, "GRADSMITH_PORT='abc'"),
         (("serve",), {"GRADSMITH_AUTH": "perhaps"}, "GRADSMITH_AUTH='perhaps'"),
-        (("serve", "--host", "no.such.host.invalid", "--port", "0"), {}, "--host no.such.host.invalid"),
+        (("serve", "--host", "no.such.invalid", "--port", "0"), {"GRADSMITH_AUTH": "off"}, "--host no.such.invalid"),
     ],
 )
 def test_bad_input_exits_with_2_and_says_what_was_wrong(
