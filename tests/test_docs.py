@@ -127,9 +127,10 @@ def test_python_in_the_readme_compiles():
         compile(block, "README.md", "exec")
 
 
-def test_decisions_are_numbered_without_a_gap_and_complete():
+def test_decisions_have_numbers_of_their_own_and_are_complete():
     pages = sorted((ROOT / "docs/decisions").glob("*.md"))
-    assert [page.name[:4] for page in pages] == [f"{number:04d}" for number in range(1, len(pages) + 1)]
+    assert pages
+    assert len({page.name[:4] for page in pages}) == len(pages)
     for page in pages:
         text = page.read_text()
         assert text.startswith(f"# {page.name[:4]}: ")
