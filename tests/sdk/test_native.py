@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
@@ -9,7 +10,6 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,17 +69,16 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> BuildSettings:
 
 @pytest.fixture(scope="session")
 def kernels(settings: BuildSettings) -> Kernels:
-    """A kernel by rule and target. All are compiled at the first use, as many at a time as there are CPUs."""
+    """A kernel by rule and target, compiled by the first test that wants it."""
 
-    def made(variant: tuple[str, Target]) -> NativeKernel:
-        rule = make_rule(variant[0])
+    @functools.cache
+    def made(name: str, target: Target) -> NativeKernel:
+        rule = make_rule(name)
         sizes = Sizes.of(rule)
         assert sizes is not None
-        return NativeKernel(rule, Library(built_here(sizes, variant[1], settings), sizes), variant[1])
+        return NativeKernel(rule, Library(built_here(sizes, target, settings), sizes), target)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        ready = dict(zip(VARIANTS, pool.map(made, VARIANTS), strict=True))
-    return lambda name, target: ready[name, target]
+    return made
 
 
 def some_gradients(coordinates: int, steps: int = STEPS) -> Tensor:

@@ -4,7 +4,7 @@
 // A second telling of gradsmith/rules/lstm.py and features.py; tests/sdk/test_native.py holds the two equal.
 //
 // Compile-time constants: HIDDEN, LAYERS, INPUTS (2: log-sign, 1: raw), WIDTH (floats in a vector: 16 for AVX-512,
-// 8 for AVX2, 4 elsewhere). Written in the vector extensions that GCC and Clang share, without intrinsics.
+// 8 for AVX2, 4 elsewhere). Written in the vector extensions that GCC and Clang share.
 //
 // A block is BLOCK neighbouring coordinates, feature-major: row after row of BLOCK floats, so that a vector holds
 // neighbouring coordinates and weights are broadcast. A block's state is, layer after layer, h (HIDDEN rows) and c
@@ -21,6 +21,9 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
 
 #ifdef __clang__
 #define UNROLLED _Pragma("unroll")
@@ -43,12 +46,21 @@ typedef int32_t Ints __attribute__((vector_size(WIDTH * 4)));
 inline Vector load(const float* p) { return *reinterpret_cast<const VectorInMemory*>(p); }
 inline void store(float* p, Vector v) { *reinterpret_cast<VectorInMemory*>(p) = v; }
 inline Vector splat(float x) { return Vector{} + x; }
-// In this order of operands a NaN in `x` stays, and a compiler makes it one instruction.
+// The smaller and the larger; in this order of operands a NaN in `x` stays. GCC makes two instructions of the general
+// form where x86 has one.
+#if WIDTH == 16 && defined(__AVX512F__)
+inline Vector at_most(Vector limit, Vector x) { return _mm512_min_ps(limit, x); }
+inline Vector at_least(Vector limit, Vector x) { return _mm512_max_ps(limit, x); }
+#elif WIDTH == 8 && defined(__AVX2__)
+inline Vector at_most(Vector limit, Vector x) { return _mm256_min_ps(limit, x); }
+inline Vector at_least(Vector limit, Vector x) { return _mm256_max_ps(limit, x); }
+#else
 inline Vector at_most(Vector limit, Vector x) { return limit < x ? limit : x; }
 inline Vector at_least(Vector limit, Vector x) { return limit > x ? limit : x; }
+#endif
 
-// 1 + 2^x, with x held within +-126. 2^x is 2^n 2^f, n a whole number and f within +-1/2: the low bits of x + magic
-// are n + 127, the exponent of 2^n; 2^f is a minimax polynomial, relative error 8e-8.
+// 1 + 2^x, with x held within +-126. 2^x is 2^n 2^f, n a whole number and f within +-1/2: the low bits of x + magic are n + 127, the exponent of 2^n; 2^f
+// is a minimax polynomial, relative error 8e-8.
 inline Vector one_plus_exp2(Vector x) {
   const float magic = 12582912.f + 127.f;  // 1.5 * 2^23: one unit in the last place is 1
   x = at_least(splat(-126.f), at_most(splat(126.f), x));
@@ -62,7 +74,8 @@ inline Vector one_plus_exp2(Vector x) {
   return y * reinterpret_cast<Vector>(reinterpret_cast<Ints>(shifted) << 23) + 1.f;
 }
 
-// Activations take their argument already times these, which the packed weights hold.
+// Activations take their argument already times these, which the packed weights hold. Dividing costs less than a
+// Newton step from an approximate inverse, or than one division for two.
 constexpr float SIGMOID_SCALE = -1.44269504089f, TANH_SCALE = -2.88539008178f;
 inline Vector sigmoid_of(Vector scaled) { return 1.f / one_plus_exp2(scaled); }
 inline Vector tanh_of(Vector scaled) { return 2.f / one_plus_exp2(scaled) - 1.f; }
@@ -434,6 +447,12 @@ void step_of_block(const Prepared& w, int64_t block, int64_t coordinates, const 
   for (int64_t n = 0; n < end; n++) theta[block * BLOCK + n] += padded[n];
 }
 
+// A helper thread costs some 30 us to start and to wait for: each shall find work for ten times as long.
+inline int64_t worthwhile(int64_t threads, int64_t coordinate_steps) {
+  const int64_t most = coordinate_steps / 1500;
+  return threads < most ? threads : most;
+}
+
 // Each of `jobs` once, on at most `threads` threads; which thread takes which job is left to chance. A thread has
 // `bytes` of memory of its own. False when no thread could have them.
 template <typename Do>
@@ -490,7 +509,7 @@ int gradsmith_step(const void* prepared, int64_t coordinates, const float* gradi
   const Prepared& w = *static_cast<const Prepared*>(prepared);
   const int64_t blocks = (coordinates + BLOCK - 1) / BLOCK, run_of = blocks < 256 ? (blocks + 15) / 16 : 16;
   const int64_t jobs = run_of ? (blocks + run_of - 1) / run_of : 0;
-  return !in_parallel(jobs, threads, sizeof(Record), [&](int64_t job, void* memory) {
+  return !in_parallel(jobs, worthwhile(threads, coordinates), sizeof(Record), [&](int64_t job, void* memory) {
     const int64_t last = (job + 1) * run_of < blocks ? (job + 1) * run_of : blocks;
     for (int64_t block = job * run_of; block < last; block++)
       step_of_block(w, block, coordinates, gradient, state, theta, *static_cast<Record*>(memory));
@@ -508,7 +527,8 @@ int gradsmith_window_gradient(const void* prepared, int64_t coordinates, int64_t
   const Window window{steps, coordinates, gradient_stride, cotangent_stride, gradients, cotangents, snapshot};
   double* sums = static_cast<double*>(calloc(chunks ? chunks : 1, sizeof(double) * WEIGHTS));
   if (!sums) return 1;
-  const bool done = in_parallel(chunks, threads, gradsmith_workspace_bytes(steps), [&](int64_t chunk, void* memory) {
+  const int64_t work = worthwhile(threads, 3 * coordinates * steps);
+  const bool done = in_parallel(chunks, work, gradsmith_workspace_bytes(steps), [&](int64_t chunk, void* memory) {
     for (int64_t block = chunk * blocks / chunks; block < (chunk + 1) * blocks / chunks; block++)
       window_of_block(w, window, block, *static_cast<Workspace*>(memory), sums + chunk * WEIGHTS);
   });
