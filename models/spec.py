@@ -163,7 +163,7 @@ BUILT_IN_FAMILIES: dict[str, FamilySpec] = {
             title="Random quadratics, Gaussian",
             description="||W theta - y||^2 in ten dimensions, W and y standard normal (section 3.1 of the paper).",
             tasks=QuadraticSpec(),
-            recipe=Recipe(meta_steps=550, meta_learning_rate=0.01),
+            recipe=Recipe(meta_steps=800, meta_learning_rate=0.01),
             evaluation=EvaluationPlan(),
         ),
         FamilySpec(
@@ -171,7 +171,7 @@ BUILT_IN_FAMILIES: dict[str, FamilySpec] = {
             title="Random quadratics, uniform",
             description="||W theta - y||^2 in ten dimensions, W and y uniform on [0, 1] as in the authors' code.",
             tasks=QuadraticSpec(distribution="uniform"),
-            recipe=Recipe(meta_steps=550, meta_learning_rate=0.01),
+            recipe=Recipe(meta_steps=800, meta_learning_rate=0.01),
             evaluation=EvaluationPlan(),
         ),
         FamilySpec(
