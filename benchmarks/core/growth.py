@@ -17,12 +17,11 @@ def families(quick: bool) -> dict[str, list[Problem]]:
     """What varies -> problems in growing order."""
     sizes = (100, 1_000) if quick else (100, 1_000, 10_000, 30_000, 100_000)
     unrolls = (5, 20) if quick else (5, 10, 20, 50, 100)
-    batches = (1, 2) if quick else (1, 2, 4, 8)
-    return {
+    found = {
         "coordinates": [Problem("quadratics", tasks=count) for count in sizes],
-        "tasks": [Problem("mlp", tasks=count) for count in batches],
         "unroll": [Problem("quadratics", tasks=1_000, unroll_steps=steps) for steps in unrolls],
     }
+    return found if quick else found | {"tasks": [Problem("mlp", tasks=count) for count in (1, 2, 4, 8)]}
 
 
 def measure(

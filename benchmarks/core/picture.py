@@ -32,7 +32,7 @@ def draw(results: Results, path: Path) -> None:
             axis.annotate(label, (rate.high, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
         axis.set_yticks(range(len(measured["peers"])), [found["about"]["name"] for found in measured["peers"].values()])
         axis.invert_yaxis()
-        axis.set_xlim(0, axis.get_xlim()[1] * 1.45)
+        axis.set_xlim(0, axis.get_xlim()[1] * 1.75)  # room for the labels
         axis.set_title(problem.title, fontsize=9)
         axis.set_xlabel("meta-steps a second")
         axis.spines[["top", "right"]].set_visible(False)

@@ -132,7 +132,24 @@ def _comparison(results: Results, problem: Problem, threads: int, measured: dict
     header += ["compile s", "off float64"]
     words = [f"### {problem.title}, {threads} thread{'s' if threads > 1 else ''}", "", *table(header, rows)]
     words += [f"\nNot measured: {peer}: {why}." for peer, why in measured["missing"].items()]
+    if OURS in measured["peers"] and "ceilings" in results:
+        rate = problem.coordinate_steps / Spread.of(measured["peers"][OURS]["seconds"]).median
+        words += ["", _shares(results["ceilings"], rate / threads)]
     return [*words, ""]
+
+
+def _shares(found: dict[str, Any], rate: float) -> str:
+    """rate: coordinate-steps a second of ours on one core."""
+    flops = rate * ceilings.FLOP
+    sentence = (
+        f"Ours, a core: {flops / 1e9:.1f} GFLOP/s at 29.6 kFLOP a coordinate-step, without inner gradients and "
+        f"Adam; "
+        f"{100 * flops / found['sgemm_flops']:.0f} % of torch's sgemm"
+    )
+    if "fma_flops" in found:
+        sentence += f", {100 * flops / found['fma_flops']:.0f} % of the multiply-adds alone"
+    again = rate / ceilings.limit(found, ceilings.FLOP_WITH_RECOMPUTE)
+    return sentence + f"; {100 * again:.0f} % of the limit when the replay's recomputation counts as work."
 
 
 def _peers(results: Results) -> list[str]:

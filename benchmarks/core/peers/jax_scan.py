@@ -59,7 +59,7 @@ class JaxScan:
     def _begin(self) -> None:
         self._step = 0
         gradient = self._first_gradient(self._start, self._data, self._rows[0])
-        self._position = (jnp.copy(self._start), empty_memory(self._problem.coordinates), gradient)
+        self._position = (jnp.copy(self._start), empty_memory(self._problem.coordinates, axis=0), gradient)
 
     def _rows_of_window(self) -> Array:
         return self._rows[self._step + 1 : self._step + 1 + self._problem.unroll_steps]
@@ -96,7 +96,7 @@ def _window_of(losses: Callable[[Array, Array, Array], Array], tasks: int) -> Ca
         @lambda body: jax.checkpoint(body, prevent_cse=False)
         def body(carry: Array, rows: Array) -> tuple[Array, Array]:
             theta, memory, gradient = carry
-            change, memory = update(weights, gradient, memory)
+            change, memory = update(weights, gradient, memory, axis=0)
             theta = theta + change
             loss, gradient = jax.value_and_grad(summed)(theta, rows)
             return (theta, memory, jax.lax.stop_gradient(gradient)), loss

@@ -73,10 +73,10 @@ class LSTMOptimizer(opt_base.Optimizer):  # type: ignore[misc]
         self._weights = weights
 
     def init(self, params: Any, state: Any = None, num_steps: Any = None, key: Any = None, **_: Any) -> Inner:  # noqa: ARG002
-        return Inner(params, state, empty_memory(params.shape[0]))
+        return Inner(params, state, empty_memory(params.shape[0], axis=-1))
 
     def update(self, opt_state: Inner, grad: Any, model_state: Any = None, **_: Any) -> Inner:
-        change, memory = update(self._weights, grad, opt_state.memory)
+        change, memory = update(self._weights, grad, opt_state.memory, axis=-1)
         return Inner(opt_state.params + change, model_state, memory)
 
 
