@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from gradsmith.rules import weights as rule_weights
+from models.backends import backend_for
 from models.baselines import KINDS, Tuning, tune
 from models.evaluate import TUNING_TRAJECTORY
 from models.meta_train import MetaStep, Restarted, TrainingResult, Validated, meta_train
@@ -32,7 +33,6 @@ from models.rollout import Curves, Learned, Sample, curves, run
 from models.spec import BUILT_IN_FAMILIES, FamilySpec, MetaTrainSpec, Resources, Split, overridden
 from models.statistics import Bootstrap, Comparison, compare
 from models.tasks.catalogue import open_for_testing, open_for_tuning
-from models.unroll import TorchBackend
 
 ROOT = Path(__file__).parents[1]
 EVALUATION_SEED = 0
@@ -154,7 +154,8 @@ def _measured(
     area = min((each["area"].area for each in baselines.values()), key=lambda losses: float(losses.mean()))
     rows = []
     for one in trained:
-        optimizer = Learned(rule_weights.loads(one.weights), TorchBackend())
+        rule = rule_weights.loads(one.weights)
+        optimizer = Learned(rule, backend_for(rule, torch.float32, torch.device("cpu")))
         found = curves(run(optimizer, test_family, _test_sample(family), plan.horizon, held_out=True))
         rows.append(
             Row(

@@ -18,6 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from gradsmith.rules import weights as rule_weights
+from models.backends import backend_for
 from models.baselines import GRID_POINTS, KINDS, GridPoint, Tuning, tune
 from models.meta_train import device_of, runtime
 from models.rollout import Curves, Learned, Optimizer, Sample, run
@@ -25,7 +26,6 @@ from models.spec import BaselineName, EvaluateSpec, Split
 from models.statistics import Bootstrap, Comparison, Floats, Summary, compare, curve_quantiles, summary
 from models.tasks.catalogue import open_for_testing, open_for_tuning
 from models.tasks.randomness import key
-from models.unroll import TorchBackend
 
 FORMAT = 1
 PROGRESS_INTERVAL_SECONDS = 0.25
@@ -77,9 +77,9 @@ class _Evaluation:
         self._spec = spec
         self._plan = spec.evaluation
         self._device = device_of(spec.resources)
-        self._backend = TorchBackend()
         self._rule = rule_weights.loads(weights).to(self._device)
         self._dtype = next(self._rule.parameters()).dtype
+        self._backend = backend_for(self._rule, self._dtype, self._device, spec.resources.threads)
         # Two families, each opened for one split: what tunes cannot see what is measured.
         self._tuning_family = open_for_tuning(spec.family.tasks, data_dir)
         self._test_family = open_for_testing(spec.family.tasks, data_dir)

@@ -27,6 +27,7 @@ from torch.nn.utils import parameters_to_vector
 from gradsmith.rules import LSTMRule, Rule, build, initialise
 from gradsmith.rules import weights as rule_weights
 from models import checkpoint
+from models.backends import Backend, backend_for
 from models.checkpoint import Progress
 from models.errors import DeviceUnavailable, TrainingDiverged
 from models.meta_optimizer import Adam, averaged_weights, clipped, cosine
@@ -35,7 +36,7 @@ from models.spec import MetaTrainSpec, Recipe, Resources, Split
 from models.tasks.base import Family
 from models.tasks.catalogue import open_for_training
 from models.tasks.randomness import key
-from models.unroll import Backend, TorchBackend, Window, begin, unroll_window
+from models.unroll import Window, begin, unroll_window
 
 VALIDATION_SEED = 0
 """All jobs of a family are selected on the SAME validation tasks, whatever their seed, so that their scores compare."""
@@ -109,7 +110,7 @@ def meta_train(
     device = device_of(spec.resources)
     # Opened without the test split: nothing below can draw a task that the result will be measured on.
     family = open_for_training(spec.family.tasks, data_dir)
-    trainer = _Trainer(spec, family, TorchBackend(), device)
+    trainer = _Trainer(spec, family, device)
     progress = trainer.fresh() if resume is None else checkpoint.loads(resume, spec, device)
     while progress.step < spec.recipe.meta_steps:
         progress = yield from trainer.trajectory(progress)
@@ -134,12 +135,12 @@ def _frozen_checkpoint(progress: Progress, spec: MetaTrainSpec) -> Callable[[], 
 class _Trainer:
     """The parts of a run that do not change while it runs, but for the rule, whose weights are `Progress.weights`."""
 
-    def __init__(self, spec: MetaTrainSpec, family: Family, backend: Backend, device: torch.device) -> None:
+    def __init__(self, spec: MetaTrainSpec, family: Family, device: torch.device) -> None:
         self._spec = spec
         self._family = family
-        self._backend = backend
         self._device = device
         self._rule = build(spec.recipe.rule.model_dump()).to(device)
+        self._backend = backend_for(self._rule, torch.float32, device, spec.resources.threads)
 
     @property
     def _recipe(self) -> Recipe:
@@ -167,7 +168,7 @@ class _Trainer:
             tasks=recipe.tasks,
             device=self._device,
         )
-        position = begin(self._rule, tasks)
+        position = begin(self._rule, tasks, self._backend)
         gradients = tasks.tasks
         progress = progress.but(trajectory=progress.trajectory + 1)
         for _ in range(min(recipe.horizon // recipe.unroll_steps, recipe.meta_steps - progress.step)):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from gradsmith.rules import Rule
+from models.backends import Backend
 from models.spec import CHUNK_COORDINATES, Split
 from models.tasks.base import Family, HeldOut, TaskBatch
-from models.unroll import Backend
 
 
 class Stepper(Protocol):
@@ -43,10 +43,10 @@ class _LearnedRun:
         self._rule = rule
         self._backend = backend
         self._segments = None if rule.coordinatewise else tasks.segments
-        self._state = rule.initial_state(tasks.coordinates, dtype=tasks.dtype, device=tasks.device)
+        self._memory = backend.initial_memory(rule, tasks.coordinates, tasks.dtype, tasks.device)
 
     def step(self, theta: Tensor, gradient: Tensor) -> None:
-        self._state = self._backend.step(self._rule, theta, gradient, self._state, self._segments)
+        self._memory = self._backend.step(self._rule, theta, gradient, self._memory, self._segments)
 
 
 @dataclass(frozen=True)

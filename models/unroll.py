@@ -17,98 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from gradsmith.rules import LSTMRule, Rule, State
-from models.lstm_replay import LSTMReplay, floats_per_coordinate_step
-from models.spec import BLOCK_FLOATS
+from gradsmith.rules import Rule
+from models.backends import Backend, Memory
 from models.tasks.base import TaskBatch
-
-_AUTOGRAD_FLOATS = 1000  # numbers that autograd keeps for each coordinate and step of the 2x20 LSTM, measured
-
-
-class Backend(Protocol):
-    """How a rule is run and differentiated. Every backend computes the same two functions; tests hold them equal."""
-
-    name: str
-
-    def step(self, rule: Rule, theta: Tensor, gradient: Tensor, state: State, segments: Tensor | None) -> State:
-        """One inner step: `theta` (coordinates,) moves in place, the next state is returned."""
-
-    def window_gradient(self, rule: Rule, snapshot: State, G: Tensor, D: Tensor, segments: Tensor | None) -> Tensor:
-        """d/d(weights) of sum_t <D[t], update_t>, flat, in the order of `rule.parameters()`.
-
-        snapshot: the rule's state before the window
-        G, D: (steps, coordinates), the gradients that entered the rule and the weights of its updates
-        """
-
-
-class TorchBackend:
-    """Plain torch, any device and dtype, any rule. An LSTM rule is differentiated by its fast twin, `lstm_replay`;
-    every other rule, or all of them with `fused=False`, by autograd through its forward.
-
-    Not to be shared between threads: the replay's buffers are kept.
-    """
-
-    name = "torch"
-
-    def __init__(self, *, block_floats: int = BLOCK_FLOATS, fused: bool = True) -> None:
-        self._block_floats = block_floats
-        self._fused = fused
-        self._replays: dict[int, LSTMReplay] = {}
-        self._replays_for: tuple[object, ...] = ()
-
-    def step(self, rule: Rule, theta: Tensor, gradient: Tensor, state: State, segments: Tensor | None) -> State:
-        with torch.no_grad():
-            update, state = rule(gradient, state, segments)
-            theta += update
-        return state
-
-    def window_gradient(self, rule: Rule, snapshot: State, G: Tensor, D: Tensor, segments: Tensor | None) -> Tensor:
-        if self._fused and isinstance(rule, LSTMRule):
-            return self._lstm_gradient(rule, snapshot, G, D)
-        parameters = list(rule.parameters())
-        total = torch.zeros(sum(p.numel() for p in parameters), dtype=G.dtype, device=G.device)
-        # A rule that looks across coordinates is replayed whole: a block would not see its neighbours.
-        floats = _AUTOGRAD_FLOATS if rule.coordinatewise else 0
-        for part in _blocks(G.shape[0], G.shape[1], floats, self._block_floats):
-            state = tuple(memory[part] for memory in snapshot)
-            own = None if segments is None else segments[part]
-            updates = []
-            for gradient in G:
-                update, state = rule(gradient[part], state, own)
-                updates.append(update)
-            pieces = torch.autograd.grad(updates, parameters, list(D[:, part]))
-            total += torch.cat([piece.reshape(-1) for piece in pieces])
-        return total
-
-    def _lstm_gradient(self, rule: LSTMRule, snapshot: State, G: Tensor, D: Tensor) -> Tensor:
-        total = {name: torch.zeros_like(parameter) for name, parameter in rule.named_parameters()}
-        made_for = (rule, *G.shape, G.dtype, G.device)
-        if self._replays_for != made_for:
-            self._replays, self._replays_for = {}, made_for
-        loaded = set()
-        for part in _blocks(G.shape[0], G.shape[1], floats_per_coordinate_step(rule), self._block_floats):
-            size = part.stop - part.start
-            if size not in self._replays:  # at most two: the blocks are equal, but for the last
-                self._replays[size] = LSTMReplay(rule, G.shape[0], size, like=G)
-            replay = self._replays[size]
-            if size not in loaded:
-                replay.load()
-                loaded.add(size)
-            replay.accumulate(tuple(memory[part] for memory in snapshot), G[:, part], D[:, part], total)
-        return torch.cat([piece.reshape(-1) for piece in total.values()])
-
-
-def _blocks(steps: int, coordinates: int, floats_per_coordinate_step: int, block_floats: int) -> list[slice]:
-    """Slices of nearly equal size that hold at most `block_floats` numbers each; one slice for 0 a step."""
-    most = max(1, block_floats // max(1, steps * floats_per_coordinate_step))
-    count = 1 if floats_per_coordinate_step == 0 else -(-coordinates // most)
-    size = max(1, -(-coordinates // max(1, count)))
-    return [slice(first, min(first + size, coordinates)) for first in range(0, coordinates, size)]
 
 
 @dataclass(frozen=True)
@@ -117,7 +32,7 @@ class Position:
 
     step: int
     theta: Tensor
-    state: State
+    memory: Memory
     gradient: Tensor
     losses: Tensor  # (tasks,) at theta
 
@@ -131,12 +46,12 @@ class Window:
     gradient: Tensor
 
 
-def begin(rule: Rule, tasks: TaskBatch) -> Position:
+def begin(rule: Rule, tasks: TaskBatch, backend: Backend) -> Position:
     """Every task at its starting point, with an empty memory."""
     theta = tasks.initial()
     losses, gradient = tasks.losses_and_gradient(theta, 0)
-    state = rule.initial_state(tasks.coordinates, dtype=tasks.dtype, device=tasks.device)
-    return Position(0, theta, state, gradient, losses)
+    memory = backend.initial_memory(rule, tasks.coordinates, tasks.dtype, tasks.device)
+    return Position(0, theta, memory, gradient, losses)
 
 
 def advance(
@@ -150,12 +65,12 @@ def advance(
     """`steps` inner steps without a graph. `visit(losses, gradient)` sees f and grad f at each new theta."""
     segments = None if rule.coordinatewise else tasks.segments
     theta = position.theta.clone()
-    state, gradient, losses = position.state, position.gradient, position.losses
+    memory, gradient, losses = backend.kept(position.memory), position.gradient, position.losses
     for step in range(position.step + 1, position.step + steps + 1):
-        state = backend.step(rule, theta, gradient, state, segments)
+        memory = backend.step(rule, theta, gradient, memory, segments)
         losses, gradient = tasks.losses_and_gradient(theta, step)
         visit(losses, gradient)
-    return Position(position.step + steps, theta, state, gradient, losses)
+    return Position(position.step + steps, theta, memory, gradient, losses)
 
 
 def unroll_window(
@@ -176,7 +91,7 @@ def unroll_window(
     after = advance(rule, tasks, position, unroll_steps, backend, visit)
     D = suffix_sums(G).div_(tasks.tasks)
     segments = None if rule.coordinatewise else tasks.segments
-    gradient = backend.window_gradient(rule, position.state, G[:-1], D, segments)
+    gradient = backend.window_gradient(rule, position.memory, G[:-1], D, segments)
     return Window(torch.stack(losses), gradient), after
 
 

@@ -237,7 +237,11 @@ def runtime_facts() -> dict[str, Any]:
     """What the last bits of a result depend on, and where it was made."""
     import torch
 
+    from gradsmith.rules import LSTMRule
+    from models.backends import backend_for
+
     return {
+        "backend": backend_for(LSTMRule(), torch.float32, torch.device("cpu")).name,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
@@ -245,7 +249,7 @@ def runtime_facts() -> dict[str, Any]:
     }
 
 
-SAME_BITS = ("torch", "threads", "instruction_set")
+SAME_BITS = ("torch", "threads", "instruction_set", "backend")
 
 
 def same_bits(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -45,6 +45,7 @@ def warm_up() -> None:
     """Touch what is slow at its first use, so that a spare has it behind it."""
     torch.set_num_threads(1)
     torch.nn.functional.linear(torch.ones(1, 2), torch.ones(2, 2)).tanh()
+    runtime_facts()  # compiles the usual rule's kernel on this machine's first start, and loads it on every other
 
 
 def run_job(

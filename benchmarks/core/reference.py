@@ -13,7 +13,8 @@ from benchmarks.core.peers.ours import named, rule_with
 from benchmarks.core.problem import Problem
 from benchmarks.core.tasks import batch_of
 from gradsmith.rules import LSTMRule, initialise
-from models.unroll import TorchBackend, begin, unroll_window
+from models.backends import TorchBackend
+from models.unroll import begin, unroll_window
 
 TOLERANCE = 1e-3
 """Largest difference over largest value, for each weight tensor. A float32 trajectory of twenty steps drifts from the
@@ -33,7 +34,8 @@ def meta_gradient(problem: Problem, counted_losses: int) -> Weights:
     """With `starting_weights`; losses at theta_1 .. theta_counted summed, tasks averaged."""
     rule = rule_with(starting_weights(), torch.float64)
     tasks = batch_of(problem, torch.float64)
-    window, _ = unroll_window(rule, tasks, begin(rule, tasks), counted_losses, TorchBackend(fused=False))
+    backend = TorchBackend(fused=False)
+    window, _ = unroll_window(rule, tasks, begin(rule, tasks, backend), counted_losses, backend)
     return named(rule, window.gradient)
 
 

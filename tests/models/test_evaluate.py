@@ -12,13 +12,13 @@ import gradsmith
 from gradsmith.rules import build, initialise
 from gradsmith.rules import weights as rule_weights
 from models import evaluate as evaluation
+from models.backends import TorchBackend, backend_for
 from models.evaluate import EvaluationProgress, EvaluationResult, evaluate
 from models.meta_train import TrainingResult, meta_train
 from models.rollout import Learned, Sample, curves, run
 from models.spec import BASELINES, MLPSpec, Split
 from models.tasks import randomness
 from models.tasks.catalogue import open_for_testing, open_for_training
-from models.unroll import TorchBackend
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_each_criterion_is_compared_with_the_run_that_was_tuned_for_it(rule, eva
     result, _ = result_of(rule_weights.dumps(rule), spec)
     family = open_for_testing(spec.family.tasks)
     sample = Sample(Split.TEST, spec.seed, 0, 16)
-    learned = curves(run(Learned(rule, TorchBackend()), family, sample, 20))
+    learned = curves(run(Learned(rule, backend_for(rule, torch.float32, torch.device("cpu"))), family, sample, 20))
     for name in BASELINES:
         rates = result["tuning"][name]["learning_rate"]
         grid = {point["learning_rate"]: point for point in result["tuning"][name]["grid"]}
@@ -146,7 +146,16 @@ def test_what_was_trained_is_what_is_saved_bit_for_bit(training_spec):
     again = rule_weights.loads(rule_weights.dumps(saved))
     family = open_for_testing(spec.family.tasks)
     for rule in (saved, again):
-        trained.append(curves(run(Learned(rule, TorchBackend()), family, Sample(Split.TEST, 0, 0, 8), 30)).losses)
+        trained.append(
+            curves(
+                run(
+                    Learned(rule, backend_for(rule, torch.float32, torch.device("cpu"))),
+                    family,
+                    Sample(Split.TEST, 0, 0, 8),
+                    30,
+                )
+            ).losses
+        )
     assert torch.equal(trained[0], trained[1])
 
 

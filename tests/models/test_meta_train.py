@@ -9,6 +9,7 @@ import torch
 
 from gradsmith.rules import weights as rule_weights
 from models import checkpoint, meta_train
+from models.backends import backend_for
 from models.errors import CheckpointMismatch, DeviceUnavailable, TrainingDiverged
 from models.meta_optimizer import Adam, clipped, cosine
 from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated
@@ -17,7 +18,6 @@ from models.spec import Resources, Split
 from models.tasks import randomness
 from models.tasks.base import Family
 from models.tasks.catalogue import open_for_training
-from models.unroll import TorchBackend
 
 
 def events_of(spec, **options):
@@ -86,7 +86,14 @@ def test_the_best_rule_is_what_the_result_holds(training_spec, monkeypatch):
     assert [validated.best for validated in of_kind(events, Validated)][-1] is False
     rule = rule_weights.loads(events[-1].weights)
     sample = Sample(Split.VALIDATION, meta_train.VALIDATION_SEED, 0, spec.recipe.validation_tasks)
-    found = curves(run(Learned(rule, TorchBackend()), open_for_training(spec.family.tasks), sample, 20))
+    found = curves(
+        run(
+            Learned(rule, backend_for(rule, torch.float32, torch.device("cpu"))),
+            open_for_training(spec.family.tasks),
+            sample,
+            20,
+        )
+    )
     assert float(found.area.mean()) == best.score  # the same bits after saving and loading
 
 

@@ -9,10 +9,11 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from gradsmith.rules import LSTMRule, Rule, build, initialise
+from models.backends import NativeBackend, TorchBackend, backend_for
 from models.meta_train import load_weights
 from models.spec import MLPSpec, QuadraticSpec, Split
 from models.tasks.catalogue import open_for_training
-from models.unroll import TorchBackend, advance, begin, suffix_sums, unroll_window
+from models.unroll import advance, begin, suffix_sums, unroll_window
 
 FAMILIES = {"quadratic": QuadraticSpec(dimension=5), "mlp": MLPSpec(hidden=(4,), batch_size=12)}
 BACKENDS = {
@@ -29,10 +30,8 @@ def make_rule(**settings) -> Rule:
     return rule
 
 
-def make_tasks(family, tasks=4):
-    return open_for_training(FAMILIES[family]).sample(
-        Split.TRAIN, seed=0, trajectory=0, tasks=tasks, dtype=torch.float64
-    )
+def make_tasks(family, tasks=4, dtype=torch.float64):
+    return open_for_training(FAMILIES[family]).sample(Split.TRAIN, seed=0, trajectory=0, tasks=tasks, dtype=dtype)
 
 
 def through_the_whole_graph(rule, tasks, steps, windows):
@@ -62,7 +61,7 @@ def through_the_whole_graph(rule, tasks, steps, windows):
 def test_the_meta_gradient_is_that_of_the_whole_graph(family, backend, settings):
     rule, tasks, made = make_rule(**settings), make_tasks(family), BACKENDS[backend]()
     expected, theta = through_the_whole_graph(rule, tasks, steps=6, windows=3)
-    position = begin(rule, tasks)
+    position = begin(rule, tasks, made)
     for reference in expected:
         window, position = unroll_window(rule, tasks, position, 6, made)
         error = (window.gradient - reference).abs().max() / reference.abs().max()
@@ -75,7 +74,7 @@ def test_the_meta_gradient_is_the_finite_difference_when_the_input_is_held(famil
     """Central differences of the surrogate sum_t <D[t], update_t>, which IS the meta-loss to first order once the
     gradients that enter the rule are constants."""
     rule, tasks, backend = make_rule(hidden_size=5), make_tasks(family, tasks=2), TorchBackend()
-    position = begin(rule, tasks)
+    position = begin(rule, tasks, backend)
     rows = [position.gradient]
     advance(rule, tasks, position, 5, backend, lambda _, gradient: rows.append(gradient))
     G = torch.stack(rows)
@@ -85,7 +84,7 @@ def test_the_meta_gradient_is_the_finite_difference_when_the_input_is_held(famil
 
     def surrogate(at):
         load_weights(rule, at)
-        state, total = position.state, 0.0
+        state, total = position.memory, 0.0
         with torch.no_grad():
             for gradient, weight in zip(G[:-1], D, strict=True):
                 update, state = rule(gradient, state)
@@ -100,6 +99,41 @@ def test_the_meta_gradient_is_the_finite_difference_when_the_input_is_held(famil
         assert slope == pytest.approx(float(window.gradient @ direction), rel=1e-6)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_native_backend_agrees_with_the_whole_graph(family, threads):
+    rule = make_rule()
+    single = build(rule.config())
+    load_weights(single, parameters_to_vector(rule.parameters()).float())
+    backend = backend_for(single, torch.float32, torch.device("cpu"), threads)
+    if not isinstance(backend, NativeBackend):
+        pytest.skip("no native kernel on this machine: no C++ compiler")
+    expected, theta = through_the_whole_graph(rule, make_tasks(family), steps=5, windows=2)
+    tasks = make_tasks(family, dtype=torch.float32)
+    position = begin(single, tasks, backend)
+    before = [memory.clone() for memory in position.memory]
+    for reference in expected:
+        kept = position
+        window, position = unroll_window(single, tasks, position, 5, backend)
+        assert all(torch.equal(now, then) for now, then in zip(kept.memory, before, strict=True)), "it was only read"
+        before = [memory.clone() for memory in position.memory]
+        torch.testing.assert_close(window.gradient.double(), reference, rtol=1e-3, atol=1e-4 * reference.abs().max())
+    torch.testing.assert_close(position.theta.double(), theta, rtol=1e-4, atol=1e-5)
+
+
+def test_changed_weights_reach_the_native_backend():
+    rule = build({"kind": "lstm"})
+    backend = backend_for(rule, torch.float32, torch.device("cpu"))
+    gradient, moved = torch.ones(40), []
+    for seed in (0, 1):
+        initialise(rule, torch.Generator().manual_seed(seed))
+        theta = torch.zeros(40)
+        backend.step(rule, theta, gradient, backend.initial_memory(rule, 40, theta.dtype, theta.device), None)
+        torch.testing.assert_close(theta, rule(gradient, rule.initial_state(40))[0].detach(), rtol=1e-4, atol=1e-7)
+        moved.append(theta)
+    assert not torch.equal(*moved)
+
+
 def test_each_loss_counts_once_and_the_last_gradient_is_the_next_windows_first():
     rule, tasks = make_rule(), make_tasks("mlp", tasks=2)
     seen = []
@@ -112,14 +146,14 @@ def test_each_loss_counts_once_and_the_last_gradient_is_the_next_windows_first()
             seen.append(step)
             return tasks.losses_and_gradient(theta, step)
 
-    position = begin(rule, Counted())
+    position = begin(rule, Counted(), TorchBackend())
     windows = []
     for _ in range(3):
         window, position = unroll_window(rule, Counted(), position, 4, TorchBackend())
         windows.append(window.losses)
     assert seen == list(range(13))  # theta_0, and then each of 3 x 4 steps once
     assert torch.cat(windows).shape == (12, 2)
-    again = begin(rule, tasks)
+    again = begin(rule, tasks, TorchBackend())
     again = advance(rule, tasks, again, 12, TorchBackend(), lambda *_: None)
     assert torch.equal(again.theta, position.theta)
     assert torch.equal(again.losses, windows[-1][-1])
@@ -160,7 +194,7 @@ def test_a_rule_that_averages_over_its_task_is_replayed_whole():
     rule, tasks = Averaging(), make_tasks("quadratic")
     expected, _ = through_the_whole_graph(rule, tasks, steps=5, windows=2)
     backend = TorchBackend(block_floats=1)  # would be one coordinate at a time
-    position = begin(rule, tasks)
+    position = begin(rule, tasks, backend)
     for reference in expected:
         window, position = unroll_window(rule, tasks, position, 5, backend)
         torch.testing.assert_close(window.gradient, reference, rtol=1e-12, atol=0)

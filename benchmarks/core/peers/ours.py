@@ -9,13 +9,14 @@ from benchmarks.core.peers.base import Weights
 from benchmarks.core.problem import HORIZON, META_LEARNING_RATE, OUTPUT_SCALE, Loaded
 from benchmarks.core.tasks import batch_of
 from gradsmith.rules import LSTMRule
+from models.backends import Backend, backend_for
 from models.meta_optimizer import Adam
 from models.meta_train import load_weights
-from models.unroll import Backend, TorchBackend, begin, unroll_window
+from models.unroll import begin, unroll_window
 
 
-def default_backend() -> Backend:
-    return TorchBackend()
+def default_backend(rule: LSTMRule, threads: int) -> Backend:
+    return backend_for(rule, torch.float32, torch.device("cpu"), threads)
 
 
 class Ours:
@@ -24,10 +25,10 @@ class Ours:
         self._problem = loaded.problem
         self._rule = rule_with(weights)
         self._tasks = batch_of(loaded.problem)
-        self._backend = default_backend()
+        self._backend = default_backend(self._rule, threads)
         self._weights = parameters_to_vector(self._rule.parameters()).detach().clone()
         self._adam = Adam.zero(self._weights)
-        self._position = begin(self._rule, self._tasks)
+        self._position = begin(self._rule, self._tasks, self._backend)
         self.counted_losses = loaded.problem.unroll_steps
         self.about = {
             "name": "Gradsmith",
@@ -36,14 +37,14 @@ class Ours:
         }
 
     def gradient(self) -> Weights:
-        start = begin(self._rule, self._tasks)
+        start = begin(self._rule, self._tasks, self._backend)
         window, _ = unroll_window(self._rule, self._tasks, start, self._problem.unroll_steps, self._backend)
         return named(self._rule, window.gradient)
 
     def run(self, meta_steps: int) -> None:
         for _ in range(meta_steps):
             if self._position.step + self._problem.unroll_steps > HORIZON:
-                self._position = begin(self._rule, self._tasks)
+                self._position = begin(self._rule, self._tasks, self._backend)
             window, self._position = unroll_window(
                 self._rule, self._tasks, self._position, self._problem.unroll_steps, self._backend
             )

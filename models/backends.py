@@ -1,0 +1,158 @@
+"""How a rule is run and differentiated: one interface, and the backends that compute it.
+
+`backend_for` chooses: the native kernel for an LSTM rule in float32 on the CPU where there is one, plain torch for
+everything else. GRADSMITH_NATIVE=off forces torch. A job's record and card name what ran.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gradsmith.rules import LSTMRule, Rule, State
+from gradsmith.rules.kernels.native import NativeKernel, native_kernel
+from models.lstm_replay import LSTMReplay, floats_per_coordinate_step
+from models.spec import BLOCK_FLOATS
+
+Memory = tuple[Tensor, ...]
+"""What a backend keeps of the rule's state, in a layout of its own; it is opaque to everybody else."""
+
+_AUTOGRAD_FLOATS = 1000  # numbers that autograd keeps for each coordinate and step of the 2x20 LSTM, measured
+
+
+class Backend(Protocol):
+    """Every backend computes the same functions; tests hold them equal."""
+
+    name: str
+
+    def initial_memory(self, rule: Rule, coordinates: int, dtype: torch.dtype, device: torch.device) -> Memory:
+        """The rule's state before the first step."""
+
+    def step(self, rule: Rule, theta: Tensor, gradient: Tensor, memory: Memory, segments: Tensor | None) -> Memory:
+        """One inner step: `theta` (coordinates,) moves in place, the next memory is returned. The one that was given
+        may be overwritten: it is not to be used again."""
+
+    def kept(self, memory: Memory) -> Memory:
+        """`memory` as it is now, whatever later steps do."""
+
+    def window_gradient(self, rule: Rule, snapshot: Memory, G: Tensor, D: Tensor, segments: Tensor | None) -> Tensor:
+        """d/d(weights) of sum_t <D[t], update_t>, flat, in the order of `rule.parameters()`.
+
+        snapshot: the rule's memory before the window
+        G, D: (steps, coordinates), the gradients that entered the rule and the weights of its updates
+        """
+
+
+def backend_for(rule: Rule, dtype: torch.dtype, device: torch.device, threads: int = 1) -> Backend:
+    """The fastest backend that can run this rule here."""
+    if dtype == torch.float32 and device.type == "cpu":
+        kernel = native_kernel(rule, threads=threads)
+        if kernel is not None:
+            return NativeBackend(kernel)
+    return TorchBackend()
+
+
+class TorchBackend:
+    """Plain torch, any device and dtype, any rule. An LSTM rule is differentiated by its fast twin, `lstm_replay`;
+    every other rule, or all of them with `fused=False`, by autograd through its forward.
+
+    Not to be shared between threads: the replay's buffers are kept.
+    """
+
+    name = "torch"
+
+    def __init__(self, *, block_floats: int = BLOCK_FLOATS, fused: bool = True) -> None:
+        self._block_floats = block_floats
+        self._fused = fused
+        self._replays: dict[int, LSTMReplay] = {}
+        self._replays_for: tuple[object, ...] = ()
+
+    def initial_memory(self, rule: Rule, coordinates: int, dtype: torch.dtype, device: torch.device) -> Memory:
+        return rule.initial_state(coordinates, dtype=dtype, device=device)
+
+    def step(self, rule: Rule, theta: Tensor, gradient: Tensor, memory: Memory, segments: Tensor | None) -> Memory:
+        with torch.no_grad():
+            update, memory = rule(gradient, memory, segments)
+            theta += update
+        return memory
+
+    def kept(self, memory: Memory) -> Memory:
+        return memory  # a rule changes nothing in place
+
+    def window_gradient(self, rule: Rule, snapshot: Memory, G: Tensor, D: Tensor, segments: Tensor | None) -> Tensor:
+        if self._fused and isinstance(rule, LSTMRule):
+            return self._lstm_gradient(rule, snapshot, G, D)
+        parameters = list(rule.parameters())
+        total = torch.zeros(sum(p.numel() for p in parameters), dtype=G.dtype, device=G.device)
+        # A rule that looks across coordinates is replayed whole: a block would not see its neighbours.
+        floats = _AUTOGRAD_FLOATS if rule.coordinatewise else 0
+        for part in _blocks(G.shape[0], G.shape[1], floats, self._block_floats):
+            state = tuple(memory[part] for memory in snapshot)
+            own = None if segments is None else segments[part]
+            updates = []
+            for gradient in G:
+                update, state = rule(gradient[part], state, own)
+                updates.append(update)
+            pieces = torch.autograd.grad(updates, parameters, list(D[:, part]))
+            total += torch.cat([piece.reshape(-1) for piece in pieces])
+        return total
+
+    def _lstm_gradient(self, rule: LSTMRule, snapshot: State, G: Tensor, D: Tensor) -> Tensor:
+        total = {name: torch.zeros_like(parameter) for name, parameter in rule.named_parameters()}
+        made_for = (rule, *G.shape, G.dtype, G.device)
+        if self._replays_for != made_for:
+            self._replays, self._replays_for = {}, made_for
+        loaded = set()
+        for part in _blocks(G.shape[0], G.shape[1], floats_per_coordinate_step(rule), self._block_floats):
+            size = part.stop - part.start
+            if size not in self._replays:  # at most two: the blocks are equal, but for the last
+                self._replays[size] = LSTMReplay(rule, G.shape[0], size, like=G)
+            replay = self._replays[size]
+            if size not in loaded:
+                replay.load()
+                loaded.add(size)
+            replay.accumulate(tuple(memory[part] for memory in snapshot), G[:, part], D[:, part], total)
+        return torch.cat([piece.reshape(-1) for piece in total.values()])
+
+
+class NativeBackend:
+    """The compiled kernel: LSTM rules in float32 on the CPU. Its memory is one tensor of blocks, moved in place.
+
+    One for each rule that runs: the weights' packed form is kept until the rule's parameters change.
+    """
+
+    def __init__(self, kernel: NativeKernel) -> None:
+        self._kernel = kernel
+        self.name = f"native-{kernel.target.name}"
+        self._packed: Tensor | None = None
+        self._packed_from: tuple[object, ...] = ()
+
+    def initial_memory(self, rule: Rule, coordinates: int, dtype: torch.dtype, device: torch.device) -> Memory:  # noqa: ARG002
+        return (self._kernel.initial_state(coordinates),)
+
+    def step(self, rule: Rule, theta: Tensor, gradient: Tensor, memory: Memory, segments: Tensor | None) -> Memory:  # noqa: ARG002
+        self._kernel.step(self._weights(rule), theta, gradient, memory[0])
+        return memory
+
+    def kept(self, memory: Memory) -> Memory:
+        return tuple(tensor.clone() for tensor in memory)
+
+    def window_gradient(self, rule: Rule, snapshot: Memory, G: Tensor, D: Tensor, segments: Tensor | None) -> Tensor:  # noqa: ARG002
+        return self._kernel.window_gradient(self._weights(rule), snapshot[0], G, D)
+
+    def _weights(self, rule: Rule) -> Tensor:
+        assert isinstance(rule, LSTMRule), "backend_for gives other rules to torch"
+        now = (rule, *((parameter.data_ptr(), parameter._version) for parameter in rule.parameters()))
+        if self._packed is None or now != self._packed_from:
+            self._packed, self._packed_from = self._kernel.weights(rule), now
+        return self._packed
+
+
+def _blocks(steps: int, coordinates: int, floats_per_coordinate_step: int, block_floats: int) -> list[slice]:
+    """Slices of nearly equal size that hold at most `block_floats` numbers each; one slice for 0 a step."""
+    most = max(1, block_floats // max(1, steps * floats_per_coordinate_step))
+    count = 1 if floats_per_coordinate_step == 0 else -(-coordinates // most)
+    size = max(1, -(-coordinates // max(1, count)))
+    return [slice(first, min(first + size, coordinates)) for first in range(0, coordinates, size)]
