@@ -34,6 +34,12 @@ FROM worker-dependencies AS worker-build
 COPY . .
 RUN pip install --no-cache-dir --no-deps --force-reinstall ./sdk .
 
+# The rule's kernel, compiled for every instruction set of this kind of machine; the worker itself needs no compiler.
+FROM worker-build AS kernels
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/* \
+    && python3 -m gradsmith.rules.kernels.native /kernels
+
 FROM base AS api
 COPY --from=api-build /opt/gradsmith /opt/gradsmith
 COPY deploy/healthy.py /opt/gradsmith/deploy/
@@ -47,8 +53,9 @@ CMD ["gradsmith-server", "api"]
 
 FROM base AS worker
 # One thread a process is the fastest for tasks this small, and idle OpenMP threads must not spin.
-ENV OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+ENV OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE GRADSMITH_KERNELS=/opt/gradsmith/kernels
 COPY --from=worker-build /opt/gradsmith /opt/gradsmith
+COPY --from=kernels /kernels /opt/gradsmith/kernels
 COPY deploy/healthy.py /opt/gradsmith/deploy/
 USER 10001
 WORKDIR /data
