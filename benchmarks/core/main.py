@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     FOLDER.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     bench = Bench(FOLDER, None if options.no_peers else _peers())
-    kept = _Kept(FOLDER / f"core-{'quick' if options.quick else 'full'}.json", go_on=options.resume)
+    form = "quick" if options.quick else "only" if options.only else "full"
+    kept = _Kept(FOLDER / f"core-{form}.json", go_on=options.resume)
     kept.measure("machine", machine.described)
     for name, section in _sections(bench, options).items():
         if options.only and not name.startswith(tuple(options.only)):
@@ -78,10 +79,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on with the run that was interrupted")
     parser.add_argument("--no-peers", action="store_true", help="plain PyTorch alone; installs nothing")
     parser.add_argument("--only", nargs="*", metavar="SECTION", help="sections whose name begins so; prints only")
-    parser.add_argument("--rounds", type=int, default=None, help="turns of each peer (9; quick: 3)")
+    parser.add_argument("--rounds", type=int, default=None, help="turns of each peer (7; quick: 3)")
     parser.add_argument("--threads", type=int, nargs="*", default=None, help="thread counts (1 2; quick: 1)")
     options = parser.parse_args(arguments)
-    options.rounds = options.rounds or (3 if options.quick else 9)
+    options.rounds = options.rounds or (3 if options.quick else 7)
     wanted = options.threads or ([1] if options.quick else [1, 2])
     options.threads = [count for count in wanted if count <= cpu_count()]
     return options
@@ -111,7 +112,7 @@ def _sections(bench: Bench, options: argparse.Namespace) -> dict[str, Section]:
     for what, problems in growth.families(options.quick).items():
         sections[f"growth/{what}"] = partial(growth.measure, bench, problems, 3, not options.quick, say)
     for size in (10_000, 100_000) if options.quick else (10_000, 100_000, 1_000_000, 10_000_000):
-        rounds = 3 if options.quick or size > 1_000_000 else 9
+        rounds = 2 if size > 1_000_000 else 3 if options.quick else 7
         sections[f"step/{size}"] = partial(step.measured_apart, size, rounds)
     return sections
 
