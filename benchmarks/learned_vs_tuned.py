@@ -192,7 +192,8 @@ def _report(
     family: FamilySpec, rows: list[Row], tunings: dict[str, Tuning], baselines: dict[str, dict[str, Curves]]
 ) -> list[str]:
     plan = family.evaluation
-    command = "python benchmarks/learned_vs_tuned.py " + " ".join(_without_paths(sys.argv[1:]))
+    command = "./run bench learned_vs_tuned " + " ".join(_without_paths(sys.argv[1:]))
+    backends = {row.trained.summary["runtime"]["backend"] for row in rows}
     worst = max(row.final.ratio_of_means for row in rows)
     worst_area = max(row.area.ratio_of_means for row in rows)
     best = min(baselines, key=lambda name: float(baselines[name]["final"].final.mean()))
@@ -200,7 +201,7 @@ def _report(
     lines = [
         f"## {family.title}: learned against tuned, every seed",
         "",
-        f"`{command}`, {time.strftime('%Y-%m-%d')}, {_machine()}.",
+        f"`{command}`, {time.strftime('%Y-%m-%d')}, {_machine()}, backend {', '.join(sorted(backends))}.",
         "",
         f"{plan.test_tasks} held-out tasks, horizon {plan.horizon}. Ratios are learned / best tuned baseline "
         f"({NAMES[best]} at the last step, {NAMES[best_area]} over the area), below 1 the learned optimizer is better; "
