@@ -7,7 +7,8 @@
 
 A meta-step is one window of `unroll_steps` inner steps on `tasks` tasks side by side and one step of Adam on the
 rule's weights; `horizon / unroll_steps` windows make a trajectory, after which fresh tasks are drawn. The run is a
-pure function of its spec: it reads no clock (but to report its cost), no environment and no global generator.
+pure function of its spec: it reads no clock (but to report its cost and to say now and then that it still works), no
+environment and no global generator.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ from models.backends import Backend, backend_for
 from models.checkpoint import Progress
 from models.errors import DeviceUnavailable, TrainingDiverged
 from models.meta_optimizer import Adam, averaged_weights, clipped, cosine
-from models.rollout import Learned, Sample, curves, run
+from models.rollout import Curves, Learned, Sample, run
 from models.spec import MetaTrainSpec, Recipe, Resources, Split
 from models.tasks.base import Family
 from models.tasks.catalogue import open_for_training
@@ -41,6 +42,7 @@ from models.unroll import Window, begin, unroll_window
 VALIDATION_SEED = 0
 """All jobs of a family are selected on the SAME validation tasks, whatever their seed, so that their scores compare."""
 
+WORKING_INTERVAL_SECONDS = 0.25
 MAX_SKIPPED_IN_A_ROW = 25
 STUCK_ABOVE = 0.7  # of the loss of standing still
 STUCK_WITHIN = 0.02  # relative movement of the last validations
@@ -56,6 +58,14 @@ class MetaStep:
     gradient_norm: float
     learning_rate: float
     skipped: bool
+
+
+@dataclass(frozen=True)
+class Working:
+    """A long validation goes on: a place to look whether the run is still wanted. It changes nothing, and comes at
+    least every WORKING_INTERVAL_SECONDS of a validation, give or take an inner step."""
+
+    step: int
 
 
 @dataclass(frozen=True)
@@ -93,12 +103,10 @@ class TrainingResult:
     summary: dict[str, Any]
 
 
-Event = MetaStep | Validated | Restarted | TrajectoryEnd | TrainingResult
+Event = MetaStep | Working | Validated | Restarted | TrajectoryEnd | TrainingResult
 
 
-def meta_train(
-    spec: MetaTrainSpec, *, data_dir: Path | None = None, resume: bytes | None = None
-) -> Iterator[MetaStep | Validated | Restarted | TrajectoryEnd | TrainingResult]:
+def meta_train(spec: MetaTrainSpec, *, data_dir: Path | None = None, resume: bytes | None = None) -> Iterator[Event]:
     """Train a rule as `spec` says; the last event is the TrainingResult.
 
     resume: the bytes of a TrajectoryEnd of the SAME spec. The events that follow, and the weights, are then those of
@@ -223,18 +231,18 @@ class _Trainer:
     def _validated(self, progress: Progress) -> Generator[Event, None, Progress]:
         """Measure the rule on the fixed validation tasks, and keep it when it is the best so far."""
         recipe = self._recipe
-        started = time.perf_counter()
         load_weights(self._rule, progress.averaged)
         sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, recipe.validation_tasks)
         optimizer = Learned(self._rule, self._backend)
-        found = curves(run(optimizer, self._family, sample, recipe.horizon, device=self._device))
+        steps = run(optimizer, self._family, sample, recipe.horizon, device=self._device)
+        found, seconds = yield from _at_work(steps, progress.step)
         score = float(found.area.mean())
         best = math.isfinite(score) and (progress.best_score is None or score < progress.best_score)
         gradients = sample.tasks * (recipe.horizon + 1)
         progress = progress.but(
             scores=(*progress.scores, score),
             standing_still=float(found.losses[0].mean()),
-            cost=progress.cost.selection(gradients, time.perf_counter() - started),
+            cost=progress.cost.selection(gradients, seconds),
         )
         if best:
             progress = progress.but(best_score=score, best_step=progress.step, best_weights=progress.averaged)
@@ -296,6 +304,22 @@ class _Trainer:
             "runtime": runtime(self._device, self._backend),
         }
         return TrainingResult(rule_weights.dumps(self._rule, extra), progress.best_score, summary)
+
+
+def _at_work(steps: Generator[None, None, Curves], step: int) -> Generator[Working, None, tuple[Curves, float]]:
+    """Run to the end, saying now and then that it still works; returns the curves and the seconds they took, without
+    what the caller does meanwhile."""
+    seconds, started = 0.0, time.perf_counter()
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast(Curves, end.value), seconds + time.perf_counter() - started
+        elapsed = time.perf_counter() - started
+        if elapsed >= WORKING_INTERVAL_SECONDS:
+            seconds += elapsed
+            yield Working(step)
+            started = time.perf_counter()
 
 
 def open_forget_gates(rule: Rule, by: float) -> None:

@@ -12,7 +12,7 @@ from models import checkpoint, meta_train
 from models.backends import backend_for
 from models.errors import CheckpointMismatch, DeviceUnavailable, TrainingDiverged
 from models.meta_optimizer import Adam, clipped, cosine
-from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated
+from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working
 from models.rollout import Learned, Sample, curves, run
 from models.spec import Resources, Split
 from models.tasks import randomness
@@ -225,3 +225,14 @@ def test_clipping_keeps_the_direction_and_reports_the_norm_before():
     torch.testing.assert_close(gradient, torch.tensor([0.6, 0.8]))
     short = torch.tensor([0.3, 0.4])
     assert clipped(short, 1.0)[0] is short
+
+
+def test_a_validation_says_between_inner_steps_that_it_works(training_spec, monkeypatch):
+    spec = training_spec(meta_steps=8)
+    quiet = events_of(spec)
+    monkeypatch.setattr(meta_train, "WORKING_INTERVAL_SECONDS", 0.0)
+    events = events_of(spec)
+    assert of_kind(events, Working) == [Working(8)] * 20  # one after each inner step of the only validation
+    assert isinstance(events[-2], Validated)
+    assert of_kind(events, MetaStep) == of_kind(quiet, MetaStep)
+    assert events[-1].weights == quiet[-1].weights
