@@ -38,8 +38,9 @@ HEALTHY_AFTER_SECONDS = 30.0
 LONGEST_BACKOFF_SECONDS = 30.0
 REFUSED = 2  # the exit status of our programs when they say in one sentence why they do not run
 LARGEST_LOG_BYTES = 20 * 2**20
-# Workers write a checkpoint and hand their job back; the API ends its open streams; Valkey flushes its file.
-WORKER_GRACE_SECONDS, API_GRACE_SECONDS, STORE_GRACE_SECONDS = 8.0, 4.0, 2.0
+# A worker has its child write a checkpoint and hand the job back, and kills it after workers.main.KILL_AFTER_SECONDS;
+# the API ends its open streams; Valkey flushes its file.
+WORKER_GRACE_SECONDS, API_GRACE_SECONDS, STORE_GRACE_SECONDS = 15.0, 4.0, 2.0
 
 
 class ServeError(RuntimeError):

@@ -88,10 +88,6 @@ class Nursery:
         }
         self._spare: Child | None = None
 
-    @property
-    def spare_pid(self) -> int | None:
-        return self._spare.pid if self._spare is not None and self._spare.alive else None
-
     def keep_ready(self) -> None:
         """Start a spare when there is none, or when it has died."""
         if self._spare is None or not self._spare.alive:

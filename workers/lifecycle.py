@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import platform
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -88,11 +86,10 @@ class Claimed:
     spec: MetaTrainSpec | EvaluateSpec
     next_id: EventId
     checkpoint: Checkpoint | None
-    runtime_before: dict[str, Any]  # that of the attempt before; empty when this is the first
 
 
 def claim(database: Database, settings: Settings, lease: Lease, runtime: dict[str, Any]) -> Claimed | None:
-    """Claim, and note `runtime` with the threads that the job asks for.
+    """Claim, and note what is known of `runtime` so far.
 
     None when the job is not for us: another was quicker, or it is not queued any more.
     """
@@ -102,16 +99,15 @@ def claim(database: Database, settings: Settings, lease: Lease, runtime: dict[st
         found = session.get(JobRow, lease.job_id)
         if found is None:
             return None
-        spec, before = spec_of(found), dict(found.runtime)
-        facts = {**runtime, "threads": spec.resources.threads}
-        job = leases.claim(session, lease, settings.lease_seconds, facts)
+        spec = spec_of(found)
+        job = leases.claim(session, lease, settings.lease_seconds, runtime)
         if job is None and again:  # our claim may stand already: nobody else has this owner's name
             with contextlib.suppress(LeaseLost):
                 job = leases.held(session, lease)
         if job is None:
             return None
         next_id = events.next_id(session, lease.job_id, lease.attempt)
-        return Claimed(job, spec, next_id, checkpoints.newest(session, lease.job_id), before)
+        return Claimed(job, spec, next_id, checkpoints.newest(session, lease.job_id))
 
     return patiently(database, operation, lambda: deadline)
 
@@ -231,27 +227,3 @@ class Keeper:
                     logger.warning("the database is away for longer than the lease: %s", error)
                     self._on_lost(self.lease)
                     return
-
-
-def runtime_facts() -> dict[str, Any]:
-    """What the last bits of a result depend on, and where it was made."""
-    import torch
-
-    from gradsmith.rules import LSTMRule
-    from models.backends import backend_for
-
-    return {
-        "backend": backend_for(LSTMRule(), torch.float32, torch.device("cpu")).name,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "instruction_set": torch.backends.cpu.get_cpu_capability(),
-        "hostname": socket.gethostname(),
-    }
-
-
-SAME_BITS = ("torch", "threads", "instruction_set", "backend")
-
-
-def same_bits(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether a run begun with the facts `one` and resumed with `other` gives the bits of an uninterrupted one."""
-    return all(one.get(fact) == other.get(fact) for fact in SAME_BITS)

@@ -47,9 +47,7 @@ class Pace:
 class Recorder:
     """The one writer of an attempt's events. Main thread only."""
 
-    def __init__(
-        self, keeper: Keeper, publisher: Publisher, settings: Settings, next_id: EventId, step: int, total: int
-    ) -> None:
+    def __init__(self, keeper: Keeper, publisher: Publisher, settings: Settings, next_id: EventId, total: int) -> None:
         self._keeper = keeper
         self._publisher = publisher
         self._settings = settings
@@ -57,10 +55,15 @@ class Recorder:
         self._points = Points()
         self._pending: list[Event] = []  # made, perhaps seen live, not durable yet
         self._pending_points = 0
-        self._step, self._total = step, total
-        self._pace = Pace(step)
+        self._step, self._total = 0, total
+        self._pace = Pace(0)
         now = time.monotonic()
         self._point_since = self._stored = self._progressed = now
+
+    def begin(self, step: int) -> None:
+        """This attempt goes on after `step`: that of its checkpoint, and not how far the attempt before has come."""
+        self._step = step
+        self._pace = Pace(step)
 
     def point(self, step: int, loss: float, gradient_norm: float) -> None:
         """A meta-step. The newest point stays back until the next call, for its validation score may follow."""
@@ -75,7 +78,7 @@ class Recorder:
         self._store_if_due()
 
     def score(self, step: int, validation: float) -> None:
-        """The validation score after `step`; that before any training is told as a log line."""
+        """The validation score after `step`. When that step's point has left already, a log line tells of it."""
         if self._points.step and self._points.step[-1] == step:
             self._points.validation[-1] = validation
         else:

@@ -28,11 +28,15 @@ from app.store.registry import Registry
 from app.store.sessions import Database
 from app.streams import Publisher
 from gradsmith.errors import GradsmithError
+from gradsmith.rules import LSTMRule, Rule, build
+from gradsmith.rules import weights as rule_weights
+from models.backends import backend_for
 from models.errors import CheckpointMismatch, ModelsError
 from models.evaluate import EvaluationProgress, EvaluationResult, evaluate
-from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, meta_train
+from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working, meta_train
 from models.spec import EvaluateSpec, MetaTrainSpec
-from workers.lifecycle import Cancelled, Claimed, Keeper, Preempted, claim, leave, new_owner, runtime_facts, same_bits
+from workers.facts import machine_facts, runtime_facts, same_bits
+from workers.lifecycle import Cancelled, Claimed, Keeper, Preempted, claim, leave, new_owner
 from workers.recorder import Recorder
 
 logger = logging.getLogger("gradsmith.worker")
@@ -45,7 +49,8 @@ def warm_up() -> None:
     """Touch what is slow at its first use, so that a spare has it behind it."""
     torch.set_num_threads(1)
     torch.nn.functional.linear(torch.ones(1, 2), torch.ones(2, 2)).tanh()
-    runtime_facts()  # compiles the usual rule's kernel on this machine's first start, and loads it on every other
+    # Compiles the usual rule's kernel on this machine's first start, and loads it on every other.
+    backend_for(LSTMRule(), torch.float32, torch.device("cpu"))
 
 
 def run_job(
@@ -68,16 +73,15 @@ def run_job(
     lease = Lease(job_id, attempt, owner or new_owner(socket.gethostname()))
     try:
         claimed_at = time.monotonic()
-        claimed = claim(database, settings, lease, runtime_facts())
+        claimed = claim(database, settings, lease, machine_facts())
         if claimed is None:
             return
         torch.set_num_threads(claimed.spec.resources.threads)
-        job = claimed.job
         with (
             closing(Publisher(settings, job_id)) as publisher,
             Keeper(database, settings, lease, claimed_at, on_lost) as keeper,
         ):
-            recorder = Recorder(keeper, publisher, settings, claimed.next_id, job.step, job.total)
+            recorder = Recorder(keeper, publisher, settings, claimed.next_id, claimed.job.total)
             _Run(settings, database, claimed, keeper, recorder, preempted).run()
     except LeaseLost as error:
         logger.warning("%s", error)
@@ -96,6 +100,8 @@ class _Run:
     recorder: Recorder
     preempted: Callable[[], bool]
     _preempted_at: float | None = field(default=None, init=False)
+    _runtime: dict[str, Any] = field(default_factory=dict, init=False)
+    _identical: bool = field(default=True, init=False)  # so far, to an uninterrupted run with this runtime
 
     def run(self) -> None:
         """Raises LeaseLost, and what the database raises when it is away for longer than the lease."""
@@ -123,6 +129,7 @@ class _Run:
     # --- meta_train ----------------------------------------------------------------------------------------------
 
     def _train(self, spec: MetaTrainSpec) -> None:
+        self._note_runtime(build(spec.recipe.rule.model_dump()))
         result: TrainingResult | None = None
         checkpointed = time.monotonic()
         stream = self._begin_training(spec)
@@ -137,13 +144,16 @@ class _Run:
                     self.recorder.say("log", {"level": "warning", "message": message})
                 case TrajectoryEnd():
                     interval = self.settings.checkpoint_interval_seconds
-                    if self.preempted() or time.monotonic() - checkpointed >= interval:
+                    stopping = self.preempted()  # asked once: a job must not be handed back without its checkpoint
+                    if stopping or time.monotonic() - checkpointed >= interval:
                         self._write_checkpoint(happened)
                         checkpointed = time.monotonic()
-                    if self.preempted():
+                    if stopping:
                         raise Preempted
                 case TrainingResult():
                     result = happened
+                case Working():
+                    pass  # in the middle of something long: only to look around
             self._look_around()
         assert result is not None, "meta_train ends with its result"
         self._register(spec, result)
@@ -170,7 +180,15 @@ class _Run:
         content = end.checkpoint()
 
         def put(session: Session, event: Event) -> None:
-            checkpoints.put(session, self.keeper.lease, end.step, event.id, content)
+            checkpoints.put(
+                session,
+                self.keeper.lease,
+                end.step,
+                event.id,
+                content,
+                runtime=self._runtime,
+                identical=self._identical,
+            )
 
         self.recorder.say_with("checkpoint", {"step": end.step}, put)
 
@@ -181,7 +199,7 @@ class _Run:
             "horizon": spec.recipe.horizon,
             "recipe": spec.recipe.model_dump(mode="json"),
             "training": result.summary,
-            "runtime": self.claimed.job.runtime,
+            "runtime": self._runtime,
         }
 
         def finish(session: Session, last_events: list[Event], done_id: EventId) -> Event:
@@ -205,6 +223,7 @@ class _Run:
             return registry.weights(registry.resolve(spec.optimizer))
 
         weights = self.keeper.write(read)
+        self._note_runtime(rule_weights.loads(weights))
         self._announce(None)
         result: dict[str, Any] | None = None
         message = None
@@ -232,13 +251,21 @@ class _Run:
 
     # --- both ----------------------------------------------------------------------------------------------------
 
+    def _note_runtime(self, rule: Rule) -> None:
+        """Find out what will compute this job, and write it down. Raises DeviceUnavailable."""
+        self._runtime = runtime = runtime_facts(rule, self.claimed.spec.resources)
+        lease = self.keeper.lease
+        self.keeper.note(self.keeper.write(lambda session, _again: leases.ran_on(session, lease, runtime)))
+
     def _announce(self, resume: Checkpoint | None) -> None:
         """The first events of an attempt. `resumed` tells clients which points of earlier attempts still stand."""
         attempt = self.keeper.lease.attempt
+        self._identical = resume is None or (resume.identical and same_bits(resume.runtime, self._runtime))
+        self.recorder.begin(resume.step if resume else 0)
         if attempt > 1:
             data: dict[str, Any] = {"from_step": resume.step if resume else 0}
             if resume is not None:
-                data["identical"] = same_bits(self.claimed.runtime_before, self.claimed.job.runtime)
+                data["identical"] = self._identical
             self.recorder.say("resumed", data)
         self.recorder.say("status", {"status": "running", "attempt": attempt, "reason": None}, at_once=True)
 

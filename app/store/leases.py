@@ -70,6 +70,11 @@ def progress(session: Session, lease: Lease, step: int, total: int, eta_seconds:
     return _fenced_update(session, lease, step=step, total=total, eta_seconds=eta_seconds)
 
 
+def ran_on(session: Session, lease: Lease, runtime: Mapping[str, Any]) -> str:
+    """Say what computes the job, once that is known; the answer is its status, as in `renew`. Raises LeaseLost."""
+    return _fenced_update(session, lease, runtime=dict(runtime))
+
+
 def record(session: Session, lease: Lease, new_events: Sequence[Event]) -> str:
     """Store events in order: rows, and curve chunks for metrics. The answer is the status. Raises LeaseLost."""
     status = held(session, lease).status

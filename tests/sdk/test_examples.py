@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import gradsmith
 from gradsmith.rules.weights import load
 
 pytestmark = [pytest.mark.service, pytest.mark.xdist_group("sdk_service"), pytest.mark.timeout(300)]
@@ -48,11 +52,46 @@ def test_drop_in_trains_a_network(service_url: str, tmp_path: Path) -> None:
     assert "of 397 digits" in lines[-1]
 
 
-def test_train_your_own_ends_with_weights_in_use(service_url: str, tmp_path: Path) -> None:
-    said = example("train_your_own.py", "quadratic", "5", url=service_url, folder=tmp_path)
-    assert "meta-step     5" in said
-    assert load(tmp_path / "quadratic.safetensors").kind == "lstm"
-    assert said.splitlines()[-1].startswith("step 100  loss ")
+@pytest.mark.parametrize(
+    ("family", "meta_steps", "first_loss"),
+    [
+        ("quadratic", 5, lambda loss: loss > 10),
+        ("quadratic-uniform", 5, lambda loss: loss > 0),
+        ("digits-mlp", 1, lambda loss: 2.0 < loss < 3.0),  # cross-entropy of ten classes that nothing is known about
+    ],
+)
+def test_train_your_own_ends_with_weights_in_use_on_a_task_of_the_family(
+    service_url: str, tmp_path: Path, family: str, meta_steps: int, first_loss: Callable[[float], bool]
+) -> None:
+    said = example("train_your_own.py", family, str(meta_steps), url=service_url, folder=tmp_path)
+    assert f"meta-step {meta_steps:5d}" in said
+    assert load(tmp_path / f"{family}.safetensors").kind == "lstm"
+    steps = [line.split() for line in said.splitlines() if line.startswith("step ")]
+    assert [step for _, step, _, _ in steps] == ["0", "20", "40", "60", "80", "100"]
+    assert first_loss(float(steps[0][-1]))
+
+
+@pytest.mark.parametrize("name", ["drop_in.py", "train_your_own.py"])
+def test_an_example_says_how_to_call_it_in_a_checkout(name: str) -> None:
+    documentation = ast.get_docstring(ast.parse((EXAMPLES / name).read_text())) or ""
+    assert f"\n.venv/bin/python examples/{name} [" in documentation
+
+
+def test_without_a_server_an_example_ends_in_a_few_lines(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "drop_in.py")],
+        cwd=tmp_path,
+        env={**os.environ, "GRADSMITH_URL": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no answer from the Gradsmith server at http://127.0.0.1:9" in done.stderr.splitlines()[-1]
+    assert "./run serve" in done.stderr.splitlines()[-1]
+    assert "httpx" not in done.stderr
+    assert done.stderr.count("Traceback") == 1
 
 
 # --- the demo -----------------------------------------------------------------------------------------------------
@@ -102,8 +141,47 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
 
 def assert_nothing_is_left(mark: str, data: Path) -> None:
     assert processes_with(mark) == {}
-    assert [path.name for path in data.rglob("*.part")] == []
+    half_written = [path.name for path in data.rglob("*") if path.suffix in (".part", ".partial")]
+    assert half_written == []
     assert not (data / "server.json").exists()
+
+
+@pytest.fixture(scope="module")
+def demo_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gradsmith_demo", EXAMPLES / "demo.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_demo_tells_both_verdicts_each_against_its_own_best_baseline(
+    demo_module: ModuleType, service: gradsmith.Client
+) -> None:
+    job = next(job for job in service.jobs.list(kind="evaluate", status="succeeded"))
+    report = service.jobs.report(job)
+    for criterion, place in (("final", "After the last step"), ("area", "Over the whole curve")):
+        best = report.comparisons["best_baseline"][criterion]
+        said = demo_module.verdict(report, criterion)
+        assert said.startswith(f"  {place} ")
+        assert f"[bold]{report.verdict[criterion]}[/] against {best['baseline']}," in said
+        assert f"mean x {best['ratio_of_means']:.3g}" in said
+        table = demo_module.results(report, criterion)
+        names, means = (list(column.cells) for column in table.columns[:2])
+        assert names == list(report.optimizers)
+        assert means == [demo_module.number(report.optimizers[name][criterion]["mean"]) for name in names]
+
+
+def test_the_demo_names_the_stores_to_go_on_with_and_none_of_their_secrets(demo_module: ModuleType) -> None:
+    plain = demo_module.how_to_go_on(Path("my data"), {})
+    assert plain == "To continue with the same data:  ./run serve --data 'my data'"
+    urls = {"DATABASE_URL": "postgresql://u:topsecret@h/x", "REDIS_URL": "redis://:topsecret@h"}
+    both = demo_module.how_to_go_on(Path("var/demo"), urls)
+    assert both.endswith("with DATABASE_URL and REDIS_URL set as for this demo:  ./run serve --data var/demo")
+    assert "topsecret" not in both
+    assert "with REDIS_URL set" in demo_module.how_to_go_on(Path("x"), {"REDIS_URL": "redis://h"})
 
 
 @needs_proc
@@ -111,7 +189,8 @@ def test_the_demo_ends_with_a_trained_model_and_keeps_serving_when_asked(tmp_pat
     data = tmp_path / "data"
     with demo(data, "--meta-steps", "5", "--keep") as (process, mark):
         said = read_until(process, "until Ctrl-C")
-        assert "Against the best of them all" in said
+        assert "After the last step the learned optimizer " in said
+        assert "Over the whole curve the learned optimizer " in said
         assert "Training loss of a linear model" in said
         assert load(data / "quadratic-1.safetensors").kind == "lstm"
         assert (data / "quadratic-1.png").read_bytes().startswith(b"\x89PNG")
@@ -150,4 +229,5 @@ def test_whenever_the_demo_is_stopped_it_leaves_nothing(
             assert processes_with(mark) == {}
         else:
             assert process.returncode == 128 + signum
+            assert "Stopped; nothing is left running." in rest.splitlines()[-1]
             assert_nothing_is_left(mark, data)

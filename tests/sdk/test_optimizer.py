@@ -116,6 +116,21 @@ def test_a_saved_run_continues_bit_for_bit(dtype: torch.dtype) -> None:
     assert torch.equal(flat(straight), flat(second))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_memory_of_half_precision_is_restored_in_full(dtype: torch.dtype) -> None:
+    rule = make_rule()
+    model, other = make_model(dtype), make_model(dtype)
+    optimizer = gradsmith.LearnedOptimizer(model.parameters(), rule)
+    train(model, optimizer, 3)
+    restored = gradsmith.LearnedOptimizer(other.parameters(), rule)
+    restored.load_state_dict(optimizer.state_dict())
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        for saved, loaded in zip(optimizer.state[one]["memory"], restored.state[two]["memory"], strict=True):
+            assert loaded.dtype == saved.dtype == torch.float32
+            assert not torch.equal(saved, saved.to(dtype).float()), "it has bits that rounding would lose"
+            assert torch.equal(loaded, saved)
+
+
 def test_a_deep_copy_continues_like_the_original() -> None:
     model = make_model()
     optimizer = gradsmith.LearnedOptimizer(model.parameters(), make_rule())

@@ -120,15 +120,14 @@ def _page(database: Database) -> list:  # type: ignore[type-arg]
 
 def test_a_job_whose_child_is_killed_runs_again_at_once(on_postgres: tuple[Settings, Database], tmp_path: Path) -> None:
     quick, jobs = on_postgres
-    with dispatching(quick, jobs), running_worker(quick, tmp_path) as worker:
+    patient = quick.model_copy(update={"lease_seconds": 100.0})  # waiting for it would be seen on the slowest machine
+    with dispatching(patient, jobs), running_worker(patient, tmp_path) as worker:
         spare = spare_of(worker)
         spec = training(**LONG)
         job_id = create(jobs, spec)
         wait_for_step(jobs, job_id, 1)
-        killed = time.monotonic()
         os.kill(running_child(worker, spare), signal.SIGKILL)
-        wait_for(lambda: job(jobs, job_id).attempt == 2, "a second attempt", quick.lease_seconds)
-        assert time.monotonic() - killed < quick.lease_seconds - 1, "it waited for the lease"
+        wait_for(lambda: job(jobs, job_id).attempt == 2, "a second attempt, before the lease has run out", 50)
         done = wait_for_status(jobs, job_id, "succeeded")
         assert (done.attempt, done.lost_workers) == (2, 1)
         assert only_weights(jobs) == expected_weights(spec)

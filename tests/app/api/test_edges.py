@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 import subprocess
@@ -175,6 +176,33 @@ def test_a_server_for_others_without_keys_does_not_start(tmp_path: Path, host: s
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.3.2.1"])
 def test_loopback_needs_no_keys(tmp_path: Path, host: str) -> None:
     create_app(Settings(data_dir=tmp_path, host=host))
+
+
+@pytest.mark.parametrize(
+    ("address", "auth", "status"),
+    [
+        ("127.0.0.1", "auto", 200), ("127.3.2.1", "auto", 200), ("::1", "auto", 200),
+        ("192.0.2.7", "auto", 403), ("2001:db8::7", "auto", 403), ("192.0.2.7", "off", 200),
+    ],
+)  # fmt: skip
+def test_without_keys_a_connection_to_another_address_is_refused_whatever_the_host(
+    tmp_path: Path, address: str, auth: Any, status: int
+) -> None:
+    """As when the program that serves us binds elsewhere than our settings say."""
+    app = create_app(Settings(data_dir=tmp_path, auth=auth))
+
+    async def bound_there(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "server": (address, 8000)}, receive, send)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(bound_there)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as api:
+            return await api.get("/healthz")
+
+    answer = asyncio.run(ask())
+    assert answer.status_code == status
+    if status != 200:
+        assert problem_of(answer)["code"] == "keys_required"
 
 
 @pytest.mark.parametrize(
