@@ -221,6 +221,7 @@ class EvaluateSpec(Spec):
 
     kind: Literal["evaluate"] = "evaluate"
     optimizer: str = Field(description="The optimizer's id.")
+    rule: RuleSpec = Field(RuleSpec(), description="The optimizer's rule, as it was trained.")
     family: FamilySpec
     seed: int = Field(ge=0, lt=2**63)
     evaluation: EvaluationPlan
@@ -259,16 +260,17 @@ CHUNK_COORDINATES = 16_384
 and keeps minibatches and states in the cache: 64 networks on digits take half the time in chunks of ten."""
 
 _FLOAT_BYTES = 4
-_WORKER_BYTES = 300 * 2**20  # Python, torch, the worker's own libraries
+_WORKER_BYTES = 320 * 2**20  # Python, torch, the worker's own libraries
 _DATASET_BYTES = {"digits": 90 * 2**20, "mnist": 120 * 2**20}  # scikit-learn; 70,000 images as they are split
 _DRAWING_BYTES = 50 * 2**20
 _BOOTSTRAP_BYTES = 40 * 2**20
 
 
 def memory_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:
-    """Peak resident memory that a worker needs for this job; a job beyond the worker's memory is refused at POST."""
+    """Peak resident memory that a worker needs for this job at most, whichever backend runs it; a job beyond the
+    worker's memory is refused at POST. Torch needs the most: the native kernel has no buffers for a replay."""
     family, plan = spec.family.tasks, spec.evaluation
-    rule = spec.recipe.rule if isinstance(spec, MetaTrainSpec) else RuleSpec()
+    rule = spec.recipe.rule if isinstance(spec, MetaTrainSpec) else spec.rule
     rollouts = [spec.recipe.validation_tasks] if isinstance(spec, MetaTrainSpec) else []
     measures = isinstance(spec, EvaluateSpec) or spec.evaluate
     if measures:
@@ -283,7 +285,8 @@ def memory_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:
 
 
 def _running_bytes(family: QuadraticSpec | MLPSpec, rule: RuleSpec, tasks: int) -> int:
-    """One inner step on `tasks` tasks: the problem, the rule's state thrice, and what a step computes."""
+    """One inner step on `tasks` tasks: the problem, the rule's state thrice, and the gates that a step computes, which
+    are twice a state each and two or three of them at a time."""
     coordinates = tasks * family.coordinates_per_task
     state = 2 * rule.hidden_size * rule.layers
     if isinstance(family, QuadraticSpec):
@@ -293,7 +296,7 @@ def _running_bytes(family: QuadraticSpec | MLPSpec, rule: RuleSpec, tasks: int) 
         sizes = family.layer_sizes
         problem = tasks * family.batch_size * (2 * sizes[0] + 4 * sum(sizes[1:]))
         drawn = coordinates
-    return _FLOAT_BYTES * (problem + coordinates * (6 * state + 8)) + min(_DRAWING_BYTES, 50 * drawn)
+    return _FLOAT_BYTES * (problem + coordinates * (9 * state + 8)) + min(_DRAWING_BYTES, 50 * drawn)
 
 
 def _window_bytes(spec: MetaTrainSpec) -> int:

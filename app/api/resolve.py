@@ -49,12 +49,13 @@ def evaluate_spec(request: EvaluateRequest, registry: Registry, jobs: JobReposit
     """Raises Problem `unknown_optimizer`, `unknown_family` or `invalid_request`."""
     optimizer = _known_optimizer(request.optimizer, registry)
     family = known_family(request.family or optimizer.family)
-    trained_horizon = jobs.get(optimizer.job).spec["recipe"]["horizon"]
+    trained = Recipe.model_validate(jobs.get(optimizer.job).spec["recipe"])
     return EvaluateSpec(
         optimizer=optimizer.id,
+        rule=trained.rule,
         family=family,
         seed=_seed(request.seed),
-        evaluation=_plan(family, request.evaluation, trained_horizon),
+        evaluation=_plan(family, request.evaluation, trained.horizon),
         resources=_resources(request.resources),
     )
 

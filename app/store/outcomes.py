@@ -56,6 +56,7 @@ def finish_training(
     if spec.evaluate:
         evaluation = EvaluateSpec(
             optimizer=optimizer.id,
+            rule=spec.recipe.rule,
             family=spec.family,
             seed=spec.seed,
             evaluation=spec.evaluation,

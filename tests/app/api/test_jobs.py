@@ -81,6 +81,21 @@ def test_an_evaluation_takes_any_reference_and_records_the_id(
     assert elsewhere["family"] == elsewhere["spec"]["family"]["name"] == "digits-mlp"
 
 
+def test_an_evaluation_of_any_origin_carries_the_rule_that_was_trained(
+    api: httpx.Client, worker: Callable[..., Worker]
+) -> None:
+    rule = {"hidden_size": 7, "layers": 3}
+    body = {"kind": "meta_train", "family": "quadratic", "recipe": {"rule": rule}}
+    training = api.post("/jobs", json=body).json()
+    outcome = worker(training["id"]).finish_training()
+    assert outcome.follow_up is not None
+    follow_up = api.get(f"/jobs/{outcome.follow_up.id}").json()
+    asked_for = api.post("/jobs", json={"kind": "evaluate", "optimizer": "quadratic@1"}).json()
+    for evaluation in (follow_up, asked_for):
+        assert evaluation["spec"]["rule"] == training["spec"]["recipe"]["rule"]
+        assert evaluation["spec"]["rule"].items() >= rule.items()
+
+
 def test_a_finished_training_names_its_evaluation_and_the_evaluation_its_parent(
     api: httpx.Client, training_job: str, worker: Callable[..., Worker]
 ) -> None:
