@@ -10,8 +10,11 @@ from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
-from app.settings import Settings
+from app.settings import Settings, explain, misspelt
+
+logger = logging.getLogger("gradsmith.settings")
 
 app = typer.Typer(
     name="gradsmith-server",
@@ -83,6 +86,7 @@ def worker(
 
     On SIGTERM the running job writes a checkpoint and goes back to the queue; a second signal, or 10 s, kills it.
     """
+    _settings(data_dir=data)  # refuses here, in one sentence, what the worker could not use
     _become("workers.main", "--queues", queues, *(("--name", name) if name else ()), data=data)
 
 
@@ -109,18 +113,17 @@ def migrate(data: Data = None) -> None:
     add_help_option=False,
 )
 def data(context: typer.Context) -> None:
-    """Fetch or import data sets: `data fetch mnist`, `data import ...`; `data --help` says more."""
+    """List, fetch or import data sets: `data`, `data fetch mnist`, `data import mnist FOLDER`; all take `--data`."""
     _become("models.tasks.data", *context.args)
 
 
 def _settings(**given: object) -> Settings:
+    for sentence in misspelt(os.environ):
+        logger.warning("%s", sentence)
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        variable = name if name.isupper() else f"GRADSMITH_{name.upper()}"
-        _refuse(f"setting {variable}={first['input']!r}: {first['msg']}")
+    except (ValidationError, SettingsError) as error:
+        _refuse(explain(error))
 
 
 def _become(

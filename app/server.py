@@ -13,9 +13,10 @@ from collections.abc import Sequence
 
 import uvicorn
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from app.auth import UnguardedAddress
-from app.settings import Settings
+from app.settings import Settings, explain
 from app.store.errors import StoreError
 
 GRACEFUL_SHUTDOWN_SECONDS = 3
@@ -44,7 +45,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise AddressError(
             f"cannot serve on {host} port {port}: {error.strerror}. "
-            f"Choose another port with --port, for example --port {_another(port)}, or --port 0 for a free one"
+            "Use --port 0, which takes any free port, or name another with --port"
         ) from error
     return listener
 
@@ -77,10 +78,6 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         sys.exit(1)
 
 
-def _another(port: int) -> int:
-    return port + 1 if 1024 <= port < 65535 else 8000
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m app.server", description="Run one API process.")
     parser.add_argument("--fd", type=int, help="a listening socket that the parent process hands over")
@@ -89,7 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = Settings()
         listener = socket.socket(fileno=options.fd) if options.fd is not None else bind(settings.host, settings.port)
         serve(settings, listener)
-    except (ValidationError, AddressError, StoreError, UnguardedAddress) as error:
+    except (ValidationError, SettingsError) as error:
+        print(f"gradsmith-server: {explain(error)}", file=sys.stderr)
+        return 2
+    except (AddressError, StoreError, UnguardedAddress) as error:
         print(f"gradsmith-server: {error}", file=sys.stderr)
         return 2
     return 0

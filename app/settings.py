@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg", "sqlite", "sqlite+pysqlite")
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+_DATABASE_FORMS = (
+    "postgresql://USER:PASSWORD@HOST:5432/NAME or sqlite:////FOLDER/FILE.db; unset, SQLite in the data folder is used"
+)
+_REDIS_FORMS = (
+    "redis://HOST:6379/0, rediss://HOST:6379/0 (TLS) or unix:///FOLDER/SOCKET; "
+    "unset, the server that `serve` starts in the data folder is used"
+)
+# Read by the SDK, its kernel, ./run and docker-compose.yml.
+_READ_BY_OTHERS = ("API_KEY", "CACHE_DIR", "KERNELS", "MIN_FREE_MB", "NATIVE", "PUBLISHED_PORT", "PYTHON", "URL")
 
 
 class Settings(BaseSettings):
     """Every setting is an environment variable of the same name in capitals, `GRADSMITH_` before it
     (the two store URLs are read as `DATABASE_URL` and `REDIS_URL`)."""
 
-    model_config = SettingsConfigDict(env_prefix="GRADSMITH_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="GRADSMITH_",
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,  # a URL holds a password
+    )
 
     data_dir: Path = Field(Path("var"), description="Where SQLite, the bundled Valkey server and data sets live.")
     database_url: str | None = Field(None, validation_alias="DATABASE_URL", description="Default: SQLite in data_dir.")
@@ -48,6 +69,35 @@ class Settings(BaseSettings):
     curve_flush_seconds: float = Field(10.0, gt=0, description="Points are durable at the latest after this long.")
     curve_chunk_points: int = Field(4096, ge=1)
 
+    @field_validator("database_url")
+    @classmethod
+    def _a_database_of_ours(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        _refuse_other_schemes(url, DATABASE_SCHEMES, _DATABASE_FORMS)
+        from sqlalchemy.engine import make_url  # whoever sets this variable needs SQLAlchemy anyway
+        from sqlalchemy.exc import ArgumentError
+
+        try:
+            make_url(url)
+        except (ArgumentError, ValueError):  # a port that is no number; their words would show the password
+            raise ValueError(f"it cannot be read as a URL; the forms are {_DATABASE_FORMS}") from None
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _a_redis_of_ours(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        _refuse_other_schemes(url.get_secret_value(), REDIS_SCHEMES, _REDIS_FORMS)
+        from redis.connection import parse_url  # as above
+
+        try:
+            parse_url(url.get_secret_value())  # type: ignore[no-untyped-call]
+        except ValueError:
+            raise ValueError(f"it cannot be read as a URL; the forms are {_REDIS_FORMS}") from None
+        return url
+
     @property
     def resolved_database_url(self) -> str:
         """The SQLAlchemy URL, with psycopg 3 as the driver of Postgres."""
@@ -64,6 +114,49 @@ class Settings(BaseSettings):
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
         return f"unix://{quote(str(embedded_socket(self.data_dir)))}"
+
+
+def explain(error: ValidationError | SettingsError) -> str:
+    """What is wrong with the first setting that does not fit, in one sentence; never what a store's URL holds."""
+    if isinstance(
+        error, SettingsError
+    ):  # pydantic's, for a list that is no JSON: it names the field in its words alone
+        named = re.search(r'field "(\w+)"', str(error))
+        name = f"GRADSMITH_{named.group(1).upper()}" if named else "(unknown)"
+        return f'setting {name}: it must be a JSON list, for example ["gradsmith.example.org"]'
+    first = error.errors()[0]
+    name = str(first["loc"][0]).upper()
+    message = first["msg"].removeprefix("Value error, ")
+    if name in ("DATABASE_URL", "REDIS_URL"):
+        return f"setting {name}: {message}"
+    return f"setting GRADSMITH_{name}={first['input']!r}: {message}"
+
+
+def misspelt(environment: Mapping[str, str]) -> list[str]:
+    """A sentence for each GRADSMITH_ variable of `environment` that nothing reads, with the one that it may mean.
+
+    GRADSMITH_TEST_... is the test suite's.
+    """
+    known = {name.upper(): f"GRADSMITH_{name.upper()}" for name in (*Settings.model_fields, *_READ_BY_OTHERS)}
+    known |= {name: name for name in ("DATABASE_URL", "REDIS_URL")}  # these two have no prefix
+    sentences = []
+    for variable in sorted(environment):
+        name = variable.removeprefix("GRADSMITH_")  # with the prefix all names are alike
+        if name == variable or name.startswith("TEST_") or variable in known.values():
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        advice = f"did you mean {known[near[0]]}?" if near else "docs/operations.md lists them all"
+        sentences.append(f"{variable} is no setting of Gradsmith and is ignored: {advice}")
+    return sentences
+
+
+def _refuse_other_schemes(url: str, schemes: tuple[str, ...], forms: str) -> None:
+    scheme, separator, _ = url.partition("://")
+    if separator and scheme in schemes:
+        return
+    # A text that is no URL may be a password that landed in the wrong variable.
+    seen = f"{scheme}://... cannot be used" if separator and re.fullmatch(r"[\w+.-]{1,30}", scheme) else "it is no URL"
+    raise ValueError(f"{seen}; the forms are {forms}")
 
 
 def embedded_socket(data_dir: Path) -> Path:

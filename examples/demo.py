@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ from gradsmith.types import Job, Report
 
 FAMILY = "quadratic"
 LABEL = {"made_by": "demo"}
+HEADING = {"final": "Loss after {} steps", "area": "Mean loss over all {} steps"}
+PLACE = {"final": "After the last step", "area": "Over the whole curve"}
 START_SECONDS = 60
 STOP_SECONDS = 20
 LINE_EVERY_SECONDS = 5  # where there is no terminal to draw a bar on
@@ -173,18 +176,31 @@ def evaluate(client: gradsmith.Client, job: Job) -> tuple[Job, Report]:
     return client.jobs.wait(evaluation), client.jobs.report(evaluation)
 
 
-def results(report: Report) -> Table:
-    table = Table(title=f"Loss after {report.horizon} steps on {report.test_tasks} problems that none of them has seen")
+def results(report: Report, criterion: str) -> Table:
+    """One of the two comparisons: the loss after the last step (`final`), or its mean over all steps (`area`)."""
+    table = Table(
+        title=f"{HEADING[criterion].format(report.horizon)}, on {report.test_tasks} problems that none of them has seen"
+    )
     for heading in ("optimizer", "mean", "median", "ratio", "95 % interval", "tasks won", "learned"):
         table.add_column(heading, justify="left" if heading == "optimizer" else "right")
-    for name, measured in report.optimizers.items():
-        final, against = measured["final"], report.comparisons.get(name, {}).get("final")
-        row = [name, number(final["mean"]), number(final["median"])]
+    for name, both in report.optimizers.items():
+        measured, against = both[criterion], report.comparisons.get(name, {}).get(criterion)
+        row = [name, number(measured["mean"]), number(measured["median"])]
         if against:
             interval = " - ".join(number(bound) for bound in against["ratio_interval"])
             row += [number(against["ratio_of_means"]), interval, f"{against['share_won']:.0%}", against["verdict"]]
         table.add_row(*row, style="bold" if name == "learned" else "")
     return table
+
+
+def verdict(report: Report, criterion: str) -> str:
+    """Against the baseline that is best by this criterion, each with the learning rate that was tuned for it."""
+    best = report.comparisons["best_baseline"][criterion]
+    mean, median = number(best["ratio_of_means"]), number(best["ratio_of_medians"])
+    return (
+        f"  {PLACE[criterion]} the learned optimizer [bold]{best['verdict']}[/] against {best['baseline']}, "
+        f"the best baseline there: mean x {mean}, median x {median}."
+    )
 
 
 def number(value: float | None) -> str:
@@ -247,12 +263,9 @@ def demonstrate(url: str, data: Path, meta_steps: int) -> None:
         job = meta_train(client, meta_steps)
         console.print("3. Measuring it against SGD, NAG, RMSprop and Adam, each with a tuned learning rate")
         evaluation, report = evaluate(client, job)
-        console.print(results(report))
-        best = report.comparisons["best_baseline"]["final"]
-        console.print(
-            f"  Against the best of them all ({best['baseline']}) the learned optimizer [bold]{best['verdict']}[/]: "
-            f"mean loss x {number(best['ratio_of_means'])}, median x {number(best['ratio_of_medians'])}."
-        )
+        for criterion in HEADING:
+            console.print(results(report, criterion))
+            console.print(verdict(report, criterion))
         optimizer = client.optimizers.get(job.optimizer or f"{FAMILY}@latest")
         picture = data / f"{FAMILY}-{optimizer.version}.png"
         write_whole(picture, client.jobs.report_png(evaluation))
@@ -260,6 +273,13 @@ def demonstrate(url: str, data: Path, meta_steps: int) -> None:
         weights = client.optimizers.pull(optimizer.id, data / f"{FAMILY}-{optimizer.version}.safetensors")
     console.print(train_a_model(weights))
     console.print(f"The picture:  {picture}\nThe weights:  {weights}")
+
+
+def how_to_go_on(data: Path, environment: Mapping[str, str]) -> str:
+    """The command that serves what the demo made; the URLs of the stores hold passwords, so they are only named."""
+    stores = [name for name in ("DATABASE_URL", "REDIS_URL") if environment.get(name) is not None]
+    needed = f", with {' and '.join(stores)} set as for this demo" if stores else ""
+    return f"To continue with the same data{needed}:  ./run serve --data {shlex.quote(str(data))}"
 
 
 def main() -> int:
@@ -287,7 +307,11 @@ def main() -> int:
     except gradsmith.GradsmithError as error:
         console.print(f"The demo stopped: {error}\nThe logs are in {options.data / 'logs'}.", markup=False)
         return 1
-    console.print(f"To continue with the same data:  ./run serve --data {options.data}")
+    except SystemExit as end:
+        if end.code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+            console.print("Stopped; nothing is left running. The next ./run demo with the same --data starts anew.")
+        raise
+    console.print(how_to_go_on(options.data, os.environ), markup=False)
     return 0
 
 

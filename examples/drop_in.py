@@ -1,6 +1,6 @@
 """Train a network on real images of digits with a learned optimizer: one line of an ordinary PyTorch loop changes.
 
-python examples/drop_in.py [quadratic@best | FILE.safetensors]     (a reference is fetched from GRADSMITH_URL)
+.venv/bin/python examples/drop_in.py [quadratic@best | FILE.safetensors]     (references come from GRADSMITH_URL)
 """
 
 import sys

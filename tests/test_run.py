@@ -78,6 +78,19 @@ def test_every_command_explains_itself_without_an_installation(project, command)
     assert not (project / ".venv").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("worker", ["--queues", "--name", "--data"]),
+        ("migrate", ["--data"]),
+        ("data", ["fetch mnist", "import mnist FOLDER", "list", "--data"]),
+    ],
+)
+def test_the_help_names_what_the_command_takes(command, words):
+    shown = run(command, "--help", PATH="").stdout
+    assert all(f"  {word}" in shown or f"[{word}" in shown for word in words)
+
+
 def test_it_starts_from_any_folder(tmp_path):
     answer = subprocess.run(
         [ROOT / "run", "bench", "--help"], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -20,6 +20,8 @@ from types import FrameType
 from typing import Any
 
 import redis
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq import Queue, Worker
@@ -30,7 +32,7 @@ from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 from rq.worker_registration import register
 
-from app.settings import Settings
+from app.settings import Settings, explain
 from app.store.errors import LeaseLost, StoreError
 from app.store.sessions import Database
 from app.streams import Publisher
@@ -274,6 +276,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
         work(Settings(), queues, options.name)
+    except (ValidationError, SettingsError) as error:
+        print(f"gradsmith-server: {explain(error)}", file=sys.stderr)
+        return 2
     except StoreError as error:
         print(f"gradsmith-server: {error}", file=sys.stderr)
         return 2

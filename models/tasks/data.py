@@ -1,8 +1,11 @@
 """Data sets on disk: found, checked, fetched or imported. Needs neither torch nor a server.
 
-    python -m models.tasks.data list
-    python -m models.tasks.data fetch mnist            # from public hosts, checked
-    python -m models.tasks.data import mnist PATH      # from a folder of yours, checked
+    ./run data                                     # which are here
+    ./run data fetch mnist --data DIR              # from public hosts, checked
+    ./run data import mnist FOLDER --data DIR      # from a folder of yours, checked
+
+In containers, and wherever the server is installed, `gradsmith-server data` is the same. DIR is the `--data` folder of
+the service.
 
 `digits` comes with scikit-learn. `mnist` is four idx files in `<data folder>/datasets/mnist`, gzipped or not; what
 is checked is the md5 of the UNCOMPRESSED bytes, because the same file has been gzipped anew many times.
@@ -14,6 +17,7 @@ import argparse
 import hashlib
 import math
 import os
+import shlex
 import sys
 import tempfile
 import urllib.request
@@ -70,7 +74,8 @@ def load_mnist(
     """
     if data_dir is None:
         raise DatasetMissing(
-            "The data set mnist needs a data folder; set GRADSMITH_DATA_DIR and run: gradsmith-server data fetch mnist"
+            "The data set mnist needs a data folder: set GRADSMITH_DATA_DIR to one and bring it there with "
+            "`./run data fetch mnist` (or `gradsmith-server data fetch mnist`)."
         )
     folder = mnist_folder(data_dir)
     missing = [file for file in MNIST.values() if _present(folder, file) is None]
@@ -116,10 +121,14 @@ def _present(folder: Path, file: IdxFile) -> Path | None:
 
 def _missing(folder: Path, files: list[IdxFile], advice: str | None = None) -> DatasetMissing:
     names = ", ".join(f"{file.name}[.gz]" for file in files)
-    advice = advice or (
-        "Bring them with `gradsmith-server data fetch mnist`, or, without a network, with "
-        "`gradsmith-server data import mnist FOLDER`"
-    )
+    if advice is None:
+        # The folder in full: the reader's own GRADSMITH_DATA_DIR, or ./var, need not be the one looked in here.
+        end = f"--data {shlex.quote(str(folder.parent.parent.resolve()))}"
+        advice = (
+            f"Bring them with `./run data fetch mnist {end}`, or, without a network, with "
+            f"`./run data import mnist FOLDER {end}` (where there is no ./run: "
+            f"`gradsmith-server data import mnist FOLDER {end}`)"
+        )
     return DatasetMissing(f"The data set mnist is not complete: {folder} lacks {names}. {advice}.")
 
 
@@ -211,20 +220,26 @@ def _write_atomically(path: Path, content: bytes) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`list`, `fetch NAME`, `import NAME PATH`. The folder is --data, else GRADSMITH_DATA_DIR, else ./var."""
-    parser = argparse.ArgumentParser(prog="gradsmith-server data", description="Bring the data sets that families use.")
-    parser.add_argument("--data", type=Path, default=None, help="data folder (default: GRADSMITH_DATA_DIR or ./var)")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="which data sets are here")
-    fetch = commands.add_parser("fetch", help="download and check a data set")
+    """`list` (or nothing), `fetch NAME`, `import NAME FOLDER`; into --data, else GRADSMITH_DATA_DIR, else ./var."""
+    parser = argparse.ArgumentParser(
+        prog="gradsmith-server data", description="Bring the data sets that families use. Alone, it lists them."
+    )
+    about_data = "data folder, as in `serve --data` (default: GRADSMITH_DATA_DIR or ./var)"
+    parser.add_argument("--data", type=Path, default=None, metavar="DIR", help=about_data)
+    # Also behind the command, where people write it. Without a default of its own: that would undo the one before.
+    anywhere = argparse.ArgumentParser(add_help=False)
+    anywhere.add_argument("--data", type=Path, default=argparse.SUPPRESS, metavar="DIR", help=about_data)
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("list", parents=[anywhere], help="which data sets are here")
+    fetch = commands.add_parser("fetch", parents=[anywhere], help="download and check a data set")
     fetch.add_argument("name", choices=["mnist"])
-    bring = commands.add_parser("import", help="copy a data set from a folder, checked")
+    bring = commands.add_parser("import", parents=[anywhere], help="copy a data set from a folder, checked")
     bring.add_argument("name", choices=["mnist"])
-    bring.add_argument("path", type=Path)
+    bring.add_argument("path", type=Path, metavar="FOLDER")
     chosen = parser.parse_args(arguments)
     data_dir = chosen.data or Path(os.environ.get("GRADSMITH_DATA_DIR", "var"))
     try:
-        if chosen.command == "list":
+        if chosen.command in (None, "list"):
             _list(data_dir)
         elif chosen.command == "fetch":
             print(f"mnist is in {fetch_mnist(data_dir, progress=_terminal_progress())}")

@@ -86,7 +86,7 @@ class Transport:
                 )
             except httpx.TransportError as error:
                 if number == TRIES:
-                    raise self._unreachable(error) from error
+                    raise self._unreachable(error) from None
                 time.sleep(pause_seconds(number))
                 continue
             if response.is_success:
@@ -108,9 +108,10 @@ class Transport:
                     raise failure_of(response)
                 yield response
         except httpx.TransportError as error:
-            raise self._unreachable(error) from error
+            raise self._unreachable(error) from None
 
     def _unreachable(self, error: httpx.TransportError) -> errors.ConnectionFailed:
+        # Raised `from None`: the sixty lines of traceback behind it say no more than its message, which is kept.
         advice = (
             "Start a server with `./run serve`, or set GRADSMITH_URL to where one runs"
             if isinstance(error, httpx.ConnectError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -10,9 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from app.cli import app
+from app.server import AddressError, bind
+from app.settings import Settings, misspelt
+from models.errors import DatasetMissing
+from models.tasks.data import load_mnist
 
 COMMANDS = ("serve", "api", "worker", "migrate", "data")
 
@@ -113,3 +119,127 @@ def test_a_worker_refuses_a_queue_that_is_none() -> None:
     assert done.returncode == 2
     assert "there are the queues cpu and gpu" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+WRONG_URLS = [
+    ({"DATABASE_URL": "mysql://u:topsecret@h/x"}, "DATABASE_URL", "postgresql://"),
+    ({"DATABASE_URL": "topsecret"}, "DATABASE_URL", "sqlite:///"),
+    ({"DATABASE_URL": ""}, "DATABASE_URL", "postgresql://"),
+    ({"DATABASE_URL": "postgresql://u:topsecret@h:port/x"}, "DATABASE_URL", "postgresql://"),
+    ({"REDIS_URL": "topsecret"}, "REDIS_URL", "redis://"),
+    ({"REDIS_URL": "amqp://:topsecret@h"}, "REDIS_URL", "unix://"),
+    ({"REDIS_URL": "redis://:topsecret@h:port"}, "REDIS_URL", "redis://"),
+]
+
+
+@pytest.mark.parametrize("command", ["serve", "api", "worker", "migrate"])
+@pytest.mark.parametrize(("environment", "variable", "form"), WRONG_URLS)
+def test_a_store_that_cannot_be_used_is_one_sentence_with_the_forms_and_no_password(
+    tmp_path: Path, command: str, environment: dict[str, str], variable: str, form: str
+) -> None:
+    done = invoke(command, "--data", str(tmp_path), **environment)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"gradsmith-server: setting {variable}: ")
+    assert form in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "topsecret" not in done.stderr
+    assert isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.parametrize("module", ["app.server", "workers.main"])
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        (WRONG_URLS[0][0], "setting DATABASE_URL: mysql://... cannot be used"),
+        ({"GRADSMITH_ALLOWED_HOSTS": "example.org"}, "setting GRADSMITH_ALLOWED_HOSTS: it must be a JSON list"),
+    ],
+)
+def test_the_programs_behind_the_commands_refuse_in_one_sentence_too(
+    module: str, environment: dict[str, str], words: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", module],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"gradsmith-server: {words}")
+    assert done.stderr.count("\n") == 1
+    assert "topsecret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"DATABASE_URL": "postgresql://u:p%40ss#w@h:5432/x", "REDIS_URL": "rediss://:p@h:6380/1"},
+        {"DATABASE_URL": "postgres://h/x", "REDIS_URL": "unix:///run/v.sock"},
+        {"DATABASE_URL": "postgresql+psycopg://[::1]/x", "REDIS_URL": "redis://h"},
+        {"DATABASE_URL": "sqlite:////tmp/x.db"},
+    ],
+)
+def test_the_stores_that_can_be_used_are_taken(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().database_url == environment["DATABASE_URL"]
+
+
+def test_a_settings_error_as_pydantic_prints_it_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql://u:topsecret@h/x")
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert "topsecret" not in str(caught.value)
+
+
+def test_a_misspelt_variable_is_named_once_with_the_setting_that_it_may_mean(tmp_path: Path) -> None:
+    done = run("migrate", "--data", str(tmp_path), GRADSMITH_LEASE_SECOND="5", GRADSMITH_NATIVE="off")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert "GRADSMITH_LEASE_SECOND is no setting" in line
+    assert line.endswith("did you mean GRADSMITH_LEASE_SECONDS?")
+
+
+def test_misspelt_knows_what_others_read_and_the_two_urls() -> None:
+    assert misspelt({f"GRADSMITH_{field.upper()}": "" for field in ("data_dir", "port", "auth", "lease_seconds")}) == []
+    assert misspelt({"GRADSMITH_URL": "", "GRADSMITH_PYTHON": "", "GRADSMITH_TEST_MARK": "", "HOME": ""}) == []
+    (url,) = misspelt({"GRADSMITH_DATABSE_URL": "x"})
+    assert "did you mean DATABASE_URL?" in url
+    (strange,) = misspelt({"GRADSMITH_QQQQ": "x"})
+    assert "docs/operations.md" in strange
+
+
+def test_data_alone_lists_and_takes_the_folder_before_or_behind_the_command(tmp_path: Path) -> None:
+    for arguments in (
+        (),
+        ("--data", str(tmp_path)),
+        ("list", "--data", str(tmp_path)),
+        ("--data", str(tmp_path), "list"),
+    ):
+        done = run("data", *arguments, GRADSMITH_DATA_DIR=str(tmp_path))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "digits  ready" in done.stdout
+        assert str(tmp_path / "datasets" / "mnist") in done.stdout
+
+
+def test_a_missing_data_set_names_the_commands_that_bring_it_to_the_folder_that_was_looked_in(tmp_path: Path) -> None:
+    folder = tmp_path / "my data"
+    with pytest.raises(DatasetMissing) as caught:
+        load_mnist(folder, download=False)
+    said = str(caught.value)
+    assert f"`./run data fetch mnist --data '{folder}'`" in said
+    assert f"`./run data import mnist FOLDER --data '{folder}'`" in said
+    assert f"`gradsmith-server data import mnist FOLDER --data '{folder}'`" in said
+    # The command is taken as it stands: it gets as far as looking into FOLDER.
+    done = run("data", "import", "mnist", str(tmp_path / "nowhere"), "--data", str(folder))
+    assert done.returncode == 1
+    assert f"{tmp_path / 'nowhere'} lacks" in done.stderr
+
+
+def test_an_address_in_use_is_answered_with_a_port_that_cannot_be_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(AddressError, match="--port 0, which takes any free port") as caught:
+            bind("127.0.0.1", port)
+    assert str(port + 1) not in str(caught.value)

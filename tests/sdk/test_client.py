@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -265,8 +266,14 @@ def test_a_dropped_connection_is_tried_again() -> None:
 
 def test_no_server_is_an_error_that_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADSMITH_URL", "http://127.0.0.1:1")
-    with gradsmith.Client() as client, pytest.raises(errors.ConnectionFailed, match=r"127.0.0.1:1.*\./run serve"):
+    with (
+        gradsmith.Client() as client,
+        pytest.raises(errors.ConnectionFailed, match=r"127.0.0.1:1.*\./run serve") as caught,
+    ):
         client.families.list()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "Connection refused" in shown  # the reason, without the traceback of whoever met it first
+    assert (shown.count("Traceback"), "httpcore" in shown) == (1, False)
 
 
 def test_an_address_that_is_none_is_refused_at_once() -> None:

@@ -37,7 +37,7 @@ def test_without_torch_the_error_says_what_to_install(name: str) -> None:
         "except gradsmith.errors.MissingDependency as error:\n    print(isinstance(error, ImportError), error)"
     )
     assert said.startswith("True")
-    assert "pip install 'gradsmith[torch]'" in said
+    assert "pip install './sdk[torch]'" in said  # the package is on no index yet
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -174,8 +174,9 @@ def test_a_server_that_stays_away_is_told_in_the_end() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("Connection refused", request=request)
 
-    with pytest.raises(errors.ConnectionFailed, match="Connection refused"):
+    with pytest.raises(errors.ConnectionFailed, match="Connection refused") as caught:
         list(mocked(handler).jobs.stream("job_1"))
+    assert caught.value.__suppress_context__  # its message says it; httpx's traceback would bury it
 
 
 def test_a_server_that_only_closes_is_told_in_the_end() -> None:

@@ -17,7 +17,8 @@ except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
     raise MissingDependency(
-        "gradsmith's rules need PyTorch, which is not installed. Run: pip install 'gradsmith[torch]'"
+        "gradsmith's rules need PyTorch, which is not installed. Run this in a checkout of Gradsmith: "
+        "pip install './sdk[torch]'"
     ) from error
 
 from gradsmith.rules.base import Rule, State
@@ -39,7 +40,7 @@ def build(config: Mapping[str, Any]) -> Rule:
     if not isinstance(kind, str) or kind not in KINDS:
         raise UnknownRule(
             f"unknown kind of rule {kind!r}; this version of gradsmith knows {', '.join(sorted(KINDS))}. "
-            f"A newer gradsmith may know it: pip install --upgrade gradsmith"
+            "A newer one may know it: update your checkout of Gradsmith and run pip install './sdk[torch]' in it"
         )
     try:
         return KINDS[kind](**settings)

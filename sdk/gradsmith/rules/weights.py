@@ -83,7 +83,7 @@ def metadata(data: bytes) -> dict[str, Any]:
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise UnsupportedFormat(
             f"the weights file has format version {version!r}; this gradsmith reads {FORMAT_VERSION}. "
-            f"Run: pip install --upgrade gradsmith"
+            "Update your checkout of Gradsmith and run pip install './sdk[torch]' in it"
         )
     if not isinstance(header.get("rule"), dict):
         raise CorruptWeights(f"the weights file does not say which rule it holds; {_FETCH_AGAIN}")
