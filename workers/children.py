@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 
 DONE = 0  # exit status: whatever became of the job is in the database
+STUCK = 74  # cancelled in the middle of a computation that would not end; the parent reports the job lost
 LEASE_LOST = 75  # another attempt owns the job; there is nothing to report
 
 

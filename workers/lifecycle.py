@@ -30,13 +30,14 @@ from app.store.leases import Lapse, Lease
 from app.store.sessions import Database
 from app.store.tables import JobRow
 from models.spec import EvaluateSpec, MetaTrainSpec
-from workers.children import LEASE_LOST
+from workers.children import LEASE_LOST, STUCK
 
 logger = logging.getLogger("gradsmith.worker")
 
 T = TypeVar("T")
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0
 REPORT_SECONDS = 30.0
+CANCEL_PATIENCE_SECONDS = 5.0
 
 
 class Cancelled(Exception):
@@ -152,10 +153,18 @@ def leave(lease: Lease) -> None:
     os._exit(LEASE_LOST)
 
 
+def give_up(lease: Lease) -> None:
+    """End this process: its one long computation keeps a cancelled job from ending. The parent reports it lost, and a
+    lost job that is being cancelled is cancelled."""
+    logger.warning("job %s is cancelled in the middle of a long meta-step", lease.job_id)
+    os._exit(STUCK)
+
+
 class Keeper:
     """Holds a claimed job's lease while it is open as a context, and knows whether the user wants it cancelled.
 
-    `on_lost` is called in the renewing thread when the lease is lost; by default the process ends there.
+    `on_lost` is called in the renewing thread when the lease is lost; by default the process ends there. So is
+    `on_stuck` when the job was cancelled CANCEL_PATIENCE_SECONDS ago and the main thread has not come round to it.
     """
 
     def __init__(
@@ -165,20 +174,22 @@ class Keeper:
         lease: Lease,
         claimed_at: float,
         on_lost: Callable[[Lease], None] = leave,
+        on_stuck: Callable[[Lease], None] = give_up,
     ) -> None:
         self.lease = lease
         self._database = database
         self._settings = settings
         self._on_lost = on_lost
+        self._on_stuck = on_stuck
         self._renewed = claimed_at  # time.monotonic() before the claim: the lease runs out no earlier than we think
-        self._cancelling = False
+        self._cancelling_since: float | None = None
         self._ending = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_stopped, name="lease", daemon=True)
 
     @property
     def cancelling(self) -> bool:
-        return self._cancelling
+        return self._cancelling_since is not None
 
     @property
     def deadline(self) -> float:
@@ -196,8 +207,8 @@ class Keeper:
 
     def note(self, status: str) -> None:
         """Take in the job's status that a fenced write answered."""
-        if status == "cancelling":
-            self._cancelling = True
+        if status == "cancelling" and self._cancelling_since is None:
+            self._cancelling_since = time.monotonic()
 
     def __enter__(self) -> Keeper:
         self._thread.start()
@@ -218,6 +229,10 @@ class Keeper:
                 with self._database.write() as session:
                     self.note(leases.renew(session, self.lease, self._settings.lease_seconds))
                 self._renewed = began
+                since = self._cancelling_since
+                if since is not None and not self._ending and began - since > CANCEL_PATIENCE_SECONDS:
+                    self._on_stuck(self.lease)
+                    return
             except LeaseLost:
                 if not self._ending:
                     self._on_lost(self.lease)

@@ -7,6 +7,7 @@ may be lost (Redis away); the database gets every event, in order, without a hol
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -23,25 +24,32 @@ PROGRESS_SECONDS = 1.0
 
 
 class Pace:
-    """The time that a job still needs, from its recent speed: smoothed, so that the number does not jump about."""
+    """The time that a job still needs, from its mean speed over the last minutes.
 
-    SMOOTHING_SECONDS = 10.0
+    A mean over a stretch, for work comes in unequal pieces: a validation may take as long as the fifty meta-steps
+    before it, and belongs to each of them. The stretch begins after the first step, which also warms everything up.
+    """
+
+    STRETCH_SECONDS = 300.0
+    SPACING_SECONDS = 1.0
 
     def __init__(self, step: int) -> None:
-        self._step = step
-        self._moment = time.monotonic()
-        self._seconds_per_step: float | None = None
+        self._start = step
+        self._marks: deque[tuple[float, int]] = deque()  # (moment, step) where the stretch may begin
 
     def eta_seconds(self, step: int, total: int) -> float | None:
-        """None until a first step has been seen."""
+        """None until a second step has been seen."""
         now = time.monotonic()
-        steps, seconds = step - self._step, now - self._moment
-        if steps > 0 and seconds > 0:
-            weight = 1.0 if self._seconds_per_step is None else min(1.0, seconds / self.SMOOTHING_SECONDS)
-            before = self._seconds_per_step or 0.0
-            self._seconds_per_step = before + weight * (seconds / steps - before)
-            self._step, self._moment = step, now
-        return None if self._seconds_per_step is None else max(0, total - step) * self._seconds_per_step
+        if step <= self._start:
+            return None
+        if not self._marks or now - self._marks[-1][0] >= self.SPACING_SECONDS:
+            self._marks.append((now, step))
+        while len(self._marks) > 1 and now - self._marks[0][0] > self.STRETCH_SECONDS:
+            self._marks.popleft()
+        moment, first = self._marks[0]
+        if step <= first:
+            return None
+        return max(0, total - step) * (now - moment) / (step - first)
 
 
 class Recorder:

@@ -17,21 +17,23 @@ from workers.recorder import Pace
 from workers.run import run_job
 
 
-def test_the_eta_follows_the_speed_without_jumping(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_eta_is_that_of_the_mean_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    pace = Pace(step=0)
-    assert pace.eta_seconds(0, 100) is None, "nothing is known before the first step"
-    clock[0] += 1.0
-    assert pace.eta_seconds(10, 100) == pytest.approx(9.0)
-    clock[0] += 1.0
-    slower = pace.eta_seconds(15, 100)  # half as fast this second
-    assert slower is not None
-    assert 85 * 0.1 < slower < 85 * 0.2
-    for _ in range(60):
+    pace = Pace(step=40)
+    assert pace.eta_seconds(40, 1000) is None, "nothing is known before the first step"
+    clock[0] += 7.0
+    assert pace.eta_seconds(41, 1000) is None, "the first step, which warms up, says nothing of the others"
+    for step in range(42, 141):  # a hundred at 10 a second, but for a pause of 5 s after each 50th
+        clock[0] += 5.1 if step % 50 == 0 else 0.1
+        eta = pace.eta_seconds(step, 1000)
+    truth = (1000 - 140) * (0.1 + 5.0 / 50)
+    assert eta is not None
+    assert truth / 1.5 < eta < truth * 1.5
+    for step in range(141, 800):  # one a second: what was long ago does not count any more
         clock[0] += 1.0
-        settled = pace.eta_seconds(20 + 5 * _, 1000)
-    assert settled == pytest.approx((1000 - 315) * 0.2, rel=0.05)
+        eta = pace.eta_seconds(step, 1000)
+    assert eta == pytest.approx(201.0, rel=0.02)
     assert pace.eta_seconds(1000, 1000) == 0.0
 
 

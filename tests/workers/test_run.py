@@ -30,7 +30,7 @@ from models.meta_train import MetaStep, TrainingResult, meta_train
 from models.spec import BUILT_IN_FAMILIES, MetaTrainSpec, Resources, RuleSpec
 from models.tasks.data import MNIST, mnist_folder
 from tests.workers.harness import QUICK, create, evaluation, job, optimizers, stored_events, training, wait_for
-from workers import recorder, run
+from workers import lifecycle, recorder, run
 from workers.facts import machine_facts, runtime_facts
 from workers.lifecycle import Keeper, claim, report_lost, still_queued
 from workers.run import run_job
@@ -397,6 +397,25 @@ def test_a_worker_that_lost_its_lease_writes_nothing_more(quick: Settings, jobs:
     run_job(job_id, 2, settings=quick)
     assert job(jobs, job_id).status == "succeeded"
     assert len(optimizers(jobs)) == 1
+
+
+def test_a_cancel_ends_a_job_whose_meta_step_does_not(
+    quick: Settings, jobs: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The main thread sits in one long computation, so the keeper ends the process and the parent reports it."""
+    monkeypatch.setattr(lifecycle, "CANCEL_PATIENCE_SECONDS", 0.2)
+    job_id = create(jobs, training())
+    lease = Lease(job_id, 1, "child")
+    assert claim(jobs, quick, lease, machine_facts()) is not None
+    stuck: list[Lease] = []
+    with Keeper(jobs, quick, lease, time.monotonic(), on_stuck=stuck.append):
+        time.sleep(3 * quick.cancel_poll_seconds)
+        assert not stuck, "nobody asked for its end"
+        with jobs.write() as session:
+            JobRepository(session).cancel(job_id)
+        wait_for(lambda: stuck == [lease], "the keeper to lose patience")
+    assert [lapse.outcome for lapse in report_lost(jobs, quick, job_id, 1, "child")] == ["cancelled"]
+    assert job(jobs, job_id).status == "cancelled"
 
 
 def test_reporting_a_lost_child_spares_a_job_that_it_had_ended(quick: Settings, jobs: Database) -> None:
