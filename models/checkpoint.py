@@ -54,7 +54,7 @@ class Progress:
     weights, averaged, best_weights: flat, in the order of `rule.parameters()`; `averaged` is the moving average of
         `weights` over meta-steps, and `best_weights` the best of it
     since: the meta-step after which the present initialisation began (0, or that of the last restart)
-    scores: validation scores of the present initialisation, the one before any training first
+    scores: validation scores of the present initialisation, in order
     skipped_in_a_row: meta-steps skipped since the last good one
     """
 
@@ -122,11 +122,6 @@ def loads(data: bytes, spec: MetaTrainSpec, device: torch.device) -> Progress:
         return Progress(tensors["weights"], tensors["averaged"], tensors["best_weights"], adam, **record)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointMismatch(f"The checkpoint is damaged ({error}). Start the job again without it.") from error
-
-
-def written_by(data: bytes) -> str:
-    """The torch version that wrote a checkpoint: under another one a resumed run may differ in its last bits."""
-    return str(_header(data).get("torch"))
 
 
 def fingerprint(spec: MetaTrainSpec) -> str:

@@ -99,7 +99,7 @@ class TrainingResult:
     """The best rule as weights (gradsmith.rules.weights), its validation score, and what it took."""
 
     weights: bytes
-    validation_score: float | None
+    validation_score: float
     summary: dict[str, Any]
 
 
@@ -113,7 +113,7 @@ def meta_train(spec: MetaTrainSpec, *, data_dir: Path | None = None, resume: byt
         the uninterrupted run, bit for bit, on the same machine and torch version.
 
     Raises DatasetMissing, DatasetCorrupt, DeviceUnavailable, CheckpointMismatch, and TrainingDiverged when
-    MAX_SKIPPED_IN_A_ROW meta-steps in a row gave non-finite numbers.
+    MAX_SKIPPED_IN_A_ROW meta-steps in a row gave non-finite numbers, or all of a shorter run, or every validation.
     """
     device = device_of(spec.resources)
     # Opened without the test split: nothing below can draw a task that the result will be measured on.
@@ -282,6 +282,18 @@ class _Trainer:
         )
 
     def result(self, progress: Progress) -> TrainingResult:
+        """Raises TrainingDiverged when nothing was learned: such a rule is not to be registered."""
+        if progress.best_score is None or progress.skipped == progress.step:
+            recipe = self._recipe
+            why = (
+                f"all {progress.step} meta-steps gave non-finite numbers and were skipped"
+                if progress.skipped == progress.step
+                else f"every validation of {recipe.horizon} steps met a non-finite loss, so there is no rule to keep"
+            )
+            raise TrainingDiverged(
+                f"Meta-training learned nothing: {why}. Lower rule.output_scale (now {recipe.rule.output_scale:g}) or "
+                f"meta_learning_rate (now {recipe.meta_learning_rate:g}), or shorten the horizon."
+            )
         load_weights(self._rule, progress.best_weights)
         extra = {"family": self._spec.family.name, "seed": str(self._spec.seed), "meta_steps": str(progress.step)}
         summary: dict[str, Any] = {

@@ -53,12 +53,6 @@ def task_seeds(split: Split, namespace: str, seed: int, trajectory: int, first: 
     return low | _signed(_SPLIT_BITS[split] << _SPLIT_SHIFT)
 
 
-def split_of(seed: int) -> Split:
-    """The split that a task's seed belongs to."""
-    bits = (seed >> _SPLIT_SHIFT) & 3
-    return next(split for split, value in _SPLIT_BITS.items() if value == bits)
-
-
 def streams(seeds: Tensor, name: str) -> Tensor:
     """An independent stream of counters for each task and purpose: (tasks,) -> (tasks,)."""
     return mix(seeds ^ key("stream", name))

@@ -7,7 +7,16 @@ import math
 import pytest
 import torch
 
-from models.baselines import GRID_POINTS, KINDS, learning_rate, tune
+from models.baselines import (
+    GRID_CENTRES,
+    GRID_LIMIT,
+    GRID_POINTS,
+    KINDS,
+    GridPoint,
+    _beyond_the_edge,
+    learning_rate,
+    tune,
+)
 from models.rollout import Sample, curves, run
 from models.spec import BASELINES, MLPSpec, QuadraticSpec, Split
 from models.tasks.catalogue import open_for_tuning
@@ -73,6 +82,40 @@ def test_every_baseline_begins_with_the_same_budget_and_the_grid_grows_to_a_far_
     assert len(points) > GRID_POINTS
     assert tuning.best_final.k > max(first) - 1
     assert tuning.points[-1].k > tuning.best_final.k
+
+
+@pytest.mark.parametrize("shift", [-10, 10])
+def test_the_grid_grows_on_either_side_until_it_finds_the_same_optimum(monkeypatch, shift):
+    usual, _ = swept("sgd", tasks=8)
+    monkeypatch.setitem(GRID_CENTRES, "sgd", GRID_CENTRES["sgd"] + shift)
+    found, points = swept("sgd", tasks=8)
+    assert (found.best_final, found.best_area) == (usual.best_final, usual.best_area)
+    begun = [point.k for point in points[:GRID_POINTS]]
+    assert begun == list(range(GRID_CENTRES["sgd"] - 4, GRID_CENTRES["sgd"] + 5))
+    assert not begun[0] < found.best_final.k < begun[-1]
+
+
+def test_where_everything_diverged_the_grid_grows_to_smaller_rates(monkeypatch):
+    usual, _ = swept("sgd", tasks=4, horizon=40)
+    monkeypatch.setitem(GRID_CENTRES, "sgd", 10)
+    found, points = swept("sgd", tasks=4, horizon=40)
+    assert all(point.diverged for point in points[:GRID_POINTS])
+    assert (found.best_final, found.best_area) == (usual.best_final, usual.best_area)
+
+
+@pytest.mark.parametrize("criterion", ["final", "area"])
+@pytest.mark.parametrize(("edge", "next_one"), [(0, [-1]), (2, [3]), (1, [])])
+def test_the_grid_grows_for_each_criterion_alone(criterion, edge, next_one):
+    inside = [1.0, 0.5, 1.0]
+    outside = [0.0 if k == edge else 1.0 for k in range(3)]
+    final, area = (outside, inside) if criterion == "final" else (inside, outside)
+    assert _beyond_the_edge({k: GridPoint(k, final[k], area[k], 0) for k in range(3)}) == next_one
+
+
+def test_the_grid_ends_at_its_limits():
+    for low, best in ((-GRID_LIMIT, -GRID_LIMIT), (GRID_LIMIT - 2, GRID_LIMIT)):
+        points = {k: GridPoint(k, float(k != best), float(k != best), 0) for k in range(low, low + 3)}
+        assert _beyond_the_edge(points) == []
 
 
 def test_a_diverged_run_counts_as_infinite_and_never_wins():

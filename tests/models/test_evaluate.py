@@ -12,12 +12,14 @@ import gradsmith
 from gradsmith.rules import build, initialise
 from gradsmith.rules import weights as rule_weights
 from models import evaluate as evaluation
+from models import meta_train as training
 from models.backends import TorchBackend, backend_for
 from models.evaluate import EvaluationProgress, EvaluationResult, evaluate
 from models.meta_train import TrainingResult, meta_train
 from models.rollout import Learned, Sample, curves, run
 from models.spec import BASELINES, MLPSpec, Split
 from models.tasks import randomness
+from models.tasks.base import Family
 from models.tasks.catalogue import open_for_testing, open_for_training
 
 
@@ -94,9 +96,8 @@ def test_tuning_sees_validation_tasks_only_and_the_measurement_test_tasks_only(r
     original = randomness.task_seeds
 
     def recorded(split, *rest):
-        seeds = original(split, *rest)
-        drawn.append((evaluation_stage[0], {randomness.split_of(seed) for seed in seeds.tolist()}))
-        return seeds
+        drawn.append((evaluation_stage[0], split))
+        return original(split, *rest)
 
     evaluation_stage = ["tuning"]
     tested = evaluation._Evaluation._curves
@@ -110,8 +111,41 @@ def test_tuning_sees_validation_tasks_only_and_the_measurement_test_tasks_only(r
     monkeypatch.setattr("models.tasks.base.task_seeds", recorded)
     monkeypatch.setattr(evaluation._Evaluation, "_curves", marked)
     result_of(rule_weights.dumps(rule), evaluation_spec(baselines=["adam"]))
-    seen = {stage: set().union(*(splits for at, splits in drawn if at == stage)) for stage in ("tuning", "testing")}
-    assert seen == {"tuning": {Split.VALIDATION}, "testing": {Split.TEST}}
+    assert set(drawn) == {("tuning", Split.VALIDATION), ("testing", Split.TEST)}
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_every_stage_draws_the_tasks_of_its_own_split_seed_and_trajectory(rule, evaluation_spec, monkeypatch, seed):
+    drawn = []
+    original = Family.sample
+
+    def recorded(self, split, **where):
+        drawn.append((split, where["seed"], where["trajectory"], where["tasks"]))
+        return original(self, split, **where)
+
+    monkeypatch.setattr(Family, "sample", recorded)
+    result, _ = result_of(rule_weights.dumps(rule), evaluation_spec(seed=seed, baselines=["adam"]))
+    # Trajectory 0 of the validation split, with seed 0, selected the rule: tuning keeps off it whatever the seed.
+    tuning, testing = (Split.VALIDATION, seed, 1, 8), (Split.TEST, seed, 0, 16)
+    runs = result["tuning"]["adam"]["runs"]
+    tested = len(set(result["tuning"]["adam"]["learning_rate"].values()))
+    assert drawn == [testing] + [tuning] * runs + [testing] * tested
+
+
+def test_the_bootstrap_draws_with_the_jobs_own_seed(rule, evaluation_spec, monkeypatch):
+    drawn = []
+    original = evaluation.Bootstrap
+
+    def recorded(*arguments):
+        drawn.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(evaluation, "Bootstrap", recorded)
+    for seed in (1, 2, 1):
+        result_of(rule_weights.dumps(rule), evaluation_spec(seed=seed, baselines=["sgd"]))
+    assert [arguments[:2] for arguments in drawn] == [(16, 200)] * 3
+    first, other, again = (arguments[2] for arguments in drawn)
+    assert first == again != other
 
 
 def test_one_seed_gives_one_result_and_another_seed_other_tasks(rule, evaluation_spec):
@@ -135,28 +169,28 @@ def test_a_diverged_optimizer_is_a_result_and_not_a_crash(evaluation_spec):
     json.dumps(result, allow_nan=False)
 
 
-def test_what_was_trained_is_what_is_saved_bit_for_bit(training_spec):
+def test_what_was_trained_is_what_is_saved_bit_for_bit(training_spec, monkeypatch):
+    """The rule in the trainer's memory against the one that a user loads: whole curves."""
     spec = training_spec()
-    trained = []
-    result = None
-    for event in meta_train(spec):
-        result = event
-    assert isinstance(result, TrainingResult)
-    saved = rule_weights.loads(result.weights)
-    again = rule_weights.loads(rule_weights.dumps(saved))
     family = open_for_testing(spec.family.tasks)
-    for rule in (saved, again):
-        trained.append(
-            curves(
-                run(
-                    Learned(rule, backend_for(rule, torch.float32, torch.device("cpu"))),
-                    family,
-                    Sample(Split.TEST, 0, 0, 8),
-                    30,
-                )
-            ).losses
-        )
-    assert torch.equal(trained[0], trained[1])
+
+    def losses(rule):
+        learned = Learned(rule, backend_for(rule, torch.float32, torch.device("cpu")))
+        return curves(run(learned, family, Sample(Split.TEST, 0, 0, 8), 30)).losses
+
+    in_memory = []
+    original = training._Trainer.result
+
+    def kept(self, progress):
+        result = original(self, progress)
+        training.load_weights(self._rule, progress.best_weights)
+        in_memory.append(losses(self._rule))
+        return result
+
+    monkeypatch.setattr(training._Trainer, "result", kept)
+    *_, result = meta_train(spec)
+    assert isinstance(result, TrainingResult)
+    assert torch.equal(losses(rule_weights.loads(result.weights)), in_memory[0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
