@@ -14,6 +14,7 @@ from app.api.examples import COMPARISON, EVALUATION_ID, OPTIMIZER_ID
 from app.api.negotiation import chosen
 from app.errors import Problem, responses
 from app.report import figures
+from app.report.order import in_order
 from app.report.page import CONTENT_SECURITY_POLICY, evaluation_page
 from app.store.errors import EvaluationNotFound
 from app.store.jobs import JobRepository
@@ -23,6 +24,7 @@ from app.store.tables import EvaluationRow, JobRow
 router = APIRouter(tags=["jobs"])
 
 JSON, HTML, PNG = "application/json", "text/html", "image/png"
+RENDERING = 2  # part of the ETag: raise it when the same result reads or looks different than before
 
 _EXAMPLE = {
     "format": 1,
@@ -65,14 +67,14 @@ def jobs_report(job_id: JobId, request: Request, services: ServicesDep, accept: 
             return figures.evaluation(row.result)
         if wanted == HTML:
             return evaluation_page(row.result, job=row.job, optimizer=row.optimizer).encode()
-        return json.dumps({"job": row.job, "optimizer": row.optimizer} | row.result).encode()
+        return json.dumps(in_order({"job": row.job, "optimizer": row.optimizer} | row.result)).encode()
 
     return deliver(
         request.headers,
         content,
         wanted,
         cache_control="private, no-cache",
-        etag=f'W/"{row.job}-{wanted.partition("/")[2]}"',  # a result never changes
+        etag=f'W/"{row.job}-{wanted.partition("/")[2]}-{RENDERING}"',  # a result never changes
         headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY} if wanted == HTML else {},
     )
 

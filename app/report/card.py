@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from app.report.page import verdict_sentence
-from app.report.words import LABELS, METRICS, interval, number, percent
+from app.report.words import LABELS, METRICS, headline, interval, number, ordered, percent
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ def _verdicts(facts: CardFacts) -> list[str]:
     lines: list[str] = []
     for job, result in facts.evaluations:
         best = result["comparisons"]["best_baseline"]
+        lines += [f"**{_inline(headline(result))}.**", ""]
         lines.append(
             f"On **{result['test_tasks']}** held-out tasks of `{result['family']}` over {result['horizon']} steps "
             f"(seed {result['seed']}, job `{job}`) it"
@@ -97,8 +98,9 @@ def _verdicts(facts: CardFacts) -> list[str]:
                 found["final"]["verdict"],
                 found["area"]["verdict"],
             )
-            for name, found in result["comparisons"].items()
+            for name in ordered(result["comparisons"])
             if name != "best_baseline"
+            for found in [result["comparisons"][name]]
         ]
         lines += _table(
             ("tuned", "ratio of means", "95 %", "ratio of medians", "tasks won", "at the last step", "over the curve"),

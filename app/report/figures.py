@@ -18,11 +18,15 @@ from app.report.words import LABELS, best_baseline, headline, number, ordered, s
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
 
 Format = Literal["png", "svg"]
 
 COLORS = {"learned": "#c2410c", "adam": "#1d4ed8", "rmsprop": "#0f766e", "nag": "#7c3aed", "sgd": "#64748b"}
 INK, FAINT = "#1f2937", "#6b7280"
+
+_LABEL_AT = 1.03  # where the labels of the curves' ends begin, in widths of the panel
+_MARGIN = 0.012  # free space beside them, in widths of the figure
 
 # Fonts and the text layout are caches that matplotlib shares between threads without a lock of its own.
 _ONE_AT_A_TIME = threading.Lock()
@@ -88,6 +92,7 @@ def evaluation(result: dict[str, Any], *, image_format: Format = "png", titled: 
             ("mean", "low", "high", "mean of the tasks, with its 95 % interval"),
             ("median", "q10", "q90", f"median task; middle 80 % of learned and {LABELS.get(rival, rival)}"),
         )
+        drawn: list[tuple[Axes, list[Annotation]]] = []
         for left, (line, low, high, caption) in zip((0.065, 0.545), panels, strict=True):
             axes = figure.add_axes((left, bottom, 0.335, height))
             ends: list[tuple[float, str]] = []
@@ -110,7 +115,8 @@ def evaluation(result: dict[str, Any], *, image_format: Format = "png", titled: 
             _dress(axes, "inner step", "loss" if line == "mean" else "", np.concatenate(every or [np.ones(1)]))
             axes.set_title(caption, fontsize=9.5, color=FAINT, loc="left", pad=6)
             axes.set_xlim(0, float(result["horizon"]))
-            _label_ends(axes, ends)
+            drawn.append((axes, _label_ends(axes, ends)))
+        _make_room(figure, drawn)
         if titled:
             _titles(figure, headline(result), subtitle(result))
 
@@ -183,8 +189,8 @@ def _dress(axes: Axes, x_label: str, y_label: str, values: NDArray[Any]) -> None
         axes.spines[side].set_color("#d1d5db")
 
 
-def _label_ends(axes: Axes, ends: list[tuple[float, str]]) -> None:
-    """Each curve's name and last value beside its end, pushed apart where they would overlap."""
+def _label_ends(axes: Axes, ends: list[tuple[float, str]]) -> list[Annotation]:
+    """Each curve's name and last value beside its end, pushed apart where they would overlap. Returns the labels."""
     low, high = np.log(axes.get_ylim())
     wanted = sorted(((np.log(value) - low) / (high - low), value, name) for value, name in ends)
     gap, places = 0.062, [place for place, _, _ in wanted]
@@ -196,17 +202,46 @@ def _label_ends(axes: Axes, ends: list[tuple[float, str]]) -> None:
                 places[below + 1] += overlap / 2
         if places and places[0] < 0.03:  # clear of the axis
             places[0] = 0.03
+    labels = []
     for place, (end, value, name) in zip(places, wanted, strict=True):
         color = COLORS.get(name, INK)
-        axes.annotate(
+        label = axes.annotate(
             f"{LABELS.get(name, name)}  {number(value)}",
-            xy=(1.0, end), xytext=(1.03, place), xycoords="axes fraction", textcoords="axes fraction",
+            xy=(1.0, end), xytext=(_LABEL_AT, place), xycoords="axes fraction", textcoords="axes fraction",
             va="center", ha="left", fontsize=9, color=color, annotation_clip=False,
             fontweight="bold" if name == "learned" else "normal",
             arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
+        labels.append(label)
+    return labels
+
+
+def _make_room(figure: Figure, drawn: list[tuple[Axes, list[Annotation]]]) -> None:
+    """Narrow each panel until its widest label ends before the next panel's ticks, or the figure's edge."""
+    from matplotlib.text import Text
+
+    renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # of the Agg canvas
+    width = float(figure.bbox.width)
+    limit = 1.0 - _MARGIN
+    for axes, labels in reversed(drawn):
+        left, bottom, _, height = axes.get_position().bounds
+        # Text's own extent: that of an annotation includes its arrow
+        widest = max((Text.get_window_extent(label, renderer).width for label in labels), default=0.0) / width
+        axes.set_position((left, bottom, (limit - left - widest) / _LABEL_AT, height))
+        ticks = axes.yaxis.get_tightbbox(renderer)
+        limit = (left if ticks is None else ticks.x0 / width) - _MARGIN
 
 
 def _titles(figure: Figure, title: str, subtitle: str) -> None:
-    figure.text(0.02, 0.955, title, fontsize=13, fontweight="bold", color=INK, va="center")
-    figure.text(0.02, 0.89, subtitle, fontsize=9.5, color=FAINT, va="center")
+    _fitting(figure, 0.955, title, fontsize=13, fontweight="bold", color=INK)
+    _fitting(figure, 0.89, subtitle, fontsize=9.5, color=FAINT)
+
+
+def _fitting(figure: Figure, y: float, words: str, *, fontsize: float, **style: Any) -> None:
+    """A line of text, smaller where it would not fit."""
+    text = figure.text(0.02, y, words, fontsize=fontsize, va="center", **style)
+    renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # of the Agg canvas
+    # step by step: hinting makes widths jump
+    while text.get_window_extent(renderer).width > 0.965 * figure.bbox.width and fontsize > 5:
+        fontsize -= 0.25
+        text.set_fontsize(fontsize)

@@ -139,6 +139,24 @@ def test_the_report_page_carries_all_it_needs(api: httpx.Client, evaluated: tupl
     ElementTree.fromstring(svg)
 
 
+def test_optimizers_stand_in_one_order_whatever_the_database_keeps(
+    api: httpx.Client, evaluated: tuple[str, str]
+) -> None:
+    """Postgres sorts the keys of JSONB by their length."""
+    report = api.get(f"/jobs/{evaluated[1]}/report").json()
+    baselines = ["sgd", "nag", "rmsprop", "adam"]
+    assert list(report["optimizers"]) == ["learned", *baselines]
+    assert list(report["tuning"]) == baselines
+    assert list(report["comparisons"]) == [*baselines, "best_baseline"]
+    assert list(report["optimizers"]["sgd"]["curve"])[:3] == ["step", "mean", "median"]
+    page = api.get(f"/jobs/{evaluated[1]}/report", headers={"Accept": "text/html"}).text
+    tables = page.split("<tbody>")[1:]
+    assert len(tables) == 4
+    for table in tables:
+        places = [table.index(f"<td>{label}</td>") for label in ("SGD", "NAG", "RMSprop", "Adam")]
+        assert places == sorted(places)
+
+
 def test_the_report_as_a_picture(api: httpx.Client, evaluated: tuple[str, str]) -> None:
     answer = api.get(f"/jobs/{evaluated[1]}/report", headers={"Accept": "image/png"})
     assert answer.content.startswith(PNG_MAGIC)

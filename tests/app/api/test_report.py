@@ -16,6 +16,7 @@ from PIL import Image
 
 from app.report import figures
 from app.report.card import CardFacts, card_markdown
+from app.report.order import in_order
 from app.report.page import evaluation_page
 from app.report.words import NOTHING, headline, number, percent, subtitle
 from models.spec import BUILT_IN_FAMILIES
@@ -119,6 +120,74 @@ def test_the_verdict_is_in_the_words() -> None:
     assert "0.31 times" in subtitle(evaluation_result())
 
 
+def judged(final: tuple[str, str], area: tuple[str, str]) -> dict[str, Any]:
+    """A result with these (verdict, best baseline)."""
+    result = evaluation_result()
+    best = result["comparisons"]["best_baseline"]
+    for metric, (verdict, baseline) in (("final", final), ("area", area)):
+        best[metric] = best[metric] | {"verdict": verdict, "baseline": baseline}
+        result["verdict"][metric] = verdict
+    return result
+
+
+@pytest.mark.parametrize(
+    ("final", "area", "title"),
+    [
+        (("wins", "adam"), ("wins", "adam"), "Learned optimizer beats tuned Adam, the best baseline, on quadratic"),
+        (
+            ("wins", "adam"), ("wins", "nag"),
+            "Learned optimizer beats the best tuned baselines on quadratic: Adam at the last step, NAG over the whole "
+            "curve",
+        ),
+        (
+            ("loses", "nag"), ("wins", "nag"),
+            "Learned optimizer on quadratic: loses at the last step, wins over the whole curve, against tuned NAG",
+        ),
+        (
+            ("wins", "adam"), ("loses", "nag"),
+            "Learned optimizer on quadratic: wins at the last step against tuned Adam, loses over the whole curve "
+            "against tuned NAG",
+        ),
+    ],
+)  # fmt: skip
+def test_both_verdicts_are_in_the_title(final: tuple[str, str], area: tuple[str, str], title: str) -> None:
+    result = judged(final, area)
+    assert headline(result) == title
+    page = evaluation_page(result, job="job_1", optimizer="opt_1")
+    assert f"<title>{title}</title>" in page
+    assert f"<h1>{title}</h1>" in page
+    assert f"**{title}.**" in card_markdown(facts_of(result))
+
+
+def ink_at_the_right_edge(png: bytes) -> bool:
+    image = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
+    return bool((image[:, -4:] < 250).any())
+
+
+@pytest.mark.parametrize("titled", [True, False])
+def test_nothing_is_cut_off_at_the_right(titled: bool) -> None:
+    result = judged(("wins", "adam"), ("loses", "rmsprop")) | {"family": "quadratic-uniform"}
+    for name, measured in result["optimizers"].items():
+        for row in ("mean", "median"):
+            measured["curve"][row][-1] = 0.00985 if name == "learned" else 0.0123
+    assert not ink_at_the_right_edge(figures.evaluation(result, titled=titled))
+    measured["curve"]["median"][-1] = 1.2e-10  # however long a label is
+    result["optimizers"]["an optimizer of tomorrow"] = measured
+    assert not ink_at_the_right_edge(figures.evaluation(result, titled=titled))
+
+
+def test_a_result_is_read_in_one_order() -> None:
+    def as_jsonb(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: as_jsonb(value[key]) for key in sorted(value, key=lambda key: (len(key), key))}
+        return [as_jsonb(each) for each in value] if isinstance(value, list) else value
+
+    result = evaluation_result() | {"of_tomorrow": 1}
+    assert json.dumps(in_order(as_jsonb(result))) == json.dumps(in_order(result))
+    assert in_order(as_jsonb(result)) == result
+    assert list(in_order(result))[-1] == "of_tomorrow"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -135,9 +204,9 @@ def test_shares_are_percent() -> None:
     assert (percent(0.934), percent(None)) == ("93 %", NOTHING)
 
 
-def test_a_card_stays_a_table_whatever_is_in_it() -> None:
+def facts_of(result: dict[str, Any]) -> CardFacts:
     family = BUILT_IN_FAMILIES["quadratic"]
-    facts = CardFacts(
+    return CardFacts(
         id="opt_1",
         reference="quadratic@1",
         created_at=datetime(2026, 11, 24, tzinfo=UTC),
@@ -152,9 +221,12 @@ def test_a_card_stays_a_table_whatever_is_in_it() -> None:
         },
         runtime={"hostname": "secret-host", "torch": "2|13\n0"},
         summary={"training": {"cost": {"training": {"seconds": 1234.5}}, "skipped_steps": 3}, "recipe": {"p": 10}},
-        evaluations=[("job_2", ugly())],
+        evaluations=[("job_2", result)],
     )
-    card = card_markdown(facts)
+
+
+def test_a_card_stays_a_table_whatever_is_in_it() -> None:
+    card = card_markdown(facts_of(ugly()))
     rows = [line for line in card.splitlines() if line.startswith("|")]
     assert all(row.endswith("|") for row in rows)
     assert "| torch | 2\\|13 0 |" in card

@@ -1,0 +1,28 @@
+"""The order in which a result is read. Postgres keeps JSON as JSONB, which sorts keys by their length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.report.words import LABELS
+
+_ORDER = (
+    "format", "job", "optimizer", "family", "seed", "horizon", "test_tasks", "tuning_tasks",
+    "optimizers", "tuning", "comparisons",
+    *LABELS, "best_baseline",
+    "baseline", "curve", "learning_rate", "final", "area", "runs", "grid", "diverged",
+    "step", "mean", "median", "q10", "q90", "low", "high", "interval",
+    "ratio_of_means", "ratio_interval", "ratio_of_medians", "share_won", "difference_interval",
+    "verdict", "held_out", "loss", "accuracy", "cost", "runtime",
+)  # fmt: skip
+_RANK = {key: rank for rank, key in enumerate(_ORDER)}
+
+
+def in_order(value: Any) -> Any:
+    """`value` with the keys of every object in the order above; what it does not name comes last, by name."""
+    if isinstance(value, dict):
+        keys = sorted(value, key=lambda key: (_RANK.get(key, len(_RANK)), key))
+        return {key: in_order(value[key]) for key in keys}
+    if isinstance(value, list):  # of numbers, mostly: a curve has many
+        return [in_order(each) for each in value] if value and isinstance(value[0], dict) else value
+    return value
