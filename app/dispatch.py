@@ -41,6 +41,10 @@ DEVICES = ("cpu", "gpu")
 DOORBELLS_PER_WORKER = 2
 FAILED_DOORBELL_SECONDS = 3600
 STOP_SECONDS = 5.0
+LOOK_SECONDS = 1.0
+
+REDIS_AWAY = "Redis is away; the job runs when it is back"
+UNSERVED = "no worker serves the {device} queue; start one with `gradsmith-server worker --queues {device}`"
 
 
 def doorbell_id(job_id: str, attempt: int) -> str:
@@ -49,7 +53,8 @@ def doorbell_id(job_id: str, attempt: int) -> str:
 
 @dataclass
 class Dispatcher:
-    """`start()` and `stop()` it with the process. `wake()` after a commit saves a new job the wait for a round."""
+    """`start()` and `stop()` it with the process. `wake()` after a commit saves a new job the wait for a round.
+    `obstacle(device)` says what queued jobs of a device wait for, as the thread saw it last."""
 
     settings: Settings
     database: Database
@@ -59,6 +64,7 @@ class Dispatcher:
     _thread: threading.Thread | None = field(default=None, init=False)
     _away: dict[str, str] = field(default_factory=dict, init=False)
     _missing: dict[str, set[tuple[str, int]]] = field(default_factory=dict, init=False)
+    _obstacles: dict[str, str] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         # The client's own retries would hold a round up for seconds; the next round is the retry.
@@ -84,6 +90,22 @@ class Dispatcher:
     def wake(self) -> None:
         """Begin the next round now. Safe from any thread."""
         self._wake.set()
+
+    def obstacle(self, device: str) -> str | None:
+        """Why a queued job of `device` cannot start, and what to do; None when all is well or nobody has looked yet.
+
+        At most `LOOK_SECONDS` old, and never asks Redis: safe and cheap from any thread.
+        """
+        return self._obstacles.get(device)
+
+    def look(self) -> None:
+        """See whether Redis answers and which queues have a worker, for `obstacle`. Raises nothing."""
+        try:
+            served = {device: bool(self._worker_states(self._queue(device))) for device in DEVICES}
+        except redis.RedisError:  # `ring` and `reconcile` log it as soon as a job waits for it
+            self._obstacles = dict.fromkeys(DEVICES, REDIS_AWAY)
+        else:
+            self._obstacles = {device: UNSERVED.format(device=device) for device in DEVICES if not served[device]}
 
     def ring(self) -> int:
         """One round: ring what is due, as far as the workers have room. Returns how many doorbells were rung.
@@ -135,15 +157,19 @@ class Dispatcher:
     def _room(self, queue: Queue) -> int:
         """How many doorbells may still go out: two for each registered worker (or for the first that will come),
         less those that wait in RQ and those being answered."""
+        states = self._worker_states(queue)
+        allowed = DOORBELLS_PER_WORKER * max(1, len(states))
+        busy = sum(1 for state in states if state == b"busy")
+        return allowed - int(queue.count) - busy
+
+    def _worker_states(self, queue: Queue) -> list[bytes | None]:
+        """The state of each live worker of the queue."""
         keys = sorted(get_keys(queue))
         with self._connection.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.hmget(key, "birth", "death", "state")
             found = pipeline.execute()
-        states = [state for birth, death, state in found if birth and not death]
-        allowed = DOORBELLS_PER_WORKER * max(1, len(states))
-        busy = sum(1 for state in states if state == b"busy")
-        return allowed - int(queue.count) - busy
+        return [state for birth, death, state in found if birth and not death]
 
     def _enqueue(self, queue: Queue, job_id: str, attempt: int) -> None:
         try:
@@ -188,8 +214,11 @@ class Dispatcher:
     # --- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        reconcile_at = time.monotonic()
+        reconcile_at = look_at = time.monotonic()
         while not self._stopping:
+            if time.monotonic() >= look_at:
+                self.look()
+                look_at = time.monotonic() + LOOK_SECONDS
             more = bool(self._attempt("dispatch", self.ring))
             if time.monotonic() >= reconcile_at:
                 self._attempt("reconcile", self.reconcile)

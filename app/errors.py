@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from app.api import wording
 from app.store import errors as store
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,9 @@ UNTOLD: dict[type[Exception], str] = {
     store.DatabaseUnavailable: "The database cannot be reached, or is busy. Try again.",
     store.SchemaMismatch: "The database is not migrated to this version. Run `gradsmith-server migrate` on the server.",
 }
+
+# A body may hold a hundred thousand fields that do not exist.
+MOST_ERRORS = 100
 
 # Answers that say when to come back.
 RETRY_AFTER_SECONDS = {"idempotency_in_flight": 1, "store_unavailable": 2}
@@ -162,56 +166,55 @@ def pointer_of(location: Sequence[str | int]) -> str:
 
 
 def field_errors(
-    errors: Sequence[Mapping[str, Any]], *, location: str = "body", within: Sequence[str] = ()
+    errors: Sequence[Mapping[str, Any]],
+    *,
+    location: str = "body",
+    within: Sequence[str] = (),
+    model: type[BaseModel] | None = None,
 ) -> list[FieldError]:
-    """pydantic's errors (`ValidationError.errors()`) as ours; `within` is where in the request the model sits."""
+    """pydantic's errors (`ValidationError.errors()`) as ours; `within` is where in the request the model sits, and
+    `model` is what the whole body should be, where that is known."""
     return [
         FieldError(
             location=location,
             pointer=pointer_of((*within, *error["loc"])),
             code=error["type"],
-            message=_message(error),
+            message=wording.in_words(error, model),
         )
-        for error in errors
+        for error in wording.deepest(errors)
     ]
-
-
-def _message(error: Mapping[str, Any]) -> str:
-    if error["type"] == "extra_forbidden":
-        return f"{error['loc'][-1]!r} is not a field here; see /docs for those that are"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    value = error.get("input")
-    if isinstance(value, bool | int | float | str) and len(repr(value)) <= 80:
-        message += f"; got {value!r}"
-    return message
 
 
 def _of_validation(exc: RequestValidationError) -> Problem:
     errors: list[FieldError] = []
-    for error in exc.errors():
+    for error in wording.deepest(exc.errors())[:MOST_ERRORS]:
         location, *path = error["loc"]
         if error["type"] == "json_invalid":
             reason = error.get("ctx", {}).get("error", "it does not parse")
             return Problem("invalid_json", f"The body is not JSON: {reason} at character {path[0] if path else 0}.")
+        if location == "body" and not path and not error["type"].startswith("union_tag"):
+            found = "is missing" if error["type"] == "missing" else f"is {wording.shown(error['input'])}"
+            message = f"{found}; send a JSON object such as {wording.SMALLEST_JOB}"
+            errors.append(FieldError(location="body", pointer="", code=error["type"], message=message))
+            continue
+        model = None
         if location == "body":
             # the body of POST /jobs is a union by `kind`, and pydantic puts the tag it took into the path
-            if path and path[0] in _UNION_TAGS:
+            model = wording.REQUESTS.get(str(path[0])) if path else None
+            if model is not None:
                 path = path[1:]
             if error["type"].startswith("union_tag"):
                 path = [*path, "kind"]
-        errors.extend(field_errors([dict(error) | {"loc": path}], location=str(location)))
+        errors.extend(field_errors([dict(error) | {"loc": path}], location=str(location), model=model))
     return invalid_request(errors)
-
-
-_UNION_TAGS = frozenset({"meta_train", "evaluate"})
 
 
 def invalid_request(errors: Sequence[FieldError]) -> Problem:
     """422 whose `detail` is the first error in words."""
     first = errors[0]
-    where = first.pointer.lstrip("/") or f"the {first.location}"
     more = f" ({len(errors) - 1} more in `errors`)" if len(errors) > 1 else ""
-    return Problem("invalid_request", f"{where}: {first.message}{more}", errors=errors)
+    where = f"{first.pointer.lstrip('/')}:" if first.pointer else f"The {first.location}"
+    return Problem("invalid_request", f"{where} {first.message}{more}", errors=errors)
 
 
 def _of_http(request: Request, exc: HTTPException) -> Problem:

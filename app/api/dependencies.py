@@ -9,8 +9,9 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Request
 from redis.asyncio import Redis
 
+from app.api.wording import IDEMPOTENCY_KEY_PATTERN, choice
 from app.dispatch import Dispatcher
-from app.errors import FieldError, invalid_request
+from app.errors import FieldError, invalid_request, pointer_of
 from app.settings import Settings
 from app.store.errors import JobNotFound
 from app.store.ids import is_id
@@ -51,10 +52,17 @@ def only_parameters(*names: str, prefix: str | None = None) -> Callable[[Request
             if name not in names and not (prefix is not None and name.startswith(prefix))
         ]
         if unknown:
-            known = ", ".join((*names, f"{prefix}<key>") if prefix else names)
-            message = f"is not a parameter here; known are: {known}"
+            known = (*names, f"{prefix}<key>") if prefix else names
             raise invalid_request(
-                [FieldError(location="query", pointer=f"/{name}", code="unknown", message=message) for name in unknown]
+                [
+                    FieldError(
+                        location="query",
+                        pointer=pointer_of([name]),
+                        code="unknown",
+                        message=f"{name!r} is not a parameter here; {choice(name, known)}",
+                    )
+                    for name in unknown
+                ]
             )
 
     return check
@@ -69,7 +77,7 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        pattern=r"^[\x21-\x7e]{1,255}$",
+        pattern=IDEMPOTENCY_KEY_PATTERN,
         description="Any text of yours. The same key and body within 24 hours get the first answer again.",
     ),
 ]

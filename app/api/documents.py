@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.api.schemas import EvaluationSummary, Job, Optimizer, Progress
+from app.dispatch import Dispatcher
 from app.errors import Problem
 from app.report.card import CardFacts
 from app.store.jobs import JobRepository
@@ -19,15 +20,22 @@ def progress_of(job: JobRow) -> Progress:
     return Progress(step=job.step, total=job.total, eta_seconds=job.eta_seconds)
 
 
-def job_document(session: Session, job: JobRow) -> Job:
+def job_document(session: Session, job: JobRow, dispatcher: Dispatcher | None = None) -> Job:
+    """Without a dispatcher: what is stored, and not what it waits for just now."""
     jobs = JobRepository(session)
-    return _job(job, jobs.queue_position(job), evaluation_of(jobs, job))
+    return _job(job, jobs.queue_position(job), evaluation_of(jobs, job), reason_of(job, dispatcher))
 
 
-def job_documents(session: Session, rows: Sequence[JobRow]) -> list[Job]:
+def job_documents(session: Session, rows: Sequence[JobRow], dispatcher: Dispatcher) -> list[Job]:
     jobs = JobRepository(session)
     positions = jobs.queue_positions(rows)
-    return [_job(row, positions.get(row.id), evaluation_of(jobs, row)) for row in rows]
+    return [_job(row, positions.get(row.id), evaluation_of(jobs, row), reason_of(row, dispatcher)) for row in rows]
+
+
+def reason_of(job: JobRow, dispatcher: Dispatcher | None) -> str | None:
+    """`status_reason`: of a queued job also what it waits for, as `dispatcher` saw it last."""
+    waits_for = dispatcher.obstacle(job.device) if dispatcher is not None and job.status == "queued" else None
+    return "; ".join(reason for reason in (job.status_reason, waits_for) if reason) or None
 
 
 def evaluation_of(jobs: JobRepository, job: JobRow) -> str | None:
@@ -38,13 +46,13 @@ def evaluation_of(jobs: JobRepository, job: JobRow) -> str | None:
     return children[0].id if children else None
 
 
-def _job(job: JobRow, queue_position: int | None, evaluation: str | None) -> Job:
+def _job(job: JobRow, queue_position: int | None, evaluation: str | None, reason: str | None) -> Job:
     return Job(
         id=job.id,
         kind=job.kind,
         family=job.family,
         status=job.status,
-        status_reason=job.status_reason,
+        status_reason=reason,
         attempt=job.attempt,
         queue_position=queue_position,
         progress=progress_of(job),

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from app.api.dependencies import JobId, Services, ServicesDep, only_parameters
-from app.api.documents import progress_of
+from app.api.documents import progress_of, reason_of
 from app.errors import responses
 from app.store import events
 from app.store.events import START, Event, EventId
@@ -90,7 +90,7 @@ def _standing(services: Services, job_id: str, position: EventId) -> dict[str, A
         return {
             "status": job.status,
             "attempt": job.attempt,
-            "reason": job.status_reason,
+            "reason": reason_of(job, services.dispatcher),
             "progress": progress_of(job).model_dump(),
         }
 

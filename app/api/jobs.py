@@ -85,6 +85,7 @@ def jobs_create(
             spec = evaluate_spec(body, Registry(session), jobs)
         refuse_too_large(spec, services.settings.worker_memory_bytes)
         job = jobs.create(spec, body.metadata)
+        # without what it waits for just now: the answer is stored, for those who send their key again
         content = job_document(session, job).model_dump_json().encode()
         return Answer(202, {"Location": f"/jobs/{job.id}"}, content)
 
@@ -120,7 +121,9 @@ def jobs_list(
         page = JobRepository(session).page(
             status=status, kind=kind, family=family, labels=labels, limit=limit, after=after
         )
-        return Page[Job](data=job_documents(session, page.rows), has_more=page.has_more, next=page.next)
+        return Page[Job](
+            data=job_documents(session, page.rows, services.dispatcher), has_more=page.has_more, next=page.next
+        )
 
 
 @router.get(
@@ -131,7 +134,7 @@ def jobs_list(
 )
 def jobs_get(job_id: JobId, services: ServicesDep) -> Job:
     with services.database.read() as session:
-        return job_document(session, JobRepository(session).get(job_id))
+        return job_document(session, JobRepository(session).get(job_id), services.dispatcher)
 
 
 @router.post(
@@ -169,7 +172,7 @@ def jobs_cancel(job_id: JobId, services: ServicesDep, response: Response) -> Job
 def jobs_retry(job_id: JobId, services: ServicesDep, response: Response) -> Job:
     with services.database.write() as session:
         job = JobRepository(session).retry(job_id)
-        document = job_document(session, job)
+        document = job_document(session, job, services.dispatcher)
     services.dispatcher.wake()
     response.headers["Location"] = f"/jobs/{job_id}"
     return document

@@ -26,17 +26,18 @@ JobKind = Literal["meta_train", "evaluate"]
 assert JobStatus.__args__ == JOB_STATUSES  # type: ignore[attr-defined]
 
 MAX_LABELS = 16
+LABEL_KEY_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 
 
 def _storable(text: str) -> str:
     """Neither database keeps NUL or half a surrogate pair in text."""
     if "\x00" in text or re.search("[\ud800-\udfff]", text):
-        raise ValueError("holds a NUL or half of a surrogate pair, which cannot be stored")
+        raise ValueError("text with a NUL or half of a surrogate pair cannot be stored; leave that character out")
     return text
 
 
 Name = Annotated[str, Strict(), Field(min_length=1, max_length=128), AfterValidator(_storable)]
-LabelKey = Annotated[str, Strict(), Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+LabelKey = Annotated[str, Strict(), Field(pattern=LABEL_KEY_PATTERN)]
 LabelValue = Annotated[str, Strict(), Field(max_length=512), AfterValidator(_storable)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)]
 Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
@@ -87,7 +88,9 @@ class Job(BaseModel):
     kind: JobKind
     family: str
     status: JobStatus
-    status_reason: str | None = Field(description="Why it failed or was cancelled, in words.")
+    status_reason: str | None = Field(
+        description="In words: why it failed or was cancelled, or what a queued job waits for (no worker, no Redis)."
+    )
     attempt: int = Field(description="Counts from 1; a retry or a lost worker begins another.")
     queue_position: int | None = Field(description="0 is next; null unless queued.")
     progress: Progress

@@ -54,7 +54,8 @@ class Registry:
             elif _VERSION.fullmatch(name):
                 query = query.where(OptimizerRow.version == int(name))
             else:
-                raise OptimizerNotFound(reference, self._available(family))
+                wrong = f"{name!r} is no version (they count from 1) and no alias (latest, best). "
+                raise OptimizerNotFound(reference, wrong + self._available(family))
         found = self._session.scalar(query)
         if found is None:
             raise OptimizerNotFound(reference, self._available(family if separator else None))

@@ -11,7 +11,7 @@ import redis
 from rq import Queue, Worker
 from rq.serializers import JSONSerializer
 
-from app.dispatch import FUNCTION, Dispatcher, doorbell_id
+from app.dispatch import FUNCTION, REDIS_AWAY, Dispatcher, doorbell_id
 from app.settings import Settings
 from app.store import leases, outbox
 from app.store.jobs import JobRepository
@@ -146,6 +146,28 @@ def test_redis_that_is_away_is_logged_once_and_waited_for(
     assert len([record for record in caplog.records if "dispatch waits" in record.message]) == 1
     assert any("dispatch goes on" in record.message for record in caplog.records)
     assert job(database, job_id).status == "queued"
+
+
+def test_what_queued_jobs_wait_for(quick: Settings, database: Database, valkey: ValkeyServer) -> None:
+    settings = quick.model_copy(update={"redis_url": Settings(redis_url=valkey.url).redis_url})
+    dispatcher = Dispatcher(settings, database)
+    assert (dispatcher.obstacle("cpu"), dispatcher.obstacle("gpu")) == (None, None), "nobody has looked"
+    with queue_of(settings) as queue:
+        worker = Worker([queue], name="w", connection=queue.connection)
+        worker.register_birth()
+        dispatcher.look()
+        assert dispatcher.obstacle("cpu") is None
+        assert "worker --queues gpu" in str(dispatcher.obstacle("gpu"))
+        worker.register_death()
+        dispatcher.look()
+        assert "worker --queues cpu" in str(dispatcher.obstacle("cpu"))
+    valkey.stop()
+    dispatcher.look()
+    assert dispatcher.obstacle("cpu") == dispatcher.obstacle("gpu") == REDIS_AWAY
+    valkey.start()
+    dispatcher.start()
+    wait_for(lambda: dispatcher.obstacle("cpu") != REDIS_AWAY, "a look of the thread's own")
+    dispatcher.stop()
 
 
 def test_wake_begins_a_round_at_once(quick: Settings, database: Database) -> None:

@@ -49,6 +49,15 @@ def test_every_curl_line_is_a_request_that_exists(standing_api: httpx.Client) ->
     assert seen == {(method, path) for path, methods in paths.items() for method in methods}
 
 
+def test_what_a_first_reader_got_wrong_is_said(standing_api: httpx.Client) -> None:
+    assert '`ETag` is `"sha256:<hex>"`' in DOC
+    assert "Cancelling writes no checkpoint" in DOC
+    assert "below 4 it is refused" in DOC
+    path = standing_api.get("/openapi.json").json()["paths"]["/jobs/{job_id}/curve"]["get"]
+    [schema] = [each["schema"] for each in path["parameters"] if each["name"] == "max_points"]
+    assert {"minimum": 4} in [{"minimum": kind.get("minimum")} for kind in schema["anyOf"]]
+
+
 def test_every_error_is_named() -> None:
     for code, kind in CATALOGUE.items():
         assert f"`{code}`" in DOC, code

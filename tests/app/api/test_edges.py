@@ -251,6 +251,13 @@ def test_pages_load_nothing_from_elsewhere(standing_api: httpx.Client, path: str
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", answer.text)
 
 
+def test_the_dashboard_says_both_verdicts_and_why_a_job_failed_or_waits(standing_api: httpx.Client) -> None:
+    page = standing_api.get("/").text
+    for metric, where in (("final", "at the last step"), ("area", "over the whole curve")):
+        assert f'["{metric}", "{where}"]' in page
+    assert 'node("div", { className: "reason" }, job.status_reason)' in page  # text, not a tooltip
+
+
 def test_the_reference_names_every_operation_and_every_error(standing_api: httpx.Client) -> None:
     page = standing_api.get("/docs").text
     for methods in standing_api.get("/openapi.json").json()["paths"].values():

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
+import redis
+import rq
 
 from app.settings import Settings
 from app.store import leases
+from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from models.spec import BUILT_IN_FAMILIES
 from tests.app.api.running import Worker, serving
@@ -34,7 +38,8 @@ def test_two_fields_are_enough_and_the_answer_shows_everything_that_was_chosen(a
     assert (job["status"], job["attempt"], job["queue_position"]) == ("queued", 1, 0)
     assert job["progress"] == {"step": 0, "total": family["recipe"]["meta_steps"], "eta_seconds": None}
     assert job["created_at"].endswith("Z")
-    assert api.get(answer.headers["Location"]).json() == job
+    later = api.get(answer.headers["Location"]).json()
+    assert later | {"status_reason": None} == job  # a moment later the server may have seen that no worker is there
 
 
 def test_a_seed_that_is_not_given_is_fresh_and_recorded(api: httpx.Client) -> None:
@@ -239,7 +244,38 @@ def test_a_job_is_accepted_while_redis_is_away(settings: Settings, valkey: Valke
         assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
         answer = api.post("/jobs", json=SMALLEST)
         assert answer.status_code == 202
-        assert api.get(f"/jobs/{answer.json()['id']}").json()["status"] == "queued"
+        job_id = answer.json()["id"]
+        job = waiting_for(api, job_id, "Redis")
+        assert (job["status"], job["status_reason"]) == ("queued", "Redis is away; the job runs when it is back")
+
+
+def waiting_for(api: httpx.Client, job_id: str, word: str | None, seconds: float = 15) -> dict[str, Any]:
+    """The job's document, once its reason holds `word`, or is null when that is None."""
+    deadline = time.monotonic() + seconds
+    while True:
+        job: dict[str, Any] = api.get(f"/jobs/{job_id}").json()
+        reason = job["status_reason"]
+        if (reason is None) if word is None else (word in (reason or "")):
+            return job
+        assert time.monotonic() < deadline, f"the reason is still {reason!r}"
+        time.sleep(0.05)
+
+
+def test_a_job_that_no_worker_will_take_says_so_until_there_is_one(
+    api: httpx.Client, app_settings: Settings, database: Database
+) -> None:
+    job_id = api.post("/jobs", json=SMALLEST | {"resources": {"device": "gpu"}}).json()["id"]
+    expected = "no worker serves the gpu queue; start one with `gradsmith-server worker --queues gpu`"
+    assert waiting_for(api, job_id, "gpu")["status_reason"] == expected
+    assert api.get("/jobs").json()["data"][0]["status_reason"] == expected
+    with api.stream("GET", f"/jobs/{job_id}/events") as events:
+        first = next(line for line in events.iter_lines() if line.startswith("data: "))
+    assert json.loads(first.removeprefix("data: "))["reason"] == expected
+    with database.read() as session:
+        assert JobRepository(session).get(job_id).status_reason is None, "it is not stored"
+    with redis.Redis.from_url(app_settings.resolved_redis_url) as connection:
+        rq.Worker([rq.Queue("gpu", connection=connection)], name="w", connection=connection).register_birth()
+        waiting_for(api, job_id, None)
 
 
 def test_cancel_is_at_once_for_a_queued_job_and_a_request_for_a_running_one(

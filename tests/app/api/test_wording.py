@@ -1,0 +1,128 @@
+"""What is wrong with a request is said in one sentence with the value and the next step, never in pydantic's words."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+
+from app.errors import MOST_ERRORS
+
+SMALLEST = {"kind": "meta_train", "family": "quadratic"}
+SMALLEST_JOB = '{"kind": "meta_train", "family": "quadratic"}'
+JSON = {"Content-Type": "application/json"}
+KINDS = 'send "meta_train" to train a rule, or "evaluate" to measure an optimizer'
+THEIRS = re.compile(r"Input should|Extract tag|extract tag|Field required|discriminator|String should|dictionary|Tuple")
+
+
+def refused(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 422, answer.text
+    assert not THEIRS.search(answer.text), answer.text
+    problem = answer.json()
+    assert problem["errors"][0]["message"] in problem["detail"]
+    return [error["message"] for error in problem["errors"]]
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ("", f"The body is missing; send a JSON object such as {SMALLEST_JOB}"),
+        ("null", f"The body is null; send a JSON object such as {SMALLEST_JOB}"),
+        ("[1, 2]", f"The body is [1, 2]; send a JSON object such as {SMALLEST_JOB}"),
+        ("7", f"The body is 7; send a JSON object such as {SMALLEST_JOB}"),
+        ("{}", f"kind: is required, but missing in {{}}; {KINDS}"),
+        ('{"kind": "train"}', f'kind: "train" is no kind of job; {KINDS}'),
+        ('{"kind": null}', f"kind: null is no kind of job; {KINDS}"),
+        ('{"kind": "evaluate"}', 'optimizer: is required, but missing in {"kind": "evaluate"}; add it'),
+    ],
+)
+def test_a_body_that_is_no_job_is_told_what_one_is(standing_api: httpx.Client, body: str, detail: str) -> None:
+    answer = standing_api.post("/jobs", content=body, headers=JSON)
+    refused(answer)
+    assert answer.json()["detail"] == detail
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recipe": None}, "null is not a JSON object; send one such as {}, or leave it out"),
+        ({"recipe": [1]}, "[1] is an array, not a JSON object; send one such as {}, or leave it out"),
+        ({"recipe": {"horizon": 0}}, "0 is too small; send 1 or more"),
+        (
+            {"recipe": {"horizon": "100"}},
+            '"100" is text, not a whole number; send one such as 20, without quotes or fraction',
+        ),
+        ({"recipe": {"meta_learning_rate": 0}}, "0 is too small; send more than 0.0"),
+        ({"recipe": {"meta_step": 9}}, "'meta_step' is not a field here; did you mean 'meta_steps'?"),
+        ({"meta_step": 9}, "'meta_step' is not a field here; did you mean 'recipe.meta_steps'?"),
+        ({"horizon": 9}, "'horizon' is not a field here; did you mean 'recipe.horizon'?"),
+        ({"familly": "x"}, "'familly' is not a field here; did you mean 'family'?"),
+        (
+            {"recipe": {"rule": {"units": 9}}},
+            "'units' is not a field here; known are: kind, hidden_size, layers, input, p, output_scale",
+        ),
+        (
+            {"evaluation": {"baselines": ["adamw"]}},
+            '"adamw" is not one of the choices (did you mean "adam"?); send "sgd", "nag", "rmsprop" or "adam"',
+        ),
+        ({"evaluation": {"baselines": []}}, "[] is too short; send 1 or more items"),
+        ({"evaluation": {"baselines": "adam"}}, '"adam" is text, not an array; put it in square brackets'),
+        ({"evaluate": "yes"}, '"yes" is text, not a truth value; send true or false, without quotes'),
+        ({"metadata": {"a": 1}}, "1 is not text; put it in double quotes"),
+        (
+            {"metadata": {"a b": "1"}},
+            '"a b" does not fit; send 1 to 64 letters, digits, dots, hyphens or underscores',
+        ),
+        ({"metadata": {"a": "x" * 513}}, f'"{"x" * 59}... (513 characters) is too long; send 512 characters or fewer'),
+        ({"metadata": {f"k{i}": "v" for i in range(17)}}, "17 items are too many; send 16 or fewer"),
+    ],
+)
+def test_one_sentence_says_what_is_wrong(standing_api: httpx.Client, change: dict[str, Any], message: str) -> None:
+    # one alone: nothing that follows from it is an error of its own
+    assert refused(standing_api.post("/jobs", json=SMALLEST | change)) == [message]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("/jobs?limit=ten", '"ten" is not a whole number; send digits, such as 20'),
+        ("/jobs?limit=101", '"101" is too large; send 100 or less'),
+        ("/jobs?stats=failed", "'stats' is not a parameter here; did you mean 'status'?"),
+        (
+            "/optimizers?best=1",
+            "'best' is not a parameter here; known are: family, limit, after",
+        ),
+    ],
+)
+def test_a_query_is_refused_likewise(standing_api: httpx.Client, query: str, message: str) -> None:
+    assert refused(standing_api.get(query)) == [message]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("k" * 300, f'"{"k" * 59}... (300 characters)'), ("two words", '"two words"')]
+)
+def test_an_idempotency_key_that_does_not_fit_is_told_the_form(
+    standing_api: httpx.Client, key: str, value: str
+) -> None:
+    answer = standing_api.post("/jobs", json=SMALLEST, headers={"Idempotency-Key": key})
+    wanted = "send 1 to 255 visible ASCII characters without spaces, such as a UUID"
+    assert refused(answer) == [f"{value} does not fit; {wanted}"]
+
+
+@pytest.mark.parametrize("name", ["foo", "-1", "0"])
+def test_what_is_neither_version_nor_alias_is_called_so(api: httpx.Client, name: str) -> None:
+    wrong = f"{name!r} is no version (they count from 1) and no alias (latest, best)."
+    found = api.get(f"/optimizers/quadratic@{name}")
+    assert (found.status_code, wrong in found.json()["detail"]) == (404, True), found.text
+    body = {"kind": "evaluate", "optimizer": f"quadratic@{name}"}
+    posted = api.post("/jobs", json=body)
+    assert (posted.status_code, wrong in posted.json()["detail"]) == (422, True), posted.text
+
+
+def test_thousands_of_unknown_fields_are_not_all_named(standing_api: httpx.Client) -> None:
+    body = json.dumps(SMALLEST | {f"f{i}": 1 for i in range(50_000)})
+    messages = refused(standing_api.post("/jobs", content=body, headers=JSON))
+    assert len(messages) == MOST_ERRORS
