@@ -203,7 +203,9 @@ def test_a_cancel_reaches_a_job_in_the_middle_of_a_validation(
         looks.append(time.monotonic())
         return False
 
-    thread = threading.Thread(target=run_job, args=(job_id, 1), kwargs={"settings": quick_sqlite, "preempted": never})
+    thread = threading.Thread(
+        target=run_job, args=(job_id, 1), kwargs={"settings": quick_sqlite, "preempted": never}, daemon=True
+    )
     thread.start()
     wait_for(lambda: len(looks) >= 3, "the validation, which comes after the only meta-step", 20)
     with sqlite_database.write() as session:
