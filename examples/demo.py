@@ -286,7 +286,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./run demo", description="The whole of Gradsmith in a minute.")
     parser.add_argument("--keep", action="store_true", help="go on serving until Ctrl-C")
     parser.add_argument("--data", type=Path, default=Path("var/demo"), metavar="DIR", help="default: var/demo")
-    parser.add_argument("--meta-steps", type=int, default=400, metavar="N", help="default: 400")
+    parser.add_argument("--meta-steps", type=int, default=550, metavar="N", help="default: 550")
     options = parser.parse_args()
     started, stop = time.monotonic(), Stop()
     try:
