@@ -48,7 +48,7 @@ def test_weights_come_as_they_were_registered(service: gradsmith.Client, trained
     assert record.job == trained.id
     content = service.optimizers.pull(trained.optimizer)
     assert content == service.optimizers.pull(record.reference)
-    assert content == service.optimizers.pull("quadratic@1", tmp_path / "rule.safetensors").read_bytes()
+    assert content == service.optimizers.pull(record.reference, tmp_path / "rule.safetensors").read_bytes()
     assert len(content) == record.size_bytes
     described = metadata(content)
     assert described["rule"]["kind"] == "lstm"
@@ -60,9 +60,10 @@ def test_a_reference_is_all_that_a_training_loop_needs(
     service: gradsmith.Client, service_url: str, trained: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRADSMITH_URL", service_url)
+    reference = service.optimizers.get(str(trained.optimizer)).reference
     thetas = []
     for optimizer_of in (
-        lambda theta: gradsmith.LearnedOptimizer([theta], "quadratic@1"),
+        lambda theta: gradsmith.LearnedOptimizer([theta], reference),
         lambda theta: gradsmith.LearnedOptimizer([theta], str(trained.optimizer), client=service),
     ):
         theta = torch.nn.Parameter(torch.ones(10))

@@ -104,14 +104,18 @@ DAMAGE: dict[str, tuple[bytes, type[WeightsError], str]] = {
     "header no JSON": (GOOD[:9] + b"!" + GOOD[10:], CorruptWeights, "no JSON"),
     "nested without end": ((20_000).to_bytes(8, "little") + b"{" + b"[" * 19_999, CorruptWeights, "no JSON"),
     "another program's": (save_safetensors({"x": torch.zeros(2)}), UnsupportedFormat, "not one of Gradsmith's"),
-    "newer version": (rewritten(header=lambda h: {**h, "format_version": 2}), UnsupportedFormat, "version 2.*upgrade"),
+    "newer version": (
+        rewritten(header=lambda h: {**h, "format_version": 2}),
+        UnsupportedFormat,
+        "version 2.*pip install",
+    ),
     "no version": (rewritten(header=lambda h: {"rule": h["rule"]}), UnsupportedFormat, "version None"),
     "metadata a list": (rewritten(header=lambda h: [h]), UnsupportedFormat, "version None"),
     "no rule": (rewritten(header=lambda h: {**h, "rule": None}), CorruptWeights, "which rule"),
     "unknown rule": (
         rewritten(header=lambda h: {**h, "rule": {"kind": "rnnprop"}}),
         UnsupportedFormat,
-        "'rnnprop'.*upgrade",
+        "'rnnprop'.*pip install",
     ),
     "absurd size": (
         rewritten(header=lambda h: {**h, "rule": {"kind": "lstm", "hidden_size": 10**12}}),
