@@ -1,14 +1,12 @@
 """The OpenAPI document, which is part of the product.
 
-`python -m app.openapi` writes docs/openapi.json; a test compares that copy with what the server serves.
+`python -m app.write_openapi` writes docs/openapi.json; a test compares that copy with what the server serves.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -54,17 +52,3 @@ def install(app: FastAPI) -> None:
 
 def text_of(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def main() -> int:
-    from app.main import create_app
-    from app.settings import Settings
-
-    target = Path(__file__).resolve().parents[1] / "docs" / "openapi.json"
-    target.write_text(text_of(create_app(Settings()).openapi()), encoding="utf-8")
-    print(f"wrote {target}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
