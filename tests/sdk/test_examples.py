@@ -18,6 +18,7 @@ from types import ModuleType
 import pytest
 
 import gradsmith
+from gradsmith.types import Job
 from gradsmith.rules.weights import load
 
 pytestmark = [pytest.mark.service, pytest.mark.xdist_group("sdk_service"), pytest.mark.timeout(300)]
@@ -138,12 +139,11 @@ def demo_module() -> ModuleType:
     return module
 
 
-@pytest.mark.usefixtures("trained")
 def test_the_demo_tells_both_verdicts_each_against_its_own_best_baseline(
-    demo_module: ModuleType, service: gradsmith.Client
+    demo_module: ModuleType, service: gradsmith.Client, trained: Job
 ) -> None:
-    job = next(job for job in service.jobs.list(kind="evaluate", status="succeeded"))
-    report = service.jobs.report(job)
+    assert trained.evaluation is not None
+    report = service.jobs.report(service.jobs.wait(trained.evaluation, timeout_seconds=100))
     for criterion, place in (("final", "After the last step"), ("area", "Over the whole curve")):
         best = report.comparisons["best_baseline"][criterion]
         said = demo_module.verdict(report, criterion)
