@@ -18,8 +18,8 @@ from types import ModuleType
 import pytest
 
 import gradsmith
-from gradsmith.types import Job
 from gradsmith.rules.weights import load
+from gradsmith.types import Job
 
 pytestmark = [pytest.mark.service, pytest.mark.xdist_group("sdk_service"), pytest.mark.timeout(300)]
 
