@@ -27,7 +27,9 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
 
 def test_the_committed_copy_is_what_the_server_serves(standing_api: httpx.Client) -> None:
     served = openapi.text_of(standing_api.get("/openapi.json").json())
-    assert COMMITTED.read_text(encoding="utf-8") == served, "run `python -m app.write_openapi` and commit docs/openapi.json"
+    assert COMMITTED.read_text(encoding="utf-8") == served, (
+        "run `python -m app.write_openapi` and commit docs/openapi.json"
+    )
 
 
 def test_every_operation_is_named_described_and_exemplified(standing_api: httpx.Client) -> None:
