@@ -149,7 +149,8 @@ def test_a_diverging_window_is_skipped_counted_and_left_behind(training_spec, mo
     assert len(steps) == 24
 
 
-def test_too_many_bad_steps_in_a_row_end_the_run_with_advice(training_spec, monkeypatch):
+@pytest.fixture
+def every_meta_gradient_is_nan(monkeypatch):
     original = meta_train.unroll_window
 
     def poisoned(*arguments):
@@ -158,19 +159,16 @@ def test_too_many_bad_steps_in_a_row_end_the_run_with_advice(training_spec, monk
         return window, position
 
     monkeypatch.setattr(meta_train, "unroll_window", poisoned)
+
+
+@pytest.mark.usefixtures("every_meta_gradient_is_nan")
+def test_too_many_bad_steps_in_a_row_end_the_run_with_advice(training_spec):
     with pytest.raises(TrainingDiverged, match=r"25 meta-steps.*Lower meta_learning_rate \(now 0\.01\)"):
         events_of(training_spec(meta_steps=60))
 
 
-def test_a_run_that_skipped_all_its_steps_is_no_success(training_spec, monkeypatch):
-    original = meta_train.unroll_window
-
-    def poisoned(*arguments):
-        window, position = original(*arguments)
-        window.gradient.fill_(torch.nan)
-        return window, position
-
-    monkeypatch.setattr(meta_train, "unroll_window", poisoned)
+@pytest.mark.usefixtures("every_meta_gradient_is_nan")
+def test_a_run_that_skipped_all_its_steps_is_no_success(training_spec):
     with pytest.raises(TrainingDiverged, match=r"learned nothing: all 6 meta-steps.*rule\.output_scale \(now 0\.1\)"):
         events_of(training_spec(meta_steps=6))
 

@@ -47,9 +47,7 @@ def _best(sizes: Sizes, settings: BuildSettings) -> tuple[Library, Target] | Non
         if reasons:
             logger.warning("The native kernel for %s uses only %s: %s", sizes, target.name, reasons[0])
         return loaded, target
-    logger.warning(
-        "No native kernel for %s: %s. This rule runs through torch, about three times slower.", sizes, reasons[0]
-    )
+    logger.warning("No native kernel for %s: %s. This rule runs through torch, more slowly.", sizes, reasons[0])
     return None
 
 
