@@ -13,6 +13,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool
 
+from app.store.sqlite import write_ahead_log
+
+SQLITE_SECONDS = 60.0  # how long a migration waits for the one that another process runs
 _ADVISORY_LOCK = 7_203_518_846_215  # any number that nobody else locks: "gradsmith migrates"
 
 
@@ -57,13 +60,13 @@ def _exclusive(url: str) -> Iterator[Config]:
     sqlite = parsed.get_backend_name() == "sqlite"
     if sqlite and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": 60} if sqlite else {})
+    engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": SQLITE_SECONDS} if sqlite else {})
     if sqlite:
 
         @event.listens_for(engine, "connect")
         def _configure(connection: Any, _record: Any) -> None:
             connection.isolation_level = None  # else the driver would commit before each DDL statement
-            connection.execute("PRAGMA journal_mode = WAL").close()
+            write_ahead_log(connection, SQLITE_SECONDS)
 
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.store.errors import DatabaseBusy, DatabaseUnavailable, SchemaMismatch
 from app.store.sql import clock
+from app.store.sqlite import write_ahead_log
 from app.store.tables import SCHEMA_REVISION
 
 BUSY_SECONDS = 10.0  # how long a SQLite writer waits for the one before it
@@ -146,8 +147,9 @@ def _sqlite_engine(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver would begin late and only before some statements: we begin
+        write_ahead_log(connection, BUSY_SECONDS)
         cursor = connection.cursor()
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        for pragma in ("synchronous = FULL", "foreign_keys = ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
