@@ -1,57 +1,16 @@
-"""How a rule is run and differentiated: one interface, and the backends that compute it.
-
-`backend_for` chooses: the native kernel for an LSTM rule in float32 on the CPU where there is one, plain torch for
-everything else. GRADSMITH_NATIVE=off forces torch. A job's record and card name what ran.
-"""
+"""Plain torch: any rule, any device, any precision."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from gradsmith.rules import LSTMRule, Rule, State
-from gradsmith.rules.kernels.native import NativeKernel, native_kernel
+from models.backends.base import Memory
 from models.lstm_replay import LSTMReplay, floats_per_coordinate_step
 from models.spec import BLOCK_FLOATS
 
-Memory = tuple[Tensor, ...]
-"""What a backend keeps of the rule's state, in a layout of its own; it is opaque to everybody else."""
-
 _AUTOGRAD_FLOATS = 1000  # numbers that autograd keeps for each coordinate and step of the 2x20 LSTM, measured
-
-
-class Backend(Protocol):
-    """Every backend computes the same functions; tests hold them equal."""
-
-    name: str
-
-    def initial_memory(self, rule: Rule, coordinates: int, dtype: torch.dtype, device: torch.device) -> Memory:
-        """The rule's state before the first step."""
-
-    def step(self, rule: Rule, theta: Tensor, gradient: Tensor, memory: Memory, segments: Tensor | None) -> Memory:
-        """One inner step: `theta` (coordinates,) moves in place, the next memory is returned. The one that was given
-        may be overwritten: it is not to be used again."""
-
-    def kept(self, memory: Memory) -> Memory:
-        """`memory` as it is now, whatever later steps do."""
-
-    def window_gradient(self, rule: Rule, snapshot: Memory, G: Tensor, D: Tensor, segments: Tensor | None) -> Tensor:
-        """d/d(weights) of sum_t <D[t], update_t>, flat, in the order of `rule.parameters()`.
-
-        snapshot: the rule's memory before the window
-        G, D: (steps, coordinates), the gradients that entered the rule and the weights of its updates
-        """
-
-
-def backend_for(rule: Rule, dtype: torch.dtype, device: torch.device, threads: int = 1) -> Backend:
-    """The fastest backend that can run this rule here."""
-    if dtype == torch.float32 and device.type == "cpu":
-        kernel = native_kernel(rule, threads=threads)
-        if kernel is not None:
-            return NativeBackend(kernel)
-    return TorchBackend()
 
 
 class TorchBackend:
@@ -115,39 +74,6 @@ class TorchBackend:
                 loaded.add(size)
             replay.accumulate(tuple(memory[part] for memory in snapshot), G[:, part], D[:, part], total)
         return torch.cat([piece.reshape(-1) for piece in total.values()])
-
-
-class NativeBackend:
-    """The compiled kernel: LSTM rules in float32 on the CPU. Its memory is one tensor of blocks, moved in place.
-
-    One for each rule that runs: the weights' packed form is kept until the rule's parameters change.
-    """
-
-    def __init__(self, kernel: NativeKernel) -> None:
-        self._kernel = kernel
-        self.name = f"native-{kernel.target.name}"
-        self._packed: Tensor | None = None
-        self._packed_from: tuple[object, ...] = ()
-
-    def initial_memory(self, rule: Rule, coordinates: int, dtype: torch.dtype, device: torch.device) -> Memory:  # noqa: ARG002
-        return (self._kernel.initial_state(coordinates),)
-
-    def step(self, rule: Rule, theta: Tensor, gradient: Tensor, memory: Memory, segments: Tensor | None) -> Memory:  # noqa: ARG002
-        self._kernel.step(self._weights(rule), theta, gradient, memory[0])
-        return memory
-
-    def kept(self, memory: Memory) -> Memory:
-        return tuple(tensor.clone() for tensor in memory)
-
-    def window_gradient(self, rule: Rule, snapshot: Memory, G: Tensor, D: Tensor, segments: Tensor | None) -> Tensor:  # noqa: ARG002
-        return self._kernel.window_gradient(self._weights(rule), snapshot[0], G, D)
-
-    def _weights(self, rule: Rule) -> Tensor:
-        assert isinstance(rule, LSTMRule), "backend_for gives other rules to torch"
-        now = (rule, *((parameter.data_ptr(), parameter._version) for parameter in rule.parameters()))
-        if self._packed is None or now != self._packed_from:
-            self._packed, self._packed_from = self._kernel.weights(rule), now
-        return self._packed
 
 
 def _blocks(steps: int, coordinates: int, floats_per_coordinate_step: int, block_floats: int) -> list[slice]:
