@@ -21,7 +21,8 @@ from pathlib import Path
 
 from gradsmith.rules.kernels.native.targets import TARGETS, Sizes, Target
 
-SOURCE = Path(__file__).with_name("lstm_window.cpp")
+SOURCE = Path(__file__).with_name("kernel.cpp")
+HEADERS = tuple(sorted(SOURCE.parent.glob("*.h")))
 FLAGS = (
     *("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-fvisibility=hidden"),
     # Products are added in one rounding; NaN and infinity keep their meaning, so nothing of -ffast-math beyond these.
@@ -80,7 +81,7 @@ def built_here(sizes: Sizes, target: Target, settings: BuildSettings, *, anew: b
 
 def file_name(sizes: Sizes, target: Target) -> str:
     """Says all that a kernel depends on, but for the compiler: sizes, instructions, source, flags and platform."""
-    key = _key(SOURCE.read_text("utf-8"), *FLAGS, *target.flags, sys.platform, platform.machine())
+    key = _key(*(path.read_text("utf-8") for path in (SOURCE, *HEADERS)), *FLAGS, *target.flags, sys.platform, platform.machine())
     return f"{sizes}-{target.name}-{key}.so"
 
 

@@ -1,0 +1,72 @@
+// The coordinatewise LSTM rule on blocks of coordinates: one inner step forward, and a window of steps differentiated.
+//
+// A second telling of gradsmith/rules/lstm.py and features.py; tests/sdk/test_native.py holds the two equal.
+//
+// Compile-time constants: HIDDEN, LAYERS, INPUTS (2: log-sign, 1: raw), WIDTH (floats in a vector: 16 for AVX-512,
+// 8 for AVX2, 4 elsewhere).
+#include "parallel.h"
+#include "step.h"
+#include "window.h"
+
+#pragma GCC visibility push(default)
+extern "C" {
+
+// Whether this CPU has the instructions that the file was compiled for. To be asked before anything else.
+int gradsmith_supported() {
+#if defined(__AVX512F__)
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma");
+#elif defined(__AVX2__)
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+  return 1;
+#endif
+}
+
+int64_t gradsmith_block() { return BLOCK; }
+int64_t gradsmith_state_rows() { return 2 * LAYERS * HIDDEN; }
+int64_t gradsmith_weights() { return WEIGHTS; }
+int64_t gradsmith_prepared_bytes() { return sizeof(Prepared); }
+int64_t gradsmith_workspace_bytes(int64_t steps) { return sizeof(Workspace) + steps * sizeof(Record); }
+
+void gradsmith_prepare(const float* weights, float p, float output_scale, void* prepared) {
+  prepare(weights, p, output_scale, *static_cast<Prepared*>(prepared));
+}
+
+// One inner step of `coordinates` coordinates, in place. Returns 1 when memory ran out.
+int gradsmith_step(const void* prepared, int64_t coordinates, const float* gradient, float* state, float* theta,
+                   int64_t threads) {
+  const Prepared& w = *static_cast<const Prepared*>(prepared);
+  const int64_t blocks = (coordinates + BLOCK - 1) / BLOCK, run_of = blocks < 256 ? (blocks + 15) / 16 : 16;
+  const int64_t jobs = run_of ? (blocks + run_of - 1) / run_of : 0;
+  return !in_parallel(jobs, worthwhile(threads, coordinates), sizeof(Scratch), [&](int64_t job, void* memory) {
+    const int64_t last = (job + 1) * run_of < blocks ? (job + 1) * run_of : blocks;
+    for (int64_t block = job * run_of; block < last; block++)
+      step_of_block(w, block, coordinates, gradient, state, theta, *static_cast<Scratch*>(memory));
+  });
+}
+
+// The gradient of a window, in `out` (WEIGHTS). `gradients` and `cotangents` are (steps x coordinates), their rows a
+// stride apart. Blocks are cut into chunks by their number alone, and the chunks' sums added up in order, so that the
+// bits are the same for any number of threads. Returns 1 when memory ran out.
+int gradsmith_window_gradient(const void* prepared, int64_t coordinates, int64_t steps, const float* gradients,
+                              int64_t gradient_stride, const float* cotangents, int64_t cotangent_stride,
+                              const float* snapshot, float* out, int64_t threads) {
+  const Prepared& w = *static_cast<const Prepared*>(prepared);
+  const int64_t blocks = (coordinates + BLOCK - 1) / BLOCK, chunks = blocks < 256 ? (blocks + 3) / 4 : 64;
+  const Window window{steps, coordinates, gradient_stride, cotangent_stride, gradients, cotangents, snapshot};
+  double* sums = static_cast<double*>(calloc(chunks ? chunks : 1, sizeof(double) * WEIGHTS));
+  if (!sums) return 1;
+  const int64_t work = worthwhile(threads, 3 * coordinates * steps);
+  const bool done = in_parallel(chunks, work, gradsmith_workspace_bytes(steps), [&](int64_t chunk, void* memory) {
+    for (int64_t block = chunk * blocks / chunks; block < (chunk + 1) * blocks / chunks; block++)
+      window_of_block(w, window, block, *static_cast<Workspace*>(memory), sums + chunk * WEIGHTS);
+  });
+  for (int64_t chunk = 1; chunk < chunks; chunk++)
+    for (int i = 0; i < WEIGHTS; i++) sums[i] += sums[chunk * WEIGHTS + i];
+  for (int i = 0; i < WEIGHTS; i++) out[i] = static_cast<float>(sums[i]);
+  free(sums);
+  return !done;
+}
+}
+#pragma GCC visibility pop

@@ -1,0 +1,150 @@
+// The rule on one block of coordinates: sizes, weights, and the pieces of a step that forward and backward share.
+//
+// A block is BLOCK neighbouring coordinates, feature-major: row after row of BLOCK floats, so that a vector holds
+// neighbouring coordinates and weights are broadcast. A block's state is, layer after layer, h (HIDDEN rows) and c
+// (HIDDEN rows). Two vectors a row: a product then loads 7 vectors for 10 multiply-adds, and a 20-step window of the
+// 2x20 LSTM takes 360 KB (AVX2) or 720 KB (AVX-512), within the L2 cache of such CPUs.
+#pragma once
+#include <cstring>
+#include <type_traits>
+
+#include "vectors.h"
+
+namespace {
+
+constexpr int BLOCK = 2 * WIDTH;
+constexpr int GATES = 4 * HIDDEN;
+constexpr int AREA = HIDDEN * BLOCK;
+constexpr int STATE = 2 * LAYERS * AREA;
+
+constexpr int inputs(int layer) { return layer == 0 ? INPUTS : HIDDEN; }
+constexpr int columns(int layer) { return inputs(layer) + HIDDEN; }  // [the layer's input, its own h]
+constexpr int padded(int layer) { return (columns(layer) + WIDTH - 1) / WIDTH * WIDTH; }
+constexpr int WIDEST = columns(0) > 2 * HIDDEN || LAYERS == 1 ? columns(0) : 2 * HIDDEN;
+constexpr int PADDED = (WIDEST + WIDTH - 1) / WIDTH * WIDTH;
+
+// Weights are flat, in the order of the rule's matrices: for each layer [GATES][columns] and [GATES] biases; then
+// the read-out's [HIDDEN] and [1].
+constexpr int matrix_at(int layer) {
+  int at = 0;
+  for (int l = 0; l < layer; l++) at += GATES * columns(l) + GATES;
+  return at;
+}
+constexpr int bias_at(int layer) { return matrix_at(layer) + GATES * columns(layer); }
+constexpr int READ_OUT = matrix_at(LAYERS), READ_OUT_BIAS = READ_OUT + HIDDEN, WEIGHTS = READ_OUT_BIAS + 1;
+
+// Rows of a product that stay in registers, two vectors each; the last tile takes what is left.
+constexpr int ROW_TILE = WIDTH == 16 ? 10 : 5;
+
+template <int L, typename Do>
+inline void for_each_layer(const Do& run) {
+  if constexpr (L < LAYERS) {
+    run(std::integral_constant<int, L>());
+    for_each_layer<L + 1>(run);
+  }
+}
+
+// The weights as the loops read them, made once for each set of weights.
+struct Prepared {
+  float forward[LAYERS][GATES * WIDEST], bias[LAYERS][GATES];  // times the activations' scales
+  float backward[LAYERS][GATES * WIDEST];
+  float read_out[HIDDEN], read_out_bias;
+  float p, threshold_scale, output_scale;
+};
+
+// Tile after tile of ROW_TILE rows, for each column the rows of the tile side by side.
+inline void pack(const float* w, int rows, int depth, int row_stride, int column_stride, float* packed) {
+  for (int first = 0; first < rows; first += ROW_TILE) {
+    const int tile = rows - first < ROW_TILE ? rows - first : ROW_TILE;
+    for (int k = 0; k < depth; k++)
+      for (int r = 0; r < tile; r++) *packed++ = w[(first + r) * row_stride + k * column_stride];
+  }
+}
+
+inline float gate_scale(int gate) { return gate / HIDDEN == 2 ? TANH_SCALE : SIGMOID_SCALE; }
+
+void prepare(const float* weights, float p, float output_scale, Prepared& out) {
+  for_each_layer<0>([&](auto layer) {
+    constexpr int L = layer, K = columns(L);
+    float scaled[GATES * K];
+    for (int g = 0; g < GATES; g++) {
+      for (int k = 0; k < K; k++) scaled[g * K + k] = weights[matrix_at(L) + g * K + k] * gate_scale(g);
+      out.bias[L][g] = weights[bias_at(L) + g] * gate_scale(g);
+    }
+    pack(scaled, GATES, K, K, 1, out.forward[L]);
+    // d(inputs) is W^T z; the features of layer 0 need none, the gradient being a constant.
+    constexpr int skipped = L == 0 ? INPUTS : 0;
+    pack(weights + matrix_at(L) + skipped, K - skipped, GATES, 1, K, out.backward[L]);
+  });
+  memcpy(out.read_out, weights + READ_OUT, sizeof out.read_out);
+  out.read_out_bias = weights[READ_OUT_BIAS];
+  out.p = p, out.threshold_scale = expf(p), out.output_scale = output_scale;
+}
+
+template <int ROWS, int DEPTH>
+inline void multiply_add(Vector (&sum)[ROWS][2], const float* packed, const float* x) {
+  for (int k = 0; k < DEPTH; k++, packed += ROWS, x += BLOCK) {
+    const Vector left = load(x), right = load(x + WIDTH);
+    UNROLLED for (int r = 0; r < ROWS; r++) sum[r][0] += packed[r] * left, sum[r][1] += packed[r] * right;
+  }
+}
+
+template <int ROWS, int DEPTH, int OWN_DEPTH>
+inline void product_tile(const float* packed, const float* bias, const float* x, const float* own, float* z) {
+  Vector sum[ROWS][2];
+  UNROLLED for (int r = 0; r < ROWS; r++) sum[r][0] = sum[r][1] = splat(bias ? bias[r] : 0.f);
+  multiply_add<ROWS, DEPTH>(sum, packed, x);
+  multiply_add<ROWS, OWN_DEPTH>(sum, packed + ROWS * DEPTH, own);
+  UNROLLED for (int r = 0; r < ROWS; r++) store(z + r * BLOCK, sum[r][0]), store(z + r * BLOCK + WIDTH, sum[r][1]);
+}
+
+// z (ROWS x BLOCK) = bias + packed (ROWS x (DEPTH + OWN_DEPTH)) * [x; own], x (DEPTH x BLOCK), own (OWN_DEPTH x BLOCK)
+template <int ROWS, int DEPTH, int OWN_DEPTH>
+inline void product(const float* packed, const float* bias, const float* x, const float* own, float* z) {
+  constexpr int REST = ROWS % ROW_TILE, K = DEPTH + OWN_DEPTH;
+  int r = 0;
+  for (; r < ROWS - REST; r += ROW_TILE)
+    product_tile<ROW_TILE, DEPTH, OWN_DEPTH>(packed + r * K, bias ? bias + r : bias, x, own, z + r * BLOCK);
+  if constexpr (REST > 0)
+    product_tile<REST, DEPTH, OWN_DEPTH>(packed + r * K, bias ? bias + r : bias, x, own, z + r * BLOCK);
+}
+
+inline void features(const Prepared& w, const float* gradient, float* x) {
+  for (int v = 0; v < BLOCK; v += WIDTH) {
+    const Vector g = load(gradient + v);
+    if constexpr (INPUTS == 1) {
+      store(x + v, g);
+    } else {
+      const Vector size = g < 0.f ? -g : g, normal = at_least(splat(1.17549435e-38f), size);
+      const Vector log_size = normal < INFINITY ? log_of(normal) : normal;  // infinity and NaN are their own
+      store(x + v, at_least(splat(-1.f), log_size / w.p));
+      store(x + BLOCK + v, at_least(splat(-1.f), at_most(splat(1.f), g * w.threshold_scale)));
+    }
+  }
+}
+
+// Pre-activations in `gates` and c before -> c and h; in `gates` and `tanh_c` the activations. `c` may be `c_before`.
+inline void cell(float* gates, const float* c_before, float* c, float* tanh_c, float* h) {
+  // Two loops: one would wait for the cell's chain of latencies, these fill it with neighbours.
+  for (int e = 0; e < AREA; e += WIDTH) {
+    const Vector i = sigmoid_of(load(gates + e)), f = sigmoid_of(load(gates + AREA + e));
+    const Vector g = tanh_of(load(gates + 2 * AREA + e)), o = sigmoid_of(load(gates + 3 * AREA + e));
+    store(gates + e, i), store(gates + AREA + e, f), store(gates + 2 * AREA + e, g), store(gates + 3 * AREA + e, o);
+    store(c + e, f * load(c_before + e) + i * g);
+  }
+  for (int e = 0; e < AREA; e += WIDTH) {
+    const Vector t = tanh_of(load(c + e) * TANH_SCALE);
+    store(tanh_c + e, t), store(h + e, load(gates + 3 * AREA + e) * t);
+  }
+}
+
+// BLOCK numbers of a row; where the row ends inside the block, zeros follow.
+inline const float* whole_block(const float* row, int64_t block, int64_t coordinates, float* buffer) {
+  const int64_t left = coordinates - block * BLOCK;
+  if (left >= BLOCK) return row + block * BLOCK;
+  memset(buffer, 0, sizeof(float) * BLOCK);
+  memcpy(buffer, row + block * BLOCK, sizeof(float) * left);
+  return buffer;
+}
+
+}  // namespace
