@@ -372,8 +372,9 @@ class TestWhatMayGoWrong:
             tmp_path / "cc",
             'test "$1" = --version && exit 0\n'
             'for a in "$@"; do case "$a" in *.cpp) src="$a";; esac; done\n'
-            f'sed s/-2.88539008178f/-2.886f/ "$src" > {tmp_path}/wrong.cpp\n'
-            f'exec {COMPILER} $(echo "$@" | sed "s|$src|{tmp_path}/wrong.cpp|")',
+            f'cp -r "$(dirname "$src")" {tmp_path}/wrong\n'
+            f'sed -i s/-2.88539008178f/-2.886f/ {tmp_path}/wrong/vectors.h\n'
+            f'exec {COMPILER} $(echo "$@" | sed "s|$src|{tmp_path}/wrong/kernel.cpp|")',
         )
         rule = build({"kind": "lstm", **SMALL})
         settings = BuildSettings(tmp_path, "portable", compiler=wrong)
