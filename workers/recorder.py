@@ -1,7 +1,8 @@
 """What a running job tells: live at once, durable soon, in one numbered sequence.
 
-Points wait until there are 64 of them or 200 ms have gone by, then travel as one packed `metrics` event. Live copies
-may be lost (Redis away); the database gets every event, in order, without a hole.
+Points wait until there are 64 of them or 200 ms have gone by, then travel as one packed `metrics` event; the first of
+an attempt leaves when the second comes, for somebody waits for it. Live copies may be lost (Redis away); the database
+gets every event, in order, without a hole.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Recorder:
         self._points = Points()
         self._pending: list[Event] = []  # made, perhaps seen live, not durable yet
         self._pending_points = 0
+        self._told_points = False  # whether any have been sent
         self._step, self._total = 0, total
         self._pace = Pace(0)
         now = time.monotonic()
@@ -155,7 +157,8 @@ class Recorder:
 
     def _flush_points_if_due(self) -> None:
         waited = time.monotonic() - self._point_since
-        if len(self._points) >= self._settings.stream_flush_points or waited >= self._settings.stream_flush_seconds:
+        enough = len(self._points) >= self._settings.stream_flush_points
+        if enough or waited >= self._settings.stream_flush_seconds or not self._told_points:
             self._flush_points()
 
     def _flush_points(self) -> None:
@@ -164,6 +167,7 @@ class Recorder:
             self._pending.append(event)
             self._pending_points += len(self._points)
             self._points = Points()
+            self._told_points = True
             self._publisher.publish(event)
 
     def _store_if_due(self) -> None:

@@ -50,7 +50,7 @@ def test_what_streams_live_is_what_is_stored(quick_sqlite: Settings, sqlite_data
         (event.id, event.kind, event.data) for event in stored
     ]
     sizes = [len(event.data["step"]) for event in live if event.kind == "metrics"]
-    assert sizes == [16, 16, 8], "sixteen points travel together where no other event comes between"
+    assert sizes == [1, 16, 16, 7], "the first goes at once, then sixteen travel together where nothing comes between"
 
 
 def test_a_resume_with_another_torch_or_thread_count_is_not_called_identical() -> None:

@@ -1,0 +1,142 @@
+"""From POST to the first training step: the whole service, one worker that stands warm and idle, one small job at a
+time.
+
+Measured by the client's clock from the call of `client.jobs.create` until the job's first `metrics` event, which tells
+of a meta-step that is done, is (a) in the live stream of Redis and (b) with the client, over server-sent events. The
+worker's spare process is waited for between two jobs: it imports torch meanwhile, and a busy worker is another matter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import redis
+
+import gradsmith
+from app.settings import Settings
+from app.streams.wire import stream_key
+from app.tether import tethered
+from benchmarks.core.environment import ROOT
+from gradsmith.events import MetricsEvent
+
+JOB: dict[str, Any] = {
+    "family": "quadratic",
+    "recipe": {"meta_steps": 40, "validation_interval": 40},
+    "evaluate": False,  # the evaluation that follows a training would keep the worker busy
+}
+"""Small, and long enough that what is measured is not its end, which sends everything at once."""
+
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+JOB_SECONDS = 60.0
+READY = b" is ready for a job"
+
+
+def measure(jobs: int) -> dict[str, Any]:
+    """{"recorded": [seconds], "received": [seconds], "answered": [seconds]}: one value a job, in order; `answered` is
+    the POST alone. A first job is run and not counted.
+
+    Raises RuntimeError with the server's own words when it does not start or a job does not run.
+    """
+    found: dict[str, list[float]] = {"answered": [], "recorded": [], "received": []}
+    with _service() as (url, settings, log), gradsmith.Client(url) as client:
+        for number in range(jobs + 1):
+            _wait_for_spare(log, number + 1)
+            moments = _one_job(client, settings)
+            if number:
+                for name, seconds in moments.items():
+                    found[name].append(seconds)
+    return found
+
+
+def _one_job(client: gradsmith.Client, settings: Settings) -> dict[str, float]:
+    connection = redis.Redis.from_url(settings.resolved_redis_url, socket_timeout=JOB_SECONDS)
+    started = time.perf_counter()
+    job = client.jobs.create(**JOB, metadata={"made_by": "bench"})
+    answered = time.perf_counter() - started
+    recorded: list[float] = []
+    watch = threading.Thread(target=_recorded, args=(connection, job.id, recorded), daemon=True)
+    watch.start()
+    received = None
+    for event in client.jobs.stream(job):
+        if isinstance(event, MetricsEvent) and received is None:
+            received = time.perf_counter() - started
+    watch.join(2.0)  # the stream is at its end: what was recorded has been seen by now
+    connection.close()
+    job = client.jobs.get(job.id)
+    if received is None or not recorded or job.status != "succeeded":
+        raise RuntimeError(f"job {job.id} is {job.status} ({job.reason}); its first metrics were not seen in order")
+    return {"answered": answered, "recorded": recorded[0] - started, "received": received}
+
+
+def _recorded(connection: redis.Redis, job_id: str, moments: list[float]) -> None:
+    """Note when the first `metrics` entry is in the job's live stream."""
+    key, last = stream_key(job_id), "0-0"
+    deadline = time.monotonic() + JOB_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            answer: Any = connection.xread({key: last}, block=1000)
+        except (redis.RedisError, ValueError, OSError):  # closed: the job ended without metrics
+            return
+        moment = time.perf_counter()
+        for _, entries in answer or ():
+            for entry_id, fields in entries:
+                if fields[b"kind"] == b"metrics":
+                    moments.append(moment)
+                    return
+                last = entry_id.decode()
+
+
+def _wait_for_spare(log: Path, number: int) -> None:
+    """Until the worker's `number`-th process has torch and the science in memory."""
+    deadline = time.monotonic() + START_SECONDS
+    while log.read_bytes().count(READY) < number if log.exists() else True:
+        if time.monotonic() > deadline:
+            said = log.read_text(errors="replace")[-1000:] if log.exists() else ""
+            raise RuntimeError(f"the worker has no spare process after {START_SECONDS:.0f} s. It said:\n{said}")
+        time.sleep(0.02)
+    time.sleep(0.3)  # idle: the job before has left
+
+
+@contextmanager
+def _service() -> Iterator[tuple[str, Settings, Path]]:
+    """The real service on a free port with one worker, in a folder that is gone afterwards: (url, settings, the
+    worker's log)."""
+    data = Path(tempfile.mkdtemp(prefix="gs-bench-"))
+    server, record = data / "serve.log", data / "server.json"
+    # What a user's environment says of stores is not what is measured; the kernels' cache is.
+    environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
+    environment["PYTHONPATH"] = str(ROOT)
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", "0", "--workers", "1", "--data", str(data)]
+    with server.open("wb") as output:
+        process = subprocess.Popen(
+            tethered(command),
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=ROOT, start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not record.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the service did not start. It said:\n{server.read_text(errors='replace')[-1000:]}")
+            time.sleep(0.05)
+        (log,) = (data / "logs").glob("worker*.log")
+        yield json.loads(record.read_text())["url"], Settings(data_dir=data, database_url=None, redis_url=None), log
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()  # everything below dies with it
+            process.wait()
+        shutil.rmtree(data, ignore_errors=True)
