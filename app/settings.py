@@ -14,6 +14,8 @@ from urllib.parse import quote
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from models.spec import BackendName
+
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg", "sqlite", "sqlite+pysqlite")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 _DATABASE_FORMS = (
@@ -54,6 +56,13 @@ class Settings(BaseSettings):
     worker_memory_bytes: int | None = Field(
         None, description="Memory that a job may need; default: this machine's. A larger job is refused at POST."
     )
+    worker_threads: int | None = Field(
+        None,
+        ge=1,
+        description="Most threads that `resources.threads` auto may find; default: the CPUs of a worker, of which "
+        "`serve` gives each of its workers the same share.",
+    )
+    backend: BackendName = Field("auto", description="`resources.backend` of jobs that name none.")
 
     lease_seconds: float = Field(60.0, gt=0, description="A worker that has not renewed its job by then has lost it.")
     lease_renewal_seconds: float = Field(15.0, gt=0)

@@ -29,6 +29,7 @@ from app.auth import refuse_unguarded
 from app.server import bind, url_of
 from app.settings import Settings
 from app.tether import tethered
+from models.machine import usable_cpus
 
 logger = logging.getLogger("gradsmith.serve")
 
@@ -180,11 +181,14 @@ class Supervisor:
         self._wait_until_ready(api, listener)
 
     def _launch(self, name: str, command: Sequence[str], grace_seconds: float, pass_fds: tuple[int, ...] = ()) -> Child:
+        # Workers side by side must not each calibrate their threads up to all of the CPUs.
+        share = self.settings.worker_threads or max(1, usable_cpus() // max(1, self.workers))
         environment = {
             **os.environ,
             "GRADSMITH_DATA_DIR": str(self.settings.data_dir.resolve()),
             "GRADSMITH_HOST": self.settings.host,
             "GRADSMITH_PORT": str(self.port),
+            "GRADSMITH_WORKER_THREADS": str(share),
             "PYTHONUNBUFFERED": "1",
         }
         log = self.settings.data_dir.resolve() / "logs" / f"{name}.log"

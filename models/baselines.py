@@ -161,6 +161,7 @@ def tune(
     sample: Sample,
     horizon: int,
     *,
+    dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Generator[GridPoint | None, None, Tuning]:
     """Sweep the learning rate on the tasks of `sample`; returns the Tuning.
@@ -174,7 +175,7 @@ def tune(
     points: dict[int, GridPoint] = {}
     while waiting:
         k = waiting.pop(0)
-        found = yield from run(KINDS[name](learning_rate(k)), family, sample, horizon, device=device)
+        found = yield from run(KINDS[name](learning_rate(k)), family, sample, horizon, dtype=dtype, device=device)
         diverged = int((~found.finite).sum())
         points[k] = GridPoint(k, float(found.final.mean()), float(found.area.mean()), diverged)
         yield points[k]

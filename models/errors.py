@@ -29,3 +29,15 @@ class CheckpointMismatch(ModelsError):
 
 class DeviceUnavailable(ModelsError):
     """The job asks for a device that this worker does not have."""
+
+
+class BackendUnavailable(ModelsError):
+    """The job forces a backend that this worker does not have for its rule."""
+
+
+class TooLittleMemory(ModelsError):
+    """The job is predicted to need more memory than this worker has."""
+
+
+class RankLost(ModelsError):
+    """One of the processes of a run died, hangs, or cannot be reached: the others cannot go on, a new attempt can."""

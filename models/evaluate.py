@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from gradsmith.rules import weights as rule_weights
-from models.backends import backend_for
+from models.backends import backend_for, dtype_for
 from models.baselines import GRID_POINTS, KINDS, GridPoint, Tuning, tune
 from models.meta_train import device_of, runtime
 from models.rollout import Curves, Learned, Optimizer, Sample, run
@@ -62,24 +62,28 @@ class _Measured:
 
 
 def evaluate(
-    weights: bytes, spec: EvaluateSpec, *, data_dir: Path | None = None
+    weights: bytes, spec: EvaluateSpec, *, data_dir: Path | None = None, threads: int | None = None
 ) -> Iterator[EvaluationProgress | EvaluationResult]:
     """Measure the optimizer in `weights`; the last event is the EvaluationResult.
 
     Progress comes at least every quarter of a second of work, give or take one inner step.
-    Raises gradsmith.errors.WeightsError, DatasetMissing, DatasetCorrupt, DeviceUnavailable.
+    threads: as in `meta_train`
+    Raises gradsmith.errors.WeightsError, DatasetMissing, DatasetCorrupt, DeviceUnavailable, BackendUnavailable.
     """
-    yield from _Evaluation(weights, spec, data_dir).events()
+    yield from _Evaluation(
+        weights, spec, data_dir, spec.resources.threads_or(1) if threads is None else threads
+    ).events()
 
 
 class _Evaluation:
-    def __init__(self, weights: bytes, spec: EvaluateSpec, data_dir: Path | None) -> None:
+    def __init__(self, weights: bytes, spec: EvaluateSpec, data_dir: Path | None, threads: int) -> None:
         self._spec = spec
         self._plan = spec.evaluation
         self._device = device_of(spec.resources)
-        self._rule = rule_weights.loads(weights).to(self._device)
-        self._dtype = next(self._rule.parameters()).dtype
-        self._backend = backend_for(self._rule, self._dtype, self._device, spec.resources.threads)
+        rule, wanted = rule_weights.loads(weights), spec.resources.backend
+        self._dtype = dtype_for(wanted, given=next(rule.parameters()).dtype)
+        self._rule = rule.to(self._device, self._dtype)
+        self._backend = backend_for(self._rule, self._dtype, self._device, threads, wanted=wanted)
         # Two families, each opened for one split: what tunes cannot see what is measured.
         self._tuning_family = open_for_tuning(spec.family.tasks, data_dir)
         self._test_family = open_for_testing(spec.family.tasks, data_dir)
@@ -104,7 +108,7 @@ class _Evaluation:
 
     def _tuned(self, name: BaselineName) -> Generator[EvaluationProgress, None, Tuning]:
         sample = Sample(Split.VALIDATION, self._spec.seed, TUNING_TRAJECTORY, self._plan.tuning_tasks)
-        sweep = tune(name, self._tuning_family, sample, self._plan.horizon, device=self._device)
+        sweep = tune(name, self._tuning_family, sample, self._plan.horizon, dtype=self._dtype, device=self._device)
         tuning = yield from self._ticking(sweep, f"tuning {name}'s learning rate")
         self._total += len(tuning.points) - GRID_POINTS
         self._tuning_gradients += len(tuning.points) * sample.tasks * (self._plan.horizon + 1)

@@ -28,7 +28,7 @@ from torch.nn.utils import parameters_to_vector
 from gradsmith.rules import LSTMRule, Rule, build, initialise
 from gradsmith.rules import weights as rule_weights
 from models import checkpoint
-from models.backends import Backend, backend_for
+from models.backends import Backend, backend_for, dtype_for
 from models.checkpoint import Progress
 from models.errors import DeviceUnavailable, TrainingDiverged
 from models.meta_optimizer import Adam, averaged_weights, clipped, cosine
@@ -106,19 +106,23 @@ class TrainingResult:
 Event = MetaStep | Working | Validated | Restarted | TrajectoryEnd | TrainingResult
 
 
-def meta_train(spec: MetaTrainSpec, *, data_dir: Path | None = None, resume: bytes | None = None) -> Iterator[Event]:
+def meta_train(
+    spec: MetaTrainSpec, *, data_dir: Path | None = None, resume: bytes | None = None, threads: int | None = None
+) -> Iterator[Event]:
     """Train a rule as `spec` says; the last event is the TrainingResult.
 
     resume: the bytes of a TrajectoryEnd of the SAME spec. The events that follow, and the weights, are then those of
         the uninterrupted run, bit for bit, on the same machine and torch version.
+    threads: of the backend, in place of those of the spec, for a caller who has settled what "auto" means
 
-    Raises DatasetMissing, DatasetCorrupt, DeviceUnavailable, CheckpointMismatch, and TrainingDiverged when
-    MAX_SKIPPED_IN_A_ROW meta-steps in a row gave non-finite numbers, or all of a shorter run, or every validation.
+    Raises DatasetMissing, DatasetCorrupt, DeviceUnavailable, BackendUnavailable, CheckpointMismatch, and
+    TrainingDiverged when MAX_SKIPPED_IN_A_ROW meta-steps in a row gave non-finite numbers, or all of a shorter run, or
+    every validation.
     """
     device = device_of(spec.resources)
     # Opened without the test split: nothing below can draw a task that the result will be measured on.
     family = open_for_training(spec.family.tasks, data_dir)
-    trainer = _Trainer(spec, family, device)
+    trainer = _Trainer(spec, family, device, spec.resources.threads_or(1) if threads is None else threads)
     progress = trainer.fresh() if resume is None else checkpoint.loads(resume, spec, device)
     while progress.step < spec.recipe.meta_steps:
         progress = yield from trainer.trajectory(progress)
@@ -143,12 +147,14 @@ def _frozen_checkpoint(progress: Progress, spec: MetaTrainSpec) -> Callable[[], 
 class _Trainer:
     """The parts of a run that do not change while it runs, but for the rule, whose weights are `Progress.weights`."""
 
-    def __init__(self, spec: MetaTrainSpec, family: Family, device: torch.device) -> None:
+    def __init__(self, spec: MetaTrainSpec, family: Family, device: torch.device, threads: int) -> None:
         self._spec = spec
         self._family = family
         self._device = device
-        self._rule = build(spec.recipe.rule.model_dump()).to(device)
-        self._backend = backend_for(self._rule, torch.float32, device, spec.resources.threads)
+        wanted = spec.resources.backend
+        self._dtype = dtype_for(wanted)
+        self._rule = build(spec.recipe.rule.model_dump()).to(device, self._dtype)
+        self._backend = backend_for(self._rule, self._dtype, device, threads, wanted=wanted)
 
     @property
     def _recipe(self) -> Recipe:
@@ -174,6 +180,7 @@ class _Trainer:
             seed=self._spec.seed,
             trajectory=progress.trajectory,
             tasks=recipe.tasks,
+            dtype=self._dtype,
             device=self._device,
         )
         position = begin(self._rule, tasks, self._backend)
@@ -234,7 +241,7 @@ class _Trainer:
         load_weights(self._rule, progress.averaged)
         sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, recipe.validation_tasks)
         optimizer = Learned(self._rule, self._backend)
-        steps = run(optimizer, self._family, sample, recipe.horizon, device=self._device)
+        steps = run(optimizer, self._family, sample, recipe.horizon, dtype=self._dtype, device=self._device)
         found, seconds = yield from _at_work(steps, progress.step)
         score = float(found.area.mean())
         best = math.isfinite(score) and (progress.best_score is None or score < progress.best_score)

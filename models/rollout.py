@@ -11,7 +11,8 @@ from torch import Tensor
 
 from gradsmith.rules import Rule
 from models.backends import Backend
-from models.spec import CHUNK_COORDINATES, Split
+from models.memory import CHUNK_COORDINATES
+from models.spec import Split
 from models.tasks.base import Family, HeldOut, TaskBatch
 
 
@@ -73,12 +74,13 @@ class Curves:
 
 @dataclass(frozen=True)
 class Sample:
-    """Which tasks to run on."""
+    """Which tasks to run on: `tasks` of them, from the one with index `first` on."""
 
     split: Split
     seed: int
     trajectory: int
     tasks: int
+    first: int = 0
 
 
 def run(
@@ -95,16 +97,16 @@ def run(
 
     Costs `horizon + 1` gradient evaluations a task.
     """
-    per_task = family.coordinates_per_task
-    chunk = max(1, CHUNK_COORDINATES // per_task)
+    chunk = tasks_at_once(family)
     losses: list[Tensor] = []
     ends: list[HeldOut] = []
-    for first in range(0, sample.tasks, chunk):
+    beyond = sample.first + sample.tasks
+    for first in range(sample.first, beyond, chunk):
         tasks = family.sample(
             sample.split,
             seed=sample.seed,
             trajectory=sample.trajectory,
-            tasks=min(chunk, sample.tasks - first),
+            tasks=min(chunk, beyond - first),
             first=first,
             dtype=dtype,
             device=device,
@@ -127,6 +129,12 @@ def run(
     if ends:
         whole = HeldOut(torch.cat([end.losses for end in ends]), torch.cat([end.accuracies for end in ends]))
     return Curves(torch.cat(losses, dim=1), whole)
+
+
+def tasks_at_once(family: Family) -> int:
+    """How many tasks `run` has side by side. Where a sample is cut at multiples of it, each part's curves are those of
+    the whole, bit for bit."""
+    return max(1, CHUNK_COORDINATES // family.coordinates_per_task)
 
 
 def curves(steps: Generator[object, None, Curves]) -> Curves:

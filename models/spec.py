@@ -12,10 +12,14 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 BaselineName = Literal["sgd", "nag", "rmsprop", "adam"]
 BASELINES: tuple[BaselineName, ...] = ("sgd", "nag", "rmsprop", "adam")
+BackendName = Literal["auto", "native", "torch", "triton", "reference"]
+DEVICE_OF: dict[BackendName, Literal["cpu", "gpu"]] = {"native": "cpu", "triton": "gpu"}  # the others run on any
+MOST_THREADS = 256
+MOST_PROCESSES = 64
 
 
 class Spec(BaseModel):
@@ -199,9 +203,50 @@ BUILT_IN_FAMILIES: dict[str, FamilySpec] = {
 # --- jobs -------------------------------------------------------------------------------------------------------
 
 
+def _count_or_auto(threads: object) -> object:
+    """One error for what is neither, where a union of types would give one for each of them."""
+    if threads == "auto" or (type(threads) is int and 1 <= threads <= MOST_THREADS):
+        return threads
+    raise ValueError(f'{threads!r} is no number of threads; send a whole number from 1 to {MOST_THREADS}, or "auto"')
+
+
+Threads = Annotated[Annotated[int, Field(ge=1, le=MOST_THREADS)] | Literal["auto"], BeforeValidator(_count_or_auto)]
+
+
 class Resources(Spec):
+    """What a job runs on. The record of its run (`runtime`) says what it was given."""
+
     device: Literal["cpu", "gpu"] = "cpu"
-    threads: int = Field(1, ge=1, le=256, description="CPU threads of the worker's tensor library.")
+    threads: Threads = Field(
+        1,
+        description="CPU threads; auto: as many as the worker finds the fastest when the job starts, up to its CPUs.",
+    )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=MOST_PROCESSES,
+        description="Processes that share the tasks of a meta_train job, each with this many threads, or a GPU of its "
+        "own; at most one for each task.",
+    )
+    backend: BackendName = Field(
+        "auto",
+        description="What computes: native (compiled, CPU, float32), torch, triton (GPU), or reference (plain "
+        "autograd, the whole job in float64). auto: the fastest that the worker has for the rule.",
+    )
+
+    def threads_or(self, calibrated: int) -> int:
+        """The number of threads that is asked for, or `calibrated` where it is auto."""
+        return calibrated if self.threads == "auto" else self.threads
+
+    @model_validator(mode="after")
+    def _the_backend_runs_on_the_device(self) -> Resources:
+        needed = DEVICE_OF.get(self.backend, self.device)
+        if needed != self.device:
+            raise ValueError(
+                f"backend {self.backend} runs on device {needed}, not on {self.device}; "
+                f"send device {needed}, or backend auto"
+            )
+        return self
 
 
 class MetaTrainSpec(Spec):
@@ -215,6 +260,21 @@ class MetaTrainSpec(Spec):
     evaluation: EvaluationPlan
     resources: Resources
 
+    @property
+    def tasks_per_process(self) -> int:
+        """The largest share of a meta-step's tasks that one process owns (`share`)."""
+        return -(-self.recipe.tasks // self.resources.processes)
+
+    @model_validator(mode="after")
+    def _every_process_has_a_task(self) -> MetaTrainSpec:
+        processes, tasks = self.resources.processes, self.recipe.tasks
+        if processes > tasks:
+            raise ValueError(
+                f"{processes} processes cannot share {tasks} task{'s' if tasks > 1 else ''} of a meta-step, of which "
+                f"each owns one at least; send {tasks} at most, or a larger recipe.tasks"
+            )
+        return self
+
 
 class EvaluateSpec(Spec):
     """A resolved `evaluate` job: one optimizer of the registry on held-out tasks of a family."""
@@ -226,6 +286,23 @@ class EvaluateSpec(Spec):
     seed: int = Field(ge=0, lt=2**63)
     evaluation: EvaluationPlan
     resources: Resources
+
+    @model_validator(mode="after")
+    def _one_process(self) -> EvaluateSpec:
+        if self.resources.processes > 1:
+            raise ValueError(
+                f"an evaluation runs in one process and this asks for {self.resources.processes}; "
+                f"leave processes out (threads may be more)"
+            )
+        return self
+
+
+def share(count: int, processes: int, process: int) -> range:
+    """What one of `processes` owns of `count` things in a row: all shares are whole and differ by one at most, the
+    longer ones first."""
+    least, longer = divmod(count, processes)
+    first = process * least + min(process, longer)
+    return range(first, first + least + (process < longer))
 
 
 JobSpec = Annotated[MetaTrainSpec | EvaluateSpec, Field(discriminator="kind")]
@@ -247,64 +324,3 @@ def _lay_over(target: dict[str, Any], changes: dict[str, Any]) -> None:
             _lay_over(target[key], value)
         else:
             target[key] = value
-
-
-# --- memory -----------------------------------------------------------------------------------------------------
-
-BLOCK_FLOATS = 8_000_000
-"""Numbers that a replayed block may hold (32 MB in float32): 1,300 coordinates of a 20-step window of the 2x20 LSTM.
-Smaller blocks are all overhead of torch's calls, larger ones gain nothing and fall out of the cache."""
-
-CHUNK_COORDINATES = 16_384
-"""Coordinates that validation and evaluation run at once. A task does not see its neighbours, so this bounds memory
-and keeps minibatches and states in the cache: 64 networks on digits take half the time in chunks of ten."""
-
-_FLOAT_BYTES = 4
-_WORKER_BYTES = 320 * 2**20  # Python, torch, the worker's own libraries
-_DATASET_BYTES = {"digits": 90 * 2**20, "mnist": 120 * 2**20}  # scikit-learn; 70,000 images as they are split
-_DRAWING_BYTES = 50 * 2**20
-_BOOTSTRAP_BYTES = 40 * 2**20
-
-
-def memory_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:
-    """Peak resident memory that a worker needs for this job at most, whichever backend runs it; a job beyond the
-    worker's memory is refused at POST. Torch needs the most: the native kernel has no buffers for a replay."""
-    family, plan = spec.family.tasks, spec.evaluation
-    rule = spec.recipe.rule if isinstance(spec, MetaTrainSpec) else spec.rule
-    rollouts = [spec.recipe.validation_tasks] if isinstance(spec, MetaTrainSpec) else []
-    measures = isinstance(spec, EvaluateSpec) or spec.evaluate
-    if measures:
-        rollouts += [plan.test_tasks, plan.tuning_tasks]
-    together = min(max(rollouts), max(1, CHUNK_COORDINATES // family.coordinates_per_task))
-    running = _running_bytes(family, rule, together)
-    if isinstance(spec, MetaTrainSpec):
-        running = max(running, _running_bytes(family, rule, spec.recipe.tasks) + _window_bytes(spec))
-    curves = 8 * 4 * (plan.horizon + 1) * plan.test_tasks if measures else 0  # float64, and their statistics
-    dataset = _DATASET_BYTES[family.dataset] if isinstance(family, MLPSpec) else 0
-    return _WORKER_BYTES + dataset + running + curves + (_BOOTSTRAP_BYTES if measures else 0)
-
-
-def _running_bytes(family: QuadraticSpec | MLPSpec, rule: RuleSpec, tasks: int) -> int:
-    """One inner step on `tasks` tasks: the problem, the rule's state thrice, and the gates that a step computes, which
-    are twice a state each and two or three of them at a time."""
-    coordinates = tasks * family.coordinates_per_task
-    state = 2 * rule.hidden_size * rule.layers
-    if isinstance(family, QuadraticSpec):
-        problem = tasks * (family.dimension**2 + 4 * family.dimension)
-        drawn = problem
-    else:
-        sizes = family.layer_sizes
-        problem = tasks * family.batch_size * (2 * sizes[0] + 4 * sum(sizes[1:]))
-        drawn = coordinates
-    return _FLOAT_BYTES * (problem + coordinates * (9 * state + 8)) + min(_DRAWING_BYTES, 50 * drawn)
-
-
-def _window_bytes(spec: MetaTrainSpec) -> int:
-    """Gradients G, their suffix sums D (twice while they are made), and the blocks that are replayed."""
-    recipe = spec.recipe
-    coordinates = recipe.tasks * spec.family.tasks.coordinates_per_task
-    rows = 3 * recipe.unroll_steps + 1
-    per_step = recipe.rule.layers * 8 * recipe.rule.hidden_size
-    whole = coordinates * recipe.unroll_steps * per_step
-    blocks = min(whole, 2 * max(BLOCK_FLOATS, recipe.unroll_steps * per_step))
-    return _FLOAT_BYTES * (coordinates * rows + blocks)

@@ -28,7 +28,19 @@ def test_the_contracts_of_the_layers_hold():
     assert " 0 broken" in contracts.stdout
 
 
-@pytest.mark.parametrize("module", ["app.main", "app.cli", "app.server", "app.supervise", "models.spec", "gradsmith"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "app.main",
+        "app.cli",
+        "app.server",
+        "app.supervise",
+        "models.spec",
+        "models.memory",
+        "models.machine",
+        "gradsmith",
+    ],
+)
 def test_this_import_brings_no_torch(module):
     assert "torch" not in imported_by(module)
 

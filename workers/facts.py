@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import platform
 import socket
 from collections.abc import Mapping
@@ -10,9 +11,10 @@ from typing import Any
 import torch
 
 from gradsmith.rules import Rule
-from models.backends import backend_for
+from models.backends import backend_for, dtype_for
 from models.meta_train import device_of
-from models.spec import Resources
+from models.spec import EvaluateSpec, MetaTrainSpec
+from models.threads import calibrated
 
 SAME_BITS = ("torch", "threads", "instruction_set", "device", "backend")
 
@@ -27,19 +29,38 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
-def runtime_facts(rule: Rule, resources: Resources) -> dict[str, Any]:
-    """`machine_facts`, and what runs `rule` with these resources: the threads, the device and the backend.
+def runtime_facts(rule: Rule, spec: MetaTrainSpec | EvaluateSpec, most_threads: int) -> dict[str, Any]:
+    """`machine_facts`, and what runs `rule`, the job's: threads, device and backend. torch has that many threads then.
 
-    Compiles the rule's kernel on this machine's first need of it. Raises DeviceUnavailable.
+    Calibrates them, up to `most_threads`, where the job asks for `auto`; compiles the rule's kernel on this machine's
+    first need of it. Raises DeviceUnavailable and BackendUnavailable.
     """
+    resources = spec.resources
     device = device_of(resources)
-    dtype = next(rule.parameters()).dtype
+    dtype = dtype_for(resources.backend, given=next(rule.parameters()).dtype)
+    rule = copy.deepcopy(rule).to(device, dtype)
+    name = backend_for(rule, dtype, device, wanted=resources.backend).name
+    if resources.threads == "auto":
+        threads = calibrated(
+            *(rule, dtype, device), wanted=resources.backend, coordinates=_coordinates(spec), most=most_threads
+        )
+    else:
+        threads = resources.threads
+        torch.set_num_threads(threads)
     return {
         **machine_facts(),
-        "threads": resources.threads,
+        "threads": threads,
+        "threads_calibrated": resources.threads == "auto",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "backend": backend_for(rule, dtype, device, resources.threads).name,
+        "backend": name,
+        "backend_forced": resources.backend != "auto",
     }
+
+
+def _coordinates(spec: MetaTrainSpec | EvaluateSpec) -> int:
+    """That one inner step of the job moves."""
+    tasks = spec.recipe.tasks if isinstance(spec, MetaTrainSpec) else spec.evaluation.test_tasks
+    return tasks * spec.family.tasks.coordinates_per_task
 
 
 def same_bits(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

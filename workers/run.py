@@ -34,6 +34,7 @@ from models.backends import backend_for
 from models.errors import CheckpointMismatch, ModelsError
 from models.evaluate import EvaluationProgress, EvaluationResult, evaluate
 from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working, meta_train
+from models.machine import usable_cpus
 from models.spec import EvaluateSpec, MetaTrainSpec
 from workers.facts import machine_facts, runtime_facts, same_bits
 from workers.lifecycle import Cancelled, Claimed, Keeper, Preempted, claim, leave, new_owner
@@ -76,7 +77,6 @@ def run_job(
         claimed = claim(database, settings, lease, machine_facts())
         if claimed is None:
             return
-        torch.set_num_threads(claimed.spec.resources.threads)
         with (
             closing(Publisher(settings, job_id)) as publisher,
             Keeper(database, settings, lease, claimed_at, on_lost) as keeper,
@@ -129,7 +129,7 @@ class _Run:
     # --- meta_train ----------------------------------------------------------------------------------------------
 
     def _train(self, spec: MetaTrainSpec) -> None:
-        self._note_runtime(build(spec.recipe.rule.model_dump()))
+        self._note_runtime(build(spec.recipe.rule.model_dump()), spec)
         result: TrainingResult | None = None
         checkpointed = time.monotonic()
         stream = self._begin_training(spec)
@@ -160,10 +160,10 @@ class _Run:
 
     def _begin_training(self, spec: MetaTrainSpec) -> Iterator[Any]:
         """The stream of events from the newest checkpoint, if there is one that can be used."""
-        data_dir = self.settings.data_dir
+        data_dir, threads = self.settings.data_dir, self._runtime["threads"]
         checkpoint = self.claimed.checkpoint
         if checkpoint is not None:
-            stream = meta_train(spec, data_dir=data_dir, resume=checkpoint.content)
+            stream = meta_train(spec, data_dir=data_dir, resume=checkpoint.content, threads=threads)
             try:
                 first = next(stream)
             except CheckpointMismatch as error:
@@ -174,7 +174,7 @@ class _Run:
                 yield from stream
                 return
         self._announce(None)
-        yield from meta_train(spec, data_dir=data_dir)
+        yield from meta_train(spec, data_dir=data_dir, threads=threads)
 
     def _write_checkpoint(self, end: TrajectoryEnd) -> None:
         content = end.checkpoint()
@@ -223,11 +223,11 @@ class _Run:
             return registry.weights(registry.resolve(spec.optimizer))
 
         weights = self.keeper.write(read)
-        self._note_runtime(rule_weights.loads(weights))
+        self._note_runtime(rule_weights.loads(weights), spec)
         self._announce(None)
         result: dict[str, Any] | None = None
         message = None
-        for happened in evaluate(weights, spec, data_dir=self.settings.data_dir):
+        for happened in evaluate(weights, spec, data_dir=self.settings.data_dir, threads=self._runtime["threads"]):
             match happened:
                 case EvaluationProgress():
                     if happened.message != message:
@@ -251,9 +251,10 @@ class _Run:
 
     # --- both ----------------------------------------------------------------------------------------------------
 
-    def _note_runtime(self, rule: Rule) -> None:
-        """Find out what will compute this job, and write it down. Raises DeviceUnavailable."""
-        self._runtime = runtime = runtime_facts(rule, self.claimed.spec.resources)
+    def _note_runtime(self, rule: Rule, spec: MetaTrainSpec | EvaluateSpec) -> None:
+        """Find out what will compute this job, and write it down. Raises DeviceUnavailable and BackendUnavailable."""
+        most_threads = self.settings.worker_threads or usable_cpus()
+        self._runtime = runtime = runtime_facts(rule, spec, most_threads)
         lease = self.keeper.lease
         self.keeper.note(self.keeper.write(lambda session, _again: leases.ran_on(session, lease, runtime)))
 

@@ -47,7 +47,7 @@ JOB: dict[str, Any] = {
         "recipe": _QUADRATIC.recipe.model_dump(mode="json"),
         "evaluate": True,
         "evaluation": _QUADRATIC.evaluation.model_dump(mode="json"),
-        "resources": {"device": "cpu", "threads": 1},
+        "resources": {"device": "cpu", "threads": 1, "processes": 1, "backend": "auto"},
     },
     "runtime": {"torch": "2.13.0", "device": "cpu", "threads": 1},
     "created_at": "2026-11-24T09:00:00.000000Z",

@@ -80,9 +80,9 @@ def jobs_create(
     def create(session: Session) -> Answer:
         jobs = JobRepository(session)
         if isinstance(body, MetaTrainRequest):
-            spec: Any = meta_train_spec(body)
+            spec: Any = meta_train_spec(body, services.settings.backend)
         else:
-            spec = evaluate_spec(body, Registry(session), jobs)
+            spec = evaluate_spec(body, Registry(session), jobs, services.settings.backend)
         refuse_too_large(spec, services.settings.worker_memory_bytes)
         job = jobs.create(spec, body.metadata)
         # without what it waits for just now: the answer is stored, for those who send their key again

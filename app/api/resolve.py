@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -15,8 +16,12 @@ from app.store.errors import OptimizerNotFound
 from app.store.jobs import JobRepository
 from app.store.registry import Registry, is_reference
 from app.store.tables import OptimizerRow
+from models.machine import usable_memory_bytes
+from models.memory import follow_up_estimate_bytes, memory_estimate_bytes
 from models.spec import (
     BUILT_IN_FAMILIES,
+    DEVICE_OF,
+    BackendName,
     EvaluateSpec,
     EvaluationPlan,
     FamilySpec,
@@ -24,40 +29,43 @@ from models.spec import (
     Recipe,
     Resources,
     Spec,
-    memory_estimate_bytes,
     overridden,
 )
 
 
-def meta_train_spec(request: MetaTrainRequest) -> MetaTrainSpec:
-    """Raises Problem `unknown_family` or `invalid_request`."""
+def meta_train_spec(request: MetaTrainRequest, backend: BackendName = "auto") -> MetaTrainSpec:
+    """backend: what a job runs on that names none. Raises Problem `unknown_family` or `invalid_request`."""
     family = known_family(request.family)
     recipe = _overridden(family.recipe, request.recipe, "recipe")
     assert isinstance(recipe, Recipe)
-    return MetaTrainSpec(
-        family=family,
-        seed=_seed(request.seed),
-        recipe=recipe,
-        evaluate=request.evaluate,
-        # what was trained for a horizon is measured over it, unless the request says otherwise
-        evaluation=_plan(family, request.evaluation, recipe.horizon),
-        resources=_resources(request.resources),
-    )
+    with _refused_at("resources", "processes"):
+        return MetaTrainSpec(
+            family=family,
+            seed=_seed(request.seed),
+            recipe=recipe,
+            evaluate=request.evaluate,
+            # what was trained for a horizon is measured over it, unless the request says otherwise
+            evaluation=_plan(family, request.evaluation, recipe.horizon),
+            resources=_resources(request.resources, backend),
+        )
 
 
-def evaluate_spec(request: EvaluateRequest, registry: Registry, jobs: JobRepository) -> EvaluateSpec:
-    """Raises Problem `unknown_optimizer`, `unknown_family` or `invalid_request`."""
+def evaluate_spec(
+    request: EvaluateRequest, registry: Registry, jobs: JobRepository, backend: BackendName = "auto"
+) -> EvaluateSpec:
+    """backend: as for `meta_train_spec`. Raises Problem `unknown_optimizer`, `unknown_family` or `invalid_request`."""
     optimizer = _known_optimizer(request.optimizer, registry)
     family = known_family(request.family or optimizer.family)
     trained = Recipe.model_validate(jobs.get(optimizer.job).spec["recipe"])
-    return EvaluateSpec(
-        optimizer=optimizer.id,
-        rule=trained.rule,
-        family=family,
-        seed=_seed(request.seed),
-        evaluation=_plan(family, request.evaluation, trained.horizon),
-        resources=_resources(request.resources),
-    )
+    with _refused_at("resources", "processes"):
+        return EvaluateSpec(
+            optimizer=optimizer.id,
+            rule=trained.rule,
+            family=family,
+            seed=_seed(request.seed),
+            evaluation=_plan(family, request.evaluation, trained.horizon),
+            resources=_resources(request.resources, backend),
+        )
 
 
 def known_family(name: str) -> FamilySpec:
@@ -74,9 +82,10 @@ def known_family(name: str) -> FamilySpec:
 
 
 def refuse_too_large(spec: MetaTrainSpec | EvaluateSpec, worker_memory_bytes: int | None) -> None:
-    """Raises Problem `job_too_large` when a worker with this much memory (default: this machine's) cannot hold it."""
-    estimate = memory_estimate_bytes(spec)
-    limit = worker_memory_bytes if worker_memory_bytes is not None else machine_memory_bytes()
+    """Raises Problem `job_too_large` when a worker with this much memory (default: this machine's) cannot hold the job,
+    or the evaluation that follows it."""
+    estimate = max(memory_estimate_bytes(spec), follow_up_estimate_bytes(spec))
+    limit = worker_memory_bytes if worker_memory_bytes is not None else usable_memory_bytes()
     if estimate <= limit:
         return
     raise Problem(
@@ -86,10 +95,6 @@ def refuse_too_large(spec: MetaTrainSpec | EvaluateSpec, worker_memory_bytes: in
         memory_estimate_bytes=estimate,
         memory_limit_bytes=limit,
     )
-
-
-def machine_memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _known_optimizer(reference: str, registry: Registry) -> OptimizerRow:
@@ -113,15 +118,25 @@ def _plan(family: FamilySpec, changes: BaseModel, horizon: int) -> EvaluationPla
     return plan
 
 
-def _resources(changes: BaseModel) -> Resources:
-    resources = _overridden(Resources(), changes, "resources")
+def _resources(changes: BaseModel, backend: BackendName) -> Resources:
+    named = changes.model_dump(exclude_unset=True)
+    # The service's own choice is no reason to refuse a job for a device that it does not run on.
+    fits = named.get("device", "cpu") == DEVICE_OF.get(backend, named.get("device", "cpu"))
+    resources = _overridden(Resources(backend=backend) if fits else Resources(), changes, "resources")
     assert isinstance(resources, Resources)
     return resources
 
 
 def _overridden(default: Spec, changes: BaseModel, within: str) -> Any:
     """What no field can know alone, such as a horizon that its windows do not fill, is found here."""
-    try:
+    with _refused_at(within):
         return overridden(default, changes.model_dump(exclude_unset=True))
+
+
+@contextmanager
+def _refused_at(*within: str) -> Iterator[None]:
+    """What pydantic refuses, as `invalid_request`; `within`: where in the request that stands."""
+    try:
+        yield
     except ValidationError as error:
-        raise invalid_request(field_errors(error.errors(include_url=False), within=(within,))) from error
+        raise invalid_request(field_errors(error.errors(include_url=False), within=within)) from error

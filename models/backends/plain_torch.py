@@ -8,23 +8,22 @@ from torch import Tensor
 from gradsmith.rules import LSTMRule, Rule, State
 from models.backends.base import Memory
 from models.lstm_replay import LSTMReplay, floats_per_coordinate_step
-from models.spec import BLOCK_FLOATS
+from models.memory import BLOCK_FLOATS
 
 _AUTOGRAD_FLOATS = 1000  # numbers that autograd keeps for each coordinate and step of the 2x20 LSTM, measured
 
 
 class TorchBackend:
     """Plain torch, any device and dtype, any rule. An LSTM rule is differentiated by its fast twin, `lstm_replay`;
-    every other rule, or all of them with `fused=False`, by autograd through its forward.
+    every other rule, or all of them with `fused=False`, by autograd through its forward: the reference.
 
     Not to be shared between threads: the replay's buffers are kept.
     """
 
-    name = "torch"
-
     def __init__(self, *, block_floats: int = BLOCK_FLOATS, fused: bool = True) -> None:
         self._block_floats = block_floats
         self._fused = fused
+        self.name = "torch" if fused else "reference"
         self._replays: dict[int, LSTMReplay] = {}
         self._replays_for: tuple[object, ...] = ()
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from models.spec import BUILT_IN_FAMILIES, MetaTrainSpec, Resources, RuleSpec, memory_estimate_bytes, overridden
+from models.memory import memory_estimate_bytes
+from models.spec import BUILT_IN_FAMILIES, MetaTrainSpec, Resources, RuleSpec, overridden
 
 # A worker has its own libraries loaded beside torch; the estimate counts them, this bare process does not.
 WORKER_LIBRARIES_BYTES = 60 * 2**20

@@ -311,7 +311,9 @@ def test_the_record_names_what_ran_the_jobs_own_rule(
         assert job(sqlite_database, evaluating).runtime == ran
     assert ran["backend"] == "torch", "there is no kernel for so large a rule"
     double = build(usual.model_dump()).double()
-    assert runtime_facts(double, Resources())["backend"] == "torch", "nor for float64, which weights may be in"
+    assert runtime_facts(double, evaluation(optimizer.id), 1)["backend"] == "torch", (
+        "nor for float64, which weights may be in"
+    )
 
 
 def test_a_gpu_job_without_a_gpu_fails_and_says_so(

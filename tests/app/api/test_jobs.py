@@ -17,7 +17,7 @@ from app.settings import Settings
 from app.store import leases
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
-from models.spec import BUILT_IN_FAMILIES
+from models.spec import BUILT_IN_FAMILIES, Resources
 from tests.app.api.running import Worker, serving
 from tests.services import ValkeyServer
 
@@ -34,7 +34,7 @@ def test_two_fields_are_enough_and_the_answer_shows_everything_that_was_chosen(a
     assert job["spec"]["recipe"] == family["recipe"]
     assert job["spec"]["evaluation"] == family["evaluation"]
     assert job["spec"]["evaluate"] is True
-    assert job["spec"]["resources"] == {"device": "cpu", "threads": 1}
+    assert job["spec"]["resources"] == Resources().model_dump(mode="json")
     assert (job["status"], job["attempt"], job["queue_position"]) == ("queued", 1, 0)
     assert job["progress"] == {"step": 0, "total": family["recipe"]["meta_steps"], "eta_seconds": None}
     assert job["created_at"].endswith("Z")
@@ -67,7 +67,7 @@ def test_overrides_change_what_they_name_and_nothing_else(api: httpx.Client) -> 
     changed = {"test_tasks": 64, "baselines": ["adam"], "horizon": 40}
     assert job["spec"]["evaluation"] == family.evaluation.model_dump(mode="json") | changed
     assert job["spec"]["evaluate"] is False
-    assert job["spec"]["resources"] == {"device": "gpu", "threads": 1}
+    assert job["spec"]["resources"] == Resources(device="gpu").model_dump(mode="json")
     assert job["metadata"] == {"who": "me"}
 
 

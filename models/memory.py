@@ -1,0 +1,226 @@
+"""How much memory a job will need, before it starts: what it is refused on, at POST and once more by its worker.
+
+The prediction adds up what a run holds at its fullest moment, phase by phase, in the order of the code that allocates
+it. It is of resident memory, all processes of the job together, and stays within 20 % of the measured peak
+(`./run bench memory` prints both). Needs no torch: the API asks it.
+
+Which backend will run is the worker's to know. At POST the native kernel is assumed wherever it fits, as it does on
+every worker with a compiler or the worker image; a worker asks again with what it has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from models.spec import EvaluateSpec, MetaTrainSpec, MLPSpec, QuadraticSpec, RuleSpec
+
+Computes = Literal["native", "torch", "reference", "triton"]
+
+BLOCK_FLOATS = 8_000_000
+"""Numbers that a replayed block may hold (32 MB in float32): 1,300 coordinates of a 20-step window of the 2x20 LSTM.
+Smaller blocks are all overhead of torch's calls, larger ones gain nothing and fall out of the cache."""
+
+CHUNK_COORDINATES = 16_384
+"""Coordinates that validation and evaluation run at once. A task does not see its neighbours, so this bounds memory
+and keeps minibatches and states in the cache: 64 networks on digits take half the time in chunks of ten."""
+
+KEPT_BYTES = 128 * 2**20
+"""Activations that the native backend keeps of a window instead of computing them again, at most."""
+
+KERNEL_MOST_HIDDEN, KERNEL_MOST_LAYERS = 128, 4  # as in gradsmith.rules.kernels.native.targets, which brings torch
+AUTOGRAD_FLOATS = 25  # numbers that autograd keeps for each coordinate, step, and unit of the rule; measured
+
+_WORKER_BYTES = 275 * 2**20  # Python, torch, the worker's own libraries
+_DIGITS_BYTES = 84 * 2**20  # scikit-learn, more than its data
+_MNIST_BYTES, _MNIST_LOADING_BYTES = 63 * 2**20, 150 * 2**20  # 70,000 images; and while they are checked and split
+_DRAWN_AT_ONCE, _DRAWING_BYTES = 1_000_000, 50  # numbers, and bytes for each of them, while tasks are drawn
+_BOOTSTRAP_BYTES = 40 * 2**20
+_HELD_OUT_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What both kinds of job have: the family, the rule, what computes, bytes a number."""
+
+    family: QuadraticSpec | MLPSpec
+    rule: RuleSpec
+    computes: Computes
+    threads: int
+
+    @property
+    def width(self) -> int:
+        return 8 if self.computes == "reference" else 4
+
+    @property
+    def state(self) -> int:
+        """Bytes of the rule's memory for one coordinate."""
+        return self.width * 2 * self.rule.hidden_size * self.rule.layers
+
+
+def memory_estimate_bytes(
+    spec: MetaTrainSpec | EvaluateSpec, *, computes: Computes | None = None, threads: int | None = None
+) -> int:
+    """Peak resident memory of all processes of this job.
+
+    computes: what the worker has; default: what most workers have for this job, see `likely_backend`
+    threads: of each process, where the spec leaves them to be calibrated; default 1
+    """
+    rule = spec.recipe.rule if isinstance(spec, MetaTrainSpec) else spec.rule
+    sizes = _Sizes(spec.family.tasks, rule, computes or likely_backend(spec), threads or spec.resources.threads_or(1))
+    if isinstance(spec, EvaluateSpec):
+        return _WORKER_BYTES + max(_loading(sizes.family), _resident(sizes.family) + _evaluating(sizes, spec))
+    running = max(_window(sizes, spec), _validating(sizes, spec))
+    each = _WORKER_BYTES + max(_loading(sizes.family), _resident(sizes.family) + running)
+    return spec.resources.processes * each
+
+
+def follow_up_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:
+    """Of the evaluation that follows a training, in a process of its own; 0 where none does."""
+    if isinstance(spec, EvaluateSpec) or not spec.evaluate:
+        return 0
+    return memory_estimate_bytes(
+        EvaluateSpec(
+            optimizer="",
+            rule=spec.recipe.rule,
+            family=spec.family,
+            seed=spec.seed,
+            evaluation=spec.evaluation,
+            resources=spec.resources.model_copy(update={"processes": 1}),
+        )
+    )
+
+
+def likely_backend(spec: MetaTrainSpec | EvaluateSpec, *, native: bool = True) -> Computes:
+    """What will compute this job on a worker that has it all. native: whether workers have the native kernel."""
+    rule, wanted = spec.recipe.rule if isinstance(spec, MetaTrainSpec) else spec.rule, spec.resources.backend
+    if wanted != "auto":
+        return wanted
+    fits = rule.hidden_size <= KERNEL_MOST_HIDDEN and rule.layers <= KERNEL_MOST_LAYERS
+    return "native" if native and fits and spec.resources.device == "cpu" else "torch"
+
+
+# --- phases -----------------------------------------------------------------------------------------------------
+
+
+def _window(sizes: _Sizes, spec: MetaTrainSpec) -> int:
+    """A meta-step: gradients G (T + 1 rows) and their suffix sums D (twice while they are made), the rule's memory
+    before and after, and what the backend needs."""
+    tasks, T = spec.tasks_per_process, spec.recipe.unroll_steps
+    coordinates = tasks * sizes.family.coordinates_per_task
+    row = sizes.width * coordinates
+    held = _problem(sizes, tasks) + 4 * row + (T + 1) * row + 2 * sizes.state * coordinates
+    stepping = _minibatch(sizes, tasks) + _step(sizes) * coordinates
+    backward = 2 * T * row
+    replaying = T * row + _gradient(sizes, coordinates, T)
+    return held + max(stepping + _kept_buffers(sizes, coordinates, T), backward, replaying, _drawing(sizes, tasks))
+
+
+def _validating(sizes: _Sizes, spec: MetaTrainSpec) -> int:
+    """Fixed tasks, a chunk at a time, beside the trajectory that goes on afterwards."""
+    tasks = spec.tasks_per_process
+    coordinates = tasks * sizes.family.coordinates_per_task
+    trajectory = _problem(sizes, tasks) + (4 * sizes.width + sizes.state) * coordinates
+    buffers = _kept_buffers(sizes, coordinates, spec.recipe.unroll_steps)
+    curves = 3 * sizes.width * (spec.recipe.horizon + 1) * spec.recipe.validation_tasks
+    return trajectory + buffers + _rollout(sizes, spec.recipe.validation_tasks) + curves
+
+
+def _evaluating(sizes: _Sizes, spec: EvaluateSpec) -> int:
+    """Every optimizer's curve is kept to the end: the learned one's and two a baseline."""
+    plan = spec.evaluation
+    curve = (plan.horizon + 1) * plan.test_tasks
+    kept = sizes.width * curve * (1 + 2 * len(plan.baselines))
+    running = _rollout(sizes, max(plan.test_tasks, plan.tuning_tasks)) + 2 * sizes.width * curve
+    if isinstance(sizes.family, MLPSpec):
+        running += _HELD_OUT_BYTES
+    resampling = _BOOTSTRAP_BYTES + 8 * (4 * curve + 3 * (plan.horizon + 1) * plan.bootstrap_samples)
+    return kept + max(running, resampling)
+
+
+def _rollout(sizes: _Sizes, tasks: int) -> int:
+    """A run forward on a chunk of the tasks; the next chunk is drawn before the last one is let go."""
+    chunk = min(tasks, max(1, CHUNK_COORDINATES // sizes.family.coordinates_per_task))
+    problems = min(2, -(-tasks // chunk)) * _problem(sizes, chunk)
+    coordinates = chunk * sizes.family.coordinates_per_task
+    stepping = _minibatch(sizes, chunk) + (sizes.state + _step(sizes) + 6 * sizes.width) * coordinates
+    return problems + max(stepping, _drawing(sizes, chunk))
+
+
+# --- parts ------------------------------------------------------------------------------------------------------
+
+
+def _loading(family: QuadraticSpec | MLPSpec) -> int:
+    if isinstance(family, QuadraticSpec):
+        return 0
+    return _DIGITS_BYTES if family.dataset == "digits" else _MNIST_LOADING_BYTES
+
+
+def _resident(family: QuadraticSpec | MLPSpec) -> int:
+    if isinstance(family, QuadraticSpec):
+        return 0
+    return _DIGITS_BYTES if family.dataset == "digits" else _MNIST_BYTES
+
+
+def _problem(sizes: _Sizes, tasks: int) -> int:
+    """What a batch of tasks holds: W, y and the start of quadratics; networks have their seeds alone."""
+    family = sizes.family
+    if isinstance(family, QuadraticSpec):
+        return sizes.width * tasks * (family.dimension**2 + 2 * family.dimension)
+    return 16 * tasks
+
+
+def _drawing(sizes: _Sizes, tasks: int) -> int:
+    """Numbers are drawn in float64, some tasks at a time; one task is always whole."""
+    family = sizes.family
+    each = family.dimension**2 + family.dimension if isinstance(family, QuadraticSpec) else family.coordinates_per_task
+    return _DRAWING_BYTES * min(tasks * each, max(_DRAWN_AT_ONCE, each))
+
+
+def _minibatch(sizes: _Sizes, tasks: int) -> int:
+    """Images as bytes and as numbers, every layer's activations, and the gradient of a layer before it is in place."""
+    family = sizes.family
+    if isinstance(family, QuadraticSpec):
+        return sizes.width * 3 * tasks * family.dimension
+    layers = family.layer_sizes
+    images = family.batch_size * ((1 + sizes.width) * layers[0] + sizes.width * 4 * sum(layers[1:]) + 40)
+    return tasks * (images + sizes.width * family.coordinates_per_task)
+
+
+def _step(sizes: _Sizes) -> int:
+    """Bytes a coordinate beside its memory while the rule makes a step; the kernel works in place."""
+    H, layers = sizes.rule.hidden_size, sizes.rule.layers
+    if sizes.computes == "native":
+        return 0
+    return sizes.width * (2 * H * (layers - 1) + 8 * H)
+
+
+def _gradient(sizes: _Sizes, coordinates: int, steps: int) -> int:
+    """What differentiates a window."""
+    H, layers = sizes.rule.hidden_size, sizes.rule.layers
+    if sizes.computes == "native":
+        kept = min(KEPT_BYTES, coordinates * steps * 2 * 4 * H * layers)
+        return kept + sizes.threads * _workspace(sizes.rule, steps)
+    if sizes.computes == "reference":
+        return 8 * min(coordinates * steps * AUTOGRAD_FLOATS * H * layers, BLOCK_FLOATS)
+    return _kept_buffers(sizes, coordinates, steps)
+
+
+def _kept_buffers(sizes: _Sizes, coordinates: int, steps: int) -> int:
+    """torch's replay keeps its buffers from window to window: one block's, and another's where the last is shorter."""
+    if sizes.computes in ("native", "reference"):
+        return 0
+    inputs = {"log_sign": 2, "raw": 1}[sizes.rule.input]
+    H, layers = sizes.rule.hidden_size, sizes.rule.layers
+    floats = steps * (inputs + (layers - 1) * H + layers * (7 * H + 1))
+    blocks = -(-coordinates // max(1, BLOCK_FLOATS // floats))
+    size = -(-coordinates // blocks)
+    different = 2 if coordinates % size else 1
+    return sizes.width * floats * size * different
+
+
+def _workspace(rule: RuleSpec, steps: int) -> int:
+    """A thread of the kernel: one block's record of the window, and its sums."""
+    H, layers = rule.hidden_size, rule.layers
+    block = 32
+    return 4 * (steps * block * layers * 7 * H + layers * 4 * H * (2 * H + 16) * 2)
