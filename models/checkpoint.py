@@ -30,6 +30,11 @@ class Cost:
     training_seconds: float = 0.0
     selection_seconds: float = 0.0
 
+    @property
+    def seconds_a_gradient(self) -> float:
+        """Of training, so far."""
+        return self.training_seconds / max(1, self.training_gradients)
+
     def training(self, gradients: int, seconds: float) -> Cost:
         """With this much more spent on meta-steps."""
         return replace(
@@ -125,8 +130,9 @@ def loads(data: bytes, spec: MetaTrainSpec, device: torch.device) -> Progress:
 
 
 def fingerprint(spec: MetaTrainSpec) -> str:
-    """A hash of everything in the job that changes its bits."""
-    text = spec.model_dump_json(include={"family": {"tasks"}, "seed": True, "recipe": True, "resources": True})
+    """A hash of what the job computes. What it runs on (processes, threads, a device) is not in it: that changes last
+    bits, and a run goes on all the same; whoever resumes it compares the facts of the two runs."""
+    text = spec.model_dump_json(include={"family": {"tasks"}, "seed": True, "recipe": True})
     return hashlib.sha256(text.encode()).hexdigest()
 
 

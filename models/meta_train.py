@@ -32,8 +32,9 @@ from models.backends import Backend, backend_for, dtype_for
 from models.checkpoint import Progress
 from models.errors import DeviceUnavailable, TrainingDiverged
 from models.meta_optimizer import Adam, averaged_weights, clipped, cosine
-from models.rollout import Curves, Learned, Sample, run
-from models.spec import MetaTrainSpec, Recipe, Resources, Split
+from models.parallel import Alone, Team, mean_over_tasks, refuse_drift, refuse_missing_gpus
+from models.rollout import Curves, Learned, Sample, run, tasks_at_once
+from models.spec import MetaTrainSpec, Recipe, Resources, Split, share
 from models.tasks.base import Family
 from models.tasks.catalogue import open_for_training
 from models.tasks.randomness import key
@@ -107,25 +108,35 @@ Event = MetaStep | Working | Validated | Restarted | TrajectoryEnd | TrainingRes
 
 
 def meta_train(
-    spec: MetaTrainSpec, *, data_dir: Path | None = None, resume: bytes | None = None, threads: int | None = None
+    spec: MetaTrainSpec,
+    *,
+    data_dir: Path | None = None,
+    resume: bytes | None = None,
+    threads: int | None = None,
+    team: Team | None = None,
 ) -> Iterator[Event]:
     """Train a rule as `spec` says; the last event is the TrainingResult.
 
     resume: the bytes of a TrajectoryEnd of the SAME spec. The events that follow, and the weights, are then those of
         the uninterrupted run, bit for bit, on the same machine and torch version.
     threads: of the backend, in place of those of the spec, for a caller who has settled what "auto" means
+    team: the ranks that share this run (models.parallel), each of which calls this with equal arguments and gets equal
+        events, but for the seconds that they name; default: this process does it all, whatever the spec asks for.
+        Another number of ranks gives another rounding of the same sums: a checkpoint goes on with any.
 
-    Raises DatasetMissing, DatasetCorrupt, DeviceUnavailable, BackendUnavailable, CheckpointMismatch, and
+    Raises DatasetMissing, DatasetCorrupt, DeviceUnavailable, BackendUnavailable, CheckpointMismatch, RankLost, and
     TrainingDiverged when MAX_SKIPPED_IN_A_ROW meta-steps in a row gave non-finite numbers, or all of a shorter run, or
     every validation.
     """
     device = device_of(spec.resources)
     # Opened without the test split: nothing below can draw a task that the result will be measured on.
     family = open_for_training(spec.family.tasks, data_dir)
-    trainer = _Trainer(spec, family, device, spec.resources.threads_or(1) if threads is None else threads)
+    threads = spec.resources.threads_or(1) if threads is None else threads
+    trainer = _Trainer(spec, family, device, threads, team or Alone())
     progress = trainer.fresh() if resume is None else checkpoint.loads(resume, spec, device)
     while progress.step < spec.recipe.meta_steps:
         progress = yield from trainer.trajectory(progress)
+        trainer.agree(progress)
         if progress.step < spec.recipe.meta_steps:
             yield TrajectoryEnd(progress.step, _frozen_checkpoint(progress, spec))
     yield trainer.result(progress)
@@ -137,6 +148,7 @@ def device_of(resources: Resources) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise DeviceUnavailable("The job asks for a GPU and this worker has none; use resources.device = cpu.")
+    refuse_missing_gpus(resources.processes)
     return torch.device("cuda")
 
 
@@ -147,10 +159,12 @@ def _frozen_checkpoint(progress: Progress, spec: MetaTrainSpec) -> Callable[[], 
 class _Trainer:
     """The parts of a run that do not change while it runs, but for the rule, whose weights are `Progress.weights`."""
 
-    def __init__(self, spec: MetaTrainSpec, family: Family, device: torch.device, threads: int) -> None:
+    def __init__(self, spec: MetaTrainSpec, family: Family, device: torch.device, threads: int, team: Team) -> None:
         self._spec = spec
         self._family = family
         self._device = device
+        self._team = team
+        self._own = share(spec.recipe.tasks, team.size, team.rank)
         wanted = spec.resources.backend
         self._dtype = dtype_for(wanted)
         self._rule = build(spec.recipe.rule.model_dump()).to(device, self._dtype)
@@ -179,16 +193,17 @@ class _Trainer:
             Split.TRAIN,
             seed=self._spec.seed,
             trajectory=progress.trajectory,
-            tasks=recipe.tasks,
+            tasks=len(self._own),
+            first=self._own.start,
             dtype=self._dtype,
             device=self._device,
         )
         position = begin(self._rule, tasks, self._backend)
-        gradients = tasks.tasks
+        gradients = recipe.tasks
         progress = progress.but(trajectory=progress.trajectory + 1)
         for _ in range(min(recipe.horizon // recipe.unroll_steps, recipe.meta_steps - progress.step)):
             window, position = unroll_window(self._rule, tasks, position, recipe.unroll_steps, self._backend)
-            gradients += tasks.tasks * recipe.unroll_steps
+            gradients += recipe.tasks * recipe.unroll_steps
             progress, step = self._learned_from(window, progress)
             load_weights(self._rule, progress.weights)
             progress = progress.but(cost=progress.cost.training(gradients, time.perf_counter() - started))
@@ -213,8 +228,9 @@ class _Trainer:
             step - progress.since,
             recipe.meta_steps - progress.since,
         )
-        loss = float(window.losses.mean())
-        gradient, norm = clipped(window.gradient, recipe.gradient_clip)
+        # Clipped after the sum: what is clipped is the mean over all tasks, whoever owns them.
+        loss, gradient = mean_over_tasks(self._team, window.losses, window.gradient, recipe.tasks)
+        gradient, norm = clipped(gradient, recipe.gradient_clip)
         if math.isfinite(loss) and math.isfinite(norm):
             weights, adam = progress.adam.updated(progress.weights, gradient, rate)
             averaged = averaged_weights(progress.averaged, weights, recipe.averaging, adam.count)
@@ -239,16 +255,13 @@ class _Trainer:
         """Measure the rule on the fixed validation tasks, and keep it when it is the best so far."""
         recipe = self._recipe
         load_weights(self._rule, progress.averaged)
-        sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, recipe.validation_tasks)
-        optimizer = Learned(self._rule, self._backend)
-        steps = run(optimizer, self._family, sample, recipe.horizon, dtype=self._dtype, device=self._device)
-        found, seconds = yield from _at_work(steps, progress.step)
-        score = float(found.area.mean())
+        area, standing_still, seconds = yield from self._validation_losses(progress)
+        score = float(area.mean())
         best = math.isfinite(score) and (progress.best_score is None or score < progress.best_score)
-        gradients = sample.tasks * (recipe.horizon + 1)
+        gradients = recipe.validation_tasks * (recipe.horizon + 1)
         progress = progress.but(
             scores=(*progress.scores, score),
-            standing_still=float(found.losses[0].mean()),
+            standing_still=float(standing_still.mean()),
             cost=progress.cost.selection(gradients, seconds),
         )
         if best:
@@ -256,6 +269,37 @@ class _Trainer:
         load_weights(self._rule, progress.weights)
         yield Validated(progress.step, score, best)
         return progress
+
+    def _validation_losses(self, progress: Progress) -> Generator[Event, None, tuple[Tensor, Tensor, float]]:
+        """Each validation task's mean loss and its first, both (validation_tasks,), and the seconds they took.
+
+        The ranks share the chunks that one process would run, and put together what they found: the same bits for any
+        number of ranks.
+        """
+        recipe, team = self._recipe, self._team
+        found = torch.zeros(2, recipe.validation_tasks, dtype=torch.float64, device=self._device)
+        chunk = tasks_at_once(self._family)
+        chunks = -(-recipe.validation_tasks // chunk)
+        own, longest = (share(chunks, team.size, rank) for rank in (team.rank, 0))
+        seconds = 0.0
+        if own:
+            first, beyond = own.start * chunk, min(own.stop * chunk, recipe.validation_tasks)
+            sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, beyond - first, first)
+            optimizer = Learned(self._rule, self._backend)
+            steps = run(optimizer, self._family, sample, recipe.horizon, dtype=self._dtype, device=self._device)
+            curves, seconds = yield from _at_work(steps, progress.step)
+            found[0, first:beyond], found[1, first:beyond] = curves.area, curves.losses[0]
+        started = time.perf_counter()
+        # A rank without a chunk knows the pace from training, where a gradient takes longer.
+        evaluations = len(longest) * chunk * (recipe.horizon + 1)
+        team.sum_(found, expected_seconds=evaluations * progress.cost.seconds_a_gradient * team.size)
+        area, standing_still = found.to(self._dtype)
+        return area, standing_still, seconds + time.perf_counter() - started
+
+    def agree(self, progress: Progress) -> None:
+        """At the end of a trajectory: raises RankLost when the ranks do not hold the same bits."""
+        adam = progress.adam
+        refuse_drift(self._team, progress.weights, progress.averaged, progress.best_weights, adam.first, adam.second)
 
     def _stuck(self, progress: Progress) -> bool:
         """Whether the last validations neither moved nor did much better than standing still.
@@ -320,7 +364,7 @@ class _Trainer:
                     "gradient_evaluations": progress.cost.selection_gradients,
                 },
             },
-            "runtime": runtime(self._device, self._backend),
+            "runtime": runtime(self._device, self._backend, self._team.size),
         }
         return TrainingResult(rule_weights.dumps(self._rule, extra), progress.best_score, summary)
 
@@ -360,12 +404,13 @@ def load_weights(rule: Rule, weights: Tensor) -> None:
             offset += count
 
 
-def runtime(device: torch.device, backend: Backend) -> dict[str, Any]:
+def runtime(device: torch.device, backend: Backend, processes: int = 1) -> dict[str, Any]:
     """What a run's last bits depend on, for its record."""
     return {
         "torch": torch.__version__,
         "python": platform.python_version(),
         "device": device.type,
+        "processes": processes,
         "threads": torch.get_num_threads(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "backend": backend.name,

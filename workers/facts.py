@@ -6,17 +6,20 @@ import copy
 import platform
 import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from gradsmith.rules import Rule
 from models.backends import backend_for, dtype_for
+from models.errors import TooLittleMemory
+from models.machine import peak_memory_bytes, usable_memory_bytes
+from models.memory import Computes, memory_estimate_bytes
 from models.meta_train import device_of
 from models.spec import EvaluateSpec, MetaTrainSpec
 from models.threads import calibrated
 
-SAME_BITS = ("torch", "threads", "instruction_set", "device", "backend")
+SAME_BITS = ("torch", "processes", "threads", "instruction_set", "device", "backend")
 
 
 def machine_facts() -> dict[str, Any]:
@@ -49,12 +52,39 @@ def runtime_facts(rule: Rule, spec: MetaTrainSpec | EvaluateSpec, most_threads: 
         torch.set_num_threads(threads)
     return {
         **machine_facts(),
+        "processes": resources.processes,
         "threads": threads,
         "threads_calibrated": resources.threads == "auto",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "backend": name,
         "backend_forced": resources.backend != "auto",
+        "memory_estimate_bytes": memory_estimate_bytes(spec, computes=_computes(name), threads=threads),
     }
+
+
+def measured_facts(spec: MetaTrainSpec | EvaluateSpec) -> dict[str, Any]:
+    """What is known when the job is done, of a job that ran in this process alone."""
+    peak = peak_memory_bytes()
+    return {} if peak is None or spec.resources.processes > 1 else {"memory_peak_bytes": peak}
+
+
+def refuse_too_large(runtime: Mapping[str, Any], worker_memory_bytes: int | None) -> None:
+    """Raises TooLittleMemory when a worker with this much memory (default: this machine's) cannot hold what runs with
+    these facts. The API refuses such jobs too, but it guesses the backend, and its machine may be another."""
+    limit = usable_memory_bytes() if worker_memory_bytes is None else worker_memory_bytes
+    needed = runtime["memory_estimate_bytes"]
+    if needed > limit:
+        raise TooLittleMemory(
+            f"out_of_memory: the job needs about {needed / 2**30:,.1f} GiB with the backend {runtime['backend']}, and "
+            f"this worker has {limit / 2**30:,.1f} GiB. It was not started. Lower recipe.tasks, recipe.validation_tasks, "
+            f"evaluation.test_tasks or recipe.unroll_steps, or use a larger worker"
+            + (" or one with the native kernel, which needs less." if runtime["backend"] == "torch" else ".")
+        )
+
+
+def _computes(backend: str) -> Computes:
+    family = backend.partition("-")[0]  # native-avx2
+    return next(name for name in get_args(Computes) if name == family)
 
 
 def _coordinates(spec: MetaTrainSpec | EvaluateSpec) -> int:
@@ -65,4 +95,5 @@ def _coordinates(spec: MetaTrainSpec | EvaluateSpec) -> int:
 
 def same_bits(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether a run begun with the facts `one` and resumed with `other` gives the bits of an uninterrupted one."""
-    return all(one.get(fact) == other.get(fact) for fact in SAME_BITS)
+    before = {"processes": 1, **one}  # those of a checkpoint that is older than the fact
+    return all(before.get(fact) == other.get(fact) for fact in SAME_BITS)

@@ -10,7 +10,7 @@ import logging
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,13 +31,14 @@ from gradsmith.errors import GradsmithError
 from gradsmith.rules import LSTMRule, Rule, build
 from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for
-from models.errors import CheckpointMismatch, ModelsError
+from models.errors import CheckpointMismatch, ModelsError, RankLost
 from models.evaluate import EvaluationProgress, EvaluationResult, evaluate
-from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working, meta_train
 from models.machine import usable_cpus
+from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working, meta_train
 from models.spec import EvaluateSpec, MetaTrainSpec
-from workers.facts import machine_facts, runtime_facts, same_bits
+from workers.facts import machine_facts, measured_facts, refuse_too_large, runtime_facts, same_bits
 from workers.lifecycle import Cancelled, Claimed, Keeper, Preempted, claim, leave, new_owner
+from workers.ranks import train_in_ranks
 from workers.recorder import Recorder
 
 logger = logging.getLogger("gradsmith.worker")
@@ -115,6 +116,9 @@ class _Run:
             self.recorder.finish(self._after_events(lambda session, id_: leases.cancelled(session, lease, id_)))
         except Preempted:
             self.recorder.finish(self._after_events(lambda session, _id: leases.release(session, lease)))
+        except RankLost as error:
+            # A SIGTERM to all of a container's processes reaches the ranks too.
+            self._retry(f"worker_lost: {error}", release=self.preempted())
         except (LeaseLost, DatabaseUnavailable):
             raise  # nothing can be written any more
         except (ModelsError, GradsmithError, OptimizerNotFound) as error:
@@ -132,38 +136,37 @@ class _Run:
         self._note_runtime(build(spec.recipe.rule.model_dump()), spec)
         result: TrainingResult | None = None
         checkpointed = time.monotonic()
-        stream = self._begin_training(spec)
-        for happened in stream:
-            match happened:
-                case MetaStep():
-                    self.recorder.point(happened.step, happened.loss, happened.gradient_norm)
-                case Validated():
-                    self.recorder.score(happened.step, happened.score)
-                case Restarted():
-                    message = f"meta-step {happened.step}: {happened.reason}"
-                    self.recorder.say("log", {"level": "warning", "message": message})
-                case TrajectoryEnd():
-                    interval = self.settings.checkpoint_interval_seconds
-                    stopping = self.preempted()  # asked once: a job must not be handed back without its checkpoint
-                    if stopping or time.monotonic() - checkpointed >= interval:
-                        self._write_checkpoint(happened)
-                        checkpointed = time.monotonic()
-                    if stopping:
-                        raise Preempted
-                case TrainingResult():
-                    result = happened
-                case Working():
-                    pass  # in the middle of something long: only to look around
-            self._look_around()
+        with closing(self._begin_training(spec)) as stream:  # whatever ends it ends the job's ranks
+            for happened in stream:
+                match happened:
+                    case MetaStep():
+                        self.recorder.point(happened.step, happened.loss, happened.gradient_norm)
+                    case Validated():
+                        self.recorder.score(happened.step, happened.score)
+                    case Restarted():
+                        message = f"meta-step {happened.step}: {happened.reason}"
+                        self.recorder.say("log", {"level": "warning", "message": message})
+                    case TrajectoryEnd():
+                        interval = self.settings.checkpoint_interval_seconds
+                        stopping = self.preempted()  # asked once: no job is handed back without its checkpoint
+                        if stopping or time.monotonic() - checkpointed >= interval:
+                            self._write_checkpoint(happened)
+                            checkpointed = time.monotonic()
+                        if stopping:
+                            raise Preempted
+                    case TrainingResult():
+                        result = happened
+                    case Working():
+                        pass  # in the middle of something long: only to look around
+                self._look_around()
         assert result is not None, "meta_train ends with its result"
         self._register(spec, result)
 
-    def _begin_training(self, spec: MetaTrainSpec) -> Iterator[Any]:
+    def _begin_training(self, spec: MetaTrainSpec) -> Generator[Any, None, None]:
         """The stream of events from the newest checkpoint, if there is one that can be used."""
-        data_dir, threads = self.settings.data_dir, self._runtime["threads"]
         checkpoint = self.claimed.checkpoint
         if checkpoint is not None:
-            stream = meta_train(spec, data_dir=data_dir, resume=checkpoint.content, threads=threads)
+            stream = self._science(spec, checkpoint.content)
             try:
                 first = next(stream)
             except CheckpointMismatch as error:
@@ -174,7 +177,13 @@ class _Run:
                 yield from stream
                 return
         self._announce(None)
-        yield from meta_train(spec, data_dir=data_dir, threads=threads)
+        yield from self._science(spec, None)
+
+    def _science(self, spec: MetaTrainSpec, resume: bytes | None) -> Iterator[Any]:
+        data_dir, threads = self.settings.data_dir, self._runtime["threads"]
+        if spec.resources.processes > 1:
+            return train_in_ranks(spec, data_dir=data_dir, resume=resume, threads=threads)
+        return meta_train(spec, data_dir=data_dir, resume=resume, threads=threads)
 
     def _write_checkpoint(self, end: TrajectoryEnd) -> None:
         content = end.checkpoint()
@@ -199,7 +208,7 @@ class _Run:
             "horizon": spec.recipe.horizon,
             "recipe": spec.recipe.model_dump(mode="json"),
             "training": result.summary,
-            "runtime": self._runtime,
+            "runtime": self._runtime | measured_facts(spec),
         }
 
         def finish(session: Session, last_events: list[Event], done_id: EventId) -> Event:
@@ -252,11 +261,15 @@ class _Run:
     # --- both ----------------------------------------------------------------------------------------------------
 
     def _note_runtime(self, rule: Rule, spec: MetaTrainSpec | EvaluateSpec) -> None:
-        """Find out what will compute this job, and write it down. Raises DeviceUnavailable and BackendUnavailable."""
+        """Find out what will compute this job, and write it down; then refuse what this worker cannot hold.
+
+        Raises DeviceUnavailable, BackendUnavailable and TooLittleMemory.
+        """
         most_threads = self.settings.worker_threads or usable_cpus()
         self._runtime = runtime = runtime_facts(rule, spec, most_threads)
         lease = self.keeper.lease
         self.keeper.note(self.keeper.write(lambda session, _again: leases.ran_on(session, lease, runtime)))
+        refuse_too_large(runtime, self.settings.worker_memory_bytes)
 
     def _announce(self, resume: Checkpoint | None) -> None:
         """The first events of an attempt. `resumed` tells clients which points of earlier attempts still stand."""
@@ -279,6 +292,18 @@ class _Run:
             self._preempted_at = self._preempted_at or now
             if now - self._preempted_at > PREEMPTION_SECONDS:
                 raise Preempted  # the next attempt goes on from the checkpoint before
+
+    def _retry(self, reason: str, *, release: bool) -> None:
+        """The next attempt goes on from the last checkpoint. It counts as a lost worker, unless it is a release."""
+        lease, most, backoff = self.keeper.lease, self.settings.max_lost_workers, self.settings.retry_backoff_seconds
+        logger.warning("job %s attempt %d: %s", lease.job_id, lease.attempt, reason)
+
+        def end(session: Session, id_: EventId) -> Event:
+            if release:
+                return leases.release(session, lease)
+            return leases.lost_part(session, lease, reason, most, backoff, id_)
+
+        self.recorder.finish(self._after_events(end))
 
     def _fail(self, reason: str) -> None:
         lease = self.keeper.lease

@@ -106,6 +106,26 @@ def release(session: Session, lease: Lease, reason: str = "preempted") -> Event:
     return requeue(session, job, reason)
 
 
+def lost_part(
+    session: Session,
+    lease: Lease,
+    reason: str,
+    max_lost_workers: int,
+    backoff_seconds: float,
+    event_id: EventId | None = None,
+) -> Event:
+    """A process that this worker runs the job with was lost: it counts as a lost worker, so the job goes back to the
+    queue after a backoff, or fails after `max_lost_workers` of them, or is cancelled where that was asked for.
+
+    Raises LeaseLost.
+    """
+    job = held(session, lease)
+    job.lost_workers += 1
+    if job.status == "running" and job.lost_workers < max_lost_workers:
+        return requeue(session, job, reason, delay_seconds=_backoff(job, backoff_seconds))
+    return end(session, job, "failed", f"{reason}; {job.lost_workers} workers were lost", event_id)
+
+
 def held(session: Session, lease: Lease) -> JobRow:
     """The job's row, locked, if this lease still holds it: the first thing in every larger write of a worker."""
     job = session.scalar(
@@ -150,8 +170,7 @@ def lapsed(session: Session, max_lost_workers: int, backoff_seconds: float, limi
         lost = f"worker_lost: {job.lease_owner} stopped renewing attempt {job.attempt}"
         job.lost_workers += 1
         if job.status == "running" and job.lost_workers < max_lost_workers:
-            delay_seconds = backoff_seconds * 2 ** (job.lost_workers - 1)
-            event = requeue(session, job, lost, delay_seconds=delay_seconds)
+            event = requeue(session, job, lost, delay_seconds=_backoff(job, backoff_seconds))
         else:
             # A new attempt fences the old worker out, and its ids cannot meet those that were streamed live only.
             job.attempt += 1
@@ -160,6 +179,10 @@ def lapsed(session: Session, max_lost_workers: int, backoff_seconds: float, limi
             )
         lapses.append(Lapse(job.id, job.attempt, job.status, event))
     return lapses
+
+
+def _backoff(job: JobRow, backoff_seconds: float) -> float:
+    return float(backoff_seconds * 2 ** (job.lost_workers - 1))
 
 
 def _fenced_update(session: Session, lease: Lease, **values: Any) -> str:

@@ -60,7 +60,7 @@ def finish_training(
             family=spec.family,
             seed=spec.seed,
             evaluation=spec.evaluation,
-            resources=spec.resources,
+            resources=spec.resources.model_copy(update={"processes": 1}),  # an evaluation runs in one
         )
         follow_up = JobRepository(session, job.workspace).create(
             evaluation, job.labels, parent=job.id, priority=job.priority
