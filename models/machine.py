@@ -27,3 +27,13 @@ def usable_memory_bytes(cgroup: Path = _CGROUP) -> int:
         except (OSError, ValueError):
             continue
     return installed
+
+
+def peak_memory_bytes(status: Path = Path("/proc/self/status")) -> int | None:
+    """The largest resident memory of this process so far; None where there is no /proc. (getrusage would do, but counts
+    what the parent had before exec.)"""
+    try:
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return None
+    return int(line.split()[1]) * 1024
