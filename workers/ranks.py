@@ -132,6 +132,7 @@ class _Crew:
                 connected.setblocking(True)
                 self._listen(self._read, Connection(connected.detach()), order)
                 accepted += 1
+        self._folder.cleanup()  # nobody needs it any more, so that a SIGKILL leaves nothing of it
 
     def _read(self, connection: Connection, order: Mapping[str, Any]) -> None:
         with connection:
@@ -185,22 +186,22 @@ class _Crew:
     def _cause(self, rank: int, first: _Gone | Exception) -> Exception:
         """What the trouble follows from: a rank's own error comes before one that died, and that before those who
         waited for it in vain."""
-        troubles: list[Exception] = []
+        died: list[RankLost] = []
+        waited: list[RankLost] = []
         deadline = time.monotonic() + CAUSE_SECONDS
         said: Any = first
         while True:
-            if isinstance(said, _Gone):
-                troubles.append(RankLost(f"rank {rank} of {self.size} died"))
-            elif isinstance(said, RankLost):
-                troubles.append(said)
-            elif isinstance(said, Exception):
-                return said
+            match said:
+                case _Gone():
+                    died.append(RankLost(f"rank {rank} of {self.size} died"))
+                case RankLost():
+                    waited.append(said)
+                case Exception():
+                    return said
             try:
                 rank, said = self._heard.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                break
-        died = [trouble for trouble in troubles if str(trouble).endswith("died")]
-        return (died or troubles)[0]
+                return (died + waited)[0]
 
     # --- the end -------------------------------------------------------------------------------------------------
 

@@ -265,7 +265,7 @@ class _Run:
 
         Raises DeviceUnavailable, BackendUnavailable and TooLittleMemory.
         """
-        most_threads = self.settings.worker_threads or usable_cpus()
+        most_threads = max(1, (self.settings.worker_threads or usable_cpus()) // spec.resources.processes)
         self._runtime = runtime = runtime_facts(rule, spec, most_threads)
         lease = self.keeper.lease
         self.keeper.note(self.keeper.write(lambda session, _again: leases.ran_on(session, lease, runtime)))
