@@ -1,7 +1,8 @@
 """How a rule is run and differentiated: one interface, and the backends that compute it.
 
-`backend_for` chooses: the native kernel for an LSTM rule in float32 on the CPU where there is one, plain torch for
-everything else. A job can force one (`resources.backend`), a worker can leave out the kernel (GRADSMITH_NATIVE=off).
+`backend_for` chooses: for an LSTM rule in float32 the native kernel on the CPU and Triton's on a CUDA device, where
+there is one; plain torch for everything else. A job can force one (`resources.backend`), a worker can leave out the
+kernels (GRADSMITH_NATIVE=off, GRADSMITH_TRITON=off).
 A job's record and card name what ran.
 """
 
@@ -11,13 +12,15 @@ import torch
 
 from gradsmith.rules import Rule
 from gradsmith.rules.kernels.native import native_kernel
+from gradsmith.rules.kernels.triton import triton_kernel
 from models.backends.base import Backend, Memory
 from models.backends.native import NativeBackend
 from models.backends.plain_torch import TorchBackend
+from models.backends.triton import TritonBackend
 from models.errors import BackendUnavailable
 from models.spec import BackendName
 
-__all__ = ["Backend", "Memory", "NativeBackend", "TorchBackend", "backend_for", "dtype_for"]
+__all__ = ["Backend", "Memory", "NativeBackend", "TorchBackend", "TritonBackend", "backend_for", "dtype_for"]
 
 
 def backend_for(
@@ -33,6 +36,10 @@ def backend_for(
         kernel = native_kernel(rule, threads=threads)
         if kernel is not None:
             return NativeBackend(kernel)
+    if wanted in ("auto", "triton") and dtype == torch.float32 and device.type == "cuda":
+        on_cuda = triton_kernel(rule, device)
+        if on_cuda is not None:
+            return TritonBackend(on_cuda)
     if wanted in ("auto", "torch"):
         return TorchBackend()
     raise BackendUnavailable(_why_not(wanted, rule, dtype, device))

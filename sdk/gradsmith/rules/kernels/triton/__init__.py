@@ -1,0 +1,9 @@
+"""The LSTM rule as two Triton programs for CUDA devices. Triton itself is imported when a kernel is asked for.
+
+GRADSMITH_TRITON, read when a kernel is asked for: auto (default), off, or bf16 for products of bfloat16 numbers.
+"""
+
+from gradsmith.rules.kernels.triton.choose import choice_from_environment, triton_kernel
+from gradsmith.rules.kernels.triton.layout import Layout
+
+__all__ = ["Layout", "choice_from_environment", "triton_kernel"]

@@ -1,0 +1,95 @@
+"""Which Triton kernel a rule gets on this CUDA device, if any, and the one log line where there is none."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+
+from gradsmith.rules.base import Rule
+from gradsmith.rules.kernels.trial import worst_error
+from gradsmith.rules.kernels.triton.layout import Layout
+from gradsmith.rules.lstm import LSTMRule
+
+if TYPE_CHECKING:
+    from gradsmith.rules.kernels.triton.kernel import TritonKernel
+
+logger = logging.getLogger(__name__)
+
+Choice = Literal["auto", "off", "bf16"]
+CHOICES = ("auto", "off", "bf16")
+
+# In the trial against float64; a right kernel is ten times better.
+_LARGEST_ERROR = {"float32": 1e-4, "bf16": 5e-2}
+
+
+def choice_from_environment(environ: Mapping[str, str] | None = None) -> Choice:
+    """GRADSMITH_TRITON: auto (default), off, or bf16. Raises ValueError for another."""
+    env = os.environ if environ is None else environ
+    choice = env.get("GRADSMITH_TRITON", "").strip().lower() or "auto"
+    if choice not in CHOICES:
+        raise ValueError(f"GRADSMITH_TRITON is {choice!r}; choose one of {', '.join(CHOICES)}")
+    return cast(Choice, choice)
+
+
+def triton_kernel(rule: Rule, device: torch.device, *, choice: Choice | None = None) -> TritonKernel | None:
+    """The kernel for rules of this configuration on `device`, or None where there is none: another kind of rule, sizes
+    beyond the programs', GRADSMITH_TRITON=off, no Triton, or a card that it does not serve. In the last two cases a
+    process logs one line.
+
+    Compiles on first use (half a minute for a configuration), later loads from Triton's cache. A kernel is tried
+    against the rule in float64 before it is handed out. choice: default, the environment.
+    Raises ValueError when GRADSMITH_TRITON is not one of its choices.
+    """
+    choice = choice_from_environment() if choice is None else choice
+    if choice == "off" or not isinstance(rule, LSTMRule) or Layout.of(rule) is None:
+        return None
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    return _tried(json.dumps(rule.config(), sort_keys=True), device, "bf16" if choice == "bf16" else "float32")
+
+
+@functools.lru_cache(maxsize=64)
+def _tried(config: str, device: torch.device, precision: Literal["float32", "bf16"]) -> TritonKernel | None:
+    if not _importable():
+        return None
+    from gradsmith.rules.kernels.triton.kernel import TritonKernel
+
+    settings: dict[str, Any] = json.loads(config)
+    settings.pop("kind")
+    rule = LSTMRule(**settings)
+    try:
+        kernel = TritonKernel(rule, device, precision=precision)
+        error = worst_error(kernel, rule, kernel.block + 1, device)
+    except Exception as problem:  # noqa: BLE001  a compiler and a driver fail in any way; torch can do the work
+        said = (str(problem).strip().splitlines() or ["no message"])[-1][:300]
+        logger.warning(
+            "No Triton kernel on %s (%s: %s). This rule runs through torch, more slowly.",
+            *(device, type(problem).__name__, said),
+        )
+        return None
+    if not error <= _LARGEST_ERROR[precision]:
+        logger.warning(
+            "The Triton kernel is wrong by %.1e on %s. This rule runs through torch, more slowly.", error, device
+        )
+        return None
+    return kernel
+
+
+@functools.lru_cache(maxsize=1)
+def _importable() -> bool:
+    try:
+        import triton  # noqa: F401
+    except ImportError as error:
+        logger.warning(
+            "Triton cannot be imported (%s); rules run through torch on this GPU, several times more slowly. PyTorch's "
+            "CUDA builds for Linux bring it: pip install triton.",
+            error,
+        )
+        return False
+    return True
