@@ -26,7 +26,8 @@ CHUNK_COORDINATES = 16_384
 and keeps minibatches and states in the cache: 64 networks on digits take half the time in chunks of ten."""
 
 KEPT_BYTES = 128 * 2**20
-"""Activations that the native backend keeps of a window instead of computing them again, at most."""
+"""Gates that the native backend keeps of a window instead of computing them again, at most: one layer of the 2x20 LSTM
+for 20,000 coordinates and 20 steps. More would gain little: what is kept is read from main memory."""
 
 KERNEL_MOST_HIDDEN, KERNEL_MOST_LAYERS = 128, 4  # as in gradsmith.rules.kernels.native.targets, which brings torch
 AUTOGRAD_FLOATS = 25  # numbers that autograd keeps for each coordinate, step, and unit of the rule; measured
@@ -199,7 +200,8 @@ def _gradient(sizes: _Sizes, coordinates: int, steps: int) -> int:
     """What differentiates a window."""
     H, layers = sizes.rule.hidden_size, sizes.rule.layers
     if sizes.computes == "native":
-        kept = min(KEPT_BYTES, coordinates * steps * 2 * 4 * H * layers)
+        layer = coordinates * steps * 4 * 4 * H  # a layer's four gates; as many whole layers as fit, or a part of one
+        kept = min(KEPT_BYTES, layer * max(1, min(layers, KEPT_BYTES // layer)))
         return kept + sizes.threads * _workspace(sizes.rule, steps)
     if sizes.computes == "reference":
         return 8 * min(coordinates * steps * AUTOGRAD_FLOATS * H * layers, BLOCK_FLOATS)

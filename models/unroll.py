@@ -88,6 +88,7 @@ def unroll_window(
         losses.append(loss)
         G[len(losses)] = gradient
 
+    backend = backend.for_window(tasks.coordinates, unroll_steps)
     after = advance(rule, tasks, position, unroll_steps, backend, visit)
     D = suffix_sums(G).div_(tasks.tasks)
     segments = None if rule.coordinatewise else tasks.segments

@@ -21,6 +21,10 @@ class Backend(Protocol):
     def initial_memory(self, rule: Rule, coordinates: int, dtype: torch.dtype, device: torch.device) -> Memory:
         """The rule's state before the first step."""
 
+    def for_window(self, coordinates: int, steps: int) -> Backend:
+        """The backend for one window: what its `steps` steps leave may make its `window_gradient` cheaper. Only one
+        window's at a time is to be used."""
+
     def step(self, rule: Rule, theta: Tensor, gradient: Tensor, memory: Memory, segments: Tensor | None) -> Memory:
         """One inner step: `theta` (coordinates,) moves in place, the next memory is returned. The one that was given
         may be overwritten: it is not to be used again."""

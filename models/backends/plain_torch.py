@@ -30,6 +30,9 @@ class TorchBackend:
     def initial_memory(self, rule: Rule, coordinates: int, dtype: torch.dtype, device: torch.device) -> Memory:
         return rule.initial_state(coordinates, dtype=dtype, device=device)
 
+    def for_window(self, coordinates: int, steps: int) -> TorchBackend:  # noqa: ARG002
+        return self
+
     def step(self, rule: Rule, theta: Tensor, gradient: Tensor, memory: Memory, segments: Tensor | None) -> Memory:
         with torch.no_grad():
             update, memory = rule(gradient, memory, segments)

@@ -248,6 +248,38 @@ class TestBits:
         assert worst_share(results[1], results[0]) < 2e-6
         assert worst_share(results[2], results[0]) < 2e-6
 
+    @pytest.mark.parametrize("steps", [1, 2, 5])
+    @pytest.mark.parametrize(("blocks", "layers"), [(1, 1), (3, 1), (4, 1), (4, 2)])
+    def test_a_tape_changes_no_bit(self, kernels: Kernels, blocks: int, layers: int, steps: int) -> None:
+        rule, kernel = make_rule(), kernels("2x20 log_sign", BEST)
+        coordinates = 3 * kernel.block + 5
+        weights, G = kernel.weights(rule), some_gradients(coordinates)[:steps]
+        D = torch.randn(steps, coordinates, generator=torch.Generator().manual_seed(2))
+        layer_bytes = steps * 80 * kernel.block * 4
+        tape = kernel.tape(coordinates, steps, layer_bytes * blocks * layers)
+        assert tape is not None
+        assert (tape.blocks, tape.first_layer) == (blocks, 2 - layers)
+        tape.data.fill_(float("nan"))
+        state, theta = kernel.initial_state(coordinates), torch.zeros(coordinates)
+        plain_state, plain_theta = state.clone(), theta.clone()
+        for row, gradient in enumerate(G):
+            kernel.step(weights, theta, gradient, state, tape, row)
+            kernel.step(weights, plain_theta, gradient, plain_state)
+        assert torch.equal(theta, plain_theta)
+        assert torch.equal(state, plain_state)
+        assert tape.data.isfinite().all(), "every kept gate is written"
+        expected = kernel.window_gradient(weights, kernel.initial_state(coordinates), G, D)
+        found = kernel.window_gradient(weights, kernel.initial_state(coordinates), G, D, tape)
+        assert torch.equal(found, expected)
+        # And it is read: another tape gives another gradient.
+        tape.data.mul_(0.5)
+        assert not torch.equal(kernel.window_gradient(weights, kernel.initial_state(coordinates), G, D, tape), expected)
+
+    def test_no_tape_where_the_budget_holds_nothing(self, kernels: Kernels) -> None:
+        kernel = kernels("2x20 log_sign", BEST)
+        assert kernel.tape(1000, 20, 20 * 80 * kernel.block * 4 - 1) is None
+        assert kernel.tape(0, 20, 1 << 20) is None
+
     def test_rows_may_be_apart_and_columns_too(self, kernels: Kernels) -> None:
         rule, kernel = make_rule(), kernels("2x20 log_sign", BEST)
         weights, state = kernel.weights(rule), kernel.initial_state(50)
@@ -260,6 +292,18 @@ class TestBits:
 
 
 class TestRefusals:
+    def test_a_tape_of_another_window_is_refused(self, kernels: Kernels) -> None:
+        rule, kernel = make_rule(), kernels("2x20 log_sign", BEST)
+        weights, state = kernel.weights(rule), kernel.initial_state(10)
+        tape = kernel.tape(1000, 2, 1 << 24)
+        with pytest.raises(ValueError, match="for 2 steps of at least .* blocks, not for 1 of 1"):
+            kernel.step(weights, torch.zeros(10), torch.zeros(10), state, tape)
+        tape = kernel.tape(10, 2, 1 << 24)
+        with pytest.raises(ValueError, match="not for 3 of 1"):
+            kernel.step(weights, torch.zeros(10), torch.zeros(10), state, tape, 2)
+        with pytest.raises(ValueError, match="not for 5 of 1"):
+            kernel.window_gradient(weights, state, torch.zeros(5, 10), torch.zeros(5, 10), tape)
+
     def test_what_the_library_cannot_check_is_checked_before(self, kernels: Kernels) -> None:
         rule, kernel = make_rule(), kernels("2x20 log_sign", BEST)
         weights, state, row = kernel.weights(rule), kernel.initial_state(20), torch.zeros(20)

@@ -8,6 +8,7 @@ that any number of processes may build at once and none ever loads half a file.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 import shutil
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradsmith.rules.kernels.native.targets import TARGETS, Sizes, Target
+
+logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("kernel.cpp")
 HEADERS = tuple(sorted(SOURCE.parent.glob("*.h")))
@@ -75,13 +78,20 @@ def built_here(sizes: Sizes, target: Target, settings: BuildSettings, *, anew: b
     compiler = _compiler(settings)
     path = settings.cache / _key(_version(compiler)) / file_name(sizes, target)
     if anew or not path.is_file():
+        logger.info("Compiling the %s kernel for %s into %s: once, some seconds", target.name, sizes, path.parent)
         compile_kernel(sizes, target, compiler, path)
     return path
 
 
 def file_name(sizes: Sizes, target: Target) -> str:
     """Says all that a kernel depends on, but for the compiler: sizes, instructions, source, flags and platform."""
-    key = _key(*(path.read_text("utf-8") for path in (SOURCE, *HEADERS)), *FLAGS, *target.flags, sys.platform, platform.machine())
+    key = _key(
+        *(path.read_text("utf-8") for path in (SOURCE, *HEADERS)),
+        *FLAGS,
+        *target.flags,
+        sys.platform,
+        platform.machine(),
+    )
     return f"{sizes}-{target.name}-{key}.so"
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gradsmith.rules.base import State
 from gradsmith.rules.kernels.native.library import Library
+from gradsmith.rules.kernels.native.tape import Tape
 from gradsmith.rules.kernels.native.targets import Target
 from gradsmith.rules.lstm import LSTMRule
 
@@ -35,13 +36,14 @@ class NativeKernel:
         self.target = target
         self.block = loaded.block
         self.threads = threads
-        self._library = loaded
+        self._library = self.library = loaded  # functions of its own: `gradsmith.axes.native` calls one
         self._p, self._scale = rule.p, rule.output_scale
         sizes = {name: parameter.numel() for name, parameter in rule.named_parameters()}
         self._names = list(sizes)
         self._order = [f"layers.{level}.{part}" for level in range(len(rule.layers)) for part in ("weight", "bias")]
         self._order += ["readout_weight", "readout_bias"]
-        self._hidden, self._tensors = rule.hidden_size, 2 * len(rule.layers)
+        self._hidden = self.hidden_size = rule.hidden_size
+        self._tensors = 2 * len(rule.layers)
         self._places: dict[str, slice] = {}
         self._count = 0
         for name in self._order:
@@ -81,28 +83,48 @@ class NativeKernel:
         H = self._hidden
         return tuple(rows[first : first + H].t() for first in range(0, rows.shape[0], H))
 
-    def step(self, weights: Tensor, theta: Tensor, gradient: Tensor, state: Tensor) -> None:
-        """One inner step: theta += update, and the packed state moves on, both in place. theta, gradient: (N,)."""
+    def tape(self, coordinates: int, steps: int, budget_bytes: int) -> Tape | None:
+        """Room for what a window's steps leave for its gradient, within the budget; None when nothing fits."""
+        return Tape.within(budget_bytes, self._library.sizes, steps, -(-coordinates // self.block), self.block)
+
+    def step(
+        self,
+        weights: Tensor,
+        theta: Tensor,
+        gradient: Tensor,
+        state: Tensor,
+        tape: Tape | None = None,
+        row: int = 0,
+    ) -> None:
+        """One inner step: theta += update, and the packed state moves on, both in place. theta, gradient: (N,).
+
+        tape: where step `row` of a window leaves its gates for `window_gradient`
+        """
         self._check(weights, state, theta.shape[0])
         _require("theta", theta, (theta.shape[0],), contiguous=True)
         _require("gradient", gradient, (theta.shape[0],))
+        self._check_tape(tape, theta.shape[0], row + 1)
         gradient = gradient.contiguous()
         failed = self._library.step(
             *(weights.data_ptr(), theta.shape[0], gradient.data_ptr(), state.data_ptr(), theta.data_ptr()),
-            self.threads,
+            *(*_place(tape), row, self.threads),
         )
         if failed:
             raise MemoryError("the native kernel could not get its working memory for a step")
         torch.autograd.graph.increment_version((theta, state))
 
-    def window_gradient(self, weights: Tensor, snapshot: Tensor, G: Tensor, D: Tensor) -> Tensor:
+    def window_gradient(
+        self, weights: Tensor, snapshot: Tensor, G: Tensor, D: Tensor, tape: Tape | None = None
+    ) -> Tensor:
         """d/d(weights) of sum_t <D[t], update_t>, flat, (weights,), in the order of `rule.parameters()`.
 
         snapshot: the packed state before the window; it is only read
         G, D: (steps, N), the gradients that entered the rule and the weights of its updates; rows may be apart
+        tape: what the steps of this very window wrote; without one they are computed again, with the same bits
         """
         steps, coordinates = G.shape
         self._check(weights, snapshot, coordinates)
+        self._check_tape(tape, coordinates, steps)
         _require("G", G, (steps, coordinates))
         _require("D", D, (steps, coordinates))
         G, D = _rows(G), _rows(D)
@@ -110,7 +132,7 @@ class NativeKernel:
         failed = self._library.window_gradient(
             *(weights.data_ptr(), coordinates, steps),
             *(G.data_ptr(), G.stride(0), D.data_ptr(), D.stride(0)),
-            *(snapshot.data_ptr(), found.data_ptr(), self.threads),
+            *(snapshot.data_ptr(), *_place(tape), found.data_ptr(), self.threads),
         )
         if failed:
             raise MemoryError(
@@ -149,6 +171,23 @@ class NativeKernel:
         _require("weights", weights, (self._library.prepared_bytes,), torch.uint8, contiguous=True)
         blocks = -(-coordinates // self.block)
         _require("state", state, (blocks, self._tensors * self._hidden, self.block), contiguous=True)
+
+    def _check_tape(self, tape: Tape | None, coordinates: int, rows: int) -> None:
+        if tape is None:
+            return
+        sizes, blocks = self._library.sizes, -(-coordinates // self.block)
+        layers = sizes.layers - tape.first_layer
+        if rows > tape.steps or tape.blocks > blocks:
+            raise ValueError(
+                f"the tape is for {tape.steps} steps of at least {tape.blocks} blocks, not for {rows} of {blocks}"
+            )
+        shape = (tape.steps, tape.blocks, layers, 4 * sizes.hidden, self.block)
+        _require("tape", tape.data, shape, contiguous=True)
+
+
+def _place(tape: Tape | None) -> tuple[int, int, int]:
+    """Data, blocks and first layer, as the library wants them."""
+    return (0, 0, 0) if tape is None else (tape.data.data_ptr(), tape.blocks, tape.first_layer)
 
 
 def _require(

@@ -28,6 +28,7 @@ class Library:
                 for name in ("supported", "block", "state_rows", "weights", "prepared_bytes", "workspace_bytes")
             }
             self.prepare, self.step = loaded.gradsmith_prepare, loaded.gradsmith_step
+            self.step_axis = loaded.gradsmith_step_axis
             self.window_gradient = loaded.gradsmith_window_gradient
         except (OSError, AttributeError) as error:
             raise Unloadable(f"the compiled kernel {path} does not load ({error})") from error
@@ -38,11 +39,16 @@ class Library:
             function.restype = size
         ask["workspace_bytes"].argtypes = [size]
         self.prepare.argtypes, self.prepare.restype = [pointer, real, real, pointer], None
-        # prepared, coordinates, gradient, state, theta, threads
-        self.step.argtypes = [pointer, size, pointer, pointer, pointer, size]
-        # prepared, coordinates, steps, G and its stride, D and its stride, snapshot, out, threads
-        self.window_gradient.argtypes = [pointer, size, size, pointer, size, pointer, size, pointer, pointer, size]
+        # prepared, coordinates, gradient, state, theta, then the tape: data, blocks, first layer; its row, threads
+        self.step.argtypes = [pointer, size, pointer, pointer, pointer, pointer, size, size, size, size]
+        # prepared, tensors, ends, gradients, values, memory, whether it is bfloat16, threads
+        self.step_axis.argtypes = [pointer, size, pointer, pointer, pointer, pointer, size, size]
+        # prepared, coordinates, steps, G and its stride, D and its stride, snapshot, the tape, out, threads
+        tape = (pointer, size, size)
+        problem = (pointer, size, size, pointer, size, pointer, size, pointer)
+        self.window_gradient.argtypes = [*problem, *tape, pointer, size]
         self.workspace_bytes = ask["workspace_bytes"]
+        self.sizes = sizes
         self.block = int(ask["block"]())
         self.prepared_bytes = int(ask["prepared_bytes"]())
         if (ask["weights"](), ask["state_rows"]()) != (sizes.weights, sizes.state_rows):

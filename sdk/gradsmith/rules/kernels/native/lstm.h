@@ -138,6 +138,29 @@ inline void cell(float* gates, const float* c_before, float* c, float* tanh_c, f
   }
 }
 
+// The same, from the activations of the gates: what is left to do for a layer that is on the tape.
+inline void cell_again(const float* gates, const float* c_before, float* c, float* tanh_c, float* h) {
+  for (int e = 0; e < AREA; e += WIDTH)
+    store(c + e, load(gates + AREA + e) * load(c_before + e) + load(gates + e) * load(gates + 2 * AREA + e));
+  for (int e = 0; e < AREA; e += WIDTH) {
+    const Vector t = tanh_of(load(c + e) * TANH_SCALE);
+    store(tanh_c + e, t), store(h + e, load(gates + 3 * AREA + e) * t);
+  }
+}
+
+// Gates that the steps of a window leave for its gradient, which then need not compute them again: those of the
+// layers from `first` on, for the first `blocks` blocks. Rows of steps; a row is (blocks, kept layers, GATES, BLOCK).
+struct Tape {
+  float* data;
+  int64_t blocks, first;
+
+  // Null where nothing is kept.
+  float* gates(int64_t step, int64_t block, int layer) const {
+    if (block >= blocks || layer < first) return nullptr;
+    return data + ((step * blocks + block) * (LAYERS - first) + layer - first) * (GATES * BLOCK);
+  }
+};
+
 // BLOCK numbers of a row; where the row ends inside the block, zeros follow.
 inline const float* whole_block(const float* row, int64_t block, int64_t coordinates, float* buffer) {
   const int64_t left = coordinates - block * BLOCK;

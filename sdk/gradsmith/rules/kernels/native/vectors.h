@@ -22,6 +22,36 @@ typedef int32_t Ints __attribute__((vector_size(WIDTH * 4)));
 inline Vector load(const float* p) { return *reinterpret_cast<const VectorInMemory*>(p); }
 inline void store(float* p, Vector v) { *reinterpret_cast<VectorInMemory*>(p) = v; }
 inline Vector splat(float x) { return Vector{} + x; }
+
+// Keeps the compiler from reading x from memory again wherever it is used: loads, not sums, would be the bottleneck.
+inline void hold(Vector& x) {
+#if WIDTH == 16 && defined(__AVX512F__)
+  asm("" : "+v"(x));
+#elif (WIDTH == 8 && defined(__AVX__)) || (WIDTH == 4 && defined(__SSE__))
+  asm("" : "+x"(x));
+#elif WIDTH == 4 && defined(__aarch64__)
+  asm("" : "+w"(x));
+#else
+  (void)x;
+#endif
+}
+
+// bfloat16 is the upper half of a float32; numbers are rounded to the nearest when stored, ties to even, as torch does.
+typedef uint16_t Bfloat16;
+typedef uint32_t Words __attribute__((vector_size(WIDTH * 4)));
+typedef uint16_t Halves __attribute__((vector_size(WIDTH * 2)));
+typedef uint16_t HalvesInMemory __attribute__((vector_size(WIDTH * 2), aligned(2), may_alias));
+
+inline Vector load(const Bfloat16* p) {
+  const Halves upper = *reinterpret_cast<const HalvesInMemory*>(p);
+  return reinterpret_cast<Vector>(__builtin_convertvector(upper, Words) << 16);
+}
+inline void store(Bfloat16* p, Vector v) {
+  const Words bits = reinterpret_cast<Words>(v), rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  const Words upper = v == v ? rounded : Words{} + 0x7fc0;  // rounding could carry a NaN into another number
+  *reinterpret_cast<HalvesInMemory*>(p) = __builtin_convertvector(upper, Halves);
+}
+
 // The smaller and the larger; in this order of operands a NaN in `x` stays. GCC makes two instructions of the general
 // form where x86 has one.
 #if WIDTH == 16 && defined(__AVX512F__)

@@ -6,46 +6,50 @@ namespace {
 
 constexpr int REGISTER_SUMS = WIDTH == 16 ? 24 : 12;  // of 32 or 16 registers; the rest hold the factors
 
-// What the backward pass needs of one step of one block.
-struct Record {
-  float x[INPUTS * BLOCK], gates[LAYERS][GATES * BLOCK], c[LAYERS][AREA], tanh_c[LAYERS][AREA], h[LAYERS][AREA];
+// What the backward pass needs of one step of one layer. The gates of a layer that is on the tape are read there.
+struct Activations {
+  float gates[GATES * BLOCK], c[AREA], tanh_c[AREA], h[AREA];
 };
 
 struct Sums {  // over one block's window; sums over coordinates stay vectors until they are added up
   float matrix[LAYERS][GATES * PADDED], bias[LAYERS][GATES * WIDTH], read_out[HIDDEN * WIDTH], read_out_bias[WIDTH];
 };
 
-template <int GROUP, int VECTORS>
+// Two steps at a time: the sums go to memory and back half as often.
+constexpr int PAIR = 2;
+
+template <int STEPS, int GROUP, int VECTORS>
 inline void outer_tile(const float* z, const float* transposed, int stride, float* matrix) {
   Vector sum[GROUP][VECTORS];
   UNROLLED for (int r = 0; r < GROUP; r++)
     UNROLLED for (int v = 0; v < VECTORS; v++) sum[r][v] = load(matrix + r * stride + v * WIDTH);
-  for (int n = 0; n < BLOCK; n++) {
-    Vector x[VECTORS];
-    UNROLLED for (int v = 0; v < VECTORS; v++) x[v] = load(transposed + n * stride + v * WIDTH);
-    UNROLLED for (int r = 0; r < GROUP; r++)
-      UNROLLED for (int v = 0; v < VECTORS; v++) sum[r][v] += z[r * BLOCK + n] * x[v];
-  }
+  for (int step = 0; step < STEPS; step++, z += GATES * BLOCK)
+    for (int n = 0; n < BLOCK; n++, transposed += stride) {
+      Vector x[VECTORS];
+      UNROLLED for (int v = 0; v < VECTORS; v++) x[v] = load(transposed + v * WIDTH), hold(x[v]);
+      UNROLLED for (int r = 0; r < GROUP; r++)
+        UNROLLED for (int v = 0; v < VECTORS; v++) sum[r][v] += z[r * BLOCK + n] * x[v];
+    }
   UNROLLED for (int r = 0; r < GROUP; r++)
     UNROLLED for (int v = 0; v < VECTORS; v++) store(matrix + r * stride + v * WIDTH, sum[r][v]);
 }
 
-template <int VECTORS>
+template <int STEPS, int VECTORS>
 inline void outer_columns(const float* z, const float* transposed, int stride, float* matrix) {
   constexpr int GROUP = REGISTER_SUMS / VECTORS, REST = GATES % GROUP;
   int g = 0;
   for (; g < GATES - REST; g += GROUP)
-    outer_tile<GROUP, VECTORS>(z + g * BLOCK, transposed, stride, matrix + g * stride);
-  if constexpr (REST > 0) outer_tile<REST, VECTORS>(z + g * BLOCK, transposed, stride, matrix + g * stride);
+    outer_tile<STEPS, GROUP, VECTORS>(z + g * BLOCK, transposed, stride, matrix + g * stride);
+  if constexpr (REST > 0) outer_tile<STEPS, REST, VECTORS>(z + g * BLOCK, transposed, stride, matrix + g * stride);
 }
 
-// matrix (GATES x KP) += z (GATES x BLOCK) * transposed (BLOCK x KP)
-template <int KP>
+// matrix (GATES x KP) += sum over the steps of z (GATES x BLOCK) * transposed (BLOCK x KP)
+template <int STEPS, int KP>
 inline void outer(const float* z, const float* transposed, float* matrix) {
   constexpr int WIDE = KP / WIDTH % 5 == 0 ? 5 : 3, REST = KP / WIDTH % WIDE;
   int q = 0;
-  for (; q < KP - REST * WIDTH; q += WIDE * WIDTH) outer_columns<WIDE>(z, transposed + q, KP, matrix + q);
-  if constexpr (REST > 0) outer_columns<REST>(z, transposed + q, KP, matrix + q);
+  for (; q < KP - REST * WIDTH; q += WIDE * WIDTH) outer_columns<STEPS, WIDE>(z, transposed + q, KP, matrix + q);
+  if constexpr (REST > 0) outer_columns<STEPS, REST>(z, transposed + q, KP, matrix + q);
 }
 
 // [x; own] ((DEPTH + HIDDEN) x BLOCK) -> transposed (BLOCK x KP), zero beyond
@@ -65,63 +69,155 @@ inline void transpose(const float* x, const float* own, float* transposed) {
     }
 }
 
-// A thread's memory.
+// A thread's memory: this, and behind it what grows with the window.
 struct Workspace {
   Sums sums;
-  float z[GATES * BLOCK], transposed[BLOCK * PADDED];
-  float d_input[LAYERS][2 * AREA];  // what a layer returned: to the layer below (layer 0: nothing), to the step before
+  float z[PAIR * GATES * BLOCK], transposed[PAIR * BLOCK * PADDED];
+  float d_input[LAYERS][2 * AREA];  // what a layer returns: to the layer below (layer 0: nothing), to the step before
   float d_cell[LAYERS][AREA];
-  float gradient[BLOCK], cotangent[BLOCK];
-  Record records[];
+  float d_hidden[PAIR][AREA];  // d/dh of a layer, from the one above it
 };
 
 constexpr int own_at(int layer) { return layer == 0 ? 0 : AREA; }
 
-// From d/dh and d/dc of a step's result to z = d/d(pre-activations); d/dc of the step before replaces d/dc.
-template <int L>
-inline void cell_backward(const Prepared& w, const Record& r, const float* c_before, const float* du, Workspace& s) {
-  const float *gates = r.gates[L], *carried_h = s.d_input[L] + own_at(L);
-  float* z = s.z;
-  for (int j = 0; j < HIDDEN; j++)
-    for (int v = 0; v < BLOCK; v += WIDTH) {
-      const int e = j * BLOCK + v;
-      Vector d;
-      if constexpr (L == LAYERS - 1) d = w.read_out[j] * load(du + v) + load(carried_h + e);
-      else d = load(s.d_input[L + 1] + e) + load(carried_h + e);
-      const Vector i = load(gates + e), f = load(gates + AREA + e), g = load(gates + 2 * AREA + e);
-      const Vector o = load(gates + 3 * AREA + e), t = load(r.tanh_c[L] + e);
-      const Vector carried = d * o * (1.f - t * t) + load(s.d_cell[L] + e);
-      store(z + e, carried * g * (i - i * i));
-      store(z + AREA + e, carried * load(c_before + e) * (f - f * f));
-      store(z + 2 * AREA + e, carried * i * (1.f - g * g));
-      store(z + 3 * AREA + e, d * t * (o - o * o));
-      store(s.d_cell[L] + e, carried * f);
-    }
+// One step of one block, as much of it as all layers share.
+struct Step {
+  float x[INPUTS * BLOCK], gradient[BLOCK], d_update[BLOCK];
+  Activations layers[LAYERS];
+};
+
+struct Window {
+  int64_t steps, coordinates, gradient_stride, cotangent_stride;
+  const float *gradients, *cotangents, *snapshot;
+  Tape tape;
+};
+
+constexpr int64_t workspace_bytes(int64_t steps) {
+  return sizeof(Workspace) + steps * sizeof(Step);
 }
 
-template <int L>
-inline void layer_backward(const Prepared& w, const Record& r, const float* const* h_before,
-                           const float* const* c_before, const float* du, Workspace& s) {
-  cell_backward<L>(w, r, c_before[L], du, s);
-  const float* x = L == 0 ? r.x : r.h[L > 0 ? L - 1 : 0];
-  transpose<inputs(L), padded(L)>(x, h_before[L], s.transposed);
-  outer<padded(L)>(s.z, s.transposed, s.sums.matrix[L]);
-  for (int g = 0; g < GATES; g++) {
-    float* bias = s.sums.bias[L] + g * WIDTH;
-    store(bias, load(bias) + (load(s.z + g * BLOCK) + load(s.z + g * BLOCK + WIDTH)));
+// A block's window.
+struct Replay {
+  const Prepared& w;
+  const Window& window;
+  int64_t block;
+  Workspace& s;
+  Step* const steps;
+
+  Replay(const Prepared& w, const Window& window, int64_t block, Workspace& s)
+      : w(w), window(window), block(block), s(s), steps(reinterpret_cast<Step*>(&s + 1)) {}
+
+  Activations& at(int layer, int64_t t) const { return steps[t].layers[layer]; }
+  const float* state(int row) const { return window.snapshot + block * STATE + row * AREA; }
+  const float* h_before(int layer, int64_t t) const { return t ? at(layer, t - 1).h : state(2 * layer); }
+  const float* c_before(int layer, int64_t t) const { return t ? at(layer, t - 1).c : state(2 * layer + 1); }
+  const float* gates(int layer, int64_t t) const {
+    const float* kept = window.tape.gates(t, block, layer);
+    return kept ? kept : at(layer, t).gates;
   }
-  product<columns(L) - (L == 0 ? INPUTS : 0), GATES, 0>(w.backward[L], nullptr, s.z, nullptr, s.d_input[L]);
-  if constexpr (L > 0) layer_backward<L - 1>(w, r, h_before, c_before, du, s);
-}
 
-inline void forward(const Prepared& w, const float* const* h_before, const float* const* c_before, Record& r) {
-  for_each_layer<0>([&](auto layer) {
-    constexpr int L = layer;
-    const float* x = L == 0 ? r.x : r.h[L > 0 ? L - 1 : 0];
-    product<GATES, inputs(L), HIDDEN>(w.forward[L], w.bias[L], x, h_before[L], r.gates[L]);
-    cell(r.gates[L], c_before[L], r.c[L], r.tanh_c[L], r.h[L]);
-  });
-}
+  void forward(int64_t t) const {
+    features(w, steps[t].gradient, steps[t].x);
+    for_each_layer<0>([&](auto layer) {
+      constexpr int L = layer;
+      Activations& a = at(L, t);
+      if (const float* kept = window.tape.gates(t, block, L)) {
+        cell_again(kept, c_before(L, t), a.c, a.tanh_c, a.h);
+      } else {
+        const float* x = L == 0 ? steps[t].x : at(L - (L > 0), t).h;
+        product<GATES, inputs(L), HIDDEN>(w.forward[L], w.bias[L], x, h_before(L, t), a.gates);
+        cell(a.gates, c_before(L, t), a.c, a.tanh_c, a.h);
+      }
+    });
+  }
+
+  // From d/dh and d/dc of a step's result to z = d/d(pre-activations); d/dc of the step before replaces d/dc.
+  template <int L>
+  void cell_backward(int64_t t, const float* d_hidden, float* z) const {
+    const Activations& a = at(L, t);
+    const float *const kept = gates(L, t), *const before = c_before(L, t), *const d_own = s.d_input[L] + own_at(L);
+    float* const d_cell = s.d_cell[L];
+    const float* const d_update = steps[t].d_update;
+    for (int j = 0; j < HIDDEN; j++) {
+      Vector sum_i{}, sum_f{}, sum_g{}, sum_o{};
+      UNROLLED for (int v = 0; v < BLOCK; v += WIDTH) {
+        const int e = j * BLOCK + v;
+        Vector d = load(d_own + e);
+        if constexpr (L == LAYERS - 1) d += w.read_out[j] * load(d_update + v);
+        else d += load(d_hidden + e);
+        const Vector i = load(kept + e), f = load(kept + AREA + e), g = load(kept + 2 * AREA + e);
+        const Vector o = load(kept + 3 * AREA + e), tanh_c = load(a.tanh_c + e);
+        const Vector d_c = d * o * (1.f - tanh_c * tanh_c) + load(d_cell + e);
+        const Vector z_i = d_c * g * (i - i * i), z_f = d_c * load(before + e) * (f - f * f);
+        const Vector z_g = d_c * i * (1.f - g * g), z_o = d * tanh_c * (o - o * o);
+        store(z + e, z_i), store(z + AREA + e, z_f), store(z + 2 * AREA + e, z_g), store(z + 3 * AREA + e, z_o);
+        store(d_cell + e, d_c * f);
+        sum_i += z_i, sum_f += z_f, sum_g += z_g, sum_o += z_o;
+      }
+      float* bias = s.sums.bias[L] + j * WIDTH;
+      constexpr int GATE = HIDDEN * WIDTH;
+      store(bias, load(bias) + sum_i), store(bias + GATE, load(bias + GATE) + sum_f);
+      store(bias + 2 * GATE, load(bias + 2 * GATE) + sum_g), store(bias + 3 * GATE, load(bias + 3 * GATE) + sum_o);
+    }
+  }
+
+  // STEPS steps from `last` backwards, from layer L downwards.
+  template <int L, int STEPS>
+  void backward(int64_t last) const {
+    for (int n = 0; n < STEPS; n++) {
+      const int64_t t = last - n;
+      float* const z = s.z + n * GATES * BLOCK;
+      cell_backward<L>(t, s.d_hidden[n], z);
+      const float* x = L == 0 ? steps[t].x : at(L - (L > 0), t).h;
+      transpose<inputs(L), padded(L)>(x, h_before(L, t), s.transposed + n * BLOCK * padded(L));
+      product<columns(L) - (L == 0 ? INPUTS : 0), GATES, 0>(w.backward[L], nullptr, z, nullptr, s.d_input[L]);
+      if constexpr (L > 0) memcpy(s.d_hidden[n], s.d_input[L], sizeof s.d_hidden[n]);
+    }
+    outer<STEPS, padded(L)>(s.z, s.transposed, s.sums.matrix[L]);
+    if constexpr (L > 0) backward<L - 1, STEPS>(last);
+  }
+
+  // Where the row ends inside the block, zeros follow.
+  void part_of_row(const float* row, float* part) const {
+    const int64_t left = window.coordinates - block * BLOCK;
+    if (left < BLOCK) memset(part, 0, sizeof(float) * BLOCK);
+    memcpy(part, row + block * BLOCK, sizeof(float) * (left < BLOCK ? left : BLOCK));
+  }
+
+  // A block's part of a row is one line of the cache, far from the next row's: read together, they come together.
+  void gather() const {
+    for (int64_t t = 0; t < window.steps; t++) {
+      part_of_row(window.gradients + t * window.gradient_stride, steps[t].gradient);
+      part_of_row(window.cotangents + t * window.cotangent_stride, steps[t].d_update);
+    }
+  }
+
+  void read_out_backward() const {
+    for (int64_t t = 0; t < window.steps; t++) {
+      float* d_update = steps[t].d_update;
+      const float* top = at(LAYERS - 1, t).h;
+      const Vector left = load(d_update) * w.output_scale, right = load(d_update + WIDTH) * w.output_scale;
+      store(d_update, left), store(d_update + WIDTH, right);
+      store(s.sums.read_out_bias, load(s.sums.read_out_bias) + (left + right));
+      for (int j = 0; j < HIDDEN; j++) {
+        float* sum = s.sums.read_out + j * WIDTH;
+        store(sum, load(sum) + left * load(top + j * BLOCK) + right * load(top + j * BLOCK + WIDTH));
+      }
+    }
+  }
+
+  void run() const {
+    gather();
+    for (int64_t t = 0; t < window.steps; t++) forward(t);
+    memset(&s.sums, 0, sizeof s.sums);
+    memset(s.d_input, 0, sizeof s.d_input);
+    memset(s.d_cell, 0, sizeof s.d_cell);
+    read_out_backward();
+    int64_t t = window.steps - 1;
+    for (; t >= PAIR - 1; t -= PAIR) backward<LAYERS - 1, PAIR>(t);
+    if (t >= 0) backward<LAYERS - 1, 1>(t);
+  }
+};
 
 // Add the block's sums to the chunk's, in double: within a block float32 adds up no more than steps x BLOCK terms.
 void add_up(const Sums& sums, double* out) {
@@ -137,42 +233,8 @@ void add_up(const Sums& sums, double* out) {
   for (int v = 0; v < WIDTH; v++) out[READ_OUT_BIAS] += sums.read_out_bias[v];
 }
 
-struct Window {
-  int64_t steps, coordinates, gradient_stride, cotangent_stride;
-  const float *gradients, *cotangents, *snapshot;
-};
-
 void window_of_block(const Prepared& w, const Window& window, int64_t block, Workspace& s, double* out) {
-  const float* state = window.snapshot + block * STATE;
-  const float *h[LAYERS], *c[LAYERS];
-  auto before = [&](int64_t t) {
-    for (int l = 0; l < LAYERS; l++) {
-      h[l] = t ? s.records[t - 1].h[l] : state + 2 * l * AREA;
-      c[l] = t ? s.records[t - 1].c[l] : state + (2 * l + 1) * AREA;
-    }
-  };
-  for (int64_t t = 0; t < window.steps; t++) {
-    before(t);
-    const float* row = window.gradients + t * window.gradient_stride;
-    features(w, whole_block(row, block, window.coordinates, s.gradient), s.records[t].x);
-    forward(w, h, c, s.records[t]);
-  }
-  memset(&s.sums, 0, sizeof s.sums);
-  memset(s.d_input, 0, sizeof s.d_input);
-  memset(s.d_cell, 0, sizeof s.d_cell);
-  for (int64_t t = window.steps - 1; t >= 0; t--) {
-    before(t);
-    const float* row = window.cotangents + t * window.cotangent_stride;
-    const float *given = whole_block(row, block, window.coordinates, s.cotangent), *top = s.records[t].h[LAYERS - 1];
-    const Vector left = load(given) * w.output_scale, right = load(given + WIDTH) * w.output_scale;
-    store(s.cotangent, left), store(s.cotangent + WIDTH, right);
-    store(s.sums.read_out_bias, load(s.sums.read_out_bias) + (left + right));
-    for (int j = 0; j < HIDDEN; j++) {
-      float* sum = s.sums.read_out + j * WIDTH;
-      store(sum, load(sum) + left * load(top + j * BLOCK) + right * load(top + j * BLOCK + WIDTH));
-    }
-    layer_backward<LAYERS - 1>(w, s.records[t], h, c, s.cotangent, s);
-  }
+  Replay(w, window, block, s).run();
   add_up(s.sums, out);
 }
 

@@ -1,0 +1,42 @@
+"""`Tape`: the gates that the steps of a window leave for its gradient, which then need not compute them again.
+
+Half of the work of a window's gradient is to compute once more what its steps computed. Keeping all of that takes 640
+bytes a coordinate and step for the 2x20 LSTM; a budget says how much memory it may take.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradsmith.rules.kernels.native.targets import Sizes
+
+
+@dataclass(frozen=True)
+class Tape:
+    """data: (steps, blocks, kept layers, 4 hidden, block): of the layers from `first_layer` on, for the first `blocks`
+    blocks. The upper layers come first, whose products are the larger ones."""
+
+    data: Tensor
+    first_layer: int
+
+    @property
+    def steps(self) -> int:
+        return self.data.shape[0]
+
+    @property
+    def blocks(self) -> int:
+        return self.data.shape[1]
+
+    @classmethod
+    def within(cls, budget_bytes: int, sizes: Sizes, steps: int, blocks: int, block: int) -> Tape | None:
+        """As much of a window of `steps` steps on `blocks` blocks as the budget holds; None when that is nothing.
+        Memory is only taken when the steps write it."""
+        layer_bytes = steps * 4 * sizes.hidden * block * 4  # of one block
+        layers = max(1, min(sizes.layers, budget_bytes // (layer_bytes * max(1, blocks))))
+        blocks = min(blocks, budget_bytes // (layer_bytes * layers))
+        if blocks == 0:
+            return None
+        return cls(torch.empty(steps, blocks, layers, 4 * sizes.hidden, block), sizes.layers - layers)
