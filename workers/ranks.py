@@ -41,6 +41,7 @@ START_SECONDS = 30.0  # and one for each rank: torchrun imports torch before it 
 LAST_WORDS_SECONDS = 30.0  # after the first rank that came to its end
 CAUSE_SECONDS = 1.0  # after the first sign of trouble: what it follows from may be told a little later
 POLL_SECONDS = 0.2
+LOOPBACK = "127.0.0.1"
 SECRETS = ("DATABASE_URL", "REDIS_URL")
 
 
@@ -96,8 +97,10 @@ class _Crew:
 
     def start(self, order: Mapping[str, Any]) -> None:
         logs = str(Path(self._folder.name) / "torchrun")
-        command = [sys.executable, "-P", "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-        command += ["--nproc-per-node", str(self.size), "--max-restarts", "0", "--log-dir", logs]
+        command = [sys.executable, "-P", "-m", "torch.distributed.run", "--max-restarts", "0", "--log-dir", logs]
+        # Not --standalone: that rendezvous unpickles what anybody who reaches its port has put there.
+        command += ["--rdzv-backend", "static", "--master-addr", LOOPBACK, "--master-port", str(_free_port())]
+        command += ["--nnodes", "1", "--node-rank", "0", "--nproc-per-node", str(self.size)]
         self._torchrun = subprocess.Popen(
             tethered([*command, "-m", "workers.rank"]),
             env=self._environment(),
@@ -218,3 +221,9 @@ class _Crew:
             reader.join(timeout=5.0)
         self._server.close()
         self._folder.cleanup()
+
+
+def _free_port() -> int:
+    """One that nobody has now. Should somebody take it before torchrun does, the attempt ends and another is made."""
+    with socket.create_server((LOOPBACK, 0)) as found:
+        return int(found.getsockname()[1])
