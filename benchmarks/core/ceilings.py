@@ -16,6 +16,7 @@ from benchmarks.core.fleet import cpus
 
 FLOP = 29_600
 """Floating-point operations of one coordinate-step: 10.0 k forward and 19.6 k backward (shared by every method)."""
+FORWARD_FLOP = 10_000
 FLOP_WITH_RECOMPUTE = 39_500
 ACTIVATIONS = 200
 """Sigmoids and hyperbolic tangents of one coordinate-step: two layers of 80 gates and 20 cells."""
@@ -36,9 +37,14 @@ def measure(folder: Path) -> dict[str, Any]:
 def limit(found: dict[str, Any], flop: int = FLOP) -> float:
     """Coordinate-steps a second that one core cannot exceed in float32: products in the registers, activations in the
     first cache, nothing else. Without a compiler the products are torch's sgemm and the activations torch's sigmoid."""
+    return 1.0 / seconds(found, flop, ACTIVATIONS)
+
+
+def seconds(found: dict[str, Any], flop: float, activations: float) -> float:
+    """What so many operations and activations take one core at the least."""
     flops = found.get("fma_flops", found["sgemm_flops"])
     sigmoids = max(found.get("sigmoids_by_division", 0.0), found.get("sigmoids_by_estimate", 0.0))
-    return 1.0 / (flop / flops + ACTIVATIONS / (sigmoids or found["torch_sigmoids"]))
+    return float(flop / flops + activations / (sigmoids or found["torch_sigmoids"]))
 
 
 def torch_rates() -> dict[str, float]:

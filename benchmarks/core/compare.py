@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.core import reference, tasks
-from benchmarks.core.fleet import OURS, PEERS, PLAIN, Bench, Worker, WorkerDied
+from benchmarks.core.fleet import HERE, OURS, OURS_IN_PROCESSES, PEERS, Bench, Worker, WorkerDied
+from benchmarks.core.machine import Stolen
 from benchmarks.core.problem import Problem
 
 ROUND_SECONDS = 0.6
@@ -20,13 +21,15 @@ turns, and long against the pipe's 0.1 ms."""
 
 @dataclass
 class Measured:
-    """One peer on one problem. seconds: for one meta-step, round by round; compile_seconds: what the first two
-    windows took beyond two later ones, that is JAX's compilation; difference: from the float64 reference."""
+    """One peer on one problem. seconds: for one meta-step, round by round; busy_seconds: of the processor, likewise;
+    compile_seconds: what the first two windows took beyond two later ones, that is JAX's compilation; difference: from
+    the float64 reference."""
 
     about: dict[str, str]
     difference: float
     compile_seconds: float
     seconds: list[float] = field(default_factory=list)
+    busy_seconds: list[float] = field(default_factory=list)
     base_megabytes: float | None = None
     peak_megabytes: float | None = None
 
@@ -34,7 +37,7 @@ class Measured:
 def compare(
     bench: Bench, problem: Problem, threads: int, rounds: int, only: tuple[str, ...], say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """{"peers": {peer: Measured as a dict}, "missing": {peer: why}}."""
+    """{"peers": {peer: Measured as a dict}, "missing": {peer: why}, "stolen": share of the machine's time, or None}."""
     problem_file = bench.folder / f"{problem.slug}.npz"
     tasks.export(problem, problem_file)
     weights = reference.starting_weights()
@@ -44,23 +47,36 @@ def compare(
     with ExitStack() as stack:
         workers: list[Worker] = []
         for peer in only:
-            if peer not in (OURS, PLAIN) and bench.peers_python is None:
+            if peer == OURS_IN_PROCESSES and not 1 < threads <= problem.tasks:
+                continue  # ranks own whole tasks
+            if peer not in HERE and bench.peers_python is None:
                 missing[peer] = "its packages could not be installed"
                 continue
             try:
                 workers.append(stack.enter_context(Worker(bench, peer, problem_file, threads)))
             except WorkerDied as error:
                 missing[peer] = str(error)
-        turns = {worker.peer: _warmed(worker, found, bench, problem, say) for worker in workers}
+        turns: dict[str, int] = {}
+        for worker in list(workers):
+            try:
+                turns[worker.peer] = _warmed(worker, found, bench, problem, say)
+            except WorkerDied as error:  # the others go on without it
+                missing[worker.peer] = str(error)
+                workers.remove(worker)
+        if OURS in missing:
+            raise WorkerDied(missing[OURS])
+        stolen = Stolen()
         for number in range(rounds):
             first = number % len(workers)
             for worker in workers[first:] + workers[:first]:
-                taken = worker.run(turns[worker.peer])
-                found[worker.peer].seconds.append(taken / turns[worker.peer])
+                ran = worker.run(turns[worker.peer])
+                found[worker.peer].seconds.append(ran.seconds / turns[worker.peer])
+                found[worker.peer].busy_seconds.append(ran.busy_seconds / turns[worker.peer])
+        share = stolen.share()
         for worker in workers:
             found[worker.peer].peak_megabytes = worker.peak_megabytes()
     ordered = [peer for peer in PEERS if peer in found]
-    return {"peers": {peer: asdict(found[peer]) for peer in ordered}, "missing": missing}
+    return {"peers": {peer: asdict(found[peer]) for peer in ordered}, "missing": missing, "stolen": share}
 
 
 def _warmed(
@@ -71,7 +87,7 @@ def _warmed(
     gradient = worker.gradient(bench.folder / f"{worker.peer}-gradient.npz")
     worker.run(1)
     warm_seconds = time.perf_counter() - started
-    seconds = min(worker.run(1) for _ in range(2))
+    seconds = min(worker.run(1).seconds for _ in range(2))
     truth = reference.meta_gradient(problem, worker.counted_losses)
     difference = reference.difference(gradient, truth)
     say(

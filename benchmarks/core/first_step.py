@@ -44,12 +44,12 @@ READY = b" is ready for a job"
 
 
 def measure(jobs: int) -> dict[str, Any]:
-    """{"recorded": [seconds], "received": [seconds], "answered": [seconds]}: one value a job, in order; `answered` is
-    the POST alone. A first job is run and not counted.
+    """{"answered": [seconds], "running": ..., "recorded": ..., "received": ...}: one value a job, in order. `answered`
+    is the POST alone; `running` is when the client hears that a worker has the job. A first job is not counted.
 
     Raises RuntimeError with the server's own words when it does not start or a job does not run.
     """
-    found: dict[str, list[float]] = {"answered": [], "recorded": [], "received": []}
+    found: dict[str, list[float]] = {"answered": [], "running": [], "recorded": [], "received": []}
     with _service() as (url, settings, log), gradsmith.Client(url) as client:
         for number in range(jobs + 1):
             _wait_for_spare(log, number + 1)
@@ -68,16 +68,17 @@ def _one_job(client: gradsmith.Client, settings: Settings) -> dict[str, float]:
     recorded: list[float] = []
     watch = threading.Thread(target=_recorded, args=(connection, job.id, recorded), daemon=True)
     watch.start()
-    received = None
+    heard: dict[str, float] = {}
     for event in client.jobs.stream(job):
-        if isinstance(event, MetricsEvent) and received is None:
-            received = time.perf_counter() - started
+        name = "received" if isinstance(event, MetricsEvent) else event.data.get("status", event.kind)
+        heard.setdefault(name, time.perf_counter() - started)
     watch.join(2.0)  # the stream is at its end: what was recorded has been seen by now
     connection.close()
     job = client.jobs.get(job.id)
-    if received is None or not recorded or job.status != "succeeded":
+    if not {"running", "received"} <= heard.keys() or not recorded or job.status != "succeeded":
         raise RuntimeError(f"job {job.id} is {job.status} ({job.reason}); its first metrics were not seen in order")
-    return {"answered": answered, "recorded": recorded[0] - started, "received": received}
+    moments = {"answered": answered, "recorded": recorded[0] - started}
+    return moments | {name: heard[name] for name in ("running", "received")}
 
 
 def _recorded(connection: redis.Redis, job_id: str, moments: list[float]) -> None:

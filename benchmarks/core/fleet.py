@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.core.environment import ROOT
 from benchmarks.core.peers.base import Weights
 
-OURS, PLAIN, JAX, LEARNED_OPTIMIZATION = "ours", "plain_torch", "jax_scan", "learned_optimization"
-PEERS = (OURS, PLAIN, JAX, LEARNED_OPTIMIZATION)
+OURS, OURS_IN_PROCESSES = "ours", "ours_in_processes"
+PLAIN, JAX, LEARNED_OPTIMIZATION = "plain_torch", "jax_scan", "learned_optimization"
+OWN = (OURS, OURS_IN_PROCESSES)
+HERE = (*OWN, PLAIN)
+"""These run in our environment, the others in theirs."""
+PEERS = (*OWN, PLAIN, JAX, LEARNED_OPTIMIZATION)
+
+
+REPLY_SECONDS = 300.0  # the longest answer is a compilation; a process that says nothing for longer is stuck
 
 
 class WorkerDied(Exception):
-    """A peer's process ended; the message holds its last words."""
+    """A peer's process ended, or was ended because it was stuck; the message holds its last words."""
+
+
+class Ran(NamedTuple):
+    """What a turn took: by the clock, and of the processor (all threads of the process)."""
+
+    seconds: float
+    busy_seconds: float
 
 
 @dataclass(frozen=True)
@@ -40,7 +56,7 @@ class Worker:
 
     def __init__(self, bench: Bench, peer: str, problem_file: Path, threads: int) -> None:
         self.peer = peer
-        python = Path(sys.executable) if peer in (OURS, PLAIN) else bench.peers_python
+        python = Path(sys.executable) if peer in HERE else bench.peers_python
         assert python is not None
         self._log = bench.folder / f"{peer}.log"
         with self._log.open("w") as log:
@@ -50,19 +66,28 @@ class Worker:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=ROOT,
                 env=os.environ | _environment(threads),
             )  # fmt: skip
-        hello = self._reply()
+        try:
+            hello = self._reply()
+        except WorkerDied:
+            self.__exit__()
+            raise
         self.about: dict[str, str] = hello["about"]
         self.counted_losses: int = hello["counted_losses"]
-        self.base_megabytes = self._ask({"do": "memory"})["memory"].get("now")
+        self.base_megabytes: float | None = hello["base"]
 
     def gradient(self, to: Path) -> Weights:
         self._ask({"do": "gradient", "to": str(to)})
         with np.load(to) as file:
             return {name: file[name] for name in file.files}
 
-    def run(self, meta_steps: int) -> float:
-        """Seconds that so many meta-steps took."""
-        return float(self._ask({"do": "run", "meta_steps": meta_steps})["seconds"])
+    def run(self, meta_steps: int) -> Ran:
+        answer = self._ask({"do": "run", "meta_steps": meta_steps})
+        return Ran(answer["seconds"], answer["busy_seconds"])
+
+    def profile(self, meta_steps: int) -> dict[str, float]:
+        """Seconds of a meta-step by its parts; ours alone."""
+        found: dict[str, float] = self._ask({"do": "profile", "meta_steps": meta_steps})["profile"]
+        return found
 
     def forget_peak(self) -> None:
         self._ask({"do": "forget_peak"})
@@ -75,7 +100,8 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()  # the worker's loop ends with its input
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()  # the worker's loop ends with its input
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -95,6 +121,9 @@ class Worker:
 
     def _reply(self) -> dict[str, Any]:
         assert self._process.stdout is not None
+        # One line answers one request, so nothing waits in Python's buffer when the pipe is empty.
+        if not select.select([self._process.stdout], [], [], REPLY_SECONDS)[0]:
+            self._process.kill()
         line = self._process.stdout.readline()
         if not line:
             raise WorkerDied(self._last_words())

@@ -1,64 +1,105 @@
-"""How ours grows: with coordinates, tasks and the unroll's length; plain PyTorch beside it where that fits."""
+"""How ours grows: with coordinates, tasks, the unroll's length and threads; plain PyTorch beside it where that fits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.core import reference, tasks
-from benchmarks.core.fleet import OURS, PLAIN, Bench, Worker
-from benchmarks.core.problem import Problem
-from benchmarks.core.statistics import Spread
+from benchmarks.core.fleet import OURS, PLAIN, Bench, Worker, cpu_count
+from benchmarks.core.machine import Stolen
+from benchmarks.core.problem import MLP, Problem
+
+TURN_SECONDS = 0.4
+LINEAR_FROM = 10_000
+"""Coordinates from which on the cost has to be linear; below, what a step costs whatever its size shows."""
 
 _PLAIN_MAY_TAKE = 2_000_000  # coordinate-steps: 2.7 GB of graph
 
 
-def families(quick: bool) -> dict[str, list[Problem]]:
-    """What varies -> problems in growing order."""
-    sizes = (100, 1_000) if quick else (100, 1_000, 10_000, 30_000, 100_000)
+@dataclass(frozen=True)
+class Case:
+    problem: Problem
+    threads: int = 1
+
+    @property
+    def plain_fits(self) -> bool:
+        problem = self.problem
+        return problem.coordinate_steps <= _PLAIN_MAY_TAKE and (problem.kind != "mlp" or problem.tasks == 1)
+
+
+def families(quick: bool) -> dict[str, list[Case]]:
+    """What varies -> cases in growing order."""
+    sizes = (100, 1_000) if quick else (100, 1_000, 10_000, 100_000)
     unrolls = (5, 20) if quick else (5, 10, 20, 50, 100)
     found = {
-        "coordinates": [Problem("quadratics", tasks=count) for count in sizes],
-        "unroll": [Problem("quadratics", tasks=1_000, unroll_steps=steps) for steps in unrolls],
+        "coordinates": [Case(Problem("quadratics", tasks=count)) for count in sizes],
+        "unroll": [Case(Problem("quadratics", tasks=1_000, unroll_steps=steps)) for steps in unrolls],
     }
-    return found if quick else found | {"tasks": [Problem("mlp", tasks=count) for count in (1, 2, 4, 8)]}
+    if quick:
+        return found
+    counts = sorted({1, 2, cpu_count()} & set(range(1, cpu_count() + 1)))
+    return found | {
+        "tasks": [Case(Problem("mlp", tasks=count)) for count in (1, 2, 4, 8)],
+        "threads": [Case(problem, count) for problem in (MLP, Problem("quadratics", tasks=10_000)) for count in counts],
+    }
 
 
-def measure(
-    bench: Bench, problems: list[Problem], rounds: int, beside: bool, say: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    """One row a problem: seconds of a meta-step on one thread, and peak MB over a process with torch and data.
+def measure(bench: Bench, cases: list[Case], rounds: int, beside: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    """{"rows": [...], "stolen": share}. One row a case: seconds of a meta-step, round by round, and peak MB over a
+    process with torch and data. All cases of ours take turns, so that a slow minute of the machine is nobody's own.
 
-    beside: plain PyTorch too, up to a size
+    beside: plain PyTorch too, on one thread and up to a size
     """
-    rows: list[dict[str, Any]] = []
     reference.save(reference.starting_weights(), bench.weights)
-    for problem in problems:
-        file = bench.folder / f"{problem.slug}.npz"
-        tasks.export(problem, file)
-        row: dict[str, Any] = {
-            "coordinates": problem.coordinates,
-            "tasks": problem.tasks,
-            "unroll_steps": problem.unroll_steps,
+    stolen = Stolen()
+    rows = [
+        {
+            "coordinates": case.problem.coordinates,
+            "tasks": case.problem.tasks,
+            "unroll_steps": case.problem.unroll_steps,
+            "threads": case.threads,
+            "kind": case.problem.kind,
         }
-        for peer in (OURS, PLAIN):
-            fits = problem.coordinate_steps <= _PLAIN_MAY_TAKE and (problem.kind != "mlp" or problem.tasks == 1)
-            if peer == PLAIN and not (fits and beside):
-                continue
-            with Worker(bench, peer, file, 1) as worker:
-                worker.run(1)
-                turn = max(1, round(0.2 / worker.run(1)))
-                seconds = [worker.run(turn) / turn for _ in range(rounds)]
-                peak, base = worker.peak_megabytes(), worker.base_megabytes
-            row[peer] = {
-                "seconds": seconds,
-                "rate": Spread.of([problem.coordinate_steps / each for each in seconds]),
-                "megabytes": None if peak is None or base is None else peak - base,
-            }
-        file.unlink()
-        rows.append(row)
+        for case in cases
+    ]
+    for row, found in zip(rows, _in_turn(bench, OURS, cases, rounds), strict=True):
+        row[OURS] = found
+    for row, case in zip(rows, cases, strict=True):
+        if beside and case.plain_fits and case.threads == 1:
+            (row[PLAIN],) = _in_turn(bench, PLAIN, [case], rounds)
+        problem = case.problem
+        rate = problem.coordinate_steps / min(row[OURS]["seconds"])
         say(
-            f"    {problem.coordinates:>9,} coordinates, {problem.tasks:>7,} tasks, {problem.unroll_steps:>3} steps: "
-            f"{row[OURS]['rate'].median / 1e6:.2f} M coordinate-steps/s"
+            f"    {problem.coordinates:>9,} coordinates, {problem.tasks:>7,} tasks, {problem.unroll_steps:>3} steps, "
+            f"{case.threads} threads: {rate / 1e6:.2f} M coordinate-steps/s at best"
         )
-    return rows
+    return {"rows": rows, "stolen": stolen.share()}
+
+
+def _in_turn(bench: Bench, peer: str, cases: list[Case], rounds: int) -> list[dict[str, Any]]:
+    """{"seconds": [...], "megabytes": peak over idle or None} for each case."""
+    with ExitStack() as stack:
+        workers = []
+        for case in cases:
+            file = bench.folder / f"{case.problem.slug}.npz"
+            tasks.export(case.problem, file)
+            workers.append(stack.enter_context(Worker(bench, peer, file, case.threads)))
+            file.unlink()
+        turns = []
+        for worker in workers:
+            first = worker.run(1).seconds  # the first makes the memory
+            if first < TURN_SECONDS:
+                first = worker.run(1).seconds
+            turns.append(max(1, round(TURN_SECONDS / first)))
+        seconds: list[list[float]] = [[] for _ in workers]
+        for _ in range(rounds):
+            for worker, turn, taken in zip(workers, turns, seconds, strict=True):
+                taken.append(worker.run(turn).seconds / turn)
+        found = []
+        for worker, taken in zip(workers, seconds, strict=True):
+            peak, base = worker.peak_megabytes(), worker.base_megabytes
+            found.append({"seconds": taken, "megabytes": None if peak is None or base is None else peak - base})
+        return found

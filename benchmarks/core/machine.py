@@ -32,6 +32,29 @@ def described() -> dict[str, str]:
     }
 
 
+class Stolen:
+    """How much of the machine's time went to other machines on the same host, since this was made."""
+
+    def __init__(self) -> None:
+        self._before = _processor_times()
+
+    def share(self) -> float | None:
+        """None where the system does not say."""
+        if self._before is None or (now := _processor_times()) is None:
+            return None
+        stolen, total = (after - before for after, before in zip(now, self._before, strict=True))
+        return stolen / total if total else 0.0
+
+
+def _processor_times() -> tuple[int, int] | None:
+    """(stolen, all) in the kernel's ticks, of all cores since the start."""
+    file = Path("/proc/stat")
+    if not file.exists():
+        return None
+    ticks = [int(field) for field in file.read_text().split("\n", 1)[0].split()[1:9]]  # user .. steal
+    return ticks[7], sum(ticks)
+
+
 def _processor() -> dict[str, str]:
     file = Path("/proc/cpuinfo")
     if not file.exists():

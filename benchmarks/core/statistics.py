@@ -23,3 +23,14 @@ class Spread(NamedTuple):
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
     """ours / theirs round by round: what slows the machine down for a moment slows both and cancels."""
     return Spread.of([mine / other for mine, other in zip(ours, theirs, strict=True)])
+
+
+def least_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Least against least: on a busy machine the moments in which nothing disturbed either."""
+    return min(ours) / min(theirs)
+
+
+def nonlinearity(sizes: Sequence[int], seconds: Sequence[float]) -> float:
+    """How much more the dearest unit of size costs than the cheapest: 0.15 is 15 %; 0 where cost is proportional."""
+    each = [taken / size for size, taken in zip(sizes, seconds, strict=True)]
+    return max(each) / min(each) - 1

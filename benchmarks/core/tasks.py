@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.core import problem as problems
-from benchmarks.core.problem import CONVOLUTIONS, DENSE, HORIZON, IMAGE, Problem
+from benchmarks.core.problem import CONVOLUTIONS, DENSE, HORIZON, IMAGE, Loaded, Problem
 from models.spec import MLPSpec, QuadraticSpec, Split
 from models.tasks.base import TaskBatch
 from models.tasks.images import Images
@@ -22,16 +23,22 @@ IMAGES = 12_800  # synthetic: what pixels show costs nothing, and no data set ha
 BATCH = 128
 
 
-def batch_of(problem: Problem, dtype: torch.dtype = torch.float32) -> TaskBatch:
-    """The problem's tasks; the same ones in every process and precision."""
+def batch_of(
+    problem: Problem, dtype: torch.dtype = torch.float32, *, loaded: Loaded | None = None, own: range | None = None
+) -> TaskBatch:
+    """The problem's tasks; the same ones in every process and precision.
+
+    loaded: where their images are already; own: which of the tasks, default all
+    """
+    own = own or range(problem.tasks)
     if problem.kind == "quadratics":
         family = QuadraticFamily(QuadraticSpec(), {Split.TRAIN})
-        return family.sample(Split.TRAIN, seed=0, trajectory=0, tasks=problem.tasks, dtype=dtype)
-    seeds = task_seeds(Split.TRAIN, f"benchmark/{problem.kind}", 0, 0, 0, problem.tasks)
+        return family.sample(Split.TRAIN, seed=0, trajectory=0, tasks=len(own), first=own.start, dtype=dtype)
+    seeds = task_seeds(Split.TRAIN, f"benchmark/{problem.kind}", 0, 0, own.start, len(own))
+    images = _images(problem) if loaded is None else _stored(loaded)
     if problem.kind == "mlp":
-        images = _noise(784)
         return MLPBatch(MLPSpec(dataset="mnist"), seeds, images, images, dtype, torch.device("cpu"))
-    return ConvBatch(seeds, _noise(IMAGE[0] * IMAGE[1] * IMAGE[2]), dtype)
+    return ConvBatch(seeds, images, dtype)
 
 
 def export(problem: Problem, path: Path) -> None:
@@ -41,7 +48,7 @@ def export(problem: Problem, path: Path) -> None:
     if isinstance(batch, QuadraticBatch):
         arrays |= {"W": batch.W, "y": batch.y[..., 0]}
     else:
-        images = _noise(784 if problem.kind == "mlp" else IMAGE[0] * IMAGE[1] * IMAGE[2])
+        images = _images(problem)
         seeds = task_seeds(Split.TRAIN, f"benchmark/{problem.kind}", 0, 0, 0, problem.tasks)
         stream = streams(seeds, "minibatch")
         rows = torch.stack([indices(stream, step, BATCH, IMAGES)[0] for step in range(HORIZON + 1)])
@@ -88,7 +95,13 @@ def network(theta: Tensor, inputs: Tensor) -> Tensor:
     return functional.linear(hidden, last_weight, last_bias)
 
 
-def _noise(inputs: int) -> Images:
+def _stored(loaded: Loaded) -> Images:
+    """The same images, without a copy."""
+    return Images(torch.from_numpy(loaded["pixels"]), torch.from_numpy(loaded["labels"]).long(), 1 / 255)
+
+
+def _images(problem: Problem) -> Images:
+    inputs = 784 if problem.kind == "mlp" else math.prod(IMAGE)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (IMAGES, inputs), generator=generator, dtype=torch.uint8)
     return Images(pixels, torch.randint(0, 10, (IMAGES,), generator=generator), 1 / 255)

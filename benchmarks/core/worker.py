@@ -1,7 +1,7 @@
 """The process around a peer: `python -m benchmarks.core.worker PEER PROBLEM WEIGHTS CPUS`.
 
 It answers one JSON line for each line it reads: {"do": "gradient", "to": path}, {"do": "run", "meta_steps": n},
-{"do": "memory"}, {"do": "forget_peak"}. What the peer prints goes to stderr.
+{"do": "profile", "meta_steps": n}, {"do": "memory"}, {"do": "forget_peak"}. What the peer prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -27,25 +27,30 @@ def main() -> None:
         os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    started = time.perf_counter()
     module = importlib.import_module(f"benchmarks.core.peers.{peer_name}")
     with np.load(weights_path) as file:
         weights = {name: file[name] for name in file.files}
     peer = module.make(problem.load(Path(problem_path)), weights, threads)
-    _say(replies, {"about": peer.about, "counted_losses": peer.counted_losses, "ready": time.perf_counter() - started})
+    alone = getattr(peer, "processes", 1) == 1  # what others hold is not ours to see
+    base = _memory().get("now") if alone else None
+    _say(replies, {"about": peer.about, "counted_losses": peer.counted_losses, "base": base})
+    peer.begin()
     for line in sys.stdin:
         _say(replies, _answer(peer, json.loads(line)))
 
 
 def _answer(peer: Any, request: dict[str, Any]) -> dict[str, Any]:
-    started = time.perf_counter()
+    started, computed = time.perf_counter(), time.process_time()
     if request["do"] == "gradient":
         np.savez(request["to"], **peer.gradient())
     elif request["do"] == "run":
         peer.run(request["meta_steps"])
+    elif request["do"] == "profile":
+        return {"profile": peer.profile(request["meta_steps"])}
     elif request["do"] == "forget_peak":
         _forget_peak()
-    return {"seconds": time.perf_counter() - started, "memory": _memory()}
+    seconds, busy = time.perf_counter() - started, time.process_time() - computed
+    return {"seconds": seconds, "busy_seconds": busy, "memory": _memory()}
 
 
 def _memory() -> dict[str, float]:

@@ -19,8 +19,12 @@ class Peer(Protocol):
     """Losses beyond theta_0's that one window counts: `unroll_steps`, or one fewer for a peer whose window counts
     theta_0 .. theta_(T-1), of which the first is a constant."""
 
+    def begin(self) -> None:
+        """Put every task at theta_0, with an empty memory. Until it is called the first time, a peer holds its library,
+        the data and the rule's weights, and nothing of a run."""
+
     def gradient(self) -> Weights:
         """Meta-gradient of the first window from theta_0: losses summed over steps, averaged over tasks."""
 
     def run(self, meta_steps: int) -> None:
-        """Go on training for that many meta-steps: inner steps, meta-gradient, Adam; done when it returns."""
+        """After `begin`: go on for that many meta-steps: inner steps, meta-gradient, Adam. Done when it returns."""

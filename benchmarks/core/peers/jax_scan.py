@@ -37,26 +37,25 @@ class JaxScan:
             "versions": f"jax {jax.__version__}",
             "settings": "one jit a meta-step, lax.scan, jax.checkpoint(prevent_cse=False), donated arguments",
         }
-        self._begin()
 
     def gradient(self) -> Weights:
-        self._begin()
+        self.begin()
         spare = jax.tree.map(jnp.copy, (self._weights, self._adam))  # the call consumes what it is given
         *_, gradient = self._meta_step(*spare, self._position, self._data, self._rows_of_window())
-        self._begin()
+        self.begin()
         return {name: np.asarray(value) for name, value in gradient.items()}
 
     def run(self, meta_steps: int) -> None:
         for _ in range(meta_steps):
             if self._step + self._problem.unroll_steps > HORIZON:
-                self._begin()
+                self.begin()
             self._weights, self._adam, self._position, _ = self._meta_step(
                 self._weights, self._adam, self._position, self._data, self._rows_of_window()
             )
             self._step += self._problem.unroll_steps
         jax.block_until_ready((self._weights, self._position))
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         self._step = 0
         gradient = self._first_gradient(self._start, self._data, self._rows[0])
         self._position = (jnp.copy(self._start), empty_memory(self._problem.coordinates, axis=0), gradient)

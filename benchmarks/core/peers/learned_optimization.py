@@ -176,10 +176,9 @@ class LearnedOptimization:
             "settings": f"TruncatedGrad(unroll_length={problem.unroll_steps}, steps_per_jit={problem.unroll_steps}), "
             "jitted whole; GradientLearner with its Adam",
         }
-        self._begin()
 
     def gradient(self) -> Weights:
-        self._begin()
+        self.begin()
         out, _ = self._estimate()
         # The package averages over steps; we compare sums.
         return {name: np.asarray(value) * self._loaded.problem.unroll_steps for name, value in out.grad.items()}
@@ -206,7 +205,7 @@ class LearnedOptimization:
             self._family.datasets.draw_from(window)
         return self._estimator.compute_gradient_estimate(weights, key, state)[0]
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         state = self._estimator.init_worker_state(self._learner.get_state_for_worker(self._learned), self._key)
         if self._family.datasets is None:  # the first trajectory runs on the functions that every peer has
             W, y, start = (jnp.asarray(self._loaded[name], jnp.float32) for name in ("W", "y", "start"))

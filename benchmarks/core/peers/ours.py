@@ -1,17 +1,24 @@
-"""Ours: `models.unroll.unroll_window` with the backend that the product chooses by itself."""
+"""Ours: `models.unroll.unroll_window` with the backend that the product chooses by itself, on all tasks or on those
+of one rank."""
 
 from __future__ import annotations
+
+from contextlib import ExitStack
 
 import torch
 from torch.nn.utils import parameters_to_vector
 
+from benchmarks.core.parts import STEPS, WINDOW, Parts
 from benchmarks.core.peers.base import Weights
 from benchmarks.core.problem import HORIZON, META_LEARNING_RATE, OUTPUT_SCALE, Loaded
 from benchmarks.core.tasks import batch_of
 from gradsmith.rules import LSTMRule
+from models import unroll
 from models.backends import Backend, backend_for
 from models.meta_optimizer import Adam
 from models.meta_train import load_weights
+from models.parallel import Alone, Team, mean_over_tasks
+from models.spec import share
 from models.unroll import begin, unroll_window
 
 
@@ -20,15 +27,16 @@ def default_backend(rule: LSTMRule, threads: int) -> Backend:
 
 
 class Ours:
-    def __init__(self, loaded: Loaded, weights: Weights, threads: int) -> None:
+    def __init__(self, loaded: Loaded, weights: Weights, threads: int, team: Team | None = None) -> None:
         torch.set_num_threads(threads)
+        self._team = team or Alone()
         self._problem = loaded.problem
         self._rule = rule_with(weights)
-        self._tasks = batch_of(loaded.problem)
+        own = share(loaded.problem.tasks, self._team.size, self._team.rank)
+        self._tasks = batch_of(loaded.problem, loaded=loaded, own=own)
         self._backend = default_backend(self._rule, threads)
         self._weights = parameters_to_vector(self._rule.parameters()).detach().clone()
         self._adam = Adam.zero(self._weights)
-        self._position = begin(self._rule, self._tasks, self._backend)
         self.counted_losses = loaded.problem.unroll_steps
         self.about = {
             "name": "Gradsmith",
@@ -36,20 +44,47 @@ class Ours:
             "settings": f"backend {self._backend.name}, {torch.backends.cpu.get_cpu_capability()}",
         }
 
+    def begin(self) -> None:
+        self._position = begin(self._rule, self._tasks, self._backend)
+
     def gradient(self) -> Weights:
-        start = begin(self._rule, self._tasks, self._backend)
+        self.begin()
+        start = self._position
         window, _ = unroll_window(self._rule, self._tasks, start, self._problem.unroll_steps, self._backend)
-        return named(self._rule, window.gradient)
+        _, gradient = mean_over_tasks(self._team, window.losses, window.gradient, self._problem.tasks)
+        return named(self._rule, gradient)
 
     def run(self, meta_steps: int) -> None:
         for _ in range(meta_steps):
             if self._position.step + self._problem.unroll_steps > HORIZON:
-                self._position = begin(self._rule, self._tasks, self._backend)
+                self.begin()
             window, self._position = unroll_window(
                 self._rule, self._tasks, self._position, self._problem.unroll_steps, self._backend
             )
-            self._weights, self._adam = self._adam.updated(self._weights, window.gradient, META_LEARNING_RATE)
-            load_weights(self._rule, self._weights)
+            _, gradient = mean_over_tasks(self._team, window.losses, window.gradient, self._problem.tasks)
+            self._weights, self._adam = self._adam.updated(self._weights, gradient, META_LEARNING_RATE)
+            self._load()
+
+    def profile(self, meta_steps: int) -> dict[str, float]:
+        """Seconds of one meta-step, by part."""
+        parts = Parts()
+        with ExitStack() as stack:
+            for owner, method, name in (
+                (self._tasks, "losses_and_gradient", "inner gradients"),
+                (self._backend, "step", STEPS),
+                (self._backend, "window_gradient", WINDOW),
+                (unroll, "suffix_sums", "suffix sums"),
+                (Adam, "updated", "Adam and the weights"),
+                (self, "_load", "Adam and the weights"),
+            ):
+                if hasattr(owner, method):
+                    stack.enter_context(parts.timed(owner, method, name))
+            with parts.part("the rest"):
+                self.run(meta_steps)
+        return {name: seconds / meta_steps for name, seconds in parts.seconds.items()}
+
+    def _load(self) -> None:
+        load_weights(self._rule, self._weights)
 
 
 make = Ours

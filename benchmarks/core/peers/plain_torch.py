@@ -53,10 +53,9 @@ class PlainTorch:
             "versions": f"torch {torch.__version__}",
             "settings": "nn.LSTMCell, autograd.grad(retain_graph=True), backward, torch.optim.Adam",
         }
-        self._begin()
 
     def gradient(self) -> Weights:
-        self._begin()
+        self.begin()
         self._window()
         first, second, readout = self._net.first, self._net.second, self._net.readout
         gradients = {
@@ -67,17 +66,17 @@ class PlainTorch:
             "readout_weight": _grad(readout.weight)[0],
             "readout_bias": _grad(readout.bias),
         }
-        self._begin()
+        self.begin()
         return {name: gradient.numpy().copy() for name, gradient in gradients.items()}
 
     def run(self, meta_steps: int) -> None:
         for _ in range(meta_steps):
             if self._step + self._problem.unroll_steps > HORIZON:
-                self._begin()
+                self.begin()
             self._window()
             self._optimizer.step()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         self._step = 0
         self._memory: Memory = tuple(torch.zeros(self._problem.coordinates, HIDDEN) for _ in range(4))  # type: ignore[assignment]
         self._theta = self._start.clone().requires_grad_()

@@ -1,0 +1,112 @@
+"""Every backend that runs here against plain autograd in float64, on equal inputs: `python -m benchmarks.core.accuracy`
+prints one JSON object. In a process of its own, because a kernel that is wrong may also crash.
+
+Equal inputs: the gradients of a trajectory and the weights of its updates are computed once, in float64, and rounded to
+float32, which every backend holds exactly. So what differs is a backend's arithmetic and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.core import reference
+from benchmarks.core.environment import ROOT
+from benchmarks.core.peers.base import Weights
+from benchmarks.core.peers.ours import named, rule_with
+from benchmarks.core.problem import MLP, QUADRATICS, Problem
+from benchmarks.core.tasks import batch_of
+from models.backends import Backend, TorchBackend, backend_for
+from models.errors import ModelsError
+from models.spec import BackendName
+from models.unroll import advance, begin, suffix_sums
+
+ALLOWED = {"float64": 1e-12, "float32": 1e-5}
+CANDIDATES: tuple[tuple[BackendName, torch.dtype, str], ...] = (
+    ("torch", torch.float64, "cpu"),
+    ("torch", torch.float32, "cpu"),
+    ("native", torch.float32, "cpu"),
+    ("triton", torch.float32, "cuda"),
+)
+
+
+def measured_apart() -> dict[str, Any]:
+    """`measure` in a process of its own. Raises RuntimeError with its last words."""
+    command = [sys.executable, "-m", "benchmarks.core.accuracy"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command[1:])} ended with {done.returncode}: {done.stderr[-500:]}")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def measure(problems: tuple[Problem, ...] = (MLP, QUADRATICS)) -> dict[str, Any]:
+    """{"rows": [{"backend", "dtype", "problem", "allowed", "tensors": {name: difference}, "update": difference}],
+    "missing": {backend: why}}.
+
+    A difference is the largest absolute one over the largest absolute value of the reference: for each weight tensor of
+    the window's gradient, and for what the window's steps have added to theta.
+    """
+    torch.set_num_threads(1)
+    rows: list[dict[str, Any]] = []
+    missing: dict[str, str] = {}
+    for problem in problems:
+        G, D = _inputs(problem)
+        truth, moved = _window(TorchBackend(fused=False), torch.float64, "cpu", G, D)
+        for wanted, dtype, device in CANDIDATES:
+            precision = str(dtype).removeprefix("torch.")
+            if device == "cuda" and not torch.cuda.is_available():
+                missing[wanted] = "no CUDA device here; its tests run the same program in Triton's interpreter"
+                continue
+            try:
+                rule = rule_with(reference.starting_weights(), dtype).to(device)
+                backend = backend_for(rule, dtype, torch.device(device), 1, wanted=wanted)
+            except ModelsError as error:
+                missing[wanted] = str(error)
+                continue
+            found, theirs = _window(backend, dtype, device, G, D)
+            rows.append(
+                {
+                    "backend": backend.name,
+                    "dtype": precision,
+                    "problem": problem.title,
+                    "allowed": ALLOWED[precision],
+                    "tensors": {name: reference.difference({name: found[name]}, {name: truth[name]}) for name in truth},
+                    "update": float((theirs - moved).abs().max() / moved.abs().max()),
+                }
+            )
+    return {"rows": rows, "missing": missing}
+
+
+def _inputs(problem: Problem) -> tuple[Tensor, Tensor]:
+    """G, D of the problem's first window, in float32."""
+    rule = rule_with(reference.starting_weights(), torch.float64)
+    batch, backend = batch_of(problem, torch.float64), TorchBackend()
+    position = begin(rule, batch, backend)
+    gradients = [position.gradient]
+    advance(rule, batch, position, problem.unroll_steps, backend, lambda _losses, gradient: gradients.append(gradient))
+    G = torch.stack(gradients)
+    return G[:-1].float(), (suffix_sums(G) / problem.tasks).float()
+
+
+def _window(backend: Backend, dtype: torch.dtype, device: str, G: Tensor, D: Tensor) -> tuple[Weights, Tensor]:
+    """The window's gradient, by tensor, and what its steps add to theta; both in float64."""
+    rule = rule_with(reference.starting_weights(), dtype).to(device)
+    G, D = (tensor.to(device, dtype) for tensor in (G, D))
+    coordinates = G.shape[1]
+    snapshot = backend.initial_memory(rule, coordinates, dtype, torch.device(device))
+    theta = torch.zeros(coordinates, dtype=dtype, device=device)
+    memory = backend.kept(snapshot)
+    for gradient in G:
+        memory = backend.step(rule, theta, gradient, memory, None)
+    gradient = backend.window_gradient(rule, snapshot, G, D, None)
+    return named(rule, gradient.double().cpu()), theta.double().cpu()
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure()))

@@ -1,0 +1,185 @@
+"""The issue's table: what must be shown, what was measured, and whether that is enough. Nothing here is typed by hand:
+every verdict is a comparison of a median with its target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.core import ceilings
+from benchmarks.core.fleet import OURS, PLAIN
+from benchmarks.core.growth import LINEAR_FROM
+from benchmarks.core.problem import MLP, QUADRATICS, Problem
+from benchmarks.core.report.markdown import table, threaded
+from benchmarks.core.results import (
+    Results,
+    compared,
+    quickest_jax,
+    quickest_own,
+    speedups,
+    threads_compared,
+)
+from benchmarks.core.statistics import Spread, least_ratio, nonlinearity
+
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One row. `measured` is None where nothing was; `more_is_better` says on which side of the target it has to be;
+    `aim` None: there is the one target."""
+
+    what: str
+    at_least: float
+    aim: float | None
+    measured: float | None
+    unit: str = "x"
+    more_is_better: bool = True
+    note: str = ""
+
+    @property
+    def said(self) -> str:
+        if self.measured is None:
+            return NOT_MEASURED
+        if self.aim is not None and self._meets(self.aim):
+            return "aim reached"
+        if not self._meets(self.at_least):
+            return "NOT REACHED"
+        return "reached" if self.aim is None else "reached, the aim is not"
+
+    def number(self, value: float) -> str:
+        return f"{value:.3g}{'' if self.unit == 'x' else ' '}{self.unit}" if self.unit else f"{value:.0e}"
+
+    def _meets(self, target: float) -> bool:
+        assert self.measured is not None
+        return self.measured >= target if self.more_is_better else self.measured <= target
+
+
+def lines(results: Results) -> list[str]:
+    rows = []
+    for verdict in verdicts(results):
+        measured = "-" if verdict.measured is None else verdict.number(verdict.measured)
+        aim = "" if verdict.aim is None else verdict.number(verdict.aim)
+        rows.append([verdict.what, verdict.number(verdict.at_least), aim, measured, verdict.note, verdict.said])
+    header = ["", "at least", "aim", "measured", "range; by least times", "verdict"]
+    return ["### What was to be shown", "", *table(header, rows), ""]
+
+
+def verdicts(results: Results) -> Iterator[Verdict]:
+    for problem in (MLP, QUADRATICS):
+        yield _against_plain(results, problem, 1, 3.5, 6.0)
+    for problem in (MLP, QUADRATICS):
+        yield _against_plain(results, problem, 2, 4.0, 6.0)
+    for threads in threads_compared(results) or [1]:
+        for problem in (MLP, QUADRATICS):
+            yield _against_jax(results, problem, threads)
+    for problem in (MLP, QUADRATICS):
+        yield _share_of_the_limit(results, problem)
+    yield _memory(results)
+    yield _linear(results)
+    yield _step(results)
+    yield from _accuracy(results)
+    yield _first_step(results)
+
+
+def _against_plain(results: Results, problem: Problem, threads: int, at_least: float, aim: float) -> Verdict:
+    how = threaded(threads) if threads == 1 else f"{threads} threads or processes"
+    return _faster(f"{_short(problem)} against plain PyTorch, {how}", results, problem, threads, PLAIN, at_least, aim)
+
+
+def _against_jax(results: Results, problem: Problem, threads: int) -> Verdict:
+    measured = compared(results, problem, threads)
+    best = None if measured is None else quickest_jax(measured)
+    name = "the best JAX variant" if measured is None or best is None else measured["peers"][best]["about"]["name"]
+    what = f"{_short(problem)} against {name}, {threaded(threads)}"
+    return _faster(what, results, problem, threads, best, 3.5, 5.0)
+
+
+def _faster(
+    what: str, results: Results, problem: Problem, threads: int, peer: str | None, at_least: float, aim: float
+) -> Verdict:
+    measured = compared(results, problem, threads)
+    if measured is None or peer is None or peer not in measured["peers"]:
+        return Verdict(what, at_least, aim, None)
+    own = quickest_own(measured)
+    spread = speedups(measured, own)[peer]
+    least = least_ratio(measured["peers"][peer]["seconds"], measured["peers"][own]["seconds"])
+    with_ = "" if own == OURS else "; in processes"
+    return Verdict(what, at_least, aim, spread.median, note=f"{spread.low:.2f}-{spread.high:.2f}; {least:.2f}{with_}")
+
+
+def _share_of_the_limit(results: Results, problem: Problem) -> Verdict:
+    what = f"share of the fp32 limit, {_short(problem)}, 1 thread"
+    measured = compared(results, problem, 1)
+    if measured is None or "ceilings" not in results:
+        return Verdict(what, 66.0, 80.0, None, "%")
+    limit = ceilings.limit(results["ceilings"])
+    seconds = Spread.of(measured["peers"][OURS]["seconds"])
+    low, middle, high = (
+        100 * problem.coordinate_steps / each / limit for each in (seconds.high, seconds[0], seconds.low)
+    )
+    return Verdict(what, 66.0, 80.0, middle, "%", note=f"{low:.0f}-{high:.0f}; {high:.0f}")
+
+
+def _memory(results: Results) -> Verdict:
+    what = "peak RSS over a process with torch and data, MLP"
+    measured = compared(results, MLP, 1)
+    ours = None if measured is None else measured["peers"][OURS]
+    if ours is None or ours["peak_megabytes"] is None or ours["base_megabytes"] is None:
+        return Verdict(what, 130.0, 60.0, None, "MB", more_is_better=False)
+    return Verdict(what, 130.0, 60.0, ours["peak_megabytes"] - ours["base_megabytes"], "MB", more_is_better=False)
+
+
+def _linear(results: Results) -> Verdict:
+    what = f"cost of a coordinate, dearest over cheapest, {LINEAR_FROM:,} to 1,000,000"
+    rows = [row for row in _rows(results, "coordinates") if row["coordinates"] >= LINEAR_FROM]
+    if len(rows) < 2:
+        return Verdict(what, 15.0, None, None, "%", more_is_better=False)
+    sizes = [row["coordinates"] for row in rows]
+    middle = nonlinearity(sizes, [Spread.of(row[OURS]["seconds"]).median for row in rows])
+    least = nonlinearity(sizes, [min(row[OURS]["seconds"]) for row in rows])
+    return Verdict(what, 15.0, None, 100 * middle, "%", more_is_better=False, note=f"by least times {100 * least:.1f}")
+
+
+def _step(results: Results) -> Verdict:
+    what = "step of a 1,000,000-parameter model against plain nn.LSTM"
+    found = results.get("step/1000000")
+    if found is None or not {"ours", "plain"} <= found["seconds"].keys():
+        return Verdict(what, 4.0, 8.0, None)
+    ours, plain = found["seconds"]["ours"], found["seconds"]["plain"]
+    spread = Spread.of([theirs / mine for theirs, mine in zip(plain, ours, strict=True)])
+    note = f"{spread.low:.2f}-{spread.high:.2f}; {least_ratio(plain, ours):.2f}"
+    return Verdict(what, 4.0, 8.0, spread.median, note=note)
+
+
+def _accuracy(results: Results) -> Iterator[Verdict]:
+    rows: list[dict[str, Any]] = results.get("accuracy", {}).get("rows", [])
+    for precision, allowed in (("float64", 1e-12), ("float32", 1e-5)):
+        what = f"every {precision} backend against the reference, worst weight tensor"
+        found = [(max(row["tensors"].values()), row) for row in rows if row["dtype"] == precision]
+        if not found:
+            yield Verdict(what, allowed, None, None, "", more_is_better=False)
+            continue
+        worst, row = max(found, key=lambda pair: pair[0])
+        names = ", ".join(sorted({row["backend"] for _, row in found}))
+        yield Verdict(what, allowed, None, worst, "", more_is_better=False, note=f"{row['backend']}; of {names}")
+
+
+def _first_step(results: Results) -> Verdict:
+    what = "POST to first training step, idle warm worker"
+    found = results.get("first_step")
+    if found is None:
+        return Verdict(what, 1.0, 0.3, None, "s", more_is_better=False)
+    spread = Spread.of(found["received"])
+    note = f"{spread.low:.2f}-{spread.high:.2f} of {len(found['received'])}; worst {spread.high:.2f}"
+    return Verdict(what, 1.0, 0.3, spread.median, "s", more_is_better=False, note=note)
+
+
+def _short(problem: Problem) -> str:
+    return {"mlp": "MNIST MLP", "quadratics": f"{problem.tasks} quadratics", "convnet": "convnet"}[problem.kind]
+
+
+def _rows(results: Results, what: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = results.get(f"growth/{what}", {}).get("rows", [])
+    return rows

@@ -1,0 +1,53 @@
+"""What is measured, by name and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from benchmarks.core import accuracy, ceilings, first_step, growth, shares, step
+from benchmarks.core.compare import compare
+from benchmarks.core.fleet import HERE, LEARNED_OPTIMIZATION, PEERS, Bench
+from benchmarks.core.problem import COMPARED, MLP, QUADRATICS
+
+Section = Callable[[Bench], Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """quick: a form that takes a minute, without what compiles long, the convnet, and much of growth."""
+
+    quick: bool
+    peers: bool
+    rounds: int
+    threads: tuple[int, ...]
+
+
+def sections(plan: Plan) -> dict[str, Section]:
+    """Name -> what measures it. What was to be shown comes before what explains it."""
+    found: dict[str, Section] = {"ceilings": lambda bench: ceilings.measure(bench.folder)}
+    who = tuple(peer for peer in PEERS if plan.peers or peer in HERE)
+    if plan.quick:
+        who = tuple(peer for peer in who if peer != LEARNED_OPTIMIZATION)
+    problems = (MLP, QUADRATICS) if plan.quick else COMPARED
+    for threads in plan.threads:
+        for problem in problems:
+            found[f"compare/{problem.slug}/{threads}"] = partial(
+                compare, problem=problem, threads=threads, rounds=plan.rounds, only=who, say=_say
+            )
+    found["accuracy"] = lambda _: accuracy.measured_apart()
+    found["first_step"] = lambda _: first_step.measure(2 if plan.quick else 9)
+    for size in (10_000, 100_000) if plan.quick else (10_000, 100_000, 1_000_000, 10_000_000):
+        rounds = 2 if size > 1_000_000 else 3 if plan.quick else 7
+        found[f"step/{size}"] = lambda _, size=size, rounds=rounds: step.measured_apart(size, rounds)
+    for problem in problems:
+        found[f"shares/{problem.slug}"] = partial(shares.measure, problem=problem)
+    for what, cases in growth.families(plan.quick).items():
+        found[f"growth/{what}"] = partial(growth.measure, cases=cases, rounds=3, beside=not plan.quick, say=_say)
+    return found
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
