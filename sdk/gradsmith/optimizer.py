@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -14,6 +14,7 @@ from gradsmith.errors import StateMismatch, UnknownSource, UnsupportedGradient, 
 from gradsmith.rules import Rule, State  # before torch itself: it says how to install torch when that is missing
 from gradsmith.rules.weights import dumps, load, loads
 
+from gradsmith.axes import MEMORY, Home, Layout, Place  # isort: skip
 import torch  # isort: skip
 from torch import Tensor  # isort: skip
 from torch.optim.optimizer import Optimizer, ParamsT  # isort: skip
@@ -25,18 +26,20 @@ Source = Rule | str | PathLike[str] | bytes
 """Where a rule comes from: the object itself, a weights file or its bytes, or a reference such as "quadratic@best"."""
 
 _REFERENCE = re.compile(r"opt_[0-9a-zA-Z]+|[a-z0-9][a-z0-9._-]*@[a-zA-Z0-9._-]+")
-_MEMORY = "memory"
 
 
 class LearnedOptimizer(Optimizer):
     """Train a model with a learned rule: `theta <- theta + rule(gradient)`.
 
-    params: parameters or parameter groups, as for every torch optimizer. The parameters of a group that have a
-        gradient are laid on one flat coordinate axis and the rule runs once over it. They may be float16,
-        bfloat16, float32 (the rule computes in float32) or float64 (in float64), on any device
+    params: parameters or parameter groups, as for every torch optimizer. They may be float16, bfloat16, float32 (the
+        rule computes in float32) or float64 (in float64), on any device. All that have a gradient are laid on one
+        axis of coordinates, over which the rule runs: on a CPU in one call of the compiled kernel, where there is one
     rule: what to train with. A `Rule`; a weights file (a path, or the file's bytes); or the reference of an
         optimizer in the service: "quadratic@best", "quadratic@3", "opt_0190..."
     client: the `gradsmith.Client` that references are fetched with; default: one for GRADSMITH_URL
+    state_dtype: what the rule's memory is kept in between steps, 80 numbers for each coordinate of the 2x20 LSTM.
+        torch.float32 (float64 for float64 parameters), or torch.bfloat16: half of the memory, a little rounding
+    threads: of the compiled kernel; default: torch.get_num_threads(), asked in each step. The bits do not depend on it
 
     There is no learning rate: the rule has learned its own. A gradient that is NaN or infinite reaches the rule's
     memory and stays there, as in torch's own optimizers with momentum; check the loss if that can happen.
@@ -45,10 +48,22 @@ class LearnedOptimizer(Optimizer):
     integer, complex or sparse parameters, and what `Client.optimizers.pull` raises for a reference.
     """
 
-    def __init__(self, params: ParamsT, rule: Source, *, client: Client | None = None) -> None:
+    def __init__(
+        self,
+        params: ParamsT,
+        rule: Source,
+        *,
+        client: Client | None = None,
+        state_dtype: torch.dtype = torch.float32,
+        threads: int | None = None,
+    ) -> None:
+        if state_dtype not in (torch.float32, torch.bfloat16):
+            raise ValueError(f"state_dtype must be torch.float32 or torch.bfloat16, not {state_dtype}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, or None for as many as torch uses, not {threads}")
         self._rule = copy.deepcopy(rule_from(rule, client)).requires_grad_(False)
-        self._adopted: dict[tuple[torch.device, torch.dtype], Rule] = {}
-        self._flat: dict[tuple[int, torch.device, torch.dtype], _Flat] = {}
+        self._state_dtype, self._threads = state_dtype, threads
+        self._layout = Layout(self._rule, state_dtype, threads)
         # In every group: `print(optimizer)` shows it, and a state dict says which rule its memory belongs to.
         super().__init__(params, {"rule": _signature(self._rule)})
 
@@ -81,44 +96,15 @@ class LearnedOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        buckets = {
-            (number, device, dtype): parameters
-            for number, group in enumerate(self.param_groups)
-            for (device, dtype), parameters in _buckets(group["params"]).items()
-        }
-        for key, parameters in buckets.items():
-            self._advance(key, parameters)
+        moving: list[tuple[Home, Tensor]] = []
+        for number, group in enumerate(self.param_groups):
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    _require_fitting(parameter, parameter.grad)
+                    moving.append((self._layout.home(parameter, number), parameter))
+        for axis, parameters in self._layout.axes(moving, self.state).items():
+            axis.step(parameters)
         return loss
-
-    def _advance(self, key: tuple[int, torch.device, torch.dtype], parameters: list[Tensor]) -> None:
-        _, device, dtype = key
-        sizes = [parameter.numel() for parameter in parameters]
-        gradient = torch.cat([_gradient(parameter).reshape(-1).to(dtype) for parameter in parameters])
-        rule = self._rule_on(device, dtype)
-        update, memory = rule(gradient, self._memory_of(key, parameters, rule))
-        views = list(zip(*(tensor.split(sizes) for tensor in memory), strict=True)) or [()] * len(sizes)
-        for parameter, change, view in zip(parameters, update.split(sizes), views, strict=True):
-            parameter.add_(change.view(parameter.shape).to(parameter.dtype))
-            self.state[parameter][_MEMORY] = view
-        self._flat[key] = _Flat(parameters, views, memory)
-
-    def _memory_of(self, key: tuple[int, torch.device, torch.dtype], parameters: list[Tensor], rule: Rule) -> State:
-        """The bucket's memory on one axis: what the last step left, or, after a change, put together anew."""
-        flat = self._flat.get(key)
-        if flat is not None and flat.still_holds(parameters, self.state):
-            return flat.memory
-        _, device, dtype = key
-        pieces = [
-            self.state[parameter].get(_MEMORY) or rule.initial_state(parameter.numel(), dtype=dtype, device=device)
-            for parameter in parameters
-        ]
-        # Joined along the long axis of the transposed tensors, which is how rules keep them.
-        return tuple(torch.cat([piece.t() for piece in column], dim=1).t() for column in zip(*pieces, strict=True))
-
-    def _rule_on(self, device: torch.device, dtype: torch.dtype) -> Rule:
-        if (device, dtype) not in self._adopted:
-            self._adopted[device, dtype] = copy.deepcopy(self._rule).to(device=device, dtype=dtype)
-        return self._adopted[device, dtype]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict()`, bit for bit.
@@ -134,17 +120,30 @@ class LearnedOptimizer(Optimizer):
                 )
         mine = [parameter for group in self.param_groups for parameter in group["params"]]
         theirs = [index for group in state_dict["param_groups"] for index in group["params"]]
-        memories = [state_dict["state"].get(index, {}).get(_MEMORY) for index in theirs]
+        memories = [state_dict["state"].get(index, {}).get(MEMORY) for index in theirs]
         if len(mine) == len(theirs):  # otherwise torch's own message says it best
             for number, (parameter, memory) in enumerate(zip(mine, memories, strict=True)):
                 self._require_fit(number, parameter, memory)
-        super().load_state_dict(state_dict)
-        self._flat.clear()
+        # Without the memory: torch casts state to the parameter's dtype, which would round that of half precision.
+        others = {
+            index: {name: value for name, value in entry.items() if name != MEMORY}
+            for index, entry in state_dict["state"].items()
+        }
+        super().load_state_dict({**state_dict, "state": others})
         for parameter, memory in zip(mine, memories, strict=True):
             if memory is not None:
-                # torch casts state to the parameter's dtype, which would round the memory of half precision.
-                dtype = _compute_dtype(parameter)
-                self.state[parameter][_MEMORY] = tuple(tensor.to(parameter.device, dtype) for tensor in memory)
+                dtype = self._layout.stored_in(self._layout.home(parameter, 0).computes_in)
+                self.state[parameter][MEMORY] = tuple(tensor.to(parameter.device, dtype) for tensor in memory)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of every torch optimizer. Each parameter's memory is the tuple of tensors (coordinates, width) that the
+        rule has, whatever machine and kernel it ran on; it is copied for this."""
+        saved = super().state_dict()
+        saved["state"] = {
+            index: {name: tuple(value) if isinstance(value, Place) else value for name, value in entry.items()}
+            for index, entry in saved["state"].items()
+        }
+        return saved
 
     def _require_fit(self, number: int, parameter: Tensor, memory: State | None) -> None:
         if memory is None:
@@ -158,28 +157,12 @@ class LearnedOptimizer(Optimizer):
             )
 
     def __getstate__(self) -> dict[str, Any]:  # torch's own keeps three attributes and would lose the rule
-        return {**super().__getstate__(), "_rule": self._rule}
+        own = {"_rule": self._rule, "_state_dtype": self._state_dtype, "_threads": self._threads}
+        return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._adopted = {}
-        self._flat = {}
-
-
-class _Flat:
-    """What a step leaves behind: the memory on one axis, and the views of it that the optimizer's state holds."""
-
-    def __init__(self, parameters: Sequence[Tensor], views: Sequence[State], memory: State) -> None:
-        self.parameters = parameters
-        self.views = views
-        self.memory = memory
-
-    def still_holds(self, parameters: Sequence[Tensor], state: dict[Tensor, Any]) -> bool:
-        """True when the same parameters come again and nobody has replaced their state meanwhile."""
-        return len(parameters) == len(self.parameters) and all(
-            now is then and state[now].get(_MEMORY) is view
-            for now, then, view in zip(parameters, self.parameters, self.views, strict=True)
-        )
+        self._layout = Layout(self._rule, self._state_dtype, self._threads)
 
 
 def rule_from(source: Source, client: Client | None = None) -> Rule:
@@ -205,29 +188,18 @@ def rule_from(source: Source, client: Client | None = None) -> Rule:
     )
 
 
-def _compute_dtype(parameter: Tensor) -> torch.dtype:
-    return torch.float64 if parameter.dtype == torch.float64 else torch.float32
-
-
-def _buckets(parameters: Iterable[Tensor]) -> dict[tuple[torch.device, torch.dtype], list[Tensor]]:
-    """Parameters with a gradient, by where and in what precision the rule runs for them."""
-    buckets: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    for parameter in parameters:
-        if parameter.grad is not None:
-            _gradient(parameter)
-            buckets.setdefault((parameter.device, _compute_dtype(parameter)), []).append(parameter)
-    return buckets
-
-
-def _gradient(parameter: Tensor) -> Tensor:
-    gradient = parameter.grad
-    if gradient is None or gradient.layout != torch.strided:
+def _require_fitting(parameter: Tensor, gradient: Tensor) -> None:
+    if gradient.layout != torch.strided:
         raise UnsupportedGradient(
-            f"a parameter of shape {tuple(parameter.shape)} has a gradient of layout "
-            f"{gradient.layout if gradient is not None else None}; a learned optimizer needs dense gradients. "
-            f"Use nn.Embedding(sparse=False), or give this parameter to another optimizer"
+            f"a parameter of shape {tuple(parameter.shape)} has a gradient of layout {gradient.layout}; a learned "
+            f"optimizer needs dense gradients. Use nn.Embedding(sparse=False), or give this parameter to another "
+            f"optimizer"
         )
-    return gradient
+    if gradient.shape != parameter.shape:  # torch checks when the gradient is set, but `parameter.data` can be replaced
+        raise UnsupportedGradient(
+            f"a parameter of shape {tuple(parameter.shape)} has a gradient of shape {tuple(gradient.shape)}, from "
+            f"before its data was replaced. Call optimizer.zero_grad() after such a change"
+        )
 
 
 def _signature(rule: Rule) -> str:

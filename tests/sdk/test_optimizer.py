@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import gradsmith
 from gradsmith.errors import StateMismatch, UnknownSource, UnsupportedGradient, UnsupportedParameter
-from gradsmith.rules import Rule, build, initialise
+from gradsmith.rules import LSTMRule, Rule, build, initialise
+from gradsmith.rules.kernels.native import native_kernel
 from gradsmith.rules.weights import dumps
 
 torch.set_num_threads(1)
@@ -50,24 +51,39 @@ def flat(model: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
 
 
+@pytest.fixture(autouse=True, params=["auto", "off"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test runs twice: on the compiled kernel, where this machine can have one, and through torch."""
+    monkeypatch.setenv("GRADSMITH_NATIVE", request.param)
+    return str(request.param)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_twenty_steps_are_the_rule_applied_by_hand_bit_for_bit(dtype: torch.dtype) -> None:
+    """The rule as the trainer applies it: by the compiled kernel where there is one for it, else through torch."""
     rule = make_rule()
     model, twin = make_model(dtype), make_model(dtype)
     train(model, gradsmith.LearnedOptimizer(model.parameters(), rule), 20)
 
     rule = copy.deepcopy(rule).to(dtype)
+    assert isinstance(rule, LSTMRule)
+    kernel = native_kernel(rule) if dtype == torch.float32 else None
     inputs, labels = make_batch(dtype)
     theta = flat(twin)
     state = rule.initial_state(theta.numel(), dtype=dtype)
+    packed = None if kernel is None else kernel.initial_state(theta.numel())
     for _ in range(20):
         nn.utils.vector_to_parameters(theta, twin.parameters())
         twin.zero_grad()
         nn.functional.cross_entropy(twin(inputs), labels).backward()
         gradient = torch.cat([parameter.grad.reshape(-1) for parameter in twin.parameters()])
         with torch.no_grad():
-            update, state = rule(gradient, state)
-            theta = theta + update
+            if kernel is not None and packed is not None:
+                theta = theta.clone()  # the parameters are views of it
+                kernel.step(kernel.weights(rule), theta, gradient, packed)
+            else:
+                update, state = rule(gradient, state)
+                theta = theta + update
     assert torch.equal(flat(model), theta)
 
 

@@ -1,0 +1,9 @@
+"""How an optimizer's step runs over all of its parameters at once: laid on axes of coordinates, by a compiled kernel or
+through torch."""
+
+from gradsmith.axes.base import Axis, Home, Place
+from gradsmith.axes.layout import MEMORY, Layout
+from gradsmith.axes.native import NativeAxis
+from gradsmith.axes.plain_torch import TorchAxis
+
+__all__ = ["MEMORY", "Axis", "Home", "Layout", "NativeAxis", "Place", "TorchAxis"]

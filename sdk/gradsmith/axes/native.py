@@ -1,0 +1,147 @@
+"""`NativeAxis`: steps by the compiled kernel, one call for all parameters."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from gradsmith.axes.base import Axis, Home
+from gradsmith.axes.plain_torch import TorchAxis
+from gradsmith.rules import Rule, State
+from gradsmith.rules.kernels.native import NativeKernel
+
+_BLOCKS_AT_ONCE = 4096  # when memory changes its layout: 20 to 40 MB for the moment
+
+
+class Prepared(NamedTuple):
+    """A kernel, and a rule's weights as it wants them."""
+
+    kernel: NativeKernel
+    weights: Tensor
+
+
+@final
+class NativeAxis(Axis):
+    """Of the CPU, in float32, for LSTM rules. The memory lies in the kernel's blocks, (blocks, rows, BLOCK), without a
+    gap between parameters: a block may belong to several small ones.
+
+    Parameters of float32 whose numbers stand in a row are read and written where they are; their addresses are asked
+    for anew in each step, so `parameter.data` may be replaced at any time. Others take a detour through a copy.
+
+    threads: None: as many as torch uses. The results' bits do not depend on it
+    """
+
+    def __init__(
+        self, home: Home, stored_in: torch.dtype, sizes: Sequence[int], prepared: Prepared, threads: int | None
+    ) -> None:
+        super().__init__(home, stored_in, sizes)
+        self._kernel, self._weights = prepared
+        self._threads = threads
+        self._ends = array("q", accumulate(sizes))
+        self._block, self._hidden = self._kernel.block, self._kernel.hidden_size
+        self._rows = self._kernel.initial_state(0).shape[1]
+        self._memory = torch.zeros(-(-self.coordinates // self._block), self._rows, self._block, dtype=stored_in)
+
+    def read(self, number: int) -> State:
+        rows = torch.empty(self._rows, self.sizes[number], dtype=self.stored_in)
+        for blocks, inside, outside in self._pieces(number):
+            packed = self._memory[blocks]
+            rows[:, outside] = packed.transpose(0, 1).reshape(self._rows, -1)[:, inside]
+        return tuple(rows[first : first + self._hidden].t() for first in range(0, self._rows, self._hidden))
+
+    def write(self, number: int, memory: State) -> None:
+        for blocks, inside, outside in self._pieces(number):
+            packed = self._memory[blocks].transpose(0, 1)
+            rows = packed.clone(memory_format=torch.contiguous_format).view(self._rows, -1)
+            rows[:, inside] = torch.cat([tensor[outside].t().to("cpu", self.stored_in) for tensor in memory])
+            packed.copy_(rows.view(packed.shape))
+
+    def _pieces(self, number: int) -> Iterator[tuple[slice, slice, slice]]:
+        """Some blocks, which of their coordinates are the parameter's, and which of the parameter's these are."""
+        start, stop, block = self.starts[number], self.starts[number] + self.sizes[number], self._block
+        for first in range(start // block, -(-stop // block), _BLOCKS_AT_ONCE):
+            last = min(first + _BLOCKS_AT_ONCE, -(-stop // block))
+            begin, end = max(start, first * block), min(stop, last * block)
+            yield (
+                slice(first, last),
+                slice(begin - first * block, end - first * block),
+                slice(begin - start, end - start),
+            )
+
+    def step(self, parameters: Sequence[Tensor | None]) -> None:
+        nothing = bytes(8 * len(parameters))
+        gradients, values = array("q", nothing), array("q", nothing)
+        moved: list[Tensor] = []
+        aside: list[tuple[Tensor, Tensor]] = []
+        alive: list[Tensor] = []  # copies that the addresses point into
+        taken: set[int] = set()
+        for number, parameter in enumerate(parameters):
+            if parameter is None:
+                continue
+            gradient = parameter.grad
+            assert gradient is not None
+            if not _in_place(gradient) or gradient.is_neg():
+                gradient = gradient.to("cpu", torch.float32).resolve_neg().contiguous()
+                alive.append(gradient)
+            gradients[number] = gradient.data_ptr()
+            address = parameter.data_ptr()
+            # Two parameters with the same numbers would be written by two threads at once.
+            if _in_place(parameter) and address not in taken:
+                taken.add(address)
+                moved.append(parameter)
+            else:
+                change = torch.zeros(parameter.shape)
+                aside.append((parameter, change))
+                address = change.data_ptr()
+            values[number] = address
+        failed = self._kernel.library.step_axis(
+            *(self._weights.data_ptr(), len(parameters), _address(self._ends), _address(gradients), _address(values)),
+            *(self._memory.data_ptr(), self.stored_in == torch.bfloat16, self._threads or torch.get_num_threads()),
+        )
+        if failed:
+            raise MemoryError("the native kernel could not get its working memory for a step; free some memory")
+        torch.autograd.graph.increment_version(moved)
+        for parameter, change in aside:
+            parameter.add_(change.to(parameter.dtype))
+
+
+def agrees_with_torch(prepared: Prepared, rule: Rule) -> bool:
+    """A trial of two steps on a block and a bit, in both precisions of memory: compilers have bugs, and not every
+    instruction set was there when the source was written. Milliseconds."""
+    sizes = (prepared.kernel.block + 3, 5)
+    home = Home(0, torch.device("cpu"), torch.float32)
+    gradients = torch.randn(2, sum(sizes), generator=torch.Generator().manual_seed(0))
+    for stored_in, allowed in ((torch.float32, 1e-4), (torch.bfloat16, 3e-2)):
+        axes = (NativeAxis(home, stored_in, sizes, prepared, 1), TorchAxis(home, stored_in, sizes, rule))
+        results = []
+        for axis in axes:
+            parameters = [torch.zeros(size) for size in sizes]
+            for step, gradient in enumerate(gradients):
+                for parameter, piece in zip(parameters, torch.split(gradient, list(sizes)), strict=True):
+                    parameter.grad = piece
+                axis.step([parameters[0], None if step == 0 else parameters[1]])
+            memory = [tensor.float().reshape(-1) for number in range(2) for tensor in axis.read(number)]
+            results.append((torch.cat(parameters), torch.cat(memory)))
+        for found, expected in zip(*results, strict=True):
+            if not (found - expected).abs().max() <= allowed * expected.abs().max():
+                return False
+    return True
+
+
+def _address(numbers: array[int]) -> int:
+    return numbers.buffer_info()[0]
+
+
+def _in_place(tensor: Tensor) -> bool:
+    """Whether the numbers can be used where they are. Subclasses of tensors may keep theirs elsewhere."""
+    return (
+        tensor.dtype is torch.float32
+        and tensor.is_cpu
+        and tensor.is_contiguous()
+        and type(tensor) in (Tensor, nn.Parameter)
+    )
