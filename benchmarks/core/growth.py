@@ -55,7 +55,7 @@ def measure(bench: Bench, cases: list[Case], rounds: int, beside: bool, say: Cal
     """
     reference.save(reference.starting_weights(), bench.weights)
     stolen = Stolen()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "coordinates": case.problem.coordinates,
             "tasks": case.problem.tasks,

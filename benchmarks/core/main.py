@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     kept = Kept(FOLDER / f"core-{form}.json", machine.described(), go_on=options.resume)
     for name, section in chosen.items():
         print(f"  {name} ({time.perf_counter() - started:.0f} s so far)", flush=True)
-        kept.measure(name, lambda section=section: section(bench))
+        kept.measure(name, partial(section, bench))
     command = "./run bench core" + (" --quick" if options.quick else "")
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     lines = report.lines(kept.results, kept.failed, command, date)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any
 
@@ -31,18 +31,21 @@ class Parts:
             self._passed()
             self._within.pop()
 
-    @contextmanager
-    def timed(self, owner: Any, method: str, name: str) -> Iterator[None]:
-        """For a while, count calls of `owner.method` (an object, a class or a module) under `name`."""
-        own = vars(owner).get(method)
-        call: Callable[..., Any] = getattr(owner, method)
+    def counted(self, call: Callable[..., Any], name: str) -> Callable[..., Any]:
+        """`call`, whose time counts under `name`."""
 
         @wraps(call)
         def counted(*arguments: Any, **named: Any) -> Any:
             with self.part(name):
                 return call(*arguments, **named)
 
-        setattr(owner, method, counted)
+        return counted
+
+    @contextmanager
+    def replaced(self, owner: Any, method: str, by: Callable[..., Any]) -> Iterator[None]:
+        """For a while, `owner.method` (of an object, a class or a module) is `by`."""
+        own = vars(owner).get(method)
+        setattr(owner, method, by)
         try:
             yield
         finally:
@@ -50,6 +53,10 @@ class Parts:
                 delattr(owner, method)  # the class has it
             else:
                 setattr(owner, method, own)
+
+    def timed(self, owner: Any, method: str, name: str) -> AbstractContextManager[None]:
+        """For a while, calls of `owner.method` count under `name`."""
+        return self.replaced(owner, method, self.counted(getattr(owner, method), name))
 
     def _passed(self) -> None:
         now = time.perf_counter()

@@ -37,16 +37,20 @@ def sections(plan: Plan) -> dict[str, Section]:
             found[f"compare/{problem.slug}/{threads}"] = partial(
                 compare, problem=problem, threads=threads, rounds=plan.rounds, only=who, say=_say
             )
-    found["accuracy"] = lambda _: accuracy.measured_apart()
-    found["first_step"] = lambda _: first_step.measure(2 if plan.quick else 9)
+    found["accuracy"] = _without_bench(accuracy.measured_apart)
+    found["first_step"] = _without_bench(partial(first_step.measure, 2 if plan.quick else 9))
     for size in (10_000, 100_000) if plan.quick else (10_000, 100_000, 1_000_000, 10_000_000):
         rounds = 2 if size > 1_000_000 else 3 if plan.quick else 7
-        found[f"step/{size}"] = lambda _, size=size, rounds=rounds: step.measured_apart(size, rounds)
+        found[f"step/{size}"] = _without_bench(partial(step.measured_apart, size, rounds))
     for problem in problems:
         found[f"shares/{problem.slug}"] = partial(shares.measure, problem=problem)
     for what, cases in growth.families(plan.quick).items():
         found[f"growth/{what}"] = partial(growth.measure, cases=cases, rounds=3, beside=not plan.quick, say=_say)
     return found
+
+
+def _without_bench(measure: Callable[[], Any]) -> Section:
+    return lambda _bench: measure()
 
 
 def _say(line: str) -> None:

@@ -3,6 +3,7 @@ of one rank."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import torch
@@ -79,9 +80,22 @@ class Ours:
             ):
                 if hasattr(owner, method):
                     stack.enter_context(parts.timed(owner, method, name))
+            stack.enter_context(parts.replaced(self._backend, "for_window", self._timed_window(parts)))
             with parts.part("the rest"):
                 self.run(meta_steps)
         return {name: seconds / meta_steps for name, seconds in parts.seconds.items()}
+
+    def _timed_window(self, parts: Parts) -> Callable[[int, int], Backend]:
+        for_window = self._backend.for_window
+
+        def timed(coordinates: int, steps: int) -> Backend:
+            window = for_window(coordinates, steps)
+            if window is not self._backend:  # whose methods have their clock already
+                for method, name in (("step", STEPS), ("window_gradient", WINDOW)):
+                    setattr(window, method, parts.counted(getattr(window, method), name))
+            return window
+
+        return timed
 
     def _load(self) -> None:
         load_weights(self._rule, self._weights)

@@ -9,8 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.core.peers.base import Weights
-from benchmarks.core.problem import HIDDEN, HORIZON, LOG_SIGN_P, META_LEARNING_RATE, MLP_SIZES, OUTPUT_SCALE, Loaded
-from benchmarks.core.tasks import IMAGE, network
+from benchmarks.core.problem import (
+    HIDDEN,
+    HORIZON,
+    IMAGE,
+    LOG_SIGN_P,
+    META_LEARNING_RATE,
+    MLP_SIZES,
+    OUTPUT_SCALE,
+    Loaded,
+)
+from benchmarks.core.tasks import network
 
 Memory = tuple[Tensor, Tensor, Tensor, Tensor]
 

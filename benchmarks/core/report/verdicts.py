@@ -162,8 +162,8 @@ def _accuracy(results: Results) -> Iterator[Verdict]:
             yield Verdict(what, allowed, None, None, "", more_is_better=False)
             continue
         worst, row = max(found, key=lambda pair: pair[0])
-        names = ", ".join(sorted({row["backend"] for _, row in found}))
-        yield Verdict(what, allowed, None, worst, "", more_is_better=False, note=f"{row['backend']}; of {names}")
+        names = " and ".join(sorted({row["backend"].split(",")[0] for _, row in found}))
+        yield Verdict(what, allowed, None, worst, "", more_is_better=False, note=f"{row['backend']}; measured: {names}")
 
 
 def _first_step(results: Results) -> Verdict:
