@@ -20,6 +20,8 @@ from models.tasks.randomness import drawn, indices, normals, streams
 
 # Held-out images of all tasks at once would need tasks x images x units numbers; this many activations at a time.
 _HELD_OUT_ACTIVATIONS = 4_000_000
+# Minibatches are drawn for many steps at once, as far as this many indices: one step's cost as much as a small product.
+_INDICES_DRAWN = 100_000
 
 
 class MLPBatch(TaskBatch):
@@ -35,6 +37,8 @@ class MLPBatch(TaskBatch):
         self._minibatches = streams(seeds, "minibatch").to(device)
         self._training = training.to(device)
         self._held_out = held_out.to(device)
+        self._steps_drawn = min(32, max(1, _INDICES_DRAWN // (self.tasks * spec.batch_size)))
+        self._drawn: tuple[int, Tensor] | None = None  # which so many steps, and their rows (tasks, steps, batch)
 
     def initial(self) -> Tensor:
         start = drawn(normals, streams(self._seeds, "start"), self.coordinates_per_task, self.dtype)
@@ -87,8 +91,20 @@ class MLPBatch(TaskBatch):
 
     def _minibatch(self, step: int) -> tuple[Tensor, Tensor]:
         # (tasks, batch, inputs) in this batch's dtype, (tasks, batch) int64
-        rows = indices(self._minibatches, step, self.spec.batch_size, len(self._training))
-        return self._scaled(self._training.pixels[rows]), self._training.labels[rows]
+        rows = self._rows(step)
+        # index_select takes an eighth of the time of indexing.
+        pixels, labels = self._training.pixels, self._training.labels
+        inputs = self._scaled(pixels.index_select(0, rows.reshape(-1)))
+        return inputs.view(self.tasks, self.spec.batch_size, -1), labels[rows]
+
+    def _rows(self, step: int) -> Tensor:
+        block, within = divmod(step, self._steps_drawn)
+        if self._drawn is None or self._drawn[0] != block:
+            # Numbers are counted through all steps, so these are the ones that each step would draw for itself.
+            count = self._steps_drawn * self.spec.batch_size
+            rows = indices(self._minibatches, block, count, len(self._training))
+            self._drawn = block, rows.view(self.tasks, self._steps_drawn, self.spec.batch_size)
+        return self._drawn[1][:, within]
 
     def _scaled(self, pixels: Tensor) -> Tensor:
         return pixels.to(self.dtype).mul_(self._training.scale)

@@ -10,6 +10,7 @@ from models.errors import SplitHeldOut
 from models.spec import BUILT_IN_FAMILIES, MLPSpec, QuadraticSpec, Split
 from models.tasks.catalogue import open_for_testing, open_for_training, open_for_tuning
 from models.tasks.images import load_images
+from models.tasks.randomness import indices
 
 SPECS = [
     QuadraticSpec(dimension=4),
@@ -23,6 +24,15 @@ SPECS = [
 def batch(spec, tasks=3, dtype=torch.float64, split=Split.TRAIN, **where):
     where = {"seed": 1, "trajectory": 2} | where
     return open_for_training(spec).sample(split, tasks=tasks, dtype=dtype, **where)
+
+
+def test_a_minibatch_depends_on_its_step_alone_whatever_was_drawn_before():
+    tasks = batch(MLPSpec(batch_size=7))
+    for step in (0, 40, 31, 32, 1000, 33, 0):
+        pixels, labels = tasks._minibatch(step)
+        rows = indices(tasks._minibatches, step, 7, len(tasks._training))
+        assert torch.equal(pixels, tasks._scaled(tasks._training.pixels[rows]))
+        assert torch.equal(labels, tasks._training.labels[rows])
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=repr)
