@@ -14,7 +14,7 @@ from gradsmith.errors import StateMismatch, UnknownSource, UnsupportedGradient, 
 from gradsmith.rules import Rule, State  # before torch itself: it says how to install torch when that is missing
 from gradsmith.rules.weights import dumps, load, loads
 
-from gradsmith.axes import MEMORY, Home, Layout, Place  # isort: skip
+from gradsmith.axes import MEMORY, Layout, Place  # isort: skip
 import torch  # isort: skip
 from torch import Tensor  # isort: skip
 from torch.optim.optimizer import Optimizer, ParamsT  # isort: skip
@@ -96,12 +96,12 @@ class LearnedOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        moving: list[tuple[Home, Tensor]] = []
+        moving: list[tuple[int, Tensor]] = []
         for number, group in enumerate(self.param_groups):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     _require_fitting(parameter, parameter.grad)
-                    moving.append((self._layout.home(parameter, number), parameter))
+                    moving.append((number, parameter))
         for axis, parameters in self._layout.axes(moving, self.state).items():
             axis.step(parameters)
         return loss
@@ -132,7 +132,7 @@ class LearnedOptimizer(Optimizer):
         super().load_state_dict({**state_dict, "state": others})
         for parameter, memory in zip(mine, memories, strict=True):
             if memory is not None:
-                dtype = self._layout.stored_in(self._layout.home(parameter, 0).computes_in)
+                dtype = self._layout.stored_in(parameter)
                 self.state[parameter][MEMORY] = tuple(tensor.to(parameter.device, dtype) for tensor in memory)
 
     def state_dict(self) -> dict[str, Any]:

@@ -24,6 +24,13 @@ class Home(NamedTuple):
     device: torch.device
     computes_in: torch.dtype
 
+    def suits(self, parameter: Tensor, bucket: int) -> bool:
+        """Whether it is this parameter's. Asked for each parameter in each step."""
+        double = parameter.dtype is torch.float64
+        return (
+            parameter.device == self.device and double is (self.computes_in is torch.float64) and bucket == self.bucket
+        )
+
 
 class Axis(ABC):
     """Parameters end to end on one axis of coordinates: the rule's memory for all of them, and its steps.

@@ -43,40 +43,37 @@ class Layout:
         self._prepared: Prepared | None = None
         self._looked_for_kernel = False
 
-    def home(self, parameter: Tensor, group: int) -> Home:
-        """Coordinates of different groups meet in one call only when the rule does not let them see each other."""
-        double = parameter.dtype == torch.float64
-        bucket = 0 if self._rule.coordinatewise else group
-        return Home(bucket, parameter.device, torch.float64 if double else torch.float32)
+    def stored_in(self, parameter: Tensor) -> torch.dtype:
+        """The precision of the parameter's memory."""
+        return self._stored_in if self._stored_in == torch.bfloat16 else _computes_in(parameter)
 
-    def stored_in(self, computes_in: torch.dtype) -> torch.dtype:
-        """The precision of the memory of a rule that computes in this one."""
-        return torch.bfloat16 if self._stored_in == torch.bfloat16 else computes_in
-
-    def axes(self, moving: list[tuple[Home, Tensor]], state: OptimizerState) -> dict[Axis, list[Tensor | None]]:
+    def axes(self, moving: list[tuple[int, Tensor]], state: OptimizerState) -> dict[Axis, list[Tensor | None]]:
         """Each axis with those of its parameters that move; the others are None.
 
+        moving: parameters, each with the number of its group
         Raises StateMismatch when a parameter has another size than its memory.
         """
+        apart = not self._rule.coordinatewise  # then coordinates of different groups must not meet
         axes: dict[Axis, list[Tensor | None]] = {}
         homeless: dict[Home, list[Tensor]] = {}
-        for home, parameter in moving:
+        for group, parameter in moving:
+            bucket = group if apart else 0
             place = state[parameter].get(MEMORY)
-            if not isinstance(place, Place) or place.axis.home != home:
-                homeless.setdefault(home, []).append(parameter)
-                continue
-            _require_size(parameter, place.axis.sizes[place.number])
-            row = axes.get(place.axis)
-            if row is None:
-                row = axes[place.axis] = [None] * len(place.axis.sizes)
-            if row[place.number] is None:
-                row[place.number] = parameter
-            elif row[place.number] is not parameter:  # somebody gave it another parameter's memory
-                homeless.setdefault(home, []).append(parameter)
-        if homeless and not self._rule.coordinatewise:  # all coordinates of a home must meet in one call
+            if isinstance(place, Place) and place.axis.home.suits(parameter, bucket):
+                axis, number = place.axis, place.number
+                _require_size(parameter, axis.sizes[number])
+                row = axes.get(axis)
+                if row is None:
+                    row = axes[axis] = [None] * len(axis.sizes)
+                if row[number] is None or row[number] is parameter:
+                    row[number] = parameter
+                    continue
+                # Somebody gave it the memory of another parameter.
+            homeless.setdefault(Home(bucket, parameter.device, _computes_in(parameter)), []).append(parameter)
+        if homeless and apart:  # all coordinates of a home must meet in one call
             axes = {axis: row for axis, row in axes.items() if axis.home not in homeless}
             for home in homeless:
-                homeless[home] = [parameter for other, parameter in moving if other == home]
+                homeless[home] = [parameter for group, parameter in moving if home.suits(parameter, group)]
         for home, parameters in homeless.items():
             unique = list(dict.fromkeys(parameters))
             axes[self._new_axis(home, unique, state)] = list(unique)
@@ -94,7 +91,7 @@ class Layout:
         return axis
 
     def _empty_axis(self, home: Home, sizes: list[int]) -> Axis:
-        stored_in = self.stored_in(home.computes_in)
+        stored_in = self._stored_in if self._stored_in == torch.bfloat16 else home.computes_in
         if home.device.type == "cpu" and home.computes_in == torch.float32:
             prepared = self._kernel()
             if prepared is not None:
@@ -123,6 +120,10 @@ class Layout:
         if (device, dtype) not in self._adopted:
             self._adopted[device, dtype] = copy.deepcopy(self._rule).to(device=device, dtype=dtype)
         return self._adopted[device, dtype]
+
+
+def _computes_in(parameter: Tensor) -> torch.dtype:
+    return torch.float64 if parameter.dtype == torch.float64 else torch.float32
 
 
 def _require_size(parameter: Tensor, coordinates: int) -> None:

@@ -81,7 +81,7 @@ class NativeAxis(Axis):
         alive: list[Tensor] = []  # copies that the addresses point into
         taken: set[int] = set()
         for number, parameter in enumerate(parameters):
-            if parameter is None:
+            if parameter is None or not self.sizes[number]:
                 continue
             gradient = parameter.grad
             assert gradient is not None
