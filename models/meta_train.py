@@ -29,6 +29,7 @@ from gradsmith.rules import LSTMRule, Rule, build, initialise
 from gradsmith.rules import weights as rule_weights
 from models import checkpoint
 from models.backends import Backend, backend_for, dtype_for
+from models.captured import windows
 from models.checkpoint import Progress
 from models.errors import DeviceUnavailable, TrainingDiverged
 from models.meta_optimizer import Adam, averaged_weights, clipped, cosine
@@ -38,7 +39,7 @@ from models.spec import MetaTrainSpec, Recipe, Resources, Split, share
 from models.tasks.base import Family
 from models.tasks.catalogue import open_for_training
 from models.tasks.randomness import key
-from models.unroll import Window, begin, unroll_window
+from models.unroll import Window, begin
 
 VALIDATION_SEED = 0
 """All jobs of a family are selected on the SAME validation tasks, whatever their seed, so that their scores compare."""
@@ -169,6 +170,7 @@ class _Trainer:
         self._dtype = dtype_for(wanted)
         self._rule = build(spec.recipe.rule.model_dump()).to(device, self._dtype)
         self._backend = backend_for(self._rule, self._dtype, device, threads, wanted=wanted)
+        self._windows = windows(self._backend, device)
 
     @property
     def _recipe(self) -> Recipe:
@@ -202,7 +204,7 @@ class _Trainer:
         gradients = recipe.tasks
         progress = progress.but(trajectory=progress.trajectory + 1)
         for _ in range(min(recipe.horizon // recipe.unroll_steps, recipe.meta_steps - progress.step)):
-            window, position = unroll_window(self._rule, tasks, position, recipe.unroll_steps, self._backend)
+            window, position = self._windows(self._rule, tasks, position, recipe.unroll_steps)
             gradients += recipe.tasks * recipe.unroll_steps
             progress, step = self._learned_from(window, progress)
             load_weights(self._rule, progress.weights)

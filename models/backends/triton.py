@@ -29,6 +29,11 @@ class TritonBackend:
     def initial_memory(self, rule: Rule, coordinates: int, dtype: torch.dtype, device: torch.device) -> Memory:  # noqa: ARG002
         return (self._kernel.initial_state(coordinates),)
 
+    def for_window(self, coordinates: int, steps: int) -> TritonBackend:  # noqa: ARG002
+        """A fresh one, which pads the weights anew: where the window is captured in a CUDA graph (models.captured),
+        that must be a part of it, since the weights change between windows."""
+        return TritonBackend(self._kernel)
+
     def step(self, rule: Rule, theta: Tensor, gradient: Tensor, memory: Memory, segments: Tensor | None) -> Memory:  # noqa: ARG002
         self._kernel.step(self._weights(rule), theta, gradient, memory[0])
         return memory

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +30,9 @@ class HeldOut:
 
 class TaskBatch(ABC):
     """Some tasks of one family, side by side. Immutable: a minibatch is a function of the task and the step."""
+
+    remembered: ClassVar[tuple[str, ...]] = ()
+    """Attributes that hold nothing but what was computed from the others."""
 
     def __init__(self, tasks: int, coordinates_per_task: int, dtype: torch.dtype, device: torch.device) -> None:
         self.tasks = tasks

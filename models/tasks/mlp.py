@@ -28,6 +28,8 @@ class MLPBatch(TaskBatch):
     """Networks side by side. Layer l has weights (tasks, fan_in, fan_out) and biases (tasks, 1, fan_out), which are
     views of theta: task by task, layer by layer, weights before biases."""
 
+    remembered = ("_drawn",)
+
     def __init__(
         self, spec: MLPSpec, seeds: Tensor, training: Images, held_out: Images, dtype: torch.dtype, device: torch.device
     ) -> None:
@@ -97,7 +99,9 @@ class MLPBatch(TaskBatch):
         inputs = self._scaled(pixels.index_select(0, rows.reshape(-1)))
         return inputs.view(self.tasks, self.spec.batch_size, -1), labels[rows]
 
-    def _rows(self, step: int) -> Tensor:
+    def _rows(self, step: int | Tensor) -> Tensor:
+        if isinstance(step, Tensor):  # a number on the device (models.captured): no branch may depend on it
+            return indices(self._minibatches, step, self.spec.batch_size, len(self._training))
         block, within = divmod(step, self._steps_drawn)
         if self._drawn is None or self._drawn[0] != block:
             # Numbers are counted through all steps, so these are the ones that each step would draw for itself.

@@ -58,9 +58,10 @@ def streams(seeds: Tensor, name: str) -> Tensor:
     return mix(seeds ^ key("stream", name))
 
 
-def bits(stream: Tensor, count: int, first: int = 0) -> Tensor:
+def bits(stream: Tensor, count: int, first: int | Tensor = 0) -> Tensor:
     """The numbers `first` .. `first + count - 1` of each stream: (tasks,) -> (tasks, count), 64 random bits each."""
-    slots = torch.arange(first, first + count, dtype=torch.int64, device=stream.device)
+    # `first` is added: it may be a number on the device (models.captured), which arange would fetch.
+    slots = torch.arange(count, dtype=torch.int64, device=stream.device) + first
     return mix(stream[:, None] + slots)
 
 
@@ -92,7 +93,7 @@ def drawn(
     return result
 
 
-def indices(stream: Tensor, step: int, count: int, below: int) -> Tensor:
+def indices(stream: Tensor, step: int | Tensor, count: int, below: int) -> Tensor:
     """Indices in [0, below), drawn with replacement for one step: (tasks,) -> (tasks, count) int64.
 
     The remainder's bias is at most below / 2^62.
