@@ -78,8 +78,8 @@ def _in_own_process(function: str) -> dict[str, Any]:
     return result
 
 
-def bound(command: list[str]) -> list[str]:
-    return ["taskset", "-c", cpus(1), *command] if shutil.which("taskset") else command
+def bound(command: list[str], threads: int = 1) -> list[str]:
+    return ["taskset", "-c", cpus(threads), *command] if shutil.which("taskset") else command
 
 
 def _compiled(folder: Path) -> Path | None:

@@ -76,7 +76,9 @@ def _one_job(client: gradsmith.Client, settings: Settings) -> dict[str, float]:
     connection.close()
     job = client.jobs.get(job.id)
     if not {"running", "received"} <= heard.keys() or not recorded or job.status != "succeeded":
-        raise RuntimeError(f"job {job.id} is {job.status} ({job.reason}); its first metrics were not seen in order")
+        raise RuntimeError(
+            f"job {job.id} is {job.status} ({job.status_reason}); its first metrics were not seen in order"
+        )
     moments = {"answered": answered, "recorded": recorded[0] - started}
     return moments | {name: heard[name] for name in ("running", "received")}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
     plan = _plan(options)
     chosen = sections(plan)
     if options.only is not None:
-        chosen = {name: section for name, section in chosen.items() if name.startswith(tuple(options.only))}
-        unknown = [wanted for wanted in options.only if not any(name.startswith(wanted) for name in chosen)]
+        unknown = [wanted for wanted in options.only if not _meant(wanted, chosen)]
         if unknown or not options.only:
             parser.error(f"--only {' '.join(unknown)}: no section's name begins so; there are {_names(plan)}")
+        meant = {name for wanted in options.only for name in _meant(wanted, chosen)}
+        chosen = {name: section for name, section in chosen.items() if name in meant}
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
@@ -74,11 +76,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-peers", action="store_true", help="plain PyTorch alone; installs nothing")
     parser.add_argument(
-        "--only", nargs="*", metavar="SECTION", help="sections whose name begins so (growth: all of growth/...); prints"
+        "--only", nargs="*", metavar="SECTION", help="sections of that name, or whose names begin so; prints"
     )
     parser.add_argument("--rounds", type=int, default=None, help="turns of each peer (7; quick: 3)")
     parser.add_argument("--threads", type=int, nargs="*", default=None, help="thread counts (1 2; quick: 1)")
     return parser
+
+
+def _meant(wanted: str, names: Iterable[str]) -> list[str]:
+    """The section of that name, or those whose names begin so."""
+    return [wanted] if wanted in names else [name for name in names if name.startswith(wanted)]
 
 
 def _plan(options: argparse.Namespace) -> Plan:

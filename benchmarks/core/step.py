@@ -1,6 +1,8 @@
 """What a user waits for: one optimizer step of a model, ours against the same rule as plain nn.LSTM and against Adam.
 
-Run as `python -m benchmarks.core.step PARAMETERS ROUNDS`, in a process bound to one CPU; prints one JSON object.
+Run as `python -m benchmarks.core.step PARAMETERS ROUNDS [THREADS]`; prints one JSON object. `measured_apart` runs it in
+a process that is bound to as many CPUs as there are threads, and asks each optimizer's peak of memory from a process of
+its own: `python -m benchmarks.core.step --peak NAME PARAMETERS`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from benchmarks.core.problem import HIDDEN, OUTPUT_SCALE
 from gradsmith import LearnedOptimizer
 
 LAYERS = 20
-BYTES_EACH = {"ours": 1_250, "plain": 500, "adam": 90}
+OURS, HALF, PLAIN, ADAM = "ours", "ours, bfloat16 state", "plain", "adam"
+BYTES_EACH = {OURS: 340, HALF: 180, PLAIN: 500, ADAM: 90}
 """Measured peak of resident memory for each parameter, by which a size is left out that would not fit."""
 
 
@@ -71,19 +74,30 @@ def model(parameters: int) -> list[Tensor]:
     return tensors
 
 
-def measure(parameters: int, rounds: int) -> dict[str, Any]:
-    """{"seconds": {name: [...]}, "left_out": {name: why}, "coordinates": n}; names are ours, plain and adam."""
-    torch.set_num_threads(1)
+def optimizers() -> dict[str, Callable[[list[Tensor]], Callable[[], None]]]:
+    """Name -> what makes the step of an optimizer of these tensors. The learned ones run the same rule."""
     rule = rule_with(reference.starting_weights())
+
+    def plain(tensors: list[Tensor]) -> Callable[[], None]:
+        optimizer = PlainLearnedOptimizer(tensors)
+        optimizer.load(reference.starting_weights())
+        return optimizer.step
+
+    return {
+        ADAM: lambda tensors: torch.optim.Adam(tensors, foreach=True).step,
+        OURS: lambda tensors: LearnedOptimizer(tensors, rule).step,
+        HALF: lambda tensors: LearnedOptimizer(tensors, rule, state_dtype=torch.bfloat16).step,
+        PLAIN: plain,
+    }
+
+
+def measure(parameters: int, rounds: int, threads: int = 1) -> dict[str, Any]:
+    """{"seconds": {name: [...]}, "left_out": {name: why}, "coordinates": n, "threads": n}."""
+    torch.set_num_threads(threads)
     steps: dict[str, Callable[[], None]] = {}
     left_out: dict[str, str] = {}
-    makers: dict[str, Callable[[list[Tensor]], Callable[[], None]]] = {
-        "adam": lambda tensors: torch.optim.Adam(tensors, foreach=True).step,
-        "ours": lambda tensors: LearnedOptimizer(tensors, rule).step,
-        "plain": lambda tensors: PlainLearnedOptimizer(tensors).step,
-    }
     room = _available_bytes() * 0.8
-    for name, make in makers.items():
+    for name, make in optimizers().items():
         need = parameters * BYTES_EACH[name]
         if need > room:
             left_out[name] = f"needs {need / 1e9:.0f} GB and {room / 1e9:.0f} are free"
@@ -100,19 +114,52 @@ def measure(parameters: int, rounds: int) -> dict[str, Any]:
             seconds[name].append(time.perf_counter() - started)
     return {
         "coordinates": sum(tensor.numel() for tensor in model(parameters)),
+        "threads": threads,
         "seconds": seconds,
         "left_out": left_out,
     }
 
 
-def measured_apart(parameters: int, rounds: int) -> dict[str, Any]:
-    """`measure` in a process of its own, so that one size's memory is gone before the next begins."""
-    command = [sys.executable, "-m", "benchmarks.core.step", str(parameters), str(rounds)]
-    done = subprocess.run(bound(command), capture_output=True, text=True, check=False, cwd=ROOT)
+def peak_bytes(name: str, parameters: int) -> int | None:
+    """What two steps of an optimizer add to the peak of this process, which has the model with its gradients and has
+    made a step of a small one. None where the system does not tell."""
+    torch.set_num_threads(1)
+    make = optimizers()[name]
+    make(model(2_000))()  # a kernel is loaded, and whatever a first call takes
+    tensors = model(parameters)
+    # From here, not from the peak so far: making the model may have taken more than it keeps.
+    before, step = _status("VmRSS"), make(tensors)
+    step(), step()
+    after = _status("VmHWM")
+    return None if before is None or after is None else after - before
+
+
+def measured_apart(parameters: int, rounds: int, threads: int = 1) -> dict[str, Any]:
+    """`measure` in a process of its own, so that one size's memory is gone before the next begins; with
+    {"peak_bytes": {name: for each parameter}} beside it."""
+    found: dict[str, Any] = _apart([str(parameters), str(rounds), str(threads)], threads)
+    found["peak_bytes"] = {}
+    for name in found["seconds"]:
+        peak = _apart(["--peak", name, str(parameters)], 1)
+        if peak is not None:
+            found["peak_bytes"][name] = peak / parameters
+    return found
+
+
+def _apart(arguments: list[str], threads: int) -> Any:
+    command = [sys.executable, "-m", "benchmarks.core.step", *arguments]
+    done = subprocess.run(bound(command, threads), capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode != 0:
-        raise RuntimeError(f"the step of {parameters} parameters ended with {done.returncode}: {done.stderr[-500:]}")
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
+        raise RuntimeError(f"the step {' '.join(arguments)} ended with {done.returncode}: {done.stderr[-500:]}")
+    return json.loads(done.stdout)
+
+
+def _status(field: str) -> int | None:
+    file = Path("/proc/self/status")
+    if not file.exists():
+        return None
+    fields = dict(line.split(":", 1) for line in file.read_text().splitlines())
+    return int(fields[field].split()[0]) * 1024
 
 
 def _available_bytes() -> float:
@@ -124,4 +171,7 @@ def _available_bytes() -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]), int(sys.argv[2]))))
+    if sys.argv[1] == "--peak":
+        print(json.dumps(peak_bytes(sys.argv[2], int(sys.argv[3]))))
+    else:
+        print(json.dumps(measure(*map(int, sys.argv[1:]))))

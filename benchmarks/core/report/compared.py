@@ -59,8 +59,10 @@ def lines(results: Results, problem: Problem, threads: int, measured: dict[str, 
     words += [f"\nNot measured: {peer}: {why}." for peer, why in measured["missing"].items()]
     below = [_shares(results["ceilings"], problem, threads, ours)] if "ceilings" in results else []
     if threads == 1:
-        busy = sum(measured["peers"][OURS]["busy_seconds"]) / sum(ours)
-        below.append(f"Ours had its core for {100 * busy:.0f} % of the time.")
+        busy = measured["peers"][OURS]["busy_seconds"]
+        below.append(f"Ours had its core for {100 * sum(busy) / sum(ours):.0f} % of the time")
+        share = "" if limit is None else f"; {100 * problem.coordinate_steps / Spread.of(busy).median / limit:.0f} %"
+        below[-1] += f"{share} of the limit by the time that it had it." if share else "."
     return [*words, "", " ".join([*below, stolen(measured["stolen"])]).strip(), ""]
 
 
