@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -134,6 +134,64 @@ class TestInTheInterpreter:
         kernel, line = interpreted(trials.chosen, RAW, break_it="fails")
         assert kernel == "none"
         assert line.startswith("No Triton kernel on cpu (TypeError: 'NoneType'")
+
+
+@needs_triton
+@pytest.mark.skipif(sys.platform != "linux", reason="Triton's compiler for CUDA comes with Linux")
+class TestCompiled:
+    """For cards that need not be here: what the interpreter cannot see."""
+
+    SMALL: ClassVar[list[Any]] = [("step", RAW, 80, "float32"), ("window_gradient", RAW, 80, "float32")]
+    FULL: ClassVar[list[Any]] = [
+        pytest.param(program, config, capability, precision, marks=pytest.mark.slow)
+        for program in ("step", "window_gradient")
+        for config in (LOG_SIGN, {"hidden_size": 64, "layers": 2, "input": "raw"})
+        for capability in (80, 90)
+        for precision in ("float32", "bf16")
+    ]
+
+    @pytest.mark.timeout(600)
+    @pytest.mark.parametrize(("program", "config", "capability", "precision"), [*SMALL, *FULL])
+    def test_the_programs_compile(
+        self,
+        program: str,
+        config: dict[str, Any],
+        capability: int,
+        precision: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+        ptx, shared_bytes = trials.compiled(config, program, capability, precision=precision)
+        assert shared_bytes <= 99 * 1024  # what any card since Ampere has
+        assert "mma" in ptx  # tensor cores
+        assert "bf16" in ptx if precision == "bf16" else "tf32" in ptx
+        assert "atom." not in ptx  # sums in an order that a scheduler chooses
+        assert "red.global" not in ptx
+        assert "cp.async" not in ptx  # reads of the scratch memory ahead of the writes
+
+
+class TestOnAGPU:
+    pytestmark: ClassVar[list[pytest.MarkDecorator]] = on_gpu
+
+    @pytest.mark.parametrize("name", RULES)
+    @pytest.mark.parametrize(("coordinates", "steps"), [(1, 1), (31, 20), (33, 20), (15_910, 20)])
+    def test_step_and_window_are_those_of_the_rule(self, name: str, coordinates: int, steps: int) -> None:
+        found = trials.errors(RULES[name], coordinates, steps, device="cuda:0")
+        assert found.pop("guard") == 0
+        assert found == {what: pytest.approx(0, abs=1e-5) for what in found}
+
+    def test_bf16_products_cost_half_a_percent_of_the_meta_gradient(self) -> None:
+        found = trials.errors(LOG_SIGN, 15_910, 20, device="cuda:0", precision="bf16")
+        assert 1e-5 < max(found.values()) < 2e-2
+
+    def test_the_same_call_gives_the_same_bits(self) -> None:
+        first, second = trials.twice(LOG_SIGN, 15_910, 20, device="cuda:0")
+        assert np.array_equal(first, second)
+
+    def test_the_kernel_is_handed_out(self, caplog: pytest.LogCaptureFixture) -> None:
+        assert triton_kernel(build({"kind": "lstm"}), torch.device("cuda"), choice="auto") is not None
+        assert not caplog.records
 
 
 class TestTheLayout:

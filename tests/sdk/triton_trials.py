@@ -204,3 +204,25 @@ def chosen(config: dict[str, Any], *, break_it: str = "") -> list[str]:
         choose.logger.removeHandler(keep)
         choose._tried.cache_clear()
     return ["none" if kernel is None else type(kernel).__name__, *lines]
+
+
+def compiled(config: dict[str, Any], name: str, capability: int, **settings: Any) -> tuple[str, int]:
+    """PTX and bytes of shared memory of one of the programs, for a card that need not be here."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    from gradsmith.rules.kernels.triton import programs
+    from gradsmith.rules.kernels.triton.kernel import TritonKernel
+
+    program = getattr(programs, name)
+    kernel = TritonKernel(make_rule(config), torch.device(CPU), **settings)
+    constants = {"GATES": kernel.gates, **kernel.constants}
+    options = {option: constants.pop(option) for option in ("num_warps", "num_stages")}
+    names = program.arg_names
+    constants = {argument: constants[argument] for argument in names if argument in constants}
+    kinds = dict.fromkeys(("p", "floor", "scale"), "fp32")
+    kinds |= dict.fromkeys(("coordinates", "steps", "blocks", "G_stride", "D_stride", "state_stride"), "i32")
+    signature = {argument: "constexpr" if argument in constants else kinds.get(argument, "*fp32") for argument in names}
+    source = triton.compiler.ASTSource(program, signature, constants)
+    made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    return str(made.asm["ptx"]), int(made.metadata.shared)

@@ -60,9 +60,10 @@ class TritonKernel:
         self._layout = layout
         layout.to(device)
         self._most_programs = _programs_of(device) if programs is None else programs
+        self.gates = 4 if layout.padded <= _SMALL else 1
         self._rows = 2 * layout.layers * layout.hidden
         self._features = (rule.p, math.exp(-rule.p), rule.output_scale)
-        self._constants: dict[str, Any] = {
+        self.constants: dict[str, Any] = {
             "H": layout.hidden,
             "PADDED": layout.padded,
             "LAYERS": layout.layers,
@@ -110,7 +111,7 @@ class TritonKernel:
             programs.step[(self._blocks(coordinates),)](
                 *(weights, gradient.contiguous(), theta, state, coordinates, state.stride(0)),
                 *self._features,
-                **self._constants,
+                **self.constants,
             )
         torch.autograd.graph.increment_version((theta, state))
 
@@ -135,8 +136,8 @@ class TritonKernel:
                     *(weights, G, D, snapshot, scratch, found, coordinates, steps, blocks),
                     *(G.stride(0), D.stride(0), snapshot.stride(0)),
                     *self._features,
-                    GATES=4 if self._layout.padded <= _SMALL else 1,
-                    **self._constants,
+                    GATES=self.gates,
+                    **self.constants,
                 )
         return self._layout.unpadded(found.sum(0, dtype=torch.float64).float())
 
