@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -34,12 +34,14 @@ from models.checkpoint import Progress
 from models.errors import DeviceUnavailable, TrainingDiverged
 from models.meta_optimizer import Adam, averaged_weights, clipped, cosine
 from models.parallel import Alone, Team, mean_over_tasks, refuse_drift, refuse_missing_gpus
-from models.rollout import Curves, Learned, Sample, run, tasks_at_once
+from models.rollout import Learned, Sample, run, tasks_at_once
 from models.spec import MetaTrainSpec, Recipe, Resources, Split, share
 from models.tasks.base import Family
 from models.tasks.catalogue import open_for_training
 from models.tasks.randomness import key
 from models.unroll import Window, begin
+
+T = TypeVar("T")
 
 VALIDATION_SEED = 0
 """All jobs of a family are selected on the SAME validation tasks, whatever their seed, so that their scores compare."""
@@ -283,20 +285,24 @@ class _Trainer:
         chunk = tasks_at_once(self._family)
         chunks = -(-recipe.validation_tasks // chunk)
         own, longest = (share(chunks, team.size, rank) for rank in (team.rank, 0))
-        seconds = 0.0
-        if own:
-            first, beyond = own.start * chunk, min(own.stop * chunk, recipe.validation_tasks)
-            sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, beyond - first, first)
-            optimizer = Learned(self._rule, self._backend)
-            steps = run(optimizer, self._family, sample, recipe.horizon, dtype=self._dtype, device=self._device)
-            curves, seconds = yield from _at_work(steps, progress.step)
-            found[0, first:beyond], found[1, first:beyond] = curves.area, curves.losses[0]
+        _, seconds = yield from _at_work(self._validate_chunks(own, chunk, found), progress.step)
         started = time.perf_counter()
         # A rank without a chunk knows the pace from training, where a gradient takes longer.
         evaluations = len(longest) * chunk * (recipe.horizon + 1)
         team.sum_(found, expected_seconds=evaluations * progress.cost.seconds_a_gradient * team.size)
         area, standing_still = found.to(self._dtype)
         return area, standing_still, seconds + time.perf_counter() - started
+
+    def _validate_chunks(self, own: range, chunk: int, found: Tensor) -> Generator[None, None, None]:
+        """Fill the columns of `found` that belong to these chunks of `chunk` tasks."""
+        recipe, optimizer = self._recipe, Learned(self._rule, self._backend)
+        for index in own:  # each by itself: how a mean over steps is rounded depends on how many tasks are side by side
+            part = slice(index * chunk, min((index + 1) * chunk, recipe.validation_tasks))
+            sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, part.stop - part.start, part.start)
+            curves = yield from run(
+                optimizer, self._family, sample, recipe.horizon, dtype=self._dtype, device=self._device
+            )
+            found[0, part], found[1, part] = curves.area, curves.losses[0]
 
     def agree(self, progress: Progress) -> None:
         """At the end of a trajectory: raises RankLost when the ranks do not hold the same bits."""
@@ -371,15 +377,15 @@ class _Trainer:
         return TrainingResult(rule_weights.dumps(self._rule, extra), progress.best_score, summary)
 
 
-def _at_work(steps: Generator[None, None, Curves], step: int) -> Generator[Working, None, tuple[Curves, float]]:
-    """Run to the end, saying now and then that it still works; returns the curves and the seconds they took, without
-    what the caller does meanwhile."""
+def _at_work(steps: Generator[None, None, T], step: int) -> Generator[Working, None, tuple[T, float]]:
+    """Run to the end, saying now and then that it still works; returns what that gives and the seconds it took,
+    without what the caller does meanwhile."""
     seconds, started = 0.0, time.perf_counter()
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            return cast(Curves, end.value), seconds + time.perf_counter() - started
+            return cast(T, end.value), seconds + time.perf_counter() - started
         elapsed = time.perf_counter() - started
         if elapsed >= WORKING_INTERVAL_SECONDS:
             seconds += elapsed

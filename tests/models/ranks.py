@@ -36,12 +36,19 @@ def window_mean(team: Team, spec: MetaTrainSpec, tasks: int) -> tuple[float, tor
     return mean_over_tasks(team, window.losses, window.gradient, tasks)
 
 
-def validation_score(team: Team, spec: MetaTrainSpec) -> float:
-    """Of the untrained rule."""
-    family = open_for_training(spec.family.tasks)
-    trainer = meta_train._Trainer(spec, family, torch.device("cpu"), 1, team)
-    [validated] = [event for event in trainer._validated(trainer.fresh()) if isinstance(event, Validated)]
-    return validated.score
+def validation_losses(team: Team, spec: MetaTrainSpec) -> list[list[float]]:
+    """Of the untrained rule: each task's mean loss and its first."""
+    trainer = meta_train._Trainer(spec, open_for_training(spec.family.tasks), torch.device("cpu"), 1, team)
+    area, standing_still, _seconds = returned(trainer._validation_losses(trainer.fresh()))
+    return [area.tolist(), standing_still.tolist()]
+
+
+def returned(generator):
+    while True:
+        try:
+            next(generator)
+        except StopIteration as end:
+            return end.value
 
 
 def whole_run(team: Team | None, spec: MetaTrainSpec, resume: bytes | None = None) -> tuple[dict, bytes, bytes]:
@@ -59,20 +66,19 @@ def whole_run(team: Team | None, spec: MetaTrainSpec, resume: bytes | None = Non
 
 def poisoned_run(team: Team, spec: MetaTrainSpec) -> dict:
     """A run whose third window is not finite on the last rank alone."""
-    plain, windows = meta_train.unroll_window, []
+    plain, seen = meta_train.mean_over_tasks, []
 
-    def poisoned(*arguments):
-        window, position = plain(*arguments)
-        windows.append(window)
-        if len(windows) == 3 and team.rank == team.size - 1:
-            window.gradient[0] = float("nan")
-        return window, position
+    def poisoned(team, losses, gradient, tasks):
+        seen.append(gradient)
+        if len(seen) == 3 and team.rank == team.size - 1:
+            gradient[0] = float("nan")
+        return plain(team, losses, gradient, tasks)
 
-    meta_train.unroll_window = poisoned
+    meta_train.mean_over_tasks = poisoned
     try:
         return whole_run(team, spec)[0]
     finally:
-        meta_train.unroll_window = plain
+        meta_train.mean_over_tasks = plain
 
 
 def lost(act) -> str:
@@ -92,7 +98,7 @@ def main(folder: Path) -> None:
     for tasks in (4, 3):
         loss, gradient = window_mean(team, spec, tasks)
         found[f"window/{tasks}"] = [loss, gradient.tolist()]
-    found["validation"] = validation_score(team, wide)
+    found["validation"] = validation_losses(team, wide)
     found["run"], checkpoint, weights = whole_run(team, spec)
     found["weights"] = weights.hex()
     (folder / f"checkpoint{team.rank}").write_bytes(checkpoint)

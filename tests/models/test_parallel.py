@@ -17,7 +17,7 @@ from models.memory import CHUNK_COORDINATES
 from models.meta_train import MetaStep
 from models.parallel import Alone
 from models.spec import BUILT_IN_FAMILIES, MetaTrainSpec, QuadraticSpec, Resources, overridden, share
-from tests.models.ranks import validation_score, whole_run, window_mean
+from tests.models.ranks import validation_losses, whole_run, window_mean
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +93,9 @@ def test_a_whole_run_is_the_same_on_both_ranks_and_that_of_one_but_for_rounding(
     assert (found[0]["run"]["processes"], alone["processes"]) == (2, 1)
 
 
-def test_the_ranks_share_a_validation_and_its_score_has_the_bits_of_one_process(specs, found):
-    alone = validation_score(Alone(), specs[1])
+def test_the_ranks_share_a_validation_and_each_task_s_losses_have_the_bits_of_one_process(specs, found):
+    alone = validation_losses(Alone(), specs[1])
+    assert len(set(alone[0])) == 400
     assert found[0]["validation"] == found[1]["validation"] == alone
 
 
