@@ -2,19 +2,24 @@
 
     ./run bench memory [--data FOLDER] [--only WORDS]
 
-Each job runs in a process of its own, which imports and warms up what a worker's child does; its peak is VmHWM of
-/proc, so this runs on Linux alone. Prints a table in Markdown; --data is the folder of a service that has MNIST.
+Each job runs in a process of its own, which imports and warms up what a worker's child does but has no connection to
+the stores (10 MB); its peak is VmHWM of /proc, so this runs on Linux alone. Prints a table in Markdown, and ends with
+status 1 when a prediction is off by more than 20 %. --data is the folder of a service that has MNIST.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.memory import Computes, memory_estimate_bytes
 from models.spec import BUILT_IN_FAMILIES, EvaluateSpec, MetaTrainSpec, Resources, RuleSpec, overridden
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +32,7 @@ from gradsmith.rules import build, initialise
 from gradsmith.rules import weights as rule_weights
 from models.evaluate import evaluate
 from models.meta_train import TrainingResult, meta_train
+from models.memory import Computes, memory_estimate_bytes
 from models.spec import EvaluateSpec, MetaTrainSpec
 from workers import run
 
@@ -122,3 +128,60 @@ def measured(case: Case, data: Path | None = None, **environment: str) -> Measur
     )
     backend, started, peak = done.stdout.split()
     return Measured(backend, int(started), int(peak))
+
+
+def predicted(case: Case, ran: Measured) -> int:
+    """By a worker that has this backend, in bytes."""
+    names: dict[str, Computes] = {"native": "native", "torch": "torch", "reference": "reference"}
+    return memory_estimate_bytes(case.spec, computes=names[ran.backend.partition("-")[0]])
+
+
+def cases() -> list[Case]:
+    """Small and large, every family, rule sizes, windows, both kinds of job, every backend of the CPU."""
+    few, wide = {"validation_tasks": 8}, {"hidden": [833]}
+    torch = {"backend": "torch"}
+    return [
+        training("quadratic", "quadratic"),
+        training("quadratic", "quadratic", **torch),
+        training("quadratic", "quadratic", {"horizon": 20}, backend="reference"),
+        training("65,536 quadratics", "quadratic", few | {"tasks": 65_536}),
+        training("65,536 quadratics, unroll 4", "quadratic", few | {"tasks": 65_536, "unroll_steps": 4}, **torch),
+        training("4,096 quadratics, unroll 100", "quadratic", few | {"tasks": 4096, "unroll_steps": 100}),
+        training("4,096 quadratics, 64 units", "quadratic", few | {"tasks": 4096, "rule": {"hidden_size": 64}}),
+        training("512 quadratics, 64 units", "quadratic", few | {"tasks": 512, "rule": {"hidden_size": 64}}, **torch),
+        training("100 quadratics of 1,000", "quadratic", few | {"tasks": 100}, {"dimension": 1000}),
+        training("1,000,000 coordinates", "digits-mlp", {"tasks": 16, "unroll_steps": 10, "validation_tasks": 1}, wide),
+        training("digits MLP", "digits-mlp", {"validation_tasks": 16}),
+        training("64 digits MLPs", "digits-mlp", {"tasks": 64, "validation_tasks": 8}),
+        training("64 digits MLPs", "digits-mlp", {"tasks": 64, "validation_tasks": 8, "unroll_steps": 10}, **torch),
+        training("MNIST MLP", "mnist-mlp", {"validation_tasks": 2}),
+        training("16 MNIST MLPs", "mnist-mlp", {"tasks": 16, "validation_tasks": 2}),
+        evaluation("evaluate quadratic", "quadratic"),
+        evaluation("evaluate quadratic, 65,536 tasks", "quadratic", {"horizon": 40, "test_tasks": 65_536}),
+        evaluation("evaluate digits MLP", "digits-mlp", {"horizon": 20}),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Predicted against measured memory of jobs.")
+    parser.add_argument("--data", type=Path, help="data folder of a service; without it, jobs on MNIST are left out")
+    parser.add_argument("--only", default="", help="only jobs whose name has this in it")
+    options = parser.parse_args(arguments)
+    print(f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}\n")
+    print("| job | backend | predicted MiB | measured MiB | off by |\n|---|---|---|---|---|")
+    worst = 0.0
+    for case in cases():
+        if options.only not in case.name or ("MNIST" in case.name and options.data is None):
+            continue
+        ran = measured(case, options.data)
+        estimate = predicted(case, ran)
+        off = estimate / ran.peak_bytes - 1
+        worst = max(worst, abs(off))
+        row = (case.name, ran.backend, f"{estimate / MIB:,.0f}", f"{ran.peak_bytes / MIB:,.0f}", f"{100 * off:+.0f} %")
+        print(f"| {' | '.join(row)} |", flush=True)
+    print(f"\nThe worst prediction is off by {100 * worst:.0f} %.")
+    return int(worst > 0.2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

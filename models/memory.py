@@ -32,7 +32,7 @@ for 20,000 coordinates and 20 steps. More would gain little: what is kept is rea
 KERNEL_MOST_HIDDEN, KERNEL_MOST_LAYERS = 128, 4  # as in gradsmith.rules.kernels.native.targets, which brings torch
 AUTOGRAD_FLOATS = 25  # numbers that autograd keeps for each coordinate, step, and unit of the rule; measured
 
-_WORKER_BYTES = 275 * 2**20  # Python, torch, the worker's own libraries
+_WORKER_BYTES = 285 * 2**20  # Python, torch, the worker's own libraries and connections
 _DIGITS_BYTES = 84 * 2**20  # scikit-learn, more than its data
 _MNIST_BYTES, _MNIST_LOADING_BYTES = 63 * 2**20, 150 * 2**20  # 70,000 images; and while they are checked and split
 _DRAWN_AT_ONCE, _DRAWING_BYTES = 1_000_000, 50  # numbers, and bytes for each of them, while tasks are drawn
@@ -73,7 +73,8 @@ def memory_estimate_bytes(
         return _WORKER_BYTES + max(_loading(sizes.family), _resident(sizes.family) + _evaluating(sizes, spec))
     running = max(_window(sizes, spec), _validating(sizes, spec))
     each = _WORKER_BYTES + max(_loading(sizes.family), _resident(sizes.family) + running)
-    return spec.resources.processes * each
+    processes = spec.resources.processes
+    return each if processes == 1 else _WORKER_BYTES + processes * each  # the worker's own starts and hears the others
 
 
 def follow_up_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:
@@ -112,9 +113,9 @@ def _window(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     row = sizes.width * coordinates
     held = _problem(sizes, tasks) + 4 * row + (T + 1) * row + 2 * sizes.state * coordinates
     stepping = _minibatch(sizes, tasks) + _step(sizes) * coordinates
-    backward = 2 * T * row
-    replaying = T * row + _gradient(sizes, coordinates, T)
-    return held + max(stepping + _kept_buffers(sizes, coordinates, T), backward, replaying, _drawing(sizes, tasks))
+    differentiating = T * row + _gradient(sizes, coordinates, T)
+    buffers = _buffers(sizes, coordinates, T) + _slack(sizes, tasks)
+    return held + buffers + max(stepping, 2 * T * row, differentiating)
 
 
 def _validating(sizes: _Sizes, spec: MetaTrainSpec) -> int:
@@ -122,7 +123,7 @@ def _validating(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     tasks = spec.tasks_per_process
     coordinates = tasks * sizes.family.coordinates_per_task
     trajectory = _problem(sizes, tasks) + (4 * sizes.width + sizes.state) * coordinates
-    buffers = _kept_buffers(sizes, coordinates, spec.recipe.unroll_steps)
+    buffers = _buffers(sizes, coordinates, spec.recipe.unroll_steps) + _slack(sizes, tasks)
     curves = 3 * sizes.width * (spec.recipe.horizon + 1) * spec.recipe.validation_tasks
     return trajectory + buffers + _rollout(sizes, spec.recipe.validation_tasks) + curves
 
@@ -171,6 +172,16 @@ def _problem(sizes: _Sizes, tasks: int) -> int:
     return 16 * tasks
 
 
+def _slack(sizes: _Sizes, tasks: int) -> int:
+    """What glibc's heap has been given back and keeps: after tasks were drawn, and between the temporaries of torch's
+    steps, where it is a matter of luck (half to twice this was seen). From 32 MiB on they are mapped, and go back at
+    once."""
+    coordinates = tasks * sizes.family.coordinates_per_task
+    mapped = sizes.width * sizes.rule.hidden_size * coordinates >= 32 * 2**20
+    fragments = 0 if mapped or _step(sizes) == 0 else 3 * (_step(sizes) + sizes.state) * coordinates // 2
+    return _drawing(sizes, tasks) + fragments
+
+
 def _drawing(sizes: _Sizes, tasks: int) -> int:
     """Numbers are drawn in float64, some tasks at a time; one task is always whole."""
     family = sizes.family
@@ -197,28 +208,29 @@ def _step(sizes: _Sizes) -> int:
 
 
 def _gradient(sizes: _Sizes, coordinates: int, steps: int) -> int:
-    """What differentiates a window."""
+    """What a backend takes while it differentiates a window, and gives back."""
     H, layers = sizes.rule.hidden_size, sizes.rule.layers
     if sizes.computes == "native":
-        layer = coordinates * steps * 4 * 4 * H  # a layer's four gates; as many whole layers as fit, or a part of one
-        kept = min(KEPT_BYTES, layer * max(1, min(layers, KEPT_BYTES // layer)))
-        return kept + sizes.threads * _workspace(sizes.rule, steps)
+        return sizes.threads * _workspace(sizes.rule, steps)
     if sizes.computes == "reference":
         return 8 * min(coordinates * steps * AUTOGRAD_FLOATS * H * layers, BLOCK_FLOATS)
-    return _kept_buffers(sizes, coordinates, steps)
+    return 0
 
 
-def _kept_buffers(sizes: _Sizes, coordinates: int, steps: int) -> int:
-    """torch's replay keeps its buffers from window to window: one block's, and another's where the last is shorter."""
-    if sizes.computes in ("native", "reference"):
+def _buffers(sizes: _Sizes, coordinates: int, steps: int) -> int:
+    """What a backend keeps from window to window. The native one: a tape of gates, of as many whole layers as the
+    budget holds, or a part of one. torch's replay: one block's buffers, and another's where the last is shorter."""
+    H, layers = sizes.rule.hidden_size, sizes.rule.layers
+    if sizes.computes == "native":
+        layer = 4 * coordinates * steps * 4 * H
+        return min(KEPT_BYTES, layer * max(1, min(layers, KEPT_BYTES // layer)))
+    if sizes.computes == "reference":
         return 0
     inputs = {"log_sign": 2, "raw": 1}[sizes.rule.input]
-    H, layers = sizes.rule.hidden_size, sizes.rule.layers
     floats = steps * (inputs + (layers - 1) * H + layers * (7 * H + 1))
     blocks = -(-coordinates // max(1, BLOCK_FLOATS // floats))
     size = -(-coordinates // blocks)
-    different = 2 if coordinates % size else 1
-    return sizes.width * floats * size * different
+    return sizes.width * floats * size * (2 if coordinates % size else 1)
 
 
 def _workspace(rule: RuleSpec, steps: int) -> int:

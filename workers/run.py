@@ -207,8 +207,8 @@ class _Run:
             "seed": spec.seed,
             "horizon": spec.recipe.horizon,
             "recipe": spec.recipe.model_dump(mode="json"),
-            "training": result.summary,
-            "runtime": self._runtime | measured_facts(spec),
+            "training": result.summary | measured_facts(spec),
+            "runtime": self._runtime,
         }
 
         def finish(session: Session, last_events: list[Event], done_id: EventId) -> Event:
