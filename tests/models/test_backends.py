@@ -7,7 +7,7 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from gradsmith.rules import build, initialise, weights
-from models import meta_train as science
+from models import captured
 from models.backends import NativeBackend, TorchBackend, backend_for, dtype_for
 from models.errors import BackendUnavailable
 from models.evaluate import evaluate
@@ -132,7 +132,7 @@ def test_nan_gradients_of_a_task_skip_the_meta_step_and_leave_the_weights(traini
     forced(name, rule_with())
     spec = training_spec(meta_steps=8)
     spec = spec.model_copy(update={"resources": Resources(backend=name)})
-    original, seen, weights = science.unroll_window, [], []
+    original, seen, weights = captured.unroll_window, [], []
 
     def poisoned(rule, tasks, position, *more):
         seen.append(position.step)
@@ -141,7 +141,7 @@ def test_nan_gradients_of_a_task_skip_the_meta_step_and_leave_the_weights(traini
             position.gradient[3] = torch.nan
         return original(rule, tasks, position, *more)
 
-    monkeypatch.setattr(science, "unroll_window", poisoned)
+    monkeypatch.setattr(captured, "unroll_window", poisoned)
     *events, result = meta_train(spec)
     steps = [event for event in events if isinstance(event, MetaStep)]
     assert [step.skipped for step in steps] == [False, True] + 6 * [False]
@@ -208,14 +208,14 @@ def test_a_backend_that_contradicts_its_device_is_no_resource(backend, device):
 
 def test_the_reference_runs_the_whole_job_in_float64(training_spec, monkeypatch):
     seen = set()
-    original = science.unroll_window
+    original = captured.unroll_window
 
     def watched(rule, tasks, *more):
         window, position = original(rule, tasks, *more)
         seen.update({next(rule.parameters()).dtype, tasks.dtype, position.theta.dtype, window.gradient.dtype})
         return window, position
 
-    monkeypatch.setattr(science, "unroll_window", watched)
+    monkeypatch.setattr(captured, "unroll_window", watched)
     short = training_spec(meta_steps=8)
     *_, truth = meta_train(short.model_copy(update={"resources": Resources(backend="reference")}))
     assert seen == {torch.float64}

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gradsmith.rules import weights as rule_weights
-from models import meta_train
+from models import captured, meta_train
 from models.backends import backend_for
 from models.errors import CheckpointMismatch, DeviceUnavailable, TrainingDiverged
 from models.meta_optimizer import Adam, clipped, cosine
@@ -127,7 +127,7 @@ def test_all_seeds_of_a_family_are_selected_on_the_same_tasks(training_spec, mon
 
 
 def test_a_diverging_window_is_skipped_counted_and_left_behind(training_spec, monkeypatch):
-    original = meta_train.unroll_window
+    original = captured.unroll_window
     calls = []
 
     def poisoned(*arguments):
@@ -139,7 +139,7 @@ def test_a_diverging_window_is_skipped_counted_and_left_behind(training_spec, mo
             window.gradient[3] = torch.nan
         return window, position
 
-    monkeypatch.setattr(meta_train, "unroll_window", poisoned)
+    monkeypatch.setattr(captured, "unroll_window", poisoned)
     events = events_of(training_spec())
     steps = of_kind(events, MetaStep)
     assert [step.step for step in steps if step.skipped] == [2, 7]
@@ -151,14 +151,14 @@ def test_a_diverging_window_is_skipped_counted_and_left_behind(training_spec, mo
 
 @pytest.fixture
 def every_meta_gradient_is_nan(monkeypatch):
-    original = meta_train.unroll_window
+    original = captured.unroll_window
 
     def poisoned(*arguments):
         window, position = original(*arguments)
         window.gradient.fill_(torch.nan)
         return window, position
 
-    monkeypatch.setattr(meta_train, "unroll_window", poisoned)
+    monkeypatch.setattr(captured, "unroll_window", poisoned)
 
 
 @pytest.mark.usefixtures("every_meta_gradient_is_nan")

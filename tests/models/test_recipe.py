@@ -10,7 +10,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
-from models import meta_train
+from models import captured, meta_train
 from models.meta_optimizer import Adam
 from models.meta_train import MetaStep, Restarted
 from models.spec import Split
@@ -40,7 +40,7 @@ def poisoned(monkeypatch):
     """Makes the meta-gradient NaN at those meta-steps (from 1) for which a function says so."""
 
     def poison(at):
-        original = meta_train.unroll_window
+        original = captured.unroll_window
         step = 0
 
         def window_of(*arguments):
@@ -51,7 +51,7 @@ def poisoned(monkeypatch):
                 window.gradient.fill_(torch.nan)
             return window, position
 
-        monkeypatch.setattr(meta_train, "unroll_window", window_of)
+        monkeypatch.setattr(captured, "unroll_window", window_of)
 
     return poison
 
