@@ -2,9 +2,10 @@
 
 problem    what is optimized: arrays in one file, which every process reads
 tasks      the same problems as the product's TaskBatch
-peers/     ours, plain PyTorch, JAX and learned_optimization behind one small class each
+peers/     ours (in threads, in processes, without a tape), plain PyTorch, JAX and learned_optimization: one class each
 worker     the process around a peer; `fleet` is the other end of its pipe
 reference  the meta-gradient in float64, which every peer has to give
-compare, growth, ceilings, step    the measurements
-report, picture    what comes out
+compare, growth, ceilings, accuracy, shares (with parts), first_step, step    the measurements
+sections, kept, main    what is measured, what is kept of an interrupted run, the command line
+results, report/, picture    what comes out; report/verdicts holds it against what was to be shown
 """

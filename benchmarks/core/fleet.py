@@ -17,10 +17,10 @@ import numpy as np
 from benchmarks.core.environment import ROOT
 from benchmarks.core.peers.base import Weights
 
-OURS, OURS_IN_PROCESSES = "ours", "ours_in_processes"
+OURS, OURS_IN_PROCESSES, OURS_WITHOUT_TAPE = "ours", "ours_in_processes", "ours_without_tape"
 PLAIN, JAX, LEARNED_OPTIMIZATION = "plain_torch", "jax_scan", "learned_optimization"
 OWN = (OURS, OURS_IN_PROCESSES)
-HERE = (*OWN, PLAIN)
+HERE = (*OWN, OURS_WITHOUT_TAPE, PLAIN)
 """These run in our environment, the others in theirs."""
 PEERS = (*OWN, PLAIN, JAX, LEARNED_OPTIMIZATION)
 

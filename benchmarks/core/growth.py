@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.core import reference, tasks
-from benchmarks.core.fleet import OURS, PLAIN, Bench, Worker, cpu_count
+from benchmarks.core.fleet import OURS, OURS_WITHOUT_TAPE, PLAIN, Bench, Ran, Worker, cpu_count
 from benchmarks.core.machine import Stolen
 from benchmarks.core.problem import MLP, Problem
 
@@ -16,7 +16,7 @@ TURN_SECONDS = 0.4
 LINEAR_FROM = 10_000
 """Coordinates from which on the cost has to be linear; below, what a step costs whatever its size shows."""
 
-_PLAIN_MAY_TAKE = 2_000_000  # coordinate-steps: 2.7 GB of graph
+_PLAIN_MAY_TAKE = 1_000_000  # coordinate-steps: 1.4 GB of graph
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,13 @@ def families(quick: bool) -> dict[str, list[Case]]:
     }
 
 
-def measure(bench: Bench, cases: list[Case], rounds: int, beside: bool, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(
+    bench: Bench, cases: list[Case], rounds: int, beside: bool, without_tape: bool, say: Callable[[str], None]
+) -> dict[str, Any]:
     """{"rows": [...], "stolen": share}. One row a case: seconds of a meta-step, round by round, and peak MB over a
     process with torch and data. All cases of ours take turns, so that a slow minute of the machine is nobody's own.
 
-    beside: plain PyTorch too, on one thread and up to a size
+    beside: plain PyTorch too, on one thread and up to a size; without_tape: ours without one, too
     """
     reference.save(reference.starting_weights(), bench.weights)
     stolen = Stolen()
@@ -65,11 +67,12 @@ def measure(bench: Bench, cases: list[Case], rounds: int, beside: bool, say: Cal
         }
         for case in cases
     ]
-    for row, found in zip(rows, _in_turn(bench, OURS, cases, rounds), strict=True):
-        row[OURS] = found
+    own = (OURS, OURS_WITHOUT_TAPE) if without_tape else (OURS,)
+    for number, found in enumerate(_in_turn(bench, [(peer, case) for peer in own for case in cases], rounds)):
+        rows[number % len(cases)][own[number // len(cases)]] = found
     for row, case in zip(rows, cases, strict=True):
         if beside and case.plain_fits and case.threads == 1:
-            (row[PLAIN],) = _in_turn(bench, PLAIN, [case], rounds)
+            (row[PLAIN],) = _in_turn(bench, [(PLAIN, case)], rounds)
         problem = case.problem
         rate = problem.coordinate_steps / min(row[OURS]["seconds"])
         say(
@@ -79,11 +82,11 @@ def measure(bench: Bench, cases: list[Case], rounds: int, beside: bool, say: Cal
     return {"rows": rows, "stolen": stolen.share()}
 
 
-def _in_turn(bench: Bench, peer: str, cases: list[Case], rounds: int) -> list[dict[str, Any]]:
-    """{"seconds": [...], "megabytes": peak over idle or None} for each case."""
+def _in_turn(bench: Bench, who: list[tuple[str, Case]], rounds: int) -> list[dict[str, Any]]:
+    """{"seconds": [...], "busy_seconds": [...], "megabytes": peak over idle or None} for each peer on its case."""
     with ExitStack() as stack:
         workers = []
-        for case in cases:
+        for peer, case in who:
             file = bench.folder / f"{case.problem.slug}.npz"
             tasks.export(case.problem, file)
             workers.append(stack.enter_context(Worker(bench, peer, file, case.threads)))
@@ -94,12 +97,18 @@ def _in_turn(bench: Bench, peer: str, cases: list[Case], rounds: int) -> list[di
             if first < TURN_SECONDS:
                 first = worker.run(1).seconds
             turns.append(max(1, round(TURN_SECONDS / first)))
-        seconds: list[list[float]] = [[] for _ in workers]
+        ran: list[list[Ran]] = [[] for _ in workers]
         for _ in range(rounds):
-            for worker, turn, taken in zip(workers, turns, seconds, strict=True):
-                taken.append(worker.run(turn).seconds / turn)
+            for worker, turn, each in zip(workers, turns, ran, strict=True):
+                each.append(worker.run(turn))
         found = []
-        for worker, taken in zip(workers, seconds, strict=True):
+        for worker, turn, each in zip(workers, turns, ran, strict=True):
             peak, base = worker.peak_megabytes(), worker.base_megabytes
-            found.append({"seconds": taken, "megabytes": None if peak is None or base is None else peak - base})
+            found.append(
+                {
+                    "seconds": [one.seconds / turn for one in each],
+                    "busy_seconds": [one.busy_seconds / turn for one in each],
+                    "megabytes": None if peak is None or base is None else peak - base,
+                }
+            )
         return found

@@ -66,7 +66,7 @@ def _panel(axis: Any, problem: Problem, measured: dict[str, Any], limit: float, 
             label += f"; ours is {faster[peer].median:.1f}x"
         weight = "bold" if peer == OURS else "normal"
         # Within a long bar, beside a short one: the labels stay between 0 and the limit.
-        long_ = share.median > 45
+        long_ = share.median > 55
         axis.annotate(
             label,
             (1.5 if long_ else share.high, place),
@@ -81,6 +81,6 @@ def _panel(axis: Any, problem: Problem, measured: dict[str, Any], limit: float, 
     axis.set_xlim(0, 104)
     axis.set_xticks(range(0, 101, 25), [f"{tick}" if tick < 100 else "limit" for tick in range(0, 101, 25)], fontsize=8)
     axis.set_xlabel("% of the limit", fontsize=8)
-    axis.set_title(f"{problem.title}\n{threaded(threads)}", fontsize=9, color=_INK)
+    axis.set_title(f"{problem.name}, {problem.coordinates:,} coordinates, {threaded(threads)}", fontsize=9, color=_INK)
     axis.tick_params(length=0)
     axis.spines[["top", "right", "left", "bottom"]].set_visible(False)

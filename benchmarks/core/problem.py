@@ -42,6 +42,10 @@ class Problem:
         return self.coordinates * self.unroll_steps
 
     @property
+    def name(self) -> str:
+        return {"mlp": "MNIST MLP", "quadratics": f"{self.tasks} quadratics", "convnet": "convnet"}[self.kind]
+
+    @property
     def title(self) -> str:
         return {
             "mlp": "MNIST MLP, 784-20-10 sigmoid, batch 128",

@@ -10,9 +10,11 @@ from typing import Any
 from benchmarks.core import accuracy, ceilings, first_step, growth, shares, step
 from benchmarks.core.compare import compare
 from benchmarks.core.fleet import HERE, LEARNED_OPTIMIZATION, PEERS, Bench
-from benchmarks.core.problem import COMPARED, MLP, QUADRATICS
+from benchmarks.core.problem import COMPARED, CONVNET, MLP, QUADRATICS
 
 Section = Callable[[Bench], Any]
+
+CONVNET_ROUNDS = 5  # of long turns
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,12 @@ def sections(plan: Plan) -> dict[str, Section]:
     problems = (MLP, QUADRATICS) if plan.quick else COMPARED
     for threads in plan.threads:
         for problem in problems:
+            # The slowest peer on the slowest problem, a minute of compilation included: once is enough.
+            spared = threads > plan.threads[0] and problem == CONVNET
+            only = tuple(peer for peer in who if not (spared and peer == LEARNED_OPTIMIZATION))
+            rounds = min(plan.rounds, CONVNET_ROUNDS) if problem == CONVNET else plan.rounds
             found[f"compare/{problem.slug}/{threads}"] = partial(
-                compare, problem=problem, threads=threads, rounds=plan.rounds, only=who, say=_say
+                compare, problem=problem, threads=threads, rounds=rounds, only=only, say=_say
             )
     found["accuracy"] = _without_bench(accuracy.measured_apart)
     found["first_step"] = _without_bench(partial(first_step.measure, 2 if plan.quick else 9))
@@ -45,7 +51,10 @@ def sections(plan: Plan) -> dict[str, Section]:
     for problem in problems:
         found[f"shares/{problem.slug}"] = partial(shares.measure, problem=problem)
     for what, cases in growth.families(plan.quick).items():
-        found[f"growth/{what}"] = partial(growth.measure, cases=cases, rounds=3, beside=not plan.quick, say=_say)
+        without_tape = what == "coordinates" and not plan.quick  # which a large problem has a smaller share of
+        found[f"growth/{what}"] = partial(
+            growth.measure, cases=cases, rounds=3, beside=not plan.quick, without_tape=without_tape, say=_say
+        )
     return found
 
 

@@ -6,15 +6,16 @@ import json
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 sys.path.append(str(Path(__file__).parents[2]))  # benchmarks are no installed package
 
-from benchmarks.core import accuracy, main, picture, report
+from benchmarks.core import accuracy, main, parts, picture, report
 from benchmarks.core.kept import Kept
-from benchmarks.core.parts import STEPS, WINDOW, Parts
+from benchmarks.core.parts import STEPS, WINDOW
 from benchmarks.core.peers.ours import Ours
 from benchmarks.core.problem import MLP, QUADRATICS, Problem, load
 from benchmarks.core.reference import starting_weights
@@ -57,7 +58,7 @@ def results() -> dict[str, Any]:
     rows = [
         {
             "coordinates": size, "tasks": size // 10, "unroll_steps": 20, "threads": 1, "kind": "quadratics",
-            "ours": {"seconds": [seconds] * 3, "megabytes": 10.0},
+            "ours": {"seconds": [seconds] * 3, "busy_seconds": [seconds] * 3, "megabytes": 10.0},
         }
         for size, seconds in cost.items()
     ]  # fmt: skip
@@ -170,21 +171,25 @@ def test_a_section_that_fails_loses_no_other_and_is_tried_again(tmp_path, capsys
     assert json.loads(file.read_text())["two"] == 2
 
 
-def test_a_part_counts_for_itself_alone():
+def test_a_part_counts_for_itself_alone(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(parts, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
     class Slow:
         def inner(self) -> None:
-            time.sleep(0.04)
+            now[0] += 4
 
         def outer(self) -> None:
-            time.sleep(0.01)
+            now[0] += 1
             self.inner()
+            now[0] += 2
 
-    slow, parts = Slow(), Parts()
-    with parts.timed(slow, "inner", "inner"), parts.timed(slow, "outer", "outer"), parts.part("rest"):
+    slow, found = Slow(), parts.Parts()
+    with found.timed(slow, "inner", "inner"), found.timed(slow, "outer", "outer"), found.part("rest"):
+        now[0] += 10
         slow.outer()
-    assert parts.seconds["inner"] >= 0.04
-    assert 0.01 <= parts.seconds["outer"] < 0.04
-    assert not vars(slow)
+    slow.outer()
+    assert found.seconds == {"rest": 10, "outer": 3, "inner": 4}
 
 
 def test_the_parts_of_a_meta_step_are_all_of_it(tmp_path):
@@ -194,11 +199,11 @@ def test_the_parts_of_a_meta_step_are_all_of_it(tmp_path):
     ours.begin()
     ours.run(1)
     started = time.perf_counter()
-    parts = ours.profile(4)
+    found = ours.profile(4)
     whole = (time.perf_counter() - started) / 4
-    assert parts.keys() >= {STEPS, WINDOW, "inner gradients", "Adam and the weights", "the rest"}
-    assert sum(parts.values()) == pytest.approx(whole, rel=0.1)
-    assert parts[STEPS] + parts[WINDOW] > parts["the rest"]
+    assert found.keys() >= {STEPS, WINDOW, "inner gradients", "Adam and the weights", "the rest"}
+    assert 0.7 * whole < sum(found.values()) <= whole
+    assert found[STEPS] + found[WINDOW] > found["the rest"]
 
 
 def test_every_backend_here_is_as_exact_as_it_has_to_be():

@@ -28,14 +28,22 @@ def default_backend(rule: LSTMRule, threads: int) -> Backend:
 
 
 class Ours:
-    def __init__(self, loaded: Loaded, weights: Weights, threads: int, team: Team | None = None) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        weights: Weights,
+        threads: int,
+        *,
+        team: Team | None = None,
+        backend: Backend | None = None,
+    ) -> None:
         torch.set_num_threads(threads)
         self._team = team or Alone()
         self._problem = loaded.problem
         self._rule = rule_with(weights)
         own = share(loaded.problem.tasks, self._team.size, self._team.rank)
         self._tasks = batch_of(loaded.problem, loaded=loaded, own=own)
-        self._backend = default_backend(self._rule, threads)
+        self._backend = backend or default_backend(self._rule, threads)
         self._weights = parameters_to_vector(self._rule.parameters()).detach().clone()
         self._adam = Adam.zero(self._weights)
         self.counted_losses = loaded.problem.unroll_steps

@@ -66,7 +66,7 @@ def _joined(place: tuple[int, int, int, int], loaded: Loaded, weights: Weights) 
     os.sched_setaffinity(0, {cpu})
     found = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in found.items()}, MASTER_ADDR="127.0.0.1")
-    return Ours(loaded, weights, 1, join("cpu"))
+    return Ours(loaded, weights, 1, team=join("cpu"))
 
 
 def _serve(requests: Connection, place: tuple[int, int, int, int], loaded: Loaded, weights: Weights) -> None:

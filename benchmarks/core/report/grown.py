@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.core.fleet import OURS, PLAIN
+from benchmarks.core.fleet import OURS, OURS_WITHOUT_TAPE, PLAIN
 from benchmarks.core.growth import LINEAR_FROM
 from benchmarks.core.report.markdown import stolen, table
 from benchmarks.core.results import Results
-from benchmarks.core.statistics import Spread
+from benchmarks.core.statistics import Spread, nonlinearity
 
 TITLES = {
     "coordinates": "Growth with coordinates (quadratics of 10, one thread)",
@@ -31,7 +31,7 @@ def lines(results: Results) -> list[str]:
 def _table(rows: list[dict[str, Any]], what: str) -> list[str]:
     cells = []
     for row in rows:
-        ours, plain = row[OURS], row.get(PLAIN)
+        ours, plain, bare = row[OURS], row.get(PLAIN), row.get(OURS_WITHOUT_TAPE)
         spread = Spread.of([1e3 * seconds for seconds in ours["seconds"]])
         work = row["coordinates"] * row["unroll_steps"]
         cells.append(
@@ -45,12 +45,15 @@ def _table(rows: list[dict[str, Any]], what: str) -> list[str]:
                 f"{work / spread.median / 1e3:.2f} M",
                 f"{work / spread.low / 1e3:.2f} M",
                 "" if ours["megabytes"] is None else f"{ours['megabytes']:.0f}",
+                "" if bare is None else f"{1e9 * Spread.of(bare['seconds']).median / work:.0f}",
+                "" if bare is None or bare["megabytes"] is None else f"{bare['megabytes']:.0f}",
                 "" if plain is None else f"{work / Spread.of(plain['seconds']).median / 1e6:.2f} M",
                 "" if plain is None or plain["megabytes"] is None else f"{plain['megabytes']:.0f}",
             ]
         )
     header = ["coordinates", "tasks", "unroll", "threads", "ms a meta-step", "ns a coordinate-step"]
-    header += ["coordinate-steps/s", "at best", "MB over idle", "plain PyTorch", "its MB"]
+    header += ["coordinate-steps/s", "at best", "MB over idle", "ns without tape", "MB so"]
+    header += ["plain PyTorch", "its MB"]
     shown = [i for i, name in enumerate(header) if name != "threads" or what == "threads"]
     shown = [i for i in shown if i < 9 or any(cell[i] for cell in cells)]
     return table([header[i] for i in shown], [[cell[i] for i in shown] for cell in cells])
@@ -64,4 +67,8 @@ def _fit(rows: list[dict[str, Any]], what: str) -> list[str]:
     each = {row["coordinates"]: Spread.of(row[OURS]["seconds"]).median / row["coordinates"] for row in large}
     mean = sum(each.values()) / len(each)
     off = ", ".join(f"{size:,}: {1e6 * cost:.2f} us ({100 * (cost / mean - 1):+.1f} %)" for size, cost in each.items())
-    return [f"A meta-step's cost for each coordinate, and how far that is from proportional: {off}.", ""]
+    text = f"A meta-step's cost for each coordinate, and how far that is from proportional: {off}."
+    if all(OURS_WITHOUT_TAPE in row for row in large):
+        bare = [Spread.of(row[OURS_WITHOUT_TAPE]["seconds"]).median for row in large]
+        text += f" Without a tape the dearest is {100 * nonlinearity(list(each), bare):.1f} % over the cheapest."
+    return [text, ""]

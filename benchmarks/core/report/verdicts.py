@@ -85,14 +85,14 @@ def verdicts(results: Results) -> Iterator[Verdict]:
 
 def _against_plain(results: Results, problem: Problem, threads: int, at_least: float, aim: float) -> Verdict:
     how = threaded(threads) if threads == 1 else f"{threads} threads or processes"
-    return _faster(f"{_short(problem)} against plain PyTorch, {how}", results, problem, threads, PLAIN, at_least, aim)
+    return _faster(f"{problem.name} against plain PyTorch, {how}", results, problem, threads, PLAIN, at_least, aim)
 
 
 def _against_jax(results: Results, problem: Problem, threads: int) -> Verdict:
     measured = compared(results, problem, threads)
     best = None if measured is None else quickest_jax(measured)
     name = "the best JAX variant" if measured is None or best is None else measured["peers"][best]["about"]["name"]
-    what = f"{_short(problem)} against {name}, {threaded(threads)}"
+    what = f"{problem.name} against {name}, {threaded(threads)}"
     return _faster(what, results, problem, threads, best, 3.5, 5.0)
 
 
@@ -110,7 +110,7 @@ def _faster(
 
 
 def _share_of_the_limit(results: Results, problem: Problem) -> Verdict:
-    what = f"share of the fp32 limit, {_short(problem)}, 1 thread"
+    what = f"share of the fp32 limit, {problem.name}, 1 thread"
     measured = compared(results, problem, 1)
     if measured is None or "ceilings" not in results:
         return Verdict(what, 66.0, 80.0, None, "%")
@@ -139,7 +139,16 @@ def _linear(results: Results) -> Verdict:
     sizes = [row["coordinates"] for row in rows]
     middle = nonlinearity(sizes, [Spread.of(row[OURS]["seconds"]).median for row in rows])
     least = nonlinearity(sizes, [min(row[OURS]["seconds"]) for row in rows])
-    return Verdict(what, 15.0, None, 100 * middle, "%", more_is_better=False, note=f"by least times {100 * least:.1f}")
+    busy = nonlinearity(sizes, [Spread.of(row[OURS]["busy_seconds"]).median for row in rows])
+    return Verdict(
+        what,
+        15.0,
+        None,
+        100 * middle,
+        "%",
+        more_is_better=False,
+        note=f"by least times {100 * least:.0f}, by processor time {100 * busy:.0f}",
+    )
 
 
 def _step(results: Results) -> Verdict:
@@ -174,10 +183,6 @@ def _first_step(results: Results) -> Verdict:
     spread = Spread.of(found["received"])
     note = f"{spread.low:.2f}-{spread.high:.2f} of {len(found['received'])}; worst {spread.high:.2f}"
     return Verdict(what, 1.0, 0.3, spread.median, "s", more_is_better=False, note=note)
-
-
-def _short(problem: Problem) -> str:
-    return {"mlp": "MNIST MLP", "quadratics": f"{problem.tasks} quadratics", "convnet": "convnet"}[problem.kind]
 
 
 def _rows(results: Results, what: str) -> list[dict[str, Any]]:
