@@ -54,6 +54,11 @@ CMD ["gradsmith-server", "api"]
 FROM base AS worker
 # One thread a process is the fastest for tasks this small, and idle OpenMP threads must not spin.
 ENV OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE GRADSMITH_KERNELS=/opt/gradsmith/kernels
+# On GPUs Triton compiles its link to the driver when it starts.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# hadolint ignore=DL3008
+RUN case "${TORCH_INDEX}" in */cpu) ;; *) apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/* ;; esac
 COPY --from=worker-build /opt/gradsmith /opt/gradsmith
 COPY --from=kernels /kernels /opt/gradsmith/kernels
 COPY deploy/healthy.py /opt/gradsmith/deploy/

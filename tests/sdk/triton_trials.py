@@ -181,7 +181,7 @@ def chosen(config: dict[str, Any], *, break_it: str = "") -> list[str]:
     """The kernel that `triton_kernel` hands out, and what it logs; `break_it` names the fault that it shall meet."""
     import logging
 
-    from gradsmith.rules.kernels.triton import choose, programs, triton_kernel
+    from gradsmith.rules.kernels.triton import choose, step, triton_kernel
 
     lines: list[str] = []
 
@@ -189,18 +189,18 @@ def chosen(config: dict[str, Any], *, break_it: str = "") -> list[str]:
         def emit(self, record: logging.LogRecord) -> None:
             lines.append(record.getMessage())
 
-    keep, whole = Keep(), programs.step
+    keep, whole = Keep(), step.step
     choose.logger.addHandler(keep)
     choose._tried.cache_clear()
     try:
         if break_it == "fails":
-            programs.step = None
+            step.step = None
         elif break_it == "wrong":  # the update never reaches theta
-            programs.step = {(2,): lambda *arguments, **constants: None}  # noqa: ARG005
+            step.step = {(2,): lambda *arguments, **constants: None}  # noqa: ARG005
         for _ in range(2):
             kernel = triton_kernel(make_rule(config), torch.device(CPU), choice="auto")
     finally:
-        programs.step = whole
+        step.step = whole
         choose.logger.removeHandler(keep)
         choose._tried.cache_clear()
     return ["none" if kernel is None else type(kernel).__name__, *lines]
@@ -211,10 +211,10 @@ def compiled(config: dict[str, Any], name: str, capability: int, **settings: Any
     import triton
     from triton.backends.compiler import GPUTarget
 
-    from gradsmith.rules.kernels.triton import programs
+    from gradsmith.rules.kernels.triton import step, window
     from gradsmith.rules.kernels.triton.kernel import TritonKernel
 
-    program = getattr(programs, name)
+    program = {"step": step.step, "window_gradient": window.window_gradient}[name]
     kernel = TritonKernel(make_rule(config), torch.device(CPU), **settings)
     constants = {"GATES": kernel.gates, **kernel.constants}
     options = {option: constants.pop(option) for option in ("num_warps", "num_stages")}

@@ -17,7 +17,7 @@ import triton
 from torch import Tensor
 
 from gradsmith.rules.base import State
-from gradsmith.rules.kernels.triton import programs
+from gradsmith.rules.kernels.triton import step, window
 from gradsmith.rules.kernels.triton.layout import Layout
 from gradsmith.rules.lstm import LSTMRule
 
@@ -108,7 +108,7 @@ class TritonKernel:
         if coordinates == 0:
             return
         with self._on_device():
-            programs.step[(self._blocks(coordinates),)](
+            step.step[(self._blocks(coordinates),)](
                 *(weights, gradient.contiguous(), theta, state, coordinates, state.stride(0)),
                 *self._features,
                 **self.constants,
@@ -132,7 +132,7 @@ class TritonKernel:
         if coordinates and steps:
             scratch = torch.empty(count * self._program_bytes(steps) // 4, device=self.device)
             with self._on_device():
-                programs.window_gradient[(count,)](
+                window.window_gradient[(count,)](
                     *(weights, G, D, snapshot, scratch, found, coordinates, steps, blocks),
                     *(G.stride(0), D.stride(0), snapshot.stride(0)),
                     *self._features,
@@ -175,7 +175,7 @@ class TritonKernel:
 
 def interpreted() -> bool:
     """Whether Triton was told, before its import, to interpret its programs."""
-    return not isinstance(programs.step, triton.JITFunction)
+    return not isinstance(step.step, triton.JITFunction)
 
 
 def _programs_of(device: torch.device) -> int:

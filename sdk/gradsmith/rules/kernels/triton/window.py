@@ -1,13 +1,8 @@
-"""The two Triton programs: one inner step, and a window replayed and differentiated block by block.
+"""A window's gradient as a Triton program: a block of coordinates is replayed from the state before the window, run
+backward, and its share of the weights' gradient added up. T steps; other letters and layouts: cell.py.
 
-A second telling of gradsmith/rules/lstm.py and features.py; tests/sdk/test_triton.py holds the two equal.
-
-Letters: H hidden units, PADDED the next power of two that is at least 16 (Triton's tiles want both), BLOCK neighbouring
-coordinates that one program computes together, T steps of the window. Tiles are feature-major, (PADDED, BLOCK), as the
-memory is: rows of neighbouring coordinates, which a warp reads in one piece. Rows beyond H have zero weights, so that
-their states and differences stay zero; nothing of them is stored.
-
-Weights lie in the padded layout of layout.py: for each layer the input's matrices, the hidden state's, and the biases.
+What the replay leaves for the backward pass lies in slots of global memory that belong to the program alone, and stays
+in the L2 cache as far as that goes. Threads read there what others of the program wrote: hence the barriers.
 """
 
 from __future__ import annotations
@@ -15,167 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-
-@triton.jit
-def _tf32(x):
-    """The leading eleven bits of each number: what a tensor core reads of a float32."""
-    return (x.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def _bf16(x, INTERPRETED: tl.constexpr):
-    """Rounded to bfloat16, to nearest, ties to even. The interpreter multiplies no bfloat16, and a product of two of
-    them is exact in float32: there the rounding is done on the bits."""
-    if INTERPRETED:
-        bits = x.to(tl.int32, bitcast=True)
-        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & -65536
-        x = tl.where(x == x, rounded.to(tl.float32, bitcast=True), x)  # NaN stays NaN
-    else:
-        x = x.to(tl.bfloat16)
-    return x
-
-
-@triton.jit
-def _product(a, b, total, BF16: tl.constexpr, INTERPRETED: tl.constexpr):
-    """total + a b. In float32 each factor is split into two of eleven bits, whose products are exact: three passes of
-    the tensor cores keep 22 bits (the fourth, low times low, lies below float32's rounding). Multiply-adds in plain
-    float32 would take a tile's factors whole into the registers, which do not hold them."""
-    if BF16:
-        total = tl.dot(_bf16(a, INTERPRETED), _bf16(b, INTERPRETED), total)
-    else:
-        a_high = _tf32(a)
-        b_high = _tf32(b)
-        total = tl.dot(_tf32(a - a_high), b_high, total, input_precision="tf32")
-        total = tl.dot(a_high, _tf32(b - b_high), total, input_precision="tf32")
-        total = tl.dot(a_high, b_high, total, input_precision="tf32")
-    return total
-
-
-@triton.jit
-def _sigmoid(x):
-    """No overflow on either side: the exponent is never positive."""
-    small = tl.exp(-tl.abs(x))
-    return tl.where(x < 0, small, 1.0) / (1.0 + small)
-
-
-@triton.jit
-def _tanh(x):
-    small = tl.exp(-2.0 * tl.abs(x))
-    size = (1.0 - small) / (1.0 + small)
-    return tl.where(x < 0, -size, size)
-
-
-@triton.jit
-def _features(gradient, p, floor, LOG_SIGN: tl.constexpr):
-    """The rule's inputs; `floor` is e^-p. The second one has a meaning for log_sign only. NaN stays NaN: a comparison
-    with it is false."""
-    first = gradient
-    second = gradient
-    if LOG_SIGN:
-        size = tl.abs(gradient)
-        first = tl.log(tl.where(size < floor, floor, size)) / p
-        second = tl.where(gradient < -floor, -floor, tl.where(gradient > floor, floor, gradient)) / floor
-    return first, second
-
-
-@triton.jit
-def _gate(
-    layer_at,
-    signal,
-    first,
-    second,
-    hidden,
-    GATE: tl.constexpr,
-    LOWEST: tl.constexpr,
-    LOG_SIGN: tl.constexpr,
-    PADDED: tl.constexpr,
-    BF16: tl.constexpr,
-    INTERPRETED: tl.constexpr,
-):
-    """A gate before its activation, (PADDED, BLOCK). first, second: (BLOCK,) features."""
-    units = tl.arange(0, PADDED)
-    rows = GATE * PADDED + units
-    hidden_at = layer_at + 4 * PADDED * PADDED
-    weight = tl.load(hidden_at + rows[:, None] * PADDED + units[None, :])
-    bias = tl.load(layer_at + 8 * PADDED * PADDED + rows)
-    total = _product(weight, hidden, bias[:, None] + tl.zeros_like(hidden), BF16, INTERPRETED)
-    if LOWEST:  # one or two columns are no work for a matrix unit
-        total += tl.load(layer_at + rows * PADDED)[:, None] * first[None, :]
-        if LOG_SIGN:
-            total += tl.load(layer_at + rows * PADDED + 1)[:, None] * second[None, :]
-    else:
-        weight = tl.load(layer_at + rows[:, None] * PADDED + units[None, :])
-        total = _product(weight, signal, total, BF16, INTERPRETED)
-    return total
-
-
-@triton.jit
-def _cell(
-    layer_at,
-    signal,
-    first,
-    second,
-    hidden,
-    cell,
-    LOWEST: tl.constexpr,
-    LOG_SIGN: tl.constexpr,
-    PADDED: tl.constexpr,
-    BF16: tl.constexpr,
-    INTERPRETED: tl.constexpr,
-):
-    """One layer, one step: the four gates (input, forget, candidate, output), the next hidden state and cell."""
-    write = _sigmoid(_gate(layer_at, signal, first, second, hidden, 0, LOWEST, LOG_SIGN, PADDED, BF16, INTERPRETED))
-    forget = _sigmoid(_gate(layer_at, signal, first, second, hidden, 1, LOWEST, LOG_SIGN, PADDED, BF16, INTERPRETED))
-    candidate = _tanh(_gate(layer_at, signal, first, second, hidden, 2, LOWEST, LOG_SIGN, PADDED, BF16, INTERPRETED))
-    show = _sigmoid(_gate(layer_at, signal, first, second, hidden, 3, LOWEST, LOG_SIGN, PADDED, BF16, INTERPRETED))
-    cell = forget * cell + write * candidate
-    return write, forget, candidate, show, show * _tanh(cell), cell
-
-
-@triton.jit(do_not_specialize=["coordinates"])
-def step(
-    weights,
-    gradients,
-    theta,
-    state,
-    coordinates,
-    state_stride,
-    p,
-    floor,
-    scale,
-    H: tl.constexpr,
-    PADDED: tl.constexpr,
-    LAYERS: tl.constexpr,
-    LOG_SIGN: tl.constexpr,
-    BLOCK: tl.constexpr,
-    BF16: tl.constexpr,
-    INTERPRETED: tl.constexpr,
-):
-    """theta += update and the state moves on, in place; one block of coordinates a program.
-
-    state: rows of `state_stride` numbers, a whole number of blocks: for each layer H rows of h, then H of c
-    """
-    units = tl.arange(0, PADDED)
-    state_stride = state_stride.to(tl.int64)
-    mine = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    first, second = _features(tl.load(gradients + mine, mask=mine < coordinates, other=0.0), p, floor, LOG_SIGN)
-    signal = tl.zeros((PADDED, BLOCK), tl.float32)
-    real = (units < H)[:, None]
-    for layer in tl.static_range(LAYERS):
-        hidden_at = state + (2 * layer * H + units)[:, None] * state_stride + mine[None, :]
-        cell_at = hidden_at + H * state_stride
-        hidden = tl.load(hidden_at, mask=real, other=0.0)
-        cell = tl.load(cell_at, mask=real, other=0.0)
-        layer_at = weights + layer * (8 * PADDED * PADDED + 4 * PADDED)
-        _, _, _, _, signal, cell = _cell(
-            layer_at, signal, first, second, hidden, cell, layer == 0, LOG_SIGN, PADDED, BF16, INTERPRETED
-        )
-        tl.store(hidden_at, signal, mask=real)
-        tl.store(cell_at, cell, mask=real)
-    readout_at = weights + LAYERS * (8 * PADDED * PADDED + 4 * PADDED)
-    output = tl.sum(tl.load(readout_at + units)[:, None] * signal, axis=0) + tl.load(readout_at + PADDED)
-    moved = tl.load(theta + mine, mask=mine < coordinates, other=0.0) + scale * output
-    tl.store(theta + mine, moved, mask=mine < coordinates)
+from gradsmith.rules.kernels.triton.cell import features, lstm_cell, product, tanh
 
 
 @triton.jit
@@ -218,14 +53,14 @@ def _replay(
     for t in range(steps):
         tl.debug_barrier()  # other threads of this program wrote what is read now
         gradient = tl.load(G + t * G_stride + mine, mask=mine < coordinates, other=0.0)
-        first, second = _features(gradient, p, floor, LOG_SIGN)
+        first, second = features(gradient, p, floor, LOG_SIGN)
         signal = tl.zeros((PADDED, BLOCK), tl.float32)
         for layer in tl.static_range(LAYERS):
             kept = slots + t * (6 * LAYERS * H * BLOCK) + (6 * layer * H) * BLOCK + tile
             cell = tl.load(kept + 4 * H * BLOCK, mask=real, other=0.0)
             hidden = tl.load(kept + 5 * H * BLOCK, mask=real, other=0.0)
             layer_at = weights + layer * (8 * PADDED * PADDED + 4 * PADDED)
-            write, forget, candidate, show, signal, cell = _cell(
+            write, forget, candidate, show, signal, cell = lstm_cell(
                 layer_at, signal, first, second, hidden, cell, layer == 0, LOG_SIGN, PADDED, BF16, INTERPRETED
             )
             tl.store(kept, write, mask=real)
@@ -244,7 +79,7 @@ def _returned(
     """A gate's difference, carried back through one of its matrices and added: (PADDED inputs, BLOCK)."""
     units = tl.arange(0, PADDED)
     transposed = tl.load(at + (GATE * PADDED + units)[None, :] * PADDED + units[:, None])
-    return _product(transposed, delta, total, BF16, INTERPRETED)
+    return product(transposed, delta, total, BF16, INTERPRETED)
 
 
 @triton.jit
@@ -291,7 +126,7 @@ def _backward(
             candidate = tl.load(kept + 2 * H * BLOCK, mask=real, other=0.0)
             show = tl.load(kept + 3 * H * BLOCK, mask=real, other=0.0)
             before = tl.load(kept + 4 * H * BLOCK, mask=real, other=0.0)
-            after = _tanh(tl.load(kept + (6 * LAYERS * H + 4 * H) * BLOCK, mask=real, other=0.0))
+            after = tanh(tl.load(kept + (6 * LAYERS * H + 4 * H) * BLOCK, mask=real, other=0.0))
             d_hidden = tl.load(hidden_at, mask=real, other=0.0) + above
             d_cell = tl.load(cell_at, mask=real, other=0.0) + d_hidden * show * (1.0 - after * after)
             d_write = d_cell * candidate * write * (1.0 - write)
@@ -361,18 +196,18 @@ def _weigh(
                     kept + from_gate[:, None] * BLOCK + lanes[None, :], mask=(rows % PADDED < H)[:, None], other=0.0
                 )
                 hidden = tl.load(kept + 5 * H * BLOCK + turned, mask=real, other=0.0)
-                by_hidden = _product(delta, hidden, by_hidden, BF16, INTERPRETED)
+                by_hidden = product(delta, hidden, by_hidden, BF16, INTERPRETED)
                 narrow = tl.where((columns == 2)[None, :], 1.0, tl.zeros((BLOCK, 16), tl.float32))
                 if layer == 0:
                     gradient = tl.load(G + t * G_stride + mine, mask=mine < coordinates, other=0.0)
-                    first, second = _features(gradient, p, floor, LOG_SIGN)
+                    first, second = features(gradient, p, floor, LOG_SIGN)
                     narrow = tl.where((columns == 0)[None, :], first[:, None], narrow)
                     if LOG_SIGN:
                         narrow = tl.where((columns == 1)[None, :], second[:, None], narrow)
                 else:  # the layer below's hidden state after this step
                     signal = tl.load(kept + (6 * LAYERS * H - H) * BLOCK + turned, mask=real, other=0.0)
-                    by_signal = _product(delta, signal, by_signal, BF16, INTERPRETED)
-                by_narrow = _product(delta, narrow, by_narrow, BF16, INTERPRETED)
+                    by_signal = product(delta, signal, by_signal, BF16, INTERPRETED)
+                by_narrow = product(delta, narrow, by_narrow, BF16, INTERPRETED)
             row = gate * PADDED + rows
             square = row[:, None] * PADDED + units[None, :]
             everywhere = rows[:, None] >= 0
