@@ -72,12 +72,13 @@ class LearnedOptimizer(Optimizer):
         super().add_param_group(param_group)
         for number, parameter in enumerate(self.param_groups[-1]["params"]):
             kind = str(parameter.dtype).removeprefix("torch.")
-            if not parameter.is_floating_point() or parameter.layout != torch.strided:
+            dense = parameter.is_floating_point() and parameter.layout == torch.strided
+            if not dense or _is_wrapper(parameter):
                 self.param_groups.pop()
                 raise UnsupportedParameter(
-                    f"parameter {number} of the group has dtype {kind} and layout {parameter.layout}; a learned "
-                    f"optimizer trains dense real floating-point parameters. Leave it out, or give it to another "
-                    f"optimizer"
+                    f"parameter {number} of the group is a {type(parameter).__name__} of dtype {kind} and layout "
+                    f"{parameter.layout}; a learned optimizer trains dense real floating-point tensors that hold their "
+                    f"numbers themselves. Leave it out, or give it to another optimizer"
                 )
 
     @overload
@@ -188,12 +189,17 @@ def rule_from(source: Source, client: Client | None = None) -> Rule:
     )
 
 
+def _is_wrapper(tensor: Tensor) -> bool:
+    """Whether it is of a subclass whose numbers are elsewhere, such as DTensor: no address leads to them."""
+    return type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
+
+
 def _require_fitting(parameter: Tensor, gradient: Tensor) -> None:
-    if gradient.layout != torch.strided:
+    if gradient.layout != torch.strided or _is_wrapper(gradient):
         raise UnsupportedGradient(
-            f"a parameter of shape {tuple(parameter.shape)} has a gradient of layout {gradient.layout}; a learned "
-            f"optimizer needs dense gradients. Use nn.Embedding(sparse=False), or give this parameter to another "
-            f"optimizer"
+            f"a parameter of shape {tuple(parameter.shape)} has a gradient of layout {gradient.layout} and type "
+            f"{type(gradient).__name__}; a learned optimizer needs dense gradients that hold their numbers themselves. "
+            f"Use nn.Embedding(sparse=False), or give this parameter to another optimizer"
         )
     if gradient.shape != parameter.shape:  # torch checks when the gradient is set, but `parameter.data` can be replaced
         raise UnsupportedGradient(
