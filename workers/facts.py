@@ -95,5 +95,6 @@ def _coordinates(spec: MetaTrainSpec | EvaluateSpec) -> int:
 
 def same_bits(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether a run begun with the facts `one` and resumed with `other` gives the bits of an uninterrupted one."""
-    before = {"processes": 1, **one}  # those of a checkpoint that is older than the fact
-    return all(before.get(fact) == other.get(fact) for fact in SAME_BITS)
+    usual = {"processes": 1}  # of a checkpoint that is older than the fact
+    before, now = usual | dict(one), usual | dict(other)
+    return all(before.get(fact) == now.get(fact) for fact in SAME_BITS)

@@ -56,10 +56,11 @@ def test_what_streams_live_is_what_is_stored(quick_sqlite: Settings, sqlite_data
 def test_a_resume_with_another_torch_or_thread_count_is_not_called_identical() -> None:
     facts = {"torch": "2.13.0", "threads": 1, "instruction_set": "AVX2", "backend": "torch", "device": "cpu"}
     facts["hostname"] = "a"
-    assert same_bits(facts, {**facts, "hostname": "b"})
+    assert same_bits(facts, {**facts, "hostname": "b", "processes": 1})
     for changed in (
         {"torch": "2.14.0"},
         {"threads": 2},
+        {"processes": 2},
         {"instruction_set": "AVX512"},
         {"backend": "native-avx2"},
         {"device": "H"},
