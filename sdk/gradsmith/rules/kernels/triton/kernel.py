@@ -25,7 +25,6 @@ Precision = Literal["float32", "bf16"]
 
 SCRATCH_BYTES = 1 << 30  # of a window's gradient; beyond it fewer programs run, each over more blocks
 _WARPS = 8  # by ptxas for the 2x20 LSTM: 0.2 KB a thread are spilled, with four warps 1.2 KB
-_SMALL = 32  # up to this size the weights' gradient of all four gates fits the registers at once
 
 
 @final
@@ -37,7 +36,7 @@ class TritonKernel:
     before Triton's import it works on the CPU, slowly, for tests.
 
     precision: "bf16" rounds both factors of every matrix product to bfloat16 and still adds up in float32
-    block: coordinates that a program computes together, a power of two from 16; default: 64, or 32 for H above 32
+    block: coordinates that a program computes together, a power of two from 16
     programs: most programs of a window's gradient; default: two for each multiprocessor of the card
     """
 
@@ -47,7 +46,7 @@ class TritonKernel:
         device: torch.device,
         *,
         precision: Precision = "float32",
-        block: int | None = None,
+        block: int = 64,
         programs: int | None = None,
     ) -> None:
         layout = Layout.of(rule)
@@ -56,11 +55,10 @@ class TritonKernel:
         self.config = rule.config()
         self.device = device
         self.precision = precision
-        self.block = block or (64 if layout.padded <= _SMALL else 32)
+        self.block = block
         self._layout = layout
         layout.to(device)
         self._most_programs = _programs_of(device) if programs is None else programs
-        self.gates = 4 if layout.padded <= _SMALL else 1
         self._rows = 2 * layout.layers * layout.hidden
         self._features = (rule.p, math.exp(-rule.p), rule.output_scale)
         self.constants: dict[str, Any] = {
@@ -136,7 +134,6 @@ class TritonKernel:
                     *(weights, G, D, snapshot, scratch, found, coordinates, steps, blocks),
                     *(G.stride(0), D.stride(0), snapshot.stride(0)),
                     *self._features,
-                    GATES=self.gates,
                     **self.constants,
                 )
         return self._layout.unpadded(found.sum(0, dtype=torch.float64).float())

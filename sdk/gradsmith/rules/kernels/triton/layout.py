@@ -10,8 +10,9 @@ from torch import Tensor
 from gradsmith.rules.features import FEATURES
 from gradsmith.rules.lstm import LSTMRule
 
-MOST_HIDDEN, MOST_LAYERS = 64, 4
-"""Larger rules have no kernel: their weights' gradient no longer fits the registers; torch serves them well."""
+MOST_HIDDEN, MOST_LAYERS = 32, 4
+"""Larger rules have no kernel: their weights' gradient no longer fits the registers, and compiling takes minutes; torch
+serves them well."""
 
 INPUTS = ("raw", "log_sign")
 """Inputs that the programs know."""

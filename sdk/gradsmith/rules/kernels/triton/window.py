@@ -171,13 +171,12 @@ def _weigh(
     LAYERS: tl.constexpr,
     LOG_SIGN: tl.constexpr,
     BLOCK: tl.constexpr,
-    GATES: tl.constexpr,
     BF16: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
-    """The weights' gradient of one block, from the slots, added to `found`. GATES: gates in one product."""
+    """The weights' gradient of one block, from the slots, added to `found`."""
     units = tl.arange(0, PADDED)
-    rows = tl.arange(0, GATES * PADDED)
+    rows = tl.arange(0, 4 * PADDED)  # of all four gates
     lanes = tl.arange(0, BLOCK)
     columns = tl.arange(0, 16)  # of a narrow factor: the features, and ones for the bias
     turned = lanes[:, None] + units[None, :] * BLOCK  # (BLOCK, PADDED)
@@ -185,39 +184,37 @@ def _weigh(
     tl.debug_barrier()
     for layer in tl.static_range(LAYERS):
         layer_found = found + layer * (8 * PADDED * PADDED + 4 * PADDED)
-        for gate in tl.static_range(0, 4, GATES):
-            by_hidden = tl.zeros((GATES * PADDED, PADDED), tl.float32)
-            by_signal = tl.zeros((GATES * PADDED, PADDED), tl.float32)
-            by_narrow = tl.zeros((GATES * PADDED, 16), tl.float32)
-            from_gate = (gate + rows // PADDED) * H + rows % PADDED
-            for t in range(steps):
-                kept = slots + t * (6 * LAYERS * H * BLOCK) + (6 * layer * H) * BLOCK
-                delta = tl.load(
-                    kept + from_gate[:, None] * BLOCK + lanes[None, :], mask=(rows % PADDED < H)[:, None], other=0.0
-                )
-                hidden = tl.load(kept + 5 * H * BLOCK + turned, mask=real, other=0.0)
-                by_hidden = product(delta, hidden, by_hidden, BF16, INTERPRETED)
-                narrow = tl.where((columns == 2)[None, :], 1.0, tl.zeros((BLOCK, 16), tl.float32))
-                if layer == 0:
-                    gradient = tl.load(G + t * G_stride + mine, mask=mine < coordinates, other=0.0)
-                    first, second = features(gradient, p, floor, LOG_SIGN)
-                    narrow = tl.where((columns == 0)[None, :], first[:, None], narrow)
-                    if LOG_SIGN:
-                        narrow = tl.where((columns == 1)[None, :], second[:, None], narrow)
-                else:  # the layer below's hidden state after this step
-                    signal = tl.load(kept + (6 * LAYERS * H - H) * BLOCK + turned, mask=real, other=0.0)
-                    by_signal = product(delta, signal, by_signal, BF16, INTERPRETED)
-                by_narrow = product(delta, narrow, by_narrow, BF16, INTERPRETED)
-            row = gate * PADDED + rows
-            square = row[:, None] * PADDED + units[None, :]
-            everywhere = rows[:, None] >= 0
-            _add(layer_found + 4 * PADDED * PADDED + square, by_hidden, everywhere)
-            bias_at = layer_found + 8 * PADDED * PADDED + row
-            _add(bias_at[:, None] + 0 * columns[None, :], by_narrow, (columns == 2)[None, :])
+        by_hidden = tl.zeros((4 * PADDED, PADDED), tl.float32)
+        by_signal = tl.zeros((4 * PADDED, PADDED), tl.float32)
+        by_narrow = tl.zeros((4 * PADDED, 16), tl.float32)
+        from_gate = (rows // PADDED) * H + rows % PADDED
+        for t in range(steps):
+            kept = slots + t * (6 * LAYERS * H * BLOCK) + (6 * layer * H) * BLOCK
+            delta = tl.load(
+                kept + from_gate[:, None] * BLOCK + lanes[None, :], mask=(rows % PADDED < H)[:, None], other=0.0
+            )
+            hidden = tl.load(kept + 5 * H * BLOCK + turned, mask=real, other=0.0)
+            by_hidden = product(delta, hidden, by_hidden, BF16, INTERPRETED)
+            narrow = tl.where((columns == 2)[None, :], 1.0, tl.zeros((BLOCK, 16), tl.float32))
             if layer == 0:
-                _add(layer_found + row[:, None] * PADDED + columns[None, :], by_narrow, (columns < 2)[None, :])
-            else:
-                _add(layer_found + square, by_signal, everywhere)
+                gradient = tl.load(G + t * G_stride + mine, mask=mine < coordinates, other=0.0)
+                first, second = features(gradient, p, floor, LOG_SIGN)
+                narrow = tl.where((columns == 0)[None, :], first[:, None], narrow)
+                if LOG_SIGN:
+                    narrow = tl.where((columns == 1)[None, :], second[:, None], narrow)
+            else:  # the layer below's hidden state after this step
+                signal = tl.load(kept + (6 * LAYERS * H - H) * BLOCK + turned, mask=real, other=0.0)
+                by_signal = product(delta, signal, by_signal, BF16, INTERPRETED)
+            by_narrow = product(delta, narrow, by_narrow, BF16, INTERPRETED)
+        square = rows[:, None] * PADDED + units[None, :]
+        everywhere = rows[:, None] >= 0
+        _add(layer_found + 4 * PADDED * PADDED + square, by_hidden, everywhere)
+        bias_at = layer_found + 8 * PADDED * PADDED + rows
+        _add(bias_at[:, None] + 0 * columns[None, :], by_narrow, (columns == 2)[None, :])
+        if layer == 0:
+            _add(layer_found + rows[:, None] * PADDED + columns[None, :], by_narrow, (columns < 2)[None, :])
+        else:
+            _add(layer_found + square, by_signal, everywhere)
     by_readout = tl.zeros((BLOCK, PADDED), tl.float32)
     by_constant = tl.zeros((BLOCK,), tl.float32)
     for t in range(steps):
@@ -254,7 +251,6 @@ def window_gradient(
     LAYERS: tl.constexpr,
     LOG_SIGN: tl.constexpr,
     BLOCK: tl.constexpr,
-    GATES: tl.constexpr,
     BF16: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
@@ -281,5 +277,5 @@ def window_gradient(
         )  # fmt: skip
         _weigh(
             found, G, G_stride, D, D_stride, slots, mine, steps, coordinates, p, floor, scale,
-            H, PADDED, LAYERS, LOG_SIGN, BLOCK, GATES, BF16, INTERPRETED,
+            H, PADDED, LAYERS, LOG_SIGN, BLOCK, BF16, INTERPRETED,
         )  # fmt: skip
