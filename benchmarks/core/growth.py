@@ -16,6 +16,7 @@ TURN_SECONDS = 0.4
 LINEAR_FROM = 10_000
 """Coordinates from which on the cost has to be linear; below, what a step costs whatever its size shows."""
 
+_BARE_UP_TO = 100_000  # coordinates; the tape of ten times as many is a fiftieth of what a whole one would be
 _PLAIN_MAY_TAKE = 1_000_000  # coordinate-steps: 1.4 GB of graph
 
 
@@ -67,9 +68,13 @@ def measure(
         }
         for case in cases
     ]
-    own = (OURS, OURS_WITHOUT_TAPE) if without_tape else (OURS,)
-    for number, found in enumerate(_in_turn(bench, [(peer, case) for peer in own for case in cases], rounds)):
-        rows[number % len(cases)][own[number // len(cases)]] = found
+    who = [(OURS, number) for number in range(len(cases))]
+    if without_tape:
+        who += [(OURS_WITHOUT_TAPE, i) for i, case in enumerate(cases) if case.problem.coordinates <= _BARE_UP_TO]
+    for (peer, number), found in zip(
+        who, _in_turn(bench, [(peer, cases[number]) for peer, number in who], rounds), strict=True
+    ):
+        rows[number][peer] = found
     for row, case in zip(rows, cases, strict=True):
         if beside and case.plain_fits and case.threads == 1:
             (row[PLAIN],) = _in_turn(bench, [(PLAIN, case)], rounds)

@@ -68,7 +68,8 @@ def _fit(rows: list[dict[str, Any]], what: str) -> list[str]:
     mean = sum(each.values()) / len(each)
     off = ", ".join(f"{size:,}: {1e6 * cost:.2f} us ({100 * (cost / mean - 1):+.1f} %)" for size, cost in each.items())
     text = f"A meta-step's cost for each coordinate, and how far that is from proportional: {off}."
-    if all(OURS_WITHOUT_TAPE in row for row in large):
-        bare = [Spread.of(row[OURS_WITHOUT_TAPE]["seconds"]).median for row in large]
-        text += f" Without a tape the dearest is {100 * nonlinearity(list(each), bare):.1f} % over the cheapest."
+    bare = {row["coordinates"]: row[OURS_WITHOUT_TAPE]["seconds"] for row in large if OURS_WITHOUT_TAPE in row}
+    if len(bare) > 1:
+        off_bare = 100 * nonlinearity(list(bare), [Spread.of(seconds).median for seconds in bare.values()])
+        text += f" Without a tape, up to {max(bare):,}, the dearest is {off_bare:.1f} % over the cheapest."
     return [text, ""]
