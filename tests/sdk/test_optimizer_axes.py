@@ -136,6 +136,7 @@ class TestTheFusedStep:
     def test_what_is_not_finite_stays_so_and_harms_no_neighbour(self, prepared: Any, target: Target) -> None:
         rule, gradients = make_rule(), some_gradients()
         gradients[1][8][40], gradients[2][3][0], gradients[2][0][1] = float("nan"), float("inf"), float("-inf")
+        gradients[1][8][41:42].view(torch.int32)[0] = 0x7FFFFFFF  # a NaN that rounding up would make a zero
         for stored_in, allowed in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
             fused = run(NativeAxis(HERE, stored_in, SIZES, prepared(rule, target), 1), gradients)
             plain = run(TorchAxis(HERE, stored_in, SIZES, rule), gradients)
@@ -222,6 +223,15 @@ class TestParameters:
         for parameter in (one, two):
             LearnedOptimizer([parameter], rule).step()
         assert torch.equal(one, two)
+
+    def test_a_gradient_that_is_a_negated_view(self, backend: str) -> None:
+        del backend
+        lazy, plain = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+        lazy.grad, plain.grad = torch.tensor([1 + 2j]).conj().imag, torch.tensor([-2.0])
+        assert lazy.grad.is_neg()
+        for parameter in (lazy, plain):
+            LearnedOptimizer([parameter], make_rule()).step()
+        assert torch.equal(lazy, plain)
 
     def test_two_parameters_with_the_same_numbers_add_up(self, backend: str) -> None:
         """They would be written by two threads at once."""
