@@ -28,11 +28,11 @@ MIB = 2**20
 CHILD = """
 import sys
 from pathlib import Path
+import torch
 from gradsmith.rules import build, initialise
 from gradsmith.rules import weights as rule_weights
 from models.evaluate import evaluate
 from models.meta_train import TrainingResult, meta_train
-from models.memory import Computes, memory_estimate_bytes
 from models.spec import EvaluateSpec, MetaTrainSpec
 from workers import run
 
@@ -52,7 +52,7 @@ if kind == "meta_train":
 else:
     spec = EvaluateSpec.model_validate_json(text)
     rule = build(spec.rule.model_dump())
-    initialise(rule)
+    initialise(rule, torch.Generator().manual_seed(0))
     for event in evaluate(rule_weights.dumps(rule), spec, data_dir=data_dir):
         pass
     ran = event.result["runtime"]

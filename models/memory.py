@@ -33,6 +33,7 @@ KERNEL_MOST_HIDDEN, KERNEL_MOST_LAYERS = 128, 4  # as in gradsmith.rules.kernels
 AUTOGRAD_FLOATS = 25  # numbers that autograd keeps for each coordinate, step, and unit of the rule; measured
 
 _WORKER_BYTES = 285 * 2**20  # Python, torch, the worker's own libraries and connections
+_TORCHRUN_BYTES = 225 * 2**20  # torch once more
 _DIGITS_BYTES = 84 * 2**20  # scikit-learn, more than its data
 _MNIST_BYTES, _MNIST_LOADING_BYTES = 63 * 2**20, 150 * 2**20  # 70,000 images; and while they are checked and split
 _DRAWN_AT_ONCE, _DRAWING_BYTES = 1_000_000, 50  # numbers, and bytes for each of them, while tasks are drawn
@@ -74,7 +75,9 @@ def memory_estimate_bytes(
     running = max(_window(sizes, spec), _validating(sizes, spec))
     each = _WORKER_BYTES + max(_loading(sizes.family), _resident(sizes.family) + running)
     processes = spec.resources.processes
-    return each if processes == 1 else _WORKER_BYTES + processes * each  # the worker's own starts and hears the others
+    if processes == 1:
+        return each
+    return _WORKER_BYTES + _TORCHRUN_BYTES + processes * each  # the worker's own hears the others, torchrun starts them
 
 
 def follow_up_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:
@@ -174,11 +177,11 @@ def _problem(sizes: _Sizes, tasks: int) -> int:
 
 def _slack(sizes: _Sizes, tasks: int) -> int:
     """What glibc's heap has been given back and keeps: after tasks were drawn, and between the temporaries of torch's
-    steps, where it is a matter of luck (half to twice this was seen). From 32 MiB on they are mapped, and go back at
+    steps, where it is a matter of luck (none to twice this was seen). From 32 MiB on they are mapped, and go back at
     once."""
     coordinates = tasks * sizes.family.coordinates_per_task
     mapped = sizes.width * sizes.rule.hidden_size * coordinates >= 32 * 2**20
-    fragments = 0 if mapped or _step(sizes) == 0 else 3 * (_step(sizes) + sizes.state) * coordinates // 2
+    fragments = 0 if mapped or _step(sizes) == 0 else 5 * (_step(sizes) + sizes.state) * coordinates // 4
     return _drawing(sizes, tasks) + fragments
 
 
