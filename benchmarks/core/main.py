@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import signal
+import sys
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -35,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error(f"--only {' '.join(unknown)}: no section's name begins so; there are {_names(plan)}")
         meant = {name for wanted in options.only for name in _meant(wanted, chosen)}
         chosen = {name: section for name, section in chosen.items() if name in meant}
+    # So that SIGTERM, too, ends the processes and folders that a section has made.
+    signal.signal(signal.SIGTERM, lambda signum, _frame: sys.exit(128 + signum))
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
