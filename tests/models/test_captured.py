@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from gradsmith.rules import Rule, build, initialise
-from models.backends import TorchBackend
+from models.backends import TorchBackend, backend_for
 from models.captured import CapturedWindows, Outcome, windows
 from models.spec import MLPSpec, QuadraticSpec, Split
 from models.tasks.base import Family, TaskBatch
@@ -169,3 +169,27 @@ def test_on_a_cpu_windows_run_plainly(quadratics: Family) -> None:
     run = windows(backend, torch.device("cpu"))
     assert not isinstance(run, CapturedWindows)
     assert_same(run(rule, tasks, position, STEPS), unroll_window(rule, tasks, position, STEPS, backend))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_on_a_gpu_a_graph_gives_what_the_plain_window_gives(family: Family, caplog: pytest.LogCaptureFixture) -> None:
+    device = torch.device("cuda", 0)
+    rule = make_rule(0).to(device)
+    backend = backend_for(rule, torch.float32, device)
+    run = windows(backend, device)
+    assert isinstance(run, CapturedWindows)
+    for trajectory in range(2):
+        tasks = family.sample(Split.TRAIN, seed=1, trajectory=trajectory, tasks=2, device=device)
+        position = begin(rule, tasks, backend)
+        for _ in range(4):
+            truth = unroll_window(rule, tasks, position, STEPS, backend)
+            window, after = run(rule, tasks, position, STEPS)
+            torch.testing.assert_close(window.gradient, truth[0].gradient, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(window.losses, truth[0].losses, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(after.theta, truth[1].theta, rtol=1e-5, atol=1e-6)
+            with torch.no_grad():
+                for parameter in rule.parameters():
+                    parameter.mul_(1.1)
+            position = after
+    assert "CUDA graph" not in caplog.text

@@ -28,8 +28,7 @@ def rounded(x, INTERPRETED: tl.constexpr):
     them is exact in float32: there the rounding is done on the bits."""
     if INTERPRETED:
         bits = x.to(tl.int32, bitcast=True)
-        rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & -65536
-        x = tl.where(x == x, rounded.to(tl.float32, bitcast=True), x)  # NaN stays NaN
+        x = ((bits + 0x7FFF + ((bits >> 16) & 1)) & -65536).to(tl.float32, bitcast=True)
     else:
         x = x.to(tl.bfloat16)
     return x
