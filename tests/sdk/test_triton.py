@@ -126,6 +126,9 @@ class TestInTheInterpreter:
         assert "make one for that rule" in said["another rule"]
         assert "use the torch backend" in said["a rule too large"]
 
+    def test_the_backend_follows_the_weights_from_window_to_window(self, interpreted: Interpreted) -> None:
+        assert interpreted(trials.windows_of_the_backend) == [pytest.approx(0, abs=1e-5)] * 3
+
     def test_a_kernel_is_tried_before_it_is_handed_out(self, interpreted: Interpreted) -> None:
         assert interpreted(trials.chosen, RAW) == ["TritonKernel"]
         kernel, line = interpreted(trials.chosen, RAW, break_it="wrong")

@@ -248,3 +248,30 @@ def compiled(config: dict[str, Any], name: str, capability: int, **settings: Any
     source = triton.compiler.ASTSource(program, signature, constants)
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     return str(made.asm["ptx"]), int(made.metadata.shared)
+
+
+def windows_of_the_backend() -> list[float]:
+    """The meta-gradients of two windows of training through `TritonBackend`, with a meta-step in place between them,
+    and a theta one step further, against the torch backend's."""
+    from gradsmith.rules.kernels.triton.kernel import TritonKernel
+    from models.backends import TorchBackend, TritonBackend
+    from models.spec import QuadraticSpec, Split
+    from models.tasks.quadratic import QuadraticFamily
+    from models.unroll import advance, begin, unroll_window
+
+    rule = make_rule({"hidden_size": 5, "layers": 1})
+    tasks = QuadraticFamily(QuadraticSpec(dimension=4), [Split.TRAIN]).sample(
+        Split.TRAIN, seed=0, trajectory=0, tasks=3
+    )
+    found = []
+    for backend in (TritonBackend(TritonKernel(rule, torch.device(CPU), block=16)), TorchBackend()):
+        rule.load_state_dict(make_rule({"hidden_size": 5, "layers": 1}).state_dict())
+        position, results = begin(rule, tasks, backend), []
+        for _ in range(2):
+            window, position = unroll_window(rule, tasks, position, 1, backend)
+            results.append(window.gradient)
+            with torch.no_grad():
+                for parameter in rule.parameters():
+                    parameter.mul_(1.5)
+        found.append([*results, advance(rule, tasks, position, 1, backend, lambda *_: None).theta])
+    return [share(ours, truth.double()) for ours, truth in zip(*found, strict=True)]
