@@ -120,6 +120,9 @@ def optimizer_step_lines(results: Results) -> list[str]:
         ]
         rows.append(row)
         notes += [f"{size:,} parameters, {name}: left out, {why}." for name, why in found["left_out"].items()]
+        peaks = [f"{titles.get(name, name)} {each:.0f}" for name, each in found.get("peak_bytes", {}).items()]
+        if peaks:
+            notes.append(f"{size:,} parameters, bytes each that two steps add at their peak: {', '.join(peaks)}.")
     header = ["parameters", *(f"{titles.get(name, name)} ms" for name in names)]
     header += [f"{titles.get(name, name)} / ours" for name in others]
     title = "`LearnedOptimizer.step` of a model of 20 weights and 20 biases, one thread"
