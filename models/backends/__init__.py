@@ -55,7 +55,8 @@ def _why_not(wanted: BackendName, rule: Rule, dtype: torch.dtype, device: torch.
     needs = {
         "native": "an LSTM rule of at most 4 layers of 128 in float32, the CPU, a C++ compiler on the worker (or "
         "kernels compiled beforehand: GRADSMITH_KERNELS), and a worker that was not started with GRADSMITH_NATIVE=off",
-        "triton": "an LSTM rule, a CUDA device, and the package triton on the worker",
+        "triton": "an LSTM rule of at most 4 layers of 32 in float32, a CUDA device, the package triton and a C "
+        "compiler on the worker, and a worker that was not started with GRADSMITH_TRITON=off",
     }
     what = f"{rule.config()} in {str(dtype).removeprefix('torch.')} on {device.type}"
     return (

@@ -42,7 +42,7 @@ def lines(results: Results, failed: Mapping[str, str], command: str, date: str) 
     text += checked.accuracy_lines(results)
     text += checked.first_step_lines(results)
     text += grown.lines(results)
-    return text + checked.optimizer_step_lines(results)
+    return text + checked.optimizer_step_lines(results) + checked.cuda_lines()
 
 
 def written(document: str, section: list[str]) -> str:

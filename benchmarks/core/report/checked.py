@@ -105,7 +105,12 @@ def optimizer_step_lines(results: Results) -> list[str]:
     names: list[str] = []
     for size in sizes:
         names += [name for name in results[f"step/{size}"]["seconds"] if name not in names]
-    titles = {"ours": "LearnedOptimizer", "plain": "plain nn.LSTM", "adam": "Adam (foreach)"}
+    titles = {
+        "ours": "LearnedOptimizer",
+        "ours, bfloat16 state": "LearnedOptimizer, bfloat16 state",
+        "plain": "plain nn.LSTM",
+        "adam": "Adam (foreach)",
+    }
     names.sort(key=lambda name: (list(titles).index(name) if name in titles else 0.5, name))
     others = [name for name in names if name != "ours"]
     rows, notes = [], []
@@ -127,3 +132,15 @@ def optimizer_step_lines(results: Results) -> list[str]:
     header += [f"{titles.get(name, name)} / ours" for name in others]
     title = "`LearnedOptimizer.step` of a model of 20 weights and 20 biases, one thread"
     return [f"### {title}", "", *table(header, rows), *([""] if notes else []), *notes, ""]
+
+
+def cuda_lines() -> list[str]:
+    """What stands about GPUs; `./run bench core --cuda` measures them where there is one, and prints only."""
+    return [
+        "### On CUDA",
+        "",
+        "The Triton kernel is written, tested in Triton's interpreter (`tests/sdk/test_triton.py`) and compiled for sm_80 "
+        "and sm_90; it has not run on a card and **is not measured**. `./run bench core --cuda` measures it where there "
+        "is one: meta-steps a second for 1 and 64 MNIST tasks, share of the card's limit, against eager PyTorch and JAX.",
+        "",
+    ]

@@ -12,6 +12,7 @@ from gradsmith.rules.kernels.native.build import BuildFailed, BuildSettings, bui
 from gradsmith.rules.kernels.native.kernel import NativeKernel
 from gradsmith.rules.kernels.native.library import Library, Unloadable
 from gradsmith.rules.kernels.native.targets import INPUTS, Sizes, Target, targets_here
+from gradsmith.rules.kernels.trial import worst_error
 from gradsmith.rules.lstm import LSTMRule
 
 logger = logging.getLogger(__name__)
@@ -66,33 +67,10 @@ def _load(sizes: Sizes, target: Target, settings: BuildSettings) -> Library:
 
 
 def _tried(loaded: Library, sizes: Sizes, target: Target) -> Library:
-    """The library, after a trial of two steps and their gradient on a block and a bit. Compilers have bugs, and not
-    every instruction set was there when the source was written."""
-    generator = torch.Generator().manual_seed(0)
+    """The library, after a trial on a block and a bit."""
     kind = {features: name for name, features in INPUTS.items()}[sizes.inputs]
-    rule = LSTMRule(hidden_size=sizes.hidden, layers=sizes.layers, input=kind).double()
-    coordinates = loaded.block + 1
-    with torch.enable_grad():
-        for parameter in rule.parameters():
-            drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
-            parameter.data.copy_(drawn * sizes.hidden**-0.5)
-        G, D = torch.randn(2, 2, coordinates, generator=generator)
-        state = rule.initial_state(coordinates, dtype=torch.float64)
-        moved, loss = torch.zeros(coordinates, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-        for gradient, weight in zip(G.double(), D.double(), strict=True):
-            update, state = rule(gradient, state)
-            moved, loss = moved + update, loss + update @ weight
-        # Of a scalar: for several outputs torch imports sympy, which takes a second.
-        pieces = torch.autograd.grad(loss, list(rule.parameters()))
-    kernel = NativeKernel(rule, loaded, target)
-    weights, theta = kernel.weights(rule), torch.zeros(coordinates)
-    packed = kernel.initial_state(coordinates)
-    snapshot = packed.clone()
-    for gradient in G:
-        kernel.step(weights, theta, gradient, packed)
-    found = kernel.window_gradient(weights, snapshot, G, D)
-    for ours, truth in ((theta, moved.detach()), (found, torch.cat([piece.reshape(-1) for piece in pieces]))):
-        error = ((ours.double() - truth).abs().max() / truth.abs().max()).item()
-        if not error <= _LARGEST_ERROR:
-            raise BuildFailed(f"the compiled {target.name} kernel is wrong by {error:.1e} on this CPU")
+    rule = LSTMRule(hidden_size=sizes.hidden, layers=sizes.layers, input=kind)
+    error = worst_error(NativeKernel(rule, loaded, target), rule, loaded.block + 1, torch.device("cpu"))
+    if not error <= _LARGEST_ERROR:
+        raise BuildFailed(f"the compiled {target.name} kernel is wrong by {error:.1e} on this CPU")
     return loaded
