@@ -417,7 +417,7 @@ class TestWhatMayGoWrong:
             'test "$1" = --version && exit 0\n'
             'for a in "$@"; do case "$a" in *.cpp) src="$a";; esac; done\n'
             f'cp -r "$(dirname "$src")" {tmp_path}/wrong\n'
-            f'sed -i s/-2.88539008178f/-2.886f/ {tmp_path}/wrong/vectors.h\n'
+            f"sed -i s/-2.88539008178f/-2.886f/ {tmp_path}/wrong/vectors.h\n"
             f'exec {COMPILER} $(echo "$@" | sed "s|$src|{tmp_path}/wrong/kernel.cpp|")',
         )
         rule = build({"kind": "lstm", **SMALL})
