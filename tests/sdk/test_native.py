@@ -296,7 +296,7 @@ class TestRefusals:
         rule, kernel = make_rule(), kernels("2x20 log_sign", BEST)
         weights, state = kernel.weights(rule), kernel.initial_state(10)
         tape = kernel.tape(1000, 2, 1 << 24)
-        with pytest.raises(ValueError, match="for 2 steps of at least .* blocks, not for 1 of 1"):
+        with pytest.raises(ValueError, match=r"for 2 steps of at least .* blocks, not for 1 of 1"):
             kernel.step(weights, torch.zeros(10), torch.zeros(10), state, tape)
         tape = kernel.tape(10, 2, 1 << 24)
         with pytest.raises(ValueError, match="not for 3 of 1"):

@@ -141,7 +141,7 @@ def cuda_lines() -> list[str]:
         "",
         "The Triton kernel is written, tested in Triton's interpreter (`tests/sdk/test_triton.py`) and compiled for "
         "sm_80 and sm_90; it has not run on a card and **is not measured**. `./run bench core --cuda` measures it "
-        "where there is one: meta-steps a second for 1 and 64 MNIST tasks, share of the card's limit, against eager PyTorch "
-        "and JAX.",
+        "where there is one: meta-steps a second for 1 and 64 MNIST tasks, share of the card's limit, against eager "
+        "PyTorch and JAX.",
         "",
     ]
