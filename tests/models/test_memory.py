@@ -95,7 +95,7 @@ def test_the_tape_is_what_it_says(tasks):
 def test_each_process_of_a_job_counts_and_so_does_the_worker_that_starts_them():
     alone = memory_estimate_bytes(training("", "quadratic", {"tasks": 4096}).spec)
     two = memory_estimate_bytes(training("", "quadratic", {"tasks": 8192}, processes=2).spec)
-    assert two == 2 * alone + memory._WORKER_BYTES + memory._TORCHRUN_BYTES + memory._TORCHRUN_BYTES
+    assert two == 2 * alone + memory._WORKER_BYTES + memory._TORCHRUN_BYTES
 
 
 def test_an_evaluation_is_estimated_with_the_rule_that_it_measures(evaluation_spec):
@@ -124,7 +124,7 @@ def test_the_estimate_grows_with_what_a_job_holds():
     assert estimate(recipe={"tasks": 65_536}) > 3 * small
     assert estimate(recipe={"tasks": 100}, tasks={"dimension": 1000}) > 2 * small
     assert estimate(recipe={"unroll_steps": 100, "tasks": 4096}) > estimate(recipe={"tasks": 4096}) + 10**7
-    assert estimate(recipe={"tasks": 65_536}, backend="torch") > estimate(recipe={"tasks": 65_536}) + 400 * 2**20
+    assert estimate(recipe={"tasks": 65_536}, backend="torch") > estimate(recipe={"tasks": 65_536}) + 300 * 2**20
     assert estimate(recipe={"tasks": 65_536}, backend="reference") > 1.5 * estimate(
         recipe={"tasks": 65_536}, backend="torch"
     )
