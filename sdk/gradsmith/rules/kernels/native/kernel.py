@@ -7,8 +7,6 @@ whole blocks inside; theta, G and D are not.
 
 from __future__ import annotations
 
-import os
-import time
 from typing import final
 
 import torch
@@ -144,28 +142,6 @@ class NativeKernel:
     def workspace_bytes(self, steps: int) -> int:
         """Memory that each thread takes during `window_gradient`, for a prediction of a job's need."""
         return int(self._library.workspace_bytes(steps))
-
-    def calibrate(self, coordinates: int = 2048, seconds: float = 0.25) -> int:
-        """Measure 1, 2, 4 .. threads up to the CPUs of this process and keep the smallest number that is within 5 % of
-        the fastest; sets `threads` and returns it. More threads than cores to be had make a shared machine slower."""
-        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        counts = [2**power for power in range(cpus.bit_length()) if 2**power < cpus] + [cpus]
-        if len(counts) == 1:
-            self.threads = 1
-            return 1
-        weights = torch.zeros(self._library.prepared_bytes, dtype=torch.uint8)  # zero weights cost what others do
-        state, rows = self.initial_state(coordinates), torch.zeros(4, coordinates)
-        best = dict.fromkeys(counts, float("inf"))
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end or float("inf") in best.values():
-            for count in counts:  # interleaved, so that a passing disturbance meets them all
-                self.threads = count
-                start = time.perf_counter()
-                self.window_gradient(weights, state, rows, rows)
-                best[count] = min(best[count], time.perf_counter() - start)
-        fastest = min(best.values())
-        self.threads = min(count for count in counts if best[count] <= 1.05 * fastest)
-        return self.threads
 
     def _check(self, weights: Tensor, state: Tensor, coordinates: int) -> None:
         _require("weights", weights, (self._library.prepared_bytes,), torch.uint8, contiguous=True)
