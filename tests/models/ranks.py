@@ -105,7 +105,7 @@ def main(folder: Path) -> None:
     found["resumed"] = whole_run(team, spec, (folder / "lone_checkpoint").read_bytes())[0]
     found["poisoned"] = poisoned_run(team, spec)
     found["same"] = lost(lambda: refuse_drift(team, torch.ones(3)))
-    found["drift"] = lost(lambda: refuse_drift(team, torch.ones(3) + team.rank * 1e-7))
+    found["drift"] = lost(lambda: refuse_drift(team, torch.ones(3), torch.ones(3) + team.rank * 1e-7))
     parallel.PATIENCE_SECONDS = 0.5
     team.sum_(torch.zeros(1))
     if team.rank == 1:

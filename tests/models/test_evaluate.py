@@ -13,7 +13,7 @@ from gradsmith.rules import build, initialise
 from gradsmith.rules import weights as rule_weights
 from models import evaluate as evaluation
 from models import meta_train as training
-from models.backends import TorchBackend, backend_for
+from models.backends import backend_for
 from models.evaluate import EvaluationProgress, EvaluationResult, evaluate
 from models.meta_train import TrainingResult, meta_train
 from models.rollout import Learned, Sample, curves, run
@@ -203,7 +203,7 @@ def test_users_run_twenty_steps_that_are_the_trainers_own(rule, dtype, tmp_path)
     theta = torch.nn.Parameter(tasks.initial())
     optimizer = gradsmith.LearnedOptimizer([theta], path)
     ours = tasks.initial()
-    stepper = Learned(rule, TorchBackend()).start(tasks)
+    stepper = Learned(rule, backend_for(rule, dtype, torch.device("cpu"))).start(tasks)
     for step in range(20):
         _, gradient = tasks.losses_and_gradient(ours, step)
         stepper.step(ours, gradient)

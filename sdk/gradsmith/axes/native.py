@@ -33,7 +33,7 @@ class NativeAxis(Axis):
     Parameters of float32 whose numbers stand in a row are read and written where they are; their addresses are asked
     for anew in each step, so `parameter.data` may be replaced at any time. Others take a detour through a copy.
 
-    threads: None: as many as torch uses. The results' bits do not depend on it
+    threads: None: as many as torch uses. The results' bits do not depend on it, unless parameters overlap in part
     """
 
     def __init__(
