@@ -26,7 +26,7 @@ _REDIS_FORMS = (
     "unset, the server that `serve` starts in the data folder is used"
 )
 # Read by the SDK, its kernel, ./run and docker-compose.yml.
-_READ_BY_OTHERS = ("API_KEY", "CACHE_DIR", "KERNELS", "MIN_FREE_MB", "NATIVE", "PUBLISHED_PORT", "PYTHON", "URL")
+_READ_BY_OTHERS = ("API_KEY", "CACHE_DIR", "KERNELS", "MIN_FREE_MB", "PUBLISHED_PORT", "PYTHON", "URL")
 
 
 class Settings(BaseSettings):
@@ -63,6 +63,11 @@ class Settings(BaseSettings):
         "`serve` gives each of its workers the same share.",
     )
     backend: BackendName = Field("auto", description="`resources.backend` of jobs that name none.")
+    # The kernels read these two themselves, in each job: here, so that a wrong one is refused when a server starts.
+    native: Literal["auto", "off", "avx512", "avx2", "portable"] = Field(
+        "auto", description="The CPU's kernel: `off`, or the highest instruction set to use."
+    )
+    triton: Literal["auto", "off", "bf16"] = Field("auto", description="The kernel on CUDA: `off`, or its products.")
 
     lease_seconds: float = Field(60.0, gt=0, description="A worker that has not renewed its job by then has lost it.")
     lease_renewal_seconds: float = Field(15.0, gt=0)
@@ -77,6 +82,11 @@ class Settings(BaseSettings):
     stream_length: int = Field(20_000, ge=100, description="Entries kept in a job's live stream.")
     curve_flush_seconds: float = Field(10.0, gt=0, description="Points are durable at the latest after this long.")
     curve_chunk_points: int = Field(4096, ge=1)
+
+    @field_validator("native", "triton", mode="before")
+    @classmethod
+    def _as_the_kernels_read_it(cls, choice: object) -> object:
+        return choice.strip().lower() or "auto" if isinstance(choice, str) else choice
 
     @field_validator("database_url")
     @classmethod

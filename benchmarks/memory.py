@@ -167,12 +167,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="data folder of a service; without it, jobs on MNIST are left out")
     parser.add_argument("--only", default="", help="only jobs whose name has this in it")
     options = parser.parse_args(arguments)
+    chosen = [case for case in cases() if options.only in case.name and ("MNIST" not in case.name or options.data)]
+    if not chosen:
+        parser.error(f"no job has {options.only!r} in its name; the names: {'; '.join(case.name for case in cases())}")
     print(f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}\n")
     print("| job | backend | predicted MiB | measured MiB | off by |\n|---|---|---|---|---|")
     worst = 0.0
-    for case in cases():
-        if options.only not in case.name or ("MNIST" in case.name and options.data is None):
-            continue
+    for case in chosen:
         ran = measured(case, options.data)
         estimate = predicted(case, ran)
         off = estimate / ran.peak_bytes - 1

@@ -77,7 +77,7 @@ def refuse_too_large(runtime: Mapping[str, Any], worker_memory_bytes: int | None
         raise TooLittleMemory(
             f"out_of_memory: the job needs about {needed / 2**30:,.1f} GiB with the backend {runtime['backend']}, and "
             f"this worker has {limit / 2**30:,.1f} GiB. It was not started. Lower recipe.tasks, recipe.unroll_steps, "
-            f"recipe.validation_tasks or evaluation.test_tasks, or use a larger worker"
+            f"recipe.validation_tasks, evaluation.test_tasks or resources.processes, or use a larger worker"
             + (" or one with the native kernel, which needs less." if runtime["backend"] == "torch" else ".")
         )
 

@@ -88,10 +88,11 @@ def refuse_too_large(spec: MetaTrainSpec | EvaluateSpec, worker_memory_bytes: in
     limit = worker_memory_bytes if worker_memory_bytes is not None else usable_memory_bytes()
     if estimate <= limit:
         return
+    several = " or resources.processes" if isinstance(spec, MetaTrainSpec) and spec.resources.processes > 1 else ""
     raise Problem(
         "job_too_large",
         f"This job needs about {estimate / 2**30:,.1f} GiB of memory and a worker has {limit / 2**30:,.1f} GiB. "
-        "Lower recipe.tasks, recipe.validation_tasks, evaluation.test_tasks or recipe.unroll_steps.",
+        f"Lower recipe.tasks, recipe.validation_tasks, evaluation.test_tasks or recipe.unroll_steps{several}.",
         memory_estimate_bytes=estimate,
         memory_limit_bytes=limit,
     )

@@ -102,6 +102,8 @@ def test_a_data_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> No
         (("migrate",), {"GRADSMITH_LEASE_SECONDS": "-3"}, "GRADSMITH_LEASE_SECONDS='-3'"),
         (("api",), {"GRADSMITH_PORT": "abc"}, "GRADSMITH_PORT='abc'"),
         (("serve",), {"GRADSMITH_AUTH": "perhaps"}, "GRADSMITH_AUTH='perhaps'"),
+        (("serve",), {"GRADSMITH_NATIVE": "nonsense"}, "GRADSMITH_NATIVE='nonsense'"),
+        (("worker",), {"GRADSMITH_TRITON": "bf17"}, "GRADSMITH_TRITON='bf17'"),
         (("serve", "--host", "no.such.invalid", "--port", "0"), {"GRADSMITH_AUTH": "off"}, "--host no.such.invalid"),
     ],
 )
