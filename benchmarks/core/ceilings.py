@@ -36,14 +36,15 @@ def measure(folder: Path) -> dict[str, Any]:
 
 def limit(found: dict[str, Any], flop: int = FLOP) -> float:
     """Coordinate-steps a second that one core cannot exceed in float32: products in the registers, activations in the
-    first cache, nothing else. Without a compiler the products are torch's sgemm and the activations torch's sigmoid."""
+    first cache and in the fastest of their forms, nothing else. Without a compiler the products are torch's sgemm and
+    the activations torch's sigmoid."""
     return 1.0 / seconds(found, flop, ACTIVATIONS)
 
 
 def seconds(found: dict[str, Any], flop: float, activations: float) -> float:
     """What so many operations and activations take one core at the least."""
     flops = found.get("fma_flops", found["sgemm_flops"])
-    sigmoids = max(found.get("sigmoids_by_division", 0.0), found.get("sigmoids_by_estimate", 0.0))
+    sigmoids = max(found.get(f"sigmoids_{form}", 0.0) for form in ("by_division", "by_estimate", "as_kernel"))
     return float(flop / flops + activations / (sigmoids or found["torch_sigmoids"]))
 
 

@@ -15,6 +15,7 @@ from benchmarks.core.problem import MLP, Problem
 TURN_SECONDS = 0.4
 LINEAR_FROM = 10_000
 """Coordinates from which on the cost has to be linear; below, what a step costs whatever its size shows."""
+LINEAR_TO = 1_000_000
 
 _BARE_UP_TO = 100_000  # coordinates; the tape of ten times as many is a fiftieth of what a whole one would be
 _PLAIN_MAY_TAKE = 1_000_000  # coordinate-steps: 1.4 GB of graph

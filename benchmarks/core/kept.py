@@ -15,7 +15,7 @@ class Kept:
     """`results` by section, and `failed`: section -> why, in one line.
 
     go_on: the sections that were measured before are not measured again, but for those that failed; unless they come
-        from another machine or commit, which one report must not mix
+        from another machine, commit, uncommitted changes or settings, which one report must not mix
     """
 
     def __init__(self, file: Path, machine: dict[str, str], *, go_on: bool) -> None:
@@ -45,4 +45,6 @@ class Kept:
 
 
 def _place(machine: dict[str, str]) -> str:
-    return f"{machine['processor']}, {machine['cores']} cores, commit {machine['commit']}"
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, commit {machine['commit']}, {machine.get('settings', '')}"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -64,11 +65,13 @@ def _processor() -> dict[str, str]:
 
 
 def _commit() -> str:
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
+    """Its short name, and where files differ from it a hash of how they do."""
 
-    name = git("rev-parse", "--short", "HEAD")
+    def git(*arguments: str) -> bytes:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=False).stdout.strip()
+
+    name = git("rev-parse", "--short", "HEAD").decode()
     if not name:
         return "not a checkout"
-    return name + (" with changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    changes = git("diff", "HEAD")
+    return name + (f" with changes {hashlib.sha256(changes).hexdigest()[:8]}" if changes else "")

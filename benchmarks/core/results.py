@@ -6,7 +6,8 @@ from typing import Any
 
 from benchmarks.core.fleet import JAX, LEARNED_OPTIMIZATION, OURS, OWN
 from benchmarks.core.problem import Problem
-from benchmarks.core.statistics import Spread, ratios
+from benchmarks.core.reference import TOLERANCE
+from benchmarks.core.statistics import Spread, badness, ratios
 
 Results = dict[str, Any]
 """Section name -> what it measured: "machine", "ceilings", "compare/<slug>/<threads>", "growth/<what>",
@@ -22,6 +23,16 @@ def compared(results: Results, problem: Problem, threads: int) -> dict[str, Any]
 
 def threads_compared(results: Results) -> list[int]:
     return sorted({int(name.split("/")[2]) for name in results if name.startswith("compare/")})
+
+
+def is_right(measured: dict[str, Any], peer: str) -> bool:
+    """Whether the peer's meta-gradient is that of the reference; one that is NaN is not."""
+    return bool(measured["peers"][peer]["difference"] <= TOLERANCE)
+
+
+def worst_of(row: dict[str, Any]) -> float:
+    """Of a row of "accuracy": the largest difference, of a weight tensor or of the updates; NaN where one is NaN."""
+    return float(max([*row["tensors"].values(), row["update"]], key=badness))
 
 
 def speedups(measured: dict[str, Any], own: str = OURS) -> dict[str, Spread]:

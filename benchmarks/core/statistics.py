@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
+
+
+def badness(difference: float) -> tuple[bool, float]:
+    """A key for `max`: NaN counts as worse than any number. Without it `max` drops a NaN that does not come first."""
+    return math.isnan(difference), difference
 
 
 class Spread(NamedTuple):

@@ -59,6 +59,8 @@ def test_the_number_of_coordinates_is_what_the_tasks_have():
 def test_a_wrong_meta_gradient_is_seen():
     truth: Weights = {"a": np.ones(3), "b": np.full(2, 1e-6)}
     assert reference.difference({"a": np.ones(3), "b": np.full(2, 2e-6)}, truth) == pytest.approx(1.0)
+    nan = {"a": np.ones(3), "b": np.array([1e-6, np.nan])}
+    assert np.isnan(reference.difference(nan, truth))  # though it is not in the first tensor
     with pytest.raises(ValueError, match="reference has"):
         reference.difference({"a": np.ones(3)}, truth)
 
@@ -82,6 +84,8 @@ def test_the_limit_falls_with_work_and_rises_with_the_machine():
     rates = {"sgemm_flops": 29.6e9, "torch_sigmoids": 200e6}
     assert ceilings.limit(rates) == pytest.approx(0.5e6)  # a microsecond of products, a microsecond of activations
     assert ceilings.limit(rates, ceilings.FLOP_WITH_RECOMPUTE) < ceilings.limit(rates)
+    forms = {"sigmoids_by_division": 200e6, "sigmoids_as_kernel": 400e6}
+    assert ceilings.limit(rates | forms) == pytest.approx(1e6 / 1.5)  # by the fastest form
     assert ceilings.limit(rates | {"fma_flops": 2 * 29.6e9}) > ceilings.limit(rates)
 
 

@@ -19,6 +19,7 @@ from benchmarks.core.parts import STEPS, WINDOW
 from benchmarks.core.peers.ours import Ours
 from benchmarks.core.problem import MLP, QUADRATICS, Problem, load
 from benchmarks.core.reference import starting_weights
+from benchmarks.core.report.checked import accuracy_lines
 from benchmarks.core.report.verdicts import verdicts
 from benchmarks.core.sections import Plan, sections
 from benchmarks.core.statistics import least_ratio, nonlinearity
@@ -28,6 +29,9 @@ MACHINE = {
     "processor": "P", "cores": "2 of 2", "flags": "fma", "system": "Linux", "python": "3", "torch": "2", "commit": "c",
     "load before": "0.0",
 }  # fmt: skip
+
+NAN = float("nan")
+FLOAT32 = "every float32 backend against the reference, worst weight tensor or update"
 
 
 def measured(**seconds: list[float]) -> dict[str, Any]:
@@ -101,7 +105,7 @@ def test_verdicts_follow_from_the_medians():
     assert said["peak RSS over a process with torch and data, MLP"] == (pytest.approx(100.0), "reached, the aim is not")
     linear = "cost of a coordinate, dearest over cheapest, 10,000 to 1,000,000"
     assert said[linear] == (pytest.approx(10.0), "reached")  # the 1,000 that cost five times as much do not count
-    worst = "every float32 backend against the reference, worst weight tensor"
+    worst = "every float32 backend against the reference, worst weight tensor or update"
     assert said[worst] == (pytest.approx(2e-5), "NOT REACHED")
     assert said["step of a 1,000,000-parameter model against plain nn.LSTM"][1] == "reached, the aim is not"
     assert said["POST to first training step, idle warm worker"] == (pytest.approx(0.25), "aim reached")
@@ -134,6 +138,104 @@ def test_what_is_wrong_is_said_at_the_end():
     assert len(wrong) == 2
     assert "jax_scan" in wrong[0]
     assert "native in float32 is off by 2.0e-05" in wrong[1]
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    good = {"backend": "native", "dtype": "float32", "problem": "one", "allowed": 1e-5, "update": 1e-8}
+    return good | {"tensors": {"a": 1e-7, "b": 1e-7}} | changes
+
+
+@pytest.mark.parametrize("bad", [{"tensors": {"a": 1e-7, "b": NAN}}, {"update": NAN}, {"update": 1e-4}])
+def test_a_nan_and_a_wrong_update_are_seen_wherever_they_are(bad):
+    found = results()
+    found["accuracy"] = {"rows": [row(), row(**bad), row()], "missing": {}}
+    assert len(main._wrong(found)) == 1
+    assert {v.what: v.said for v in verdicts(found)}[FLOAT32] == "NOT REACHED"
+    (line,) = (line for line in accuracy_lines(found) if "WRONG" in line)
+    assert "nan" in line or "1.0e-04" in line
+
+
+def test_without_the_native_kernel_not_every_backend_has_reached_it():
+    found = results()
+    found["accuracy"] = {"rows": [row()], "missing": {"triton": "no device"}}
+    assert {v.what: v.said for v in verdicts(found)}[FLOAT32] == "reached"
+    found["accuracy"]["missing"]["native"] = "no compiler"
+    assert {v.what: v.said for v in verdicts(found)}[FLOAT32] == "not all measured"
+
+
+@pytest.mark.parametrize("difference", [NAN, 0.1])
+def test_what_is_wrong_reaches_nothing(difference):
+    found = results()
+    found[f"compare/{MLP.slug}/1"]["peers"]["ours"]["difference"] = difference
+    said = {verdict.what: verdict.said for verdict in verdicts(found)}
+    assert said["MNIST MLP against plain PyTorch, 1 thread"] == "WRONG"
+    assert said["MNIST MLP against jax_scan, 1 thread"] == "WRONG"
+    assert said["share of the fp32 limit, MNIST MLP, 1 thread"] == "WRONG"
+    assert said["peak RSS over a process with torch and data, MLP"] == "WRONG"
+    assert said["128 quadratics against plain PyTorch, 1 thread"] == "aim reached"
+    found = results()
+    found[f"compare/{MLP.slug}/1"]["peers"]["jax_scan"]["difference"] = difference
+    said = {verdict.what: verdict.said for verdict in verdicts(found)}
+    assert said["MNIST MLP against jax_scan, 1 thread"] == "WRONG"
+    assert said["MNIST MLP against plain PyTorch, 1 thread"] == "reached, the aim is not"
+
+
+def test_growth_is_linear_only_over_the_whole_range():
+    for left_out in (10_000, 1_000_000):
+        found = results()
+        rows = found["growth/coordinates"]["rows"]
+        found["growth/coordinates"]["rows"] = [each for each in rows if each["coordinates"] != left_out]
+        said = {verdict.what: verdict.said for verdict in verdicts(found)}
+        assert said["cost of a coordinate, dearest over cheapest, 10,000 to 1,000,000"] == "not measured"
+
+
+def test_jax_peers_that_are_missing_are_named():
+    notes = {verdict.what: verdict.note for verdict in verdicts(results())}
+    assert notes["MNIST MLP against jax_scan, 1 thread"] == "5.00-5.00; 5.00; without learned_optimization"
+    without = "without jax_scan and learned_optimization"
+    assert notes["MNIST MLP against the best JAX variant, 2 threads"] == without
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Runs the command line on one section, which gives these rows: (status, what was printed, RESULTS.md's text)."""
+    for name, value in (("FOLDER", tmp_path), ("ROOT", tmp_path)):
+        monkeypatch.setattr(main, name, value)
+    monkeypatch.setattr(main, "RESULTS", tmp_path / "RESULTS.md")
+    monkeypatch.setattr(main, "_peers", lambda: None)
+    monkeypatch.setattr(main.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(main.torch, "set_num_threads", lambda _: None)
+    monkeypatch.setattr(main.picture, "draw", lambda *_: False)
+
+    def call(rows: list[dict[str, Any]], *arguments: str) -> tuple[int, str, str | None]:
+        monkeypatch.setattr(main, "sections", lambda _plan: {"accuracy": lambda _bench: {"rows": rows, "missing": {}}})
+        status = main.main(list(arguments))
+        file = tmp_path / "RESULTS.md"
+        return status, capsys.readouterr().out, file.read_text() if file.exists() else None
+
+    return call
+
+
+def test_results_are_written_by_the_default_run_alone_and_only_when_right(run):
+    status, said, text = run([row(), row(update=NAN)])
+    assert (status, text) == (1, None)
+    assert "not written" in said
+    for arguments in (["--quick"], ["--rounds", "3"], ["--threads", "1"], ["--no-peers"], ["--only", "accuracy"]):
+        status, said, text = run([row()], *arguments)
+        assert (status, text) == (0, None)
+        assert f"`./run bench core {' '.join(arguments)}`" in said
+    status, _, text = run([row()])
+    assert status == 0
+    assert text is not None
+    assert "`./run bench core`, " in text
+
+
+def test_a_resumed_run_has_the_settings_that_it_began_with(run):
+    run([row()], "--rounds", "3")
+    assert "starting anew" not in run([row()], "--rounds", "3", "--resume")[1]
+    for other in (["--rounds", "4"], ["--rounds", "3", "--no-peers"], ["--rounds", "3", "--threads", "1"]):
+        run([row()], "--rounds", "3")
+        assert "starting anew" in run([row()], *other, "--resume")[1]
 
 
 def test_an_unknown_section_is_refused_with_the_names_of_all(capsys):

@@ -6,9 +6,9 @@ from benchmarks.core import ceilings
 from benchmarks.core.parts import STEPS, WINDOW
 from benchmarks.core.problem import COMPARED
 from benchmarks.core.report.markdown import table
-from benchmarks.core.results import Results
+from benchmarks.core.results import Results, worst_of
 from benchmarks.core.shares import ROUNDS
-from benchmarks.core.statistics import Spread, ratios
+from benchmarks.core.statistics import Spread, badness, ratios
 
 
 def share_lines(results: Results) -> list[str]:
@@ -50,8 +50,8 @@ def accuracy_lines(results: Results) -> list[str]:
         return []
     rows = []
     for row in found["rows"]:
-        tensor, worst = max(row["tensors"].items(), key=lambda pair: pair[1])
-        verdict = "ok" if worst <= row["allowed"] else "WRONG"
+        tensor, worst = max(row["tensors"].items(), key=lambda pair: badness(pair[1]))
+        verdict = "ok" if worst_of(row) <= row["allowed"] else "WRONG"
         rows.append(
             [
                 f"{row['backend']}, {row['dtype']}",

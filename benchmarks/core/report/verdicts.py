@@ -4,31 +4,36 @@ every verdict is a comparison of a median with its target."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.core import ceilings
 from benchmarks.core.fleet import OURS, PLAIN
-from benchmarks.core.growth import LINEAR_FROM
+from benchmarks.core.growth import LINEAR_FROM, LINEAR_TO
 from benchmarks.core.problem import MLP, QUADRATICS, Problem
 from benchmarks.core.report.markdown import table, threaded
 from benchmarks.core.results import (
+    JAX_PEERS,
     Results,
     compared,
+    is_right,
     quickest_jax,
     quickest_own,
     speedups,
     threads_compared,
+    worst_of,
 )
-from benchmarks.core.statistics import Spread, least_ratio, nonlinearity
+from benchmarks.core.statistics import Spread, badness, least_ratio, nonlinearity
 
 NOT_MEASURED = "not measured"
+WRONG = "WRONG"
 
 
 @dataclass(frozen=True)
 class Verdict:
     """One row. `measured` is None where nothing was; `more_is_better` says on which side of the target it has to be;
-    `aim` None: there is the one target."""
+    `aim` None: there is the one target; `right` False: a result took part that is wrong, however fast it was; `whole`
+    False: what has to be in it was not measured."""
 
     what: str
     at_least: float
@@ -37,11 +42,17 @@ class Verdict:
     unit: str = "x"
     more_is_better: bool = True
     note: str = ""
+    right: bool = True
+    whole: bool = True
 
     @property
     def said(self) -> str:
         if self.measured is None:
             return NOT_MEASURED
+        if not self.right:
+            return WRONG
+        if not self.whole and self._meets(self.at_least):
+            return "not all measured"
         if self.aim is not None and self._meets(self.aim):
             return "aim reached"
         if not self._meets(self.at_least):
@@ -93,7 +104,11 @@ def _against_jax(results: Results, problem: Problem, threads: int) -> Verdict:
     best = None if measured is None else quickest_jax(measured)
     name = "the best JAX variant" if measured is None or best is None else measured["peers"][best]["about"]["name"]
     what = f"{problem.name} against {name}, {threaded(threads)}"
-    return _faster(what, results, problem, threads, best, 3.5, 5.0)
+    verdict = _faster(what, results, problem, threads, best, 3.5, 5.0)
+    missing = [] if measured is None else [peer for peer in JAX_PEERS if peer not in measured["peers"]]
+    notes = [verdict.note] if verdict.note else []
+    notes += [f"without {' and '.join(missing)}"] if missing else []
+    return replace(verdict, note="; ".join(notes))
 
 
 def _faster(
@@ -106,7 +121,9 @@ def _faster(
     spread = speedups(measured, own)[peer]
     least = least_ratio(measured["peers"][peer]["seconds"], measured["peers"][own]["seconds"])
     with_ = "" if own == OURS else "; in processes"
-    return Verdict(what, at_least, aim, spread.median, note=f"{spread.low:.2f}-{spread.high:.2f}; {least:.2f}{with_}")
+    note = f"{spread.low:.2f}-{spread.high:.2f}; {least:.2f}{with_}"
+    right = is_right(measured, own) and is_right(measured, peer)
+    return Verdict(what, at_least, aim, spread.median, note=note, right=right)
 
 
 def _share_of_the_limit(results: Results, problem: Problem) -> Verdict:
@@ -119,22 +136,26 @@ def _share_of_the_limit(results: Results, problem: Problem) -> Verdict:
     low, middle, high = (
         100 * problem.coordinate_steps / each / limit for each in (seconds.high, seconds[0], seconds.low)
     )
-    return Verdict(what, 66.0, 80.0, middle, "%", note=f"{low:.0f}-{high:.0f}; {high:.0f}")
+    right = is_right(measured, OURS)
+    return Verdict(what, 66.0, 80.0, middle, "%", note=f"{low:.0f}-{high:.0f}; {high:.0f}", right=right)
 
 
 def _memory(results: Results) -> Verdict:
     what = "peak RSS over a process with torch and data, MLP"
     measured = compared(results, MLP, 1)
-    ours = None if measured is None else measured["peers"][OURS]
-    if ours is None or ours["peak_megabytes"] is None or ours["base_megabytes"] is None:
+    if measured is None:
         return Verdict(what, 130.0, 60.0, None, "MB", more_is_better=False)
-    return Verdict(what, 130.0, 60.0, ours["peak_megabytes"] - ours["base_megabytes"], "MB", more_is_better=False)
+    ours = measured["peers"][OURS]
+    if ours["peak_megabytes"] is None or ours["base_megabytes"] is None:
+        return Verdict(what, 130.0, 60.0, None, "MB", more_is_better=False)
+    added, right = ours["peak_megabytes"] - ours["base_megabytes"], is_right(measured, OURS)
+    return Verdict(what, 130.0, 60.0, added, "MB", more_is_better=False, right=right)
 
 
 def _linear(results: Results) -> Verdict:
-    what = f"cost of a coordinate, dearest over cheapest, {LINEAR_FROM:,} to 1,000,000"
-    rows = [row for row in _rows(results, "coordinates") if row["coordinates"] >= LINEAR_FROM]
-    if len(rows) < 2:
+    what = f"cost of a coordinate, dearest over cheapest, {LINEAR_FROM:,} to {LINEAR_TO:,}"
+    rows = [row for row in _rows(results, "coordinates") if LINEAR_FROM <= row["coordinates"] <= LINEAR_TO]
+    if not {LINEAR_FROM, LINEAR_TO} <= {row["coordinates"] for row in rows}:
         return Verdict(what, 15.0, None, None, "%", more_is_better=False)
     sizes = [row["coordinates"] for row in rows]
     middle = nonlinearity(sizes, [Spread.of(row[OURS]["seconds"]).median for row in rows])
@@ -163,16 +184,19 @@ def _step(results: Results) -> Verdict:
 
 
 def _accuracy(results: Results) -> Iterator[Verdict]:
-    rows: list[dict[str, Any]] = results.get("accuracy", {}).get("rows", [])
+    section = results.get("accuracy", {})
+    rows: list[dict[str, Any]] = section.get("rows", [])
     for precision, allowed in (("float64", 1e-12), ("float32", 1e-5)):
-        what = f"every {precision} backend against the reference, worst weight tensor"
-        found = [(max(row["tensors"].values()), row) for row in rows if row["dtype"] == precision]
+        what = f"every {precision} backend against the reference, worst weight tensor or update"
+        found = [(worst_of(row), row) for row in rows if row["dtype"] == precision]
         if not found:
             yield Verdict(what, allowed, None, None, "", more_is_better=False)
             continue
-        worst, row = max(found, key=lambda pair: pair[0])
+        worst, row = max(found, key=lambda pair: badness(pair[0]))
         names = " and ".join(sorted({row["backend"].split(",")[0] for _, row in found}))
-        yield Verdict(what, allowed, None, worst, "", more_is_better=False, note=f"{row['backend']}; measured: {names}")
+        whole = precision != "float32" or "native" not in section.get("missing", {})
+        note = f"{row['backend']}; measured: {names}"
+        yield Verdict(what, allowed, None, worst, "", more_is_better=False, note=note, whole=whole)
 
 
 def _first_step(results: Results) -> Verdict:
