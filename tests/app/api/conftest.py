@@ -58,11 +58,11 @@ def training_job(api: httpx.Client) -> str:
 
 @pytest.fixture(scope="session")
 def standing_api(
-    migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory, _redis_server_url: str
+    migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory, standing_redis_url: str
 ) -> Iterator[httpx.Client]:
     """One server for all tests whose requests change nothing, or do not care what others have made."""
     folder = tmp_path_factory.mktemp("standing")
     shutil.copy(migrated_sqlite, folder / "gradsmith.db")
-    settings = Settings(data_dir=folder, database_url=None, redis_url=_redis_server_url, worker_memory_bytes=8 * GIB)
+    settings = Settings(data_dir=folder, database_url=None, redis_url=standing_redis_url, worker_memory_bytes=8 * GIB)
     with serving(settings) as url, httpx.Client(base_url=url, timeout=30) as client:
         yield client
