@@ -1,8 +1,9 @@
 """How much memory a job will need, before it starts: what it is refused on, at POST and once more by its worker.
 
 The prediction adds up what a run holds at its fullest moment, phase by phase, in the order of the code that allocates
-it. It is of resident memory, all processes of the job together, and stays within 20 % of the measured peak
-(`./run bench memory` prints both). Needs no torch: the API asks it.
+it. It is of resident memory, all processes of the job together, and meant to be within 20 % of the measured peak:
+`./run bench memory` prints both, and decision 0025 says where torch's heap makes that a matter of luck. Needs no torch:
+the API asks it.
 
 Which backend will run is the worker's to know. At POST the native kernel is assumed wherever it fits, as it does on
 every worker with a compiler or the worker image; a worker asks again with what it has.
@@ -27,7 +28,7 @@ and keeps minibatches and states in the cache: 64 networks on digits take half t
 
 KEPT_BYTES = 128 * 2**20
 """Gates that the native backend keeps of a window instead of computing them again, at most: one layer of the 2x20 LSTM
-for 20,000 coordinates and 20 steps. More would gain little: what is kept is read from main memory."""
+for 20,000 coordinates and 20 steps. Decision 0026 says what twice as much would save."""
 
 KERNEL_MOST_HIDDEN, KERNEL_MOST_LAYERS = 128, 4  # as in gradsmith.rules.kernels.native.targets, which brings torch
 AUTOGRAD_FLOATS = 25  # numbers that autograd keeps for each coordinate, step, and unit of the rule; measured
