@@ -44,11 +44,12 @@ def once(
     create: Callable[[Session], Answer],
     *,
     workspace: str = DEFAULT_WORKSPACE,
+    api_key: str = "",
     wait_seconds: float = WAIT_SECONDS,
 ) -> Answer:
     """Run `create` in a write transaction, unless `key` has an answer: then that, marked `replayed`.
 
-    What `create` raises is not stored. Without a key `create` simply runs. Raises IdempotencyConflict for a key of
+    A key belongs to the API key that used it ("" on a server without keys). What `create` raises is not stored. Without a key `create` simply runs. Raises IdempotencyConflict for a key of
     another request, IdempotencyInFlight when the first request has not ended within `wait_seconds`.
     """
     if key is None:
@@ -58,7 +59,7 @@ def once(
         with database.write(wait_seconds) as session:
             if session.get_bind().dialect.name == "postgresql":
                 session.execute(select(func.set_config("lock_timeout", f"{int(1000 * wait_seconds)}ms", True)))
-            stored = _begin(session, workspace, key, request_fingerprint)
+            stored = _begin(session, workspace, api_key, key, request_fingerprint)
             if stored is not None:
                 return stored
             if session.get_bind().dialect.name == "postgresql":
@@ -66,7 +67,11 @@ def once(
             answer = create(session)
             session.execute(
                 update(IdempotencyRow)
-                .where(IdempotencyRow.workspace == workspace, IdempotencyRow.key == key)
+                .where(
+                    IdempotencyRow.workspace == workspace,
+                    IdempotencyRow.api_key == api_key,
+                    IdempotencyRow.key == key,
+                )
                 .values(status_code=answer.status_code, headers=answer.headers, body=answer.body)
             )
             return answer
@@ -78,15 +83,14 @@ def once(
         raise IdempotencyInFlight(key) from error
 
 
-def _begin(session: Session, workspace: str, key: str, request_fingerprint: str) -> Answer | None:
+def _begin(session: Session, workspace: str, api_key: str, key: str, request_fingerprint: str) -> Answer | None:
     """Insert the key first. Its twin waits here until this transaction ends, then finds the row."""
     purge(session)  # here, where a key is used: then nobody need think of it, and no old answer is replayed
     values: dict[str, Any] = {"status_code": 0, "headers": {}, "body": b"", "created_at": clock()}
-    if insert_if_absent(
-        session, IdempotencyRow, workspace=workspace, key=key, fingerprint=request_fingerprint, **values
-    ):
+    named = {"workspace": workspace, "api_key": api_key, "key": key}
+    if insert_if_absent(session, IdempotencyRow, **named, fingerprint=request_fingerprint, **values):
         return None
-    row = session.get_one(IdempotencyRow, (workspace, key), populate_existing=True)
+    row = session.get_one(IdempotencyRow, (workspace, api_key, key), populate_existing=True)
     if row.fingerprint != request_fingerprint:
         raise IdempotencyConflict(key)
     return replace(Answer(row.status_code, row.headers, row.body), replayed=True)

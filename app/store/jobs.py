@@ -52,8 +52,9 @@ class JobRepository:
         *,
         parent: str | None = None,
         priority: int = 0,
+        api_key: str | None = None,
     ) -> JobRow:
-        """A queued job and its doorbell. `labels` is the API's `metadata`."""
+        """A queued job and its doorbell. `labels` is the API's `metadata`; `api_key` is whose share it counts on."""
         moment = now(self._session)
         job = JobRow(
             id=new_id("job"),
@@ -63,6 +64,7 @@ class JobRepository:
             status="queued",
             spec=spec.model_dump(mode="json"),
             labels=dict(labels or {}),
+            api_key=api_key,
             device=spec.resources.device,
             priority=priority,
             queue_key=queue_key(moment, priority),

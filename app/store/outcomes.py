@@ -63,7 +63,7 @@ def finish_training(
             resources=spec.resources.model_copy(update={"processes": 1}),  # an evaluation runs in one
         )
         follow_up = JobRepository(session, job.workspace).create(
-            evaluation, job.labels, parent=job.id, priority=job.priority
+            evaluation, job.labels, parent=job.id, priority=job.priority, api_key=job.api_key
         )
     return Outcome(job, end(session, job, "succeeded", None, event_id), optimizer, follow_up)
 

@@ -30,7 +30,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 DEFAULT_WORKSPACE = "default"
-SCHEMA_REVISION = "0001"  # the Alembic revision that these tables are; a test holds the two equal
+SCHEMA_REVISION = "0002"  # the Alembic revision that these tables are; a test holds the two equal
 
 JOB_STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 TERMINAL_STATUSES = ("succeeded", "failed", "cancelled")
@@ -77,6 +77,24 @@ class WorkspaceRow(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class KeyRow(Base):
+    """An API key: `gs_<id>_<secret>`, of which only the SHA-256 is kept."""
+
+    __tablename__ = "keys"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    workspace: Mapped[str] = mapped_column(ForeignKey("workspaces.id"))
+    name: Mapped[str] = mapped_column(String(128))
+    scopes: Mapped[list[str]] = mapped_column(Json)
+    sha256: Mapped[str] = mapped_column(String(64))
+    max_active_jobs: Mapped[int | None] = mapped_column(Integer)  # queued and running; NULL: the server's default
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    __table_args__ = (Index(None, "workspace", "id"),)
+
+
 class JobRow(Base):
     """One piece of work. `attempt` counts from 1; every write of a worker carries the attempt it claimed (fencing)."""
 
@@ -89,6 +107,7 @@ class JobRow(Base):
     status_reason: Mapped[str | None] = mapped_column(Text)
     spec: Mapped[dict[str, Any]] = mapped_column(Json)
     labels: Mapped[dict[str, str]] = mapped_column(Json)  # `metadata` in the API; SQLAlchemy keeps that name to itself
+    api_key: Mapped[str | None] = mapped_column(ForeignKey("keys.id"))  # whose share it counts on; NULL: unkeyed
     device: Mapped[str] = mapped_column(String(8))
     priority: Mapped[int] = mapped_column(Integer, default=0)
     queue_key: Mapped[int] = mapped_column(BigInteger)  # the lowest is next: priority and age in one number (jobs.py)
@@ -113,9 +132,19 @@ class JobRow(Base):
         Index(None, "workspace", "id"),
         Index(None, "workspace", "family", "id"),
         Index(None, "status", "device", "queue_key", "id"),
+        Index(None, "status", "device", "api_key", "queue_key", "id"),
         Index(None, "lease_expires_at"),
         Index(None, "parent_job"),
     )
+
+
+class ShareRow(Base):
+    """How much one key has been served on one device, for fairness: the key with the lowest `served` is next."""
+
+    __tablename__ = "shares"
+    api_key: Mapped[str] = mapped_column(String(64), primary_key=True)  # "" stands for jobs without a key
+    device: Mapped[str] = mapped_column(String(8), primary_key=True)
+    served: Mapped[int] = mapped_column(BigInteger)
 
 
 class OutboxRow(Base):
@@ -132,6 +161,7 @@ class IdempotencyRow(Base):
 
     __tablename__ = "idempotency_keys"
     workspace: Mapped[str] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
+    api_key: Mapped[str] = mapped_column(String(64), primary_key=True)  # "" on a server without keys
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))  # SHA-256 of method, path and canonical body
     status_code: Mapped[int] = mapped_column(Integer)
@@ -208,6 +238,19 @@ class OptimizerRow(Base):
         CheckConstraint("version >= 1", name="version"),
         Index(None, "workspace", "family", "validation_score"),
     )
+
+
+class AliasRow(Base):
+    """A name that users move between the optimizers of a family. `revision` counts its moves: it is the ETag."""
+
+    __tablename__ = "aliases"
+    workspace: Mapped[str] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
+    family: Mapped[str] = mapped_column(String(128), primary_key=True)
+    alias: Mapped[str] = mapped_column(String(64), primary_key=True)
+    optimizer: Mapped[str] = mapped_column(ForeignKey("optimizers.id"), index=True)
+    revision: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class EvaluationRow(Base):

@@ -1,0 +1,104 @@
+"""API keys, users' own aliases, and each key's share of the workers.
+
+Revision: 0002, after 0001.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+# Frozen here: a migration must not change when app.store.tables does.
+Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+Moment = sa.DateTime(timezone=True)
+
+
+def upgrade() -> None:
+    op.create_table(
+        "keys",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("workspace", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("scopes", Json, nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("max_active_jobs", sa.Integer(), nullable=True),
+        sa.Column("created_at", Moment, nullable=False),
+        sa.Column("expires_at", Moment, nullable=True),
+        sa.Column("revoked_at", Moment, nullable=True),
+        sa.Column("last_used_at", Moment, nullable=True),
+        sa.ForeignKeyConstraint(["workspace"], ["workspaces.id"], name=op.f("fk_keys_workspace")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_keys")),
+    )
+    op.create_index(op.f("ix_keys_workspace_id"), "keys", ["workspace", "id"], unique=False)
+    op.create_table(
+        "aliases",
+        sa.Column("workspace", sa.String(length=64), nullable=False),
+        sa.Column("family", sa.String(length=128), nullable=False),
+        sa.Column("alias", sa.String(length=64), nullable=False),
+        sa.Column("optimizer", sa.String(length=64), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", Moment, nullable=False),
+        sa.Column("updated_at", Moment, nullable=False),
+        sa.ForeignKeyConstraint(["workspace"], ["workspaces.id"], name=op.f("fk_aliases_workspace")),
+        sa.ForeignKeyConstraint(["optimizer"], ["optimizers.id"], name=op.f("fk_aliases_optimizer")),
+        sa.PrimaryKeyConstraint("workspace", "family", "alias", name=op.f("pk_aliases")),
+    )
+    op.create_index(op.f("ix_aliases_optimizer"), "aliases", ["optimizer"], unique=False)
+    op.create_table(
+        "shares",
+        sa.Column("api_key", sa.String(length=64), nullable=False),
+        sa.Column("device", sa.String(length=8), nullable=False),
+        sa.Column("served", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("api_key", "device", name=op.f("pk_shares")),
+    )
+    with op.batch_alter_table("jobs") as jobs:
+        jobs.add_column(sa.Column("api_key", sa.String(length=64), nullable=True))
+        jobs.create_foreign_key(op.f("fk_jobs_api_key"), "keys", ["api_key"], ["id"])
+        jobs.create_index(
+            op.f("ix_jobs_status_device_api_key_queue_key_id"),
+            ["status", "device", "api_key", "queue_key", "id"],
+            unique=False,
+        )
+    # Answers are kept for a day only, and the key of whoever asked is part of the name now: begin anew.
+    op.drop_table("idempotency_keys")
+    _create_idempotency_keys(with_api_key=True)
+
+
+def downgrade() -> None:
+    op.drop_table("idempotency_keys")
+    _create_idempotency_keys(with_api_key=False)
+    with op.batch_alter_table("jobs") as jobs:
+        jobs.drop_index(op.f("ix_jobs_status_device_api_key_queue_key_id"))
+        jobs.drop_constraint(op.f("fk_jobs_api_key"), type_="foreignkey")
+        jobs.drop_column("api_key")
+    op.drop_table("shares")
+    op.drop_index(op.f("ix_aliases_optimizer"), table_name="aliases")
+    op.drop_table("aliases")
+    op.drop_index(op.f("ix_keys_workspace_id"), table_name="keys")
+    op.drop_table("keys")
+
+
+def _create_idempotency_keys(*, with_api_key: bool) -> None:
+    caller = [sa.Column("api_key", sa.String(length=64), nullable=False)] if with_api_key else []
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("workspace", sa.String(length=64), nullable=False),
+        *caller,
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("fingerprint", sa.String(length=64), nullable=False),
+        sa.Column("status_code", sa.Integer(), nullable=False),
+        sa.Column("headers", Json, nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", Moment, nullable=False),
+        sa.ForeignKeyConstraint(["workspace"], ["workspaces.id"], name=op.f("fk_idempotency_keys_workspace")),
+        sa.PrimaryKeyConstraint(
+            "workspace", *(column.name for column in caller), "key", name=op.f("pk_idempotency_keys")
+        ),
+    )
+    op.create_index(op.f("ix_idempotency_keys_created_at"), "idempotency_keys", ["created_at"], unique=False)
