@@ -49,8 +49,9 @@ def once(
 ) -> Answer:
     """Run `create` in a write transaction, unless `key` has an answer: then that, marked `replayed`.
 
-    A key belongs to the API key that used it ("" on a server without keys). What `create` raises is not stored. Without a key `create` simply runs. Raises IdempotencyConflict for a key of
-    another request, IdempotencyInFlight when the first request has not ended within `wait_seconds`.
+    `key` belongs to the API key that used it ("" on a server without keys). What `create` raises is not stored; without
+    a key `create` simply runs. Raises IdempotencyConflict for a key of another request, IdempotencyInFlight when the
+    first request has not ended within `wait_seconds`.
     """
     if key is None:
         with database.write() as session:
