@@ -9,7 +9,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Response
 
 from app.api import examples
-from app.api.dependencies import Accept, JobId, ServicesDep, only_parameters
+from app.api.dependencies import Accept, CallerDep, JobId, ServicesDep, only_parameters
 from app.api.documents import not_ready
 from app.api.negotiation import chosen
 from app.api.schemas import CurveDocument, JobStatus, NonFinite
@@ -53,13 +53,14 @@ COLUMNS = (("step", "<i8"), ("loss", "<f8"), ("gradient_norm", "<f8"), ("validat
 def jobs_curve(
     job_id: JobId,
     services: ServicesDep,
+    caller: CallerDep,
     max_points: Annotated[int | None, Query(ge=4, le=1_000_000, description="Default: every point.")] = None,
     method: Annotated[Literal["minmax"], Query(description="How `max_points` chooses.")] = "minmax",  # noqa: ARG001
     accept: Accept = None,
 ) -> Response:
     wanted = chosen(accept, (JSON, CSV, BINARY, PNG))
     with services.database.read() as session:
-        job = JobRepository(session).get(job_id)
+        job = JobRepository(session, caller.workspace).get(job_id)
         if job.kind != "meta_train":
             raise Problem("no_curve", f"Job {job_id} is an evaluation: see /jobs/{job_id}/report.")
         whole = curves.read(session, job_id)

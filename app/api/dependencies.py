@@ -10,6 +10,7 @@ from fastapi import Depends, Header, Query, Request
 from redis.asyncio import Redis
 
 from app.api.wording import IDEMPOTENCY_KEY_PATTERN, choice
+from app.auth import Caller, unkeyed
 from app.dispatch import Dispatcher
 from app.errors import FieldError, invalid_request, pointer_of
 from app.settings import Settings
@@ -33,6 +34,12 @@ class Services:
 def services(request: Request) -> Services:
     found: Services = request.app.state.services
     return found
+
+
+def caller(request: Request) -> Caller:
+    """Whoever asks, as app.api.middleware found out; everybody on a server without keys."""
+    found: Caller | None = request.scope.get("state", {}).get("caller")
+    return unkeyed() if found is None else found
 
 
 def known_job_id(job_id: str) -> str:
@@ -69,6 +76,7 @@ def only_parameters(*names: str, prefix: str | None = None) -> Callable[[Request
 
 
 ServicesDep = Annotated[Services, Depends(services)]
+CallerDep = Annotated[Caller, Depends(caller)]
 JobId = Annotated[str, Depends(known_job_id)]
 Accept = Annotated[str | None, Header(include_in_schema=False)]
 Limit = Annotated[int, Query(ge=1, le=100, description="Items a page.")]

@@ -22,12 +22,15 @@ def progress_of(job: JobRow) -> Progress:
 
 def job_document(session: Session, job: JobRow, dispatcher: Dispatcher | None = None) -> Job:
     """Without a dispatcher: what is stored, and not what it waits for just now."""
-    jobs = JobRepository(session)
+    jobs = JobRepository(session, job.workspace)
     return _job(job, jobs.queue_position(job), evaluation_of(jobs, job), reason_of(job, dispatcher))
 
 
 def job_documents(session: Session, rows: Sequence[JobRow], dispatcher: Dispatcher) -> list[Job]:
-    jobs = JobRepository(session)
+    """Of rows of one workspace."""
+    if not rows:
+        return []
+    jobs = JobRepository(session, rows[0].workspace)
     positions = jobs.queue_positions(rows)
     return [_job(row, positions.get(row.id), evaluation_of(jobs, row), reason_of(row, dispatcher)) for row in rows]
 
@@ -115,7 +118,7 @@ def _evaluation(row: EvaluationRow) -> EvaluationSummary:
 
 
 def card_facts(session: Session, row: OptimizerRow) -> CardFacts:
-    registry, job = Registry(session), JobRepository(session).get(row.job)
+    registry, job = Registry(session, row.workspace), JobRepository(session, row.workspace).get(row.job)
     return CardFacts(
         id=row.id,
         reference=f"{row.family}@{row.version}",

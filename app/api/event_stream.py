@@ -16,7 +16,7 @@ from fastapi.sse import format_sse_event
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from app.api.dependencies import JobId, Services, ServicesDep, only_parameters
+from app.api.dependencies import CallerDep, JobId, Services, ServicesDep, only_parameters
 from app.api.documents import progress_of, reason_of
 from app.errors import responses
 from app.store import events
@@ -64,12 +64,13 @@ id: 1-19
 async def jobs_events(
     job_id: JobId,
     services: ServicesDep,
+    caller: CallerDep,
     after: Annotated[str | None, Query(description="An event's id; `Last-Event-ID` is newer and wins.")] = None,
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
 ) -> Response:
     given = last_event_id or after
     position = EventId.parse(given) if given else START
-    standing = await run_in_threadpool(_standing, services, job_id, position)
+    standing = await run_in_threadpool(_standing, services, caller.workspace, job_id, position)
     if standing is None:
         return Response(status_code=204)
     # FastAPI's EventSourceResponse would leave no way to answer 204, and no say in the heartbeat.
@@ -81,10 +82,10 @@ async def jobs_events(
     )
 
 
-def _standing(services: Services, job_id: str, position: EventId) -> dict[str, Any] | None:
+def _standing(services: Services, workspace: str, job_id: str, position: EventId) -> dict[str, Any] | None:
     """How the job stands now, or None when the caller has had its last event. Raises JobNotFound."""
     with services.database.read() as session:
-        job = JobRepository(session).get(job_id)
+        job = JobRepository(session, workspace).get(job_id)
         if position != START and events.is_past_end(session, job_id, position):
             return None
         return {

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 
 from app.api import examples
-from app.api.dependencies import After, IdempotencyKey, JobId, Limit, ServicesDep, only_parameters
+from app.api.dependencies import After, CallerDep, IdempotencyKey, JobId, Limit, ServicesDep, only_parameters
 from app.api.documents import job_document, job_documents
 from app.api.resolve import evaluate_spec, meta_train_spec, refuse_too_large
 from app.api.schemas import (
@@ -75,22 +75,26 @@ def jobs_create(
         ),
     ],
     services: ServicesDep,
+    caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     def create(session: Session) -> Answer:
-        jobs = JobRepository(session)
+        jobs = JobRepository(session, caller.workspace)
         if isinstance(body, MetaTrainRequest):
             spec: Any = meta_train_spec(body, services.settings.backend)
         else:
-            spec = evaluate_spec(body, Registry(session), jobs, services.settings.backend)
+            spec = evaluate_spec(body, Registry(session, caller.workspace), jobs, services.settings.backend)
         refuse_too_large(spec, services.settings.worker_memory_bytes)
-        job = jobs.create(spec, body.metadata)
+        job = jobs.create(spec, body.metadata, api_key=caller.api_key)
         # without what it waits for just now: the answer is stored, for those who send their key again
         content = job_document(session, job).model_dump_json().encode()
         return Answer(202, {"Location": f"/jobs/{job.id}"}, content)
 
     request_print = fingerprint("POST", "/jobs", body.model_dump(mode="json", exclude_unset=True))
-    answer = once(services.database, idempotency_key, request_print, create)
+    answer = once(
+        services.database, idempotency_key, request_print, create,
+        workspace=caller.workspace, api_key=caller.api_key or "",
+    )  # fmt: skip
     services.dispatcher.wake()
     headers = answer.headers | ({"Idempotent-Replayed": "true"} if answer.replayed else {})
     return Response(answer.body, answer.status_code, headers, media_type="application/json")
@@ -110,6 +114,7 @@ def jobs_create(
 def jobs_list(
     request: Request,
     services: ServicesDep,
+    caller: CallerDep,
     status: Annotated[JobStatus | None, Query()] = None,
     kind: Annotated[JobKind | None, Query()] = None,
     family: Annotated[Name | None, Query()] = None,
@@ -118,7 +123,7 @@ def jobs_list(
 ) -> Page[Job]:
     labels = _labels_of(request)
     with services.database.read() as session:
-        page = JobRepository(session).page(
+        page = JobRepository(session, caller.workspace).page(
             status=status, kind=kind, family=family, labels=labels, limit=limit, after=after
         )
         return Page[Job](
@@ -132,9 +137,9 @@ def jobs_list(
     summary="One job: status, progress, resolved spec",
     responses={200: _ONE_JOB, **responses("job_not_found")},
 )
-def jobs_get(job_id: JobId, services: ServicesDep) -> Job:
+def jobs_get(job_id: JobId, services: ServicesDep, caller: CallerDep) -> Job:
     with services.database.read() as session:
-        return job_document(session, JobRepository(session).get(job_id), services.dispatcher)
+        return job_document(session, JobRepository(session, caller.workspace).get(job_id), services.dispatcher)
 
 
 @router.post(
@@ -148,9 +153,9 @@ def jobs_get(job_id: JobId, services: ServicesDep) -> Job:
         **responses("cross_origin", "job_not_found", "job_finished", "unsupported_media_type", "body_too_large"),
     },
 )
-def jobs_cancel(job_id: JobId, services: ServicesDep, response: Response) -> Job:
+def jobs_cancel(job_id: JobId, services: ServicesDep, caller: CallerDep, response: Response) -> Job:
     with services.database.write() as session:
-        job = JobRepository(session).cancel(job_id)
+        job = JobRepository(session, caller.workspace).cancel(job_id)
         response.status_code = 202 if job.status == "cancelling" else 200
         return job_document(session, job)
 
@@ -169,9 +174,9 @@ def jobs_cancel(job_id: JobId, services: ServicesDep, response: Response) -> Job
         ),
     },
 )  # fmt: skip
-def jobs_retry(job_id: JobId, services: ServicesDep, response: Response) -> Job:
+def jobs_retry(job_id: JobId, services: ServicesDep, caller: CallerDep, response: Response) -> Job:
     with services.database.write() as session:
-        job = JobRepository(session).retry(job_id)
+        job = JobRepository(session, caller.workspace).retry(job_id)
         document = job_document(session, job, services.dispatcher)
     services.dispatcher.wake()
     response.headers["Location"] = f"/jobs/{job_id}"

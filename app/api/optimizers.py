@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session
 
 from app.api import examples
 from app.api.delivery import deliver
-from app.api.dependencies import Accept, After, Limit, ServicesDep, only_parameters
+from app.api.dependencies import Accept, After, CallerDep, Limit, ServicesDep, only_parameters
 from app.api.documents import card_facts, not_ready, optimizer_document
 from app.api.negotiation import chosen
 from app.api.schemas import Name, Optimizer, Page
+from app.auth import Caller
 from app.errors import responses
 from app.report.card import card_markdown
 from app.store.errors import OptimizerNotFound
@@ -43,12 +44,13 @@ MOVING_ALIASES = ("latest", "best")
 )
 def optimizers_list(
     services: ServicesDep,
+    caller: CallerDep,
     family: Annotated[Name | None, Query()] = None,
     limit: Limit = 20,
     after: After = None,
 ) -> Page[Optimizer]:
     with services.database.read() as session:
-        registry = Registry(session)
+        registry = Registry(session, caller.workspace)
         page = registry.page(family=family, limit=limit, after=after)
         documents = [optimizer_document(registry, row) for row in page.rows]
     return Page[Optimizer](data=documents, has_more=page.has_more, next=page.next)
@@ -83,11 +85,13 @@ def optimizers_list(
         **responses("optimizer_not_found", "not_acceptable", "not_ready", "range_not_satisfiable"),
     },
 )
-def optimizers_get(reference: str, request: Request, services: ServicesDep, accept: Accept = None) -> Response:
+def optimizers_get(
+    reference: str, request: Request, services: ServicesDep, caller: CallerDep, accept: Accept = None
+) -> Response:
     wanted = chosen(accept, (SAFETENSORS, JSON))
     with services.database.read() as session:
-        row = _resolved(session, reference)
-        registry = Registry(session)
+        row = _resolved(session, caller, reference)
+        registry = Registry(session, caller.workspace)
         content = (
             registry.weights(row)
             if wanted == SAFETENSORS
@@ -120,10 +124,12 @@ def optimizers_get(reference: str, request: Request, services: ServicesDep, acce
         **responses("optimizer_not_found", "not_acceptable", "not_ready"),
     },
 )
-def optimizers_card(reference: str, request: Request, services: ServicesDep, accept: Accept = None) -> Response:
+def optimizers_card(
+    reference: str, request: Request, services: ServicesDep, caller: CallerDep, accept: Accept = None
+) -> Response:
     offered = chosen(accept, (MARKDOWN, "text/plain"))
     with services.database.read() as session:
-        row = _resolved(session, reference)
+        row = _resolved(session, caller, reference)
         text = card_markdown(card_facts(session, row))
     return deliver(
         request.headers,
@@ -134,16 +140,16 @@ def optimizers_card(reference: str, request: Request, services: ServicesDep, acc
     )
 
 
-def _resolved(session: Session, reference: str) -> OptimizerRow:
+def _resolved(session: Session, caller: Caller, reference: str) -> OptimizerRow:
     """Raises OptimizerNotFound, or Problem `not_ready` where a running job is about to make what was asked for."""
     if not is_reference(reference):
         raise OptimizerNotFound(reference, "Optimizers are named opt_... or <family>@<version, latest or best>.")
-    registry = Registry(session)
+    registry = Registry(session, caller.workspace)
     try:
         return registry.resolve(reference)
     except OptimizerNotFound:
         family, separator, name = reference.partition("@")
-        job = JobRepository(session).newest_unfinished(family) if separator else None
+        job = JobRepository(session, caller.workspace).newest_unfinished(family) if separator else None
         if job is not None and (name in MOVING_ALIASES or name == str(_next_version(registry, family))):
             raise not_ready(job, f"optimizer {reference}") from None
         raise

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
 from app.api.delivery import deliver
-from app.api.dependencies import Accept, JobId, ServicesDep
+from app.api.dependencies import Accept, CallerDep, JobId, ServicesDep
 from app.api.documents import evaluation_of, not_ready
 from app.api.examples import COMPARISON, EVALUATION_ID, OPTIMIZER_ID
 from app.api.negotiation import chosen
@@ -57,10 +57,12 @@ _EXAMPLE = {
         **responses("job_not_found", "not_acceptable", "not_ready", "no_result"),
     },
 )
-def jobs_report(job_id: JobId, request: Request, services: ServicesDep, accept: Accept = None) -> Response:
+def jobs_report(
+    job_id: JobId, request: Request, services: ServicesDep, caller: CallerDep, accept: Accept = None
+) -> Response:
     wanted = chosen(accept, (JSON, HTML, PNG))
     with services.database.read() as session:
-        row = _evaluation(session, JobRepository(session).get(job_id))
+        row = _evaluation(session, JobRepository(session, caller.workspace).get(job_id))
 
     def content() -> bytes:
         if wanted == PNG:
@@ -83,7 +85,7 @@ def _evaluation(session: Session, job: JobRow) -> EvaluationRow:
     """Raises Problem `not_ready` or `no_result`, with the progress of the job that is waited for."""
     measuring = job
     if job.kind == "meta_train" and job.status == "succeeded":
-        jobs = JobRepository(session)
+        jobs = JobRepository(session, job.workspace)
         child = evaluation_of(jobs, job)
         if child is None:
             raise Problem(
@@ -93,6 +95,6 @@ def _evaluation(session: Session, job: JobRow) -> EvaluationRow:
             )
         measuring = jobs.get(child)
     try:
-        return Registry(session).evaluation(measuring.id)
+        return Registry(session, job.workspace).evaluation(measuring.id)
     except EvaluationNotFound:
         raise not_ready(measuring, "report") from None
