@@ -47,6 +47,7 @@ CATALOGUE: dict[str, Kind] = {
     "optimizer_not_found": Kind(404, "No such optimizer", "List the optimizers with GET /optimizers."),
     "family_not_found": Kind(404, "No such family", "List the families with GET /families."),
     "no_curve": Kind(404, "This kind of job has no loss curve", "An evaluation's result is at /jobs/{id}/report."),
+    "alias_not_found": Kind(404, "No such alias", "List the family's aliases with GET /families/{name}/aliases."),
     "method_not_allowed": Kind(405, "The path does not know this method", "See the `Allow` header."),
     "not_acceptable": Kind(406, "None of the accepted media types is on offer", "See `detail` for those on offer."),
     "not_ready": Kind(409, "Not ready yet", "Follow /jobs/{id}/events; `progress` says how far it is."),
@@ -56,6 +57,7 @@ CATALOGUE: dict[str, Kind] = {
     "idempotency_in_flight": Kind(409, "A twin of this request is still running", "Try again after `Retry-After`."),
     "body_too_large": Kind(413, "The body is too large", "Send less; the limit is in `limit_bytes`."),
     "unsupported_media_type": Kind(415, "Bodies are JSON", "Send `Content-Type: application/json`."),
+    "precondition_failed": Kind(412, "It is not as you saw it", "GET it again; decide; send its new ETag as If-Match."),
     "range_not_satisfiable": Kind(416, "The range lies outside the bytes", "See `Content-Range` for their length."),
     "host_not_allowed": Kind(421, "This server has another name", "Add the Host to GRADSMITH_ALLOWED_HOSTS."),
     "invalid_request": Kind(422, "The request does not fit", "Each of `errors` names a place and what is wrong there."),
@@ -64,7 +66,10 @@ CATALOGUE: dict[str, Kind] = {
     "job_too_large": Kind(422, "The job needs more memory than a worker has", "Ask for fewer tasks at once."),
     "idempotency_conflict": Kind(422, "The Idempotency-Key was used for another request", "Use a fresh key."),
     "internal": Kind(500, "Something broke on our side", "Report the `request_id`; the server's log has the details."),
+    "alias_reserved": Kind(422, "That alias moves by itself", "Choose a name other than `latest` and `best`."),
     "store_unavailable": Kind(503, "The database cannot be reached", "Try again after `Retry-After`."),
+    "precondition_required": Kind(428, "Say what you saw", "Send If-Match with the ETag of GET, or If-None-Match: *."),
+    "headers_too_large": Kind(431, "The headers are too large", "Send fewer or shorter headers, and a shorter URL."),
 }
 
 TRANSLATIONS: dict[type[Exception], str] = {
@@ -72,6 +77,9 @@ TRANSLATIONS: dict[type[Exception], str] = {
     store.OptimizerNotFound: "optimizer_not_found",
     store.EvaluationNotFound: "not_ready",
     store.JobFinished: "job_finished",
+    store.AliasNotFound: "alias_not_found",
+    store.AliasMoved: "precondition_failed",
+    store.AliasReserved: "alias_reserved",
     store.JobNotFinished: "job_not_finished",
     store.IdempotencyConflict: "idempotency_conflict",
     store.IdempotencyInFlight: "idempotency_in_flight",

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from starlette.concurrency import run_in_threadpool
 
 from app import auth, errors, openapi
-from app.api import curves, event_stream, families, health, jobs, optimizers, pages, reports
+from app.api import aliases, curves, event_stream, families, health, jobs, optimizers, pages, reports
 from app.api.dependencies import Services
 from app.api.middleware import BodyLimit, Guard, HeadAsGet, RequestId
 from app.dispatch import Dispatcher
@@ -20,7 +20,7 @@ from app.settings import Settings
 from app.store.sessions import Database
 from app.streams import StreamHub
 
-ROUTERS = (jobs, event_stream, curves, reports, families, optimizers, health, pages)
+ROUTERS = (jobs, event_stream, curves, reports, families, aliases, optimizers, health, pages)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

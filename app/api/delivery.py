@@ -9,6 +9,7 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
+from app.api.preconditions import entity_tags, field
 from app.errors import Problem
 
 _RANGE = re.compile(r"bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})", re.IGNORECASE)
@@ -31,35 +32,41 @@ def deliver(
 ) -> Response:
     """200, 304 when the caller has it already, or 206 with the part that it asked for.
 
-    Raises Problem `range_not_satisfiable` for a range that is malformed or lies outside the content. Several ranges
-    at once get the whole, as RFC 9110 allows. Content that is dear to make is given as a function, with its `etag`.
+    Raises Problem `precondition_failed` when If-Match names other bytes, and `range_not_satisfiable` for a range that
+    is malformed or lies outside the content. Several ranges at once get the whole, as RFC 9110 allows. Content that is dear to
+    make is given as a function, with its `etag`.
     """
     if callable(content) and etag is None:
         raise TypeError("content that is made on demand needs an etag that is known beforehand")
     etag = etag or etag_of(content)  # type: ignore[arg-type]
     sent = {"ETag": etag, "Cache-Control": cache_control, "Vary": "Accept"} | (headers or {})
-    if ranges:
-        sent["Accept-Ranges"] = "bytes"
-    if _lists(request_headers.get("if-none-match"), etag):
+    sent["Accept-Ranges"] = "bytes" if ranges else "none"
+    # The order is that of RFC 9110, section 13.2.2.
+    if (condition := field(request_headers, "if-match")) is not None and not _is_met(condition, etag):
+        raise Problem("precondition_failed", f"The ETag here is {etag}, not {condition[:100]}.", headers={"ETag": etag})
+    if (condition := field(request_headers, "if-none-match")) is not None and _is_listed(condition, etag):
         return Response(status_code=304, headers=sent)
     content = content() if callable(content) else content
     wanted = request_headers.get("range") if ranges else None
     if wanted is None or not wanted.lower().lstrip().startswith("bytes") or "," in wanted:
         return Response(content, headers=sent, media_type=media_type)
     condition = request_headers.get("if-range")
-    if condition is not None and condition.strip() != etag:
+    if condition is not None and (condition.strip() != etag or etag.startswith("W/")):
         return Response(content, headers=sent, media_type=media_type)
     first, last = _span(wanted, len(content), sent)
     sent["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
     return Response(content[first : last + 1], 206, sent, media_type=media_type)
 
 
-def _lists(condition: str | None, etag: str) -> bool:
-    """Whether If-None-Match names `etag`; the comparison is weak (RFC 9110, section 13.1.2)."""
-    if condition is None:
-        return False
+def _is_met(if_match: str, etag: str) -> bool:
+    """The comparison is strong (RFC 9110, section 13.1.1): a weak tag is never met."""
+    return if_match.strip() == "*" or (not etag.startswith("W/") and etag in entity_tags(if_match))
+
+
+def _is_listed(if_none_match: str, etag: str) -> bool:
+    """The comparison is weak (RFC 9110, section 13.1.2)."""
     opaque = etag.removeprefix("W/")
-    return condition.strip() == "*" or opaque in (tag.strip().removeprefix("W/") for tag in condition.split(","))
+    return if_none_match.strip() == "*" or opaque in (tag.removeprefix("W/") for tag in entity_tags(if_none_match))
 
 
 def _span(wanted: str, size: int, headers: dict[str, str]) -> tuple[int, int]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.api.schemas import EvaluationSummary, Job, Optimizer, Progress
+from app.api.schemas import Alias, EvaluationSummary, Job, Optimizer, Progress
 from app.dispatch import Dispatcher
 from app.errors import Problem
 from app.report.card import CardFacts
 from app.store.jobs import JobRepository
+from app.store.records import records
 from app.store.registry import Registry
-from app.store.tables import TERMINAL_STATUSES, EvaluationRow, JobRow, OptimizerRow
+from app.store.tables import TERMINAL_STATUSES, AliasRow, JobRow, OptimizerRow
 
 
 def progress_of(job: JobRow) -> Progress:
@@ -89,42 +90,50 @@ def not_ready(job: JobRow, what: str) -> Problem:
     )
 
 
-def optimizer_document(registry: Registry, row: OptimizerRow) -> Optimizer:
-    return Optimizer(
-        id=row.id,
-        family=row.family,
-        version=row.version,
-        reference=f"{row.family}@{row.version}",
-        aliases=registry.aliases(row),
-        job=row.job,
-        sha256=row.sha256,
-        size_bytes=registry.weights_size(row),
-        validation_score=row.validation_score,
-        card=row.card,
-        evaluations=[_evaluation(evaluation) for evaluation in registry.evaluations(row.id)],
-        created_at=row.created_at,
-    )
+def optimizer_documents(session: Session, workspace: str, rows: Sequence[OptimizerRow]) -> list[Optimizer]:
+    """Of rows of that workspace."""
+    return [
+        Optimizer(
+            id=record.row.id,
+            family=record.row.family,
+            version=record.row.version,
+            reference=f"{record.row.family}@{record.row.version}",
+            aliases=record.aliases,
+            tags=record.tags,
+            job=record.row.job,
+            sha256=record.row.sha256,
+            size_bytes=record.size_bytes,
+            validation_score=record.row.validation_score,
+            card=record.row.card,
+            evaluations=[EvaluationSummary(**vars(measured)) for measured in record.evaluations],
+            created_at=record.row.created_at,
+        )
+        for record in records(session, workspace, rows)
+    ]
 
 
-def _evaluation(row: EvaluationRow) -> EvaluationSummary:
-    result: Mapping[str, Any] = row.result
-    return EvaluationSummary(
-        job=row.job,
+def alias_document(row: AliasRow, optimizer: OptimizerRow) -> Alias:
+    return Alias(
         family=row.family,
-        verdict=result["verdict"],
-        best_baseline=result["comparisons"]["best_baseline"],
+        alias=row.alias,
+        reference=f"{row.family}@{row.alias}",
+        optimizer=row.optimizer,
+        version=optimizer.version,
         created_at=row.created_at,
+        updated_at=row.updated_at,
     )
 
 
 def card_facts(session: Session, row: OptimizerRow) -> CardFacts:
     registry, job = Registry(session, row.workspace), JobRepository(session, row.workspace).get(row.job)
+    [record] = records(session, row.workspace, [row])
     return CardFacts(
         id=row.id,
         reference=f"{row.family}@{row.version}",
         created_at=row.created_at,
         sha256=row.sha256,
-        size_bytes=registry.weights_size(row),
+        size_bytes=record.size_bytes,
+        aliases=[f"{row.family}@{alias}" for alias in record.aliases],
         validation_score=row.validation_score,
         job=row.job,
         spec=job.spec,

@@ -91,7 +91,8 @@ OPTIMIZER: dict[str, Any] = {
     "family": "quadratic",
     "version": 1,
     "reference": "quadratic@1",
-    "aliases": ["best", "latest"],
+    "aliases": ["best", "latest", "prod"],
+    "tags": {"experiment": "smaller-rule"},
     "job": JOB_ID,
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "size_bytes": 21_204,
@@ -111,3 +112,14 @@ OPTIMIZER: dict[str, Any] = {
     ],
     "created_at": "2026-11-24T09:00:32.000000Z",
 }
+
+ALIAS: dict[str, Any] = {
+    "family": "quadratic",
+    "alias": "prod",
+    "reference": "quadratic@prod",
+    "optimizer": OPTIMIZER_ID,
+    "version": 1,
+    "created_at": "2026-11-24T09:02:00.000000Z",
+    "updated_at": "2026-11-24T09:02:00.000000Z",
+}
+ALIAS_TARGET: dict[str, Any] = {"optimizer": "quadratic@1"}

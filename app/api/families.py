@@ -38,13 +38,18 @@ def families_list() -> Page[Family]:
     },
 )
 def families_get(name: str) -> FamilyDetail:
-    family = BUILT_IN_FAMILIES.get(name)
-    if family is None:
-        known = ", ".join(BUILT_IN_FAMILIES)
-        raise Problem("family_not_found", f"There is no family {name!r}. Families: {known}.")
+    family = BUILT_IN_FAMILIES[known_family_name(name)]
     parts = {"tasks": family.tasks, "recipe": family.recipe, "evaluation": family.evaluation}
     schemas = {part: type(value).model_json_schema() for part, value in parts.items()}
     return FamilyDetail(**_fields(family), schemas=schemas)
+
+
+def known_family_name(name: str) -> str:
+    """A path's family. Raises Problem `family_not_found`, which says what there is."""
+    if name not in BUILT_IN_FAMILIES:
+        known = ", ".join(BUILT_IN_FAMILIES)
+        raise Problem("family_not_found", f"There is no family {name!r}. Families: {known}.")
+    return name
 
 
 def _fields(family: FamilySpec) -> dict[str, object]:

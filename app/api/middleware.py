@@ -64,7 +64,9 @@ class HeadAsGet:
         async def receive_or_leave() -> Message:
             return {"type": "http.disconnect"} if started else await receive()
 
-        await self.app({**scope, "method": "GET"}, receive_or_leave, send_headers)
+        # Range is of GET alone (RFC 9110, section 14.2): HEAD has the headers of the whole.
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        await self.app({**scope, "method": "GET", "headers": headers}, receive_or_leave, send_headers)
 
 
 class Guard:

@@ -10,28 +10,33 @@ from sqlalchemy.orm import Session
 from app.api import examples
 from app.api.delivery import deliver
 from app.api.dependencies import Accept, After, CallerDep, Limit, ServicesDep, only_parameters
-from app.api.documents import card_facts, not_ready, optimizer_document
+from app.api.documents import card_facts, not_ready, optimizer_documents
 from app.api.negotiation import chosen
-from app.api.schemas import Name, Optimizer, Page
+from app.api.schemas import MAX_LABELS, Name, Optimizer, Page, Tag
 from app.auth import Caller
 from app.errors import responses
 from app.report.card import card_markdown
+from app.store.aliases import ALIAS_PATTERN, RESERVED
 from app.store.errors import OptimizerNotFound
 from app.store.jobs import JobRepository
-from app.store.registry import Registry, is_reference
+from app.store.registry import REFERENCE_FORMS, Registry, is_reference, is_version
 from app.store.tables import OptimizerRow
 
 router = APIRouter(tags=["optimizers"])
 
 SAFETENSORS, JSON, MARKDOWN = "application/vnd.safetensors", "application/json", "text/markdown"
 FOREVER = "private, max-age=31536000, immutable"
-MOVING_ALIASES = ("latest", "best")
 
 
 @router.get(
     "/optimizers",
     operation_id="optimizers_list",
     summary="List optimizers, newest first",
+    description=(
+        "`alias` finds what it names now: `alias=prod` in every family, one with `family`; `latest` and `best` too. "
+        f"`tag=key=value`, or `tag=key` with any value, finds by the labels (`metadata`) of the job that made it; up "
+        f"to {MAX_LABELS} of them, which all must be there."
+    ),
     responses={
         200: {
             "content": {
@@ -40,19 +45,22 @@ MOVING_ALIASES = ("latest", "best")
         },
         **responses("bad_cursor", "invalid_request"),
     },
-    dependencies=[Depends(only_parameters("family", "limit", "after"))],
+    dependencies=[Depends(only_parameters("family", "alias", "tag", "limit", "after"))],
 )
 def optimizers_list(
     services: ServicesDep,
     caller: CallerDep,
     family: Annotated[Name | None, Query()] = None,
+    alias: Annotated[str | None, Query(pattern=ALIAS_PATTERN)] = None,
+    tag: Annotated[list[Tag] | None, Query(max_length=MAX_LABELS, description="`key=value`, or `key`.")] = None,
     limit: Limit = 20,
     after: After = None,
 ) -> Page[Optimizer]:
+    tags = [_key_and_value(text) for text in tag or ()]
     with services.database.read() as session:
         registry = Registry(session, caller.workspace)
-        page = registry.page(family=family, limit=limit, after=after)
-        documents = [optimizer_document(registry, row) for row in page.rows]
+        page = registry.page(family=family, alias=alias, tags=tags, limit=limit, after=after)
+        documents = optimizer_documents(session, caller.workspace, page.rows)
     return Page[Optimizer](data=documents, has_more=page.has_more, next=page.next)
 
 
@@ -61,9 +69,9 @@ def optimizers_list(
     operation_id="optimizers_get",
     summary="The weights as safetensors bytes; the record with `Accept: application/json`",
     description=(
-        "`reference` is an id, `<family>@<version>`, `<family>@latest` or `<family>@best` (the lowest validation "
-        "score). Weights by id or version never change and may be cached for ever; aliases move, so they are "
-        "revalidated, and `Content-Location` says which optimizer it is. Parts by `Range`."
+        "`reference` is an id, `<family>@<version>`, `<family>@latest`, `<family>@best` (the lowest validation "
+        "score) or an alias of yours. Weights by id or version never change and may be cached for ever; aliases move, "
+        "so they are revalidated, and `Content-Location` says which optimizer it is. Parts by `Range`."
     ),
     response_class=Response,
     responses={
@@ -82,7 +90,9 @@ def optimizers_list(
         },
         206: {"description": "The bytes asked for by `Range`."},
         304: {"description": "The caller has it already (`If-None-Match`)."},
-        **responses("optimizer_not_found", "not_acceptable", "not_ready", "range_not_satisfiable"),
+        **responses(
+            "optimizer_not_found", "not_acceptable", "not_ready", "precondition_failed", "range_not_satisfiable"
+        ),
     },
 )
 def optimizers_get(
@@ -91,26 +101,21 @@ def optimizers_get(
     wanted = chosen(accept, (SAFETENSORS, JSON))
     with services.database.read() as session:
         row = _resolved(session, caller, reference)
-        registry = Registry(session, caller.workspace)
-        content = (
-            registry.weights(row)
-            if wanted == SAFETENSORS
-            else optimizer_document(registry, row).model_dump_json().encode()
+        headers = {"Content-Location": f"/optimizers/{row.id}"}
+        if wanted == JSON:
+            content = optimizer_documents(session, caller.workspace, [row])[0].model_dump_json().encode()
+            return deliver(request.headers, content, JSON, cache_control="private, no-cache", headers=headers)
+        headers["Content-Disposition"] = f'attachment; filename="{row.family}@{row.version}.safetensors"'
+        _, separator, name = reference.partition("@")
+        return deliver(
+            request.headers,
+            lambda: Registry(session, caller.workspace).weights(row),  # not read where the caller has them
+            SAFETENSORS,
+            cache_control="private, no-cache" if separator and not is_version(name) else FOREVER,
+            etag=f'"sha256:{row.sha256}"',
+            headers=headers,
+            ranges=True,
         )
-    headers = {"Content-Location": f"/optimizers/{row.id}"}
-    if wanted == JSON:
-        return deliver(request.headers, content, JSON, cache_control="private, no-cache", headers=headers)
-    headers["Content-Disposition"] = f'attachment; filename="{row.family}@{row.version}.safetensors"'
-    moves = reference.rpartition("@")[2] in MOVING_ALIASES
-    return deliver(
-        request.headers,
-        content,
-        SAFETENSORS,
-        cache_control="private, no-cache" if moves else FOREVER,
-        etag=f'"sha256:{row.sha256}"',
-        headers=headers,
-        ranges=True,
-    )
 
 
 @router.get(
@@ -121,7 +126,7 @@ def optimizers_get(
     responses={
         200: {"content": {MARKDOWN: {"schema": {"type": "string"}, "example": "# quadratic@1\n"}}},
         304: {"description": "The caller has it already."},
-        **responses("optimizer_not_found", "not_acceptable", "not_ready"),
+        **responses("optimizer_not_found", "not_acceptable", "not_ready", "precondition_failed"),
     },
 )
 def optimizers_card(
@@ -140,17 +145,22 @@ def optimizers_card(
     )
 
 
+def _key_and_value(tag: str) -> tuple[str, str | None]:
+    key, separator, value = tag.partition("=")
+    return key, value if separator else None
+
+
 def _resolved(session: Session, caller: Caller, reference: str) -> OptimizerRow:
     """Raises OptimizerNotFound, or Problem `not_ready` where a running job is about to make what was asked for."""
     if not is_reference(reference):
-        raise OptimizerNotFound(reference, "Optimizers are named opt_... or <family>@<version, latest or best>.")
+        raise OptimizerNotFound(reference, REFERENCE_FORMS)
     registry = Registry(session, caller.workspace)
     try:
         return registry.resolve(reference)
     except OptimizerNotFound:
         family, separator, name = reference.partition("@")
         job = JobRepository(session, caller.workspace).newest_unfinished(family) if separator else None
-        if job is not None and (name in MOVING_ALIASES or name == str(_next_version(registry, family))):
+        if job is not None and (name in RESERVED or name == str(_next_version(registry, family))):
             raise not_ready(job, f"optimizer {reference}") from None
         raise
 

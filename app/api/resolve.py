@@ -14,7 +14,7 @@ from app.api.schemas import EvaluateRequest, MetaTrainRequest
 from app.errors import FieldError, Problem, field_errors, invalid_request
 from app.store.errors import OptimizerNotFound
 from app.store.jobs import JobRepository
-from app.store.registry import Registry, is_reference
+from app.store.registry import REFERENCE_FORMS, Registry, is_reference
 from app.store.tables import OptimizerRow
 from models.machine import usable_memory_bytes
 from models.memory import follow_up_estimate_bytes, memory_estimate_bytes
@@ -54,7 +54,7 @@ def evaluate_spec(
     request: EvaluateRequest, registry: Registry, jobs: JobRepository, backend: BackendName = "auto"
 ) -> EvaluateSpec:
     """backend: as for `meta_train_spec`. Raises Problem `unknown_optimizer`, `unknown_family` or `invalid_request`."""
-    optimizer = _known_optimizer(request.optimizer, registry)
+    optimizer = known_optimizer(request.optimizer, registry)
     family = known_family(request.family or optimizer.family)
     trained = Recipe.model_validate(jobs.get(optimizer.job).spec["recipe"])
     with _refused_at("resources", "processes"):
@@ -98,10 +98,11 @@ def refuse_too_large(spec: MetaTrainSpec | EvaluateSpec, worker_memory_bytes: in
     )
 
 
-def _known_optimizer(reference: str, registry: Registry) -> OptimizerRow:
+def known_optimizer(reference: str, registry: Registry) -> OptimizerRow:
+    """What a body's `optimizer` names. Raises Problem `unknown_optimizer`, which says what there is."""
     try:
         if not is_reference(reference):
-            raise OptimizerNotFound(reference, "Optimizers are named opt_... or <family>@<version, latest or best>.")
+            raise OptimizerNotFound(reference, REFERENCE_FORMS)
         return registry.resolve(reference)
     except OptimizerNotFound as error:
         wrong = FieldError(location="body", pointer="/optimizer", code="unknown_optimizer", message=str(error))

@@ -27,6 +27,7 @@ assert JobStatus.__args__ == JOB_STATUSES  # type: ignore[attr-defined]
 
 MAX_LABELS = 16
 LABEL_KEY_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
+TAG_PATTERN = r"^[A-Za-z0-9_.-]{1,64}(=[\s\S]{0,512})?$"
 
 
 def _storable(text: str) -> str:
@@ -40,6 +41,7 @@ Name = Annotated[str, Strict(), Field(min_length=1, max_length=128), AfterValida
 LabelKey = Annotated[str, Strict(), Field(pattern=LABEL_KEY_PATTERN)]
 LabelValue = Annotated[str, Strict(), Field(max_length=512), AfterValidator(_storable)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)]
+Tag = Annotated[str, Field(pattern=TAG_PATTERN), AfterValidator(_storable)]
 Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
 
 
@@ -66,7 +68,7 @@ class EvaluateRequest(Request):
     """Measure an optimizer of the registry against tuned baselines on held-out tasks."""
 
     kind: Literal["evaluate"]
-    optimizer: Name = Field(description="An id, `<family>@<version>`, `<family>@latest` or `<family>@best`.")
+    optimizer: Name = Field(description="An id, `<family>@<version>` or `<family>@<alias>`, such as `quadratic@best`.")
     family: Name | None = Field(None, description="Default: the family that the optimizer was trained on.")
     seed: Seed | None = Field(None, description="Default: a fresh random one, recorded in the job.")
     evaluation: EvaluationPlanOverrides = Field(default_factory=EvaluationPlanOverrides)
@@ -152,7 +154,8 @@ class Optimizer(BaseModel):
     family: str
     version: int
     reference: str = Field(description="`<family>@<version>`; stands wherever the id does.")
-    aliases: list[str] = Field(description="`latest`, `best`: they move.")
+    aliases: list[str] = Field(description="What names it now: `best`, `latest`, then your own. They move.")
+    tags: dict[str, str] = Field(description="The labels (`metadata`) of the job that made it; they never change.")
     job: str
     sha256: str
     size_bytes: int
@@ -160,6 +163,25 @@ class Optimizer(BaseModel):
     card: dict[str, Any] = Field(description="What training recorded: cost, skipped steps, versions.")
     evaluations: list[EvaluationSummary]
     created_at: datetime
+
+
+class AliasTarget(Request):
+    """Where an alias is to point."""
+
+    optimizer: Name = Field(
+        description="An optimizer of the family: an id, `<family>@<version>` or `<family>@<alias>`; of an alias, what "
+        "it names at this moment."
+    )
+
+
+class Alias(BaseModel):
+    family: str
+    alias: str
+    reference: str = Field(description="`<family>@<alias>`; stands wherever an optimizer's id does.")
+    optimizer: str = Field(description="The id of what it names now.")
+    version: int = Field(description="The version of that optimizer.")
+    created_at: datetime
+    updated_at: datetime = Field(description="When it was moved last.")
 
 
 T = TypeVar("T")

@@ -12,15 +12,21 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from app.api.schemas import LABEL_KEY_PATTERN, EvaluateRequest, MetaTrainRequest
+from app.api.schemas import LABEL_KEY_PATTERN, TAG_PATTERN, EvaluateRequest, MetaTrainRequest
+from app.store.aliases import ALIAS_PATTERN
 
 SMALLEST_JOB = '{"kind": "meta_train", "family": "quadratic"}'
 IDEMPOTENCY_KEY_PATTERN = r"^[\x21-\x7e]{1,255}$"
+IF_MATCH_PATTERN = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
 
 REQUESTS: dict[str, type[BaseModel]] = {"meta_train": MetaTrainRequest, "evaluate": EvaluateRequest}
 
 _PATTERNS = {
     IDEMPOTENCY_KEY_PATTERN: "1 to 255 visible ASCII characters without spaces, such as a UUID",
+    IF_MATCH_PATTERN: "* or the ETag of a GET with its quotes, such as \"3-0198f0c2a4b07e3f\"",
+    r"^\*$": "*, which asks that there be none yet",
+    ALIAS_PATTERN: "1 to 64 lower-case letters, digits, dots, hyphens or underscores, a letter first",
+    TAG_PATTERN: "key or key=value, as in the `metadata` of the job: team=vision",
     LABEL_KEY_PATTERN: "1 to 64 letters, digits, dots, hyphens or underscores",
 }
 _KINDS = 'send "meta_train" to train a rule, or "evaluate" to measure an optimizer'

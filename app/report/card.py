@@ -17,6 +17,7 @@ class CardFacts:
 
     id: str
     reference: str  # "quadratic@3"
+    aliases: Sequence[str]  # "quadratic@best" ..., as they stand now
     created_at: datetime
     sha256: str
     size_bytes: int
@@ -39,6 +40,7 @@ def card_markdown(facts: CardFacts) -> str:
             ("", ""),
             [
                 ("Optimizer", f"`{facts.id}`"),
+                ("Named now by", ", ".join(f"`{alias}`" for alias in facts.aliases) or "no alias"),
                 ("Family", f"`{family['name']}`"),
                 ("Horizon", f"{recipe['horizon']} steps, trained in windows of {recipe['unroll_steps']}"),
                 ("Rule", f"{rule['kind']}, {rule['layers']} x {rule['hidden_size']}, {rule['input']} input"),

@@ -1,11 +1,14 @@
 """What the store refuses, as a tree. `app.errors` gives each branch its HTTP status, in one place.
 
 StoreError
-  NotFound              JobNotFound  OptimizerNotFound  EvaluationNotFound                     404
+  NotFound              JobNotFound  OptimizerNotFound  EvaluationNotFound  AliasNotFound      404
   Conflict              JobFinished  JobNotFinished                                            409
   LeaseLost             (workers only: another attempt owns the job now)
   IdempotencyConflict   the key came before with another request                               422
   IdempotencyInFlight   the first request with this key has not ended                          409, Retry-After: 1
+  AliasMoved            the alias is not as its mover saw it                                   412
+  AliasReserved         `latest` and `best` move by themselves                                 422
+  KeyNotFound  LastAdminKey  QuotaExceeded    of API keys                                      404, 409, 429
   BadCursor             `after` is not a cursor of this list                                   400
   BadEventId            `Last-Event-ID` or `after` is no `<attempt>-<sequence>`                400
   CorruptCurve          stored points that cannot be read                                      500
@@ -38,6 +41,40 @@ class OptimizerNotFound(NotFound):
 
 class EvaluationNotFound(NotFound):
     pass
+
+
+class AliasNotFound(NotFound):
+    def __init__(self, family: str, alias: str, reserved: str | None = None) -> None:
+        self.family, self.alias = family, alias
+        if reserved is not None:
+            message = f"{alias!r} is no alias of yours: it {reserved}, and moves by itself. GET /optimizers/"
+            super().__init__(f"{message}{family}@{alias} shows which that is.")
+        else:
+            super().__init__(
+                f"Family {family} has no alias {alias!r} in this workspace. GET /families/{family}/aliases lists those "
+                "that exist; PUT with If-None-Match: * makes one."
+            )
+
+
+class AliasMoved(StoreError):
+    """The alias is not as the mover saw it: `optimizer` and `tag` are what it is now, None when there is none."""
+
+    def __init__(self, family: str, alias: str, optimizer: str | None, tag: str | None) -> None:
+        reference = f"{family}@{alias}"
+        if optimizer is None:
+            super().__init__(f"{reference} does not exist (any more). PUT with If-None-Match: * makes it.")
+        else:
+            super().__init__(
+                f'{reference} names {optimizer} now (ETag "{tag}"), which is not what you saw. Look at it, then send '
+                "that ETag as If-Match if you still want to change it."
+            )
+        self.optimizer, self.tag = optimizer, tag
+
+
+class AliasReserved(StoreError):
+    def __init__(self, alias: str, meaning: str) -> None:
+        super().__init__(f"{alias!r} is reserved: it {meaning}, and moves by itself. Choose another name.")
+        self.alias = alias
 
 
 class Conflict(StoreError):

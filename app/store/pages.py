@@ -1,4 +1,4 @@
-"""Keyset pages, newest first, with opaque cursors that only fit the list that gave them."""
+"""Keyset pages, newest first unless told, with opaque cursors that only fit the list that gave them."""
 
 from __future__ import annotations
 
@@ -31,11 +31,15 @@ def page_of(
     limit: int,
     after: str | None,
     listing: list[Any],
+    *,
+    rising: bool = False,
 ) -> Page[RowT]:
-    """One page of `query` by falling `key`. `listing` names the list and its filters: a cursor of another is bad."""
+    """One page of `query` by falling `key`, or by rising. `listing` names the list and its filters: a cursor of
+    another is bad."""
     if after is not None:
-        query = query.where(key < _open_cursor(after, listing))
-    rows = list(session.scalars(query.order_by(key.desc()).limit(limit + 1)))
+        position = _open_cursor(after, listing)
+        query = query.where(key > position if rising else key < position)
+    rows = list(session.scalars(query.order_by(key.asc() if rising else key.desc()).limit(limit + 1)))
     has_more = len(rows) > limit
     rows = rows[:limit]
     return Page(rows, has_more, _cursor(getattr(rows[-1], key.key), listing) if has_more else None)

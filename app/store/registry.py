@@ -1,22 +1,25 @@
-"""The registry: versioned optimizers, their weights by content, and their evaluations."""
+"""The registry: versioned optimizers under their names, their weights by content, and their evaluations."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
+from app.store.aliases import is_alias
 from app.store.errors import EvaluationNotFound, OptimizerNotFound
 from app.store.ids import is_id, new_id
 from app.store.pages import Page, page_of
-from app.store.sql import clock, insert_if_absent
+from app.store.sql import clock, has_label, has_label_key, insert_if_absent
 from app.store.tables import (
     DEFAULT_WORKSPACE,
+    AliasRow,
     EvaluationRow,
     JobRow,
     OptimizerRow,
@@ -24,6 +27,7 @@ from app.store.tables import (
     WorkspaceRow,
 )
 
+REFERENCE_FORMS = "Optimizers are named opt_..., <family>@<version> or <family>@<alias>, such as quadratic@best."
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -35,64 +39,85 @@ class Registry:
         self._workspace = workspace
 
     def resolve(self, reference: str) -> OptimizerRow:
-        """The optimizer that `opt_...`, `family@3`, `family@latest` or `family@best` names.
+        """The optimizer that `opt_...`, `family@3`, `family@latest`, `family@best` or `family@<alias>` names.
 
         `best` is the lowest validation score, the older version of equals. Raises OptimizerNotFound, which lists
         what there is.
         """
-        query = select(OptimizerRow).where(OptimizerRow.workspace == self._workspace)
+        query = self._all()
         family, separator, name = reference.partition("@")
         if not separator:
             query = query.where(OptimizerRow.id == reference)
+        elif name == "latest":
+            query = query.where(OptimizerRow.family == family).order_by(OptimizerRow.version.desc()).limit(1)
+        elif name == "best":
+            scored = query.where(OptimizerRow.family == family, OptimizerRow.validation_score.is_not(None))
+            query = scored.order_by(OptimizerRow.validation_score, OptimizerRow.version).limit(1)
+        elif is_version(name):
+            query = query.where(OptimizerRow.family == family, OptimizerRow.version == int(name))
+        elif is_alias(name):
+            query = query.join(AliasRow, AliasRow.optimizer == OptimizerRow.id).where(
+                AliasRow.workspace == self._workspace, AliasRow.family == family, AliasRow.alias == name
+            )
         else:
-            query = query.where(OptimizerRow.family == family)
-            if name == "latest":
-                query = query.order_by(OptimizerRow.version.desc()).limit(1)
-            elif name == "best":
-                scored = query.where(OptimizerRow.validation_score.is_not(None))
-                query = scored.order_by(OptimizerRow.validation_score, OptimizerRow.version).limit(1)
-            elif _VERSION.fullmatch(name):
-                query = query.where(OptimizerRow.version == int(name))
-            else:
-                wrong = f"{name!r} is no version (they count from 1) and no alias (latest, best). "
-                raise OptimizerNotFound(reference, wrong + self._available(family))
+            wrong = f"{name!r} is no version (they count from 1) and no alias (a letter first, in lower case). "
+            raise OptimizerNotFound(reference, wrong + self._available(family))
         found = self._session.scalar(query)
         if found is None:
             raise OptimizerNotFound(reference, self._available(family if separator else None))
         return found
 
-    def page(self, *, family: str | None = None, limit: int = 20, after: str | None = None) -> Page[OptimizerRow]:
-        """Newest first."""
-        query = select(OptimizerRow).where(OptimizerRow.workspace == self._workspace)
+    def page(
+        self,
+        *,
+        family: str | None = None,
+        alias: str | None = None,
+        tags: Sequence[tuple[str, str | None]] = (),
+        limit: int = 20,
+        after: str | None = None,
+    ) -> Page[OptimizerRow]:
+        """Newest first. `alias`: those that it names now, in whatever family. `tags`: labels of the job that made
+        the optimizer, as (key, value), all of which must be there; None stands for any value."""
+        query = self._all()
         if family is not None:
             query = query.where(OptimizerRow.family == family)
-        listing = ["optimizers", self._workspace, family]
+        if alias is not None:
+            query = query.where(self._named(alias))
+        if tags:
+            query = query.join(JobRow, JobRow.id == OptimizerRow.job)
+            for key, value in tags:
+                labels = JobRow.__table__.c.labels
+                query = query.where(has_label_key(labels, key) if value is None else has_label(labels, key, value))
+        listing = ["optimizers", self._workspace, family, alias, [list(tag) for tag in tags]]
         return page_of(self._session, query, OptimizerRow.id, limit, after, listing)
+
+    def _all(self) -> Select[OptimizerRow]:
+        return select(OptimizerRow).where(OptimizerRow.workspace == self._workspace)
+
+    def _named(self, alias: str) -> ColumnElement[bool]:
+        """Whether `alias` names an optimizer now."""
+        other = aliased(OptimizerRow)
+        within = (other.workspace == self._workspace, other.family == OptimizerRow.family)
+        if alias == "latest":
+            newest = select(func.max(other.version)).where(*within).correlate(OptimizerRow)
+            return OptimizerRow.version == newest.scalar_subquery()
+        if alias == "best":
+            lowest = select(other.id).where(*within, other.validation_score.is_not(None)).correlate(OptimizerRow)
+            best = lowest.order_by(other.validation_score, other.version).limit(1)
+            return OptimizerRow.id == best.scalar_subquery()
+        named = select(AliasRow.optimizer).where(AliasRow.workspace == self._workspace, AliasRow.alias == alias)
+        return OptimizerRow.id.in_(named)
 
     def of_job(self, job_id: str) -> OptimizerRow | None:
         return self._session.scalar(
             select(OptimizerRow).where(OptimizerRow.workspace == self._workspace, OptimizerRow.job == job_id)
         )
 
-    def aliases(self, optimizer: OptimizerRow) -> list[str]:
-        """Which of `best` and `latest` name this optimizer now."""
-        names = []
-        for name in ("best", "latest"):
-            try:
-                if self.resolve(f"{optimizer.family}@{name}").id == optimizer.id:
-                    names.append(name)
-            except OptimizerNotFound:  # no version of the family has a score
-                continue
-        return names
-
     def weights(self, optimizer: OptimizerRow) -> bytes:
         """The safetensors bytes, whose SHA-256 is `optimizer.sha256`."""
         content = self._session.scalar(select(WeightsRow.content).where(WeightsRow.sha256 == optimizer.sha256))
         assert content is not None, "a foreign key holds the weights"
         return content
-
-    def weights_size(self, optimizer: OptimizerRow) -> int:
-        return self._session.scalar(select(WeightsRow.size).where(WeightsRow.sha256 == optimizer.sha256)) or 0
 
     def evaluations(self, optimizer_id: str) -> list[EvaluationRow]:
         """Newest first."""
@@ -176,9 +201,19 @@ class Registry:
             ).all()
             shown = ", ".join(f"{family}@{version}" for version in sorted(versions))
             more = " and older ones" if counts[family] > len(versions) else ""
-            return f"There are {shown}{more}, {family}@latest, and {family}@best once one has a validation score."
+            own = "".join(f", {family}@{alias}" for alias in self._some_aliases(family))
+            return f"There are {shown}{more}{own}, {family}@latest, and {family}@best once one has a validation score."
         shown = ", ".join(f"{name} ({count})" for name, count in counts.items())
         return f"Families with optimizers: {shown}. GET /optimizers lists them."
+
+    def _some_aliases(self, family: str) -> list[str]:
+        query = select(AliasRow.alias).where(AliasRow.workspace == self._workspace, AliasRow.family == family)
+        return list(self._session.scalars(query.order_by(AliasRow.alias).limit(20)))
+
+
+def is_version(name: str) -> bool:
+    """Whether what stands behind the @ counts a version; it is an alias otherwise."""
+    return _VERSION.fullmatch(name) is not None
 
 
 def is_reference(text: str) -> bool:

@@ -63,6 +63,28 @@ def _has_label_sqlite(element: has_label, compiler: SQLCompiler, **options: Any)
     return f"EXISTS (SELECT 1 FROM json_each({column}) AS pair WHERE pair.key = {key} AND pair.value = {value})"
 
 
+class has_label_key(FunctionElement[bool]):  # noqa: N801
+    """Whether a flat JSON object of strings holds `key`, with any value."""
+
+    type = Boolean()
+    inherit_cache = True
+
+    def __init__(self, column: ColumnElement[Any], key: str) -> None:
+        super().__init__(column, bindparam(None, key, String()))
+
+
+@compiles(has_label_key, "postgresql")
+def _has_label_key_postgresql(element: has_label_key, compiler: SQLCompiler, **options: Any) -> str:
+    column, key = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"(({column} ->> {key}) IS NOT NULL)"  # a label is never null
+
+
+@compiles(has_label_key, "sqlite")
+def _has_label_key_sqlite(element: has_label_key, compiler: SQLCompiler, **options: Any) -> str:
+    column, key = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"EXISTS (SELECT 1 FROM json_each({column}) AS pair WHERE pair.key = {key})"
+
+
 def insert_if_absent(session: Session, table: type[Base], **values: Any) -> bool:
     """Insert a row unless one with its primary key exists; True when this call inserted it.
 

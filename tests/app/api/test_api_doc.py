@@ -28,9 +28,17 @@ def commands() -> list[list[str]]:
 
 
 def template_of(path: str) -> str:
-    for whole, template in (("/families/", FAMILIES), ("/jobs/$JOB", JOBS), ("/optimizers/", OPTIMIZERS)):
+    for whole, template in (
+        ("/families/quadratic/aliases/", "/families/{name}/aliases/{alias}"),
+        ("/families/quadratic/aliases", "/families/{name}/aliases"),
+        ("/families/", FAMILIES),
+        ("/jobs/$JOB", JOBS),
+        ("/optimizers/", OPTIMIZERS),
+    ):
         if path.startswith(whole):
             rest = path.removeprefix(whole).partition("/")
+            if "aliases" in whole:
+                return template
             return template + rest[1] + rest[2]
     return path
 
@@ -44,7 +52,7 @@ def test_every_curl_line_is_a_request_that_exists(standing_api: httpx.Client) ->
         template = template_of(urlsplit(url.removeprefix("$API")).path)
         assert method in paths[template], words
         seen.add((method, template))
-        if "-d" in words:
+        if "-d" in words and method == "post":
             TypeAdapter(JobRequest).validate_python(json.loads(words[words.index("-d") + 1]))
     assert seen == {(method, path) for path, methods in paths.items() for method in methods}
 

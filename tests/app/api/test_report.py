@@ -209,6 +209,7 @@ def facts_of(result: dict[str, Any]) -> CardFacts:
     return CardFacts(
         id="opt_1",
         reference="quadratic@1",
+        aliases=["quadratic@best", "quadratic@prod"],
         created_at=datetime(2026, 11, 24, tzinfo=UTC),
         sha256="00",
         size_bytes=5,
@@ -231,5 +232,6 @@ def test_a_card_stays_a_table_whatever_is_in_it() -> None:
     assert all(row.endswith("|") for row in rows)
     assert "| torch | 2\\|13 0 |" in card
     assert "| skipped steps | 3 |" in card
+    assert "| Named now by | `quadratic@best`, `quadratic@prod` |" in card
     assert "secret-host" not in card
     json.dumps(card)

@@ -16,8 +16,9 @@ from app.store import outcomes
 from app.store.errors import BadCursor, EvaluationNotFound, OptimizerNotFound
 from app.store.events import EventId
 from app.store.jobs import JobRepository
+from app.store.records import records
 from app.store.registry import Registry, is_reference
-from app.store.tables import OptimizerRow
+from app.store.tables import DEFAULT_WORKSPACE, OptimizerRow
 from tests.app.store.bench import Bench, evaluation, training
 
 
@@ -47,15 +48,15 @@ def test_best_is_the_lowest_validation_score_and_the_older_of_equals(bench: Benc
     assert resolve(bench, "quadratic@best") == rows[3].id
     assert resolve(bench, "quadratic@latest") == rows[6].id
     assert [row.validation_score for row in rows] == [None, 2.0, None, 1.0, 1.0, None, 3.0]
-    names = bench.read(lambda session: [Registry(session).aliases(row) for row in rows])
-    assert names == [[], [], [], ["best"], [], [], ["latest"]]
+    assert [record.aliases for record in bench.read(lambda session: records(session, DEFAULT_WORKSPACE, rows))] == [[], [], [], ["best"], [], [], ["latest"]]
 
 
 def test_without_a_score_there_is_no_best(bench: Bench) -> None:
     row = made(bench, None)
     with pytest.raises(OptimizerNotFound, match="quadratic@best once one has a validation score"):
         resolve(bench, "quadratic@best")
-    assert bench.read(lambda session: Registry(session).aliases(row)) == ["latest"]
+    [record] = bench.read(lambda session: records(session, DEFAULT_WORKSPACE, [row]))
+    assert record.aliases == ["latest"]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_weights_are_kept_once_by_their_content(bench: Bench) -> None:
     first, second, third = made(bench, weights=b"a" * 20_000), made(bench, weights=b"a" * 20_000), made(bench)
     assert first.sha256 == second.sha256 == hashlib.sha256(b"a" * 20_000).hexdigest() != third.sha256
     assert bench.read(lambda session: Registry(session).weights(second)) == b"a" * 20_000
-    assert bench.read(lambda session: Registry(session).weights_size(second)) == 20_000
+    assert bench.read(lambda session: records(session, DEFAULT_WORKSPACE, [second]))[0].size_bytes == 20_000
     assert bench.read(lambda session: session.scalar(text("SELECT count(*) FROM weights"))) == 2
     assert bench.read(lambda session: Registry(session).of_job(first.job).id) == first.id
     assert first.card == {"cost": {"seconds": 1.5}}

@@ -1,0 +1,94 @@
+"""What the registry knows of optimizers beside their rows, for a whole page of them in a few queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.store.aliases import Aliases
+from app.store.tables import EvaluationRow, JobRow, OptimizerRow, WeightsRow
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation without its curves, which are long."""
+
+    job: str
+    family: str
+    verdict: dict[str, str]
+    best_baseline: dict[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Record:
+    row: OptimizerRow
+    aliases: list[str]  # which name it now: `best` and `latest` first, then the user's own by name
+    tags: dict[str, str]  # the labels (`metadata`) of the job that made it
+    size_bytes: int
+    evaluations: list[Measured]  # newest first
+
+
+def records(session: Session, workspace: str, rows: Sequence[OptimizerRow]) -> list[Record]:
+    """In the order of `rows`, which are optimizers of `workspace`."""
+    if not rows:
+        return []
+    ids, hashes = [row.id for row in rows], {row.sha256 for row in rows}
+    aliases = Aliases(session, workspace).names_of(ids)
+    reserved = _reserved(session, workspace, {row.family for row in rows})
+    sized = session.execute(select(WeightsRow.sha256, WeightsRow.size).where(WeightsRow.sha256.in_(hashes)))
+    sizes = {sha256: size for sha256, size in sized}  # noqa: C416  (a row is no pair to mypy)
+    labelled = session.execute(select(JobRow.id, JobRow.labels).where(JobRow.id.in_([row.job for row in rows])))
+    labels = {job: tags for job, tags in labelled}  # noqa: C416
+    evaluations = _evaluations(session, workspace, ids)
+    return [
+        Record(
+            row=row,
+            aliases=reserved.get(row.id, []) + aliases.get(row.id, []),
+            tags=labels[row.job],
+            size_bytes=sizes[row.sha256],
+            evaluations=evaluations.get(row.id, []),
+        )
+        for row in rows
+    ]
+
+
+def _reserved(session: Session, workspace: str, families: set[str]) -> dict[str, list[str]]:
+    """Which of `best` and `latest` name an optimizer (id) now."""
+    names: dict[str, list[str]] = {}
+    for family in families:
+        every = select(OptimizerRow.id).where(OptimizerRow.workspace == workspace, OptimizerRow.family == family)
+        scored = every.where(OptimizerRow.validation_score.is_not(None))
+        for alias, query in (
+            ("best", scored.order_by(OptimizerRow.validation_score, OptimizerRow.version)),
+            ("latest", every.order_by(OptimizerRow.version.desc())),
+        ):
+            found = session.scalar(query.limit(1))
+            if found is not None:
+                names.setdefault(found, []).append(alias)
+    return names
+
+
+def _evaluations(session: Session, workspace: str, optimizers: Sequence[str]) -> dict[str, list[Measured]]:
+    result = EvaluationRow.result
+    query = (
+        select(
+            EvaluationRow.optimizer,
+            EvaluationRow.job,
+            EvaluationRow.family,
+            result["verdict"],
+            result[("comparisons", "best_baseline")],
+            EvaluationRow.created_at,
+        )
+        .where(EvaluationRow.workspace == workspace, EvaluationRow.optimizer.in_(optimizers))
+        .order_by(EvaluationRow.job.desc())
+    )
+    found: dict[str, list[Measured]] = {}
+    for optimizer, *values in session.execute(query):
+        found.setdefault(optimizer, []).append(Measured(*values))
+    return found
