@@ -52,13 +52,15 @@ def serve(
     Starts the bundled Valkey server unless REDIS_URL is set, and keeps its data in SQLite unless DATABASE_URL is set.
     Ctrl-C or SIGTERM ends every part; a running job writes a checkpoint and goes on at the next start.
     """
+    from app import logs
     from app.auth import UnguardedAddress
     from app.embedded import EmbeddedStoreError
     from app.server import AddressError
     from app.supervise import ServeError, Supervisor
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logs.configure()  # a misspelt setting is logged before the settings are known
     settings = _settings(data_dir=data, host=host, port=port)
+    logs.configure(settings.log_format, settings.log_level)
     try:
         Supervisor(settings, workers).run()
     except (ServeError, AddressError, EmbeddedStoreError, UnguardedAddress) as error:

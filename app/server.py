@@ -7,17 +7,24 @@ it over with `--fd`, so that a restarted API keeps its address and its waiting c
 from __future__ import annotations
 
 import argparse
+import contextlib
 import socket
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from app.auth import UnguardedAddress
+from app import logs
+from app.auth import UnguardedAddress, refuse_without_keys
 from app.settings import Settings, explain
 from app.store.errors import StoreError
+from app.store.sessions import Database
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 GRACEFUL_SHUTDOWN_SECONDS = 3
 BACKLOG = 2048
@@ -58,24 +65,45 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class _Server(uvicorn.Server):
+    """uvicorn waits for open connections before it tells the application to stop. Event streams end only when they are
+    told to; so they are told first, and say so to their clients."""
+
+    def __init__(self, config: uvicorn.Config, application: FastAPI) -> None:
+        super().__init__(config)
+        self._application = application
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._application.state.services.hub.end_streams()
+        await super().shutdown(sockets)
+
+
 def serve(settings: Settings, listener: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT. Raises what `create_app` raises, and SystemExit when the start fails later."""
     from app.main import create_app  # a second of imports that a wrong address or setting need not wait for
+    from app.protocol import patient
 
+    application = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        application,
         # Without uvloop a small keep-alive answer waits 40 ms for the client's acknowledgement (no TCP_NODELAY).
         loop="uvloop",
-        http="httptools",
+        http=patient(settings.head_timeout_seconds),
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_SECONDS,
-        access_log=False,
-        log_level="info",
+        access_log=False,  # app.api.observed has more to say of a request
+        log_config=None,  # app.logs
         server_header=False,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, application)
     server.run(sockets=[listener])
     if not server.started:
         sys.exit(1)
+
+
+def _refuse_without_keys(settings: Settings) -> None:
+    """Raises UnguardedAddress. A database that is away is no reason not to start: without it nobody's key is valid."""
+    with contextlib.suppress(StoreError), Database(settings.resolved_database_url) as database:
+        refuse_without_keys(settings, database)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         settings = Settings()
+        logs.configure(settings.log_format, settings.log_level)
         listener = socket.socket(fileno=options.fd) if options.fd is not None else bind(settings.host, settings.port)
+        _refuse_without_keys(settings)
         serve(settings, listener)
     except (ValidationError, SettingsError) as error:
         print(f"gradsmith-server: {explain(error)}", file=sys.stderr)

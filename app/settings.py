@@ -48,11 +48,30 @@ class Settings(BaseSettings):
     )
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    auth: Literal["auto", "off"] = Field(
-        "auto", description="`off` serves without keys on an address other than loopback."
+    auth: Literal["auto", "on", "off"] = Field(
+        "auto", description="`auto` asks for API keys unless bound to loopback; `on` always, `off` never."
+    )
+    key_cache_seconds: float = Field(5.0, ge=0, description="A revoked key may still work for this long.")
+    rate_limit: str | None = Field(
+        None,
+        description="Calls allowed to each key, such as 6000/minute (with keys the default), or `off`. Without keys "
+        "nobody is limited unless it is set: then each address beyond this machine.",
+    )
+    max_active_jobs: int | None = Field(
+        1000, ge=1, description="Queued and running jobs of a key that has no limit of its own."
     )
     allowed_hosts: tuple[str, ...] = Field((), description="Host headers accepted beside the loopback names.")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="`json`: a JSON object a line; `text`: columns; `auto`: text on a terminal, else JSON."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="`debug` tells of reads too, `warning` of no request that went well."
+    )
     body_limit_bytes: int = Field(1_000_000, ge=1)
+    body_timeout_seconds: float = Field(30.0, gt=0, description="A body that is not whole by then is answered 408.")
+    head_timeout_seconds: float = Field(
+        10.0, gt=0, description="A request line and headers that are not whole by then are answered 408."
+    )
     worker_memory_bytes: int | None = Field(
         None, description="Memory that a job may need; default: this machine's. A larger job is refused at POST."
     )
@@ -87,6 +106,21 @@ class Settings(BaseSettings):
     @classmethod
     def _as_the_kernels_read_it(cls, choice: object) -> object:
         return choice.strip().lower() or "auto" if isinstance(choice, str) else choice
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _a_rate(cls, rate: str | None) -> str | None:
+        if rate is None or rate.strip().lower() == "off":
+            return rate and "off"
+        from limits import parse  # whoever sets this variable needs it anyway
+
+        try:
+            possible = parse(rate).amount > 0
+        except ValueError:
+            possible = False
+        if not possible:
+            raise ValueError("it must be a number and a time, such as 6000/minute, 100 per 10 seconds, or off")
+        return rate
 
     @field_validator("database_url")
     @classmethod

@@ -17,9 +17,6 @@ from app.tether import die_with_parent
 
 logger = logging.getLogger("gradsmith.worker")
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
-
 def main(arguments: list[str]) -> int:
     die_with_parent(int(arguments[arguments.index("--parent") + 1]))  # before anything that takes time
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -33,7 +30,11 @@ def main(arguments: list[str]) -> int:
 
     preempting: list[bool] = []
     signal.signal(signal.SIGTERM, stop)
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    from app import logs
+    from app.settings import Settings
+
+    settings = Settings()
+    logs.configure(settings.log_format, settings.log_level)
 
     from workers import run  # torch and the science: the seconds that a spare saves
 
@@ -45,6 +46,8 @@ def main(arguments: list[str]) -> int:
     working = True
     threading.Thread(target=_leave_with_pipe, name="pipe-watch", daemon=True).start()
     order = json.loads(line)
+    worker = order["owner"].rpartition(":")[0]
+    logs.bind_contextvars(job_id=order["job"], attempt=order["attempt"], worker=worker)  # it runs no other
     run.run_job(order["job"], order["attempt"], owner=order["owner"], preempted=lambda: bool(preempting))
     return 0
 

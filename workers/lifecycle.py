@@ -7,6 +7,7 @@ by the store; a database that is away for less than the lease is waited for.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import os
 import secrets
@@ -185,7 +186,13 @@ class Keeper:
         self._cancelling_since: float | None = None
         self._ending = False
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._renew_until_stopped, name="lease", daemon=True)
+        self._thread = threading.Thread(
+            # what is bound for the log here is bound there too
+            target=contextvars.copy_context().run,
+            args=(self._renew_until_stopped,),
+            name="lease",
+            daemon=True,
+        )
 
     @property
     def cancelling(self) -> bool:

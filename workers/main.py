@@ -32,11 +32,11 @@ from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 from rq.worker_registration import register
 
+from app import logs
 from app.settings import Settings, explain
 from app.store.errors import LeaseLost, StoreError
 from app.store.sessions import Database
 from app.streams import Publisher
-from workers.child import LOG_FORMAT
 from workers.children import DONE, LEASE_LOST, Child, Nursery
 from workers.lifecycle import new_owner, report_lost, still_queued
 
@@ -90,7 +90,8 @@ class JobWorker(Worker):
             execution = self._begin(job)
             order = _order(job)
             if order is not None and still_queued(self._database, *order):
-                self._run(*order, job, execution)
+                with logs.bound_contextvars(job_id=order[0], attempt=order[1]):
+                    self._run(*order, job, execution)
             self._finish(job, execution)
         finally:
             self._working = False
@@ -273,9 +274,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = [queue for queue in queues if queue not in ("cpu", "gpu")]
     if unknown or not queues:
         parser.error(f"--queues {options.queues}: there are the queues cpu and gpu")
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
-        work(Settings(), queues, options.name)
+        settings = Settings()
+        logs.configure(settings.log_format, settings.log_level)
+        logs.bind_contextvars(worker=options.name)
+        work(settings, queues, options.name)
     except (ValidationError, SettingsError) as error:
         print(f"gradsmith-server: {explain(error)}", file=sys.stderr)
         return 2

@@ -22,6 +22,7 @@ from app.streams import Publisher
 from workers.lifecycle import Keeper
 
 PROGRESS_SECONDS = 1.0
+SPEED_SECONDS = 2.0
 
 
 class Pace:
@@ -69,11 +70,14 @@ class Recorder:
         self._pace = Pace(0)
         now = time.monotonic()
         self._point_since = self._stored = self._progressed = now
+        self._worker = keeper.lease.owner.rpartition(":")[0]
+        self._speed_since, self._speed_step = now, 0
 
     def begin(self, step: int) -> None:
         """This attempt goes on after `step`: that of its checkpoint, and not how far the attempt before has come."""
         self._step = step
         self._pace = Pace(step)
+        self._speed_since, self._speed_step = time.monotonic(), step
 
     def point(self, step: int, loss: float, gradient_norm: float) -> None:
         """A meta-step. The newest point stays back until the next call, for its validation score may follow."""
@@ -85,6 +89,7 @@ class Recorder:
         self._points.gradient_norm.append(gradient_norm)
         self._points.validation.append(None)
         self._step = step
+        self._tell_speed_if_due()
         self._store_if_due()
 
     def score(self, step: int, validation: float) -> None:
@@ -144,6 +149,7 @@ class Recorder:
                 return None  # the try before was committed; only its answer was lost
             return operation(session, last, done_id)
 
+        self._publisher.tell_speed(self._worker, None)
         event = self._keeper.write(patient)
         self._pending = []
         if event is None:
@@ -181,6 +187,12 @@ class Recorder:
             self._keeper.note(
                 self._keeper.write(lambda session, _: leases.progress(session, self._keeper.lease, step, total, eta))
             )
+
+    def _tell_speed_if_due(self) -> None:
+        now = time.monotonic()
+        if now - self._speed_since >= SPEED_SECONDS:
+            self._publisher.tell_speed(self._worker, (self._step - self._speed_step) / (now - self._speed_since))
+            self._speed_since, self._speed_step = now, self._step
 
     def _eta(self) -> float | None:
         return self._pace.eta_seconds(self._step, self._total)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -27,6 +28,8 @@ router = APIRouter(tags=["jobs"])
 
 HEARTBEAT_SECONDS = 15.0
 RECONNECT_MILLISECONDS = 1000
+# When the server stops: the next one has a moment to start, and its clients do not all come at once.
+STOPPING_MILLISECONDS = (1000, 3000)
 
 _EXAMPLE = """retry: 1000
 
@@ -51,7 +54,8 @@ id: 1-19
         "`status`, `metrics`, `log`, `checkpoint`, `resumed` (drop the points after its `from_step`) and `done`, after "
         "which the stream ends. Ids are `<attempt>-<sequence>`; `Last-Event-ID`, or `after`, resumes with nothing lost "
         "or doubled. The first event is a `status` without an id: how the job stands now. A comment keeps idle "
-        "connections open. 204 when the caller has had the last event: an EventSource then stops reconnecting."
+        "connections open. A server that stops ends the stream with a new `retry:`; come back after it, and nothing is "
+        "lost. 204 when the caller has had the last event: an EventSource then stops reconnecting."
     ),
     response_class=StreamingResponse,
     responses={
@@ -112,6 +116,11 @@ async def _stream(services: Services, job_id: str, position: EventId, standing: 
                 try:
                     event = upcoming.result()
                 except StopAsyncIteration:
+                    if services.hub.stopping:
+                        yield format_sse_event(
+                            comment="this server stops; come back with Last-Event-ID",
+                            retry=random.randint(*STOPPING_MILLISECONDS),
+                        )
                     return
                 upcoming = None
                 yield format_sse_event(event=event.kind, data_str=event.text, id=str(event.id))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
-from app.api.dependencies import ServicesDep
+from app.api.dependencies import Services, ServicesDep
 from app.api.schemas import Health
-from app.errors import responses
+from app.errors import Problem, responses
+from app.store.errors import DatabaseUnavailable, SchemaMismatch
+from app.store.sessions import Database
 
 router = APIRouter(tags=["health"])
+
+OK = "ok"
+AWAY = "cannot be reached"
 
 
 @router.get(
@@ -28,8 +35,9 @@ async def health_live() -> Health:
     operation_id="health_ready",
     summary="The stores can be reached",
     description=(
-        "503 while the database is away or not migrated. Without Redis the server still takes jobs and shows results; "
-        "they run and stream live when it is back, so that is `degraded` and not an error."
+        "503 while the database is away or not migrated; `checks` names what is wrong with each store. Without Redis "
+        "the server still takes jobs and shows results; they run and stream live when it is back, so that is "
+        "`degraded` and not an error."
     ),
     responses={
         200: {
@@ -39,9 +47,31 @@ async def health_live() -> Health:
     },
 )
 async def health_ready(services: ServicesDep) -> Health:
-    await run_in_threadpool(services.database.check)
+    database, redis = await asyncio.gather(run_in_threadpool(_of_database, services.database), _of_redis(services))
+    checks = {"database": database, "redis": redis}
+    if database != OK:
+        raise Problem(
+            "store_unavailable",
+            f"This server is not ready. The database {database}; Redis "
+            + ("answers." if redis == OK else f"{redis} either."),
+            checks=checks,
+        )
+    return Health(status="ok" if redis == OK else "degraded", checks=checks)
+
+
+def _of_database(database: Database) -> str:
+    try:
+        database.check()
+    except SchemaMismatch:
+        return "is not migrated to this version: run `gradsmith-server migrate`"
+    except DatabaseUnavailable:  # its message names hosts and folders, which `gradsmith-server doctor` tells
+        return AWAY
+    return OK
+
+
+async def _of_redis(services: Services) -> str:
     try:
         await services.redis.ping()
     except (RedisError, OSError):
-        return Health(status="degraded", checks={"database": "ok", "redis": "cannot be reached"})
-    return Health(status="ok", checks={"database": "ok", "redis": "ok"})
+        return AWAY
+    return OK

@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 import redis.asyncio
+from prometheus_client import CollectorRegistry
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.metrics.instruments import Instruments
 from app.settings import Settings
 from app.store import events as stored
 from app.store.errors import DatabaseUnavailable
@@ -24,7 +26,7 @@ from app.store.events import START, Event, EventId, Replay
 from app.store.ids import random_name
 from app.store.sessions import Database
 from app.store.tables import TERMINAL_STATUSES, CurveChunkRow, JobEventRow, JobRow
-from app.streams.wire import decode, job_of, stream_key
+from app.streams.wire import decode, job_of, lag_seconds, stream_key
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,8 @@ _AWAY = (RedisError, OSError)  # TimeoutError is an OSError
 class _Watcher:
     """One client's live events, waiting to be taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, overran: Callable[[], None]) -> None:
+        self._overran = overran
         self._events: deque[Event] = deque()
         self.wake = asyncio.Event()
         self.look_again = False  # something may have happened that the live stream does not tell
@@ -52,6 +55,7 @@ class _Watcher:
         if len(self._events) >= BUFFERED_EVENTS:
             self._events.clear()  # the client is slow: the hole that this makes sends it to the database
             self.look_again = True
+            self._overran()
         self._events.append(event)
         self.wake.set()
 
@@ -76,8 +80,9 @@ class _Watcher:
 class StreamHub:
     """All clients' view of all jobs' events. Create, `start`, `stop` and use it in one event loop."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
+    def __init__(self, settings: Settings, database: Database, instruments: Instruments | None = None) -> None:
         self._database = database
+        self._instruments = instruments or Instruments(CollectorRegistry())
         self._redis: Any = redis.asyncio.Redis.from_url(  # its types know only bytes; we decode
             settings.resolved_redis_url,
             decode_responses=True,
@@ -102,10 +107,19 @@ class StreamHub:
     async def start(self) -> None:
         self._tasks = [asyncio.create_task(self._read_streams()), asyncio.create_task(self._look_at_jobs())]
 
-    async def stop(self) -> None:
-        """End all clients' streams and close."""
+    @property
+    def stopping(self) -> bool:
+        """Streams end because this process does, and not because their jobs did."""
+        return self._stopping
+
+    def end_streams(self) -> None:
+        """Have all clients' streams end where they are; each can go on elsewhere after its last event."""
         self._stopping = True
         self._nudge_all()
+
+    async def stop(self) -> None:
+        """End all clients' streams and close."""
+        self.end_streams()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -159,7 +173,8 @@ class StreamHub:
 
     @contextlib.asynccontextmanager
     async def _watching(self, job_id: str) -> AsyncIterator[_Watcher]:
-        watcher, key = _Watcher(), stream_key(job_id)
+        watcher, key = _Watcher(self._instruments.stream_overruns.inc), stream_key(job_id)
+        self._instruments.stream_clients.inc()
         self._watchers.setdefault(job_id, set()).add(watcher)
         self._watched.set()
         self._unwatched.clear()
@@ -168,6 +183,7 @@ class StreamHub:
                 await self._begin_reading(key)
             yield watcher
         finally:
+            self._instruments.stream_clients.dec()
             self._watchers[job_id].discard(watcher)
             if not self._watchers[job_id]:
                 del self._watchers[job_id]
@@ -230,6 +246,7 @@ class StreamHub:
                     self._read_from[key] = entries[-1][0]
                     for entry_id, fields in entries:
                         event = decode(entry_id, fields)
+                        self._note_lag(fields)
                         for watcher in self._watchers.get(job_of(key), ()):
                             watcher.offer(event)
 
@@ -262,6 +279,11 @@ class StreamHub:
             logger.warning("Redis is away, clients get their events from the database: %s", error)
             self._redis_is_up = False
             self._nudge_all()
+
+    def _note_lag(self, fields: Mapping[str, str]) -> None:
+        seconds = lag_seconds(fields)
+        if seconds is not None:
+            self._instruments.stream_lag_seconds.observe(seconds)
 
     @staticmethod
     def _now() -> float:

@@ -14,6 +14,7 @@ from redis.retry import Retry
 from app.settings import Settings
 from app.store.errors import LeaseLost
 from app.store.events import Event, EventId
+from app.streams.speed import SPEED_SECONDS, speed_key
 from app.streams.wire import encode, stream_key
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,18 @@ class Publisher:
         self._unsent.append(event)
         if time.monotonic() >= self._next_try:
             self._send()
+
+    def tell_speed(self, worker: str, meta_steps_per_second: float | None) -> None:
+        """For operators: how fast this worker trains just now; None once it has ended. Lost while Redis is away."""
+        if time.monotonic() < self._next_try:
+            return
+        try:
+            if meta_steps_per_second is None:
+                self._redis.delete(speed_key(worker))
+            else:
+                self._redis.set(speed_key(worker), f"{meta_steps_per_second:.6g}", ex=SPEED_SECONDS)
+        except RedisError as error:
+            logger.debug("the speed of worker %s is not told: %s", worker, error)
 
     def close(self) -> None:
         """A last try for what is unsent, then the connection closes. Never raises."""

@@ -1,8 +1,10 @@
-"""How an event travels in a Redis stream: the entry's id is the event's, its fields are `kind` and `data` (JSON)."""
+"""How an event travels in a Redis stream: the entry's id is the event's, its fields are `kind`, `data` (JSON), and
+`at`, when it was sent (milliseconds since 1970 by the worker's clock)."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import cast
 
@@ -20,8 +22,14 @@ def job_of(key: str) -> str:
 
 
 def encode(event: Event) -> dict[str, str]:
-    return {"kind": event.kind, "data": event.text}
+    return {"kind": event.kind, "data": event.text, "at": str(time.time_ns() // 1_000_000)}
 
 
 def decode(entry_id: str, fields: Mapping[str, str]) -> Event:
     return Event(EventId.parse(entry_id), cast(EventKind, fields["kind"]), json.loads(fields["data"]))
+
+
+def lag_seconds(fields: Mapping[str, str]) -> float | None:
+    """How long ago the entry was sent, if it says so; never below 0, for two machines' clocks differ."""
+    sent = fields.get("at", "")
+    return max(0.0, time.time() - int(sent) / 1000) if sent.isdecimal() else None

@@ -1,0 +1,72 @@
+"""Every request is counted and timed, its id is bound to what is logged, and writes and failures leave a line."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from typing import Any
+from urllib.parse import quote
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.logs import bound_contextvars
+from app.metrics import Instruments
+
+logger = logging.getLogger("gradsmith.http")
+
+_JOB = re.compile(r"/jobs/(job_[0-9a-f]{32})")
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+UNKNOWN_ROUTE = "(none)"  # paths that nobody serves must not become labels
+
+
+class Observed:
+    """Times what is inside it, until the answer begins: an event stream may last for days."""
+
+    def __init__(self, app: ASGIApp, instruments: Instruments) -> None:
+        self.app = app
+        self.instruments = instruments
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        request_id = scope.get("state", {}).get("request_id")
+
+        async def send_timed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._note(scope, message, time.perf_counter() - began)
+            await send(message)
+
+        with self.instruments.http_in_flight.track_inprogress(), bound_contextvars(request_id=request_id):
+            await self.app(scope, receive, send_timed)
+
+    def _note(self, scope: Scope, start: Message, seconds: float) -> None:
+        status, method = int(start["status"]), scope["method"]
+        route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
+        self.instruments.http_seconds.labels(_known(method), route, str(status)).observe(seconds)
+        # Reads that went well are told by the metrics; dashboards ask for them all day.
+        level = logging.INFO if method not in _READS or status >= 400 else logging.DEBUG
+        if logger.isEnabledFor(level):
+            # quoted: a line break in a path must not begin a line of its own
+            path = quote(scope["path"])
+            logger.log(level, "%s %s %d", method, path, status, extra=_facts(scope, start, route, seconds))
+
+
+def _known(method: str) -> str:
+    return method if method in {*_READS, "POST", "PUT", "PATCH", "DELETE"} else "other"
+
+
+def _facts(scope: Scope, start: Message, route: str, seconds: float) -> dict[str, Any]:
+    facts = {"method": scope["method"], "route": route, "status": start["status"]}
+    facts["milliseconds"] = round(1000 * seconds, 2)
+    caller = scope.get("state", {}).get("caller")
+    if caller is not None and caller.api_key is not None:
+        facts["api_key"] = caller.api_key  # its id; the secret is never kept
+    # A job that was just made stands in Location.
+    place = MutableHeaders(scope=start).get("location", "") + scope["path"]
+    if found := _JOB.search(place):
+        facts["job_id"] = found[1]
+    return facts
