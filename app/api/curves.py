@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, cast
 
 import numpy as np
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api import examples
+from app.api.delivery import deliver
 from app.api.dependencies import Accept, CallerDep, JobId, ServicesDep, only_parameters
 from app.api.documents import not_ready
 from app.api.negotiation import chosen
@@ -22,6 +24,7 @@ from app.store.tables import JobRow
 
 router = APIRouter(tags=["jobs"])
 
+RENDERING = 1  # part of the ETag: raise it when the same points are written or drawn differently than before
 JSON, CSV, BINARY, PNG = "application/json", "text/csv", "application/octet-stream", "image/png"
 COLUMNS = (("step", "<i8"), ("loss", "<f8"), ("gradient_norm", "<f8"), ("validation", "<f8"))
 
@@ -44,14 +47,25 @@ COLUMNS = (("step", "<i8"), ("loss", "<f8"), ("gradient_norm", "<f8"), ("validat
                 CSV: {"example": "step,loss,gradient_norm,validation\n1,11.2,0.4,\n2,nan,inf,\n3,10.7,0.6,9.8\n"},
                 BINARY: {"schema": {"type": "string", "format": "binary"}},
                 PNG: {"schema": {"type": "string", "format": "binary"}},
-            }
+            },
+            "headers": {name: {"schema": {"type": "string"}} for name in ("ETag", "Cache-Control", "Vary", "X-Points")},
         },
-        **responses("job_not_found", "no_curve", "not_acceptable", "not_ready", "no_result", "invalid_request"),
+        304: {"description": "The caller has it already (`If-None-Match`)."},
+        **responses(
+            "job_not_found",
+            "no_curve",
+            "not_acceptable",
+            "precondition_failed",
+            "not_ready",
+            "no_result",
+            "invalid_request",
+        ),
     },
     dependencies=[Depends(only_parameters("max_points", "method"))],
 )
 def jobs_curve(
     job_id: JobId,
+    request: Request,
     services: ServicesDep,
     caller: CallerDep,
     max_points: Annotated[int | None, Query(ge=4, le=1_000_000, description="Default: every point.")] = None,
@@ -59,20 +73,39 @@ def jobs_curve(
     accept: Accept = None,
 ) -> Response:
     wanted = chosen(accept, (JSON, CSV, BINARY, PNG))
+    shown = 0
+
+    def content() -> bytes:
+        nonlocal shown
+        whole = curves.read(session, job_id)
+        if not len(whole):
+            raise not_ready(job, "loss curve")
+        curve = whole if max_points is None or wanted == PNG else whole.downsampled(max_points)
+        shown = len(curve)
+        return _FORMS[wanted](job, curve, len(whole))
+
     with services.database.read() as session:
         job = JobRepository(session, caller.workspace).get(job_id)
         if job.kind != "meta_train":
             raise Problem("no_curve", f"Job {job_id} is an evaluation: see /jobs/{job_id}/report.")
-        whole = curves.read(session, job_id)
-    if not len(whole):
-        raise not_ready(job, "loss curve")
-    curve = whole if max_points is None else whole.downsampled(max_points)
-    headers = {"Cache-Control": "no-cache", "Vary": "Accept", "X-Points": str(len(curve))}
-    if wanted == PNG:
-        content, headers["X-Points"] = _png(job, whole), str(len(whole))
-    else:
-        content = {JSON: _json, CSV: _csv, BINARY: _binary}[wanted](job, curve, len(whole))
-    return Response(content, headers=headers, media_type=wanted)
+        answer = deliver(
+            request.headers,
+            content,
+            wanted,
+            cache_control="private, no-cache",
+            etag=_etag(job, curves.state(session, job_id), wanted, max_points),
+        )
+    if answer.status_code == 200:
+        answer.headers["X-Points"] = str(shown)
+    return answer
+
+
+def _etag(job: JobRow, state: tuple[int, int], wanted: str, max_points: int | None) -> str:
+    """Weak, and known without reading a point: all that the answer is made of, in a few words."""
+    thinned = [max_points] if max_points is not None and wanted != PNG else []
+    progress = [job.step] if wanted == PNG else []  # stands under the picture
+    parts = [job.id, job.attempt, job.status, *state, *progress, wanted.partition("/")[2], *thinned, RENDERING]
+    return 'W/"' + "-".join(map(str, parts)) + '"'
 
 
 def _json(job: JobRow, curve: Curve, total_points: int) -> bytes:
@@ -123,7 +156,7 @@ def _binary(_job: JobRow, curve: Curve, _total_points: int) -> bytes:
     return b"".join(np.ascontiguousarray(getattr(curve, name), dtype).tobytes() for name, dtype in COLUMNS)
 
 
-def _png(job: JobRow, curve: Curve) -> bytes:
+def _png(job: JobRow, curve: Curve, _total_points: int) -> bytes:
     attempt = f", attempt {job.attempt}" if job.attempt > 1 else ""
     return figures.loss_curve(
         {name: getattr(curve, name) for name, _ in COLUMNS},
@@ -131,3 +164,6 @@ def _png(job: JobRow, curve: Curve) -> bytes:
         subtitle=f"{job.id}, seed {job.spec['seed']}{attempt}: {job.status}, step {job.step:,} of {job.total:,}",
         windows_per_trajectory=job.spec["recipe"]["horizon"] // job.spec["recipe"]["unroll_steps"],
     )
+
+
+_FORMS: dict[str, Callable[[JobRow, Curve, int], bytes]] = {JSON: _json, CSV: _csv, BINARY: _binary, PNG: _png}

@@ -54,7 +54,7 @@ _EXAMPLE = {
             }
         },
         304: {"description": "The caller has it already."},
-        **responses("job_not_found", "not_acceptable", "not_ready", "no_result"),
+        **responses("job_not_found", "not_acceptable", "not_ready", "no_result", "precondition_failed"),
     },
 )
 def jobs_report(
@@ -77,7 +77,8 @@ def jobs_report(
         wanted,
         cache_control="private, no-cache",
         etag=f'W/"{row.job}-{wanted.partition("/")[2]}-{RENDERING}"',  # a result never changes
-        headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY} if wanted == HTML else {},
+        headers={"Content-Location": f"/jobs/{row.job}/report"}
+        | ({"Content-Security-Policy": CONTENT_SECURITY_POLICY} if wanted == HTML else {}),
     )
 
 
