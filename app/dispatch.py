@@ -1,8 +1,8 @@
 """The dispatcher: a thread in each API process that rings the workers' doorbells and finds what was lost.
 
-The database says which job is next. A doorbell is an RQ job that carries a job's id and attempt and nothing else;
-few are out at a time, so that the order of work stays the database's and not the queue's. All of it may happen twice,
-or in several processes at once: the claim decides.
+The database says which job is next: keys take turns, and within a key priority and age decide. A doorbell is an RQ
+job that carries a job's id and attempt and nothing else; few are out at a time, so that the order of work stays the
+database's and not the queue's. All of it may happen twice, or in several processes at once: the claim decides.
 """
 
 from __future__ import annotations
@@ -131,25 +131,24 @@ class Dispatcher:
     # --- a round -------------------------------------------------------------------------------------------------
 
     def _ring(self, device: str) -> int:
-        if not self._due(device, 1):
-            return 0
+        with self.database.read() as session:
+            if outbox.idle(session, device):
+                return 0
         queue = self._queue(device)
         room = self._room(queue)
         if room <= 0:
             return 0
-        due = self._due(device, room)
+        with self.database.read() as session:
+            due = outbox.due(session, device, room)
+        if not due:
+            return 0
         # Not within a transaction: a Redis that hangs must not keep the database's writers waiting. Another dispatcher
         # may ring the same doorbells meanwhile, and RQ has each once.
         for job_id, attempt in due:
             self._enqueue(queue, job_id, attempt)
         with self.database.write() as session:
-            for job_id, attempt in due:
-                outbox.rung(session, job_id, attempt)
+            outbox.rung(session, due)
         return len(due)
-
-    def _due(self, device: str, limit: int) -> list[tuple[str, int]]:
-        with self.database.read() as session:
-            return outbox.due(session, device, limit)
 
     def _queue(self, device: str) -> Queue:
         return Queue(device, connection=self._connection, serializer=JSONSerializer)

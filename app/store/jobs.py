@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from pydantic import TypeAdapter
-from sqlalchemy import and_, delete, func, or_, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.store import events
@@ -14,6 +14,7 @@ from app.store.errors import JobFinished, JobNotFinished, JobNotFound
 from app.store.events import Event, EventId
 from app.store.ids import new_id
 from app.store.pages import Page, page_of
+from app.store.queue import Queues
 from app.store.sessions import now
 from app.store.sql import clock, has_label
 from app.store.tables import DEFAULT_WORKSPACE, TERMINAL_STATUSES, JobRow, OutboxRow
@@ -118,16 +119,9 @@ class JobRepository:
         return self.queue_positions([job]).get(job.id)
 
     def queue_positions(self, jobs: Sequence[JobRow]) -> dict[str, int]:
-        """`queue_position` of those that are queued, by id; one short query for each of them."""
-        positions = {}
-        for job in jobs:
-            if job.status == "queued":
-                before = or_(
-                    JobRow.queue_key < job.queue_key, and_(JobRow.queue_key == job.queue_key, JobRow.id < job.id)
-                )
-                counted = select(func.count()).where(JobRow.status == "queued", JobRow.device == job.device, before)
-                positions[job.id] = self._session.scalar(counted) or 0
-        return positions
+        """`queue_position` of those that are queued, by id; as `app.store.queue` knows them."""
+        queues: Queues = self._session.info.get("queues") or Queues()
+        return queues.positions(self._session, jobs)
 
     def cancel(self, job_id: str) -> JobRow:
         """Queued: `cancelled` at once. Running: `cancelling`, and the worker ends it. Raises JobFinished otherwise."""

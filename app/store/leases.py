@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app.store import events
+from app.store import events, outbox
 from app.store.errors import LeaseLost
 from app.store.events import Event, EventId
 from app.store.jobs import end, requeue
 from app.store.sql import clock
-from app.store.tables import JobRow, OutboxRow
+from app.store.tables import JobRow
 from app.store.transitions import ACTIVE
 
 
@@ -55,7 +55,7 @@ def claim(
     )
     if claimed is None:
         return None
-    session.execute(delete(OutboxRow).where(OutboxRow.job == lease.job_id, OutboxRow.attempt <= lease.attempt))
+    outbox.rung(session, [(lease.job_id, lease.attempt)])  # the worker may be quicker than the dispatcher
     return session.get_one(JobRow, lease.job_id, populate_existing=True)
 
 

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import and_, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
+from app.store.shares import READY, charge, next_doorbells
 from app.store.sql import clock, insert_if_absent
 from app.store.tables import JobRow, OutboxRow
 
-_READY = and_(JobRow.status == "queued", or_(JobRow.not_before.is_(None), JobRow.not_before <= clock()))
-
 
 def due(session: Session, device: str, limit: int) -> list[tuple[str, int]]:
-    """Up to `limit` (job id, attempt) to ring now, next first. Locked until the transaction ends: another dispatcher
-    on Postgres passes them by. Call `rung` for each in the same transaction, once RQ has it."""
-    rows = session.execute(
-        select(OutboxRow.job, OutboxRow.attempt)
-        .join(JobRow, and_(JobRow.id == OutboxRow.job, JobRow.attempt == OutboxRow.attempt))
-        .where(_READY, JobRow.device == device)
-        .order_by(JobRow.queue_key, JobRow.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True, of=OutboxRow)
+    """Up to `limit` (job id, attempt) to ring now, next first: keys take turns (`app.store.shares`).
+
+    Two dispatchers that ask at once get the same ones, so the order stays the same however many there are; RQ has each
+    doorbell once, and `rung` counts it once.
+    """
+    return next_doorbells(session, device, limit)
+
+
+def idle(session: Session, device: str) -> bool:
+    """Whether no job of this device is queued at all. Costs one look at an index."""
+    return session.scalar(select(1).where(JobRow.status == "queued", JobRow.device == device).limit(1)) is None
+
+
+def rung(session: Session, doorbells: Sequence[tuple[str, int]]) -> None:
+    """RQ has these (job id, attempt): forget them and any older ones of these jobs, and count each on its key's share,
+    unless another dispatcher was quicker. Ringing twice does no harm."""
+    if not doorbells:
+        return
+    wanted = or_(
+        *(and_(OutboxRow.job == job_id, OutboxRow.attempt <= attempt) for job_id, attempt in sorted(doorbells))
     )
-    return [(job_id, attempt) for job_id, attempt in rows]
-
-
-def rung(session: Session, job_id: str, attempt: int) -> None:
-    """RQ has this doorbell: forget it, and any older one of the job. Ringing twice does no harm."""
-    session.execute(delete(OutboxRow).where(OutboxRow.job == job_id, OutboxRow.attempt <= attempt))
+    gone = {
+        job_id
+        for (job_id,) in session.execute(
+            delete(OutboxRow).where(wanted).returning(OutboxRow.job).execution_options(synchronize_session=False)
+        )
+    }
+    charge(session, sorted(gone))
 
 
 def queued(session: Session, device: str) -> list[tuple[str, int]]:
@@ -35,7 +48,7 @@ def queued(session: Session, device: str) -> list[tuple[str, int]]:
     waiting = exists().where(OutboxRow.job == JobRow.id, OutboxRow.attempt == JobRow.attempt)
     rows = session.execute(
         select(JobRow.id, JobRow.attempt)
-        .where(_READY, JobRow.device == device, ~waiting)
+        .where(READY, JobRow.device == device, ~waiting)
         .order_by(JobRow.queue_key, JobRow.id)
     )
     return [(job_id, attempt) for job_id, attempt in rows]

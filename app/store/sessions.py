@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlche
 from sqlalchemy.orm import Session
 
 from app.store.errors import DatabaseBusy, DatabaseUnavailable, SchemaMismatch
+from app.store.queue import Queues
 from app.store.sql import clock
 from app.store.sqlite import write_ahead_log
 from app.store.tables import SCHEMA_REVISION
@@ -53,6 +54,7 @@ class Database:
                 f"Examples: postgresql://user:password@host/name, sqlite:////var/lib/gradsmith/gradsmith.db"
             ) from error
         self._writer = self.engine.execution_options(begin_immediate=True)
+        self._info = {"queues": Queues()}
 
     @property
     def is_sqlite(self) -> bool:
@@ -61,7 +63,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A transaction that is rolled back at its end: what it sees, it does not change."""
-        with Session(self.engine, expire_on_commit=False) as session, self._explained():
+        with Session(self.engine, expire_on_commit=False, info=self._info) as session, self._explained():
             yield session
 
     @contextmanager
@@ -72,7 +74,7 @@ class Database:
         `wait_seconds` for another writer, then raises DatabaseBusy. On Postgres, lock the rows you decide on.
         """
         engine = self._writer.execution_options(busy_seconds=wait_seconds)
-        with Session(engine, expire_on_commit=False) as session, self._explained(), session.begin():
+        with Session(engine, expire_on_commit=False, info=self._info) as session, self._explained(), session.begin():
             session.connection()  # begins now; a session alone would wait for its first statement
             yield session
 

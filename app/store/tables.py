@@ -25,6 +25,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -131,9 +132,10 @@ class JobRow(Base):
         CheckConstraint("attempt >= 1", name="attempt"),
         Index(None, "workspace", "id"),
         Index(None, "workspace", "family", "id"),
-        Index(None, "status", "device", "queue_key", "id"),
         Index(None, "status", "device", "api_key", "queue_key", "id"),
         Index(None, "lease_expires_at"),
+        # counted at each scrape of /metrics: few jobs ever lose a worker
+        Index(None, "lost_workers", postgresql_where=text("lost_workers > 0"), sqlite_where=text("lost_workers > 0")),
         Index(None, "parent_job"),
     )
 

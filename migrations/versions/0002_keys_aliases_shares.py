@@ -58,12 +58,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("api_key", "device", name=op.f("pk_shares")),
     )
     with op.batch_alter_table("jobs") as jobs:
+        jobs.drop_index(op.f("ix_jobs_status_device_queue_key_id"))  # the one below serves each key's line
         jobs.add_column(sa.Column("api_key", sa.String(length=64), nullable=True))
         jobs.create_foreign_key(op.f("fk_jobs_api_key"), "keys", ["api_key"], ["id"])
         jobs.create_index(
             op.f("ix_jobs_status_device_api_key_queue_key_id"),
             ["status", "device", "api_key", "queue_key", "id"],
             unique=False,
+        )
+        jobs.create_index(
+            op.f("ix_jobs_lost_workers"),
+            ["lost_workers"],
+            unique=False,
+            postgresql_where=sa.text("lost_workers > 0"),
+            sqlite_where=sa.text("lost_workers > 0"),
         )
     # Answers are kept for a day only, and the key of whoever asked is part of the name now: begin anew.
     op.drop_table("idempotency_keys")
@@ -74,9 +82,13 @@ def downgrade() -> None:
     op.drop_table("idempotency_keys")
     _create_idempotency_keys(with_api_key=False)
     with op.batch_alter_table("jobs") as jobs:
+        jobs.drop_index(op.f("ix_jobs_lost_workers"))
         jobs.drop_index(op.f("ix_jobs_status_device_api_key_queue_key_id"))
         jobs.drop_constraint(op.f("fk_jobs_api_key"), type_="foreignkey")
         jobs.drop_column("api_key")
+        jobs.create_index(
+            op.f("ix_jobs_status_device_queue_key_id"), ["status", "device", "queue_key", "id"], unique=False
+        )
     op.drop_table("shares")
     op.drop_index(op.f("ix_aliases_optimizer"), table_name="aliases")
     op.drop_table("aliases")

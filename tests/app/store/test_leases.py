@@ -300,8 +300,7 @@ def test_doorbells_are_rung_once_and_can_be_rung_again(bench: Bench) -> None:
     with bench.database.write() as session:
         rung = outbox.due(session, "cpu", 2)
         assert rung == [(jobs[0].id, 1), (jobs[1].id, 1)]
-        for job_id, attempt in rung:
-            outbox.rung(session, job_id, attempt)
+        outbox.rung(session, rung)
     assert bench.read(lambda session: outbox.due(session, "cpu", 9)) == [(jobs[2].id, 1)]
     assert bench.read(lambda session: outbox.queued(session, "cpu")) == rung, "these RQ must know"
     assert bench.write(lambda session: outbox.ring_again(session, jobs[0].id, 1)) is True
@@ -309,14 +308,6 @@ def test_doorbells_are_rung_once_and_can_be_rung_again(bench: Bench) -> None:
     assert bench.read(lambda session: outbox.due(session, "cpu", 9)) == [(jobs[0].id, 1), (jobs[2].id, 1)]
     bench.claim(jobs[1])
     assert bench.write(lambda session: outbox.ring_again(session, jobs[1].id, 1)) is False
-
-
-def test_two_dispatchers_never_take_the_same_doorbell(postgres_bench: Bench) -> None:
-    bench = postgres_bench  # SQLite has one writer: there the second dispatcher waits
-    jobs = [bench.create() for _ in range(4)]
-    with bench.database.write() as one, bench.database.write() as two:
-        assert outbox.due(one, "cpu", 2) == [(job.id, 1) for job in jobs[:2]]
-        assert outbox.due(two, "cpu", 9) == [(job.id, 1) for job in jobs[2:]]
 
 
 def test_two_reconcilers_never_take_over_the_same_job(bench: Bench) -> None:

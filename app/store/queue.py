@@ -1,0 +1,140 @@
+"""Where queued jobs stand: how many are served before each, in the turns that `app.store.shares` gives.
+
+A short queue is read anew for every answer. A long one is read once a second at most, whoever asks; what was queued
+since is looked up by its id. So an answer costs the same whether ten jobs wait or ten thousand, and it is at most that
+second old.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import and_, select
+from sqlalchemy.orm import Session
+
+from app.store.shares import UNKEYED, Shares, shares
+from app.store.tables import JobRow, OutboxRow
+
+SHORT = 256  # jobs: reading so many costs about what any query costs
+KEPT_SECONDS = 1.0
+LARGEST_LOAD = 0.05  # of a core: a queue that takes long to read is read less often
+
+Place = tuple[int, str]  # (queue key, job id): the order of jobs within a key
+
+
+@dataclass
+class Queue:
+    """The queued jobs of one device: in `sent` those whose doorbell was rung, in `waiting` the others; by key, each in
+    its order."""
+
+    shares: Shares
+    sent: dict[str, list[Place]] = field(default_factory=dict)
+    waiting: dict[str, list[Place]] = field(default_factory=dict)
+    newest: str = ""  # job id
+
+    def __len__(self) -> int:
+        return sum(len(line) for lines in (self.sent, self.waiting) for line in lines.values())
+
+    def add(self, key: str, place: Place) -> None:
+        """A job that was queued later."""
+        self.newest = max(self.newest, place[1])
+        if not self._holds(self.sent, key, place) and not self._holds(self.waiting, key, place):
+            insort(self.waiting.setdefault(key, []), place)
+
+    def position(self, key: str, place: Place) -> int:
+        """How many jobs are served before it, when none comes meanwhile; it must be here."""
+        if self._holds(self.sent, key, place):
+            begins = {other: self.shares.start(other) - len(line) for other, line in self.sent.items()}
+            return _before(self.sent, begins, key, place)
+        begins = {other: self.shares.start(other) for other in self.waiting}
+        return sum(map(len, self.sent.values())) + _before(self.waiting, begins, key, place)
+
+    @staticmethod
+    def _holds(lines: Mapping[str, list[Place]], key: str, place: Place) -> bool:
+        line = lines.get(key, [])
+        index = bisect_left(line, place)
+        return index < len(line) and line[index] == place
+
+
+def _before(lines: Mapping[str, list[Place]], begins: Mapping[str, int], key: str, place: Place) -> int:
+    index = bisect_left(lines[key], place)
+    turn = begins[key] + index
+    before = index
+    for other, line in lines.items():
+        if other == key:
+            continue
+        its_index = turn - begins[other]  # of its job with the same turn
+        before += min(max(its_index, 0), len(line))
+        if 0 <= its_index < len(line) and line[its_index] < place:
+            before += 1
+    return before
+
+
+def read(session: Session, device: str) -> Queue:
+    """The queue as it stands in this transaction."""
+    queue = Queue(shares(session, device))
+    rung = OutboxRow.job.is_(None)
+    rows = session.execute(
+        select(JobRow.api_key, JobRow.queue_key, JobRow.id, rung)
+        .outerjoin(OutboxRow, and_(OutboxRow.job == JobRow.id, OutboxRow.attempt == JobRow.attempt))
+        .where(JobRow.status == "queued", JobRow.device == device)
+        .order_by(JobRow.api_key, JobRow.queue_key, JobRow.id)  # as the index has them
+    )
+    for key, order, job_id, was_rung in rows:
+        (queue.sent if was_rung else queue.waiting).setdefault(key or UNKEYED, []).append((order, job_id))
+        queue.newest = max(queue.newest, job_id)
+    return queue
+
+
+class Queues:
+    """The queues of all devices as this process has read them. Threads share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[Queue, float]] = {}  # device -> queue, until when it may be used
+
+    def positions(self, session: Session, jobs: Iterable[JobRow]) -> dict[str, int]:
+        """How many jobs are served before each of those that are queued, by id."""
+        by_device: dict[str, list[JobRow]] = {}
+        for job in jobs:
+            if job.status == "queued":
+                by_device.setdefault(job.device, []).append(job)
+        positions: dict[str, int] = {}
+        for device, wanted in by_device.items():
+            with self._lock:
+                queue = self._of(session, device)
+                self._catch_up(session, device, queue, wanted)
+                positions |= {job.id: queue.position(job.api_key or UNKEYED, (job.queue_key, job.id)) for job in wanted}
+        return positions
+
+    def _of(self, session: Session, device: str) -> Queue:
+        began = time.monotonic()
+        kept = self._kept.get(device)
+        if kept is not None and began < kept[1]:
+            return kept[0]
+        queue = read(session, device)
+        now = time.monotonic()
+        if len(queue) > SHORT:
+            self._kept[device] = queue, now + max(KEPT_SECONDS, (now - began) / LARGEST_LOAD)
+        else:
+            self._kept.pop(device, None)
+        return queue
+
+    @staticmethod
+    def _catch_up(session: Session, device: str, queue: Queue, wanted: Sequence[JobRow]) -> None:
+        """Have what was queued since the queue was read, and in any case the jobs that are asked for: they may be older
+        ones that came back, or of transactions that ended late."""
+        if any(job.id > queue.newest for job in wanted):
+            since = session.execute(
+                select(JobRow.api_key, JobRow.queue_key, JobRow.id).where(
+                    JobRow.id > queue.newest, JobRow.status == "queued", JobRow.device == device
+                )
+            )
+            for key, order, job_id in since.all():
+                queue.add(key or UNKEYED, (order, job_id))
+        for job in wanted:
+            queue.add(job.api_key or UNKEYED, (job.queue_key, job.id))
