@@ -1,0 +1,256 @@
+"""/metrics answers an operator's questions, the same from every process; /readyz names the store that is away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+
+from app.metrics import collector
+from app.server import bind
+from app.settings import Settings
+from app.store.sessions import Database
+from app.streams.speed import speed_key
+from app.tether import tethered
+from tests import services
+from tests.app.api.running import Worker, serving
+from tests.workers.harness import environment, wait_for
+from workers.main import JobWorker
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def scrape(client: httpx.Client) -> Samples:
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def value(samples: Samples, name: str, **labels: str) -> float:
+    return samples[name, frozenset(labels.items())]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_kept(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "kept" not in request.node.name:
+        monkeypatch.setattr(collector, "KEPT_SECONDS", 0.0)
+
+
+def test_the_queue_its_age_the_running_and_the_lost_are_counted(
+    api: httpx.Client, worker: Callable[..., Worker], database: Database
+) -> None:
+    ids = [api.post("/jobs", json={"kind": "meta_train", "family": "quadratic"}).json()["id"] for _ in range(3)]
+    with database.write() as session:  # the second has waited for a minute
+        session.execute(text("UPDATE jobs SET queue_key = queue_key - 60000 WHERE id = :id"), {"id": ids[1]})
+    running = worker(ids[0])
+    samples = scrape(api)
+    assert value(samples, "gradsmith_jobs", status="queued", device="cpu") == 2
+    assert value(samples, "gradsmith_jobs", status="running", device="cpu") == 1
+    assert value(samples, "gradsmith_jobs", status="queued", device="gpu") == 0
+    assert 60 <= value(samples, "gradsmith_queue_age_seconds", device="cpu") < 90
+    assert value(samples, "gradsmith_jobs_overdue") == value(samples, "gradsmith_lost_workers") == 0
+    assert (
+        value(samples, "gradsmith_store_up", store="database")
+        == value(samples, "gradsmith_store_up", store="redis")
+        == 1
+    )
+    assert value(samples, "gradsmith_database_bytes") > 10_000
+    running.finish_training()
+    with database.write() as session:
+        session.execute(text("UPDATE jobs SET lost_workers = 2 WHERE id = :id"), {"id": ids[1]})
+    samples = scrape(api)
+    assert value(samples, "gradsmith_jobs", status="succeeded", device="cpu") == 1
+    assert value(samples, "gradsmith_lost_workers") == 2
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_lease_that_ran_out_shows_until_somebody_takes_the_job_over(
+    app_settings: Settings, database: Database
+) -> None:
+    nobody_looks = app_settings.model_copy(update={"reconcile_interval_seconds": 3600.0})
+    with serving(nobody_looks) as url, httpx.Client(base_url=url, timeout=30) as client:
+        time.sleep(0.3)  # the first round is at once
+        job_id = client.post("/jobs", json={"kind": "meta_train", "family": "quadratic"}).json()["id"]
+        lost = Worker(nobody_looks, database, job_id)
+        with database.write() as session:
+            session.execute(text("UPDATE jobs SET lease_expires_at = created_at WHERE id = :id"), {"id": job_id})
+        assert value(scrape(client), "gradsmith_jobs_overdue") == 1
+        lost.close()
+
+
+def test_workers_by_queue_and_state_and_how_fast_each_trains(
+    standing_api: httpx.Client, standing_redis_url: str, sqlite_database: Database, settings: Settings
+) -> None:
+    with redis.Redis.from_url(standing_redis_url) as connection:
+        registered = JobWorker(["gpu"], "metrics-1", connection, None, sqlite_database, settings)  # type: ignore[arg-type]
+        registered.register_birth()
+        try:
+            registered.set_state("busy")
+            connection.set(speed_key("metrics-1"), "12.5", ex=60)
+            connection.set(speed_key("gone-1"), "99", ex=60)  # of a worker that is registered no more
+            samples = scrape(standing_api)
+            assert value(samples, "gradsmith_workers", queue="gpu", state="busy") == 1
+            assert value(samples, "gradsmith_worker_meta_steps_per_second", worker="metrics-1") == 12.5
+            assert not [labels for _, labels in samples if ("worker", "gone-1") in labels]
+        finally:
+            registered.register_death()
+            connection.delete(speed_key("metrics-1"), speed_key("gone-1"))
+        assert value(scrape(standing_api), "gradsmith_workers", queue="gpu", state="busy") == 0
+
+
+def test_latencies_are_by_route_and_never_by_path(standing_api: httpx.Client) -> None:
+    missing = "job_" + "0" * 32
+    before = scrape(standing_api)
+    standing_api.get(f"/jobs/{missing}")
+    standing_api.head(f"/jobs/{missing}")
+    standing_api.get("/no/such/path")
+    standing_api.request("BREW", "/jobs")
+    after = scrape(standing_api)
+
+    def grown(route: str, status: str, method: str = "GET") -> float:
+        key = ("gradsmith_http_request_seconds_count",
+               frozenset({("method", method), ("route", route), ("status", status)}))  # fmt: skip
+        return after.get(key, 0.0) - before.get(key, 0.0)
+
+    assert grown("/jobs/{job_id}", "404") == 2, "HEAD counts as its GET"
+    assert grown("(none)", "404") == 1
+    assert not [labels for _, labels in after for name, label in labels if missing in label or label == "BREW"]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_streams_are_counted_and_their_lag_is_measured(
+    api: httpx.Client, worker: Callable[..., Worker], training_job: str
+) -> None:
+    running = worker(training_job)
+    with api.stream("GET", f"/jobs/{training_job}/events") as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        wait_for(lambda: value(scrape(api), "gradsmith_stream_clients") == 1, "the client to be counted")
+        running.publish(running.metrics(1, 2))
+        running.publish(running.metrics(3))
+        while not next(lines).startswith("id: 1-2"):
+            pass
+        samples = scrape(api)
+        assert value(samples, "gradsmith_stream_lag_seconds_count") >= 1
+        mean = value(samples, "gradsmith_stream_lag_seconds_sum") / value(samples, "gradsmith_stream_lag_seconds_count")
+        assert 0 <= mean < 2
+        assert value(samples, "gradsmith_http_requests_in_flight") == 2, "the stream, and this scrape"
+    wait_for(lambda: value(scrape(api), "gradsmith_stream_clients") == 0, "the client to be gone")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_what_the_stores_say_is_kept_for_a_second(api: httpx.Client) -> None:
+    assert value(scrape(api), "gradsmith_jobs", status="queued", device="cpu") == 0
+    api.post("/jobs", json={"kind": "meta_train", "family": "quadratic"})
+    assert value(scrape(api), "gradsmith_jobs", status="queued", device="cpu") == 0
+    time.sleep(collector.KEPT_SECONDS)
+    assert value(scrape(api), "gradsmith_jobs", status="queued", device="cpu") == 1
+
+
+def test_a_store_that_is_away_is_named_and_the_rest_is_still_told(
+    settings: Settings, valkey: services.ValkeyServer
+) -> None:
+    ours = settings.model_copy(update={"redis_url": None}).model_copy(
+        update={"redis_url": Settings(redis_url=valkey.url).redis_url}  # type: ignore[arg-type]
+    )
+    with serving(ours) as url, httpx.Client(base_url=url, timeout=30) as client:
+        valkey.stop()
+        samples = scrape(client)
+        assert value(samples, "gradsmith_store_up", store="redis") == 0
+        assert value(samples, "gradsmith_jobs", status="queued", device="cpu") == 0
+        assert not [name for name, _ in samples if name == "gradsmith_workers"]
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (
+            200, {"status": "degraded", "checks": {"database": "ok", "redis": "cannot be reached"}},
+        )  # fmt: skip
+        (settings.data_dir / "gradsmith.db").write_bytes(b"no database any more" * 1000)
+        for rest in settings.data_dir.glob("gradsmith.db-*"):
+            rest.unlink()
+        ready = client.get("/readyz")
+        assert ready.status_code == 503
+        assert ready.json()["checks"] == {"database": "cannot be reached", "redis": "cannot be reached"}
+        assert "The database cannot be reached" in ready.json()["detail"]
+        assert value(scrape(client), "gradsmith_store_up", store="database") == 0
+
+
+def test_a_database_that_is_not_migrated_is_told_apart_from_one_that_is_away(
+    api: httpx.Client, database: Database
+) -> None:
+    with database.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    try:
+        ready = api.get("/readyz")
+        assert ready.status_code == 503
+        assert "run `gradsmith-server migrate`" in ready.json()["checks"]["database"]
+        assert ready.json()["checks"]["redis"] == "ok"
+    finally:
+        with database.write() as session:
+            session.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+
+
+@contextmanager
+def two_processes_on_one_address(
+    settings: Settings, shared: Path
+) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    listener = bind("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    extra = {"PROMETHEUS_MULTIPROC_DIR": str(shared), "GRADSMITH_PORT": str(port)}
+    processes = [
+        subprocess.Popen(
+            tethered([sys.executable, "-P", "-m", "app.server", "--fd", str(listener.fileno())]),
+            env=environment(settings) | extra,
+            pass_fds=(listener.fileno(),),
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]
+    try:
+        yield f"http://127.0.0.1:{port}", processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        listener.close()
+
+
+@pytest.mark.service
+def test_processes_that_share_an_address_are_added_up_whichever_answers(settings: Settings, tmp_path: Path) -> None:
+    shared = tmp_path / "metrics"
+    shared.mkdir()
+    route = {"method": "GET", "route": "/healthz", "status": "200"}
+    with two_processes_on_one_address(settings, shared) as (url, processes):
+        # both have started when both have a file: a process may be slow to come
+        wait_for(lambda: len({path.stem.rpartition("_")[2] for path in shared.glob("*.db")}) == 2, "both processes")
+        for _ in range(60):  # a connection each, so that both get some
+            httpx.get(f"{url}/healthz", timeout=30)
+        counts = []
+        for _ in range(6):
+            with httpx.Client(base_url=url, timeout=30) as client:
+                samples = scrape(client)
+                counts.append(value(samples, "gradsmith_http_request_seconds_count", **route))
+                assert value(samples, "gradsmith_http_requests_in_flight") >= 1
+        assert counts == [60] * 6
+        # one is killed in the middle of a request: what it counted stays, what it had open does not
+        os.kill(processes[0].pid, signal.SIGKILL)
+        processes[0].wait()
+        with httpx.Client(base_url=url, timeout=30) as client:
+            samples = scrape(client)
+            assert value(samples, "gradsmith_http_request_seconds_count", **route) == 60
+            assert value(samples, "gradsmith_http_requests_in_flight") == 1
+        assert not list(shared.glob(f"gauge_live*_{processes[0].pid}.db"))
