@@ -38,6 +38,7 @@ class Kind:
 
 CATALOGUE: dict[str, Kind] = {
     "invalid_json": Kind(400, "The body is not JSON", "Send one JSON object, encoded as UTF-8."),
+    "invalid_http": Kind(400, "That is not HTTP", "Send HTTP/1.1: a request line, headers, an empty line, the body."),
     "bad_cursor": Kind(400, "The cursor is unknown", "Pass `next` of a page with the same filters, unchanged."),
     "bad_event_id": Kind(400, "That is no event id", "Pass the `id` of an event, such as 1-42, unchanged."),
     "cross_origin": Kind(403, "A page of another origin may not do this", "Call from a program, or the server's page."),
@@ -50,6 +51,7 @@ CATALOGUE: dict[str, Kind] = {
     "alias_not_found": Kind(404, "No such alias", "List the family's aliases with GET /families/{name}/aliases."),
     "method_not_allowed": Kind(405, "The path does not know this method", "See the `Allow` header."),
     "not_acceptable": Kind(406, "None of the accepted media types is on offer", "See `detail` for those on offer."),
+    "too_slow": Kind(408, "The request came too slowly", "Send it again at one go, over a connection that holds."),
     "not_ready": Kind(409, "Not ready yet", "Follow /jobs/{id}/events; `progress` says how far it is."),
     "job_finished": Kind(409, "The job's status does not allow this", "Look at the job: GET /jobs/{id}."),
     "job_not_finished": Kind(409, "The job has not ended yet", "Wait for it, or cancel it first."),
@@ -144,22 +146,36 @@ class Problem(Exception):
         self.members = members
 
 
+def document_of(
+    code: str, detail: str, *, instance: str, request_id: str | None, errors: Sequence[FieldError] = ()
+) -> dict[str, Any]:
+    """The members that every problem has."""
+    kind = CATALOGUE[code]
+    document = ProblemDocument(
+        type=f"/docs#problem-{code}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=instance,
+        code=code,
+        request_id=request_id,
+        errors=list(errors),
+    )
+    return document.model_dump()  # Python's mode: the JSON mode refuses lone surrogates
+
+
 def response_of(request: Request, problem: Problem) -> Response:
     """The document. Its JSON is ASCII, so that a lone surrogate echoed from the request cannot break the answer."""
     kind = CATALOGUE[problem.code]
     request_id = request.scope.get("state", {}).get("request_id")
-    document = ProblemDocument(
-        type=f"/docs#problem-{problem.code}",
-        title=kind.title,
-        status=kind.status,
-        detail=problem.detail,
+    document = document_of(
+        problem.code,
+        problem.detail,
         instance=request.scope.get("path", ""),
-        code=problem.code,
         request_id=request_id,
         errors=problem.errors,
     )
-    # model_dump in Python mode: the JSON mode refuses lone surrogates
-    content = json.dumps(document.model_dump() | problem.members)
+    content = json.dumps(document | problem.members)
     headers = {"Cache-Control": "no-store"} | problem.headers
     if problem.code in RETRY_AFTER_SECONDS:
         headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS[problem.code]))

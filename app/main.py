@@ -13,8 +13,9 @@ from starlette.concurrency import run_in_threadpool
 
 from app import auth, errors, openapi
 from app.api import aliases, curves, event_stream, families, health, jobs, optimizers, pages, reports
+from app.api.body import BodyGate
 from app.api.dependencies import Services
-from app.api.middleware import BodyLimit, Guard, HeadAsGet, RequestId
+from app.api.middleware import Guard, HeadAsGet, RequestId
 from app.dispatch import Dispatcher
 from app.settings import Settings
 from app.store.sessions import Database
@@ -66,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     errors.install(app, [*app.routes, *(route for module in ROUTERS for route in module.router.routes)])
     openapi.install(app)
     # the last one added is the first to see a request
-    app.add_middleware(BodyLimit, limit_bytes=chosen.body_limit_bytes)
+    app.add_middleware(BodyGate, limit_bytes=chosen.body_limit_bytes, timeout_seconds=chosen.body_timeout_seconds)
     app.add_middleware(Guard, settings=chosen)
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestId)

@@ -15,6 +15,7 @@ import uvicorn
 from safetensors.numpy import save
 
 from app.main import create_app
+from app.protocol import patient
 from app.settings import Settings
 from app.store import events, leases, outcomes
 from app.store.curves import Points
@@ -34,8 +35,8 @@ def serving(settings: Settings) -> Iterator[str]:
     listener.bind(("127.0.0.1", 0))
     listener.listen(128)
     config = uvicorn.Config(
-        create_app(settings), loop="uvloop", http="httptools", lifespan="on", log_level="error",
-        timeout_graceful_shutdown=1,
+        create_app(settings), loop="uvloop", http=patient(settings.head_timeout_seconds), lifespan="on",
+        log_level="error", timeout_graceful_shutdown=1,
     )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
