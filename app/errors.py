@@ -41,14 +41,18 @@ CATALOGUE: dict[str, Kind] = {
     "invalid_http": Kind(400, "That is not HTTP", "Send HTTP/1.1: a request line, headers, an empty line, the body."),
     "bad_cursor": Kind(400, "The cursor is unknown", "Pass `next` of a page with the same filters, unchanged."),
     "bad_event_id": Kind(400, "That is no event id", "Pass the `id` of an event, such as 1-42, unchanged."),
+    "unauthenticated": Kind(401, "An API key is needed", "Send `Authorization: Bearer gs_<id>_<secret>`."),
+    "invalid_key": Kind(401, "The API key is not valid", "See `detail`; an admin makes keys with POST /keys."),
+    "insufficient_scope": Kind(403, "The key may not do this", "Use a key with the scope `required_scope`."),
     "cross_origin": Kind(403, "A page of another origin may not do this", "Call from a program, or the server's page."),
-    "keys_required": Kind(403, "This server serves loopback only", "Bind it to 127.0.0.1, or set GRADSMITH_AUTH=off."),
+    "keys_required": Kind(403, "This server serves loopback only", "Bind it to 127.0.0.1, or set GRADSMITH_AUTH=on."),
     "not_found": Kind(404, "There is nothing at this path", "See /docs for the paths that exist."),
     "job_not_found": Kind(404, "No such job", "List the jobs with GET /jobs."),
     "optimizer_not_found": Kind(404, "No such optimizer", "List the optimizers with GET /optimizers."),
     "family_not_found": Kind(404, "No such family", "List the families with GET /families."),
-    "no_curve": Kind(404, "This kind of job has no loss curve", "An evaluation's result is at /jobs/{id}/report."),
     "alias_not_found": Kind(404, "No such alias", "List the family's aliases with GET /families/{name}/aliases."),
+    "key_not_found": Kind(404, "No such key", "List the keys with GET /keys."),
+    "no_curve": Kind(404, "This kind of job has no loss curve", "An evaluation's result is at /jobs/{id}/report."),
     "method_not_allowed": Kind(405, "The path does not know this method", "See the `Allow` header."),
     "not_acceptable": Kind(406, "None of the accepted media types is on offer", "See `detail` for those on offer."),
     "too_slow": Kind(408, "The request came too slowly", "Send it again at one go, over a connection that holds."),
@@ -56,35 +60,41 @@ CATALOGUE: dict[str, Kind] = {
     "job_finished": Kind(409, "The job's status does not allow this", "Look at the job: GET /jobs/{id}."),
     "job_not_finished": Kind(409, "The job has not ended yet", "Wait for it, or cancel it first."),
     "no_result": Kind(409, "The job ended without a result", "See `detail`; POST /jobs/{id}/retry runs it again."),
+    "last_admin_key": Kind(409, "It is the last key that may make keys", "Make another with scope admin first."),
     "idempotency_in_flight": Kind(409, "A twin of this request is still running", "Try again after `Retry-After`."),
+    "precondition_failed": Kind(412, "It is not as you saw it", "GET it again; decide; send its new ETag as If-Match."),
     "body_too_large": Kind(413, "The body is too large", "Send less; the limit is in `limit_bytes`."),
     "unsupported_media_type": Kind(415, "Bodies are JSON", "Send `Content-Type: application/json`."),
-    "precondition_failed": Kind(412, "It is not as you saw it", "GET it again; decide; send its new ETag as If-Match."),
     "range_not_satisfiable": Kind(416, "The range lies outside the bytes", "See `Content-Range` for their length."),
     "host_not_allowed": Kind(421, "This server has another name", "Add the Host to GRADSMITH_ALLOWED_HOSTS."),
     "invalid_request": Kind(422, "The request does not fit", "Each of `errors` names a place and what is wrong there."),
     "unknown_family": Kind(422, "No such family", "GET /families lists what can be trained on."),
     "unknown_optimizer": Kind(422, "No such optimizer", "GET /optimizers lists what there is."),
     "job_too_large": Kind(422, "The job needs more memory than a worker has", "Ask for fewer tasks at once."),
-    "idempotency_conflict": Kind(422, "The Idempotency-Key was used for another request", "Use a fresh key."),
-    "internal": Kind(500, "Something broke on our side", "Report the `request_id`; the server's log has the details."),
     "alias_reserved": Kind(422, "That alias moves by itself", "Choose a name other than `latest` and `best`."),
-    "store_unavailable": Kind(503, "The database cannot be reached", "Try again after `Retry-After`."),
+    "idempotency_conflict": Kind(422, "The Idempotency-Key was used for another request", "Use a fresh key."),
     "precondition_required": Kind(428, "Say what you saw", "Send If-Match with the ETag of GET, or If-None-Match: *."),
+    "rate_limited": Kind(429, "Too many calls", "Go on after `Retry-After`; `RateLimit` says where you stand."),
+    "quota_exceeded": Kind(429, "The key has as many jobs as it may", "Wait until one ends, or cancel one."),
     "headers_too_large": Kind(431, "The headers are too large", "Send fewer or shorter headers, and a shorter URL."),
+    "internal": Kind(500, "Something broke on our side", "Report the `request_id`; the server's log has the details."),
+    "store_unavailable": Kind(503, "The database cannot be reached", "Try again after `Retry-After`."),
 }
 
 TRANSLATIONS: dict[type[Exception], str] = {
     store.JobNotFound: "job_not_found",
     store.OptimizerNotFound: "optimizer_not_found",
-    store.EvaluationNotFound: "not_ready",
-    store.JobFinished: "job_finished",
     store.AliasNotFound: "alias_not_found",
     store.AliasMoved: "precondition_failed",
     store.AliasReserved: "alias_reserved",
+    store.EvaluationNotFound: "not_ready",
+    store.JobFinished: "job_finished",
     store.JobNotFinished: "job_not_finished",
     store.IdempotencyConflict: "idempotency_conflict",
     store.IdempotencyInFlight: "idempotency_in_flight",
+    store.KeyNotFound: "key_not_found",
+    store.LastAdminKey: "last_admin_key",
+    store.QuotaExceeded: "quota_exceeded",
     store.BadCursor: "bad_cursor",
     store.BadEventId: "bad_event_id",
     store.DatabaseUnavailable: "store_unavailable",
@@ -101,7 +111,7 @@ UNTOLD: dict[type[Exception], str] = {
 MOST_ERRORS = 100
 
 # Answers that say when to come back.
-RETRY_AFTER_SECONDS = {"idempotency_in_flight": 1, "store_unavailable": 2}
+RETRY_AFTER_SECONDS = {"idempotency_in_flight": 1, "store_unavailable": 2, "quota_exceeded": 60}
 
 
 class FieldError(BaseModel):
@@ -278,6 +288,11 @@ def _of_any(request: Request, exc: Exception) -> Problem:
     return Problem("internal", "Something broke on our side; the server's log says what, under this request_id.")
 
 
+def problem_response(request: Request, exc: Exception) -> Response:
+    """The answer to whatever went wrong, foreseen or not; what was not is logged."""
+    return response_of(request, _of_any(request, exc))
+
+
 def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     """Every error of `app`, foreseen or not, is answered as a problem document. `routes` are all that it has."""
 
@@ -292,17 +307,21 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     app.state.methods_at = methods_at
 
     async def answer(request: Request, exc: Exception) -> Response:
-        return response_of(request, _of_any(request, exc))
+        return problem_response(request, exc)
 
     foreseen = (Problem, RequestValidationError, HTTPException, OperationalError, InterfaceError, store.StoreError)
     for kind in (*foreseen, Exception):
         app.add_exception_handler(kind, answer)
 
 
-def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses=` of an operation that may answer with these codes: one entry a status, each with its examples."""
+def responses(*codes: str, public: bool = False) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of an operation that may answer with these codes: one entry a status, each with its examples.
+
+    `public`: it needs no key on a server with keys.
+    """
     entries: dict[int | str, dict[str, Any]] = {}
-    for code in (*codes, "host_not_allowed", "internal", "store_unavailable"):
+    admission = () if public else ("unauthenticated", "invalid_key", "insufficient_scope", "rate_limited")
+    for code in (*codes, *admission, "host_not_allowed", "internal", "store_unavailable"):
         kind = CATALOGUE[code]
         if kind.status not in entries:
             content = {"schema": {"$ref": "#/components/schemas/ProblemDocument"}, "examples": {}}

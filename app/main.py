@@ -11,27 +11,32 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from starlette.concurrency import run_in_threadpool
 
-from app import auth, errors, openapi
-from app.api import aliases, curves, event_stream, families, health, jobs, optimizers, pages, reports
+from app import errors, openapi
+from app.api import aliases, curves, event_stream, families, health, jobs, keys, metrics, optimizers, pages, reports
+from app.api.admission import Admission
 from app.api.body import BodyGate
 from app.api.dependencies import Services
 from app.api.middleware import Guard, HeadAsGet, RequestId
+from app.api.observed import Observed
+from app.auth.keyring import KeyRing
+from app.auth.rates import rates_of
 from app.dispatch import Dispatcher
+from app.metrics import Metrics
 from app.settings import Settings
 from app.store.sessions import Database
 from app.streams import StreamHub
 
-ROUTERS = (jobs, event_stream, curves, reports, families, aliases, optimizers, health, pages)
+ROUTERS = (jobs, event_stream, curves, reports, families, aliases, optimizers, keys, health, metrics, pages)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application with its own stores and dispatcher, which open when it starts and close when it stops.
 
-    `settings` default to the environment's. Raises app.auth.UnguardedAddress when they would serve others without
-    keys. A database or Redis that is away is no reason not to start: /readyz says so, and requests answer 503.
+    `settings` default to the environment's. A database or Redis that is away is no reason not to start: /readyz says
+    so, and requests answer 503.
     """
     chosen = Settings() if settings is None else settings
-    auth.refuse_unguarded(chosen)
+    measured = Metrics(chosen, openapi.VERSION)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -39,17 +44,31 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redis = Redis.from_url(
             chosen.resolved_redis_url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0)
         )
-        hub = StreamHub(chosen, database)
+        hub = StreamHub(chosen, database, measured.instruments)
         await hub.start()
         dispatcher = Dispatcher(chosen, database)
         dispatcher.start()
-        app.state.services = Services(settings=chosen, database=database, redis=redis, hub=hub, dispatcher=dispatcher)
+        key_ring = KeyRing(database, chosen.key_cache_seconds)
+        key_ring.start()
+        measured.open(database)
+        app.state.services = Services(
+            settings=chosen,
+            database=database,
+            redis=redis,
+            hub=hub,
+            dispatcher=dispatcher,
+            metrics=measured,
+            keys=key_ring,
+            rates=rates_of(chosen, redis),
+        )
         try:
             yield
         finally:
             await hub.stop()
+            await key_ring.stop()
             await run_in_threadpool(dispatcher.stop)
             await redis.aclose()
+            measured.close()
             database.close()
 
     app = FastAPI(
@@ -68,7 +87,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     openapi.install(app)
     # the last one added is the first to see a request
     app.add_middleware(BodyGate, limit_bytes=chosen.body_limit_bytes, timeout_seconds=chosen.body_timeout_seconds)
+    app.add_middleware(Admission, settings=chosen)
     app.add_middleware(Guard, settings=chosen)
+    app.add_middleware(Observed, instruments=measured.instruments)
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestId)
     return app

@@ -25,9 +25,10 @@ from pathlib import Path
 from types import FrameType
 
 from app import embedded
-from app.auth import refuse_unguarded
+from app.auth import refuse_without_keys
 from app.server import bind, url_of
 from app.settings import Settings
+from app.store.sessions import Database
 from app.tether import tethered
 from models.machine import usable_cpus
 
@@ -135,7 +136,6 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve. Raises ServeError, EmbeddedStoreError, AddressError or UnguardedAddress when it cannot start."""
-        refuse_unguarded(self.settings)  # the API would; here it is said before anything starts
         data = self.settings.data_dir
         with _only_one(data), self._signals():
             listener = bind(self.settings.host, self.settings.port)
@@ -170,6 +170,8 @@ class Supervisor:
             self._migrate()
         if self.stop_signals:
             return
+        with Database(self.settings.resolved_database_url) as database:
+            refuse_without_keys(self.settings, database)
         for number in range(1, self.workers + 1):
             self._launch(f"worker-{number}", [sys.executable, "-P", "-m", "workers.main"], WORKER_GRACE_SECONDS)
         api = self._launch(

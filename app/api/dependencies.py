@@ -11,8 +11,11 @@ from redis.asyncio import Redis
 
 from app.api.wording import IDEMPOTENCY_KEY_PATTERN, choice
 from app.auth import Caller, unkeyed
+from app.auth.keyring import KeyRing
+from app.auth.rates import RateLimits
 from app.dispatch import Dispatcher
 from app.errors import FieldError, invalid_request, pointer_of
+from app.metrics import Metrics
 from app.settings import Settings
 from app.store.errors import JobNotFound
 from app.store.ids import is_id
@@ -29,6 +32,9 @@ class Services:
     redis: Redis
     hub: StreamHub
     dispatcher: Dispatcher
+    keys: KeyRing
+    rates: RateLimits | None
+    metrics: Metrics
 
 
 def services(request: Request) -> Services:

@@ -24,7 +24,10 @@ AWAY = "cannot be reached"
     "/healthz",
     operation_id="health_live",
     summary="The process answers",
-    responses={200: {"content": {"application/json": {"example": {"status": "ok", "checks": {}}}}}, **responses()},
+    responses={
+        200: {"content": {"application/json": {"example": {"status": "ok", "checks": {}}}}},
+        **responses(public=True),
+    },
 )
 async def health_live() -> Health:
     return Health(status="ok")
@@ -43,7 +46,7 @@ async def health_live() -> Health:
         200: {
             "content": {"application/json": {"example": {"status": "ok", "checks": {"database": "ok", "redis": "ok"}}}}
         },
-        **responses(),
+        **responses(public=True),
     },
 )
 async def health_ready(services: ServicesDep) -> Health:

@@ -26,6 +26,7 @@ from app.api.schemas import (
 from app.errors import field_errors, invalid_request, responses
 from app.store.idempotency import Answer, fingerprint, once
 from app.store.jobs import JobRepository
+from app.store.keys import admit_job
 from app.store.registry import Registry
 
 router = APIRouter(tags=["jobs"])
@@ -59,7 +60,7 @@ _ONE_JOB: dict[str, Any] = {"content": {"application/json": {"example": examples
         **responses(
             "invalid_json", "cross_origin", "idempotency_in_flight", "body_too_large",
             "unsupported_media_type", "invalid_request", "unknown_family", "unknown_optimizer", "job_too_large",
-            "idempotency_conflict",
+            "idempotency_conflict", "quota_exceeded",
         ),
     },
 )  # fmt: skip
@@ -85,6 +86,7 @@ def jobs_create(
         else:
             spec = evaluate_spec(body, Registry(session, caller.workspace), jobs, services.settings.backend)
         refuse_too_large(spec, services.settings.worker_memory_bytes)
+        admit_job(session, caller.api_key, services.settings.max_active_jobs)
         job = jobs.create(spec, body.metadata, api_key=caller.api_key)
         # without what it waits for just now: the answer is stored, for those who send their key again
         content = job_document(session, job).model_dump_json().encode()
@@ -170,13 +172,14 @@ def jobs_cancel(job_id: JobId, services: ServicesDep, caller: CallerDep, respons
         202: _ONE_JOB,
         **responses(
             "cross_origin", "job_not_found", "job_finished", "job_not_finished", "unsupported_media_type",
-            "body_too_large",
+            "body_too_large", "quota_exceeded",
         ),
     },
 )  # fmt: skip
 def jobs_retry(job_id: JobId, services: ServicesDep, caller: CallerDep, response: Response) -> Job:
     with services.database.write() as session:
         job = JobRepository(session, caller.workspace).retry(job_id)
+        admit_job(session, job.api_key, services.settings.max_active_jobs, besides=job.id)
         document = job_document(session, job, services.dispatcher)
     services.dispatcher.wake()
     response.headers["Location"] = f"/jobs/{job_id}"

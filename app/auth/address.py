@@ -1,23 +1,27 @@
-"""Who may talk to this server.
+"""Whether this server needs keys, and what guards it where it needs none.
 
-Without keys the rule is: this machine only. A server that is bound to another address refuses to start unless
-`GRADSMITH_AUTH=off` says that something else guards it. Against pages in the user's own browser, which reach
-loopback too, an unkeyed server answers known Host names only (DNS rebinding) and takes no writes from a page of
-another origin; it sends no CORS headers, so such a page cannot read answers either.
+Without keys the rule is: this machine only. On another address every request needs a key, unless `GRADSMITH_AUTH=off`
+says that something else guards it; `on` asks for keys on loopback too. Against pages in the user's own browser, which
+reach loopback too, an unkeyed server answers known Host names only (DNS rebinding) and takes no writes from a page of
+another origin; it sends no CORS headers, so such a page cannot read answers either. A key comes in a header that no
+browser sends by itself, so a server with keys needs none of this.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import shlex
 from urllib.parse import urlsplit
 
 from app.settings import Settings
+from app.store import keys
+from app.store.sessions import Database
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class UnguardedAddress(ValueError):
-    """The server would serve without keys on an address that others can reach."""
+    """There is no key for a server that asks for one; the message says how to make it."""
 
 
 def is_loopback(host: str) -> bool:
@@ -29,14 +33,25 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def refuse_unguarded(settings: Settings) -> None:
-    """Raises UnguardedAddress when `settings` would serve without keys on an address other than loopback."""
-    if settings.auth == "auto" and not is_loopback(settings.host):
-        raise UnguardedAddress(
-            f"refusing to serve without keys on {settings.host}: anyone who reaches that address could run jobs here. "
-            "Serve on 127.0.0.1, or set GRADSMITH_AUTH=off where something else guards the address "
-            "(a container that publishes on 127.0.0.1 only, a private network)."
-        )
+def keys_required(settings: Settings) -> bool:
+    """Whether each request needs a key: with `auto`, unless the server is bound to loopback."""
+    return settings.auth == "on" or (settings.auth == "auto" and not is_loopback(settings.host))
+
+
+def refuse_without_keys(settings: Settings, database: Database) -> None:
+    """Raises UnguardedAddress when keys are needed and nobody has one, StoreError when the database cannot say."""
+    if not keys_required(settings):
+        return
+    with database.read() as session:
+        if keys.any_usable(session):
+            return
+    where = f" --data {shlex.quote(str(settings.data_dir))}" if settings.database_url is None else ""
+    raise UnguardedAddress(
+        f"refusing to serve on {settings.host} without keys: make the first with "
+        f"`gradsmith-server keys create --scope admin --name me{where}`. Or serve on 127.0.0.1, or set "
+        "GRADSMITH_AUTH=off where something else guards the address (a container that publishes on 127.0.0.1 only, "
+        "a private network)."
+    )
 
 
 def allowed_hosts(settings: Settings) -> frozenset[str]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from app.store.tables import DEFAULT_WORKSPACE
 
 Scope = Literal["read", "submit", "admin"]
-ALL_SCOPES: frozenset[Scope] = frozenset(("read", "submit", "admin"))
+SCOPES: tuple[Scope, ...] = ("read", "submit", "admin")  # each holds those before it
+ALL_SCOPES: frozenset[Scope] = frozenset(SCOPES)
+
+_PUBLIC = frozenset(("/", "/docs", "/openapi.json", "/healthz", "/readyz"))
+_PUBLIC_FOLDERS = ("/docs/", "/static/")
+_SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
 @dataclass(frozen=True)
@@ -23,3 +29,18 @@ class Caller:
 def unkeyed() -> Caller:
     """Everybody on a server without keys: the one workspace, all scopes."""
     return Caller(workspace=DEFAULT_WORKSPACE, api_key=None, scopes=ALL_SCOPES)
+
+
+def with_lesser(scopes: Iterable[Scope]) -> list[Scope]:
+    """The scopes and those that they hold: whoever may submit may look at what became of it."""
+    highest = max(SCOPES.index(scope) for scope in scopes)
+    return list(SCOPES[: highest + 1])
+
+
+def required_scope(method: str, path: str) -> Scope | None:
+    """What a request needs; None for what a keyed server shows to anyone. A path that nobody thought of needs a key."""
+    if method in _SAFE_METHODS and (path in _PUBLIC or path.startswith(_PUBLIC_FOLDERS)):
+        return None
+    if path == "/keys" or path.startswith("/keys/"):
+        return "admin"
+    return "read" if method in _SAFE_METHODS else "submit"

@@ -99,6 +99,28 @@ class JobNotFinished(Conflict):
         self.status = status
 
 
+class KeyNotFound(NotFound):
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"There is no key {key_id!r} in this workspace. GET /keys lists those that exist.")
+
+
+class LastAdminKey(Conflict):
+    def __init__(self, key_id: str) -> None:
+        super().__init__(
+            f"Key {key_id} is the last one of its workspace that may make keys. Make another with scope admin first; "
+            "or revoke it on the server's machine: `gradsmith-server keys revoke`."
+        )
+
+
+class QuotaExceeded(StoreError):
+    def __init__(self, limit: int, active: int) -> None:
+        super().__init__(
+            f"This key has {active:,} queued and running jobs and may have {limit:,}. Wait until one has ended, or "
+            "cancel one."
+        )
+        self.limit, self.active = limit, active
+
+
 class LeaseLost(StoreError):
     """Another attempt owns the job now, or it has ended: the worker must leave at once and write nothing more."""
 

@@ -22,6 +22,7 @@ from app.api.negotiation import chosen
 from app.errors import CATALOGUE, Problem, ProblemDocument
 from app.main import create_app
 from app.settings import Settings
+from app.store.sessions import Database
 from tests.app.api.running import serving
 
 SMALLEST = {"kind": "meta_train", "family": "quadratic"}
@@ -167,15 +168,19 @@ def test_a_bug_is_a_500_that_tells_nothing(
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org"])
-def test_a_server_for_others_without_keys_does_not_start(tmp_path: Path, host: str) -> None:
-    with pytest.raises(auth.UnguardedAddress, match="GRADSMITH_AUTH=off"):
-        create_app(Settings(data_dir=tmp_path, host=host))
-    create_app(Settings(data_dir=tmp_path, host=host, auth="off"))
+def test_a_server_for_others_without_keys_does_not_start(settings: Settings, host: str) -> None:
+    others = settings.model_copy(update={"host": host})
+    with Database(others.resolved_database_url) as database:
+        with pytest.raises(auth.UnguardedAddress, match=r"keys create --scope admin.*GRADSMITH_AUTH=off"):
+            auth.refuse_without_keys(others, database)
+        auth.refuse_without_keys(others.model_copy(update={"auth": "off"}), database)
+        auth.refuse_without_keys(settings, database)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.3.2.1"])
-def test_loopback_needs_no_keys(tmp_path: Path, host: str) -> None:
-    create_app(Settings(data_dir=tmp_path, host=host))
+def test_loopback_needs_no_keys_unless_they_are_asked_for(tmp_path: Path, host: str) -> None:
+    assert not auth.keys_required(Settings(data_dir=tmp_path, host=host))
+    assert auth.keys_required(Settings(data_dir=tmp_path, host=host, auth="on"))
 
 
 @pytest.mark.parametrize(
