@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Path, Request, Response
 
 from app.api import examples
-from app.api.delivery import deliver
+from app.api.delivery import NOT_MODIFIED, deliver
 from app.api.dependencies import After, CallerDep, Limit, ServicesDep, only_parameters
 from app.api.documents import alias_document
 from app.api.families import known_family_name
@@ -64,8 +64,8 @@ def aliases_list(
     response_model=Alias,
     responses={
         200: _ONE,
-        304: {"description": "The caller has it already (`If-None-Match`)."},
-        **responses("family_not_found", "alias_not_found", "invalid_request"),
+        304: NOT_MODIFIED,
+        **responses("family_not_found", "alias_not_found", "precondition_failed", "invalid_request"),
     },
 )
 def aliases_get(

@@ -10,7 +10,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api import examples
-from app.api.delivery import deliver
+from app.api.delivery import NOT_MODIFIED, deliver
 from app.api.dependencies import Accept, CallerDep, JobId, ServicesDep, only_parameters
 from app.api.documents import not_ready
 from app.api.negotiation import chosen
@@ -50,7 +50,7 @@ COLUMNS = (("step", "<i8"), ("loss", "<f8"), ("gradient_norm", "<f8"), ("validat
             },
             "headers": {name: {"schema": {"type": "string"}} for name in ("ETag", "Cache-Control", "Vary", "X-Points")},
         },
-        304: {"description": "The caller has it already (`If-None-Match`)."},
+        304: NOT_MODIFIED,
         **responses(
             "job_not_found",
             "no_curve",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from app.api.preconditions import entity_tags, field
 from app.errors import Problem
 
+NOT_MODIFIED: dict[str, Any] = {"description": "The caller has it already (`If-None-Match`)."}
 _RANGE = re.compile(r"bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})", re.IGNORECASE)
 
 
@@ -33,8 +35,8 @@ def deliver(
     """200, 304 when the caller has it already, or 206 with the part that it asked for.
 
     Raises Problem `precondition_failed` when If-Match names other bytes, and `range_not_satisfiable` for a range that
-    is malformed or lies outside the content. Several ranges at once get the whole, as RFC 9110 allows. Content that is dear to
-    make is given as a function, with its `etag`.
+    is malformed or lies outside the content. Several ranges at once get the whole, as RFC 9110 allows. Content that is dear
+    to make is given as a function, with its `etag`.
     """
     if callable(content) and etag is None:
         raise TypeError("content that is made on demand needs an etag that is known beforehand")

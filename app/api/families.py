@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel
 
+from app.api.delivery import NOT_MODIFIED, deliver
 from app.api.dependencies import only_parameters
 from app.api.examples import FAMILY
 from app.api.schemas import Family, FamilyDetail, Page
@@ -17,31 +19,35 @@ router = APIRouter(tags=["families"])
     "/families",
     operation_id="families_list",
     summary="List the families that a rule can be trained on",
+    response_model=Page[Family],
     responses={
         200: {"content": {"application/json": {"example": {"data": [FAMILY], "has_more": False, "next": None}}}},
-        **responses("invalid_request"),
+        304: NOT_MODIFIED,
+        **responses("invalid_request", "precondition_failed"),
     },
     dependencies=[Depends(only_parameters())],
 )
-def families_list() -> Page[Family]:
+def families_list(request: Request) -> Response:
     families = [Family(**_fields(family)) for family in BUILT_IN_FAMILIES.values()]
-    return Page[Family](data=families, has_more=False, next=None)
+    return _delivered(request, Page[Family](data=families, has_more=False, next=None))
 
 
 @router.get(
     "/families/{name}",
     operation_id="families_get",
     summary="One family, its recipe, and the JSON schemas of its parts",
+    response_model=FamilyDetail,
     responses={
         200: {"content": {"application/json": {"example": FAMILY | {"schemas": {"tasks": {"type": "object"}}}}}},
-        **responses("family_not_found"),
+        304: NOT_MODIFIED,
+        **responses("family_not_found", "precondition_failed"),
     },
 )
-def families_get(name: str) -> FamilyDetail:
+def families_get(name: str, request: Request) -> Response:
     family = BUILT_IN_FAMILIES[known_family_name(name)]
     parts = {"tasks": family.tasks, "recipe": family.recipe, "evaluation": family.evaluation}
     schemas = {part: type(value).model_json_schema() for part, value in parts.items()}
-    return FamilyDetail(**_fields(family), schemas=schemas)
+    return _delivered(request, FamilyDetail(**_fields(family), schemas=schemas))
 
 
 def known_family_name(name: str) -> str:
@@ -50,6 +56,11 @@ def known_family_name(name: str) -> str:
         known = ", ".join(BUILT_IN_FAMILIES)
         raise Problem("family_not_found", f"There is no family {name!r}. Families: {known}.")
     return name
+
+
+def _delivered(request: Request, document: BaseModel) -> Response:
+    content = document.model_dump_json().encode()
+    return deliver(request.headers, content, "application/json", cache_control="private, no-cache")
 
 
 def _fields(family: FamilySpec) -> dict[str, object]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from app.api import examples
-from app.api.delivery import deliver
+from app.api.delivery import NOT_MODIFIED, deliver
 from app.api.dependencies import Accept, After, CallerDep, Limit, ServicesDep, only_parameters
 from app.api.documents import card_facts, not_ready, optimizer_documents
 from app.api.negotiation import chosen
@@ -89,7 +89,7 @@ def optimizers_list(
             },
         },
         206: {"description": "The bytes asked for by `Range`."},
-        304: {"description": "The caller has it already (`If-None-Match`)."},
+        304: NOT_MODIFIED,
         **responses(
             "optimizer_not_found", "not_acceptable", "not_ready", "precondition_failed", "range_not_satisfiable"
         ),
@@ -125,7 +125,7 @@ def optimizers_get(
     response_class=Response,
     responses={
         200: {"content": {MARKDOWN: {"schema": {"type": "string"}, "example": "# quadratic@1\n"}}},
-        304: {"description": "The caller has it already."},
+        304: NOT_MODIFIED,
         **responses("optimizer_not_found", "not_acceptable", "not_ready", "precondition_failed"),
     },
 )

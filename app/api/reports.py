@@ -7,7 +7,7 @@ import json
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
-from app.api.delivery import deliver
+from app.api.delivery import NOT_MODIFIED, deliver
 from app.api.dependencies import Accept, CallerDep, JobId, ServicesDep
 from app.api.documents import evaluation_of, not_ready
 from app.api.examples import COMPARISON, EVALUATION_ID, OPTIMIZER_ID
@@ -53,7 +53,7 @@ _EXAMPLE = {
                 PNG: {"schema": {"type": "string", "format": "binary"}},
             }
         },
-        304: {"description": "The caller has it already."},
+        304: NOT_MODIFIED,
         **responses("job_not_found", "not_acceptable", "not_ready", "no_result", "precondition_failed"),
     },
 )

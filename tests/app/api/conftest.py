@@ -12,6 +12,7 @@ import pytest
 from app.settings import Settings
 from app.store.sessions import Database
 from tests.app.api.running import Worker, serving
+from tests.app.api.shelf import Shelf, filled
 
 GIB = 2**30
 
@@ -54,6 +55,15 @@ def training_job(api: httpx.Client) -> str:
     answer = api.post("/jobs", json={"kind": "meta_train", "family": "quadratic", "seed": 7})
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
+
+
+@pytest.fixture(scope="session")
+def shelf(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory, standing_redis_url: str) -> Iterator[Shelf]:
+    """A filled registry for all tests that make no optimizers: names of aliases are each test's own."""
+    folder = tmp_path_factory.mktemp("shelf")
+    shutil.copy(migrated_sqlite, folder / "gradsmith.db")
+    with filled(Settings(data_dir=folder, database_url=None, redis_url=standing_redis_url)) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

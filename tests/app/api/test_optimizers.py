@@ -6,15 +6,13 @@ import hashlib
 from collections.abc import Callable
 
 import httpx
-import numpy as np
 import pytest
-from safetensors.numpy import load, save
+from safetensors.numpy import load
 
 from app.store.outcomes import Outcome
 from models.spec import BUILT_IN_FAMILIES
 from tests.app.api.running import WEIGHTS, Worker, evaluation_result
-
-OTHER_WEIGHTS = save({"weight": np.ones(64, dtype=np.float32)})
+from tests.app.api.shelf import OTHER_WEIGHTS
 
 
 def trained(api: httpx.Client, worker: Callable[..., Worker], weights: bytes, score: float | None) -> Outcome:
