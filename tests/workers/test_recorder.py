@@ -10,8 +10,10 @@ import redis
 from app.settings import Settings
 from app.store.sessions import Database
 from app.streams import stream_key
+from app.streams.speed import speeds
 from app.streams.wire import decode
 from tests.workers.harness import create, stored_events, training
+from workers import recorder
 from workers.facts import same_bits
 from workers.recorder import Pace
 from workers.run import run_job
@@ -51,6 +53,26 @@ def test_what_streams_live_is_what_is_stored(quick_sqlite: Settings, sqlite_data
     ]
     sizes = [len(event.data["step"]) for event in live if event.kind == "metrics"]
     assert sizes == [1, 16, 16, 7], "the first goes at once, then sixteen travel together where nothing comes between"
+
+
+def test_the_speed_of_a_worker_is_told_while_it_trains_and_is_gone_when_it_has_ended(
+    quick_sqlite: Settings, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "SPEED_SECONDS", 0.01)
+    seen: list[float] = []
+    with redis.Redis.from_url(quick_sqlite.resolved_redis_url) as client:
+
+        def look() -> bool:
+            seen.extend(speeds(client, ["here"]).values())
+            return False
+
+        job_id = create(sqlite_database, training(meta_steps=60))
+        began = time.monotonic()
+        run_job(job_id, 1, owner="here:1", settings=quick_sqlite, preempted=look)
+        took = time.monotonic() - began
+        assert seen
+        assert max(seen) > 60 / took, "of the last steps, and not of the job's whole life"
+        assert speeds(client, ["here"]) == {}
 
 
 def test_a_resume_with_another_torch_or_thread_count_is_not_called_identical() -> None:
