@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
-from app.settings import Settings, explain, misspelt
-
-logger = logging.getLogger("gradsmith.settings")
+from app.cli_common import Data
+from app.cli_common import refuse as _refuse
+from app.cli_common import settings_from as _settings
+from app.cli_keys import keys_commands
 
 app = typer.Typer(
     name="gradsmith-server",
@@ -24,10 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", help="Data folder: database, Valkey's file, data sets, logs.", show_default="var"),
-]
+app.add_typer(keys_commands)
+
 Host = Annotated[
     str | None,
     typer.Option(
@@ -46,6 +42,9 @@ def serve(
     port: Port = None,
     data: Data = None,
     workers: Annotated[int, typer.Option("--workers", min=0, max=256, help="Worker processes: jobs run at once.")] = 1,
+    api_processes: Annotated[
+        int, typer.Option("--api-processes", min=1, max=64, help="API processes: a core's worth of requests each.")
+    ] = 1,
 ) -> None:
     """Run everything on this machine: store, migrations, workers and API.
 
@@ -62,7 +61,7 @@ def serve(
     settings = _settings(data_dir=data, host=host, port=port)
     logs.configure(settings.log_format, settings.log_level)
     try:
-        Supervisor(settings, workers).run()
+        Supervisor(settings, workers, api_processes).run()
     except (ServeError, AddressError, EmbeddedStoreError, UnguardedAddress) as error:
         _refuse(str(error))
 
@@ -119,15 +118,6 @@ def data(context: typer.Context) -> None:
     _become("models.tasks.data", *context.args)
 
 
-def _settings(**given: object) -> Settings:
-    for sentence in misspelt(os.environ):
-        logger.warning("%s", sentence)
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except (ValidationError, SettingsError) as error:
-        _refuse(explain(error))
-
-
 def _become(
     module: str, *arguments: str, environment: dict[str, str] | None = None, data: Path | None = None
 ) -> NoReturn:
@@ -136,11 +126,6 @@ def _become(
     if data is not None:
         os.environ["GRADSMITH_DATA_DIR"] = str(data.resolve())
     os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])
-
-
-def _refuse(message: str) -> NoReturn:
-    print(f"gradsmith-server: {message}", file=sys.stderr)
-    raise SystemExit(2)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from app import security
 from app.api import wording
 from app.store import errors as store
 
@@ -185,8 +186,9 @@ def response_of(request: Request, problem: Problem) -> Response:
         request_id=request_id,
         errors=problem.errors,
     )
-    content = json.dumps(document | problem.members)
-    headers = {"Cache-Control": "no-store"} | problem.headers
+    content = security.without_keys(json.dumps(document | problem.members))
+    # the answer to a bug passes no middleware
+    headers = security.headers(request.scope.get("scheme", "http")) | {"Cache-Control": "no-store"} | problem.headers
     if problem.code in RETRY_AFTER_SECONDS:
         headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS[problem.code]))
     if request_id is not None:
@@ -322,23 +324,22 @@ def responses(*codes: str, public: bool = False) -> dict[int | str, dict[str, An
     entries: dict[int | str, dict[str, Any]] = {}
     admission = () if public else ("unauthenticated", "invalid_key", "insufficient_scope", "rate_limited")
     for code in (*codes, *admission, "host_not_allowed", "internal", "store_unavailable"):
-        kind = CATALOGUE[code]
-        if kind.status not in entries:
-            content = {"schema": {"$ref": "#/components/schemas/ProblemDocument"}, "examples": {}}
-            entries[kind.status] = {"description": kind.title, "content": {MEDIA_TYPE: content}}
-        else:
-            entries[kind.status]["description"] += f"; {kind.title[0].lower()}{kind.title[1:]}"
-        entries[kind.status]["content"][MEDIA_TYPE]["examples"][code] = {
-            "summary": kind.remedy,
-            "value": {
-                "type": f"/docs#problem-{code}",
-                "title": kind.title,
-                "status": kind.status,
-                "detail": kind.title + ".",
-                "instance": "/",
-                "code": code,
-                "request_id": "req_0190f5a0c3d27c1e8a6b4f2d9e7c1a35",
-                "errors": [],
-            },
-        }
+        add_response(entries, code)
     return entries
+
+
+def add_response(entries: dict[int | str, dict[str, Any]], code: str) -> None:
+    """Say in an operation's `responses` that it may answer with this code."""
+    kind = CATALOGUE[code]
+    status = str(kind.status)
+    if status not in entries:
+        content = {"schema": {"$ref": "#/components/schemas/ProblemDocument"}, "examples": {}}
+        entries[status] = {"description": kind.title, "content": {MEDIA_TYPE: content}}
+    examples = entries[status]["content"][MEDIA_TYPE]["examples"]
+    if code in examples:
+        return
+    if examples:
+        entries[status]["description"] += f"; {kind.title[0].lower()}{kind.title[1:]}"
+    detail = f"{kind.title}. {kind.remedy}"
+    document = document_of(code, detail, instance="/", request_id="req_0190f5a0c3d27c1e8a6b4f2d9e7c1a35")
+    examples[code] = {"summary": kind.remedy, "value": document}

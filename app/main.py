@@ -11,12 +11,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from starlette.concurrency import run_in_threadpool
 
-from app import errors, openapi
+from app import auth, errors, openapi
 from app.api import aliases, curves, event_stream, families, health, jobs, keys, metrics, optimizers, pages, reports
 from app.api.admission import Admission
 from app.api.body import BodyGate
 from app.api.dependencies import Services
-from app.api.middleware import Guard, HeadAsGet, RequestId
+from app.api.middleware import Guard, HeadAsGet, RequestId, SecurityHeaders
 from app.api.observed import Observed
 from app.auth.keyring import KeyRing
 from app.auth.rates import rates_of
@@ -84,12 +84,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for module in ROUTERS:
         app.include_router(module.router)
     errors.install(app, [*app.routes, *(route for module in ROUTERS for route in module.router.routes)])
-    openapi.install(app)
+    openapi.install(app, keyed=auth.keys_required(chosen))
     # the last one added is the first to see a request
     app.add_middleware(BodyGate, limit_bytes=chosen.body_limit_bytes, timeout_seconds=chosen.body_timeout_seconds)
     app.add_middleware(Admission, settings=chosen)
     app.add_middleware(Guard, settings=chosen)
     app.add_middleware(Observed, instruments=measured.instruments)
     app.add_middleware(HeadAsGet)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestId)
     return app

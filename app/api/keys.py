@@ -20,7 +20,7 @@ from app.errors import responses
 from app.store.errors import KeyNotFound
 from app.store.idempotency import Answer, fingerprint, once
 from app.store.ids import is_id
-from app.store.keys import KeyRepository
+from app.store.keys import KeyRepository, status_of
 from app.store.tables import KeyRow
 
 router = APIRouter(tags=["keys"])
@@ -235,13 +235,12 @@ def _known(key_id: str) -> str:
 
 
 def _fields(row: KeyRow) -> dict[str, Any]:
-    ended = row.expires_at is not None and row.expires_at <= datetime.now(UTC)
     return {
         "id": row.id,
         "name": row.name,
         "workspace": row.workspace,
         "scopes": row.scopes,
-        "status": "revoked" if row.revoked_at is not None else "expired" if ended else "active",
+        "status": status_of(row),
         "max_active_jobs": row.max_active_jobs,
         "created_at": row.created_at,
         "expires_at": row.expires_at,

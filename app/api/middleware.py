@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import auth
+from app import auth, security
 from app.errors import Problem, response_of
 from app.settings import Settings
 
@@ -34,12 +34,33 @@ class RequestId:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                headers.setdefault("X-Content-Type-Options", "nosniff")
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
             await send(message)
 
         await self.app(scope, receive, send_with_id)
+
+
+class SecurityHeaders:
+    """What `app.security` says, on every answer that does not say otherwise."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.headers = {scheme: security.raw_headers(scheme) for scheme in ("http", "https")}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        ours = self.headers["https" if scope.get("scheme") == "https" else "http"]
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = message.get("headers", ())
+                present = {name for name, _ in given}
+                message["headers"] = [*given, *(header for header in ours if header[0] not in present)]
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
 
 
 class HeadAsGet:
@@ -75,7 +96,9 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self.allowed = auth.allowed_hosts(settings)
-        self.loopback_only = settings.auth == "auto"
+        self.keyed = auth.keys_required(settings)
+        self.any_host = "*" in self.allowed or (self.keyed and not settings.allowed_hosts)
+        self.loopback_only = settings.auth == "auto" and not self.keyed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (problem := self._refusal(scope)) is not None:
@@ -87,14 +110,14 @@ class Guard:
         headers = Headers(scope=scope)
         host_header = headers.get("host", "")
         name = auth.host_name(host_header)
-        if "*" not in self.allowed and (name is None or name not in self.allowed):
+        if not self.any_host and (name is None or name not in self.allowed):
             return Problem("host_not_allowed", f"This server does not answer to the Host {host_header!r}.")
         if self.loopback_only and _is_other_address(scope):
             return Problem("keys_required", "Without keys this server serves loopback only.")
         if scope["method"] in _SAFE_METHODS:
             return None
         origin = headers.get("origin")
-        if origin is not None and not auth.same_origin(origin, host_header):
+        if origin is not None and not self.keyed and not auth.same_origin(origin, host_header):
             return Problem("cross_origin", f"A page of {origin} may not {scope['method']} here.")
         has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -46,11 +46,12 @@ def refuse_without_keys(settings: Settings, database: Database) -> None:
         if keys.any_usable(session):
             return
     where = f" --data {shlex.quote(str(settings.data_dir))}" if settings.database_url is None else ""
+    make = f"make the first with `gradsmith-server keys create --scope admin --name me{where}`"
+    if settings.auth == "on":
+        raise UnguardedAddress(f"GRADSMITH_AUTH=on asks for API keys and there is none that is valid: {make}.")
     raise UnguardedAddress(
-        f"refusing to serve on {settings.host} without keys: make the first with "
-        f"`gradsmith-server keys create --scope admin --name me{where}`. Or serve on 127.0.0.1, or set "
-        "GRADSMITH_AUTH=off where something else guards the address (a container that publishes on 127.0.0.1 only, "
-        "a private network)."
+        f"refusing to serve on {settings.host} without keys: {make}. Or serve on 127.0.0.1, or set GRADSMITH_AUTH=off "
+        "where something else guards the address (a container that publishes on 127.0.0.1 only, a private network)."
     )
 
 

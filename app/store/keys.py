@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Literal
 
 from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -94,6 +95,12 @@ def find(session: Session, key_id: str) -> KeyRow | None:
 def every(session: Session) -> list[KeyRow]:
     """The keys of all workspaces by workspace and age: for whoever runs the server."""
     return list(session.scalars(select(KeyRow).order_by(KeyRow.workspace, KeyRow.id)))
+
+
+def status_of(row: KeyRow) -> Literal["active", "expired", "revoked"]:
+    if row.revoked_at is not None:
+        return "revoked"
+    return "expired" if row.expires_at is not None and row.expires_at <= datetime.now(UTC) else "active"
 
 
 def any_usable(session: Session) -> bool:

@@ -1,0 +1,37 @@
+"""What the commands share: the data folder's option, the settings, and refusing in one sentence."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from app.settings import Settings, explain, misspelt
+
+logger = logging.getLogger("gradsmith.settings")
+
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Data folder: database, Valkey's file, data sets, logs.", show_default="var"),
+]
+
+
+def settings_from(**given: object) -> Settings:
+    """The environment's, or what the command line gave in its place. Exits with 2 and a sentence when one is wrong."""
+    for sentence in misspelt(os.environ):
+        logger.warning("%s", sentence)
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except (ValidationError, SettingsError) as error:
+        refuse(explain(error))
+
+
+def refuse(message: str) -> NoReturn:
+    print(f"gradsmith-server: {message}", file=sys.stderr)
+    raise SystemExit(2)
