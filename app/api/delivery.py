@@ -35,8 +35,8 @@ def deliver(
     """200, 304 when the caller has it already, or 206 with the part that it asked for.
 
     Raises Problem `precondition_failed` when If-Match names other bytes, and `range_not_satisfiable` for a range that
-    is malformed or lies outside the content. Several ranges at once get the whole, as RFC 9110 allows. Content that is dear
-    to make is given as a function, with its `etag`.
+    is malformed or lies outside the content. Several ranges at once get the whole, as RFC 9110 allows. Content
+    that is dear to make is given as a function, with its `etag`.
     """
     if callable(content) and etag is None:
         raise TypeError("content that is made on demand needs an etag that is known beforehand")
@@ -55,7 +55,7 @@ def deliver(
     condition = request_headers.get("if-range")
     if condition is not None and (condition.strip() != etag or etag.startswith("W/")):
         return Response(content, headers=sent, media_type=media_type)
-    first, last = _span(wanted, len(content), sent)
+    first, last = _span(wanted, len(content), etag)
     sent["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
     return Response(content[first : last + 1], 206, sent, media_type=media_type)
 
@@ -71,12 +71,12 @@ def _is_listed(if_none_match: str, etag: str) -> bool:
     return if_none_match.strip() == "*" or opaque in (tag.removeprefix("W/") for tag in entity_tags(if_none_match))
 
 
-def _span(wanted: str, size: int, headers: dict[str, str]) -> tuple[int, int]:
+def _span(wanted: str, size: int, etag: str) -> tuple[int, int]:
     """First and last byte, both inclusive."""
     refusal = Problem(
         "range_not_satisfiable",
         f"{wanted[:100]!r} is no range within these {size} bytes.",
-        headers=headers | {"Content-Range": f"bytes */{size}"},
+        headers={"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes", "ETag": etag},  # of the bytes
         size=size,
     )
     match = _RANGE.fullmatch(wanted.strip())
