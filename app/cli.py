@@ -9,7 +9,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from app.cli_common import Data
+from app import cli_operation
+from app.cli_common import Data, Host, Port
 from app.cli_common import refuse as _refuse
 from app.cli_common import settings_from as _settings
 from app.cli_keys import keys_commands
@@ -23,17 +24,7 @@ app = typer.Typer(
 )
 
 app.add_typer(keys_commands)
-
-Host = Annotated[
-    str | None,
-    typer.Option(
-        "--host", help="Address to listen on. One beyond this machine needs API keys.", show_default="127.0.0.1"
-    ),
-]
-Port = Annotated[
-    int | None,
-    typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.", show_default="8000"),
-]
+app.command()(cli_operation.doctor)
 
 
 @app.command()

@@ -20,6 +20,16 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", help="Data folder: database, Valkey's file, data sets, logs.", show_default="var"),
 ]
+Host = Annotated[
+    str | None,
+    typer.Option(
+        "--host", help="Address to listen on. One beyond this machine needs API keys.", show_default="127.0.0.1"
+    ),
+]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.", show_default="8000"),
+]
 
 
 def settings_from(**given: object) -> Settings:

@@ -106,7 +106,8 @@ def _note_process(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> 
 
 def _in_order(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """What every line has comes first, so that people can read JSON too."""
-    return {name: event.pop(name) for name in ("time", "level", "event") if name in event} | event
+    first = {name: event.pop(name) for name in ("time", "level", "event") if name in event}
+    return {**first, **event}
 
 
 def _scrubbed(_logger: Any, _name: str, line: Any) -> str:

@@ -45,6 +45,11 @@ def head() -> str:
     return revision
 
 
+def revisions() -> frozenset[str]:
+    """All that this version knows; a database at another was made by a newer one."""
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
 def _config() -> Config:
     config = Config()
     # A percent sign would be taken for interpolation.

@@ -80,15 +80,22 @@ class Database:
 
     def check(self) -> None:
         """Raises DatabaseUnavailable when it cannot be reached, SchemaMismatch when it is not migrated to this code."""
-        with self.read() as session:
-            if not inspect(session.connection()).has_table("alembic_version"):
-                raise SchemaMismatch(f"The database {self.shown} is empty. Run `{MIGRATE_COMMAND}` first.")
-            found = session.scalar(text("SELECT version_num FROM alembic_version"))
+        found = self.revision()
+        if found is None:
+            raise SchemaMismatch(f"The database {self.shown} is empty. Run `{MIGRATE_COMMAND}` first.")
         if found != SCHEMA_REVISION:
             raise SchemaMismatch(
                 f"The database {self.shown} is at schema revision {found}, and this version of Gradsmith needs "
                 f"{SCHEMA_REVISION}. Run `{MIGRATE_COMMAND}` with the newest version that uses this database."
             )
+
+    def revision(self) -> str | None:
+        """Of the schema; None where nothing has been migrated. Raises DatabaseUnavailable."""
+        with self.read() as session:
+            if not inspect(session.connection()).has_table("alembic_version"):
+                return None
+            found = session.scalar(text("SELECT version_num FROM alembic_version"))
+            return None if found is None else str(found)
 
     def __enter__(self) -> Self:
         return self

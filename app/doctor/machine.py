@@ -1,0 +1,135 @@
+"""This machine: the data folder and its disk; and what its workers would have, asked of a program of theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.doctor.findings import Finding, fail, ok, warn
+
+if TYPE_CHECKING:
+    from app.doctor import Patient
+
+PROBE = "workers.probe"  # named, never imported: it brings torch
+PROBE_SECONDS = 120.0  # a first compilation of the kernel is among it
+
+
+def data_folder(patient: Patient) -> Iterator[Finding]:
+    folder = patient.settings.data_dir.resolve()
+    if not folder.exists():
+        if os.access(_nearest(folder), os.W_OK):
+            yield warn(
+                "data folder", f"there is none yet at {folder}", "`gradsmith-server serve` or `migrate` makes it"
+            )
+        else:
+            yield fail("data folder", f"{folder} is not there and cannot be made", "choose another: --data FOLDER")
+        return
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as probe:
+            probe.write(b"x" * 4096)
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        yield fail(
+            "data folder",
+            f"{folder} cannot be written: {error.strerror}",
+            "give it to the user that runs Gradsmith (`chown`), or choose another: --data FOLDER",
+        )
+        return
+    yield ok("data folder", f"{folder} is writable")
+
+
+def disk(patient: Patient) -> Iterator[Finding]:
+    place = _nearest(patient.settings.data_dir.resolve())
+    usage = shutil.disk_usage(place)
+    free, wanted = usage.free, patient.free_bytes
+    shown = f"{_size(free)} free of {_size(usage.total)} at {place}"
+    advice = "make room: old logs and backups, `data/valkey`, or finished jobs' curves are the largest"
+    if free < wanted:
+        yield fail("disk", f"{shown}; {_size(wanted)} should be", advice)
+    elif free < 4 * wanted:
+        yield warn("disk", f"{shown}: not much", advice)
+    else:
+        yield ok("disk", shown)
+
+
+def what_workers_have(patient: Patient) -> Iterator[Finding]:
+    """Data sets, the kernel and the GPU, as a worker on this machine would find them."""
+    environment = {**os.environ, "GRADSMITH_DATA_DIR": str(patient.settings.data_dir.resolve())}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", PROBE],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+            check=False,
+        )
+        told: dict[str, Any] = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        yield fail("torch", f"did not answer within {PROBE_SECONDS:.0f} s", "is this machine overloaded?")
+        return
+    except ValueError:
+        last = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+        yield fail("torch", f"the workers' part ended with {done.returncode}: {last}", "install it anew")
+        return
+    yield from of_probe(told)
+
+
+def of_probe(told: dict[str, Any]) -> Iterator[Finding]:
+    """Findings from what `workers.probe` printed."""
+    if told["torch"] is None:
+        yield warn(
+            "torch",
+            "is not installed here: an API needs none, a worker does",
+            "on machines with workers: pip install 'gradsmith-server[worker]'",
+        )
+    else:
+        yield ok("torch", f"{told['torch']}, {told['cpus']} CPUs")
+    for name, wrong in told["datasets"].items():
+        if wrong is None:
+            yield ok("data sets", f"{name} is ready")
+        elif wrong["damaged"]:
+            yield fail("data sets", *_found_and_advice(wrong["message"]))
+        else:
+            yield warn("data sets", *_found_and_advice(wrong["message"]))
+    if told["torch"] is not None:
+        if told["kernel"].startswith("native"):
+            yield ok("kernel", f"{told['kernel']} runs LSTM rules on the CPU")
+        else:
+            reason = told["kernel_reason"] or "GRADSMITH_NATIVE=off"
+            yield warn("kernel", f"LSTM rules run through torch, more slowly: {reason}", "docs/operations.md, Settings")
+        yield _of_gpus(told)
+
+
+def _of_gpus(told: dict[str, Any]) -> Finding:
+    if told["gpus"]:
+        return ok("gpu", ", ".join(told["gpus"]))
+    if told["driver"]:
+        return warn(
+            "gpu",
+            f"there is a driver, and torch {told['torch']} does not see a GPU ({told['cuda'] or 'a build for CPUs'})",
+            "install a CUDA build of torch that this driver runs (docker compose --profile gpu brings one)",
+        )
+    return ok("gpu", "none here; jobs for the queue gpu need a worker elsewhere")
+
+
+def _found_and_advice(message: str) -> tuple[str, str]:
+    found, _, advice = message.rstrip(".").partition(". ")
+    return found, advice
+
+
+def _nearest(folder: Path) -> Path:
+    """`folder`, or the nearest folder above it that exists."""
+    return next(place for place in (folder, *folder.parents) if place.is_dir())
+
+
+def _size(number: float) -> str:
+    return f"{number / 2**30:,.1f} GiB" if number >= 2**30 else f"{number / 2**20:,.0f} MiB"

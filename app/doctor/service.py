@@ -1,0 +1,137 @@
+"""The parts together: do workers serve the queues, who has the port, is there a key where one is needed?"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.auth import UnguardedAddress, is_loopback, keys_required, refuse_without_keys
+from app.doctor.findings import Finding, fail, ok, warn
+from app.metrics.collector import DEVICES, Fleet, fleet
+from app.server import AddressError, bind
+from app.settings import Settings
+from app.store import census
+from app.store.census import Census
+from app.store.errors import StoreError
+from app.store.sessions import Database
+
+if TYPE_CHECKING:
+    from app.doctor import Patient
+
+STUCK_SECONDS = 60.0  # a doorbell that no dispatcher has rung for this long
+
+
+def workers(patient: Patient) -> Iterator[Finding]:
+    """Silent where a store is away: that has been said."""
+    settings = patient.settings
+    client = redis.Redis.from_url(
+        settings.resolved_redis_url, socket_timeout=3, socket_connect_timeout=3, retry=Retry(NoBackoff(), 0)
+    )
+    with client:
+        try:
+            found = fleet(client)
+        except (redis.RedisError, OSError):
+            return
+    counted = _census(settings)
+    for device in DEVICES:
+        yield _of_queue(device, found, counted)
+    if counted is not None and counted.overdue:
+        yield warn(
+            "workers",
+            f"{counted.overdue} running jobs have lost their worker and nobody has taken them over",
+            "an API process does that within seconds: is one running?",
+        )
+
+
+def _of_queue(device: str, found: Fleet, counted: Census | None) -> Finding:
+    serving = sum(number for (queue, _), number in found.workers.items() if queue == device)
+    busy = found.workers.get((device, "busy"), 0)
+    queued = counted.jobs.get(("queued", device), 0) if counted is not None else 0
+    start = f"start one: `gradsmith-server worker --queues {device}`, or `serve --workers N`"
+    if not serving and queued:
+        return fail("workers", f"{queued} jobs wait in the queue {device}, and no worker serves it", start)
+    if not serving:
+        if device == "gpu":
+            return ok("workers", "none serves the queue gpu, and no job waits for one")
+        return warn("workers", f"none serves the queue {device}; no job waits for one", start)
+    waited = counted.waiting_seconds.get(device, 0.0) if counted is not None else 0.0
+    if busy < serving and queued and waited > STUCK_SECONDS:
+        return warn(
+            "workers",
+            f"{serving - busy} of {serving} workers of the queue {device} are idle while {queued} jobs wait, the first "
+            f"for {waited:.0f} s",
+            "the dispatcher runs in the API: is one running with this DATABASE_URL and REDIS_URL?",
+        )
+    return ok("workers", f"{serving} serve the queue {device}, {busy} busy; {queued} jobs wait")
+
+
+def _census(settings: Settings) -> Census | None:
+    try:
+        with Database(settings.resolved_database_url) as database, database.read() as session:
+            return census.take(session)
+    except (StoreError, SQLAlchemyError):
+        return None
+
+
+def address(patient: Patient) -> Iterator[Finding]:
+    settings = patient.settings
+    host, port = settings.host, settings.port
+    shown = f"{host} port {port}"
+    if _is_gradsmith(settings):
+        yield ok("address", f"a Gradsmith server answers on {shown}")
+        return
+    try:
+        bind(host, port).close()
+    except AddressError as error:
+        yield fail("address", str(error).partition(". ")[0], "another program has it: `--port 0` takes any free port")
+        return
+    yield ok("address", f"{shown} is free" if port else f"{host}, any free port")
+
+
+def _is_gradsmith(settings: Settings) -> bool:
+    if not settings.port:
+        return False
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(settings.host, settings.host)
+    connection = http.client.HTTPConnection(host, settings.port, timeout=3)
+    try:
+        connection.request("GET", "/healthz", headers={"Host": "localhost"})
+        return bool(json.loads(connection.getresponse().read(1000)).get("status") == "ok")
+    except (OSError, http.client.HTTPException, ValueError, AttributeError):
+        return False
+    finally:
+        connection.close()
+
+
+def keys(patient: Patient) -> Iterator[Finding]:
+    settings = patient.settings
+    if not keys_required(settings):
+        if is_loopback(settings.host):
+            yield ok("keys", f"none are asked for: {settings.host} is this machine alone")
+        else:
+            yield warn(
+                "keys",
+                f"none are asked for on {settings.host} (GRADSMITH_AUTH=off)",
+                "be sure that something else guards that address, or remove GRADSMITH_AUTH",
+            )
+        return
+    try:
+        with Database(settings.resolved_database_url) as database:
+            refuse_without_keys(settings, database)
+    except UnguardedAddress as error:
+        yield fail("keys", *_first_sentence(str(error)))
+    except (StoreError, SQLAlchemyError):
+        return  # the database's own line says it
+    else:
+        yield ok("keys", "asked for, and there is one that is valid")
+
+
+def _first_sentence(text: str) -> tuple[str, str]:
+    found, _, advice = text.partition(": ")
+    return found, advice

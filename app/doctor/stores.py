@@ -1,0 +1,203 @@
+"""The database and Redis: reached, right, and able to keep what they are given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.doctor.findings import Finding, fail, ok, warn
+from app.embedded import EmbeddedStoreError, find_binary
+from app.logs import scrub
+from app.settings import Settings, embedded_socket
+from app.store.errors import DatabaseBusy, DatabaseUnavailable, SchemaMismatch
+from app.store.sessions import Database
+from app.store.tables import SCHEMA_REVISION
+
+if TYPE_CHECKING:
+    from app.doctor import Patient
+
+OLDEST_REDIS = (6, 2)  # RQ takes its jobs by LMOVE
+LARGEST_CHECKED_BYTES = 2 * 2**30  # reading every page of a larger file takes more than seconds
+SLOW_SECONDS = 0.1
+RESTORE = "stop the service and put a backup in its place: `gradsmith-server restore BACKUP --replace`"
+
+
+def database(patient: Patient) -> Iterator[Finding]:
+    settings = patient.settings
+    try:
+        opened = Database(settings.resolved_database_url) if _is_there(settings) else None
+    except DatabaseUnavailable as error:
+        yield fail("database", _one_line(error), "see docs/operations.md, Settings: DATABASE_URL")
+        return
+    if opened is None:
+        yield warn(
+            "database", f"there is none yet at {_file(settings)}", "`gradsmith-server serve` or `migrate` makes it"
+        )
+        return
+    with opened:
+        yield _opened(opened)
+
+
+def _opened(found: Database) -> Finding:
+    began = time.monotonic()
+    try:
+        found.check()
+        took = time.monotonic() - began
+        with found.write(wait_seconds=2.0) as session:
+            # undone below: that it would be written is all we want to know
+            session.execute(text("UPDATE workspaces SET id = id"))
+            session.rollback()
+        version = _version_and_pages(found)
+    except SchemaMismatch as error:
+        return _of_another_schema(found, error)
+    except DatabaseBusy:
+        return fail(
+            "database",
+            f"{found.shown} answers, but another process has held its write lock for 2 s",
+            "look for a stuck process with `fuser` on the file, or for long transactions (pg_stat_activity)",
+        )
+    except (DatabaseUnavailable, SQLAlchemyError) as error:
+        return fail("database", _one_line(error), _advice(found, str(error)))
+    if took > SLOW_SECONDS:
+        return warn(
+            "database", f"{found.shown} took {1000 * took:.0f} ms to answer", "look at its load and its network"
+        )
+    return ok("database", f"{found.shown}, {version}, schema {SCHEMA_REVISION}, writable")
+
+
+def _version_and_pages(found: Database) -> str:
+    """Raises DatabaseUnavailable when SQLite's pages are damaged."""
+    with found.read() as session:
+        if not found.is_sqlite:
+            return f"PostgreSQL {session.scalar(text('SHOW server_version'))}"
+        path = Path(found.url.database or "")
+        if path.stat().st_size <= LARGEST_CHECKED_BYTES:
+            said = session.scalar(text("PRAGMA quick_check(1)"))
+            if said != "ok":
+                raise DatabaseUnavailable(f"The database {found.shown} is damaged: {said}")
+        return f"SQLite {session.scalar(text('SELECT sqlite_version()'))}"
+
+
+def _of_another_schema(found: Database, error: SchemaMismatch) -> Finding:
+    import migrations
+
+    revision = found.revision()
+    if revision is not None and revision not in migrations.revisions():
+        return fail(
+            "database",
+            f"{found.shown} is at schema {revision}, which this version ({SCHEMA_REVISION}) does not know: it is newer",
+            "run the newer version of Gradsmith, or restore the backup from before its upgrade",
+        )
+    state = f"at schema {revision}, and {SCHEMA_REVISION} is needed" if revision else _one_line(error)
+    return fail("database", f"{found.shown}: {state}", "run `gradsmith-server migrate` (`serve` does it by itself)")
+
+
+def _advice(found: Database, said: str) -> str:
+    said = said.lower()
+    if "malformed" in said or "not a database" in said or "damaged" in said:
+        return RESTORE
+    if "full" in said:
+        return "make room on that disk"
+    if "readonly" in said or "read-only" in said or "permission denied" in said or "unable to open" in said:
+        return "give the user that runs Gradsmith the right to write the file and its folder"
+    if "password" in said or "role" in said or "authentication" in said:
+        return "correct the user or the password in DATABASE_URL"
+    if "does not exist" in said:
+        return "make the database (`createdb NAME`), or correct its name in DATABASE_URL"
+    return "is the server running, and are the host and port in DATABASE_URL right?" if not found.is_sqlite else RESTORE
+
+
+def _is_there(settings: Settings) -> bool:
+    """Whether there is something to open: opening a SQLite file that does not exist would make it."""
+    path = _file(settings)
+    return path is None or path.exists()
+
+
+def _file(settings: Settings) -> Path | None:
+    scheme, _, path = settings.resolved_database_url.partition(":///")
+    return Path(path.partition("?")[0]) if scheme.startswith("sqlite") and path else None
+
+
+def redis_server(patient: Patient) -> Iterator[Finding]:
+    settings = patient.settings
+    bundled = settings.redis_url is None
+    if bundled:
+        try:
+            binary = find_binary()
+        except EmbeddedStoreError as error:
+            yield fail("redis", str(error), "or set REDIS_URL")
+            return
+        if not embedded_socket(settings.data_dir).exists():
+            yield warn(
+                "redis", f"the bundled server ({binary.name}) is not running", "`gradsmith-server serve` starts it"
+            )
+            return
+    client = redis.Redis.from_url(
+        settings.resolved_redis_url, socket_timeout=3, socket_connect_timeout=3, retry=Retry(NoBackoff(), 0)
+    )
+    with client:
+        try:
+            info: dict[str, Any] = dict(client.info())
+            policy = dict(client.config_get("maxmemory-policy")) if _may_configure(client) else {}
+        except (redis.RedisError, OSError) as error:
+            yield fail(
+                "redis", f"{_shown(settings)} does not answer: {_one_line(error)}", _redis_advice(error, bundled)
+            )
+            return
+    yield _of_redis(_shown(settings), info, str(policy.get("maxmemory-policy", "noeviction")))
+
+
+def _of_redis(shown: str, info: dict[str, Any], policy: str) -> Finding:
+    server = f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {info['redis_version']}"
+    version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
+    if version < OLDEST_REDIS:
+        return fail("redis", f"{shown} is {server}, too old", "use Redis 6.2 or newer, or Valkey")
+    if info.get("role") != "master":
+        return fail("redis", f"{shown} is a replica and takes no writes", "name its primary in REDIS_URL")
+    if info.get("loading"):
+        return warn("redis", f"{shown} is still reading its file", "wait; jobs start when it is done")
+    for name, what in (("aof_last_write_status", "append-only file"), ("rdb_last_bgsave_status", "snapshot")):
+        if info.get(name, "ok") != "ok":
+            return warn("redis", f"{shown} could not write its {what}", "look at its log and its disk")
+    if info.get("maxmemory") and info["used_memory"] > 0.9 * info["maxmemory"]:
+        return warn("redis", f"{shown} has used 90 % of its maxmemory", "raise maxmemory")
+    if info.get("maxmemory") and policy != "noeviction":
+        return warn("redis", f"{shown} may evict keys ({policy}): streams and doorbells among them", "set noeviction")
+    kept = "append-only file" if info.get("aof_enabled") else "no append-only file (none is needed: the database is)"
+    return ok("redis", f"{shown}, {server}, {kept}")
+
+
+def _may_configure(client: redis.Redis) -> bool:
+    try:
+        client.config_get("maxmemory-policy")
+    except redis.ResponseError:  # hosted servers forbid CONFIG
+        return False
+    return True
+
+
+def _redis_advice(error: Exception, bundled: bool) -> str:
+    if isinstance(error, redis.AuthenticationError) or "NOAUTH" in str(error):
+        return "correct the user or the password in REDIS_URL"
+    if bundled:
+        return "start the service again: `gradsmith-server serve`; its log is <data folder>/logs/valkey.log"
+    return "is it running, and are the host and port in REDIS_URL right? Jobs are taken, but none runs without it"
+
+
+def _shown(settings: Settings) -> str:
+    """The URL without its password."""
+    parts = urlsplit(settings.resolved_redis_url)
+    place = parts.hostname or ""
+    return f"{parts.scheme}://{place}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def _one_line(error: Exception) -> str:
+    return scrub(" ".join(str(error).split("\n(Background", 1)[0].split()))

@@ -1,0 +1,74 @@
+"""What a worker on this machine would have, as JSON: `python -m workers.probe`, for `gradsmith-server doctor`.
+
+It may compile the usual rule's kernel, as a worker's first start does.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from app.settings import Settings
+from models.errors import DatasetCorrupt, DatasetMissing
+from models.machine import usable_cpus
+from models.tasks.data import load_mnist
+
+_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+class _Heard(logging.Handler):
+    """Keeps the last warning: why there is no kernel."""
+
+    last: str | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.last = record.getMessage()
+
+
+def data_sets(data_dir: Path) -> dict[str, dict[str, Any] | None]:
+    """What is wrong with each data set; None where nothing is."""
+    found: dict[str, dict[str, Any] | None] = {"digits": None, "mnist": None}
+    if importlib.util.find_spec("sklearn") is None:
+        message = "The data set digits comes with scikit-learn, which is not installed. pip install scikit-learn"
+        found["digits"] = {"message": message, "damaged": False}
+    try:
+        load_mnist(data_dir, download=False)
+    except (DatasetMissing, DatasetCorrupt) as error:
+        found["mnist"] = {"message": str(error), "damaged": isinstance(error, DatasetCorrupt)}
+    return found
+
+
+def computing() -> dict[str, Any]:
+    """What computes here: torch, the kernel for LSTM rules, GPUs."""
+    nothing: dict[str, Any] = {"torch": None, "kernel": "", "kernel_reason": None, "gpus": [], "cuda": None}
+    if importlib.util.find_spec("torch") is None:
+        return nothing
+    import torch
+
+    from gradsmith.rules import LSTMRule
+    from models.backends import backend_for
+
+    heard = _Heard()
+    logging.getLogger("gradsmith.rules.kernels").addHandler(heard)
+    kernel = backend_for(LSTMRule(), torch.float32, torch.device("cpu")).name
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    cuda = torch.version.cuda
+    return {"torch": torch.__version__, "kernel": kernel, "kernel_reason": heard.last, "gpus": gpus, "cuda": cuda}
+
+
+def main() -> int:
+    told = computing() | {
+        "cpus": usable_cpus(),
+        "driver": _DRIVER.exists(),
+        "datasets": data_sets(Settings().data_dir),
+    }
+    print(json.dumps(told))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
