@@ -83,8 +83,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     for module in ROUTERS:
         app.include_router(module.router)
-    errors.install(app, [*app.routes, *(route for module in ROUTERS for route in module.router.routes)])
-    openapi.install(app, keyed=auth.keys_required(chosen))
+    routes = [route for module in ROUTERS for route in module.router.routes]
+    errors.install(app, [*app.routes, *routes])
+    openapi.install(app, routes, keyed=auth.keys_required(chosen))
     # the last one added is the first to see a request
     app.add_middleware(BodyGate, limit_bytes=chosen.body_limit_bytes, timeout_seconds=chosen.body_timeout_seconds)
     app.add_middleware(Admission, settings=chosen)

@@ -45,6 +45,20 @@ data: {"status": "succeeded", "reason": null, "optimizer": "opt_0198f0c3f00d7b21
 id: 1-19
 """
 
+# One event, as the members of it that are text (OpenAPI 3.2's itemSchema, which FastAPI writes in 3.1 too).
+_EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["status", "metrics", "log", "checkpoint", "resumed", "done"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "id": {"type": "string", "pattern": "^[0-9]+-[0-9]+$"},
+        "retry": {"type": "integer"},
+    },
+}
+# Told to readers alone: what does not fit is answered 400 `bad_event_id`, and not 422. Empty is as if it was not sent.
+_AN_ID: dict[str, Any] = {"pattern": "^([0-9]{1,9}-[0-9]{1,18})?$", "examples": ["1-42"]}
+
 
 @router.get(
     "/jobs/{job_id}/events",
@@ -59,7 +73,7 @@ id: 1-19
     ),
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}}},
+        200: {"content": {"text/event-stream": {"itemSchema": _EVENT, "example": _EXAMPLE}}},
         204: {"description": "There is nothing after this event and there will not be."},
         **responses("bad_event_id", "job_not_found", "invalid_request"),
     },
@@ -69,11 +83,14 @@ async def jobs_events(
     job_id: JobId,
     services: ServicesDep,
     caller: CallerDep,
-    after: Annotated[str | None, Query(description="An event's id; `Last-Event-ID` is newer and wins.")] = None,
-    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+    after: Annotated[
+        str | None, Query(description="An event's id; `Last-Event-ID` is newer and wins.", json_schema_extra=_AN_ID)
+    ] = None,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", json_schema_extra=_AN_ID)] = None,
 ) -> Response:
-    given = last_event_id or after
-    position = EventId.parse(given) if given else START
+    # both are read, so that what is wrong is said whichever of them counts
+    given = [EventId.parse(text) for text in (last_event_id, after) if text]
+    position = given[0] if given else START
     standing = await run_in_threadpool(_standing, services, caller.workspace, job_id, position)
     if standing is None:
         return Response(status_code=204)

@@ -123,3 +123,20 @@ ALIAS: dict[str, Any] = {
     "updated_at": "2026-11-24T09:02:00.000000Z",
 }
 ALIAS_TARGET: dict[str, Any] = {"optimizer": "quadratic@1"}
+
+# What stands in paths. A pattern says which ids can name anything at all: others are answered 404 too.
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "job_id": {
+        "description": "The `id` of a job.",
+        "example": JOB_ID,
+        "schema": {"pattern": "^job_[0-9a-f]{32}$"},
+    },
+    "reference": {
+        "description": "An optimizer's id, `<family>@<version>` or `<family>@<alias>`.",
+        "example": "quadratic@best",
+        "schema": {"minLength": 1},
+    },
+    "name": {"description": "The name of a family.", "example": "quadratic", "schema": {"minLength": 1}},
+    "alias": {"example": "production"},
+    "key_id": {"example": "key_0198f0c2a4b07e3f9d5c1b2a3d4e5f60", "schema": {"pattern": "^key_[0-9a-f]{32}$"}},
+}

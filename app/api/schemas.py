@@ -27,7 +27,7 @@ assert JobStatus.__args__ == JOB_STATUSES  # type: ignore[attr-defined]
 
 MAX_LABELS = 16
 LABEL_KEY_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
-TAG_PATTERN = r"^[A-Za-z0-9_.-]{1,64}(=[\s\S]{0,512})?$"
+TAG_PATTERN = r"^[A-Za-z0-9_.-]{1,64}(=[^\x00]{0,512})?$"
 
 
 def _storable(text: str) -> str:
@@ -37,9 +37,13 @@ def _storable(text: str) -> str:
     return text
 
 
-Name = Annotated[str, Strict(), Field(min_length=1, max_length=128), AfterValidator(_storable)]
+# For readers of the schema; half a surrogate pair is nothing that a pattern could name.
+_WITHOUT_NUL: dict[str, Any] = {"pattern": r"^[^\u0000]*$"}
+Name = Annotated[
+    str, Strict(), Field(min_length=1, max_length=128, json_schema_extra=_WITHOUT_NUL), AfterValidator(_storable)
+]
 LabelKey = Annotated[str, Strict(), Field(pattern=LABEL_KEY_PATTERN)]
-LabelValue = Annotated[str, Strict(), Field(max_length=512), AfterValidator(_storable)]
+LabelValue = Annotated[str, Strict(), Field(max_length=512, json_schema_extra=_WITHOUT_NUL), AfterValidator(_storable)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)]
 Tag = Annotated[str, Field(pattern=TAG_PATTERN), AfterValidator(_storable)]
 Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]

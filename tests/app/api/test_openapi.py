@@ -8,54 +8,128 @@ from typing import Any
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter
 
 from app import openapi
 from app.api import examples
+from app.api.links import LINKS
 from app.api.schemas import CurveDocument, Family, Job, JobRequest, Optimizer
+from app.errors import CATALOGUE, MEDIA_TYPE
+from app.main import create_app
+from app.settings import Settings
 
 COMMITTED = Path(__file__).resolve().parents[3] / "docs" / "openapi.json"
 
 
-def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    return [
-        (path, method, operation)
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    ]
+@pytest.fixture(scope="module")
+def document(standing_api: httpx.Client) -> dict[str, Any]:
+    served: dict[str, Any] = standing_api.get("/openapi.json").json()
+    return served
 
 
-def test_the_committed_copy_is_what_the_server_serves(standing_api: httpx.Client) -> None:
-    served = openapi.text_of(standing_api.get("/openapi.json").json())
-    assert COMMITTED.read_text(encoding="utf-8") == served, (
+def test_the_committed_copy_is_what_the_server_serves(document: dict[str, Any]) -> None:
+    assert COMMITTED.read_text(encoding="utf-8") == openapi.text_of(document), (
         "run `python -m app.write_openapi` and commit docs/openapi.json"
     )
 
 
-def test_every_operation_is_named_described_and_exemplified(standing_api: httpx.Client) -> None:
-    document = standing_api.get("/openapi.json").json()
-    names = [operation["operationId"] for _, _, operation in operations(document)]
+def test_every_operation_is_named_described_and_exemplified(document: dict[str, Any]) -> None:
+    names = [operation["operationId"] for _, _, operation in openapi.operations(document)]
     assert len(names) == len(set(names))
-    for path, method, operation in operations(document):
-        assert operation["operationId"].split("_")[0] in ("jobs", "families", "aliases", "optimizers", "health"), path
+    for path, method, operation in openapi.operations(document):
+        assert operation["operationId"].split("_")[0] in {*openapi.TAGS, "metrics"}, path
+        assert operation["tags"][0] in openapi.TAGS
         assert operation["summary"]
-        good = [answer for status, answer in operation["responses"].items() if status in ("200", "202")]
+        for parameter in operation.get("parameters", []):
+            assert parameter["schema"], parameter
+            assert {"type": "null"} not in parameter["schema"].get("anyOf", []), parameter
+            if parameter["in"] == "path":
+                assert parameter["description"], parameter
+                assert "example" in parameter, parameter
+        good = [answer for status, answer in operation["responses"].items() if int(status) < 300]
         assert "204" in operation["responses"] or any(
             "example" in content for answer in good for content in answer.get("content", {}).values()
         ), f"{method} {path} has no example"
-        problems = [answer for status, answer in operation["responses"].items() if int(status) >= 400]
-        assert problems
-        for answer in problems:
-            assert list(answer["content"]) == ["application/problem+json"], f"{method} {path}"
-        if method == "post":
-            assert {"403", "415", "413"} <= set(operation["responses"]), path
-        if "{job_id}" in path or "{reference}" in path or "{name}" in path:
-            assert "404" in operation["responses"], path
 
 
-def test_every_reference_leads_somewhere(standing_api: httpx.Client) -> None:
-    document = standing_api.get("/openapi.json").json()
+def test_every_operation_says_what_may_go_wrong(document: dict[str, Any]) -> None:
+    for path, method, operation in openapi.operations(document):
+        responses = operation["responses"]
+        assert list(responses) == sorted(responses)
+        for status, answer in responses.items():
+            assert answer["headers"]["X-Request-Id"], f"{method} {path} {status}"
+            if int(status) >= 400:
+                assert list(answer["content"]) == [MEDIA_TYPE], f"{method} {path}"
+                for code, example in answer["content"][MEDIA_TYPE]["examples"].items():
+                    assert CATALOGUE[code].status == int(status)
+                    assert "{" not in example["value"]["instance"]
+        assert {"421", "500", "503"} <= set(responses), path
+        if method != "get":
+            assert {"400", "403", "408", "413", "415"} <= set(responses), path
+        if operation["security"]:
+            assert {"401", "403", "429"} <= set(responses), path
+        if "{" in path:
+            assert "404" in responses, path
 
+
+def test_every_example_is_of_the_form_that_its_schema_says(document: dict[str, Any]) -> None:
+    checked = 0
+
+    def check(content: dict[str, Any], where: str) -> None:
+        nonlocal checked
+        values = [content["example"]] if "example" in content else []
+        values += [example["value"] for example in content.get("examples", {}).values()]
+        validator = Draft202012Validator(content.get("schema", True) | {"components": document["components"]})
+        for value in values:
+            checked += 1
+            found = [f"{where}: {error.json_path} {error.message}" for error in validator.iter_errors(value)]
+            assert not found
+
+    for path, method, operation in openapi.operations(document):
+        bodies = [operation["requestBody"]] if "requestBody" in operation else []
+        for answer in (*bodies, *operation["responses"].values()):
+            for media_type, content in answer.get("content", {}).items():
+                if "schema" in content:
+                    check(content, f"{method} {path} {media_type}")
+        for parameter in operation.get("parameters", []):
+            check(parameter, f"{method} {path} {parameter['name']}")
+    assert checked > 100
+
+
+def test_every_link_leads_to_an_operation_and_its_parameters(document: dict[str, Any]) -> None:
+    targets = {
+        operation["operationId"]: {parameter["name"] for parameter in operation.get("parameters", [])}
+        for _, _, operation in openapi.operations(document)
+    }
+    followed = set()
+    for path, method, operation in openapi.operations(document):
+        for answer in operation["responses"].values():
+            for link in answer.get("links", {}).values():
+                assert set(link["parameters"]) <= targets[link["operationId"]], f"{method} {path}"
+                followed.add(link["operationId"])
+    assert {(operation, status) for operation, status in LINKS} == {
+        (operation["operationId"], status)
+        for _, _, operation in openapi.operations(document)
+        for status, answer in operation["responses"].items()
+        if "links" in answer
+    }
+    with_parameters = {operation["operationId"] for path, _, operation in openapi.operations(document) if "{" in path}
+    assert with_parameters <= followed  # whatever needs an id, an answer gives it
+
+
+def test_a_server_with_keys_says_that_they_are_needed(document: dict[str, Any], tmp_path: Path) -> None:
+    keyed = create_app(Settings(data_dir=tmp_path, auth="on")).openapi()
+    for (path, method, open_here), (_, _, needing) in zip(
+        openapi.operations(document), openapi.operations(keyed), strict=True
+    ):
+        public = path in ("/healthz", "/readyz")
+        scope = "admin" if path.startswith("/keys") else "read" if method == "get" else "submit"
+        assert needing["security"] == ([] if public else [{"apiKey": [scope]}]), path
+        assert open_here["security"] == ([] if public else [{}, {"apiKey": [scope]}]), path
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     def references(node: Any) -> list[str]:
         if isinstance(node, dict):
             own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
@@ -67,7 +141,7 @@ def test_every_reference_leads_somewhere(standing_api: httpx.Client) -> None:
     found = set(references(document))
     assert found
     for reference in found:
-        node = document
+        node: Any = document
         for part in reference.removeprefix("#/").split("/"):
             node = node[part]
 

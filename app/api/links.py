@@ -1,0 +1,99 @@
+"""Where an answer leads: the `links` of the OpenAPI document, by which tools go from one call to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Link:
+    """From an answer to the operation that takes a part of it, by OpenAPI's runtime expressions."""
+
+    name: str
+    operation: str
+    parameters: Mapping[str, str]
+    description: str
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "operationId": self.operation,
+            "parameters": dict(self.parameters),
+            "description": self.description,
+        }
+
+
+def _jobs(at: str) -> tuple[Link, ...]:
+    """What can be done with a job whose id stands at `at`."""
+    return tuple(
+        Link(name, operation, {"job_id": at}, description)
+        for name, operation, description in (
+            ("job", "jobs_get", "How it stands."),
+            ("events", "jobs_events", "Its events, as they happen."),
+            ("curve", "jobs_curve", "Its loss curve."),
+            ("report", "jobs_report", "What its evaluation found."),
+            ("cancel", "jobs_cancel", "Stop it."),
+            ("retry", "jobs_retry", "Run it again, once it has failed or was cancelled."),
+        )
+    )
+
+
+def _optimizers(at: str) -> tuple[Link, ...]:
+    return (
+        Link("optimizer", "optimizers_get", {"reference": at}, "Its weights, or its record."),
+        Link("card", "optimizers_card", {"reference": at}, "Its model card."),
+    )
+
+
+def _page(operation: str, **kept: str) -> Link:
+    return Link(
+        "next_page", operation, {"after": "$response.body#/next", **kept}, "The next page, with the same filters."
+    )
+
+
+_JOB = _jobs("$response.body#/id")
+_OF_JOB = (
+    *_JOB,
+    Link("optimizer", "optimizers_get", {"reference": "$response.body#/optimizer"}, "What it made, or measures."),
+    Link("evaluation", "jobs_report", {"job_id": "$response.body#/evaluation"}, "What its evaluation found."),
+)
+_FAMILY_NAME = "$request.path.name"
+_ALIAS_PATH = {"name": _FAMILY_NAME, "alias": "$request.path.alias"}
+_CONDITION = {"If-Match": "$response.header.ETag"}
+_MOVE = Link("move", "aliases_put", _ALIAS_PATH | _CONDITION, "Move it, unless somebody else has meanwhile.")
+_DELETE = Link("delete", "aliases_delete", _ALIAS_PATH | _CONDITION, "Delete it, unless somebody else has moved it.")
+_NAMED = Link("optimizer", "optimizers_get", {"reference": "$response.body#/reference"}, "The optimizer that it names.")
+
+LINKS: dict[tuple[str, str], tuple[Link, ...]] = {
+    ("jobs_create", "202"): _JOB,
+    ("jobs_list", "200"): (_page("jobs_list"), *_jobs("$response.body#/data/0/id")[:1]),
+    ("jobs_get", "200"): _OF_JOB,
+    ("jobs_cancel", "200"): _JOB,
+    ("jobs_cancel", "202"): _JOB,
+    ("jobs_retry", "202"): _JOB,
+    ("families_list", "200"): (
+        Link("family", "families_get", {"name": "$response.body#/data/0/name"}, "Its recipe and schemas."),
+        Link("aliases", "aliases_list", {"name": "$response.body#/data/0/name"}, "Your aliases of it."),
+    ),
+    ("families_get", "200"): (Link("aliases", "aliases_list", {"name": _FAMILY_NAME}, "Your aliases of it."),),
+    ("aliases_list", "200"): (
+        _page("aliases_list", name=_FAMILY_NAME),
+        Link("alias", "aliases_get", {"name": _FAMILY_NAME, "alias": "$response.body#/data/0/alias"}, "With its ETag."),
+    ),
+    ("aliases_get", "200"): (_MOVE, _DELETE, _NAMED),
+    ("aliases_put", "200"): (_MOVE, _DELETE),
+    ("aliases_put", "201"): (Link("alias", "aliases_get", _ALIAS_PATH, "As it is now."), _MOVE, _DELETE),
+    ("optimizers_list", "200"): (_page("optimizers_list"), *_optimizers("$response.body#/data/0/id")[:1]),
+    ("optimizers_get", "200"): (
+        Link("card", "optimizers_card", {"reference": "$request.path.reference"}, "Its model card."),
+    ),
+    ("keys_create", "201"): (
+        Link("key", "keys_get", {"key_id": "$response.body#/id"}, "The key, without its token."),
+        Link("revoke", "keys_revoke", {"key_id": "$response.body#/id"}, "Revoke it."),
+    ),
+    ("keys_list", "200"): (
+        _page("keys_list"),
+        Link("key", "keys_get", {"key_id": "$response.body#/data/0/id"}, "One of them."),
+    ),
+}
