@@ -59,7 +59,7 @@ class RateLimits:
         self._item: RateLimitItem = parse(rate)
         # The address is not looked at: the pool is that of the process's other calls, with their time limits.
         shared = RedisStorage(
-            "redis://shared", implementation="redispy", key_prefix="gradsmith:rate",
+            "redis://shared:6379", implementation="redispy", key_prefix="gradsmith:rate",
             connection_pool=redis.connection_pool,  # type: ignore[arg-type]  # as its documentation has it
         )  # fmt: skip
         self._shared = FixedWindowRateLimiter(shared)
