@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.auth import UnguardedAddress, is_loopback, keys_required, refuse_without_keys
 from app.doctor.findings import Finding, fail, ok, warn
+from app.doctor.stores import PATIENCE_SECONDS
 from app.metrics.collector import DEVICES, Fleet, fleet
 from app.server import AddressError, bind
 from app.settings import Settings
@@ -32,7 +33,10 @@ def workers(patient: Patient) -> Iterator[Finding]:
     """Silent where a store is away: that has been said."""
     settings = patient.settings
     client = redis.Redis.from_url(
-        settings.resolved_redis_url, socket_timeout=3, socket_connect_timeout=3, retry=Retry(NoBackoff(), 0)
+        settings.resolved_redis_url,
+        socket_timeout=PATIENCE_SECONDS,
+        socket_connect_timeout=PATIENCE_SECONDS,
+        retry=Retry(NoBackoff(), 0),
     )
     with client:
         try:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 OLDEST_REDIS = (6, 2)  # RQ takes its jobs by LMOVE
 LARGEST_CHECKED_BYTES = 2 * 2**30  # reading every page of a larger file takes more than seconds
-SLOW_SECONDS = 0.1
+SLOW_SECONDS = 0.5
+PATIENCE_SECONDS = 3.0  # for an answer, and for another writer
 RESTORE = "stop the service and put a backup in its place: `gradsmith-server restore BACKUP --replace`"
 
 
@@ -48,11 +49,12 @@ def database(patient: Patient) -> Iterator[Finding]:
 
 
 def _opened(found: Database) -> Finding:
-    began = time.monotonic()
     try:
+        found.check()  # connects
+        began = time.monotonic()
         found.check()
         took = time.monotonic() - began
-        with found.write(wait_seconds=2.0) as session:
+        with found.write(wait_seconds=PATIENCE_SECONDS) as session:
             # undone below: that it would be written is all we want to know
             session.execute(text("UPDATE workspaces SET id = id"))
             session.rollback()
@@ -62,7 +64,7 @@ def _opened(found: Database) -> Finding:
     except DatabaseBusy:
         return fail(
             "database",
-            f"{found.shown} answers, but another process has held its write lock for 2 s",
+            f"{found.shown} answers, but another process keeps its write lock",
             "look for a stuck process with `fuser` on the file, or for long transactions (pg_stat_activity)",
         )
     except (DatabaseUnavailable, SQLAlchemyError) as error:
@@ -103,17 +105,29 @@ def _of_another_schema(found: Database, error: SchemaMismatch) -> Finding:
 
 def _advice(found: Database, said: str) -> str:
     said = said.lower()
-    if "malformed" in said or "not a database" in said or "damaged" in said:
-        return RESTORE
-    if "full" in said:
-        return "make room on that disk"
-    if "readonly" in said or "read-only" in said or "permission denied" in said or "unable to open" in said:
-        return "give the user that runs Gradsmith the right to write the file and its folder"
-    if "password" in said or "role" in said or "authentication" in said:
-        return "correct the user or the password in DATABASE_URL"
-    if "does not exist" in said:
-        return "make the database (`createdb NAME`), or correct its name in DATABASE_URL"
-    return "is the server running, and are the host and port in DATABASE_URL right?" if not found.is_sqlite else RESTORE
+    for words, advice in _SQLITE_ADVICE if found.is_sqlite else _POSTGRES_ADVICE:
+        if any(word in said for word in words):
+            return advice
+    return RESTORE if found.is_sqlite else "is the server running, and are the host and port in DATABASE_URL right?"
+
+
+_SQLITE_ADVICE = (
+    (("full",), "make room on that disk"),
+    (
+        ("readonly", "permission denied", "unable to open"),
+        "give the file and its folder to the user that runs Gradsmith (`chown`)",
+    ),
+)
+_POSTGRES_ADVICE = (
+    (
+        ("no such file", "refused", "timeout", "resolve"),
+        "is the server running, and are host and port in DATABASE_URL right?",
+    ),
+    (("read-only",), "this server takes no writes: name its primary in DATABASE_URL"),
+    (("full", "no space"), "make room on that server's disk"),
+    (("role", "password", "authentication", "permission"), "correct the user or the password in DATABASE_URL"),
+    (("does not exist",), "make the database (`createdb NAME`), or correct its name in DATABASE_URL"),
+)
 
 
 def _is_there(settings: Settings) -> bool:
@@ -142,7 +156,10 @@ def redis_server(patient: Patient) -> Iterator[Finding]:
             )
             return
     client = redis.Redis.from_url(
-        settings.resolved_redis_url, socket_timeout=3, socket_connect_timeout=3, retry=Retry(NoBackoff(), 0)
+        settings.resolved_redis_url,
+        socket_timeout=PATIENCE_SECONDS,
+        socket_connect_timeout=PATIENCE_SECONDS,
+        retry=Retry(NoBackoff(), 0),
     )
     with client:
         try:

@@ -1,0 +1,435 @@
+"""The doctor on a sound installation, and on one that is broken in each way: one clear line and the next step."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from pydantic import SecretStr
+from sqlalchemy import text
+
+import migrations
+from app.doctor import Finding, Outcome, Patient, document, examine, exit_code, line, machine, service, stores
+from app.settings import Settings
+from app.store.sessions import Database
+from app.tether import tethered
+from models.tasks.data import MNIST
+from tests import services
+from tests.app.api.running import Worker, serving
+from tests.workers.harness import create, training
+from workers import probe
+from workers.main import JobWorker
+
+ALL_FREE = 0
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command as a process of its own."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("GRADSMITH_")}
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        ours.pop(name, None)
+    return subprocess.run(
+        tethered([sys.executable, "-P", "-m", "app.cli", "doctor", *arguments]),
+        env={**ours, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+def _without_privileges() -> None:
+    """Bound by file permissions, where the tests run as root."""
+    drop_from_bounding_set, override, search, owner = 24, 1, 2, 3
+    for capability in (override, search, owner):
+        ctypes.CDLL(None).prctl(drop_from_bounding_set, capability, 0, 0, 0)
+
+
+def only(check: Callable[[Patient], Iterator[Finding]], settings: Settings, free_bytes: int = ALL_FREE) -> Finding:
+    (finding,) = check(Patient(settings, free_bytes))
+    assert len(line(finding).splitlines()) == (2 if finding.advice else 1), "a clear line, and the next step"
+    assert bool(finding.advice) == (finding.outcome is not Outcome.OK)
+    return finding
+
+
+def with_redis(settings: Settings, url: str) -> Settings:
+    return settings.model_copy(update={"redis_url": SecretStr(url)})
+
+
+def with_database(settings: Settings, url: str) -> Settings:
+    return settings.model_copy(update={"database_url": url})
+
+
+# --- a sound installation ------------------------------------------------------------------------------------------
+
+
+def test_a_sound_installation_passes_beside_its_running_server_and_nothing_is_changed(settings: Settings) -> None:
+    def contents() -> set[Path]:
+        return set(settings.data_dir.rglob("*"))
+
+    with serving(settings) as url, redis.Redis.from_url(settings.resolved_redis_url) as connection:
+        worker = JobWorker(["cpu"], "doctor-1", connection, None, Database(settings.resolved_database_url), settings)  # type: ignore[arg-type]
+        worker.register_birth()
+        worker.set_state("idle")
+        before = contents()
+        port = int(url.rpartition(":")[2])
+        done = run(
+            "--json", "--data", str(settings.data_dir), "--port", str(port), "--min-free-mb", "1",
+            DATABASE_URL=settings.resolved_database_url, REDIS_URL=settings.resolved_redis_url,
+        )  # fmt: skip
+        assert contents() == before
+        worker.register_death()
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["healthy"], done.stderr) == (0, True, "")
+    outcomes = {(check["check"], check["found"].split()[0]): check["outcome"] for check in told["checks"]}
+    names = {name for name, _ in outcomes}
+    assert names == {
+        "settings", "data folder", "disk", "database", "redis", "workers", "address", "keys", "torch", "data sets",
+        "kernel", "gpu",
+    }  # fmt: skip
+    assert {check["outcome"] for check in told["checks"] if check["check"] not in ("data sets", "kernel", "gpu")} == {
+        "ok"
+    }
+    assert "a Gradsmith server answers" in str(told)
+
+
+def test_the_doctor_imports_no_torch_and_says_what_fails_by_its_exit_code() -> None:
+    code = "import sys, app.doctor.machine, app.doctor.service, app.doctor.stores; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0
+    fine, poor = Finding("a", Outcome.WARN, "b", "c"), Finding("a", Outcome.FAIL, "b", "c")
+    assert (exit_code([fine]), exit_code([fine, poor])) == (0, 1)
+    assert json.loads(document([poor])) == {
+        "healthy": False, "checks": [{"check": "a", "outcome": "fail", "found": "b", "advice": "c"}],
+    }  # fmt: skip
+
+
+# --- settings ------------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_setting_is_the_only_line_and_shows_no_password() -> None:
+    done = run(DATABASE_URL="mysql://u:topsecret@h/x")
+    assert done.returncode == 1
+    assert done.stdout.startswith("fail  settings     setting DATABASE_URL: mysql://... cannot be used")
+    assert "nothing else was looked at" in done.stdout
+    assert "topsecret" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_misspelt_setting_and_a_lease_without_room_are_pointed_out(settings: Settings) -> None:
+    tight = settings.model_copy(update={"lease_renewal_seconds": 40.0})
+    findings = []
+    for finding in examine(Patient(tight, ALL_FREE), {"GRADSMITH_LEASE_SECOND": "5"}):
+        if finding.check != "settings":
+            break
+        findings.append(finding)
+    misspelt, lease = findings
+    assert (misspelt.outcome, misspelt.advice) == (Outcome.WARN, "did you mean GRADSMITH_LEASE_SECONDS?")
+    assert lease.outcome is Outcome.WARN
+    assert "GRADSMITH_LEASE_RENEWAL_SECONDS=40 leaves no room in GRADSMITH_LEASE_SECONDS=60" in lease.found
+
+
+# --- the data folder and its disk ----------------------------------------------------------------------------------
+
+
+def test_a_data_folder_that_cannot_be_written_is_named_with_what_to_do(settings: Settings) -> None:
+    folder = settings.data_dir
+    assert only(machine.data_folder, settings).outcome is Outcome.OK
+    program = """
+import sys
+from pathlib import Path
+from app.doctor import Patient, line, machine, stores
+from app.settings import Settings
+folder = Path(sys.argv[1])
+patient = Patient(Settings(data_dir=folder, database_url=f"sqlite:///{folder / 'gradsmith.db'}"))
+print(*map(line, (*machine.data_folder(patient), *stores.database(patient))), sep=chr(10))
+"""
+    folder.chmod(0o500)
+    (folder / "gradsmith.db").chmod(0o400)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(folder)],
+            capture_output=True,
+            text=True,
+            check=True,
+            preexec_fn=_without_privileges,
+        )
+    finally:
+        folder.chmod(0o700)
+    found, advice, of_database, its_advice = done.stdout.splitlines()
+    assert found.startswith(f"fail  data folder  {folder} cannot be written: Permission denied")
+    assert "chown" in advice
+    assert of_database.startswith("fail  database")
+    assert "chown" in its_advice
+
+
+def test_a_data_folder_that_is_not_there_yet_is_no_failure_and_is_not_made(settings: Settings) -> None:
+    none = settings.model_copy(update={"data_dir": settings.data_dir / "new" / "one", "database_url": None})
+    assert only(machine.data_folder, none).outcome is Outcome.WARN
+    assert only(stores.database, none).outcome is Outcome.WARN
+    assert only(machine.disk, none).outcome is Outcome.OK
+    assert not (settings.data_dir / "new").exists()
+
+
+def test_a_disk_that_is_too_full_fails_and_one_that_is_nearly_is_pointed_out(settings: Settings) -> None:
+    free = os.statvfs(settings.data_dir).f_bavail * os.statvfs(settings.data_dir).f_frsize
+    finding = only(machine.disk, settings, 2 * free)
+    assert finding.outcome is Outcome.FAIL
+    assert "make room" in finding.advice
+    assert only(machine.disk, settings, free // 2).outcome is Outcome.WARN
+
+
+# --- the database --------------------------------------------------------------------------------------------------
+
+
+def test_a_migrated_database_is_sound_on_both_kinds(settings: Settings, database_url: str) -> None:
+    finding = only(stores.database, with_database(settings, database_url))
+    assert finding.outcome is Outcome.OK
+    assert "writable" in finding.found
+    assert ("SQLite 3" in finding.found) != ("PostgreSQL" in finding.found)
+
+
+def test_a_database_that_is_not_migrated_or_is_older_or_newer(settings: Settings, tmp_path: Path) -> None:
+    empty = with_database(settings, f"sqlite:///{tmp_path / 'empty.db'}")
+    (tmp_path / "empty.db").touch()
+    assert "run `gradsmith-server migrate`" in only(stores.database, empty).advice
+    migrations.upgrade(empty.resolved_database_url, "0001")
+    older = only(stores.database, empty)
+    assert older.outcome is Outcome.FAIL
+    assert "at schema 0001, and 0002 is needed" in older.found
+    assert "gradsmith-server migrate" in older.advice
+    migrations.upgrade(empty.resolved_database_url)
+    with Database(empty.resolved_database_url) as found, found.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0099'"))
+    newer = only(stores.database, empty)
+    assert newer.outcome is Outcome.FAIL
+    assert "0099, which this version (0002) does not know" in newer.found
+    assert "newer version of Gradsmith" in newer.advice
+
+
+def test_a_file_that_is_no_database_or_is_damaged_is_to_be_restored(settings: Settings) -> None:
+    path = settings.data_dir / "gradsmith.db"
+    whole = path.read_bytes()
+    path.write_bytes(b"Shall I compare thee to a summer's day? " * 500)
+    poem = only(stores.database, settings)
+    assert poem.outcome is Outcome.FAIL
+    assert "file is not a database" in poem.found
+    assert "gradsmith-server restore" in poem.advice
+    page = 4096
+    path.write_bytes(whole[: 8 * page] + b"\xff" * (len(whole) - 20 * page) + whole[-12 * page :])  # torn in the middle
+    damaged = only(stores.database, settings)
+    assert damaged.outcome is Outcome.FAIL
+    assert "malformed" in damaged.found or "damaged" in damaged.found
+    assert "gradsmith-server restore" in damaged.advice
+
+
+def test_a_database_whose_lock_is_held_is_told_apart_from_one_that_is_away(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "PATIENCE_SECONDS", 0.2)
+    with Database(settings.resolved_database_url) as other, other.write():
+        finding = only(stores.database, settings)
+    assert finding.outcome is Outcome.FAIL
+    assert "another process keeps its write lock" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "advice"),
+    [
+        ({"database": "no_such_database"}, "does not exist", "createdb"),
+        ({"username": "nobody_of_that_name", "password": "topsecret"}, "nobody_of_that_name", "user or the password"),
+        ({"query": {"host": "/nonexistent"}, "password": "topsecret"}, "No such file", "is the server running"),
+    ],
+)
+def test_a_postgres_that_refuses_says_why_and_no_password(
+    settings: Settings, postgres_url: str, change: dict[str, Any], words: str, advice: str
+) -> None:
+    from sqlalchemy import make_url
+
+    url = make_url(postgres_url).set(**change).render_as_string(hide_password=False)
+    finding = only(stores.database, with_database(settings, url))
+    assert finding.outcome is Outcome.FAIL
+    assert words in finding.found
+    assert advice in finding.advice
+    assert "topsecret" not in line(finding)
+
+
+def test_a_postgres_that_takes_no_writes_fails(settings: Settings, postgres_url: str) -> None:
+    url = f"{postgres_url}&options=-cdefault_transaction_read_only%3Don"
+    finding = only(stores.database, with_database(settings, url))
+    assert finding.outcome is Outcome.FAIL
+    assert "read-only" in finding.found
+    assert "primary" in finding.advice
+
+
+# --- Redis ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_redis_that_answers_and_one_that_is_dead(settings: Settings, valkey: services.ValkeyServer) -> None:
+    ours = with_redis(settings, valkey.url)
+    fine = only(stores.redis_server, ours)
+    assert fine.outcome is Outcome.OK
+    assert "no append-only file" in fine.found
+    valkey.stop()
+    dead = only(stores.redis_server, ours)
+    assert dead.outcome is Outcome.FAIL
+    assert "does not answer" in dead.found
+    wrong = only(stores.redis_server, with_redis(settings, "redis://:topsecret@127.0.0.1:1/0"))
+    assert wrong.outcome is Outcome.FAIL
+    assert "topsecret" not in line(wrong)
+    assert "REDIS_URL" in wrong.advice
+
+
+def test_a_redis_that_asks_for_a_password_evicts_or_copies_another_is_pointed_out(
+    settings: Settings, valkey: services.ValkeyServer
+) -> None:
+    ours = with_redis(settings, valkey.url)
+    with redis.Redis.from_url(valkey.url) as client:
+        client.config_set("maxmemory", "100mb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        assert "may evict keys (allkeys-lru)" in only(stores.redis_server, ours).found
+        client.config_set("maxmemory", "1mb")
+        client.config_set("maxmemory-policy", "noeviction")
+        assert "90 % of its maxmemory" in only(stores.redis_server, ours).found
+        client.config_set("maxmemory", "0")
+        client.replicaof("127.0.0.1", 1)
+        assert "is a replica" in only(stores.redis_server, ours).found
+        client.replicaof("NO", "ONE")
+        client.config_set("requirepass", "topsecret")
+    asked = only(stores.redis_server, ours)
+    assert asked.outcome is Outcome.FAIL
+    assert "user or the password in REDIS_URL" in asked.advice
+
+
+def test_something_on_that_port_that_never_answers(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "PATIENCE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        finding = only(stores.redis_server, with_redis(settings, url))
+    assert finding.outcome is Outcome.FAIL
+    assert "does not answer" in finding.found
+
+
+def test_the_bundled_server_that_does_not_run_yet_is_no_failure(settings: Settings) -> None:
+    finding = only(stores.redis_server, settings.model_copy(update={"redis_url": None}))
+    assert finding.outcome is Outcome.WARN
+    assert "`gradsmith-server serve` starts it" in finding.advice
+
+
+# --- workers, the address, keys ------------------------------------------------------------------------------------
+
+
+def test_jobs_that_wait_without_a_worker_fail_the_check(settings: Settings, sqlite_database: Database) -> None:
+    cpu, gpu = service.workers(Patient(settings, ALL_FREE))
+    assert (cpu.outcome, gpu.outcome) == (Outcome.WARN, Outcome.OK)
+    job_id = create(sqlite_database, training())
+    cpu, gpu = service.workers(Patient(settings, ALL_FREE))
+    assert cpu.outcome is Outcome.FAIL
+    assert "1 jobs wait in the queue cpu, and no worker serves it" in cpu.found
+    assert "gradsmith-server worker --queues cpu" in cpu.advice
+    with redis.Redis.from_url(settings.resolved_redis_url) as connection:
+        worker = JobWorker(["cpu"], "doctor-2", connection, None, sqlite_database, settings)  # type: ignore[arg-type]
+        worker.register_birth()
+        worker.set_state("idle")
+        assert next(service.workers(Patient(settings, ALL_FREE))).outcome is Outcome.OK
+        with sqlite_database.write() as session:  # it waits, and nobody rings
+            session.execute(text("UPDATE jobs SET queue_key = queue_key - 600000"))
+        idle = next(service.workers(Patient(settings, ALL_FREE)))
+        assert idle.outcome is Outcome.WARN
+        assert "1 of 1 workers of the queue cpu are idle while 1 jobs wait" in idle.found
+        worker.register_death()
+    lost = Worker(settings, sqlite_database, job_id)
+    with sqlite_database.write() as session:
+        session.execute(text("UPDATE jobs SET lease_expires_at = created_at"))
+    assert "1 running jobs have lost their worker" in list(service.workers(Patient(settings, ALL_FREE)))[-1].found
+    lost.close()
+
+
+def test_a_port_that_another_program_has_fails_and_one_of_ours_does_not(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        def answer() -> None:
+            with taken.accept()[0] as connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        finding = only(service.address, settings.model_copy(update={"port": port}))
+        thread.join(5)
+    assert finding.outcome is Outcome.FAIL
+    assert "Address already in use" in finding.found
+    assert "--port 0" in finding.advice
+    assert only(service.address, settings.model_copy(update={"port": port})).outcome is Outcome.OK
+
+
+def test_an_address_that_others_reach_needs_a_key(settings: Settings) -> None:
+    assert only(service.keys, settings).outcome is Outcome.OK
+    open_to_all = settings.model_copy(update={"host": "0.0.0.0"})
+    assert only(service.keys, open_to_all).outcome is Outcome.FAIL
+    assert "keys create" in only(service.keys, open_to_all).advice
+    assert only(service.keys, open_to_all.model_copy(update={"auth": "off"})).outcome is Outcome.WARN
+
+
+# --- what workers have ---------------------------------------------------------------------------------------------
+
+
+def test_data_sets_kernel_and_compiler_as_a_worker_would_find_them(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("GRADSMITH_CACHE_DIR", str(tmp_path / "cache"))
+    told = probe.computing() | {"cpus": 2, "driver": False, "datasets": probe.data_sets(settings.data_dir)}
+    _torch, digits, mnist, kernel, _gpu = machine.of_probe(told)
+    assert (digits.outcome, digits.found) == (Outcome.OK, "digits is ready")
+    assert mnist.outcome is Outcome.WARN
+    assert str(settings.data_dir / "datasets" / "mnist") in mnist.found
+    assert "gradsmith-server data import mnist FOLDER" in mnist.advice
+    assert kernel.outcome is Outcome.WARN
+    assert "the C++ compiler 'no-such-compiler' that CXX names is not on PATH" in kernel.found
+    folder = settings.data_dir / "datasets" / "mnist"
+    folder.mkdir(parents=True)
+    for file in MNIST.values():
+        (folder / file.name).write_bytes(b"\0\0\x08\x01 not what was published")
+    told["datasets"] = probe.data_sets(settings.data_dir)
+    damaged = list(machine.of_probe(told))[2]
+    assert damaged.outcome is Outcome.FAIL
+    assert "Delete it and fetch or import it again" in damaged.advice
+
+
+def test_workers_that_cannot_even_start_are_a_failure_in_one_line(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "PROBE", "workers.no_such_program")
+    finding = only(machine.what_workers_have, settings)
+    assert finding.outcome is Outcome.FAIL
+    assert "No module named workers.no_such_program" in finding.found
+    monkeypatch.setattr(machine, "PROBE_SECONDS", 0.01)
+    assert "did not answer" in only(machine.what_workers_have, settings).found
+
+
+def test_a_machine_without_torch_or_with_a_gpu_that_torch_cannot_see() -> None:
+    told: dict[str, Any] = {
+        "torch": None, "kernel": "", "kernel_reason": None, "gpus": [], "cuda": None, "cpus": 2, "driver": False,
+        "datasets": {"mnist": {"message": "The data set mnist is not complete. Bring it.", "damaged": False}},
+    }  # fmt: skip
+    torch, mnist = machine.of_probe(told)
+    assert (torch.outcome, torch.check) == (Outcome.WARN, "torch")
+    assert (mnist.outcome, mnist.found, mnist.advice) == (
+        Outcome.WARN, "The data set mnist is not complete", "Bring it",
+    )  # fmt: skip
+    told |= {"torch": "2.13.0+cpu", "kernel": "native-avx2", "driver": True, "datasets": {}}
+    *_, gpu = machine.of_probe(told)
+    assert gpu.outcome is Outcome.WARN
+    assert "a build for CPUs" in gpu.found
+    *_, gpu = machine.of_probe(told | {"gpus": ["H100"]})
+    assert (gpu.outcome, gpu.found) == (Outcome.OK, "H100")
