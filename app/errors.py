@@ -340,6 +340,4 @@ def add_response(entries: dict[int | str, dict[str, Any]], code: str) -> None:
         return
     if examples:
         entries[status]["description"] += f"; {kind.title[0].lower()}{kind.title[1:]}"
-    detail = f"{kind.title}. {kind.remedy}"
-    document = document_of(code, detail, instance="/", request_id="req_0190f5a0c3d27c1e8a6b4f2d9e7c1a35")
-    examples[code] = {"summary": kind.remedy, "value": document}
+    examples[code] = {"$ref": f"#/components/examples/{code}"}

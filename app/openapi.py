@@ -17,10 +17,10 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
-from app.api.examples import PARAMETERS
+from app.api.examples import JOB_ID, PARAMETERS
 from app.api.links import LINKS
 from app.auth import required_scope
-from app.errors import MEDIA_TYPE, ProblemDocument, add_response
+from app.errors import CATALOGUE, MEDIA_TYPE, FieldError, ProblemDocument, add_response, document_of
 
 VERSION = version("gradsmith-server")
 DESCRIPTION = (
@@ -86,6 +86,7 @@ def _finished(made: dict[str, Any], keyed: bool) -> dict[str, Any]:
     schemas["ProblemDocument"] = problem
     components["schemas"] = dict(sorted(schemas.items()))
     components["headers"] = _HEADERS
+    components["examples"] = {code: _problem_example(code) for code in sorted(CATALOGUE)}
     components["securitySchemes"] = {
         _SCHEME: {
             "type": "http",
@@ -99,7 +100,8 @@ def _finished(made: dict[str, Any], keyed: bool) -> dict[str, Any]:
         _secure(operation, method, path, keyed)
         _name_parameters(operation)
         _say_conditions(operation, method)
-        _complete_responses(operation, method, path)
+        _complete_responses(operation, method)
+    _share_refusals(made)
     return made
 
 
@@ -166,7 +168,7 @@ def _say_conditions(operation: _Operation, method: str) -> None:
             )
 
 
-def _complete_responses(operation: _Operation, method: str, path: str) -> None:
+def _complete_responses(operation: _Operation, method: str) -> None:
     responses: dict[int | str, dict[str, Any]] = {
         status: response
         for status, response in operation["responses"].items()
@@ -183,17 +185,64 @@ def _complete_responses(operation: _Operation, method: str, path: str) -> None:
             headers |= {name: _header(name) for name in ("RateLimit", "RateLimit-Policy")}
         for name in _HEADERS_OF.get(str(status), ()):
             headers[name] = _header(name)
-        for example in response.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {}).values():
-            example["value"]["instance"] = _example_path(path)
         if links := LINKS.get((operation["operationId"], str(status))):
             response["links"] = {link.name: link.document() for link in links}
     operation["responses"] = dict(sorted(responses.items(), key=lambda entry: str(entry[0])))
 
 
-def _example_path(path: str) -> str:
-    for name, parameter in PARAMETERS.items():
-        path = path.replace(f"{{{name}}}", str(parameter["example"]))
-    return path
+def _share_refusals(made: dict[str, Any]) -> None:
+    """Operations that may be refused in the same ways say so in one place."""
+    shared: dict[str, Any] = {}
+    for _, _, operation in operations(made):
+        for status, response in operation["responses"].items():
+            content = response.get("content", {}).get(MEDIA_TYPE)
+            if content is not None:
+                limited = () if "RateLimit" in response["headers"] else ("public",)
+                name = ".".join((status, *sorted(content["examples"]), *limited))
+                shared[name] = response
+                operation["responses"][status] = {"$ref": f"#/components/responses/{name}"}
+    made["components"]["responses"] = dict(sorted(shared.items()))
+
+
+def resolved(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """What `node` refers to; itself when it is no reference."""
+    if "$ref" not in node:
+        return node
+    found: Any = document
+    for part in node["$ref"].removeprefix("#/").split("/"):
+        found = found[part]
+    return dict(found)
+
+
+def _problem_example(code: str) -> dict[str, Any]:
+    kind = CATALOGUE[code]
+    document = document_of(
+        code,
+        f"{kind.title}. {kind.remedy}",
+        instance=_INSTANCES.get(code.partition("_")[0], "/jobs"),
+        request_id="req_0190f5a0c3d27c1e8a6b4f2d9e7c1a35",
+        errors=[_PROBLEM_ERROR] if code == "invalid_request" else [],
+    )
+    return {"summary": kind.remedy, "value": document}
+
+
+_PROBLEM_ERROR = FieldError(
+    location="body",
+    pointer="/recipe/meta_steps",
+    code="greater_than_equal",
+    message="0 is too small; send 1 or more",
+)
+# Where a problem's example happened, by the first word of its code.
+_INSTANCES = {
+    "job": f"/jobs/{JOB_ID}",
+    "optimizer": "/optimizers/quadratic@7",
+    "family": "/families/quadratc",
+    "alias": "/families/quadratic/aliases/production",
+    "precondition": "/families/quadratic/aliases/production",
+    "key": "/keys/key_0198f0c2a4b07e3f9d5c1b2a3d4e5f60",
+    "no": f"/jobs/{JOB_ID}/curve",
+    "range": "/optimizers/quadratic@1",
+}
 
 
 def _header(name: str) -> dict[str, str]:
