@@ -51,7 +51,7 @@ class Transport:
         self._own = http_client is None
         self._http = http_client or httpx.Client(timeout=TIMEOUT)
         self._headers = {"User-Agent": f"gradsmith/{__version__}"}
-        key = api_key or os.environ.get("GRADSMITH_API_KEY")
+        key = _clean_key(api_key or os.environ.get("GRADSMITH_API_KEY") or "")
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
 
@@ -119,6 +119,15 @@ class Transport:
         )
         reason = str(error) or type(error).__name__
         return errors.ConnectionFailed(f"no answer from the Gradsmith server at {self.base_url}: {reason}. {advice}")
+
+
+def _clean_key(given: str) -> str:
+    """Without the line break that a file leaves at its end. Raises ValueError, which shows nothing of the key: what
+    cannot stand in a header would come back, key and all, in the words of whoever fails to send it."""
+    key = given.strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError("the API key holds a blank or a character that no key has; copy it again, gs_<id>_<secret>")
+    return key
 
 
 def pause_seconds(tries: int, retry_after_seconds: float | None = None) -> float:

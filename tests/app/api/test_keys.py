@@ -17,6 +17,7 @@ import httpx
 import pytest
 from sqlalchemy import event, text
 
+import gradsmith
 from app.api import event_stream
 from app.auth import keyring, required_scope
 from app.auth.keyring import InvalidKey, KeyRing
@@ -458,3 +459,31 @@ def test_every_answer_tells_browsers_what_they_must_not_do(settings: Settings, m
             assert "Strict-Transport-Security" not in answer.headers, path
         behind_tls = api.get("/families", headers={"X-Forwarded-Proto": "https"})
         assert behind_tls.headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+# --- the client ---------------------------------------------------------------------------------------------------
+
+
+def test_the_python_client_sends_its_key_and_says_what_is_wrong_with_it(
+    standing: tuple[str, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, settings = standing
+    monkeypatch.delenv("GRADSMITH_API_KEY", raising=False)
+    token, reader = make_key(settings, workspace="client"), make_key(settings, "read", "client")
+    with pytest.raises(gradsmith.errors.Unauthorized, match="unauthenticated"), gradsmith.Client(url) as nobody:
+        nobody.jobs.list()
+    with pytest.raises(gradsmith.errors.Unauthorized, match="was it cut off"), gradsmith.Client(url, token[:-4]) as cut:
+        cut.jobs.list()
+    monkeypatch.setenv("GRADSMITH_API_KEY", f"{token}\n")  # as a file holds it
+    with gradsmith.Client(url) as client:
+        job = client.jobs.create("meta_train", family="quadratic", seed=1)
+        assert next(iter(client.jobs.stream(job))).kind == "status"
+        assert [found.id for found in client.jobs.list()] == [job.id]
+    with gradsmith.Client(url, reader) as client:
+        assert client.jobs.get(job.id).id == job.id
+        with pytest.raises(gradsmith.errors.Forbidden, match="needs a key with scope submit"):
+            client.jobs.cancel(job.id)
+    for broken in (f"{token[:40]}\n{token[40:]}", token.replace("_", "\u00a0"), f"Bearer {token}"):
+        with pytest.raises(ValueError, match="copy it again") as caught:
+            gradsmith.Client(url, broken)
+        assert token[40:60] not in str(caught.value)
