@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
@@ -20,6 +20,7 @@ from app.settings import Settings
 from app.store.errors import JobNotFound
 from app.store.ids import is_id
 from app.store.sessions import Database
+from app.store.weights import WeightsCache
 from app.streams import StreamHub
 
 
@@ -35,30 +36,34 @@ class Services:
     keys: KeyRing
     rates: RateLimits | None
     metrics: Metrics
+    weights: WeightsCache = field(default_factory=WeightsCache)
 
 
-def services(request: Request) -> Services:
+# Those that wait for nothing are async all the same: FastAPI would give each a thread of its own otherwise.
+
+
+async def services(request: Request) -> Services:
     found: Services = request.app.state.services
     return found
 
 
-def caller(request: Request) -> Caller:
+async def caller(request: Request) -> Caller:
     """Whoever asks, as app.api.middleware found out; everybody on a server without keys."""
     found: Caller | None = request.scope.get("state", {}).get("caller")
     return unkeyed() if found is None else found
 
 
-def known_job_id(job_id: str) -> str:
+async def known_job_id(job_id: str) -> str:
     """A path's job id. One that is malformed names no job, and is never shown to the database."""
     if not is_id("job", job_id):
         raise JobNotFound(job_id)
     return job_id
 
 
-def only_parameters(*names: str, prefix: str | None = None) -> Callable[[Request], None]:
+def only_parameters(*names: str, prefix: str | None = None) -> Callable[[Request], Awaitable[None]]:
     """A dependency that refuses other query parameters: a filter that is misspelt would silently list everything."""
 
-    def check(request: Request) -> None:
+    async def check(request: Request) -> None:
         unknown = [
             name
             for name in request.query_params

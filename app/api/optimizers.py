@@ -19,7 +19,7 @@ from app.report.card import card_markdown
 from app.store.aliases import ALIAS_PATTERN, RESERVED
 from app.store.errors import OptimizerNotFound
 from app.store.jobs import JobRepository
-from app.store.registry import REFERENCE_FORMS, Registry, is_reference, is_version
+from app.store.registry import REFERENCE_FORMS, Located, Registry, is_reference, is_version
 from app.store.tables import OptimizerRow
 
 router = APIRouter(tags=["optimizers"])
@@ -100,19 +100,21 @@ def optimizers_get(
 ) -> Response:
     wanted = chosen(accept, (SAFETENSORS, JSON))
     with services.database.read() as session:
-        row = _resolved(session, caller, reference)
-        headers = {"Content-Location": f"/optimizers/{row.id}"}
+        found = _located(session, caller, reference)
+        headers = {"Content-Location": f"/optimizers/{found.id}"}
         if wanted == JSON:
+            row = session.get_one(OptimizerRow, found.id)
             content = optimizer_documents(session, caller.workspace, [row])[0].model_dump_json().encode()
             return deliver(request.headers, content, JSON, cache_control="private, no-cache", headers=headers)
-        headers["Content-Disposition"] = f'attachment; filename="{row.family}@{row.version}.safetensors"'
+        registry = Registry(session, caller.workspace)
+        headers["Content-Disposition"] = f'attachment; filename="{found.family}@{found.version}.safetensors"'
         _, separator, name = reference.partition("@")
         return deliver(
             request.headers,
-            lambda: Registry(session, caller.workspace).weights(row),  # not read where the caller has them
+            lambda: services.weights.get(found.sha256, lambda: registry.weights(found)),
             SAFETENSORS,
             cache_control="private, no-cache" if separator and not is_version(name) else FOREVER,
-            etag=f'"sha256:{row.sha256}"',
+            etag=f'"sha256:{found.sha256}"',
             headers=headers,
             ranges=True,
         )
@@ -134,7 +136,7 @@ def optimizers_card(
 ) -> Response:
     offered = chosen(accept, (MARKDOWN, "text/plain"))
     with services.database.read() as session:
-        row = _resolved(session, caller, reference)
+        row = session.get_one(OptimizerRow, _located(session, caller, reference).id)
         text = card_markdown(card_facts(session, row))
     return deliver(
         request.headers,
@@ -150,13 +152,13 @@ def _key_and_value(tag: str) -> tuple[str, str | None]:
     return key, value if separator else None
 
 
-def _resolved(session: Session, caller: Caller, reference: str) -> OptimizerRow:
+def _located(session: Session, caller: Caller, reference: str) -> Located:
     """Raises OptimizerNotFound, or Problem `not_ready` where a running job is about to make what was asked for."""
     if not is_reference(reference):
         raise OptimizerNotFound(reference, REFERENCE_FORMS)
     registry = Registry(session, caller.workspace)
     try:
-        return registry.resolve(reference)
+        return registry.locate(reference)
     except OptimizerNotFound:
         family, separator, name = reference.partition("@")
         job = JobRepository(session, caller.workspace).newest_unfinished(family) if separator else None
@@ -167,6 +169,6 @@ def _resolved(session: Session, caller: Caller, reference: str) -> OptimizerRow:
 
 def _next_version(registry: Registry, family: str) -> int:
     try:
-        return registry.resolve(f"{family}@latest").version + 1
+        return registry.locate(f"{family}@latest").version + 1
     except OptimizerNotFound:
         return 1
