@@ -24,7 +24,8 @@ app = typer.Typer(
 )
 
 app.add_typer(keys_commands)
-app.command()(cli_operation.doctor)
+for command in (cli_operation.doctor, cli_operation.backup, cli_operation.restore):
+    app.command()(command)
 
 
 @app.command()

@@ -42,6 +42,7 @@ DOORBELLS_PER_WORKER = 2
 FAILED_DOORBELL_SECONDS = 3600
 STOP_SECONDS = 5.0
 LOOK_SECONDS = 1.0
+QUIET_SECONDS = 0.05  # between two rounds of which the first found nothing to do
 
 REDIS_AWAY = "Redis is away; the job runs when it is back"
 UNSERVED = "no worker serves the {device} queue; start one with `gradsmith-server worker --queues {device}`"
@@ -223,6 +224,8 @@ class Dispatcher:
                 self._attempt("reconcile", self.reconcile)
                 reconcile_at = time.monotonic() + self.settings.reconcile_interval_seconds
             if not more:
+                # Hundreds of posts a second wake it as often: in vain, where the workers have no room.
+                time.sleep(min(QUIET_SECONDS, self.settings.dispatch_interval_seconds))
                 self._wake.wait(self.settings.dispatch_interval_seconds)
             self._wake.clear()
 

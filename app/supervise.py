@@ -1,6 +1,6 @@
 """`gradsmith-server serve`: one process that starts, watches and ends all the others.
 
-    Valkey (unless REDIS_URL) -> migrations -> N workers and the API -> wait for /readyz
+    Valkey (unless REDIS_URL) -> migrations -> N workers and the API processes -> wait for /readyz
 
 Every child is in a session of its own, so Ctrl-C reaches the supervisor alone, and dies with it, so that even SIGKILL
 of the supervisor leaves nothing behind. What children print goes to `<data>/logs/`; the terminal stays readable.
@@ -126,10 +126,11 @@ class Child:
 
 @dataclass
 class Supervisor:
-    """Runs the service over `settings` with `workers` worker processes until SIGINT or SIGTERM."""
+    """Runs the service over `settings`, with `workers` worker processes, until SIGINT or SIGTERM."""
 
     settings: Settings
     workers: int
+    api_processes: int = 1
     port: int = 0  # once it is bound
     stop_signals: int = 0
     children: list[Child] = field(default_factory=list)
@@ -137,7 +138,7 @@ class Supervisor:
     def run(self) -> None:
         """Serve. Raises ServeError, EmbeddedStoreError, AddressError or UnguardedAddress when it cannot start."""
         data = self.settings.data_dir
-        with _only_one(data), self._signals():
+        with only_one(data), self._signals():
             listener = bind(self.settings.host, self.settings.port)
             self.port = listener.getsockname()[1]
             record = data / "server.json"
@@ -174,13 +175,11 @@ class Supervisor:
             refuse_without_keys(self.settings, database)
         for number in range(1, self.workers + 1):
             self._launch(f"worker-{number}", [sys.executable, "-P", "-m", "workers.main"], WORKER_GRACE_SECONDS)
-        api = self._launch(
-            "api",
-            [sys.executable, "-P", "-m", "app.server", "--fd", str(listener.fileno())],
-            API_GRACE_SECONDS,
-            pass_fds=(listener.fileno(),),
-        )
-        self._wait_until_ready(api, listener)
+        command = [sys.executable, "-P", "-m", "app.server", "--fd", str(listener.fileno())]
+        # All of them accept from the one socket: whoever is free takes the next connection.
+        names = ["api"] if self.api_processes == 1 else [f"api-{number + 1}" for number in range(self.api_processes)]
+        apis = [self._launch(name, command, API_GRACE_SECONDS, pass_fds=(listener.fileno(),)) for name in names]
+        self._wait_until_ready(apis, listener)
 
     def _launch(self, name: str, command: Sequence[str], grace_seconds: float, pass_fds: tuple[int, ...] = ()) -> Child:
         # Workers side by side must not each calibrate their threads up to all of the CPUs.
@@ -210,14 +209,17 @@ class Supervisor:
         if migrate.process is None or migrate.process.returncode != 0:
             raise ServeError(migrate.why_it_ended())
 
-    def _wait_until_ready(self, api: Child, listener: socket.socket) -> None:
+    def _wait_until_ready(self, apis: Sequence[Child], listener: socket.socket) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_SECONDS
         host, port = url_of(listener).removeprefix("http://").rsplit(":", 1)
         while not self.stop_signals and not _answers(host.strip("[]"), int(port)):
-            if not api.alive:
-                raise ServeError(api.why_it_ended())
+            for api in apis:
+                if not api.alive:
+                    raise ServeError(api.why_it_ended())
             if time.monotonic() > deadline:
-                raise ServeError(f"the API was not ready after {READY_TIMEOUT_SECONDS:.0f} s; its output: {api.log}")
+                raise ServeError(
+                    f"the API was not ready after {READY_TIMEOUT_SECONDS:.0f} s; its output: {apis[0].log}"
+                )
             time.sleep(POLL_SECONDS)
 
     def _end(self) -> None:
@@ -248,7 +250,7 @@ class Supervisor:
 
 
 @contextlib.contextmanager
-def _only_one(data: Path) -> Iterator[None]:
+def only_one(data: Path) -> Iterator[None]:
     """Hold the data folder's lock: two Valkey servers on one append-only file would ruin it."""
     try:
         data.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -74,9 +74,9 @@ def _postgres_binaries() -> list[Path]:
 
 
 class PostgresServer:
-    """A Postgres without durability, on a unix socket only."""
+    """A Postgres on a unix socket only; without durability, unless `changes` to its options say otherwise."""
 
-    def __init__(self, binaries: Path) -> None:
+    def __init__(self, binaries: Path, changes: Mapping[str, str] | None = None) -> None:
         as_root = os.getuid() == 0  # Postgres refuses to run as root
         self._user = "nobody" if as_root else None
         self.folder = _short_folder(for_everyone=as_root)
@@ -101,6 +101,7 @@ class PostgresServer:
             "shared_buffers": "32MB",
             "max_connections": "200",
             "autovacuum": "off",
+            **(changes or {}),
         }
         command = [binaries / "postgres", "-D", data]
         for name, value in options.items():
@@ -170,12 +171,12 @@ class PostgresServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def start_postgres() -> PostgresServer:
+def start_postgres(changes: Mapping[str, str] | None = None) -> PostgresServer:
     """The first installation that starts. Raises NoServer with what each one said."""
     failures = []
     for binaries in _postgres_binaries():
         try:
-            return PostgresServer(binaries)
+            return PostgresServer(binaries, changes)
         except NoServer as error:
             failures.append(str(error))
     if failures:

@@ -92,7 +92,9 @@ def jobs_create(
         content = job_document(session, job).model_dump_json().encode()
         return Answer(202, {"Location": f"/jobs/{job.id}"}, content)
 
-    request_print = fingerprint("POST", "/jobs", body.model_dump(mode="json", exclude_unset=True))
+    request_print = ""  # without a key nothing is compared
+    if idempotency_key is not None:
+        request_print = fingerprint("POST", "/jobs", body.model_dump(mode="json", exclude_unset=True))
     answer = once(
         services.database, idempotency_key, request_print, create,
         workspace=caller.workspace, api_key=caller.api_key or "",

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from pydantic import TypeAdapter
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import delete, insert, inspect, select
+from sqlalchemy.orm import Session, make_transient_to_detached
 
 from app.store import events
 from app.store.errors import JobFinished, JobNotFinished, JobNotFound
@@ -17,11 +17,15 @@ from app.store.pages import Page, page_of
 from app.store.queue import Queues
 from app.store.sessions import now
 from app.store.sql import clock, has_label
-from app.store.tables import DEFAULT_WORKSPACE, TERMINAL_STATUSES, JobRow, OutboxRow
+from app.store.tables import DEFAULT_WORKSPACE, TERMINAL_STATUSES, Base, JobRow, OutboxRow
 from app.store.transitions import move
 from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec
 
 PRIORITY_STEP_SECONDS = 600.0  # one level of priority outweighs ten minutes of waiting; so nothing waits for ever
+
+_COLUMNS = frozenset(inspect(JobRow).columns.keys())
+_INSERT_JOB = insert(Base.metadata.tables[JobRow.__tablename__])
+_INSERT_DOORBELL = insert(Base.metadata.tables[OutboxRow.__tablename__])
 
 _JOB_SPEC: TypeAdapter[MetaTrainSpec | EvaluateSpec] = TypeAdapter(JobSpec)
 
@@ -78,10 +82,14 @@ class JobRepository:
             runtime={},
             created_at=moment,
         )
+        for column in _COLUMNS - vars(job).keys():
+            setattr(job, column, None)  # known, so never asked for
+        values = {column: getattr(job, column) for column in _COLUMNS}
+        # Straight to the tables: the unit of work takes three times as long for two rows that nothing depends on.
+        self._session.execute(_INSERT_JOB, values)
+        self._session.execute(_INSERT_DOORBELL, {"job": job.id, "attempt": 1, "created_at": moment})
+        make_transient_to_detached(job)
         self._session.add(job)
-        self._session.flush()  # the doorbell's foreign key
-        self._session.add(OutboxRow(job=job.id, attempt=1, created_at=moment))
-        self._session.flush()
         return job
 
     def get(self, job_id: str) -> JobRow:

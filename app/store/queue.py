@@ -13,13 +13,13 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from app.store.shares import UNKEYED, Shares, shares
 from app.store.tables import JobRow, OutboxRow
 
-SHORT = 256  # jobs: reading so many costs about what any query costs
+SHORT = 32  # jobs: reading so many costs about what any query costs
 KEPT_SECONDS = 1.0
 LARGEST_LOAD = 0.05  # of a core: a queue that takes long to read is read less often
 
@@ -74,17 +74,22 @@ def _before(lines: Mapping[str, list[Place]], begins: Mapping[str, int], key: st
     return before
 
 
+# Made once: an answer to POST /jobs asks both.
+_ALL = (
+    select(JobRow.api_key, JobRow.queue_key, JobRow.id, OutboxRow.job.is_(None))
+    .outerjoin(OutboxRow, and_(OutboxRow.job == JobRow.id, OutboxRow.attempt == JobRow.attempt))
+    .where(JobRow.status == "queued", JobRow.device == bindparam("device"))
+    .order_by(JobRow.api_key, JobRow.queue_key, JobRow.id)  # as the index has them
+)
+_SINCE = select(JobRow.api_key, JobRow.queue_key, JobRow.id).where(
+    JobRow.id > bindparam("newest"), JobRow.status == "queued", JobRow.device == bindparam("device")
+)
+
+
 def read(session: Session, device: str) -> Queue:
     """The queue as it stands in this transaction."""
     queue = Queue(shares(session, device))
-    rung = OutboxRow.job.is_(None)
-    rows = session.execute(
-        select(JobRow.api_key, JobRow.queue_key, JobRow.id, rung)
-        .outerjoin(OutboxRow, and_(OutboxRow.job == JobRow.id, OutboxRow.attempt == JobRow.attempt))
-        .where(JobRow.status == "queued", JobRow.device == device)
-        .order_by(JobRow.api_key, JobRow.queue_key, JobRow.id)  # as the index has them
-    )
-    for key, order, job_id, was_rung in rows:
+    for key, order, job_id, was_rung in session.execute(_ALL, {"device": device}):
         (queue.sent if was_rung else queue.waiting).setdefault(key or UNKEYED, []).append((order, job_id))
         queue.newest = max(queue.newest, job_id)
     return queue
@@ -129,11 +134,7 @@ class Queues:
         """Have what was queued since the queue was read, and in any case the jobs that are asked for: they may be older
         ones that came back, or of transactions that ended late."""
         if any(job.id > queue.newest for job in wanted):
-            since = session.execute(
-                select(JobRow.api_key, JobRow.queue_key, JobRow.id).where(
-                    JobRow.id > queue.newest, JobRow.status == "queued", JobRow.device == device
-                )
-            )
+            since = session.execute(_SINCE, {"newest": queue.newest, "device": device})
             for key, order, job_id in since.all():
                 queue.add(key or UNKEYED, (order, job_id))
         for job in wanted:
