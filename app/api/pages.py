@@ -38,7 +38,7 @@ def _dashboard() -> tuple[str, str]:
     assert script is not None, "the page has its script inline"
     digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
     policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src 'self'; "
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src 'self' blob: data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return page, policy
