@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from app.cli_common import Data, Host, Port
+from app.cli_common import Data, Host, Port, refuse, settings_from
 from app.settings import Settings, explain
 
 
@@ -41,3 +42,55 @@ def doctor(
             print(doctors.line(finding), flush=True)
     print(doctors.document(findings) if as_json else doctors.summary(findings))
     raise SystemExit(doctors.exit_code(findings))
+
+
+def backup(
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="A new folder, or a new file that ends in .tar or .tar.gz.")
+    ],
+    data: Data = None,
+    datasets: Annotated[
+        bool, typer.Option("--datasets/--no-datasets", help="Whether data sets are copied too.")
+    ] = True,
+) -> None:
+    """Copy the embedded store while the service runs: the database as it is at one moment, and the data sets.
+
+    TARGET appears whole or not at all, with a checksum for each file. Postgres has pg_dump; this command says so.
+    """
+    from app.backup import BackupError, back_up
+
+    try:
+        manifest = back_up(settings_from(data_dir=data), target, datasets=datasets)
+    except BackupError as error:
+        refuse(str(error))
+    size = sum(file.bytes for file in manifest.files.values())
+    print(f"{target}: schema {manifest.schema_revision}, {len(manifest.files)} files, {size / 1e6:,.1f} MB")
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="What `backup` made.")],
+    data: Data = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also where there is a store already; that is kept beside it.")
+    ] = False,
+) -> None:
+    """Put a backup in the place of the embedded store. The service must be stopped.
+
+    Checks every checksum before it changes anything, brings an older backup to this version's schema, and refuses a
+    newer one.
+    """
+    from app.backup import BackupError
+    from app.backup import restore as put_back
+
+    settings = settings_from(data_dir=data)
+    try:
+        done = put_back(settings, source, replace=replace)
+    except BackupError as error:
+        refuse(str(error))
+    print(f"Restored {source}, made at {done.manifest.made_at}.")
+    if done.migrated_from is not None:
+        print(f"Its schema was {done.migrated_from} and has been brought to this version's.")
+    if done.kept is not None:
+        print(f"What was there before is in {done.kept}; delete it when all is well.")
+    if settings.redis_url is not None:
+        print("Empty the Redis at REDIS_URL before you start the service: `redis-cli FLUSHDB`.")

@@ -20,6 +20,7 @@ from app.logs import scrub
 from app.settings import Settings, embedded_socket
 from app.store.errors import DatabaseBusy, DatabaseUnavailable, SchemaMismatch
 from app.store.sessions import Database
+from app.store.sqlite import file_of
 from app.store.tables import SCHEMA_REVISION
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def database(patient: Patient) -> Iterator[Finding]:
         return
     if opened is None:
         yield warn(
-            "database", f"there is none yet at {_file(settings)}", "`gradsmith-server serve` or `migrate` makes it"
+            "database",
+            f"there is none yet at {file_of(settings.resolved_database_url)}",
+            "`gradsmith-server serve` or `migrate` makes it",
         )
         return
     with opened:
@@ -132,13 +135,8 @@ _POSTGRES_ADVICE = (
 
 def _is_there(settings: Settings) -> bool:
     """Whether there is something to open: opening a SQLite file that does not exist would make it."""
-    path = _file(settings)
+    path = file_of(settings.resolved_database_url)
     return path is None or path.exists()
-
-
-def _file(settings: Settings) -> Path | None:
-    scheme, _, path = settings.resolved_database_url.partition(":///")
-    return Path(path.partition("?")[0]) if scheme.startswith("sqlite") and path else None
 
 
 def redis_server(patient: Patient) -> Iterator[Finding]:

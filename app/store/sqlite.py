@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
+
+def file_of(url: str) -> Path | None:
+    """The file of a SQLite URL; None for another database, and for one in memory."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        return None
+    return Path(parsed.database).resolve()
 
 
 def write_ahead_log(connection: sqlite3.Connection, seconds: float) -> None:
