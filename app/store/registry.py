@@ -40,27 +40,29 @@ class Located(NamedTuple):
     sha256: str
 
 
-# Made once: to make a statement takes SQLAlchemy longer than the database needs to answer it.
-_EVERY = select(OptimizerRow.id, OptimizerRow.family, OptimizerRow.version, OptimizerRow.sha256).where(
-    OptimizerRow.workspace == bindparam("workspace")
+# Made once, and of plain tables: to make a statement, or objects of its rows, takes SQLAlchemy longer than the database
+# needs to answer.
+_OPTIMIZERS, _ALIASES = OptimizerRow.__table__.c, AliasRow.__table__.c
+_EVERY = select(_OPTIMIZERS.id, _OPTIMIZERS.family, _OPTIMIZERS.version, _OPTIMIZERS.sha256).where(
+    _OPTIMIZERS.workspace == bindparam("workspace")
 )
-_OF_FAMILY = _EVERY.where(OptimizerRow.family == bindparam("family"))
-_BY_ID = _EVERY.where(OptimizerRow.id == bindparam("id"))
-_BY_VERSION = _OF_FAMILY.where(OptimizerRow.version == bindparam("name"))
-_BY_ALIAS = _EVERY.join(AliasRow, AliasRow.optimizer == OptimizerRow.id).where(
-    AliasRow.workspace == bindparam("workspace"),
-    AliasRow.family == bindparam("family"),
-    AliasRow.alias == bindparam("name"),
-)
-_WEIGHTS: Select[bytes] = (
-    select(WeightsRow.content).where(WeightsRow.sha256 == bindparam("sha256")).execution_options(binary_results=True)
+_OF_FAMILY = _EVERY.where(_OPTIMIZERS.family == bindparam("family"))
+_BY_ID = _EVERY.where(_OPTIMIZERS.id == bindparam("id"))
+_BY_VERSION = _OF_FAMILY.where(_OPTIMIZERS.version == bindparam("name"))
+_BY_ALIAS = _EVERY.where(
+    _OPTIMIZERS.id == _ALIASES.optimizer,
+    _ALIASES.workspace == bindparam("workspace"),
+    _ALIASES.family == bindparam("family"),
+    _ALIASES.alias == bindparam("name"),
 )
 _RESERVED = {
-    "latest": _OF_FAMILY.order_by(OptimizerRow.version.desc()).limit(1),
-    "best": _OF_FAMILY.where(OptimizerRow.validation_score.is_not(None))
-    .order_by(OptimizerRow.validation_score, OptimizerRow.version)
+    "latest": _OF_FAMILY.order_by(_OPTIMIZERS.version.desc()).limit(1),
+    "best": _OF_FAMILY.where(_OPTIMIZERS.validation_score.is_not(None))
+    .order_by(_OPTIMIZERS.validation_score, _OPTIMIZERS.version)
     .limit(1),
 }
+_WEIGHTS = select(WeightsRow.__table__.c.content).where(WeightsRow.__table__.c.sha256 == bindparam("sha256"))
+_WEIGHTS = _WEIGHTS.execution_options(binary_results=True)
 
 
 class Registry:
@@ -146,7 +148,7 @@ class Registry:
 
     def weights(self, optimizer: OptimizerRow | Located) -> bytes:
         """The safetensors bytes, whose SHA-256 is `optimizer.sha256`."""
-        content = self._session.scalar(_WEIGHTS, {"sha256": optimizer.sha256})
+        content: bytes | None = self._session.scalar(_WEIGHTS, {"sha256": optimizer.sha256})
         assert content is not None, "a foreign key holds the weights"
         return content
 
