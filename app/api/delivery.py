@@ -53,7 +53,7 @@ def deliver(
     if wanted is None or not wanted.lower().lstrip().startswith("bytes") or "," in wanted:
         return Response(content, headers=sent, media_type=media_type)
     condition = request_headers.get("if-range")
-    if condition is not None and (condition.strip() != etag or etag.startswith("W/")):
+    if condition is not None and condition.strip() != etag:
         return Response(content, headers=sent, media_type=media_type)
     first, last = _span(wanted, len(content), etag)
     sent["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
