@@ -14,6 +14,7 @@ import http.client
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from types import FrameType
 
 from app import embedded
 from app.auth import refuse_without_keys
+from app.metrics.instruments import SHARED_FOLDER
 from app.server import bind, url_of
 from app.settings import Settings
 from app.store.sessions import Database
@@ -87,6 +89,7 @@ class Child:
     def look_after(self) -> None:
         """Start the process again when it has ended, after a pause that doubles while it keeps ending."""
         if self.alive:
+            self.turn_over_log()
             return
         now = time.monotonic()
         if self.restart_at is None:
@@ -103,6 +106,14 @@ class Child:
             self.backoff_seconds = min(2 * self.backoff_seconds, LONGEST_BACKOFF_SECONDS)
         elif now >= self.restart_at:
             self.start()
+
+    def turn_over_log(self) -> None:
+        """Begin its log again when it has grown large; the text so far is kept as `.log.1`. It appends, so its next
+        line stands at the beginning."""
+        with contextlib.suppress(OSError):  # a full disk is told by what writes there
+            if self.log.stat().st_size > LARGEST_LOG_BYTES:
+                shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
+                os.truncate(self.log, 0)
 
     def how_it_ended(self) -> str:
         code = self.process.returncode if self.process else None
@@ -131,6 +142,7 @@ class Supervisor:
     settings: Settings
     workers: int
     api_processes: int = 1
+    shared_metrics: dict[str, str] = field(default_factory=dict)
     port: int = 0  # once it is bound
     stop_signals: int = 0
     children: list[Child] = field(default_factory=list)
@@ -177,6 +189,8 @@ class Supervisor:
             self._launch(f"worker-{number}", [sys.executable, "-P", "-m", "workers.main"], WORKER_GRACE_SECONDS)
         command = [sys.executable, "-P", "-m", "app.server", "--fd", str(listener.fileno())]
         # All of them accept from the one socket: whoever is free takes the next connection.
+        if self.api_processes > 1:
+            self._share_metrics()
         names = ["api"] if self.api_processes == 1 else [f"api-{number + 1}" for number in range(self.api_processes)]
         apis = [self._launch(name, command, API_GRACE_SECONDS, pass_fds=(listener.fileno(),)) for name in names]
         self._wait_until_ready(apis, listener)
@@ -191,12 +205,20 @@ class Supervisor:
             "GRADSMITH_PORT": str(self.port),
             "GRADSMITH_WORKER_THREADS": str(share),
             "PYTHONUNBUFFERED": "1",
+            **(self.shared_metrics if name.startswith("api") else {}),
         }
         log = self.settings.data_dir.resolve() / "logs" / f"{name}.log"
         child = Child(name, command, environment, log, grace_seconds, pass_fds)
         self.children.append(child)
         child.start()
         return child
+
+    def _share_metrics(self) -> None:
+        """A folder in which the API processes add up what each has counted, for whichever is asked."""
+        folder = self.settings.data_dir.resolve() / "metrics"
+        shutil.rmtree(folder, ignore_errors=True)  # counters begin anew with the service
+        folder.mkdir()
+        self.shared_metrics = {SHARED_FOLDER: str(folder)}
 
     def _migrate(self) -> None:
         # A process of its own: the supervisor then never holds a connection, and Ctrl-C ends it like any other child.

@@ -10,12 +10,11 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from app.metrics.collector import ServiceCollector
-from app.metrics.instruments import Instruments
+from app.metrics.instruments import SHARED_FOLDER, Instruments
 from app.settings import Settings
 from app.store.sessions import Database
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
-SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads it when it is imported
 
 
 class Metrics:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import logs
+from app import logs, supervise
 from app.server import bind, url_of
 from app.settings import Settings
 from app.tether import tethered
@@ -135,3 +137,24 @@ def test_a_server_logs_json_that_leads_from_a_request_to_its_job_and_shows_no_se
     assert not [line for line in lines if line.get("route") == "/jobs" and line["method"] == "GET"], "reads are silent"
     assert [line for line in lines if line["logger"] == "uvicorn.error"], "uvicorn's lines are ours"
     assert [line for line in lines if line["logger"] == "gradsmith.dispatch" and line["level"] == "warning"]
+
+
+def test_a_log_that_grows_large_is_turned_over_while_its_process_writes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "LARGEST_LOG_BYTES", 2000)
+    program = "import time\nfor n in range(400): print('line', n, flush=True); time.sleep(0.001)\ntime.sleep(60)"
+    log = tmp_path / "talker.log"
+    child = supervise.Child("talker", [sys.executable, "-c", program], {}, log, 1.0)
+    child.start()
+    try:
+        while "line 399" not in log.read_text():
+            child.look_after()
+            time.sleep(0.01)
+    finally:
+        child.signal(signal.SIGKILL)
+        assert child.process is not None
+        child.process.wait(10)
+    assert log.stat().st_size < 4000
+    assert "\0" not in log.read_text(), "it appends, and leaves no hole"
+    assert log.with_suffix(".log.1").read_text().startswith("line")

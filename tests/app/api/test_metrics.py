@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -18,14 +16,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from app.metrics import collector
-from app.server import bind
 from app.settings import Settings
 from app.store.sessions import Database
 from app.streams.speed import speed_key
-from app.tether import tethered
 from tests import services
+from tests.app import test_supervise as service
 from tests.app.api.running import Worker, serving
-from tests.workers.harness import environment, wait_for
+from tests.workers.harness import wait_for
 from workers.main import JobWorker
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -204,53 +201,41 @@ def test_a_database_that_is_not_migrated_is_told_apart_from_one_that_is_away(
             session.execute(text("UPDATE alembic_version SET version_num = '0002'"))
 
 
-@contextmanager
-def two_processes_on_one_address(
-    settings: Settings, shared: Path
-) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    listener = bind("127.0.0.1", 0)
-    port = listener.getsockname()[1]
-    extra = {"PROMETHEUS_MULTIPROC_DIR": str(shared), "GRADSMITH_PORT": str(port)}
-    processes = [
-        subprocess.Popen(
-            tethered([sys.executable, "-P", "-m", "app.server", "--fd", str(listener.fileno())]),
-            env=environment(settings) | extra,
-            pass_fds=(listener.fileno(),),
-            stderr=subprocess.DEVNULL,
-        )
-        for _ in range(2)
-    ]
-    try:
-        yield f"http://127.0.0.1:{port}", processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-        listener.close()
-
-
+@pytest.mark.slow
 @pytest.mark.service
-def test_processes_that_share_an_address_are_added_up_whichever_answers(settings: Settings, tmp_path: Path) -> None:
-    shared = tmp_path / "metrics"
-    shared.mkdir()
+def test_processes_that_share_an_address_are_added_up_whichever_answers(tmp_path: Path) -> None:
+    data = tmp_path / "data"
     route = {"method": "GET", "route": "/healthz", "status": "200"}
-    with two_processes_on_one_address(settings, shared) as (url, processes):
-        # both have started when both have a file: a process may be slow to come
-        wait_for(lambda: len({path.stem.rpartition("_")[2] for path in shared.glob("*.db")}) == 2, "both processes")
+    with service.serving(data, "--workers", "0", "--api-processes", "2") as running:
+        shared = data / "metrics"
+
+        def processes() -> set[int]:
+            return {int(path.stem.rpartition("_")[2]) for path in shared.glob("histogram_*.db")}
+
+        wait_for(lambda: len(processes()) == 2, "both to have started")
         for _ in range(60):  # a connection each, so that both get some
-            httpx.get(f"{url}/healthz", timeout=30)
-        counts = []
+            httpx.get(f"{running.url}/healthz", timeout=30)
         for _ in range(6):
-            with httpx.Client(base_url=url, timeout=30) as client:
+            with httpx.Client(base_url=running.url, timeout=30) as client:
                 samples = scrape(client)
-                counts.append(value(samples, "gradsmith_http_request_seconds_count", **route))
+                assert value(samples, "gradsmith_http_request_seconds_count", **route) == 60
                 assert value(samples, "gradsmith_http_requests_in_flight") >= 1
-        assert counts == [60] * 6
-        # one is killed in the middle of a request: what it counted stays, what it had open does not
-        os.kill(processes[0].pid, signal.SIGKILL)
-        processes[0].wait()
-        with httpx.Client(base_url=url, timeout=30) as client:
+        # both are killed with streams open and started again: what they counted stays, what they had open does not
+        job_id = httpx.post(
+            f"{running.url}/jobs", json={"kind": "meta_train", "family": "quadratic"}, timeout=30
+        ).json()["id"]
+        with contextlib.ExitStack() as streams:
+            for _ in range(3):
+                client = streams.enter_context(httpx.Client(base_url=running.url, timeout=30))
+                streams.enter_context(client.stream("GET", f"/jobs/{job_id}/events"))
+            with httpx.Client(base_url=running.url, timeout=30) as client:
+                assert value(scrape(client), "gradsmith_http_requests_in_flight") == 4
+            killed = processes()
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: processes() > killed, "the next to have started")
+        with httpx.Client(base_url=running.url, timeout=30) as client:
             samples = scrape(client)
             assert value(samples, "gradsmith_http_request_seconds_count", **route) == 60
             assert value(samples, "gradsmith_http_requests_in_flight") == 1
-        assert not list(shared.glob(f"gauge_live*_{processes[0].pid}.db"))
+            assert value(samples, "gradsmith_stream_clients") == 0
