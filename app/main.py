@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 
 from fastapi import FastAPI
 from redis.asyncio import Redis
@@ -18,6 +19,7 @@ from app.api.body import BodyGate
 from app.api.dependencies import Services
 from app.api.middleware import Guard, HeadAsGet, RequestId, SecurityHeaders
 from app.api.observed import Observed
+from app.api.reference import reference_page
 from app.auth.keyring import KeyRing
 from app.auth.rates import rates_of
 from app.dispatch import Dispatcher
@@ -85,7 +87,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(module.router)
     routes = [route for module in ROUTERS for route in module.router.routes]
     errors.install(app, [*app.routes, *routes])
-    openapi.install(app, routes, keyed=auth.keys_required(chosen))
+    keyed = auth.keys_required(chosen)
+    openapi.install(app, routes, keyed=keyed)
+    app.state.reference = cache(lambda: reference_page(app.openapi(), keyed=keyed))
     # the last one added is the first to see a request
     app.add_middleware(BodyGate, limit_bytes=chosen.body_limit_bytes, timeout_seconds=chosen.body_timeout_seconds)
     app.add_middleware(Admission, settings=chosen)

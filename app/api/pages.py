@@ -11,8 +11,8 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from starlette.responses import HTMLResponse
 
-from app.api.docs_page import docs_page
-from app.report.page import CONTENT_SECURITY_POLICY
+from app.api.delivery import deliver
+from app.api.reference import Page
 
 router = APIRouter(include_in_schema=False)
 
@@ -25,9 +25,14 @@ def dashboard() -> Response:
 
 @router.get("/docs")
 def reference(request: Request) -> Response:
-    page = docs_page(request.app.openapi())
-    headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": "no-cache"}
-    return HTMLResponse(page, headers=headers)
+    page: Page = request.app.state.reference()
+    return deliver(
+        request.headers,
+        page.at(str(request.base_url)).encode(),
+        "text/html; charset=utf-8",
+        cache_control="no-cache",
+        headers={"Content-Security-Policy": page.policy},
+    )
 
 
 @cache
