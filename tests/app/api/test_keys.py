@@ -358,7 +358,9 @@ def test_another_process_refuses_a_revoked_key_after_the_time_that_is_promised(s
         assert httpx.get(f"{one}/jobs", headers=there.headers).status_code == 401
 
 
-def test_a_stream_ends_when_its_key_is_revoked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_ends_when_its_key_is_revoked(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(event_stream, "HEARTBEAT_SECONDS", 0.05)
     shared = with_keys(settings, key_cache_seconds=0.1)
     token, admin = make_key(shared), make_key(shared, "admin")
@@ -374,6 +376,7 @@ def test_a_stream_ends_when_its_key_is_revoked(settings: Settings, monkeypatch: 
                 pass
             assert time.monotonic() - began < 3
         assert api.get(f"/jobs/{job}/events").status_code == 401
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 # --- what verifying costs -----------------------------------------------------------------------------------------

@@ -43,11 +43,11 @@ def with_redis(url: str, act: Callable[[Redis], Awaitable[Any]]) -> Any:
 
 def test_two_processes_share_one_allowance_to_the_last_call(redis_url: str) -> None:
     async def call(redis: Redis) -> list[bool]:
-        processes = [RateLimits("30/minute", redis) for _ in range(2)]
+        processes = [RateLimits("31/minute", redis) for _ in range(2)]
         return [(await processes[number % 2].hit("key_1")).allowed for number in range(50)]
 
     allowed = with_redis(redis_url, call)
-    assert allowed == [True] * 30 + [False] * 20
+    assert allowed == [True] * 31 + [False] * 19
 
 
 def test_a_large_allowance_costs_few_round_trips_and_loses_little(redis_url: str) -> None:
@@ -66,13 +66,13 @@ def test_a_large_allowance_costs_few_round_trips_and_loses_little(redis_url: str
 
 def test_many_at_once_take_no_more_than_there_is(redis_url: str) -> None:
     async def call(redis: Redis) -> list[rates.Standing]:
-        limits = RateLimits("40/minute", redis)
+        limits = RateLimits("41/minute", redis)
         return await asyncio.gather(*(limits.hit(f"key_{number % 2}") for number in range(200)))
 
     standings = with_redis(redis_url, call)
-    assert sum(each.allowed for each in standings[::2]) == 40
-    assert sum(each.allowed for each in standings[1::2]) == 40
-    assert {each.limit for each in standings} == {40}
+    assert sum(each.allowed for each in standings[::2]) == 41
+    assert sum(each.allowed for each in standings[1::2]) == 41
+    assert {each.limit for each in standings} == {41}
     assert all(1 <= each.reset_seconds <= 61 for each in standings)
 
 
@@ -86,7 +86,9 @@ def test_the_allowance_comes_back_when_the_window_ends(redis_url: str) -> None:
     assert with_redis(redis_url, call) == [True, True, False, True]
 
 
-def test_while_redis_is_away_each_process_counts_its_own(valkey: ValkeyServer) -> None:
+def test_while_redis_is_away_each_process_counts_its_own(
+    valkey: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
     async def call(redis: Redis) -> list[bool]:
         limits = RateLimits("5/minute", redis)
         allowed = [(await limits.hit("key_1")).allowed for _ in range(3)]
@@ -97,6 +99,7 @@ def test_while_redis_is_away_each_process_counts_its_own(valkey: ValkeyServer) -
         return allowed
 
     assert with_redis(valkey.url, call) == [True] * 3 + [True] * 5 + [False] * 3
+    assert len([record for record in caplog.records if "each process counts its own" in record.getMessage()]) == 1
 
 
 def test_a_bad_rate_is_refused_in_one_sentence(redis_url: str) -> None:
