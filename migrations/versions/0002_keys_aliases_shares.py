@@ -5,6 +5,8 @@ Revision: 0002, after 0001.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -73,14 +75,16 @@ def upgrade() -> None:
             postgresql_where=sa.text("lost_workers > 0"),
             sqlite_where=sa.text("lost_workers > 0"),
         )
-    # Answers are kept for a day only, and the key of whoever asked is part of the name now: begin anew.
+    # The key of whoever asked is part of the name now. Answers are kept: a client may be about to send its POST again.
+    kept = _answers()
     op.drop_table("idempotency_keys")
-    _create_idempotency_keys(with_api_key=True)
+    op.bulk_insert(_create_idempotency_keys(with_api_key=True), [{**answer, "api_key": ""} for answer in kept])
 
 
 def downgrade() -> None:
+    kept = _answers("WHERE api_key = ''")
     op.drop_table("idempotency_keys")
-    _create_idempotency_keys(with_api_key=False)
+    op.bulk_insert(_create_idempotency_keys(with_api_key=False), kept)
     with op.batch_alter_table("jobs") as jobs:
         jobs.drop_index(op.f("ix_jobs_lost_workers"))
         jobs.drop_index(op.f("ix_jobs_status_device_api_key_queue_key_id"))
@@ -96,9 +100,24 @@ def downgrade() -> None:
     op.drop_table("keys")
 
 
-def _create_idempotency_keys(*, with_api_key: bool) -> None:
+def _answers(where: str = "") -> list[dict[str, Any]]:
+    """The rows of idempotency_keys as Python values, without the key of whoever asked."""
+    columns: dict[str, sa.types.TypeEngine[Any]] = {
+        "workspace": sa.String(),
+        "key": sa.String(),
+        "fingerprint": sa.String(),
+        "status_code": sa.Integer(),
+        "headers": Json,
+        "body": sa.LargeBinary(),
+        "created_at": Moment,
+    }
+    query = sa.text(f"SELECT {', '.join(columns)} FROM idempotency_keys {where}").columns(**columns)
+    return [dict(row) for row in op.get_bind().execute(query).mappings()]
+
+
+def _create_idempotency_keys(*, with_api_key: bool) -> sa.Table:
     caller = [sa.Column("api_key", sa.String(length=64), nullable=False)] if with_api_key else []
-    op.create_table(
+    made = op.create_table(
         "idempotency_keys",
         sa.Column("workspace", sa.String(length=64), nullable=False),
         *caller,
@@ -114,3 +133,4 @@ def _create_idempotency_keys(*, with_api_key: bool) -> None:
         ),
     )
     op.create_index(op.f("ix_idempotency_keys_created_at"), "idempotency_keys", ["created_at"], unique=False)
+    return made

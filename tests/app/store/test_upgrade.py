@@ -1,0 +1,169 @@
+"""A database one version older, with real jobs in it, goes on where it was: on SQLite and on Postgres.
+
+`schema_0001.sql.gz` is a SQLite database that the code of schema 0001 made by running real jobs: a `meta_train` job and
+its evaluation, a job that was preempted at its checkpoint, a cancelled one, a queued one, an idempotency record.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    DateTime,
+    LargeBinary,
+    MetaData,
+    Table,
+    create_engine,
+    insert,
+    inspect,
+    select,
+    text,
+)
+
+import migrations
+from app.settings import Settings
+from app.store.jobs import JobRepository
+from app.store.sessions import Database
+from gradsmith.rules import weights
+from tests import services
+from tests.app.api.running import serving
+from tests.workers.harness import stored_events
+from workers.run import run_job
+
+OLD = gzip.decompress((Path(__file__).parent / "schema_0001.sql.gz").read_bytes()).decode()
+TRAINED, EVALUATED = "job_01a20da1c7827720bd5f34ab3a3d68b2", "job_01a20da1d8d676f590d22a11fc67a18f"
+PREEMPTED, CANCELLED = "job_01a20da1d9e170738e4d3a784e52ef5a", "job_01a20da1dad974e7baeaf7d07c20c6d1"
+QUEUED = "job_01a20da1daeb749b805b1d61e07a8991"
+OPTIMIZER = "opt_01a20da1d8ce703f84cc1dcb14f06b02"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def old_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database at schema 0001, as it was left."""
+    path = tmp_path / "old.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(OLD)
+    if request.param == "sqlite":
+        yield f"sqlite:///{path}"
+        return
+    server: services.PostgresDatabase = request.getfixturevalue("postgres_database")
+    url = server.empty_url("upgrade")
+    migrations.upgrade(url, "0001")
+    _copy_rows(path, url)
+    yield url
+    server.drop(url)
+
+
+def _copy_rows(path: Path, url: str) -> None:
+    """The rows of the SQLite file into the same tables of Postgres."""
+    engine = create_engine(url)
+    found = MetaData()
+    found.reflect(engine)
+    with closing(sqlite3.connect(path)) as source, engine.begin() as target:
+        source.row_factory = sqlite3.Row
+        target.execute(text("DELETE FROM workspaces"))
+        for table in found.sorted_tables:
+            if table.name == "alembic_version":
+                continue
+            query = f"SELECT * FROM {table.name}"
+            rows = [_converted(table, dict(row)) for row in source.execute(query)]
+            for row in sorted(rows, key=lambda row: row.get("parent_job") is not None):
+                target.execute(insert(table), row)
+    engine.dispose()
+
+
+def _converted(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    def value(name: str, found: Any) -> Any:
+        kind = table.c[name].type
+        if found is None or isinstance(kind, LargeBinary):
+            return found
+        if isinstance(kind, JSON):
+            return json.loads(found)
+        if isinstance(kind, DateTime):
+            return datetime.fromisoformat(found).replace(tzinfo=UTC)
+        return bool(found) if isinstance(kind, Boolean) else found
+
+    return {name: value(name, found) for name, found in row.items()}
+
+
+def content_of(url: str) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of the tables that 0001 has, in the columns that it has."""
+    old = {}
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(OLD)
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            old[name] = [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
+    engine = create_engine(url)
+    found = MetaData()
+    found.reflect(engine)
+    content = {}
+    with engine.connect() as connection:
+        for name in sorted(old.keys() - {"alembic_version"}):
+            query = select(*(found.tables[name].c[column] for column in old[name]))
+            content[name] = sorted((tuple(row) for row in connection.execute(query)), key=repr)
+    engine.dispose()
+    return content
+
+
+def test_nothing_is_lost_on_the_way_up_down_and_up_again(old_url: str) -> None:
+    before = content_of(old_url)
+    assert len(before["jobs"]) == 5
+    assert before["weights"]
+    assert before["idempotency_keys"], "answers for those who send their POST again"
+    migrations.upgrade(old_url)
+    assert content_of(old_url) == before
+    migrations.downgrade(old_url, "0001")  # the way back to the older version
+    engine = create_engine(old_url)
+    assert "keys" not in inspect(engine).get_table_names()
+    engine.dispose()
+    assert content_of(old_url) == before
+    migrations.upgrade(old_url)
+    assert content_of(old_url) == before
+    migrations.check(old_url)
+
+
+def test_the_new_server_shows_what_the_old_one_made_and_runs_what_it_left(
+    old_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    migrations.upgrade(old_url)
+    settings = Settings(
+        data_dir=tmp_path, database_url=old_url, redis_url=redis_url, checkpoint_interval_seconds=0.01,
+        worker_memory_bytes=2**33,
+    )  # fmt: skip
+    with serving(settings) as url, httpx.Client(base_url=url, timeout=30) as client:
+        jobs = {job["id"]: job["status"] for job in client.get("/jobs").json()["data"]}
+        assert jobs == {
+            TRAINED: "succeeded", EVALUATED: "succeeded", PREEMPTED: "queued", CANCELLED: "cancelled", QUEUED: "queued",
+        }  # fmt: skip
+        assert client.get("/jobs?metadata.made=by+0001").json()["data"][-1]["id"] == TRAINED
+        assert client.get(f"/jobs/{TRAINED}/curve").json()["step"] == list(range(1, 31))
+        assert client.get(f"/jobs/{EVALUATED}/report").json()["family"] == "quadratic"
+        assert client.get(f"/optimizers/{OPTIMIZER}/card").status_code == 200
+        answer = client.get("/optimizers/quadratic@latest")
+        assert answer.headers["etag"].strip('"') == f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
+        rule = weights.loads(answer.content)  # weights of that time are read by today's SDK
+        assert rule.config()["hidden_size"] == 4
+        # what was queued then runs now; what was preempted goes on from its checkpoint
+        with Database(old_url) as database:
+            run_job(PREEMPTED, 2, settings=settings)
+            run_job(QUEUED, 1, settings=settings)
+            with database.read() as session:
+                ended = [JobRepository(session).get(job_id) for job_id in (PREEMPTED, QUEUED)]
+            assert [job.status for job in ended] == ["succeeded", "succeeded"]
+            resumed = next(event for event in stored_events(database, PREEMPTED) if event.kind == "resumed")
+            assert resumed.data["from_step"] == 30
+        assert client.get("/optimizers/quadratic@3").status_code == 200
+        retried = client.post(f"/jobs/{CANCELLED}/retry")
+        assert (retried.status_code, retried.json()["attempt"]) == (202, 2)
