@@ -17,7 +17,7 @@ from app.api.preconditions import IfMatch, IfNoneMatch, expected
 from app.api.resolve import known_optimizer
 from app.api.schemas import Alias, AliasTarget, Page
 from app.errors import FieldError, Problem, invalid_request, responses
-from app.store.aliases import ALIAS_PATTERN, Aliases, tag_of
+from app.store.aliases import ALIAS_PATTERN, Aliases
 from app.store.errors import AliasMoved
 from app.store.registry import Registry
 from app.store.tables import OptimizerRow
@@ -75,9 +75,7 @@ def aliases_get(
         row = Aliases(session, caller.workspace).get(name, alias)
         document = alias_document(row, session.get_one(OptimizerRow, row.optimizer))
     content = document.model_dump_json().encode()
-    return deliver(
-        request.headers, content, "application/json", cache_control="private, no-cache", etag=f'"{tag_of(row)}"'
-    )
+    return deliver(request.headers, content, "application/json", cache_control="private, no-cache", etag=document.etag)
 
 
 @router.put(
@@ -119,7 +117,7 @@ def aliases_put(
         document = alias_document(row, optimizer)
     address = f"/families/{name}/aliases/{alias}"
     # Content-Location: the body is what GET would answer now, and the ETag is that answer's.
-    headers = {"ETag": f'"{tag_of(row)}"', "Content-Location": address} | ({"Location": address} if made else {})
+    headers = {"ETag": document.etag, "Content-Location": address} | ({"Location": address} if made else {})
     return Response(document.model_dump_json(), 201 if made else 200, headers, media_type="application/json")
 
 

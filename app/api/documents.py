@@ -11,6 +11,7 @@ from app.api.schemas import Alias, EvaluationSummary, Job, Optimizer, Progress
 from app.dispatch import Dispatcher
 from app.errors import Problem
 from app.report.card import CardFacts
+from app.store.aliases import tag_of
 from app.store.jobs import JobRepository
 from app.store.records import records
 from app.store.registry import Registry
@@ -112,6 +113,10 @@ def optimizer_documents(session: Session, workspace: str, rows: Sequence[Optimiz
     ]
 
 
+def etag_of_alias(row: AliasRow) -> str:
+    return f'"{tag_of(row)}"'
+
+
 def alias_document(row: AliasRow, optimizer: OptimizerRow) -> Alias:
     return Alias(
         family=row.family,
@@ -121,6 +126,7 @@ def alias_document(row: AliasRow, optimizer: OptimizerRow) -> Alias:
         version=optimizer.version,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        etag=etag_of_alias(row),
     )
 
 

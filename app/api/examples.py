@@ -121,6 +121,7 @@ ALIAS: dict[str, Any] = {
     "version": 1,
     "created_at": "2026-11-24T09:02:00.000000Z",
     "updated_at": "2026-11-24T09:02:00.000000Z",
+    "etag": '"1-9f86d081884c7d65"',
 }
 ALIAS_TARGET: dict[str, Any] = {"optimizer": "quadratic@1"}
 

@@ -186,6 +186,7 @@ class Alias(BaseModel):
     version: int = Field(description="The version of that optimizer.")
     created_at: datetime
     updated_at: datetime = Field(description="When it was moved last.")
+    etag: str = Field(description="Its `ETag`, quotes and all: what it is now. Moving it takes this as `If-Match`.")
 
 
 T = TypeVar("T")

@@ -6,6 +6,7 @@ from types import TracebackType
 
 import httpx
 
+from gradsmith.aliases import Aliases
 from gradsmith.resources import Families, Jobs, Optimizers
 from gradsmith.transport import Transport
 
@@ -35,6 +36,7 @@ class Client:
         self.jobs = Jobs(self._transport)
         self.optimizers = Optimizers(self._transport)
         self.families = Families(self._transport)
+        self.aliases = Aliases(self._transport)
 
     @property
     def base_url(self) -> str:

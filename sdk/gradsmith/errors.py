@@ -22,7 +22,8 @@ GradsmithError
 │       ├── Forbidden        403
 │       ├── NotFound         404
 │       ├── Conflict         409
-│       │   └── NotReady     409 for a result whose job still runs: `.progress`
+│       │   ├── NotReady     409 for a result whose job still runs: `.progress`
+│       │   └── PreconditionFailed   412: somebody else changed it since you saw it
 │       ├── RateLimited      429: `.retry_after_seconds`
 │       └── ServerError      5xx
 ├── JobFailed                the job that you waited for failed or was cancelled: `.job`
@@ -161,6 +162,10 @@ class Conflict(ResponseError):
 
 class NotReady(Conflict):
     """The result does not exist yet: its job is queued or running. `.progress` says how far it is, when known."""
+
+
+class PreconditionFailed(Conflict):
+    """It is no longer as you saw it: somebody else changed it. Look at it again, and decide."""
 
 
 class RateLimited(ResponseError):

@@ -68,7 +68,7 @@ class Jobs:
             "resources": resources,
             "metadata": metadata,
         }
-        return _parsed(
+        return parsed(
             self._transport.request(
                 "POST",
                 "/jobs",
@@ -80,7 +80,7 @@ class Jobs:
 
     def get(self, job: str | Job) -> Job:
         """The job as it is now. Raises NotFound."""
-        return _parsed(self._transport.request("GET", _path(job)), Job.from_json)
+        return parsed(self._transport.request("GET", _path(job)), Job.from_json)
 
     def list(
         self,
@@ -95,8 +95,8 @@ class Jobs:
         """One page of jobs, newest first; `after=page.next` gives the following one."""
         params = {"status": status, "kind": kind, "family": family, "limit": limit, "after": after}
         params |= {f"metadata.{name}": value for name, value in (metadata or {}).items()}
-        response = self._transport.request("GET", "/jobs", params=_given(params))
-        return _parsed(response, lambda raw: Page.from_json(raw, Job.from_json))
+        response = self._transport.request("GET", "/jobs", params=given(params))
+        return parsed(response, lambda raw: Page.from_json(raw, Job.from_json))
 
     def stream(self, job: str | Job, *, after: str | None = None) -> Iterator[Event]:
         """Everything that the job says, from its first event (or behind the event with id `after`) until it is done.
@@ -136,16 +136,16 @@ class Jobs:
 
         Raises Conflict when it has already succeeded or failed.
         """
-        return _parsed(self._transport.request("POST", _path(job) + "/cancel"), Job.from_json)
+        return parsed(self._transport.request("POST", _path(job) + "/cancel"), Job.from_json)
 
     def curve(self, job: str | Job, *, max_points: int | None = None) -> Curve:
         """The loss curve so far; `max_points` thins it out and keeps its spikes. Raises NotReady before it begins."""
         params = {} if max_points is None else {"max_points": max_points, "method": "minmax"}
-        return _parsed(self._transport.request("GET", _path(job) + "/curve", params=params), Curve.from_json)
+        return parsed(self._transport.request("GET", _path(job) + "/curve", params=params), Curve.from_json)
 
     def report(self, job: str | Job) -> Report:
         """The result of an `evaluate` job. Raises NotReady, with `.progress`, while it runs."""
-        return _parsed(self._transport.request("GET", _path(job) + "/report"), Report.from_json)
+        return parsed(self._transport.request("GET", _path(job) + "/report"), Report.from_json)
 
     def report_png(self, job: str | Job) -> bytes:
         """The report as a picture. Raises NotReady, with `.progress`, while the job runs."""
@@ -157,20 +157,34 @@ class Jobs:
 
 
 class Optimizers:
-    """`client.optimizers`. A reference is an id ("opt_...") or "<family>@<version>", "<family>@best", "...@latest"."""
+    """`client.optimizers`. A reference is an id ("opt_...") or "<family>@<version>", "...@best", "...@latest", or an
+    alias of yours."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def list(self, *, family: str | None = None, limit: int = 20, after: str | None = None) -> Page[Optimizer]:
-        """One page of the registry, newest first; `after=page.next` gives the following one."""
-        params = _given({"family": family, "limit": limit, "after": after})
+    def list(
+        self,
+        *,
+        family: str | None = None,
+        alias: str | None = None,
+        tags: Mapping[str, str | None] | None = None,
+        limit: int = 20,
+        after: str | None = None,
+    ) -> Page[Optimizer]:
+        """One page of the registry, newest first; `after=page.next` gives the following one.
+
+        alias: those that it names now; without `family`, in every family
+        tags: labels (`metadata`) of the job that made it, all of which must be there; None stands for any value
+        """
+        tag = [name if value is None else f"{name}={value}" for name, value in (tags or {}).items()]
+        params = given({"family": family, "alias": alias, "tag": tag or None, "limit": limit, "after": after})
         response = self._transport.request("GET", "/optimizers", params=params)
-        return _parsed(response, lambda raw: Page.from_json(raw, Optimizer.from_json))
+        return parsed(response, lambda raw: Page.from_json(raw, Optimizer.from_json))
 
     def get(self, reference: str) -> Optimizer:
         """The record of an optimizer: hash, scores, what training cost. Raises NotFound."""
-        return _parsed(self._transport.request("GET", _optimizer_path(reference)), Optimizer.from_json)
+        return parsed(self._transport.request("GET", _optimizer_path(reference)), Optimizer.from_json)
 
     @overload
     def pull(self, reference: str, path: None = None) -> bytes: ...
@@ -210,11 +224,11 @@ class Families:
 
     def list(self) -> Page[Family]:
         """All families."""
-        return _parsed(self._transport.request("GET", "/families"), lambda raw: Page.from_json(raw, Family.from_json))
+        return parsed(self._transport.request("GET", "/families"), lambda raw: Page.from_json(raw, Family.from_json))
 
     def get(self, name: str) -> Family:
         """One family; `.raw["schemas"]` holds the JSON schemas of its spec. Raises NotFound."""
-        return _parsed(self._transport.request("GET", "/families/" + quote(name, safe="")), Family.from_json)
+        return parsed(self._transport.request("GET", "/families/" + quote(name, safe="")), Family.from_json)
 
 
 def _path(job: str | Job) -> str:
@@ -225,11 +239,11 @@ def _optimizer_path(reference: str) -> str:
     return "/optimizers/" + quote(reference, safe="@")
 
 
-def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+def given(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None}
 
 
-def _parsed(response: httpx.Response, parse: Callable[[dict[str, Any]], T]) -> T:
+def parsed(response: httpx.Response, parse: Callable[[dict[str, Any]], T]) -> T:
     try:
         return parse(response.json())
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:

@@ -30,6 +30,7 @@ _BY_STATUS: dict[int, type[errors.ResponseError]] = {
     403: errors.Forbidden,
     404: errors.NotFound,
     409: errors.Conflict,
+    412: errors.PreconditionFailed,
     413: errors.InvalidRequest,
     415: errors.InvalidRequest,
     422: errors.InvalidRequest,
@@ -68,9 +69,11 @@ class Transport:
         params: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        tries: int = TRIES,
     ) -> httpx.Response:
         """The answer, a success (2xx). Everything sent here must be safe to send twice (a POST that creates carries
-        an Idempotency-Key): lost connections, 429 and 5xx are tried up to 5 times, `Retry-After` is heeded.
+        an Idempotency-Key): lost connections, 429 and 5xx are tried up to 5 times, `Retry-After` is heeded. What is
+        not (a change with If-Match would meet its own first try) says `tries=1`.
 
         Raises ConnectionFailed, or the ResponseError that the status stands for.
         """
@@ -79,20 +82,20 @@ class Transport:
         if body is not None:
             content = json.dumps(body, allow_nan=True).encode()  # the server says best what is wrong with a NaN
             sent["Content-Type"] = "application/json"
-        for number in range(1, TRIES + 1):
+        for number in range(1, tries + 1):
             try:
                 response = self._http.request(
                     method, self.base_url + path, params=params, content=content, headers=sent
                 )
             except httpx.TransportError as error:
-                if number == TRIES:
+                if number == tries:
                     raise self._unreachable(error) from None
                 time.sleep(pause_seconds(number))
                 continue
             if response.is_success:
                 return response
             failure = failure_of(response)
-            if number == TRIES or not worth_retrying(failure):
+            if number == tries or not worth_retrying(failure):
                 raise failure
             time.sleep(pause_seconds(number, failure.retry_after_seconds))
         raise AssertionError("unreachable: the last try returns or raises")

@@ -129,7 +129,8 @@ class Optimizer:
     """One immutable trained artifact of the registry.
 
     reference: "<family>@<version>"; stands wherever the id does
-    aliases: names that point here now and may move: "latest", "best"
+    aliases: names that point here now and may move: "best", "latest", your own
+    tags: the labels (`metadata`) of the job that made it; they never change
     job: id of the training that made it
     sha256: of the weights file
     size_bytes: of the weights file
@@ -143,6 +144,7 @@ class Optimizer:
     version: int
     reference: str
     aliases: tuple[str, ...]
+    tags: dict[str, str]
     job: str | None
     sha256: str
     size_bytes: int | None
@@ -160,6 +162,7 @@ class Optimizer:
             version=raw["version"],
             reference=raw.get("reference") or f"{raw['family']}@{raw['version']}",
             aliases=tuple(raw.get("aliases") or ()),
+            tags=raw.get("tags") or {},
             job=raw.get("job"),
             sha256=raw["sha256"],
             size_bytes=raw.get("size_bytes"),
@@ -167,6 +170,41 @@ class Optimizer:
             card=raw.get("card") or {},
             evaluations=tuple(raw.get("evaluations") or ()),
             created_at=_moment(raw.get("created_at")),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True)
+class Alias:
+    """A name of yours for an optimizer, as it was when you saw it.
+
+    reference: "<family>@<alias>"; stands wherever an optimizer's id does
+    optimizer: the id of what it names
+    version: the version of that optimizer
+    etag: the state that was seen, which moving it takes
+    """
+
+    family: str
+    alias: str
+    reference: str
+    optimizer: str
+    version: int
+    created_at: datetime | None
+    updated_at: datetime | None
+    etag: str = field(repr=False)
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Alias:
+        return cls(
+            family=raw["family"],
+            alias=raw["alias"],
+            reference=raw["reference"],
+            optimizer=raw["optimizer"],
+            version=raw["version"],
+            created_at=_moment(raw.get("created_at")),
+            updated_at=_moment(raw.get("updated_at")),
+            etag=raw["etag"],
             raw=raw,
         )
 

@@ -37,7 +37,7 @@ class Server:
         self.app = FastAPI()
         self.url = ""
 
-        @self.app.api_route("/{path:path}", methods=["GET", "POST"])
+        @self.app.api_route("/{path:path}", methods=["GET", "POST", "PUT", "DELETE"])
         async def any_path(request: Request) -> Response:
             self.requests.append((request, await request.body()))
             return self.answer(request, len(self.requests))
@@ -65,6 +65,40 @@ def running() -> Iterator[Server]:
 def client(server: Server) -> Iterator[gradsmith.Client]:
     with gradsmith.Client(server.url) as made:
         yield made
+
+
+# --- aliases ------------------------------------------------------------------------------------------------------
+
+
+ALIAS = {
+    "family": "quadratic", "alias": "prod", "reference": "quadratic@prod", "optimizer": "opt_1", "version": 3,
+    "created_at": None, "updated_at": None, "etag": '"1-ab"',
+}  # fmt: skip
+
+
+def test_a_change_of_an_alias_says_what_was_seen(client: gradsmith.Client, server: Server) -> None:
+    server.replies(ALIAS)
+    alias = client.aliases.create("quadratic", "prod", "quadratic@3")
+    client.aliases.move(alias, "opt_2")
+    client.aliases.delete(alias)
+    seen = [(request.method, request.headers.get("if-match"), body) for request, body in server.requests]
+    assert seen == [
+        ("PUT", None, b'{"optimizer": "quadratic@3"}'), ("PUT", '"1-ab"', b'{"optimizer": "opt_2"}'),
+        ("DELETE", '"1-ab"', b""),
+    ]  # fmt: skip
+    assert server.requests[0][0].headers["if-none-match"] == "*"
+    assert {request.url.path for request, _ in server.requests} == {"/families/quadratic/aliases/prod"}
+
+
+def test_a_change_that_may_have_been_made_is_not_sent_again(client: gradsmith.Client, server: Server) -> None:
+    """Its second try would meet its own first, and be told that somebody else was faster."""
+    alias = gradsmith.types.Alias.from_json(ALIAS)
+    server.replies(problem_json(503, "store_unavailable"), 503)
+    for change in (lambda: client.aliases.move(alias, "opt_2"), lambda: client.aliases.delete(alias)):
+        server.requests.clear()
+        with pytest.raises(errors.ServerError):
+            change()
+        assert len(server.requests) == 1
 
 
 # --- jobs ---------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import pytest
 
 import gradsmith
 from gradsmith import errors
+from gradsmith.aliases import Aliases
 from gradsmith.resources import Families, Jobs, Optimizers
 from gradsmith.rules import build
 from gradsmith.rules.weights import dumps, metadata
@@ -48,7 +49,7 @@ def test_the_documented_metadata_is_what_a_file_holds() -> None:
     assert json.loads(documented) == metadata(dumps(build({"kind": "lstm"})))
 
 
-@pytest.mark.parametrize("resource", [Jobs, Optimizers, Families])
+@pytest.mark.parametrize("resource", [Jobs, Optimizers, Families, Aliases])
 def test_every_call_is_listed(resource: type) -> None:
     names = [name for name, value in inspect.getmembers(resource, inspect.isfunction) if not name.startswith("_")]
     assert names

@@ -56,6 +56,29 @@ def test_weights_come_as_they_were_registered(service: gradsmith.Client, trained
     assert record.id in [found.id for found in service.optimizers.list(family="quadratic")]
 
 
+def test_an_alias_is_moved_by_whoever_saw_it_last(service: gradsmith.Client, trained: Job) -> None:
+    assert trained.optimizer is not None
+    made = service.aliases.create("quadratic", "prod", trained.optimizer)
+    with pytest.raises(errors.PreconditionFailed, match="names opt_"):
+        service.aliases.create("quadratic", "prod", trained.optimizer)
+    moved = service.aliases.move(made, "quadratic@latest")
+    assert moved == service.aliases.get("quadratic", "prod")
+    for refused in (
+        lambda: service.aliases.move(made, "quadratic@latest"),
+        lambda: service.aliases.delete(made),
+    ):
+        with pytest.raises(errors.PreconditionFailed):
+            refused()
+    record = service.optimizers.get("quadratic@prod")
+    assert (record.id, "prod" in record.aliases) == (moved.optimizer, True)
+    assert record.id in [found.id for found in service.optimizers.list(alias="prod")]
+    assert service.optimizers.list(alias="prod", tags={"nobody": None}).data == ()
+    [listed] = service.aliases.list("quadratic")
+    service.aliases.delete(listed)
+    with pytest.raises(errors.NotFound):
+        service.optimizers.get("quadratic@prod")
+
+
 def test_a_reference_is_all_that_a_training_loop_needs(
     service: gradsmith.Client, service_url: str, trained: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:

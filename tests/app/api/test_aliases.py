@@ -55,7 +55,7 @@ def test_an_alias_is_made_read_moved_and_deleted(shelf: Shelf, alias: str, path:
     assert (made.status_code, made.headers["Location"]) == (201, path)
     assert {name: value for name, value in made.json().items() if not name.endswith("_at")} == {
         "family": "quadratic", "alias": alias, "reference": f"quadratic@{alias}", "optimizer": shelf.first,
-        "version": 1,
+        "version": 1, "etag": made.headers["ETag"],
     }  # fmt: skip
     read = api.get(path)
     assert (read.json(), read.headers["ETag"]) == (made.json(), made.headers["ETag"])
@@ -213,6 +213,7 @@ def test_aliases_are_listed_in_pages_by_name(shelf: Shelf) -> None:
         put(api, f"{url}/{alias}", "digits-mlp@1", NEW)
     page = api.get(url, params={"limit": 2}).json()
     assert [found["alias"] for found in page["data"]] == ["canary", "old"]
+    assert page["data"][0] == api.get(f"{url}/canary").json()
     rest = api.get(url, params={"limit": 2, "after": page["next"]}).json()
     assert ([found["alias"] for found in rest["data"]], rest["has_more"]) == (["prod"], False)
     assert api.get("/families/mnist-mlp/aliases").json() == {"data": [], "has_more": False, "next": None}
