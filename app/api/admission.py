@@ -61,8 +61,7 @@ class Admission:
         if token is None:
             await self.app(scope, receive, send)
             return
-        stream = _WhileTheKeyLives(receive, send, services, token, self.recheck_seconds)
-        await self.app(scope, stream.receive, stream.send)
+        await self.app(scope, receive, _WhileTheKeyLives(send, services, token, self.recheck_seconds))
 
     async def _refuse(self, error: Exception, services: Services, scope: Scope, receive: Receive, send: Send) -> None:
         """Whoever tries keys is counted by address, so that guesses cost the database little."""
@@ -87,16 +86,13 @@ class Admission:
 class _WhileTheKeyLives:
     """A stream of events may be open for days: it ends when its key no longer works."""
 
-    def __init__(self, receive: Receive, send: Send, services: Services, token: str, recheck_seconds: float) -> None:
-        self._receive, self._send = receive, send
-        self._services, self._token, self._recheck_seconds = services, token, recheck_seconds
+    def __init__(self, send: Send, services: Services, token: str, recheck_seconds: float) -> None:
+        self._send, self._services = send, services
+        self._token, self._recheck_seconds = token, recheck_seconds
         self._checked = time.monotonic()
         self._ended = False
 
-    async def receive(self) -> Message:
-        return {"type": "http.disconnect"} if self._ended else await self._receive()
-
-    async def send(self, message: Message) -> None:
+    async def __call__(self, message: Message) -> None:
         if self._ended:
             return
         if message.get("more_body") and time.monotonic() - self._checked > self._recheck_seconds:
@@ -104,7 +100,7 @@ class _WhileTheKeyLives:
             try:
                 await self._services.keys.verify(self._token)
             except InvalidKey:
-                self._ended = True
+                self._ended = True  # whoever streams learns of it as of a client who left
                 await self._send({"type": "http.response.body", "body": b""})
                 return
             except StoreError:  # the database is away: it is asked again with a later part
