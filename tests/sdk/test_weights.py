@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -45,9 +46,14 @@ def rewritten(*, header: Callable[[dict[str, object]], object] | None = None, **
             del contents[name]
         else:
             contents[name] = value
-    described = metadata(GOOD)
+    described = metadata(GOOD) | {"tensors_sha256": checksum(contents)}
     described = header(described) if header else described
     return save_safetensors(contents, metadata={"gradsmith": json.dumps(described)})
+
+
+def checksum(contents: dict[str, Tensor]) -> str:
+    data = save_safetensors(contents)
+    return hashlib.sha256(data[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -75,7 +81,7 @@ def test_the_same_rule_gives_the_same_bytes() -> None:
 
 def test_metadata_says_what_is_inside() -> None:
     described = metadata(dumps(make_rule(), {"family": "quadratic"}))
-    assert described["format_version"] == 1
+    assert described["format_version"] == 2
     assert described["rule"] == make_rule().config()
     assert described["extra"] == {"family": "quadratic"}
 
@@ -105,9 +111,14 @@ DAMAGE: dict[str, tuple[bytes, type[WeightsError], str]] = {
     "nested without end": ((20_000).to_bytes(8, "little") + b"{" + b"[" * 19_999, CorruptWeights, "no JSON"),
     "another program's": (save_safetensors({"x": torch.zeros(2)}), UnsupportedFormat, "not one of Gradsmith's"),
     "newer version": (
-        rewritten(header=lambda h: {**h, "format_version": 2}),
+        rewritten(header=lambda h: {**h, "format_version": 3}),
         UnsupportedFormat,
-        "version 2.*pip install",
+        "version 3; this gradsmith reads 1 and 2.*pip install",
+    ),
+    "no checksum": (
+        rewritten(header=lambda h: {name: value for name, value in h.items() if name != "tensors_sha256"}),
+        CorruptWeights,
+        r"metadata says None\.\.\..*fetch it again",
     ),
     "no version": (rewritten(header=lambda h: {"rule": h["rule"]}), UnsupportedFormat, "version None"),
     "metadata a list": (rewritten(header=lambda h: [h]), UnsupportedFormat, "version None"),
@@ -145,6 +156,32 @@ def test_damage_has_a_name_and_a_next_step(name: str) -> None:
     data, error, message = DAMAGE[name]
     with pytest.raises(error, match=message):
         loads(data)
+
+
+def test_a_file_of_the_format_before_is_read_as_it_was_written_and_written_in_todays() -> None:
+    """`format_1.safetensors` was written by the code of format 1."""
+    old = (Path(__file__).parent / "format_1.safetensors").read_bytes()
+    described = metadata(old)
+    assert (described["format_version"], described["extra"]) == (1, {"family": "quadratic"})
+    rule = loads(old)
+    assert rule.config() == described["rule"]
+    assert rule.config()["hidden_size"] == 4
+    tensors = load_safetensors(old)
+    assert tensors.keys() == rule.state_dict().keys()
+    assert all(torch.equal(rule.state_dict()[name], value) for name, value in tensors.items())
+    new = dumps(rule, described["extra"])
+    assert metadata(new)["format_version"] == 2
+    assert dumps(loads(new), described["extra"]) == new
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_a_bit_that_flips_in_the_numbers_is_noticed(data: st.DataObject) -> None:
+    begin = 8 + int.from_bytes(GOOD[:8], "little")
+    damaged = bytearray(GOOD)
+    damaged[data.draw(st.integers(begin, len(GOOD) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    with pytest.raises(CorruptWeights, match="not those that were written"):
+        loads(bytes(damaged))
 
 
 @settings(max_examples=150, deadline=None)

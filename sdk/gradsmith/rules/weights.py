@@ -1,12 +1,14 @@
 """A trained rule as bytes, and back: safetensors with one metadata key.
 
 The file holds one tensor for each of the rule's parameters, and the metadata key `gradsmith` with canonical JSON:
-`{"extra": {...}, "format_version": 1, "rule": {"kind": "lstm", "hidden_size": 20, ...}}`. One key, because
-safetensors writes several in no fixed order: the same rule must give the same bytes, and so the same SHA-256.
+`{"extra": {...}, "format_version": 2, "rule": {"kind": "lstm", "hidden_size": 20, ...}, "tensors_sha256": "..."}`. One
+key, because safetensors writes several in no fixed order: the same rule must give the same bytes, and so the same
+SHA-256. Format 1 is the same without `tensors_sha256`; it is read as ever.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from os import PathLike
@@ -23,7 +25,8 @@ from gradsmith.errors import CorruptWeights, NonFiniteWeights, ShapeMismatch, Un
 from gradsmith.rules import build
 from gradsmith.rules.base import Rule
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # what is written
+READABLE = (1, 2)
 METADATA_KEY = "gradsmith"
 _FETCH_AGAIN = "fetch it again"
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header, little-endian
@@ -34,10 +37,16 @@ def dumps(rule: Rule, extra: Mapping[str, str] | None = None) -> bytes:
 
     Weights are stored as float32; float64 stays float64. `extra` is free text for the reader (family, job).
     """
-    header = {"format_version": FORMAT_VERSION, "rule": rule.config(), "extra": dict(extra or {})}
     tensors = {
         name: value.detach().to("cpu", torch.float64 if value.dtype == torch.float64 else torch.float32).contiguous()
         for name, value in sorted(rule.state_dict().items())
+    }
+    header = {
+        "format_version": FORMAT_VERSION,
+        "rule": rule.config(),
+        "extra": dict(extra or {}),
+        # safetensors has no checksum: a bit that flips on a disk would be another rule, and nobody would know
+        "tensors_sha256": _tensors_sha256(save_safetensors(tensors)),
     }
     canonical = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return save_safetensors(tensors, metadata={METADATA_KEY: canonical})
@@ -59,6 +68,7 @@ def loads(data: bytes) -> Rule:
         tensors = load_safetensors(data)
     except SafetensorError as error:
         raise CorruptWeights(f"the weights file is damaged ({error}); {_FETCH_AGAIN}") from error
+    _require_undamaged(data, header)
     _require_same_tensors(tensors, {name: tuple(value.shape) for name, value in rule.state_dict().items()})
     rule.load_state_dict(tensors, assign=True)
     return rule
@@ -80,14 +90,32 @@ def metadata(data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CorruptWeights(f"the metadata {METADATA_KEY!r} of the weights file is no JSON; {_FETCH_AGAIN}") from error
     version = header.get("format_version") if isinstance(header, dict) else None
-    if version != FORMAT_VERSION or isinstance(version, bool):
+    if version not in READABLE or isinstance(version, bool):
         raise UnsupportedFormat(
-            f"the weights file has format version {version!r}; this gradsmith reads {FORMAT_VERSION}. "
+            f"the weights file has format version {version!r}; this gradsmith reads "
+            f"{' and '.join(map(str, READABLE))}. "
             "Update your checkout of Gradsmith and run pip install './sdk[torch]' in it"
         )
     if not isinstance(header.get("rule"), dict):
         raise CorruptWeights(f"the weights file does not say which rule it holds; {_FETCH_AGAIN}")
     return {"extra": {}, **header}
+
+
+def _tensors_sha256(data: bytes) -> str:
+    """Of what follows the header of a safetensors file: the numbers themselves, in their fixed order."""
+    length = int.from_bytes(data[:_LENGTH_BYTES], "little")
+    return hashlib.sha256(memoryview(data)[_LENGTH_BYTES + length :]).hexdigest()
+
+
+def _require_undamaged(data: bytes, header: Mapping[str, Any]) -> None:
+    if header["format_version"] == 1:  # it has no checksum
+        return
+    expected, found = header.get("tensors_sha256"), _tensors_sha256(data)
+    if found != expected:
+        raise CorruptWeights(
+            f"the numbers in the weights file are not those that were written (their SHA-256 is {found[:12]}..., and "
+            f"its metadata says {str(expected)[:12]}...); {_FETCH_AGAIN}"
+        )
 
 
 def _safetensors_header(data: bytes) -> dict[str, Any]:
