@@ -27,8 +27,8 @@ CHUNK_COORDINATES = 16_384
 and keeps minibatches and states in the cache: 64 networks on digits take half the time in chunks of ten."""
 
 KEPT_BYTES = 128 * 2**20
-"""Gates that the native backend keeps of a window instead of computing them again, at most: one layer of the 2x20 LSTM
-for 20,000 coordinates and 20 steps. Decision 0026 says what twice as much would save."""
+"""What the native backend keeps of a window instead of computing it again, at most: both layers of the 2x20 LSTM for
+8,000 coordinates and 20 steps, or one for 16,000. Decision 0026."""
 
 KERNEL_MOST_HIDDEN, KERNEL_MOST_LAYERS = 128, 4  # as in gradsmith.rules.kernels.native.targets, which brings torch
 AUTOGRAD_FLOATS = 25  # numbers that autograd keeps for each coordinate, step, and unit of the rule; measured
@@ -222,11 +222,11 @@ def _gradient(sizes: _Sizes, coordinates: int, steps: int) -> int:
 
 
 def _buffers(sizes: _Sizes, coordinates: int, steps: int) -> int:
-    """What a backend keeps from window to window. The native one: a tape of gates, of as many whole layers as the
+    """What a backend keeps from window to window. The native one: a tape of gates and c, of as many whole layers as the
     budget holds, or a part of one. torch's replay: one block's buffers, and another's where the last is shorter."""
     H, layers = sizes.rule.hidden_size, sizes.rule.layers
     if sizes.computes == "native":
-        layer = 4 * coordinates * steps * 4 * H
+        layer = 4 * coordinates * steps * 5 * H
         return min(KEPT_BYTES, layer * max(1, min(layers, KEPT_BYTES // layer)))
     if sizes.computes == "reference":
         return 0
@@ -241,4 +241,4 @@ def _workspace(rule: RuleSpec, steps: int) -> int:
     """A thread of the kernel: one block's record of the window, and its sums."""
     H, layers = rule.hidden_size, rule.layers
     block = 32
-    return 4 * (steps * block * layers * 7 * H + layers * 4 * H * (2 * H + 16) * 2)
+    return 4 * (steps * block * layers * 5 * H + layers * (4 * H * (2 * H + 16) * 2 + 13 * H * block))

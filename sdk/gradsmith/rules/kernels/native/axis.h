@@ -55,7 +55,7 @@ inline void step_within(const Prepared& w, const Axis& axis, int64_t t, int64_t 
                         AxisScratch<Memory>& r) {
   if (!axis.gradients[t]) return;
   float *const state = unpacked(memory, r), *const values = axis.values[t] + (first - axis.begin(t));
-  advance_block(w, axis.gradients[t] + (first - axis.begin(t)), state, r.update, r.step, [&](int) { return r.step.gates; });
+  advance_block(w, axis.gradients[t] + (first - axis.begin(t)), state, r.update, r.step, [&](int) { return r.step.record; });
   packed(state, memory);
   for (int v = 0; v < BLOCK; v += WIDTH) store(values + v, load(values + v) + load(r.update + v));
 }
@@ -80,7 +80,7 @@ void step_across(const Prepared& w, const Axis& axis, int64_t t, int64_t first, 
   if (!any) return;
   float* const state = unpacked(memory, r);
   if (rests) memcpy(r.before, state, sizeof r.before);
-  advance_block(w, r.gradient, state, r.update, r.step, [&](int) { return r.step.gates; });
+  advance_block(w, r.gradient, state, r.update, r.step, [&](int) { return r.step.record; });
   each_part([&](int64_t u, int64_t at, int64_t count) {
     if (axis.gradients[u]) {
       for (int64_t n = 0; n < count; n++) axis.values[u][at - axis.begin(u) + n] += r.update[at - first + n];

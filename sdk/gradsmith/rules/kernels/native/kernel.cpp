@@ -34,7 +34,7 @@ void gradsmith_prepare(const float* weights, float p, float output_scale, void* 
   prepare(weights, p, output_scale, *static_cast<Prepared*>(prepared));
 }
 
-// One inner step of `coordinates` coordinates, in place; its gates go to row `row` of the tape, which has
+// One inner step of `coordinates` coordinates, in place; its records go to row `row` of the tape, which has
 // `tape_blocks` blocks (0: no tape) of the layers from `first_layer` on. Returns 1 when memory ran out.
 int gradsmith_step(const void* prepared, int64_t coordinates, const float* gradient, float* state, float* theta,
                    float* tape_data, int64_t tape_blocks, int64_t first_layer, int64_t row, int64_t threads) {

@@ -96,7 +96,7 @@ class NativeKernel:
     ) -> None:
         """One inner step: theta += update, and the packed state moves on, both in place. theta, gradient: (N,).
 
-        tape: where step `row` of a window leaves its gates for `window_gradient`
+        tape: where step `row` of a window leaves its records for `window_gradient`
         """
         self._check(weights, state, theta.shape[0])
         _require("theta", theta, (theta.shape[0],), contiguous=True)
@@ -157,7 +157,7 @@ class NativeKernel:
             raise ValueError(
                 f"the tape is for {tape.steps} steps of at least {tape.blocks} blocks, not for {rows} of {blocks}"
             )
-        shape = (tape.steps, tape.blocks, layers, 4 * sizes.hidden, self.block)
+        shape = (tape.steps, tape.blocks, layers, 5 * sizes.hidden, self.block)
         _require("tape", tape.data, shape, contiguous=True)
 
 

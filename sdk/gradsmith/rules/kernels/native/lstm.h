@@ -3,7 +3,7 @@
 // A block is BLOCK neighbouring coordinates, feature-major: row after row of BLOCK floats, so that a vector holds
 // neighbouring coordinates and weights are broadcast. A block's state is, layer after layer, h (HIDDEN rows) and c
 // (HIDDEN rows). Two vectors a row: a product then loads 7 vectors for 10 multiply-adds, and a 20-step window of the
-// 2x20 LSTM takes 360 KB (AVX2) or 720 KB (AVX-512), within the L2 cache of such CPUs.
+// 2x20 LSTM takes 260 KB (AVX2) or 520 KB (AVX-512), within the L2 cache of such CPUs.
 #pragma once
 #include <cstring>
 #include <type_traits>
@@ -16,6 +16,10 @@ constexpr int BLOCK = 2 * WIDTH;
 constexpr int GATES = 4 * HIDDEN;
 constexpr int AREA = HIDDEN * BLOCK;
 constexpr int STATE = 2 * LAYERS * AREA;
+
+// A record is what the gradient needs of one step of one layer: the gates' activations, then c. tanh(c) and h follow
+// from them for less than it costs to keep them.
+constexpr int RECORD = GATES * BLOCK + AREA;
 
 constexpr int inputs(int layer) { return layer == 0 ? INPUTS : HIDDEN; }
 constexpr int columns(int layer) { return inputs(layer) + HIDDEN; }  // [the layer's input, its own h]
@@ -100,7 +104,7 @@ inline void product_tile(const float* packed, const float* bias, const float* x,
 
 // z (ROWS x BLOCK) = bias + packed (ROWS x (DEPTH + OWN_DEPTH)) * [x; own], x (DEPTH x BLOCK), own (OWN_DEPTH x BLOCK)
 template <int ROWS, int DEPTH, int OWN_DEPTH>
-inline void product(const float* packed, const float* bias, const float* x, const float* own, float* z) {
+APART void product(const float* packed, const float* bias, const float* x, const float* own, float* z) {
   constexpr int REST = ROWS % ROW_TILE, K = DEPTH + OWN_DEPTH;
   int r = 0;
   for (; r < ROWS - REST; r += ROW_TILE)
@@ -123,41 +127,40 @@ inline void features(const Prepared& w, const float* gradient, float* x) {
   }
 }
 
-// Pre-activations in `gates` and c before -> c and h; in `gates` and `tanh_c` the activations. `c` may be `c_before`.
-inline void cell(float* gates, const float* c_before, float* c, float* tanh_c, float* h) {
+// A record's pre-activations -> its activations and c, and h.
+APART void cell(float* record, const float* c_before, float* h) {
+  float* const c = record + GATES * BLOCK;
   // Two loops: one would wait for the cell's chain of latencies, these fill it with neighbours.
   for (int e = 0; e < AREA; e += WIDTH) {
-    const Vector i = sigmoid_of(load(gates + e)), f = sigmoid_of(load(gates + AREA + e));
-    const Vector g = tanh_of(load(gates + 2 * AREA + e)), o = sigmoid_of(load(gates + 3 * AREA + e));
-    store(gates + e, i), store(gates + AREA + e, f), store(gates + 2 * AREA + e, g), store(gates + 3 * AREA + e, o);
+    const Vector i = sigmoid_of(load(record + e)), f = sigmoid_of(load(record + AREA + e));
+    const Vector g = tanh_of(load(record + 2 * AREA + e)), o = sigmoid_of(load(record + 3 * AREA + e));
+    store(record + e, i), store(record + AREA + e, f), store(record + 2 * AREA + e, g), store(record + 3 * AREA + e, o);
     store(c + e, f * load(c_before + e) + i * g);
   }
+  for (int e = 0; e < AREA; e += WIDTH) store(h + e, load(record + 3 * AREA + e) * tanh_of(load(c + e) * TANH_SCALE));
+}
+
+// A record -> tanh(c) and h, as `cell` had them.
+APART void recall(const float* record, float* tanh_c, float* h) {
   for (int e = 0; e < AREA; e += WIDTH) {
-    const Vector t = tanh_of(load(c + e) * TANH_SCALE);
-    store(tanh_c + e, t), store(h + e, load(gates + 3 * AREA + e) * t);
+    const Vector t = tanh_of(load(record + GATES * BLOCK + e) * TANH_SCALE);
+    store(tanh_c + e, t), store(h + e, load(record + 3 * AREA + e) * t);
   }
 }
 
-// The same, from the activations of the gates: what is left to do for a layer that is on the tape.
-inline void cell_again(const float* gates, const float* c_before, float* c, float* tanh_c, float* h) {
-  for (int e = 0; e < AREA; e += WIDTH)
-    store(c + e, load(gates + AREA + e) * load(c_before + e) + load(gates + e) * load(gates + 2 * AREA + e));
-  for (int e = 0; e < AREA; e += WIDTH) {
-    const Vector t = tanh_of(load(c + e) * TANH_SCALE);
-    store(tanh_c + e, t), store(h + e, load(gates + 3 * AREA + e) * t);
-  }
-}
-
-// Gates that the steps of a window leave for its gradient, which then need not compute them again: those of the
-// layers from `first` on, for the first `blocks` blocks. Rows of steps; a row is (blocks, kept layers, GATES, BLOCK).
+// Records that the steps of a window leave for its gradient, which then need not compute them again: those of the
+// layers from `first` on, for the first `blocks` blocks. Rows of steps, so that a step writes one run of memory; a row is
+// (blocks, kept layers, RECORD).
 struct Tape {
   float* data;
   int64_t blocks, first;
 
+  int64_t block_floats() const { return (LAYERS - first) * RECORD; }
+
   // Null where nothing is kept.
-  float* gates(int64_t step, int64_t block, int layer) const {
+  float* record(int64_t step, int64_t block, int layer) const {
     if (block >= blocks || layer < first) return nullptr;
-    return data + ((step * blocks + block) * (LAYERS - first) + layer - first) * (GATES * BLOCK);
+    return data + (step * blocks + block) * block_floats() + (layer - first) * RECORD;
   }
 };
 

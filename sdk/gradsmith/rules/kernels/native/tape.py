@@ -1,7 +1,8 @@
-"""`Tape`: the gates that the steps of a window leave for its gradient, which then need not compute them again.
+"""`Tape`: what the steps of a window leave for its gradient, which then need not compute it again.
 
-Half of the work of a window's gradient is to compute once more what its steps computed. Keeping all of that takes 640
-bytes a coordinate and step for the 2x20 LSTM; a budget says how much memory it may take.
+Without it, nearly half of the work of a window's gradient is to compute once more what its steps computed. Keeping all
+of that, the gates and c of every step, takes 800 bytes a coordinate and step for the 2x20 LSTM; a budget says how much
+memory it may take.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from gradsmith.rules.kernels.native.targets import Sizes
 
 @dataclass(frozen=True)
 class Tape:
-    """data: (steps, blocks, kept layers, 4 hidden, block): of the layers from `first_layer` on, for the first `blocks`
-    blocks. The upper layers come first, whose products are the larger ones."""
+    """data: (steps, blocks, kept layers, 5 hidden, block): the gates i, f, g, o and c, of the layers from `first_layer` on,
+    for the first `blocks` blocks. The upper layers are the first to be kept, whose products are the larger ones."""
 
     data: Tensor
     first_layer: int
@@ -34,9 +35,9 @@ class Tape:
     def within(cls, budget_bytes: int, sizes: Sizes, steps: int, blocks: int, block: int) -> Tape | None:
         """As much of a window of `steps` steps on `blocks` blocks as the budget holds; None when that is nothing.
         Memory is only taken when the steps write it."""
-        layer_bytes = steps * 4 * sizes.hidden * block * 4  # of one block
+        layer_bytes = steps * 5 * sizes.hidden * block * 4  # of one block
         layers = max(1, min(sizes.layers, budget_bytes // (layer_bytes * max(1, blocks))))
         blocks = min(blocks, budget_bytes // (layer_bytes * layers))
         if blocks == 0:
             return None
-        return cls(torch.empty(steps, blocks, layers, 4 * sizes.hidden, block), sizes.layers - layers)
+        return cls(torch.empty(steps, blocks, layers, 5 * sizes.hidden, block), sizes.layers - layers)
