@@ -1,0 +1,123 @@
+"""Keys in the store: what the API's tests do not reach."""
+
+from __future__ import annotations
+
+import ast
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+import app
+from app.auth.issue import issue
+from app.store import keys
+from app.store.errors import BadCursor, KeyNotFound, LastAdminKey, QuotaExceeded
+from app.store.jobs import JobRepository
+from app.store.keys import KeyRepository
+from app.store.sessions import Database
+from app.store.tables import KeyRow
+from tests.app.store.bench import training
+
+MOMENT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+def made(session: Session, scope: str = "submit", workspace: str = "default", **given: object) -> KeyRow:
+    return issue(session, name=scope, scopes=[scope], workspace=workspace, **given)[0]  # type: ignore[list-item,arg-type]
+
+
+def test_a_key_makes_its_workspace_and_a_second_one_finds_it(database: Database) -> None:
+    with database.write() as session:
+        first, second = made(session, workspace="team-a"), made(session, workspace="team-a")
+        rows = session.execute(text("SELECT count(*) FROM workspaces WHERE id = 'team-a'")).scalar()
+    assert rows == 1
+    with database.read() as session:
+        assert [row.id for row in KeyRepository(session, "team-a").page().rows] == [second.id, first.id]
+        assert KeyRepository(session).page().rows == []
+        with pytest.raises(KeyNotFound):
+            KeyRepository(session).get(first.id)
+
+
+def test_keys_come_in_pages_whose_cursors_fit_one_workspace(database: Database) -> None:
+    with database.write() as session:
+        ids = [made(session).id for _ in range(5)]
+        made(session, workspace="other")
+    with database.read() as session:
+        first = KeyRepository(session).page(limit=3)
+        rest = KeyRepository(session).page(limit=3, after=first.next)
+        assert [row.id for row in (*first.rows, *rest.rows)] == ids[::-1]
+        with pytest.raises(BadCursor):
+            KeyRepository(session, "other").page(limit=3, after=first.next)
+
+
+def test_the_time_of_last_use_never_goes_back(database: Database) -> None:
+    with database.write() as session:
+        key = made(session).id
+        for moment in (MOMENT, MOMENT - timedelta(hours=1)):
+            keys.note_use(session, {key: moment, "key_gone": moment})
+    with database.read() as session:
+        found = keys.find(session, key)
+        assert found is not None
+        assert found.last_used_at == MOMENT
+
+
+def test_only_a_valid_key_counts_as_one(database: Database) -> None:
+    with database.write() as session:
+        assert not keys.any_usable(session)
+        made(session, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+        revoked = made(session, "read")
+        KeyRepository(session).revoke(revoked.id)
+        assert not keys.any_usable(session)
+        assert [keys.status_of(row) for row in keys.every(session)] == ["expired", "revoked"]
+        made(session, "read", "elsewhere", expires_at=datetime.now(UTC) + timedelta(hours=1))
+        assert keys.any_usable(session)
+
+
+def test_the_last_admin_key_goes_only_when_it_is_meant(database: Database) -> None:
+    with database.write() as session:
+        admin = made(session, "admin")
+        made(session, "submit")
+        made(session, "admin", "elsewhere")
+        repository = KeyRepository(session)
+        with pytest.raises(LastAdminKey, match="Make another"):
+            repository.revoke(admin.id)
+        revoked = repository.revoke(admin.id, even_the_last=True).revoked_at
+        assert revoked is not None
+        assert repository.revoke(admin.id).revoked_at == revoked
+
+
+def test_the_quota_counts_what_is_queued_running_or_being_cancelled(database: Database) -> None:
+    with database.write() as session:
+        key, other = made(session, max_active_jobs=2).id, made(session).id
+        jobs = JobRepository(session)
+        for _ in range(2):
+            keys.admit_job(session, key, 1)
+            job = jobs.create(training(), api_key=key)
+        for status in ("queued", "running", "cancelling"):
+            session.execute(text("UPDATE jobs SET status = :status WHERE id = :id"), {"status": status, "id": job.id})
+            with pytest.raises(QuotaExceeded, match="2 queued and running jobs and may have 2"):
+                keys.admit_job(session, key, 100)
+        keys.admit_job(session, key, 100, besides=job.id)
+        keys.admit_job(session, other, 1)
+        keys.admit_job(session, other, None)
+        keys.admit_job(session, None, 0)
+        session.execute(text("UPDATE jobs SET status = 'failed' WHERE id = :id"), {"id": job.id})
+        keys.admit_job(session, key, 100)
+
+
+def test_no_code_of_the_service_forgets_the_workspace() -> None:
+    """The repositories' default is for tests: in the service, a forgotten workspace would be everybody's `default`."""
+    package = Path(app.__file__).parent
+    calls = 0
+    for path in (*package.rglob("*.py"), *(package.parent / "workers").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            if node.func.id in ("JobRepository", "Registry", "KeyRepository", "Aliases"):
+                calls += 1
+                assert len(node.args) + len(node.keywords) >= 2, f"{path.name}:{node.lineno} names no workspace"
+            if node.func.id == "once":
+                named = {keyword.arg for keyword in node.keywords}
+                assert {"workspace", "api_key"} <= named, f"{path.name}:{node.lineno}"
+    assert calls > 15
