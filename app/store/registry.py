@@ -83,6 +83,7 @@ class Registry:
     def locate(self, reference: str) -> Located:
         """As `resolve`, for those who need no more than where it is: downloads, thousands of them a second."""
         family, separator, name = reference.partition("@")
+        wrong = ""
         values: dict[str, Any] = {"workspace": self._workspace, "family": family, "name": name}
         if not separator:
             statement, values = _BY_ID, {"workspace": self._workspace, "id": reference}
@@ -91,13 +92,13 @@ class Registry:
         elif is_version(name):
             statement, values = _BY_VERSION, values | {"name": int(name)}
         elif is_alias(name):
-            statement = _BY_ALIAS
+            statement, wrong = _BY_ALIAS, f"{name!r} is no alias of that family. "
         else:
-            wrong = f"{name!r} is no version (they count from 1) and no alias (a letter first, in lower case). "
+            wrong = f"{name!r} is no version (they count from 1) and no alias (latest, best, or one of yours). "
             raise OptimizerNotFound(reference, wrong + self._available(family))
         found = self._session.execute(statement, values).first()
         if found is None:
-            raise OptimizerNotFound(reference, self._available(family if separator else None))
+            raise OptimizerNotFound(reference, wrong + self._available(family if separator else None))
         return Located(*found)
 
     def page(

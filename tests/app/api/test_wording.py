@@ -93,7 +93,7 @@ def test_one_sentence_says_what_is_wrong(standing_api: httpx.Client, change: dic
         ("/jobs?stats=failed", "'stats' is not a parameter here; did you mean 'status'?"),
         (
             "/optimizers?best=1",
-            "'best' is not a parameter here; known are: family, limit, after",
+            "'best' is not a parameter here; known are: family, alias, tag, limit, after",
         ),
     ],
 )
@@ -112,9 +112,13 @@ def test_an_idempotency_key_that_does_not_fit_is_told_the_form(
     assert refused(answer) == [f"{value} does not fit; {wanted}"]
 
 
-@pytest.mark.parametrize("name", ["foo", "-1", "0"])
-def test_what_is_neither_version_nor_alias_is_called_so(api: httpx.Client, name: str) -> None:
-    wrong = f"{name!r} is no version (they count from 1) and no alias (latest, best)."
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("foo", "alias of that family.")]
+    + [(name, "version (they count from 1) and no alias (latest, best, or one of yours).") for name in ("-1", "0")],
+)
+def test_what_is_neither_version_nor_alias_is_called_so(api: httpx.Client, name: str, reason: str) -> None:
+    wrong = f"{name!r} is no {reason}"
     found = api.get(f"/optimizers/quadratic@{name}")
     assert (found.status_code, wrong in found.json()["detail"]) == (404, True), found.text
     body = {"kind": "evaluate", "optimizer": f"quadratic@{name}"}
