@@ -84,8 +84,17 @@ def worker(
 
 
 @app.command()
-def migrate(data: Data = None) -> None:
+def migrate(
+    data: Data = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", help="Back to this schema, for an older version. What only newer ones know is lost."
+        ),
+    ] = None,
+) -> None:
     """Bring the database up to date: create or alter its tables. Safe to run again, and before every start."""
+    from alembic.util.exc import CommandError
     from sqlalchemy.exc import SQLAlchemyError
 
     import migrations  # Alembic: a quarter of a second that no other command needs
@@ -93,7 +102,14 @@ def migrate(data: Data = None) -> None:
     settings = _settings(data_dir=data)
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
-        migrations.upgrade(settings.resolved_database_url)
+        if to is None:
+            migrations.upgrade(settings.resolved_database_url)
+        elif to in migrations.revisions():
+            migrations.downgrade(settings.resolved_database_url, to)
+        else:
+            _refuse(f"--to {to}: there is no such schema; there are {', '.join(sorted(migrations.revisions()))}")
+    except CommandError:
+        _refuse(f"--to {to}: the database is not as far as that; `migrate` without --to brings it up")
     except OSError as error:
         _refuse(f"the data folder {settings.data_dir} cannot be used: {error.strerror}; choose another with --data")
     except SQLAlchemyError as error:

@@ -31,8 +31,10 @@ from sqlalchemy import (
     select,
     text,
 )
+from typer.testing import CliRunner
 
 import migrations
+from app.cli import app
 from app.settings import Settings
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
@@ -167,3 +169,22 @@ def test_the_new_server_shows_what_the_old_one_made_and_runs_what_it_left(
         assert client.get("/optimizers/quadratic@3").status_code == 200
         retried = client.post(f"/jobs/{CANCELLED}/retry")
         assert (retried.status_code, retried.json()["attempt"]) == (202, 2)
+
+
+def test_the_command_goes_back_for_an_older_version_and_knows_which_schemas_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path / 'one.db'}"
+    monkeypatch.setenv("DATABASE_URL", url)
+    for arguments, revision in (([], "0002"), (["--to", "0001"], "0001"), ([], "0002")):
+        done = CliRunner().invoke(app, ["migrate", *arguments])
+        assert (done.exit_code, done.stderr) == (0, "")
+        with Database(url) as database:
+            assert database.revision() == revision
+    assert CliRunner().invoke(app, ["migrate", "--to", "0001"]).exit_code == 0
+    forwards = CliRunner().invoke(app, ["migrate", "--to", "0002"])
+    assert forwards.exit_code == 2
+    assert "`migrate` without --to brings it up" in forwards.stderr
+    refused = CliRunner().invoke(app, ["migrate", "--to", "base"])
+    assert refused.exit_code == 2
+    assert "--to base: there is no such schema; there are 0001, 0002" in refused.stderr
