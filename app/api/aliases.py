@@ -53,7 +53,8 @@ def aliases_list(
 ) -> Page[Alias]:
     with services.database.read() as session:
         page = Aliases(session, caller.workspace).page(name, limit, after)
-        documents = [alias_document(row, session.get_one(OptimizerRow, row.optimizer)) for row in page.rows]
+        optimizers = Registry(session, caller.workspace).several([row.optimizer for row in page.rows])
+        documents = [alias_document(row, optimizers[row.optimizer]) for row in page.rows]
     return Page[Alias](data=documents, has_more=page.has_more, next=page.next)
 
 

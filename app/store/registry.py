@@ -142,6 +142,10 @@ class Registry:
         named = select(AliasRow.optimizer).where(AliasRow.workspace == self._workspace, AliasRow.alias == alias)
         return OptimizerRow.id.in_(named)
 
+    def several(self, ids: Sequence[str]) -> dict[str, OptimizerRow]:
+        """Those of these ids that there are, by id."""
+        return {row.id: row for row in self._session.scalars(self._all().where(OptimizerRow.id.in_(ids)))}
+
     def of_job(self, job_id: str) -> OptimizerRow | None:
         return self._session.scalar(
             select(OptimizerRow).where(OptimizerRow.workspace == self._workspace, OptimizerRow.job == job_id)
