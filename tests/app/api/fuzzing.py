@@ -30,16 +30,20 @@ CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 class FuzzedServer:
     url: str
     headers: dict[str, str]  # with a key, on a server that asks for one
+    ids: dict[str, list[str]]  # of what exists, by the names that the configuration has for them
 
     def schemathesis(self, *options: str) -> subprocess.CompletedProcess[str]:
         """`schemathesis run` with all checks against the server's own OpenAPI document; its output is the summary."""
         program = Path(sys.executable).with_name("schemathesis")
-        command = [program, "--config-file", CONFIGURATION, "run", f"{self.url}/openapi.json", *options, "--no-color"]
+        command = [program, "run", f"{self.url}/openapi.json", *options, "--no-color"]
         for name, value in self.headers.items():
             command += ["-H", f"{name}: {value}"]
         if self.headers:  # it would find its own key in the list, and go on without
             command += ["--exclude-operation-id", "keys_revoke"]
         with tempfile.TemporaryDirectory() as folder:  # it leaves files where it runs
+            dictionaries = "".join(f"[dictionaries.{name}]\nvalues = {ids}\n" for name, ids in self.ids.items())
+            configured = f"{CONFIGURATION.read_text(encoding='utf-8')}\n{dictionaries}"
+            (Path(folder) / "schemathesis.toml").write_text(configured, encoding="utf-8")
             return subprocess.run(
                 command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder
             )
@@ -61,7 +65,8 @@ def fuzzed_server(settings: Settings) -> Iterator[FuzzedServer]:
         try:
             with httpx.Client(base_url=url, headers=headers, timeout=30) as api:
                 _fill(api)
-            yield FuzzedServer(url, headers)
+                ids = {name: [row["id"] for row in api.get(f"/{name}").json()["data"]] for name in ("jobs", "keys")}
+            yield FuzzedServer(url, headers, ids)
         finally:
             enough.set()
             worker.join()
@@ -81,6 +86,8 @@ def _fill(api: httpx.Client) -> None:
     made = api.put(
         "/families/quadratic/aliases/production", json={"optimizer": "quadratic@1"}, headers={"If-None-Match": "*"}
     )
+    assert made.status_code == 201, made.text
+    made = api.post("/keys", json={"name": "to be revoked"})
     assert made.status_code == 201, made.text
 
 
