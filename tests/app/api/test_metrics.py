@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -199,6 +200,19 @@ def test_a_database_that_is_not_migrated_is_told_apart_from_one_that_is_away(
     finally:
         with database.write() as session:
             session.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+
+
+def test_the_operators_manual_names_every_metric_and_no_other(standing_api: httpx.Client) -> None:
+    text = standing_api.get("/metrics").text
+    families = {family.name: family.type for family in text_string_to_metric_families(text)}
+    shown = {
+        name + ("_total" if kind == "counter" else "")
+        for name, kind in families.items()
+        if name.startswith("gradsmith_")
+    }
+    manual = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    table = manual[manual.index("## Metrics") : manual.index("## What is where")]
+    assert set(re.findall(r"`(gradsmith_\w+?)(?:\{[^`]*)?`", table)) - {"gradsmith_worker"} == shown
 
 
 @pytest.mark.slow
