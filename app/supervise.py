@@ -149,6 +149,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Serve. Raises ServeError, EmbeddedStoreError, AddressError or UnguardedAddress when it cannot start."""
+        refuse_without_keys(self.settings)  # a new data folder holds no key: said before anything starts
         data = self.settings.data_dir
         with only_one(data), self._signals():
             listener = bind(self.settings.host, self.settings.port)

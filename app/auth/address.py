@@ -38,19 +38,30 @@ def keys_required(settings: Settings) -> bool:
     return settings.auth == "on" or (settings.auth == "auto" and not is_loopback(settings.host))
 
 
-def refuse_without_keys(settings: Settings, database: Database) -> None:
-    """Raises UnguardedAddress when keys are needed and nobody has one, StoreError when the database cannot say."""
+def refuse_without_keys(settings: Settings, database: Database | None = None) -> None:
+    """Raises UnguardedAddress when keys are needed and nobody has one, StoreError when the database cannot say.
+
+    Without a `database`, before anything has started: then only a data folder that has none is refused.
+    """
     if not keys_required(settings):
         return
+    if database is None:
+        if settings.database_url is None and not (settings.data_dir / "gradsmith.db").exists():
+            raise _no_keys(settings)
+        return
     with database.read() as session:
-        if keys.any_usable(session):
-            return
+        found = keys.any_usable(session)
+    if not found:
+        raise _no_keys(settings)
+
+
+def _no_keys(settings: Settings) -> UnguardedAddress:
     where = f" --data {shlex.quote(str(settings.data_dir))}" if settings.database_url is None else ""
     make = f"make the first with `gradsmith-server keys create --scope admin --name me{where}`"
     if settings.auth == "on":
-        raise UnguardedAddress(f"GRADSMITH_AUTH=on asks for API keys and there is none that is valid: {make}.")
-    raise UnguardedAddress(
-        f"refusing to serve on {settings.host} without keys: {make}. Or serve on 127.0.0.1, or set GRADSMITH_AUTH=off "
+        return UnguardedAddress(f"GRADSMITH_AUTH=on asks for API keys and there is none that is valid: {make}.")
+    return UnguardedAddress(
+        f"refusing to serve without keys on {settings.host}: {make}. Or serve on 127.0.0.1, or set GRADSMITH_AUTH=off "
         "where something else guards the address (a container that publishes on 127.0.0.1 only, a private network)."
     )
 

@@ -132,7 +132,7 @@ def test_a_server_that_needs_keys_and_has_none_ends_with_a_sentence(settings: Se
     with api_process(settings, log, GRADSMITH_HOST="0.0.0.0") as (process, _):
         assert process.wait(30) == 2
     said = log.read_text().splitlines()[-1]
-    assert said.startswith("gradsmith-server: refusing to serve on 0.0.0.0 without keys: make the first with ")
+    assert said.startswith("gradsmith-server: refusing to serve without keys on 0.0.0.0: make the first with ")
     assert "`gradsmith-server keys create --scope admin --name me" in said
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 
@@ -188,6 +189,15 @@ def test_an_address_that_others_reach_is_refused_before_anything_starts(tmp_path
     assert process.returncode == 2
     assert err.startswith("gradsmith-server: refusing to serve without keys on 0.0.0.0")
     assert not (tmp_path / "data").exists()
+
+
+def test_with_a_key_it_serves_others_and_nobody_without(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    create = [sys.executable, "-P", "-m", "app.cli", "keys", "create", "--name", "me", "--data", str(data)]
+    token = subprocess.run(create, capture_output=True, text=True, check=True).stdout.strip()
+    with serving(data, "--host", "0.0.0.0", "--workers", "0") as service:
+        assert httpx.get(f"{service.url}/jobs").status_code == 401
+        assert httpx.get(f"{service.url}/jobs", headers={"Authorization": f"Bearer {token}"}).status_code == 200
 
 
 def test_a_database_that_is_away_is_one_sentence_and_ends_what_had_started(tmp_path: Path) -> None:
