@@ -99,7 +99,9 @@ def optimizers_get(
     reference: str, request: Request, services: ServicesDep, caller: CallerDep, accept: Accept = None
 ) -> Response:
     wanted = chosen(accept, (SAFETENSORS, JSON))
-    with services.database.read() as session:
+    # the weights never change, so they need no transaction with their place
+    reading = services.database.glance if wanted == SAFETENSORS else services.database.read
+    with reading() as session:
         found = _located(session, caller, reference)
         headers = {"Content-Location": f"/optimizers/{found.id}"}
         if wanted == JSON:

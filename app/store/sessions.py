@@ -56,6 +56,7 @@ class Database:
             ) from error
         self._writer = self.engine.execution_options(begin_immediate=True)
         self._info = {"queues": Queues()}
+        self._glancing = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writing = threading.Lock()
 
     @property
@@ -70,6 +71,13 @@ class Database:
 
     @contextmanager
     def write(self, wait_seconds: float = BUSY_SECONDS) -> Iterator[Session]:
+    @contextmanager
+    def glance(self) -> Iterator[Session]:
+        """For single statements that read: on Postgres each is a transaction of its own, so that the database is asked
+        once and not three times (BEGIN, the statement, ROLLBACK). Two of them may see different moments."""
+        with Session(self._glancing, expire_on_commit=False, info=self._info) as session, self._explained():
+            yield session
+
         """A transaction that commits when the block ends and rolls back when it raises.
 
         On SQLite it holds the write lock from its start, so what it reads stays true until it commits; it waits
