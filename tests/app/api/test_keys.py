@@ -207,8 +207,13 @@ def test_what_another_workspace_has_is_not_found_by_any_route(keyed: tuple[str, 
         never = "job_" + "0" * 32
         told, untold = stranger.get(f"/jobs/{job}").json(), stranger.get(f"/jobs/{never}").json()
         assert told["detail"].replace(job, never) == untold["detail"]
-        for listed in ("/jobs", "/jobs?metadata.team=ours", "/optimizers", "/optimizers?family=quadratic"):
-            assert stranger.get(listed).json()["data"] == []
+        lists = (
+            "/jobs", "/jobs?metadata.team=ours", "/optimizers", "/optimizers?family=quadratic",
+            "/optimizers?alias=good", "/families/quadratic/aliases",
+        )  # fmt: skip
+        for listed in lists:
+            assert api.get(listed).json()["data"] != [], listed
+            assert stranger.get(listed).json()["data"] == [], listed
         assert [key["workspace"] for key in stranger.get("/keys").json()["data"]] == ["theirs"]
         # A cursor of one workspace opens no list of another.
         cursor = api.get("/jobs?limit=1").json()["next"]
