@@ -15,9 +15,9 @@ from collections.abc import MutableMapping
 from typing import Any, Literal, TextIO
 
 import structlog
-from structlog.contextvars import bind_contextvars, bound_contextvars
+from structlog.contextvars import bind_contextvars, bound_contextvars, reset_contextvars
 
-__all__ = ["LogFormat", "bind_contextvars", "bound_contextvars", "configure", "scrub"]
+__all__ = ["LogFormat", "bind_contextvars", "bound_contextvars", "configure", "reset_contextvars", "scrub"]
 
 LogFormat = Literal["auto", "json", "text"]
 

@@ -8,10 +8,11 @@ import time
 from typing import Any
 from urllib.parse import quote
 
+from prometheus_client import Histogram
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.logs import bound_contextvars
+from app.logs import bind_contextvars, reset_contextvars
 from app.metrics import Instruments
 
 logger = logging.getLogger("gradsmith.http")
@@ -26,7 +27,9 @@ class Observed:
 
     def __init__(self, app: ASGIApp, instruments: Instruments) -> None:
         self.app = app
-        self.instruments = instruments
+        self._in_flight = instruments.http_in_flight
+        self._seconds = instruments.http_seconds
+        self._histograms: dict[tuple[str, str, int], Histogram] = {}  # as many as there are routes and statuses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,19 +43,33 @@ class Observed:
                 self._note(scope, message, time.perf_counter() - began)
             await send(message)
 
-        with self.instruments.http_in_flight.track_inprogress(), bound_contextvars(request_id=request_id):
+        # plainly, without context managers: these lines are in the way of every answer
+        bound = bind_contextvars(request_id=request_id)
+        self._in_flight.inc()
+        try:
             await self.app(scope, receive, send_timed)
+        finally:
+            self._in_flight.dec()
+            reset_contextvars(**bound)
 
     def _note(self, scope: Scope, start: Message, seconds: float) -> None:
         status, method = int(start["status"]), scope["method"]
         route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
-        self.instruments.http_seconds.labels(_known(method), route, str(status)).observe(seconds)
+        self._histogram(method, route, status).observe(seconds)
         # Reads that went well are told by the metrics; dashboards ask for them all day.
         level = logging.INFO if method not in _READS or status >= 400 else logging.DEBUG
         if logger.isEnabledFor(level):
             # quoted: a line break in a path must not begin a line of its own
             path = quote(scope["path"])
             logger.log(level, "%s %s %d", method, path, status, extra=_facts(scope, start, route, seconds))
+
+    def _histogram(self, method: str, route: str, status: int) -> Histogram:
+        found = self._histograms.get((method, route, status))
+        if found is None:
+            found = self._seconds.labels(_known(method), route, str(status))
+            if method == _known(method):  # made-up methods would fill the table
+                self._histograms[method, route, status] = found
+        return found
 
 
 def _known(method: str) -> str:
