@@ -68,6 +68,9 @@ class Settings(BaseSettings):
         "info", description="`debug` tells of reads too, `warning` of no request that went well."
     )
     body_limit_bytes: int = Field(1_000_000, ge=1)
+    database_connections: int = Field(
+        40, ge=3, description="Most connections of an API process to Postgres; live streams hold none."
+    )
     body_timeout_seconds: float = Field(30.0, gt=0, description="A body that is not whole by then is answered 408.")
     head_timeout_seconds: float = Field(
         10.0, gt=0, description="A request line and headers that are not whole by then are answered 408."

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api import examples
@@ -14,7 +15,7 @@ from app.api.delivery import NOT_MODIFIED, deliver
 from app.api.dependencies import Accept, CallerDep, JobId, ServicesDep, only_parameters
 from app.api.documents import not_ready
 from app.api.negotiation import chosen
-from app.api.schemas import CurveDocument, JobStatus, NonFinite
+from app.api.schemas import CurveDocument, NonFinite
 from app.errors import Problem, responses
 from app.report import figures
 from app.store import curves
@@ -109,25 +110,16 @@ def _etag(job: JobRow, state: tuple[int, int], wanted: str, max_points: int | No
 
 
 def _json(job: JobRow, curve: Curve, total_points: int) -> bytes:
-    document = CurveDocument.model_construct(  # the columns are ours: checking a million numbers would take a second
-        job=job.id,
-        attempt=job.attempt,
-        status=cast("JobStatus", job.status),
-        total_points=total_points,
-        step=curve.step.tolist(),
-        loss=_finite(curve.loss),
-        gradient_norm=_finite(curve.gradient_norm),
-        validation=_finite(curve.validation),
-        non_finite=_non_finite(curve),
-    )
-    return document.model_dump_json().encode()
-
-
-def _finite(values: curves.Floats) -> list[float | None]:
-    listed: list[float | None] = values.tolist()
-    for index in np.flatnonzero(~np.isfinite(values)):
-        listed[index] = None
-    return listed
+    # orjson writes a column as it lies in memory, NaN and infinities as null: a sixth of the time of lists
+    document = {
+        "job": job.id,
+        "attempt": job.attempt,
+        "status": job.status,
+        "total_points": total_points,
+        **{name: np.ascontiguousarray(getattr(curve, name)) for name, _ in COLUMNS},
+        "non_finite": [found.model_dump() for found in _non_finite(curve)],
+    }
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _non_finite(curve: Curve) -> list[NonFinite]:

@@ -20,6 +20,7 @@ from app.store.sql import clock
 from app.store.sqlite import write_ahead_log
 from app.store.tables import SCHEMA_REVISION
 
+CONNECTIONS, KEPT_CONNECTIONS = 40, 10
 BUSY_SECONDS = 10.0  # how long a SQLite writer waits for the one before it
 _SQLITE_FAULTS = (
     "unable to open database file",
@@ -44,19 +45,20 @@ class Database:
 
     now = staticmethod(now)
 
-    def __init__(self, url: str) -> None:
-        """Does not connect yet. Raises DatabaseUnavailable when `url` is none, or its folder cannot be made."""
+    def __init__(self, url: str, connections: int = CONNECTIONS) -> None:
+        """Does not connect yet. connections: the most to a Postgres at a time. Raises DatabaseUnavailable when `url` is
+        none, or its folder cannot be made."""
         try:
             self.url: URL = make_url(url)
-            self.engine: Engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
+            self.engine: Engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url, connections)
         except (ArgumentError, ImportError) as error:
             raise DatabaseUnavailable(
                 f"DATABASE_URL is no URL that this server can use ({error}). "
                 f"Examples: postgresql://user:password@host/name, sqlite:////var/lib/gradsmith/gradsmith.db"
             ) from error
+        self._glancing = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writer = self.engine.execution_options(begin_immediate=True)
         self._info = {"queues": Queues()}
-        self._glancing = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writing = threading.Lock()
 
     @property
@@ -70,14 +72,14 @@ class Database:
             yield session
 
     @contextmanager
-    def write(self, wait_seconds: float = BUSY_SECONDS) -> Iterator[Session]:
-    @contextmanager
     def glance(self) -> Iterator[Session]:
         """For single statements that read: on Postgres each is a transaction of its own, so that the database is asked
         once and not three times (BEGIN, the statement, ROLLBACK). Two of them may see different moments."""
         with Session(self._glancing, expire_on_commit=False, info=self._info) as session, self._explained():
             yield session
 
+    @contextmanager
+    def write(self, wait_seconds: float = BUSY_SECONDS) -> Iterator[Session]:
         """A transaction that commits when the block ends and rolls back when it raises.
 
         On SQLite it holds the write lock from its start, so what it reads stays true until it commits; it waits
@@ -205,11 +207,11 @@ def _sqlite_engine(url: URL) -> Engine:
     return engine
 
 
-def _postgres_engine(url: URL) -> Engine:
+def _postgres_engine(url: URL, connections: int) -> Engine:
     engine = create_engine(
         url,
-        pool_size=10,
-        max_overflow=30,
+        pool_size=min(KEPT_CONNECTIONS, connections),
+        max_overflow=max(0, connections - KEPT_CONNECTIONS),
         pool_timeout=10,
         pool_pre_ping=True,  # a restarted server costs a reconnect, not an error
         connect_args={"connect_timeout": 10, "application_name": "gradsmith"},

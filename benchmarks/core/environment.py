@@ -1,4 +1,5 @@
-"""The peers' own Python environment: var/bench-venv, made once, from pinned packages. Ours stays as it is."""
+"""The peers' own Python environments, made once, from pinned packages: var/bench-venv for the core's. Ours stays as it
+is."""
 
 from __future__ import annotations
 
@@ -21,16 +22,22 @@ def peers_python() -> Path:
 
     Raises PeersUnavailable with pip's last words.
     """
-    python = FOLDER / "bin" / "python"
-    stamp = FOLDER / ".installed"
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()
+    return python_of(FOLDER, REQUIREMENTS, "about 600 MB")
+
+
+def python_of(folder: Path, requirements: Path, size: str) -> Path:
+    """The Python of an environment in `folder`, made from `requirements` where it is missing or stale; all of them are
+    pinned there, dependencies too. size: for whoever waits. Raises PeersUnavailable with pip's last words."""
+    python = folder / "bin" / "python"
+    stamp = folder / ".installed"
+    wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
     if python.exists() and stamp.exists() and stamp.read_text() == wanted:
         return python
-    print(f"installing the peers' packages into {FOLDER.relative_to(ROOT)} (about 600 MB, once) ...", flush=True)
-    _call([sys.executable, "-m", "venv", "--clear", str(FOLDER)])
-    # All of them are pinned, dependencies too: learned_optimization asks for versions that are long gone.
+    print(f"installing the peers' packages into {folder.relative_to(ROOT)} ({size}, once) ...", flush=True)
+    _call([sys.executable, "-m", "venv", "--clear", str(folder)])
+    # Without what they ask for themselves: learned_optimization names versions that are long gone.
     install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    _call([str(python), *install, "-r", str(REQUIREMENTS)])
+    _call([str(python), *install, "-r", str(requirements)])
     stamp.write_text(wanted)
     return python
 

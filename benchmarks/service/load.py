@@ -106,6 +106,7 @@ def main() -> int:
     given = json.loads(sys.stdin.read())
     load = Load(**given | {"requests": [Request(**each) for each in given["requests"]]})
     address = urlsplit(load.url)
+    host, port = address.hostname or "", address.port or 80
     requests = [each.encoded(address.netloc) for each in load.requests]
     sent_at: list[float] = []
     took: list[float] = []
@@ -158,7 +159,7 @@ def main() -> int:
 
         async def client(index: int) -> None:
             while time.perf_counter() < open_until:  # a server that closes a connection gets another
-                _, connection = await loop.create_connection(lambda: Connection(index), address.hostname, address.port)
+                _, connection = await loop.create_connection(lambda: Connection(index), host, port)
                 await connection.ended
 
         async with asyncio.timeout(load.warm_up_seconds + load.seconds + PATIENCE_SECONDS):

@@ -42,7 +42,7 @@ class Postgres:
     def url(self, name: str, driver: str = "psycopg") -> str:
         """The URL of a new, empty database."""
         with psycopg.connect(self._connect, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]  # names of ours
+            connection.execute(f'CREATE DATABASE "{name}"')
         url = self._url.set(database=name, drivername=f"postgresql+{driver}" if driver else "postgresql")
         return url.render_as_string(hide_password=False)
 

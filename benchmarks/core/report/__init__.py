@@ -45,17 +45,19 @@ def lines(results: Results, failed: Mapping[str, str], command: str, date: str) 
     return text + checked.optimizer_step_lines(results) + checked.cuda_lines()
 
 
-def written(document: str, section: list[str]) -> str:
-    """`document` with our section replaced, or added at its end; what stands around it stays as it is."""
-    ours = "\n".join([BEGIN, *section, END])
-    before, begin, rest = document.partition(BEGIN)
+def written(document: str, section: list[str], marks: tuple[str, str] = (BEGIN, END)) -> str:
+    """`document` with the section between `marks` replaced, or added at its end; what stands around it stays as it
+    is."""
+    first, last = marks
+    ours = "\n".join([first, *section, last])
+    before, begin, rest = document.partition(first)
     if not begin:
         return (document.rstrip("\n") + "\n\n" if document.strip() else "# Results\n\n") + ours + "\n"
-    _, end, after = rest.partition(END)
+    _, end, after = rest.partition(last)
     if not end:
-        raise ValueError(f"the document has {BEGIN} without {END}: put the end mark back where our section ends")
+        raise ValueError(f"the document has {first} without {last}: put the end mark back where our section ends")
     return before + ours + after
 
 
-def write(path: Path, section: list[str]) -> None:
-    path.write_text(written(path.read_text() if path.exists() else "", section))
+def write(path: Path, section: list[str], marks: tuple[str, str] = (BEGIN, END)) -> None:
+    path.write_text(written(path.read_text() if path.exists() else "", section, marks))

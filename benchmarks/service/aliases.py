@@ -1,0 +1,53 @@
+"""GET by alias: which optimizer a name means now, and its weights. MLflow's answer says which version it is, and no
+more: the bytes would be a second request."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from app.store.aliases import Aliases, Expected
+from app.store.registry import Registry
+from benchmarks.service.bench import EMBEDDED, FAMILY, MLFLOW, POSTGRES, Bench, finished, running
+from benchmarks.service.load import Load, Measured, Request, run
+from benchmarks.service.ours import Service
+from benchmarks.service.peer import Mlflow
+from benchmarks.service.rounds import interleaved
+
+CLIENTS = 16
+ALIAS = "production"
+
+
+def measure(bench: Bench, rounds: int, seconds: float) -> dict[str, Any]:
+    """{"servers": {name: [summary of a round]}, "bytes": of our answer}"""
+    loads = {}
+    for name, service in ((POSTGRES, bench.over_postgres), (EMBEDDED, bench.embedded)):
+        _set_alias(service)
+        loads[name] = Load(service.url, [Request("GET", f"/optimizers/{FAMILY}@{ALIAS}")], CLIENTS, seconds)
+    if (peer := bench.mlflow) is not None:
+        _register(peer)
+        path = f"/api/2.0/mlflow/registered-models/alias?name={FAMILY}&alias={ALIAS}"
+        loads[MLFLOW] = Load(peer.url, [Request("GET", path)], CLIENTS, seconds)
+    sizes: dict[str, float] = {}
+
+    def once(name: str) -> dict[str, Any]:
+        measured: Measured = run(loads[name])
+        sizes[name] = measured.bytes_received / sum(measured.statuses.values())
+        return measured.summary([200])
+
+    servers = interleaved(rounds, {name: partial(once, name) for name in loads})
+    return {"servers": servers, "bytes": sizes}
+
+
+def _set_alias(service: Service) -> None:
+    finished(service.database, running(service.database), sequence=1)
+    with service.database.write() as session:
+        optimizer = Registry(session).resolve(f"{FAMILY}@latest")
+        Aliases(session).move(FAMILY, ALIAS, optimizer, Expected())
+
+
+def _register(peer: Mlflow) -> None:
+    call = partial(peer.call, "POST")
+    call("/api/2.0/mlflow/registered-models/create", name=FAMILY)
+    call("/api/2.0/mlflow/model-versions/create", name=FAMILY, source="s3://bench/weights")
+    call("/api/2.0/mlflow/registered-models/alias", name=FAMILY, alias=ALIAS, version="1")

@@ -1,0 +1,32 @@
+"""POST /jobs against MLflow's runs/create: what a client sends first. 16 clients; no worker takes the jobs."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+from benchmarks.service.bench import EMBEDDED, FAMILY, MLFLOW, POSTGRES, Bench
+from benchmarks.service.load import Load, Request, run
+from benchmarks.service.rounds import interleaved
+
+CLIENTS = 16
+
+
+def measure(bench: Bench, rounds: int, seconds: float) -> dict[str, Any]:
+    """{"servers": {name: [summary of a round]}}"""
+    body = {"kind": "meta_train", "family": FAMILY, "metadata": {"by": "bench"}}
+    job = Request("POST", "/jobs", body=json.dumps(body))
+    loads = {
+        POSTGRES: Load(bench.over_postgres.url, [job], CLIENTS, seconds),
+        EMBEDDED: Load(bench.embedded.url, [job], CLIENTS, seconds),
+    }
+    if (peer := bench.mlflow) is not None:
+        content = {"experiment_id": peer.experiment, "start_time": 1, "tags": [{"key": "by", "value": "bench"}]}
+        create = Request("POST", "/api/2.0/mlflow/runs/create", body=json.dumps(content))
+        loads[MLFLOW] = Load(peer.url, [create], CLIENTS, seconds)
+    return {"servers": interleaved(rounds, {name: partial(_once, load) for name, load in loads.items()})}
+
+
+def _once(load: Load) -> dict[str, Any]:
+    return run(load).summary([200, 202])
