@@ -27,8 +27,8 @@ def test_the_examples_and_the_ways_that_links_lead_on_sqlite(settings: Settings,
     answers_as_documented(settings, sqlite_url, "auto", "examples,stateful", examples=1)
 
 
-def test_a_case_of_each_operation_on_postgres_with_keys(settings: Settings, postgres_url: str) -> None:
-    answers_as_documented(settings, postgres_url, "on", "fuzzing", examples=1)
+def test_the_examples_on_postgres_with_keys(settings: Settings, postgres_url: str) -> None:
+    answers_as_documented(settings, postgres_url, "on", "examples", examples=1)
 
 
 @pytest.mark.slow
