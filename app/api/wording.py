@@ -23,7 +23,7 @@ REQUESTS: dict[str, type[BaseModel]] = {"meta_train": MetaTrainRequest, "evaluat
 
 _PATTERNS = {
     IDEMPOTENCY_KEY_PATTERN: "1 to 255 visible ASCII characters without spaces, such as a UUID",
-    IF_MATCH_PATTERN: "* or the ETag of a GET with its quotes, such as \"3-0198f0c2a4b07e3f\"",
+    IF_MATCH_PATTERN: '* or the ETag of a GET with its quotes, such as "3-0198f0c2a4b07e3f"',
     r"^\*$": "*, which asks that there be none yet",
     ALIAS_PATTERN: "1 to 64 lower-case letters, digits, dots, hyphens or underscores, a letter first",
     TAG_PATTERN: "key or key=value, as in the `metadata` of the job: team=vision",
