@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import func, select, tuple_
@@ -64,9 +65,10 @@ class Event:
     data: dict[str, Any]
     points: Points | None = None
 
-    @property
+    @cached_property
     def text(self) -> str:
-        """`data` as canonical JSON: the same bytes whether the event came live or from either database."""
+        """`data` as canonical JSON: the same bytes whether the event came live or from either database. Made once: all
+        who watch a job share its live events."""
         return json.dumps(self.data, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     @classmethod

@@ -50,7 +50,8 @@ class Database:
         none, or its folder cannot be made."""
         try:
             self.url: URL = make_url(url)
-            self.engine: Engine = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url, connections)
+            sqlite = self.is_sqlite
+            self.engine: Engine = _sqlite_engine(self.url) if sqlite else _postgres_engine(self.url, connections)
         except (ArgumentError, ImportError) as error:
             raise DatabaseUnavailable(
                 f"DATABASE_URL is no URL that this server can use ({error}). "

@@ -50,6 +50,7 @@ class _Watcher:
         self._events: deque[Event] = deque()
         self.wake = asyncio.Event()
         self.look_again = False  # something may have happened that the live stream does not tell
+        self.position = START  # of the newest event that its client was given
 
     def offer(self, event: Event) -> None:
         if len(self._events) >= BUFFERED_EVENTS:
@@ -136,12 +137,13 @@ class StreamHub:
         """
         position = after
         async with self._watching(job_id) as watcher:
+            watcher.position = position
             while not self._stopping:
                 watcher.look_again = False
                 replay = await self._replay(job_id, position)
                 for event in replay.events:
                     yield event
-                    position = event.id
+                    position = watcher.position = event.id
                 if replay.ended:
                     return
                 if replay.more:
@@ -149,7 +151,7 @@ class StreamHub:
                 for event in await self._recent(job_id, position):
                     if position.precedes(event.id):
                         yield event
-                        position = event.id
+                        position = watcher.position = event.id
                         if event.kind == "done":
                             return
                 patient_until = self._now() + POLL_SECONDS
@@ -157,7 +159,7 @@ class StreamHub:
                     live = watcher.take(position)
                     if live is not None:
                         yield live
-                        position = live.id
+                        position = watcher.position = live.id
                         if live.kind == "done":
                             return
                         continue
@@ -263,7 +265,10 @@ class StreamHub:
             for job_id, state in now.items():
                 if state != seen.get(job_id) or state.status in TERMINAL_STATUSES:
                     for watcher in self._watchers.get(job_id, ()):
-                        watcher.nudge()
+                        # Whoever has all that is stored need not look: a worker that stores what it told live changes
+                        # the state too, and two hundred clients would ask both stores each time.
+                        if state.status in TERMINAL_STATUSES or state.newest > watcher.position:
+                            watcher.nudge()
             seen = now
             await asyncio.sleep(JOB_POLL_SECONDS)
 
@@ -308,6 +313,11 @@ class _State(NamedTuple):
     attempt: int
     last_event: int | None
     last_points: int | None
+
+    @property
+    def newest(self) -> EventId:
+        """Of what is stored of the attempt that runs."""
+        return EventId(self.attempt, max(self.last_event or 0, self.last_points or 0))
 
 
 def _states(session: Session, job_ids: list[str]) -> dict[str, _State]:

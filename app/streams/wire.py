@@ -26,7 +26,9 @@ def encode(event: Event) -> dict[str, str]:
 
 
 def decode(entry_id: str, fields: Mapping[str, str]) -> Event:
-    return Event(EventId.parse(entry_id), cast(EventKind, fields["kind"]), json.loads(fields["data"]))
+    event = Event(EventId.parse(entry_id), cast(EventKind, fields["kind"]), json.loads(fields["data"]))
+    vars(event)["text"] = fields["data"]  # as `encode` wrote it: not to be made again
+    return event
 
 
 def lag_seconds(fields: Mapping[str, str]) -> float | None:

@@ -83,7 +83,7 @@ def _shares(over: Service, order: list[tuple[str, str]], starts: int) -> dict[st
     started: list[str] = []
     with _registered(over) as queue:
         while len(started) < starts:
-            doorbell = queue.pop_job_id()
+            doorbell = queue.pop_job_id() if queue.count else None
             if doorbell is None:
                 if time.monotonic() - began > PATIENCE_SECONDS:
                     raise RuntimeError(f"{len(started)} of {starts} jobs were started in {PATIENCE_SECONDS:.0f} s")
