@@ -113,8 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings()
         logs.configure(settings.log_format, settings.log_level)
-        listener = socket.socket(fileno=options.fd) if options.fd is not None else bind(settings.host, settings.port)
         _refuse_without_keys(settings)
+        listener = socket.socket(fileno=options.fd) if options.fd is not None else bind(settings.host, settings.port)
         serve(settings, listener)
     except (ValidationError, SettingsError) as error:
         print(f"gradsmith-server: {explain(error)}", file=sys.stderr)
