@@ -21,7 +21,7 @@ IF_MATCH_PATTERN = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
 
 REQUESTS: dict[str, type[BaseModel]] = {"meta_train": MetaTrainRequest, "evaluate": EvaluateRequest}
 
-_PATTERNS = {
+PATTERNS = {
     IDEMPOTENCY_KEY_PATTERN: "1 to 255 visible ASCII characters without spaces, such as a UUID",
     IF_MATCH_PATTERN: '* or the ETag of a GET with its quotes, such as "3-0198f0c2a4b07e3f"',
     r"^\*$": "*, which asks that there be none yet",
@@ -134,7 +134,7 @@ def _literal(text: str, value: Any, context: Mapping[str, Any]) -> str:
 
 
 def _pattern(text: str, _value: Any, context: Mapping[str, Any]) -> str:
-    wanted = _PATTERNS.get(context["pattern"], f"text that matches {context['pattern']}")
+    wanted = PATTERNS.get(context["pattern"], f"text that matches {context['pattern']}")
     return f"{text} does not fit; send {wanted}"
 
 

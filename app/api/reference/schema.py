@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.api.reference.html import attribute, code, link, prose, table
+from app.api.wording import PATTERNS
 
 Schema = Mapping[str, Any]
+
+_PATTERNS = {pattern: prose(words) for pattern, words in PATTERNS.items()} | {r"^[^\u0000]*$": "without NUL"}
 
 
 def type_of(schema: Schema) -> str:
@@ -36,6 +39,8 @@ def type_of(schema: Schema) -> str:
 def fields(schema: Schema) -> str:
     """The table of an object's fields; empty when it names none."""
     required = schema.get("required", [])
+    if set(required) == set(schema.get("properties", ())):
+        required = []  # an answer always has all of its fields
     rows = [
         (
             code(name) + ('<span class="required"> required</span>' if name in required else ""),
@@ -76,7 +81,7 @@ def _bounds(schema: Schema) -> str:
     if "format" in schema:
         said.append(schema["format"])
     if "pattern" in schema:
-        said.append(f"as {code(schema['pattern'])}")
+        said.append(_PATTERNS.get(schema["pattern"], f"as {code(schema['pattern'])}"))
     return "".join(f", {bound}" for bound in said)
 
 

@@ -57,7 +57,7 @@ def page(browser: Browser, standing_api: httpx.Client, complaints: list[str]) ->
     page.on("console", heard)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", asked)
-    page.goto(f"{standing_api.base_url}/docs".replace("//docs", "/docs"))
+    page.goto(str(standing_api.base_url.join("/docs")))
     yield page
     context.close()
     assert not complaints
