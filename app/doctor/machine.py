@@ -51,7 +51,7 @@ def disk(patient: Patient) -> Iterator[Finding]:
     usage = shutil.disk_usage(place)
     free, wanted = usage.free, patient.free_bytes
     shown = f"{_size(free)} free of {_size(usage.total)} at {place}"
-    advice = "make room: old logs and backups, `data/valkey`, or finished jobs' curves are the largest"
+    advice = "make room: old backups, what `restore` kept in `replaced-*`, `logs/*.log.1`"
     if free < wanted:
         yield fail("disk", f"{shown}; {_size(wanted)} should be", advice)
     elif free < 4 * wanted:

@@ -49,7 +49,7 @@ def workers(patient: Patient) -> Iterator[Finding]:
     if counted is not None and counted.overdue:
         yield warn(
             "workers",
-            f"{counted.overdue} running jobs have lost their worker and nobody has taken them over",
+            f"running jobs whose worker is gone and that nobody has taken over: {counted.overdue}",
             "an API process does that within seconds: is one running?",
         )
 
@@ -60,7 +60,7 @@ def _of_queue(device: str, found: Fleet, counted: Census | None) -> Finding:
     queued = counted.jobs.get(("queued", device), 0) if counted is not None else 0
     start = f"start one: `gradsmith-server worker --queues {device}`, or `serve --workers N`"
     if not serving and queued:
-        return fail("workers", f"{queued} jobs wait in the queue {device}, and no worker serves it", start)
+        return fail("workers", f"{_jobs(queued, 'wait')} in the queue {device}, and no worker serves it", start)
     if not serving:
         if device == "gpu":
             return ok("workers", "none serves the queue gpu, and no job waits for one")
@@ -69,11 +69,15 @@ def _of_queue(device: str, found: Fleet, counted: Census | None) -> Finding:
     if busy < serving and queued and waited > STUCK_SECONDS:
         return warn(
             "workers",
-            f"{serving - busy} of {serving} workers of the queue {device} are idle while {queued} jobs wait, the first "
-            f"for {waited:.0f} s",
+            f"{serving - busy} of {serving} workers of the queue {device} are idle while {_jobs(queued, 'wait')}, the "
+            f"first for {waited:.0f} s",
             "the dispatcher runs in the API: is one running with this DATABASE_URL and REDIS_URL?",
         )
-    return ok("workers", f"{serving} serve the queue {device}, {busy} busy; {queued} jobs wait")
+    return ok("workers", f"{serving} serve the queue {device}, {busy} busy; {_jobs(queued, 'wait')}")
+
+
+def _jobs(number: int, verb: str) -> str:
+    return f"1 job {verb}s" if number == 1 else f"{number} jobs {verb}"
 
 
 def _census(settings: Settings) -> Census | None:

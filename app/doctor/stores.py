@@ -62,8 +62,8 @@ def _opened(found: Database) -> Finding:
             session.execute(text("UPDATE workspaces SET id = id"))
             session.rollback()
         version = _version_and_pages(found)
-    except SchemaMismatch as error:
-        return _of_another_schema(found, error)
+    except SchemaMismatch:
+        return _of_another_schema(found)
     except DatabaseBusy:
         return fail(
             "database",
@@ -92,7 +92,7 @@ def _version_and_pages(found: Database) -> str:
         return f"SQLite {session.scalar(text('SELECT sqlite_version()'))}"
 
 
-def _of_another_schema(found: Database, error: SchemaMismatch) -> Finding:
+def _of_another_schema(found: Database) -> Finding:
     import migrations
 
     revision = found.revision()
@@ -102,8 +102,8 @@ def _of_another_schema(found: Database, error: SchemaMismatch) -> Finding:
             f"{found.shown} is at schema {revision}, which this version ({SCHEMA_REVISION}) does not know: it is newer",
             "run the newer version of Gradsmith, or restore the backup from before its upgrade",
         )
-    state = f"at schema {revision}, and {SCHEMA_REVISION} is needed" if revision else _one_line(error)
-    return fail("database", f"{found.shown}: {state}", "run `gradsmith-server migrate` (`serve` does it by itself)")
+    state = f"is at schema {revision}, and {SCHEMA_REVISION} is needed" if revision else "is empty"
+    return fail("database", f"{found.shown} {state}", "run `gradsmith-server migrate` (`serve` does it by itself)")
 
 
 def _advice(found: Database, said: str) -> str:

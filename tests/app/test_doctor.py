@@ -334,7 +334,7 @@ def test_jobs_that_wait_without_a_worker_fail_the_check(settings: Settings, sqli
     job_id = create(sqlite_database, training())
     cpu, gpu = service.workers(Patient(settings, ALL_FREE))
     assert cpu.outcome is Outcome.FAIL
-    assert "1 jobs wait in the queue cpu, and no worker serves it" in cpu.found
+    assert "1 job waits in the queue cpu, and no worker serves it" in cpu.found
     assert "gradsmith-server worker --queues cpu" in cpu.advice
     with redis.Redis.from_url(settings.resolved_redis_url) as connection:
         worker = JobWorker(["cpu"], "doctor-2", connection, None, sqlite_database, settings)  # type: ignore[arg-type]
@@ -345,12 +345,12 @@ def test_jobs_that_wait_without_a_worker_fail_the_check(settings: Settings, sqli
             session.execute(text("UPDATE jobs SET queue_key = queue_key - 600000"))
         idle = next(service.workers(Patient(settings, ALL_FREE)))
         assert idle.outcome is Outcome.WARN
-        assert "1 of 1 workers of the queue cpu are idle while 1 jobs wait" in idle.found
+        assert "1 of 1 workers of the queue cpu are idle while 1 job waits" in idle.found
         worker.register_death()
     lost = Worker(settings, sqlite_database, job_id)
     with sqlite_database.write() as session:
         session.execute(text("UPDATE jobs SET lease_expires_at = created_at"))
-    assert "1 running jobs have lost their worker" in list(service.workers(Patient(settings, ALL_FREE)))[-1].found
+    assert "nobody has taken over: 1" in list(service.workers(Patient(settings, ALL_FREE)))[-1].found
     lost.close()
 
 
