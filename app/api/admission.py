@@ -43,6 +43,7 @@ class Admission:
         if self.keyed:
             try:
                 token = _token(scope)
+                _refuse_too_many_guesses(services, scope, token)
                 caller = await services.keys.verify(token)
             except Exception as error:  # noqa: BLE001  (whatever it is becomes the answer)
                 await self._refuse(error, services, scope, receive, send)
@@ -64,8 +65,8 @@ class Admission:
         await self.app(scope, receive, _WhileTheKeyLives(send, services, token, self.recheck_seconds))
 
     async def _refuse(self, error: Exception, services: Services, scope: Scope, receive: Receive, send: Send) -> None:
-        """Whoever tries keys is counted by address, so that guesses cost the database little."""
-        guess = isinstance(error, InvalidKey | Problem)
+        """Whoever has no valid key is counted by address."""
+        guess = isinstance(error, InvalidKey) or (isinstance(error, Problem) and error.code == "unauthenticated")
         if isinstance(error, InvalidKey):
             challenge = f'{REALM}, error="invalid_token", error_description="{error}"'
             error = Problem("invalid_key", str(error), headers={"WWW-Authenticate": challenge})
@@ -118,6 +119,17 @@ def _token(scope: Scope) -> str:
     if given:
         detail = f"The Authorization header holds no bearer token. {detail}"
     raise Problem("unauthenticated", detail, headers={"WWW-Authenticate": REALM})
+
+
+def _refuse_too_many_guesses(services: Services, scope: Scope, token: str) -> None:
+    """Raises Problem `rate_limited`: an address that has tried many keys costs the database nothing more. Keys that
+    were valid before go on from there."""
+    address = _address(scope)
+    if services.rates is None or address is None:
+        return
+    standing = services.rates.spent(f"address:{address}")
+    if standing is not None and not services.keys.remembers(token):
+        raise _too_often(standing)
 
 
 def _insufficient(caller: Caller, needed: str) -> Problem:

@@ -89,6 +89,15 @@ class KeyRing:
         self._used[given.key_id] = moment
         return known.caller
 
+    def remembers(self, token: str) -> bool:
+        """Whether this key was valid here before: the database need not be asked to tell it from a guess."""
+        try:
+            given = tokens.parse(token)
+        except tokens.MalformedToken:
+            return False
+        known = self._known.get(given.key_id)
+        return known is not None and known.caller is not None and hmac.compare_digest(known.sha256, given.sha256)
+
     def forget(self, key_id: str) -> None:
         """Ask the database anew: the key was revoked here."""
         self._known.pop(key_id, None)

@@ -87,6 +87,13 @@ class RateLimits:
             self._taking.pop(who, None)
         return standing
 
+    def spent(self, who: str) -> Standing | None:
+        """Where `who` stands if he has used up his window, as far as this process knows. Counts nothing."""
+        window = self._windows.get(who)
+        if window is None or window.ends <= self._clock() or window.left + window.elsewhere > 0:
+            return None
+        return self._standing(window, allowed=False)
+
     def _here(self, who: str) -> Standing | None:
         """The answer that needs no round trip, if there is one."""
         window = self._windows.get(who)

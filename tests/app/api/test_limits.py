@@ -136,6 +136,8 @@ def test_a_key_that_calls_too_often_is_told_when_to_go_on(settings: Settings) ->
             assert wrong.status_code == 401
         assert httpx.get(f"{url}/jobs").status_code == 429, "whoever tries keys is counted by address"
         assert other.get("/jobs").status_code == 200, "and takes nothing from those who have one"
+        with bearing(url, make_key(keyed)) as unseen:
+            assert unseen.get("/jobs").status_code == 429, "the database is not asked about one more"
 
 
 def test_without_keys_this_machine_is_never_limited_and_others_when_it_is_asked_for(
