@@ -30,6 +30,10 @@ KEPT_BYTES = 128 * 2**20
 """What the native backend keeps of a window instead of computing it again, at most: both layers of the 2x20 LSTM for
 8,000 coordinates and 20 steps, or one for 16,000. Decision 0026."""
 
+GROUP_COORDINATES = (2048, 8192)
+"""Coordinates that go through a window side by side: at least so many, or torch's calls cost more than the work, and no
+more, or the state leaves the caches. Between the two, as many as `KEPT_BYTES` hold whole; and a task is never cut."""
+
 KERNEL_MOST_HIDDEN, KERNEL_MOST_LAYERS = 128, 4  # as in gradsmith.rules.kernels.native.targets, which brings torch
 AUTOGRAD_FLOATS = 25  # numbers that autograd keeps for each coordinate, step, and unit of the rule; measured
 
@@ -81,6 +85,13 @@ def memory_estimate_bytes(
     return _WORKER_BYTES + _TORCHRUN_BYTES + processes * each  # the worker's own hears the others, torchrun starts them
 
 
+def group_tasks(coordinates_per_task: int, units: int, unroll_steps: int) -> int:
+    """How many tasks at most go through a window side by side (models.groups). units: hidden units of all layers."""
+    least, most = GROUP_COORDINATES
+    kept_whole = KEPT_BYTES // (4 * 5 * units * unroll_steps)
+    return max(1, min(most, max(least, kept_whole)) // coordinates_per_task)
+
+
 def follow_up_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:
     """Of the evaluation that follows a training, in a process of its own; 0 where none does."""
     if isinstance(spec, EvaluateSpec) or not spec.evaluate:
@@ -110,16 +121,28 @@ def likely_backend(spec: MetaTrainSpec | EvaluateSpec, *, native: bool = True) -
 
 
 def _window(sizes: _Sizes, spec: MetaTrainSpec) -> int:
-    """A meta-step: gradients G (T + 1 rows) and their suffix sums D (twice while they are made), the rule's memory
-    before and after, and what the backend needs."""
-    tasks, T = spec.tasks_per_process, spec.recipe.unroll_steps
-    coordinates = tasks * sizes.family.coordinates_per_task
+    """A meta-step: of all tasks where they stand; of the group that is in its window, gradients G (T + 1 rows) and
+    their suffix sums D (twice while they are made), the rule's memory before it, and what the backend needs."""
+    T, tasks = spec.recipe.unroll_steps, spec.tasks_per_process
+    group = _group(sizes, spec)
+    coordinates = group * sizes.family.coordinates_per_task
     row = sizes.width * coordinates
-    held = _problem(sizes, tasks) + 4 * row + (T + 1) * row + 2 * sizes.state * coordinates
-    stepping = _minibatch(sizes, tasks) + _step(sizes) * coordinates
+    standing = (2 * sizes.width + sizes.state) * tasks * sizes.family.coordinates_per_task
+    held = _problem(sizes, tasks) + standing + (T + 3) * row + sizes.state * coordinates
+    stepping = _minibatch(sizes, group) + _step(sizes) * coordinates
     differentiating = T * row + _gradient(sizes, coordinates, T)
-    buffers = _buffers(sizes, coordinates, T) + _slack(sizes, tasks)
+    buffers = _buffers(sizes, coordinates, T) + _slack(sizes, group)
     return held + buffers + max(stepping, 2 * T * row, differentiating)
+
+
+def _group(sizes: _Sizes, spec: MetaTrainSpec) -> int:
+    """Tasks of the largest group."""
+    tasks = spec.tasks_per_process
+    if spec.resources.device != "cpu":
+        return tasks
+    units = sizes.rule.layers * sizes.rule.hidden_size
+    most = group_tasks(sizes.family.coordinates_per_task, units, spec.recipe.unroll_steps)
+    return -(-tasks // -(-tasks // most))
 
 
 def _validating(sizes: _Sizes, spec: MetaTrainSpec) -> int:
@@ -127,7 +150,9 @@ def _validating(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     tasks = spec.tasks_per_process
     coordinates = tasks * sizes.family.coordinates_per_task
     trajectory = _problem(sizes, tasks) + (4 * sizes.width + sizes.state) * coordinates
-    buffers = _buffers(sizes, coordinates, spec.recipe.unroll_steps) + _slack(sizes, tasks)
+    group = _group(sizes, spec)
+    grouped = group * sizes.family.coordinates_per_task
+    buffers = _buffers(sizes, grouped, spec.recipe.unroll_steps) + _slack(sizes, group)
     curves = 3 * sizes.width * (spec.recipe.horizon + 1) * spec.recipe.validation_tasks
     return trajectory + buffers + _rollout(sizes, spec.recipe.validation_tasks) + curves
 

@@ -32,14 +32,15 @@ from models.backends import Backend, backend_for, dtype_for
 from models.captured import windows
 from models.checkpoint import Progress
 from models.errors import DeviceUnavailable, TrainingDiverged
+from models.groups import Groups, ranges
 from models.meta_optimizer import Adam, averaged_weights, clipped, cosine
 from models.parallel import Alone, Team, mean_over_tasks, refuse_drift, refuse_missing_gpus
 from models.rollout import Learned, Sample, run, tasks_at_once
 from models.spec import MetaTrainSpec, Recipe, Resources, Split, share
-from models.tasks.base import Family
+from models.tasks.base import Family, TaskBatch
 from models.tasks.catalogue import open_for_training
 from models.tasks.randomness import key
-from models.unroll import Window, begin
+from models.unroll import Window
 
 T = TypeVar("T")
 
@@ -167,12 +168,13 @@ class _Trainer:
         self._family = family
         self._device = device
         self._team = team
-        self._own = share(spec.recipe.tasks, team.size, team.rank)
         wanted = spec.resources.backend
         self._dtype = dtype_for(wanted)
         self._rule = build(spec.recipe.rule.model_dump()).to(device, self._dtype)
         self._backend = backend_for(self._rule, self._dtype, device, threads, wanted=wanted)
         self._windows = windows(self._backend, device)
+        own = share(spec.recipe.tasks, team.size, team.rank)
+        self._parts = ranges(own, family.coordinates_per_task, self._rule, spec.recipe.unroll_steps, device)
 
     @property
     def _recipe(self) -> Recipe:
@@ -193,20 +195,13 @@ class _Trainer:
         recipe = self._recipe
         load_weights(self._rule, progress.weights)
         started = time.perf_counter()
-        tasks = self._family.sample(
-            Split.TRAIN,
-            seed=self._spec.seed,
-            trajectory=progress.trajectory,
-            tasks=len(self._own),
-            first=self._own.start,
-            dtype=self._dtype,
-            device=self._device,
+        groups = Groups(
+            self._rule, [self._drawn(progress.trajectory, part) for part in self._parts], self._backend
         )
-        position = begin(self._rule, tasks, self._backend)
         gradients = recipe.tasks
         progress = progress.but(trajectory=progress.trajectory + 1)
         for _ in range(min(recipe.horizon // recipe.unroll_steps, recipe.meta_steps - progress.step)):
-            window, position = self._windows(self._rule, tasks, position, recipe.unroll_steps)
+            window = groups.unroll(self._windows, self._rule, recipe.unroll_steps)
             gradients += recipe.tasks * recipe.unroll_steps
             progress, step = self._learned_from(window, progress)
             load_weights(self._rule, progress.weights)
@@ -222,6 +217,17 @@ class _Trainer:
                 return progress  # theta is lost; the next trajectory starts anew
             started = time.perf_counter()
         return progress
+
+    def _drawn(self, trajectory: int, part: range) -> TaskBatch:
+        return self._family.sample(
+            Split.TRAIN,
+            seed=self._spec.seed,
+            trajectory=trajectory,
+            tasks=len(part),
+            first=part.start,
+            dtype=self._dtype,
+            device=self._device,
+        )
 
     def _learned_from(self, window: Window, progress: Progress) -> tuple[Progress, MetaStep]:
         recipe = self._recipe

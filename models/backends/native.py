@@ -17,7 +17,7 @@ class NativeBackend:
     One for each rule that runs: the weights' packed form is kept until the rule's parameters change, and the tape from
     window to window, because touching fresh memory costs as much as the tape saves.
 
-    kept_bytes: of the gates that a window's steps leave for its gradient, at most; beyond, they are computed again
+    kept_bytes: of what a window's steps leave for its gradient, at most; beyond, they are computed again
     """
 
     def __init__(self, kernel: NativeKernel, *, kept_bytes: int = KEPT_BYTES) -> None:
@@ -35,8 +35,7 @@ class NativeBackend:
     def for_window(self, coordinates: int, steps: int) -> Backend:
         """This backend with a tape, where the budget holds one."""
         if self._tape_for != (coordinates, steps):
-            self._tape = None  # the old one goes before the new one comes
-            self._tape = self.kernel.tape(coordinates, steps, self._kept_bytes)
+            self._tape = self.kernel.tape(coordinates, steps, self._kept_bytes, self._tape)
             self._tape_for = (coordinates, steps)
         return self if self._tape is None else _Recording(self, self._tape)
 
@@ -60,7 +59,7 @@ class NativeBackend:
 
 
 class _Recording:
-    """One window: each step leaves its gates on the next row of the tape, and the gradient reads them there."""
+    """One window: each step leaves its records on the next row of the tape, and the gradient reads them there."""
 
     def __init__(self, backend: NativeBackend, tape: Tape) -> None:
         self.name = backend.name

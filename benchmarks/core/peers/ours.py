@@ -1,4 +1,4 @@
-"""Ours: `models.unroll.unroll_window` with the backend that the product chooses by itself, on all tasks or on those
+"""Ours: `models.groups` with the backend that the product chooses by itself, on all tasks or on those
 of one rank."""
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from benchmarks.core.tasks import batch_of
 from gradsmith.rules import LSTMRule
 from models import unroll
 from models.backends import Backend, backend_for
+from models.captured import windows
+from models.groups import Groups, ranges
 from models.meta_optimizer import Adam
 from models.meta_train import load_weights
 from models.parallel import Alone, Team, mean_over_tasks
 from models.spec import share
-from models.unroll import begin, unroll_window
+
+_CPU = torch.device("cpu")
 
 
 def default_backend(rule: LSTMRule, threads: int) -> Backend:
@@ -42,8 +45,10 @@ class Ours:
         self._problem = loaded.problem
         self._rule = rule_with(weights)
         own = share(loaded.problem.tasks, self._team.size, self._team.rank)
-        self._tasks = batch_of(loaded.problem, loaded=loaded, own=own)
         self._backend = backend or default_backend(self._rule, threads)
+        parts = ranges(own, loaded.problem.coordinates_per_task, self._rule, loaded.problem.unroll_steps, _CPU)
+        self._batches = [batch_of(loaded.problem, loaded=loaded, own=part) for part in parts]
+        self._windows = windows(self._backend, _CPU)
         self._weights = parameters_to_vector(self._rule.parameters()).detach().clone()
         self._adam = Adam.zero(self._weights)
         self.counted_losses = loaded.problem.unroll_steps
@@ -54,22 +59,19 @@ class Ours:
         }
 
     def begin(self) -> None:
-        self._position = begin(self._rule, self._tasks, self._backend)
+        self._groups = Groups(self._rule, self._batches, self._backend)
 
     def gradient(self) -> Weights:
         self.begin()
-        start = self._position
-        window, _ = unroll_window(self._rule, self._tasks, start, self._problem.unroll_steps, self._backend)
+        window = self._groups.unroll(self._windows, self._rule, self._problem.unroll_steps)
         _, gradient = mean_over_tasks(self._team, window.losses, window.gradient, self._problem.tasks)
         return named(self._rule, gradient)
 
     def run(self, meta_steps: int) -> None:
         for _ in range(meta_steps):
-            if self._position.step + self._problem.unroll_steps > HORIZON:
+            if self._groups.positions[0].step + self._problem.unroll_steps > HORIZON:
                 self.begin()
-            window, self._position = unroll_window(
-                self._rule, self._tasks, self._position, self._problem.unroll_steps, self._backend
-            )
+            window = self._groups.unroll(self._windows, self._rule, self._problem.unroll_steps)
             _, gradient = mean_over_tasks(self._team, window.losses, window.gradient, self._problem.tasks)
             self._weights, self._adam = self._adam.updated(self._weights, gradient, META_LEARNING_RATE)
             self._load()
@@ -79,7 +81,7 @@ class Ours:
         parts = Parts()
         with ExitStack() as stack:
             for owner, method, name in (
-                (self._tasks, "losses_and_gradient", "inner gradients"),
+                *((batch, "losses_and_gradient", "inner gradients") for batch in self._batches),
                 (self._backend, "step", STEPS),
                 (self._backend, "window_gradient", WINDOW),
                 (unroll, "suffix_sums", "suffix sums"),

@@ -81,9 +81,13 @@ class NativeKernel:
         H = self._hidden
         return tuple(rows[first : first + H].t() for first in range(0, rows.shape[0], H))
 
-    def tape(self, coordinates: int, steps: int, budget_bytes: int) -> Tape | None:
-        """Room for what a window's steps leave for its gradient, within the budget; None when nothing fits."""
-        return Tape.within(budget_bytes, self._library.sizes, steps, -(-coordinates // self.block), self.block)
+    def tape(self, coordinates: int, steps: int, budget_bytes: int, before: Tape | None = None) -> Tape | None:
+        """Room for what a window's steps leave for its gradient, within the budget; None when nothing fits.
+
+        before: another window's, which is not to be used again, for its memory
+        """
+        blocks = -(-coordinates // self.block)
+        return Tape.within(budget_bytes, self._library.sizes, steps, blocks, self.block, before)
 
     def step(
         self,

@@ -17,11 +17,12 @@ from gradsmith.rules.kernels.native.targets import Sizes
 
 @dataclass(frozen=True)
 class Tape:
-    """data: (steps, blocks, kept layers, 5 hidden, block): the gates i, f, g, o and c, of the layers from `first_layer` on,
-    for the first `blocks` blocks. The upper layers are the first to be kept, whose products are the larger ones."""
+    """data: (steps, blocks, kept layers, 5 hidden, block): the gates i, f, g, o and c, of the layers from `first_layer`
+    on, for the first `blocks` blocks. The upper layers are the first to be kept, whose products are the larger ones."""
 
     data: Tensor
     first_layer: int
+    room: Tensor  # what `data` is a part of
 
     @property
     def steps(self) -> int:
@@ -32,12 +33,23 @@ class Tape:
         return self.data.shape[1]
 
     @classmethod
-    def within(cls, budget_bytes: int, sizes: Sizes, steps: int, blocks: int, block: int) -> Tape | None:
+    def within(
+        cls, budget_bytes: int, sizes: Sizes, steps: int, blocks: int, block: int, before: Tape | None = None
+    ) -> Tape | None:
         """As much of a window of `steps` steps on `blocks` blocks as the budget holds; None when that is nothing.
-        Memory is only taken when the steps write it."""
-        layer_bytes = steps * 5 * sizes.hidden * block * 4  # of one block
-        layers = max(1, min(sizes.layers, budget_bytes // (layer_bytes * max(1, blocks))))
-        blocks = min(blocks, budget_bytes // (layer_bytes * layers))
+
+        Memory is only taken when the steps write it; `before`, which is not to be used again, gives its own where that
+        is enough.
+        """
+        layer_floats = steps * 5 * sizes.hidden * block  # of one block
+        budget = budget_bytes // 4
+        layers = max(1, min(sizes.layers, budget // (layer_floats * max(1, blocks))))
+        blocks = min(blocks, budget // (layer_floats * layers))
         if blocks == 0:
             return None
-        return cls(torch.empty(steps, blocks, layers, 5 * sizes.hidden, block), sizes.layers - layers)
+        floats = layer_floats * layers * blocks
+        whole = None if before is None else before.room
+        if whole is None or whole.numel() < floats:
+            whole = torch.empty(floats)
+        data = whole[:floats].view(steps, blocks, layers, 5 * sizes.hidden, block)
+        return cls(data, sizes.layers - layers, whole)

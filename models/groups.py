@@ -1,0 +1,60 @@
+"""Many tasks at once, worked in groups of whole tasks.
+
+A window is a matter of its own tasks alone: the meta-gradient is a sum over them. So the tasks of a meta-step need not
+go through it side by side. Group after group does, each small enough that what its steps leave for the gradient (the
+native backend's tape) is kept whole and its state stays in the caches. A coordinate then costs the same among a
+thousand and among a million, and of G and D only one group's are there at a time.
+
+`models.memory.group_tasks` says how many tasks make a group; a small batch is one group, and so is any on a GPU, which
+wants all the work that it can get at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from gradsmith.rules import LSTMRule, Rule
+from models.backends import Backend
+from models.captured import Windows
+from models.memory import group_tasks
+from models.spec import share
+from models.tasks.base import TaskBatch
+from models.unroll import Position, Window, begin
+
+
+class Groups:
+    """The tasks of a trajectory, in groups, and where each group stands."""
+
+    def __init__(self, rule: Rule, batches: Sequence[TaskBatch], backend: Backend) -> None:
+        """Every task at its starting point, with an empty memory."""
+        self.batches = tuple(batches)
+        self.positions: list[Position] = [begin(rule, batch, backend) for batch in batches]
+
+    def unroll(self, windows: Windows, rule: Rule, unroll_steps: int) -> Window:
+        """One window of all groups: losses (unroll_steps, tasks) in the tasks' order, the gradient of their mean.
+
+        A group moves on as soon as it is done, so that one group's memory at a time is there twice.
+        """
+        done: list[Window] = []
+        for number, batch in enumerate(self.batches):
+            window, self.positions[number] = windows(rule, batch, self.positions[number], unroll_steps)
+            done.append(window)
+        if len(done) == 1:
+            return done[0]
+        tasks = sum(batch.tasks for batch in self.batches)
+        gradient = torch.zeros_like(done[0].gradient)
+        for batch, window in zip(self.batches, done, strict=True):
+            gradient.add_(window.gradient, alpha=batch.tasks / tasks)
+        return Window(torch.cat([window.losses for window in done], dim=1), gradient)
+
+
+def ranges(own: range, coordinates_per_task: int, rule: Rule, unroll_steps: int, device: torch.device) -> list[range]:
+    """The tasks `own` as groups, none longer than another by more than one task."""
+    if device.type != "cpu" or not isinstance(rule, LSTMRule):
+        return [own]
+    most = group_tasks(coordinates_per_task, len(rule.layers) * rule.hidden_size, unroll_steps)
+    groups = -(-len(own) // most)
+    shares = (share(len(own), groups, number) for number in range(groups))
+    return [range(own.start + part.start, own.start + part.stop) for part in shares]
