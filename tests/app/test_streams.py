@@ -312,6 +312,8 @@ def test_a_slow_client_is_sent_to_the_database_and_misses_nothing(lite: Bench, s
                 (watcher,) = hub._watchers[job.id]
                 assert len(watcher._events) <= BUFFERED_EVENTS
                 assert watcher.look_again, "it overflowed"
+                (overruns, *_) = next(iter(hub._instruments.stream_overruns.collect())).samples
+                assert overruns.value >= 1, "and that is counted"
                 worker.end()
                 seen += [event async for event in found]
             same(seen, worker.said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -131,6 +132,10 @@ def test_a_job_whose_child_is_killed_runs_again_at_once(on_postgres: tuple[Setti
         done = wait_for_status(jobs, job_id, "succeeded")
         assert (done.attempt, done.lost_workers) == (2, 1)
         assert only_weights(jobs) == expected_weights(spec)
+        logged = [json.loads(line) for line in worker.output().splitlines()]
+    (lost,) = [line for line in logged if "ended with -9" in line["event"]]
+    assert (lost["job_id"], lost["attempt"], lost["level"]) == (job_id, 1, "warning")
+    assert lost["worker"].endswith(f"-{worker.pid}")
 
 
 def test_when_the_worker_is_killed_its_children_die_and_another_runs_the_job(

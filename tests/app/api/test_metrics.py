@@ -22,6 +22,7 @@ from app.store.sessions import Database
 from app.streams.speed import speed_key
 from tests import services
 from tests.app import test_supervise as service
+from tests.app.api.keyed import bearing, make_key, with_keys
 from tests.app.api.running import Worker, serving
 from tests.workers.harness import wait_for
 from workers.main import JobWorker
@@ -150,6 +151,15 @@ def test_streams_are_counted_and_their_lag_is_measured(
         assert 0 <= mean < 2
         assert value(samples, "gradsmith_http_requests_in_flight") == 2, "the stream, and this scrape"
     wait_for(lambda: value(scrape(api), "gradsmith_stream_clients") == 0, "the client to be gone")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_server_with_keys_shows_them_to_a_key_that_may_read(app_settings: Settings, database_url: str) -> None:  # noqa: ARG001
+    asked = with_keys(app_settings)
+    token = make_key(asked, "read")
+    with serving(asked) as url, bearing(url, token) as client:
+        assert httpx.get(f"{url}/metrics", timeout=30).status_code == 401
+        assert value(scrape(client), "gradsmith_store_up", store="database") == 1
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
