@@ -63,8 +63,9 @@ def backup(
         manifest = back_up(settings_from(data_dir=data), target, datasets=datasets)
     except BackupError as error:
         refuse(str(error))
-    size = sum(file.bytes for file in manifest.files.values())
-    print(f"{target}: schema {manifest.schema_revision}, {len(manifest.files)} files, {size / 1e6:,.1f} MB")
+    size, count = sum(file.bytes for file in manifest.files.values()), len(manifest.files)
+    files = "1 file" if count == 1 else f"{count} files"
+    print(f"{target}: schema {manifest.schema_revision}, {files}, {size / 1e6:,.1f} MB")
 
 
 def restore(
