@@ -64,7 +64,8 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.more_body and not self._in_head:
+        # the cycle is that of the request parsed last, which may only begin now
+        if self.cycle.response_complete and self.cycle.more_body and not self._in_head:
             self._wait()
 
     def send_400_response(self, msg: str) -> None:

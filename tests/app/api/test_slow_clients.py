@@ -98,6 +98,17 @@ def test_a_body_that_takes_its_time_but_not_too_much_is_read(hasty_url: str) -> 
         assert everything(raw).startswith(b"HTTP/1.1 422 ")
 
 
+def test_requests_sent_ahead_are_answered_in_order(hasty_url: str) -> None:
+    """Also when the body of the last comes later, within its time."""
+    with connected(hasty_url) as raw:
+        ahead = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2
+        raw.sendall(ahead + POST + b"Connection: close\r\nContent-Length: 2\r\n\r\n{")
+        time.sleep(SECONDS / 2)
+        raw.sendall(b"}")
+        statuses = [line for line in everything(raw).split(b"\r\n") if b"HTTP/1.1 " in line]
+    assert [status.rpartition(b"HTTP/1.1 ")[2][:3] for status in statuses] == [b"200", b"200", b"422"]
+
+
 def test_headers_that_dribble_are_cut_off(hasty_url: str) -> None:
     with connected(hasty_url) as raw:
         seconds = dribble(raw, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"X-Slow: 1\r\n" * 20)
