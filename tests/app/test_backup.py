@@ -65,7 +65,7 @@ def rows(path: Path, query: str) -> list[Any]:
 # --- there and back ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["copy", "copy.tar", "copy.tar.gz"])
+@pytest.mark.parametrize("name", ["copy", "copy.tar.gz"])
 def test_what_is_restored_serves_the_same_weights_curves_and_data_sets(
     ours: Settings, tmp_path: Path, name: str
 ) -> None:

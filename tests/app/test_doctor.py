@@ -73,6 +73,8 @@ def with_database(settings: Settings, url: str) -> Settings:
 # --- a sound installation ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.service
 def test_a_sound_installation_passes_beside_its_running_server_and_nothing_is_changed(settings: Settings) -> None:
     def contents() -> set[Path]:
         return set(settings.data_dir.rglob("*"))
@@ -121,6 +123,8 @@ def test_a_wrong_setting_is_the_only_line_and_shows_no_password() -> None:
     assert done.returncode == 1
     assert done.stdout.startswith("fail  settings     setting DATABASE_URL: mysql://... cannot be used")
     assert "nothing else was looked at" in done.stdout
+    told = json.loads(run("--json", GRADSMITH_PORT="abc").stdout)
+    assert (told["healthy"], [check["outcome"] for check in told["checks"]]) == (False, ["fail"])
     assert "topsecret" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
