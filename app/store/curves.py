@@ -158,14 +158,16 @@ def append(session: Session, job_id: str, metrics: Sequence[tuple[tuple[int, int
             for event_id, points in metrics
         ]
     )
-    last = session.scalar(
-        select(CurveChunkRow)
+    newest = session.execute(
+        select(CurveChunkRow.first_sequence, CurveChunkRow.points)
         .where(CurveChunkRow.job == job_id, CurveChunkRow.attempt == attempt)
         .order_by(CurveChunkRow.first_sequence.desc())
         .limit(1)
-        .execution_options(binary_results=True)
-    )
-    if last is not None and last.points + len(new.step) <= CHUNK_POINTS:
+    ).first()
+    if newest is not None and newest.points + len(new.step) <= CHUNK_POINTS:
+        # Only now its columns: of a full chunk they would be 160 kB for nothing.
+        key = (job_id, attempt, newest.first_sequence)
+        last = session.get_one(CurveChunkRow, key, execution_options={"binary_results": True})
         joined = _joined([unpack(last.columns), new])
         last.columns, last.points = pack(joined), len(joined.step)
         last.last_sequence, last.last_step = int(joined.sequence[-1]), int(joined.step[-1])
