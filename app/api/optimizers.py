@@ -19,7 +19,8 @@ from app.report.card import card_markdown
 from app.store.aliases import ALIAS_PATTERN, RESERVED
 from app.store.errors import OptimizerNotFound
 from app.store.jobs import JobRepository
-from app.store.registry import REFERENCE_FORMS, Located, Registry, is_reference, is_version
+from app.store.references import REFERENCE_FORMS, Located, is_reference, is_version
+from app.store.registry import Registry
 from app.store.tables import OptimizerRow
 
 router = APIRouter(tags=["optimizers"])

@@ -14,7 +14,8 @@ from app.api.schemas import EvaluateRequest, MetaTrainRequest
 from app.errors import FieldError, Problem, field_errors, invalid_request
 from app.store.errors import OptimizerNotFound
 from app.store.jobs import JobRepository
-from app.store.registry import REFERENCE_FORMS, Registry, is_reference
+from app.store.references import REFERENCE_FORMS, is_reference
+from app.store.registry import Registry
 from app.store.tables import OptimizerRow
 from models.machine import usable_memory_bytes
 from models.memory import follow_up_estimate_bytes, memory_estimate_bytes

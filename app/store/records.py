@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.store.aliases import Aliases
+from app.store.aliases import RESERVED, Aliases
+from app.store.references import named
 from app.store.tables import EvaluationRow, JobRow, OptimizerRow, WeightsRow
 
 
@@ -62,15 +63,9 @@ def _reserved(session: Session, workspace: str, families: set[str]) -> dict[str,
     """Which of `best` and `latest` name an optimizer (id) now."""
     names: dict[str, list[str]] = {}
     for family in families:
-        every = select(OptimizerRow.id).where(OptimizerRow.workspace == workspace, OptimizerRow.family == family)
-        scored = every.where(OptimizerRow.validation_score.is_not(None))
-        for alias, query in (
-            ("best", scored.order_by(OptimizerRow.validation_score, OptimizerRow.version)),
-            ("latest", every.order_by(OptimizerRow.version.desc())),
-        ):
-            found = session.scalar(query.limit(1))
-            if found is not None:
-                names.setdefault(found, []).append(alias)
+        for alias in RESERVED:
+            if (found := named(session, workspace, family, alias)) is not None:
+                names.setdefault(found.id, []).append(alias)
     return names
 
 

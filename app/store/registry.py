@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, bindparam, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
-from app.store.aliases import RESERVED, is_alias
-from app.store.errors import EvaluationNotFound, OptimizerNotFound
-from app.store.ids import is_id, new_id
+from app.store.errors import EvaluationNotFound
+from app.store.ids import new_id
 from app.store.pages import Page, page_of
+from app.store.references import Located, locate
 from app.store.sql import clock, has_label, has_label_key, insert_if_absent
 from app.store.tables import (
     DEFAULT_WORKSPACE,
@@ -27,40 +26,6 @@ from app.store.tables import (
     WorkspaceRow,
 )
 
-REFERENCE_FORMS = "Optimizers are named opt_..., <family>@<version> or <family>@<alias>, such as quadratic@best."
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
-
-
-class Located(NamedTuple):
-    """Where an optimizer is, whatever it was called by."""
-
-    id: str
-    family: str
-    version: int
-    sha256: str
-
-
-# Made once, and of plain tables: to make a statement, or objects of its rows, takes SQLAlchemy longer than the database
-# needs to answer.
-_OPTIMIZERS, _ALIASES = OptimizerRow.__table__.c, AliasRow.__table__.c
-_EVERY = select(_OPTIMIZERS.id, _OPTIMIZERS.family, _OPTIMIZERS.version, _OPTIMIZERS.sha256).where(
-    _OPTIMIZERS.workspace == bindparam("workspace")
-)
-_OF_FAMILY = _EVERY.where(_OPTIMIZERS.family == bindparam("family"))
-_BY_ID = _EVERY.where(_OPTIMIZERS.id == bindparam("id"))
-_BY_VERSION = _OF_FAMILY.where(_OPTIMIZERS.version == bindparam("name"))
-_BY_ALIAS = _EVERY.where(
-    _OPTIMIZERS.id == _ALIASES.optimizer,
-    _ALIASES.workspace == bindparam("workspace"),
-    _ALIASES.family == bindparam("family"),
-    _ALIASES.alias == bindparam("name"),
-)
-_RESERVED = {
-    "latest": _OF_FAMILY.order_by(_OPTIMIZERS.version.desc()).limit(1),
-    "best": _OF_FAMILY.where(_OPTIMIZERS.validation_score.is_not(None))
-    .order_by(_OPTIMIZERS.validation_score, _OPTIMIZERS.version)
-    .limit(1),
-}
 _WEIGHTS = select(WeightsRow.__table__.c.content).where(WeightsRow.__table__.c.sha256 == bindparam("sha256"))
 _WEIGHTS = _WEIGHTS.execution_options(binary_results=True)
 
@@ -73,33 +38,12 @@ class Registry:
         self._workspace = workspace
 
     def resolve(self, reference: str) -> OptimizerRow:
-        """The optimizer that `opt_...`, `family@3`, `family@latest`, `family@best` or `family@<alias>` names.
-
-        `best` is the lowest validation score, the older version of equals. Raises OptimizerNotFound, which lists
-        what there is.
-        """
+        """The optimizer that a reference names. Raises OptimizerNotFound, which lists what there is."""
         return self._session.get_one(OptimizerRow, self.locate(reference).id)
 
     def locate(self, reference: str) -> Located:
         """As `resolve`, for those who need no more than where it is: downloads, thousands of them a second."""
-        family, separator, name = reference.partition("@")
-        wrong = ""
-        values: dict[str, Any] = {"workspace": self._workspace, "family": family, "name": name}
-        if not separator:
-            statement, values = _BY_ID, {"workspace": self._workspace, "id": reference}
-        elif name in RESERVED:
-            statement, values = _RESERVED[name], {"workspace": self._workspace, "family": family}
-        elif is_version(name):
-            statement, values = _BY_VERSION, values | {"name": int(name)}
-        elif is_alias(name):
-            statement, wrong = _BY_ALIAS, f"{name!r} is no alias of that family. "
-        else:
-            wrong = f"{name!r} is no version (they count from 1) and no alias (latest, best, or one of yours). "
-            raise OptimizerNotFound(reference, wrong + self._available(family))
-        found = self._session.execute(statement, values).first()
-        if found is None:
-            raise OptimizerNotFound(reference, wrong + self._available(family if separator else None))
-        return Located(*found)
+        return locate(self._session, self._workspace, reference)
 
     def page(
         self,
@@ -219,43 +163,3 @@ class Registry:
                 continue
             return row
         raise AssertionError(f"ten others took each next version of {job.family} from job {job.id}")
-
-    def _available(self, family: str | None) -> str:
-        counted = self._session.execute(
-            select(OptimizerRow.family, func.count())
-            .where(OptimizerRow.workspace == self._workspace)
-            .group_by(OptimizerRow.family)
-            .order_by(OptimizerRow.family)
-        )
-        counts = {name: count for name, count in counted}  # noqa: C416  (a row is no pair to mypy)
-        if not counts:
-            return "None is registered yet: POST /jobs with a family trains the first."
-        if family in counts:
-            versions = self._session.scalars(
-                select(OptimizerRow.version)
-                .where(OptimizerRow.workspace == self._workspace, OptimizerRow.family == family)
-                .order_by(OptimizerRow.version.desc())
-                .limit(20)
-            ).all()
-            shown = ", ".join(f"{family}@{version}" for version in sorted(versions))
-            more = " and older ones" if counts[family] > len(versions) else ""
-            own = "".join(f", {family}@{alias}" for alias in self._some_aliases(family))
-            return f"There are {shown}{more}{own}, {family}@latest, and {family}@best once one has a validation score."
-        shown = ", ".join(f"{name} ({count})" for name, count in counts.items())
-        return f"Families with optimizers: {shown}. GET /optimizers lists them."
-
-    def _some_aliases(self, family: str) -> list[str]:
-        query = select(AliasRow.alias).where(AliasRow.workspace == self._workspace, AliasRow.family == family)
-        return list(self._session.scalars(query.order_by(AliasRow.alias).limit(20)))
-
-
-def is_version(name: str) -> bool:
-    """Whether what stands behind the @ counts a version; it is an alias otherwise."""
-    return _VERSION.fullmatch(name) is not None
-
-
-def is_reference(text: str) -> bool:
-    """Whether `text` has the form of an optimizer's id or of `<family>@<version or alias>`."""
-    return (
-        is_id("opt", text) or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}@[A-Za-z0-9_.-]{1,64}", text) is not None
-    )

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from app.store.aliases import Aliases, Expected, is_alias, tag_of
 from app.store.errors import AliasMoved, AliasNotFound, AliasReserved, BadCursor, OptimizerNotFound
 from app.store.records import records
-from app.store.registry import Registry, is_reference, is_version
+from app.store.references import is_reference, is_version
+from app.store.registry import Registry
 from app.store.tables import DEFAULT_WORKSPACE, OptimizerRow
 from tests.app.store.bench import Bench, training
 

@@ -17,7 +17,8 @@ from app.store.errors import BadCursor, EvaluationNotFound, OptimizerNotFound
 from app.store.events import EventId
 from app.store.jobs import JobRepository
 from app.store.records import records
-from app.store.registry import Registry, is_reference
+from app.store.references import is_reference
+from app.store.registry import Registry
 from app.store.tables import DEFAULT_WORKSPACE, OptimizerRow
 from tests.app.store.bench import Bench, evaluation, training
 
@@ -48,7 +49,15 @@ def test_best_is_the_lowest_validation_score_and_the_older_of_equals(bench: Benc
     assert resolve(bench, "quadratic@best") == rows[3].id
     assert resolve(bench, "quadratic@latest") == rows[6].id
     assert [row.validation_score for row in rows] == [None, 2.0, None, 1.0, 1.0, None, 3.0]
-    assert [record.aliases for record in bench.read(lambda session: records(session, DEFAULT_WORKSPACE, rows))] == [[], [], [], ["best"], [], [], ["latest"]]
+    assert [record.aliases for record in bench.read(lambda session: records(session, DEFAULT_WORKSPACE, rows))] == [
+        [],
+        [],
+        [],
+        ["best"],
+        [],
+        [],
+        ["latest"],
+    ]
 
 
 def test_without_a_score_there_is_no_best(bench: Bench) -> None:

@@ -1,0 +1,130 @@
+"""References: what stands for an optimizer, and where that is.
+
+`opt_...`, `<family>@<version>`, `<family>@latest`, `<family>@best` (the lowest validation score, the older version of
+equals) or `<family>@<alias>`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy.orm import Session
+
+from app.store.aliases import RESERVED, is_alias
+from app.store.errors import OptimizerNotFound
+from app.store.ids import is_id
+from app.store.tables import AliasRow, OptimizerRow
+
+REFERENCE_FORMS = "Optimizers are named opt_..., <family>@<version> or <family>@<alias>, such as quadratic@best."
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+class Located(NamedTuple):
+    """Where an optimizer is, whatever it was called by."""
+
+    id: str
+    family: str
+    version: int
+    sha256: str
+
+
+# Made once, and of plain tables: to make a statement, or objects of its rows, takes SQLAlchemy longer than the database
+# needs to answer.
+_OPTIMIZERS, _ALIASES = OptimizerRow.__table__.c, AliasRow.__table__.c
+_EVERY = select(_OPTIMIZERS.id, _OPTIMIZERS.family, _OPTIMIZERS.version, _OPTIMIZERS.sha256).where(
+    _OPTIMIZERS.workspace == bindparam("workspace")
+)
+_OF_FAMILY = _EVERY.where(_OPTIMIZERS.family == bindparam("family"))
+_BY_ID = _EVERY.where(_OPTIMIZERS.id == bindparam("id"))
+_BY_VERSION = _OF_FAMILY.where(_OPTIMIZERS.version == bindparam("name"))
+_BY_ALIAS = _EVERY.where(
+    _OPTIMIZERS.id == _ALIASES.optimizer,
+    _ALIASES.workspace == bindparam("workspace"),
+    _ALIASES.family == bindparam("family"),
+    _ALIASES.alias == bindparam("name"),
+)
+_RESERVED = {
+    "latest": _OF_FAMILY.order_by(_OPTIMIZERS.version.desc()).limit(1),
+    "best": _OF_FAMILY.where(_OPTIMIZERS.validation_score.is_not(None))
+    .order_by(_OPTIMIZERS.validation_score, _OPTIMIZERS.version)
+    .limit(1),
+}
+
+
+def locate(session: Session, workspace: str, reference: str) -> Located:
+    """Where the optimizer is. Raises OptimizerNotFound, which lists what there is."""
+    family, separator, name = reference.partition("@")
+    if separator:
+        found = named(session, workspace, family, name)
+    else:
+        found = _first(session, _BY_ID, workspace=workspace, id=reference)
+    if found is None:
+        reason = _why_not(name) if separator else ""
+        raise OptimizerNotFound(reference, reason + _available(session, workspace, family if separator else None))
+    return found
+
+
+def named(session: Session, workspace: str, family: str, name: str) -> Located | None:
+    """What `<family>@<name>` stands for now; None where that is nothing."""
+    if name in RESERVED:
+        return _first(session, _RESERVED[name], workspace=workspace, family=family)
+    if is_version(name):
+        return _first(session, _BY_VERSION, workspace=workspace, family=family, name=int(name))
+    return _first(session, _BY_ALIAS, workspace=workspace, family=family, name=name) if is_alias(name) else None
+
+
+def is_version(name: str) -> bool:
+    """Whether what stands behind the @ counts a version; it is an alias otherwise."""
+    return _VERSION.fullmatch(name) is not None
+
+
+def is_reference(text: str) -> bool:
+    """Whether `text` has the form of an optimizer's id or of `<family>@<version or alias>`."""
+    return (
+        is_id("opt", text) or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}@[A-Za-z0-9_.-]{1,64}", text) is not None
+    )
+
+
+def _first(session: Session, statement: Select[Any], **values: Any) -> Located | None:
+    found = session.execute(statement, values).first()
+    return None if found is None else Located(*found)
+
+
+def _why_not(name: str) -> str:
+    if name in RESERVED or is_version(name):
+        return ""
+    if is_alias(name):
+        return f"{name!r} is no alias of that family. "
+    return f"{name!r} is no version (they count from 1) and no alias (latest, best, or one of yours). "
+
+
+def _available(session: Session, workspace: str, family: str | None) -> str:
+    counted = session.execute(
+        select(OptimizerRow.family, func.count())
+        .where(OptimizerRow.workspace == workspace)
+        .group_by(OptimizerRow.family)
+        .order_by(OptimizerRow.family)
+    )
+    counts = {name: count for name, count in counted}  # noqa: C416  (a row is no pair to mypy)
+    if not counts:
+        return "None is registered yet: POST /jobs with a family trains the first."
+    if family in counts:
+        versions = session.scalars(
+            select(OptimizerRow.version)
+            .where(OptimizerRow.workspace == workspace, OptimizerRow.family == family)
+            .order_by(OptimizerRow.version.desc())
+            .limit(20)
+        ).all()
+        shown = ", ".join(f"{family}@{version}" for version in sorted(versions))
+        more = " and older ones" if counts[family] > len(versions) else ""
+        own = "".join(f", {family}@{alias}" for alias in _some_aliases(session, workspace, family))
+        return f"There are {shown}{more}{own}, {family}@latest, and {family}@best once one has a validation score."
+    shown = ", ".join(f"{name} ({count})" for name, count in counts.items())
+    return f"Families with optimizers: {shown}. GET /optimizers lists them."
+
+
+def _some_aliases(session: Session, workspace: str, family: str) -> list[str]:
+    query = select(AliasRow.alias).where(AliasRow.workspace == workspace, AliasRow.family == family)
+    return list(session.scalars(query.order_by(AliasRow.alias).limit(20)))
