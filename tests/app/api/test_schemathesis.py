@@ -32,6 +32,7 @@ def test_the_examples_on_postgres_with_keys(settings: Settings, postgres_url: st
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("auth", ["auto", "on"])
 def test_every_bound_of_every_parameter(settings: Settings, database_url: str, auth: Any) -> None:
     answers_as_documented(settings, database_url, auth, "examples,coverage,fuzzing,stateful", examples=20)
