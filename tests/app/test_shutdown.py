@@ -76,9 +76,9 @@ def test_streams_end_with_a_hint_in_seconds_and_clients_go_on_without_a_loss(
         job_id = httpx.post(f"{url}/jobs", json={"kind": "meta_train", "family": "quadratic"}, timeout=60).json()["id"]
         worker = Worker(settings, sqlite_database, job_id)
         threads = [
-            threading.Thread(target=follow, args=(Client(url), job_id)),
-            threading.Thread(target=raw_stream, args=(url, job_id, said)),
-            threading.Thread(target=train, args=(worker,)),
+            threading.Thread(target=follow, args=(Client(url), job_id), daemon=True),
+            threading.Thread(target=raw_stream, args=(url, job_id, said), daemon=True),
+            threading.Thread(target=train, args=(worker,), daemon=True),
         ]
         for thread in threads:
             thread.start()
