@@ -88,9 +88,7 @@ def migrate(
     data: Data = None,
     to: Annotated[
         str | None,
-        typer.Option(
-            "--to", help="Back to this schema, for an older version. What only newer ones know is lost."
-        ),
+        typer.Option("--to", help="Back to this schema, for an older version. What only newer ones know is lost."),
     ] = None,
 ) -> None:
     """Bring the database up to date: create or alter its tables. Safe to run again, and before every start."""

@@ -195,9 +195,7 @@ class _Trainer:
         recipe = self._recipe
         load_weights(self._rule, progress.weights)
         started = time.perf_counter()
-        groups = Groups(
-            self._rule, [self._drawn(progress.trajectory, part) for part in self._parts], self._backend
-        )
+        groups = Groups(self._rule, [self._drawn(progress.trajectory, part) for part in self._parts], self._backend)
         gradients = recipe.tasks
         progress = progress.but(trajectory=progress.trajectory + 1)
         for _ in range(min(recipe.horizon // recipe.unroll_steps, recipe.meta_steps - progress.step)):

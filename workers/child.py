@@ -17,6 +17,7 @@ from app.tether import die_with_parent
 
 logger = logging.getLogger("gradsmith.worker")
 
+
 def main(arguments: list[str]) -> int:
     die_with_parent(int(arguments[arguments.index("--parent") + 1]))  # before anything that takes time
     signal.signal(signal.SIGINT, signal.SIG_IGN)
