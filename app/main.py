@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import cache, partial
 
 from fastapi import FastAPI
 from redis.asyncio import Redis
@@ -23,6 +23,7 @@ from app.api.reference import reference_page
 from app.auth.keyring import KeyRing
 from app.auth.rates import rates_of
 from app.dispatch import Dispatcher
+from app.lookups import Lookups
 from app.metrics import Metrics
 from app.settings import Settings
 from app.store.sessions import Database
@@ -62,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             metrics=measured,
             keys=key_ring,
             rates=rates_of(chosen, redis),
+            downloads=Lookups(partial(optimizers.located, database)),
         )
         try:
             yield

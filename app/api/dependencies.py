@@ -15,10 +15,12 @@ from app.auth.keyring import KeyRing
 from app.auth.rates import RateLimits
 from app.dispatch import Dispatcher
 from app.errors import FieldError, invalid_request, pointer_of
+from app.lookups import Lookups
 from app.metrics import Metrics
 from app.settings import Settings
 from app.store.errors import JobNotFound
 from app.store.ids import is_id
+from app.store.references import Located
 from app.store.sessions import Database
 from app.store.weights import WeightsCache
 from app.streams import StreamHub
@@ -36,6 +38,7 @@ class Services:
     keys: KeyRing
     rates: RateLimits | None
     metrics: Metrics
+    downloads: Lookups[tuple[str, str], Located]  # (workspace, reference) -> where it is
     weights: WeightsCache = field(default_factory=WeightsCache)
 
 

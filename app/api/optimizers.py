@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from app.api import examples
 from app.api.delivery import NOT_MODIFIED, deliver
-from app.api.dependencies import Accept, After, CallerDep, Limit, ServicesDep, only_parameters
+from app.api.dependencies import Accept, After, CallerDep, Limit, Services, ServicesDep, only_parameters
 from app.api.documents import card_facts, not_ready, optimizer_documents
 from app.api.negotiation import chosen
 from app.api.schemas import MAX_LABELS, Name, Optimizer, Page, Tag
 from app.auth import Caller
-from app.errors import responses
+from app.errors import Problem, responses
 from app.report.card import card_markdown
 from app.store.aliases import ALIAS_PATTERN, RESERVED
 from app.store.errors import OptimizerNotFound
 from app.store.jobs import JobRepository
 from app.store.references import REFERENCE_FORMS, Located, is_reference, is_version
 from app.store.registry import Registry
+from app.store.sessions import Database
 from app.store.tables import OptimizerRow
 
 router = APIRouter(tags=["optimizers"])
@@ -96,31 +99,56 @@ def optimizers_list(
         ),
     },
 )
-def optimizers_get(
+async def optimizers_get(
     reference: str, request: Request, services: ServicesDep, caller: CallerDep, accept: Accept = None
 ) -> Response:
-    wanted = chosen(accept, (SAFETENSORS, JSON))
+    if chosen(accept, (SAFETENSORS, JSON)) == JSON:
+        return await run_in_threadpool(_record, request, services, caller, reference)
+    found = await services.downloads.ask((caller.workspace, reference))
+    if services.weights.holds(found.sha256):
+        return _download(request, services, found, reference)
+    return await run_in_threadpool(_download, request, services, found, reference)
+
+
+def located(database: Database, asked: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Located | Exception]:
+    """Where the optimizers are that are asked for, each as (workspace, reference); or why one cannot be had."""
+    found: dict[tuple[str, str], Located | Exception] = {}
     # the weights never change, so they need no transaction with their place
-    reading = services.database.glance if wanted == SAFETENSORS else services.database.read
-    with reading() as session:
-        found = _located(session, caller, reference)
-        headers = {"Content-Location": f"/optimizers/{found.id}"}
-        if wanted == JSON:
-            row = session.get_one(OptimizerRow, found.id)
-            content = optimizer_documents(session, caller.workspace, [row])[0].model_dump_json().encode()
-            return deliver(request.headers, content, JSON, cache_control="private, no-cache", headers=headers)
-        registry = Registry(session, caller.workspace)
-        headers["Content-Disposition"] = f'attachment; filename="{found.family}@{found.version}.safetensors"'
-        _, separator, name = reference.partition("@")
-        return deliver(
-            request.headers,
-            lambda: services.weights.get(found.sha256, lambda: registry.weights(found)),
-            SAFETENSORS,
-            cache_control="private, no-cache" if separator and not is_version(name) else FOREVER,
-            etag=f'"sha256:{found.sha256}"',
-            headers=headers,
-            ranges=True,
-        )
+    with database.glance() as session:
+        for workspace, reference in asked:
+            try:
+                found[workspace, reference] = _located(session, workspace, reference)
+            except (OptimizerNotFound, Problem) as error:
+                found[workspace, reference] = error
+    return found
+
+
+def _record(request: Request, services: Services, caller: Caller, reference: str) -> Response:
+    with services.database.read() as session:
+        row = session.get_one(OptimizerRow, _located(session, caller.workspace, reference).id)
+        content = optimizer_documents(session, caller.workspace, [row])[0].model_dump_json().encode()
+    headers = {"Content-Location": f"/optimizers/{row.id}"}
+    return deliver(request.headers, content, JSON, cache_control="private, no-cache", headers=headers)
+
+
+def _download(request: Request, services: Services, found: Located, reference: str) -> Response:
+    def read() -> bytes:
+        with services.database.glance() as session:
+            return Registry(session).weights(found)
+
+    _, separator, name = reference.partition("@")
+    return deliver(
+        request.headers,
+        lambda: services.weights.get(found.sha256, read),
+        SAFETENSORS,
+        cache_control="private, no-cache" if separator and not is_version(name) else FOREVER,
+        etag=f'"sha256:{found.sha256}"',
+        headers={
+            "Content-Location": f"/optimizers/{found.id}",
+            "Content-Disposition": f'attachment; filename="{found.family}@{found.version}.safetensors"',
+        },
+        ranges=True,
+    )
 
 
 @router.get(
@@ -139,7 +167,7 @@ def optimizers_card(
 ) -> Response:
     offered = chosen(accept, (MARKDOWN, "text/plain"))
     with services.database.read() as session:
-        row = session.get_one(OptimizerRow, _located(session, caller, reference).id)
+        row = session.get_one(OptimizerRow, _located(session, caller.workspace, reference).id)
         text = card_markdown(card_facts(session, row))
     return deliver(
         request.headers,
@@ -155,16 +183,16 @@ def _key_and_value(tag: str) -> tuple[str, str | None]:
     return key, value if separator else None
 
 
-def _located(session: Session, caller: Caller, reference: str) -> Located:
+def _located(session: Session, workspace: str, reference: str) -> Located:
     """Raises OptimizerNotFound, or Problem `not_ready` where a running job is about to make what was asked for."""
     if not is_reference(reference):
         raise OptimizerNotFound(reference, REFERENCE_FORMS)
-    registry = Registry(session, caller.workspace)
+    registry = Registry(session, workspace)
     try:
         return registry.locate(reference)
     except OptimizerNotFound:
         family, separator, name = reference.partition("@")
-        job = JobRepository(session, caller.workspace).newest_unfinished(family) if separator else None
+        job = JobRepository(session, workspace).newest_unfinished(family) if separator else None
         if job is not None and (name in RESERVED or name == str(_next_version(registry, family))):
             raise not_ready(job, f"optimizer {reference}") from None
         raise

@@ -6,6 +6,7 @@ import difflib
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -82,11 +83,18 @@ def known_family(name: str) -> FamilySpec:
     raise Problem("unknown_family", detail, errors=[error], suggestion=close[0] if close else None)
 
 
+@cache
+def _own_memory_bytes() -> int:
+    """This machine's: a container's limits do not change while its process runs, and reading them is no small part of
+    a POST."""
+    return usable_memory_bytes()
+
+
 def refuse_too_large(spec: MetaTrainSpec | EvaluateSpec, worker_memory_bytes: int | None) -> None:
     """Raises Problem `job_too_large` when a worker with this much memory (default: this machine's) cannot hold the job,
     or the evaluation that follows it."""
     estimate = max(memory_estimate_bytes(spec), follow_up_estimate_bytes(spec))
-    limit = worker_memory_bytes if worker_memory_bytes is not None else usable_memory_bytes()
+    limit = worker_memory_bytes if worker_memory_bytes is not None else _own_memory_bytes()
     if estimate <= limit:
         return
     several = " or resources.processes" if isinstance(spec, MetaTrainSpec) and spec.resources.processes > 1 else ""

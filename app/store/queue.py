@@ -21,6 +21,7 @@ from app.store.tables import JobRow, OutboxRow
 
 SHORT = 32  # jobs: reading so many costs about what any query costs
 KEPT_SECONDS = 1.0
+CATCH_UP_SECONDS = 0.1  # between two looks for what was queued since
 LARGEST_LOAD = 0.05  # of a core: a queue that takes long to read is read less often
 
 Place = tuple[int, str]  # (queue key, job id): the order of jobs within a key
@@ -34,14 +35,14 @@ class Queue:
     shares: Shares
     sent: dict[str, list[Place]] = field(default_factory=dict)
     waiting: dict[str, list[Place]] = field(default_factory=dict)
-    newest: str = ""  # job id
+    newest: str = ""  # job id, of those that were read
+    catch_up_at: float = 0.0  # by time.monotonic
 
     def __len__(self) -> int:
         return sum(len(line) for lines in (self.sent, self.waiting) for line in lines.values())
 
     def add(self, key: str, place: Place) -> None:
         """A job that was queued later."""
-        self.newest = max(self.newest, place[1])
         if not self._holds(self.sent, key, place) and not self._holds(self.waiting, key, place):
             insort(self.waiting.setdefault(key, []), place)
 
@@ -133,9 +134,12 @@ class Queues:
     def _catch_up(session: Session, device: str, queue: Queue, wanted: Sequence[JobRow]) -> None:
         """Have what was queued since the queue was read, and in any case the jobs that are asked for: they may be older
         ones that came back, or of transactions that ended late."""
-        if any(job.id > queue.newest for job in wanted):
+        now = time.monotonic()
+        if any(job.id > queue.newest for job in wanted) and now >= queue.catch_up_at:
+            queue.catch_up_at = now + CATCH_UP_SECONDS
             since = session.execute(_SINCE, {"newest": queue.newest, "device": device})
             for key, order, job_id in since.all():
                 queue.add(key or UNKEYED, (order, job_id))
+                queue.newest = max(queue.newest, job_id)
         for job in wanted:
             queue.add(job.api_key or UNKEYED, (job.queue_key, job.id))

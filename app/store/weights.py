@@ -19,6 +19,11 @@ class WeightsCache:
         self._size = 0
         self._lock = threading.Lock()
 
+    def holds(self, sha256: str) -> bool:
+        """Whether `get` would find it at hand, and so not wait for anything."""
+        with self._lock:
+            return sha256 in self._held
+
     def get(self, sha256: str, read: Callable[[], bytes]) -> bytes:
         """The bytes of that hash, from `read` where they are not at hand."""
         with self._lock:

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -119,9 +118,9 @@ class _Worker:
         self.store_at += STORE_SECONDS
 
     def end(self) -> None:
-        with closing(self._publisher) as publisher, self._database.write() as session:
-            event = leases.fail(session, self.lease, "the benchmark is over", EventId(1, self._sequence + 1))
-        del event, publisher
+        self._publisher.close()
+        with self._database.write() as session:
+            leases.fail(session, self.lease, "the benchmark is over", EventId(1, self._sequence + 1))
 
 
 def _tell(workers: list[_Worker], stop: threading.Event) -> None:

@@ -1,0 +1,73 @@
+"""Questions that are asked together: each answer is of a moment after its question."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from app.lookups import Lookups
+
+
+class Store:
+    """Counts the journeys to it; each waits until it may go."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self.journeys: list[list[str]] = []
+        self.go = threading.Semaphore(0)
+
+    def answer(self, asked: Sequence[str]) -> dict[str, int | Exception]:
+        seen = self.value  # as the database would see it when the question arrives there
+        self.journeys.append(list(asked))
+        assert self.go.acquire(timeout=10)
+        return {name: LookupError(name) if name == "unknown" else seen for name in asked}
+
+
+async def arrived(store: Store, count: int) -> None:
+    async with asyncio.timeout(10):
+        while len(store.journeys) < count:
+            await asyncio.sleep(0.001)
+
+
+async def _many_share_a_journey() -> None:
+    store = Store()
+    lookups = Lookups(store.answer)
+    first = asyncio.create_task(lookups.ask("alias"))
+    await arrived(store, 1)
+    store.value = 1  # moved, while the first question is on its way
+    later = [asyncio.create_task(lookups.ask("alias")) for _ in range(50)]
+    other = asyncio.create_task(lookups.ask("unknown"))
+    await asyncio.sleep(0.01)
+    later[7].cancel()
+    store.go.release()
+    assert await first == 0
+    await arrived(store, 2)
+    store.go.release()
+    answers = await asyncio.gather(*later, other, return_exceptions=True)
+    assert store.journeys == [["alias"], ["alias", "unknown"]]
+    assert answers[:7] + answers[8:50] == [1] * 49, "who asked after the move sees it"
+    assert isinstance(answers[7], asyncio.CancelledError), "who leaves takes nothing from the others"
+    assert isinstance(answers[50], LookupError)
+    store.go.release()
+    assert await lookups.ask("alias") == 1, "it travels again"
+
+
+def test_what_comes_while_others_are_on_their_way_shares_the_next_journey() -> None:
+    asyncio.run(_many_share_a_journey())
+
+
+def test_a_store_that_is_away_is_told_to_all_who_asked() -> None:
+    def away(_asked: Sequence[str]) -> dict[str, int | Exception]:
+        raise ConnectionError("the database is away")
+
+    async def both() -> None:
+        lookups = Lookups(away)
+        answers = await asyncio.gather(lookups.ask("one"), lookups.ask("two"), return_exceptions=True)
+        assert [str(answer) for answer in answers] == ["the database is away"] * 2
+        with pytest.raises(ConnectionError):
+            await lookups.ask("one")
+
+    asyncio.run(both())
