@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import uuid
+from functools import lru_cache
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -134,9 +135,12 @@ def _is_json(media_type: str) -> bool:
 def _is_other_address(scope: Scope) -> bool:
     """Whether the connection came in on an address other than loopback, whatever the settings believe."""
     server = scope.get("server")
-    if not server:
-        return False
+    return bool(server) and _is_beyond_loopback(server[0])
+
+
+@lru_cache(maxsize=64)  # the addresses of this machine; read anew each time they are a tenth of a small answer
+def _is_beyond_loopback(address: str) -> bool:
     try:
-        return not ipaddress.ip_address(server[0]).is_loopback
+        return not ipaddress.ip_address(address).is_loopback
     except ValueError:  # a unix socket's path, or a test's name
         return False
