@@ -42,7 +42,7 @@ DOORBELLS_PER_WORKER = 2
 FAILED_DOORBELL_SECONDS = 3600
 STOP_SECONDS = 5.0
 LOOK_SECONDS = 1.0
-QUIET_SECONDS = 0.05  # between two rounds of which the first found nothing to do
+QUIET_SECONDS, FULL_SECONDS = 0.05, 0.2  # between two rounds of which the first found nothing to do, or no room
 
 REDIS_AWAY = "Redis is away; the job runs when it is back"
 UNSERVED = "no worker serves the {device} queue; start one with `gradsmith-server worker --queues {device}`"
@@ -62,6 +62,7 @@ class Dispatcher:
     _connection: redis.Redis = field(init=False)
     _wake: threading.Event = field(default_factory=threading.Event, init=False)
     _stopping: bool = field(default=False, init=False)
+    _full: bool = field(default=False, init=False)  # whether the last round found jobs and no room for them
     _thread: threading.Thread | None = field(default=None, init=False)
     _away: dict[str, str] = field(default_factory=dict, init=False)
     _missing: dict[str, set[tuple[str, int]]] = field(default_factory=dict, init=False)
@@ -138,6 +139,7 @@ class Dispatcher:
         queue = self._queue(device)
         room = self._room(queue)
         if room <= 0:
+            self._full = True
             return 0
         with self.database.read() as session:
             due = outbox.due(session, device, room)
@@ -219,14 +221,16 @@ class Dispatcher:
             if time.monotonic() >= look_at:
                 self.look()
                 look_at = time.monotonic() + LOOK_SECONDS
+            self._full = False
             more = bool(self._attempt("dispatch", self.ring))
             if time.monotonic() >= reconcile_at:
                 self._attempt("reconcile", self.reconcile)
                 reconcile_at = time.monotonic() + self.settings.reconcile_interval_seconds
             if not more:
                 # Hundreds of posts a second wake it as often: in vain, where the workers have no room.
-                time.sleep(min(QUIET_SECONDS, self.settings.dispatch_interval_seconds))
-                self._wake.wait(self.settings.dispatch_interval_seconds)
+                deaf = min(FULL_SECONDS if self._full else QUIET_SECONDS, self.settings.dispatch_interval_seconds)
+                time.sleep(deaf)
+                self._wake.wait(self.settings.dispatch_interval_seconds - deaf)
             self._wake.clear()
 
     def _attempt(self, what: str, action: Callable[[], T]) -> T | None:

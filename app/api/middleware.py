@@ -135,7 +135,7 @@ def _is_json(media_type: str) -> bool:
 def _is_other_address(scope: Scope) -> bool:
     """Whether the connection came in on an address other than loopback, whatever the settings believe."""
     server = scope.get("server")
-    return bool(server) and _is_beyond_loopback(server[0])
+    return server is not None and _is_beyond_loopback(server[0])
 
 
 @lru_cache(maxsize=64)  # the addresses of this machine; read anew each time they are a tenth of a small answer

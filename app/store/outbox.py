@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, delete, exists, func, or_, select
+from sqlalchemy import and_, bindparam, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.store.shares import READY, charge, next_doorbells
 from app.store.sql import clock, insert_if_absent
 from app.store.tables import JobRow, OutboxRow
+
+_ANY_QUEUED = select(1).where(JobRow.status == "queued", JobRow.device == bindparam("device")).limit(1)
 
 
 def due(session: Session, device: str, limit: int) -> list[tuple[str, int]]:
@@ -23,7 +25,7 @@ def due(session: Session, device: str, limit: int) -> list[tuple[str, int]]:
 
 def idle(session: Session, device: str) -> bool:
     """Whether no job of this device is queued at all. Costs one look at an index."""
-    return session.scalar(select(1).where(JobRow.status == "queued", JobRow.device == device).limit(1)) is None
+    return session.scalar(_ANY_QUEUED, {"device": device}) is None
 
 
 def rung(session: Session, doorbells: Sequence[tuple[str, int]]) -> None:
