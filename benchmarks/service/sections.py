@@ -26,9 +26,7 @@ class Plan:
     starts: int
 
 
-FULL = Plan(
-    rounds=5, seconds=3.0, points=200_000, peer_points=20_000, curve_points=100_000, queued=10_000, starts=500
-)
+FULL = Plan(rounds=5, seconds=3.0, points=200_000, peer_points=20_000, curve_points=100_000, queued=10_000, starts=500)
 QUICK = Plan(rounds=2, seconds=1.5, points=50_000, peer_points=4_000, curve_points=10_000, queued=1_000, starts=200)
 
 
