@@ -36,8 +36,8 @@ OPTIONS = [
     *("--workers", str(WORKERS), "--no-serve-artifacts"),
     *("--gunicorn-opts", "--threads 8 --keep-alive 60 --log-level error"),
 ]
-"""Its default, uvicorn, was slower here with two workers (by a quarter) and with four (by half), though its requirements
-bring uvloop and httptools along."""
+"""Its default, uvicorn, was slower here with two workers (by a quarter) and with four (by half), though uvloop and
+httptools are among its requirements here."""
 
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
