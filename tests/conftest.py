@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,21 @@ from tests import services
 # A shared machine stalls now and then: the time of one example says nothing.
 hypothesis.settings.register_profile("gradsmith", deadline=None)
 hypothesis.settings.load_profile("gradsmith")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """What runs a command in this process has it log as our processes do, to a stream that ends with the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.setLevel(level)
+    for handler in root.handlers[:]:
+        if handler not in handlers:
+            root.removeHandler(handler)
+    for handler in handlers:
+        if handler not in root.handlers:
+            root.addHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -106,8 +106,8 @@ async def optimizers_get(
         return await run_in_threadpool(_record, request, services, caller, reference)
     found = await services.downloads.ask((caller.workspace, reference))
     if services.weights.holds(found.sha256):
-        return _download(request, services, found, reference)
-    return await run_in_threadpool(_download, request, services, found, reference)
+        return _download(request, services, caller, found, reference)
+    return await run_in_threadpool(_download, request, services, caller, found, reference)
 
 
 def located(database: Database, asked: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Located | Exception]:
@@ -131,10 +131,10 @@ def _record(request: Request, services: Services, caller: Caller, reference: str
     return deliver(request.headers, content, JSON, cache_control="private, no-cache", headers=headers)
 
 
-def _download(request: Request, services: Services, found: Located, reference: str) -> Response:
+def _download(request: Request, services: Services, caller: Caller, found: Located, reference: str) -> Response:
     def read() -> bytes:
         with services.database.glance() as session:
-            return Registry(session).weights(found)
+            return Registry(session, caller.workspace).weights(found)
 
     _, separator, name = reference.partition("@")
     return deliver(

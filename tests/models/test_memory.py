@@ -121,13 +121,13 @@ def test_the_estimate_grows_with_what_a_job_holds():
         return memory_estimate_bytes(training("", family, recipe, tasks, **resources).spec)
 
     small = estimate()
-    assert estimate(recipe={"tasks": 65_536}) > 3 * small
+    assert estimate(recipe={"tasks": 65_536}) > 2 * small
     assert estimate(recipe={"tasks": 100}, tasks={"dimension": 1000}) > 2 * small
-    assert estimate(recipe={"unroll_steps": 100, "tasks": 4096}) > estimate(recipe={"tasks": 4096}) + 10**7
-    assert estimate(recipe={"tasks": 65_536}, backend="torch") > estimate(recipe={"tasks": 65_536}) + 300 * 2**20
-    assert estimate(recipe={"tasks": 65_536}, backend="reference") > 1.5 * estimate(
-        recipe={"tasks": 65_536}, backend="torch"
-    )
+    assert estimate(recipe={"unroll_steps": 100}) > small + 10**7
+    many = {"tasks": 65_536}
+    assert estimate(recipe=many) - estimate(recipe={"tasks": 32_768}) > 32_768 * 10 * 4 * 80  # the state of them all
+    assert estimate(recipe=many, backend="torch") > 1.5 * small
+    assert estimate(recipe=many, backend="reference") > 1.3 * estimate(recipe=many, backend="torch")
     wide = {"rule": {"hidden_size": 128, "layers": 4}, "unroll_steps": 100}
     assert estimate(recipe=wide, threads=8) > estimate(recipe=wide) + 7 * 40 * 2**20
     assert estimate("mnist-mlp", {"tasks": 65_536}) > 500 * GIB  # refused on any machine of today
