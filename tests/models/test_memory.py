@@ -129,8 +129,8 @@ def test_the_estimate_grows_with_what_a_job_holds():
     assert estimate(recipe=many, backend="torch") > 1.5 * small
     assert estimate(recipe=many, backend="reference") > 1.3 * estimate(recipe=many, backend="torch")
     wide = {"rule": {"hidden_size": 128, "layers": 4}, "unroll_steps": 100}
-    assert estimate(recipe=wide, threads=8) > estimate(recipe=wide) + 7 * 40 * 2**20
-    assert estimate("mnist-mlp", {"tasks": 65_536}) > 500 * GIB  # refused on any machine of today
+    assert estimate(recipe=wide, threads=8) > estimate(recipe=wide) + 7 * 35 * 2**20
+    assert estimate("mnist-mlp", {"tasks": 65_536}) > 300 * GIB  # refused on any machine of today
     assert all(estimate(name) < GIB for name in BUILT_IN_FAMILIES)
 
 
