@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.settings import Settings
 from app.store import events, leases
-from app.store.curves import Points
+from app.store.curve_format import Points
 from app.store.events import Event, EventId, EventKind
 from app.streams import Publisher
 from workers.lifecycle import Keeper

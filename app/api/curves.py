@@ -19,7 +19,7 @@ from app.api.schemas import CurveDocument, NonFinite
 from app.errors import Problem, responses
 from app.report import figures
 from app.store import curves
-from app.store.curves import Curve
+from app.store.curve_format import Curve, Floats
 from app.store.jobs import JobRepository
 from app.store.tables import JobRow
 
@@ -78,12 +78,15 @@ def jobs_curve(
 
     def content() -> bytes:
         nonlocal shown
-        whole = curves.read(session, job_id)
-        if not len(whole):
+        if max_points is None or wanted == PNG:
+            curve = curves.read(session, job_id)
+            total = len(curve)
+        else:
+            curve, total = curves.thinned(session, job_id, max_points)
+        if not total:
             raise not_ready(job, "loss curve")
-        curve = whole if max_points is None or wanted == PNG else whole.downsampled(max_points)
         shown = len(curve)
-        return _FORMS[wanted](job, curve, len(whole))
+        return _FORMS[wanted](job, curve, total)
 
     with services.database.read() as session:
         job = JobRepository(session, caller.workspace).get(job_id)
@@ -126,7 +129,7 @@ def _non_finite(curve: Curve) -> list[NonFinite]:
     names: tuple[Literal["loss", "gradient_norm"], ...] = ("loss", "gradient_norm")
     found = []
     for name in names:
-        values: curves.Floats = getattr(curve, name)
+        values: Floats = getattr(curve, name)
         for index in np.flatnonzero(~np.isfinite(values)):
             value: Any = "nan" if np.isnan(values[index]) else "inf" if values[index] > 0 else "-inf"
             found.append(NonFinite(index=int(index), column=name, value=value))

@@ -20,7 +20,7 @@ from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.store import curves
-from app.store.curves import Points
+from app.store.curve_format import Points
 from app.store.errors import BadEventId
 from app.store.sql import clock
 from app.store.tables import TERMINAL_STATUSES, CurveChunkRow, JobEventRow, JobRow

@@ -198,6 +198,17 @@ class CurveChunkRow(Base):
     columns: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class CurveOverviewRow(Base):
+    """The lowest and the highest of each few points of a chunk, in the chunk's own form: what a thinned curve is made
+    of. A table of its own, because SQLite would read a row's columns to get at what stands behind them."""
+
+    __tablename__ = "curve_overviews"
+    job: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(Integer, primary_key=True)
+    first_sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    columns: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class CheckpointRow(Base):
     """The newest checkpoint of a job. It holds a rule, its meta-optimizer and counters: some tens of kilobytes."""
 

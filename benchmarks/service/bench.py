@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from app.store import leases, outcomes
-from app.store.curves import Points
+from app.store.curve_format import Points
 from app.store.events import Event, EventId
 from app.store.jobs import JobRepository
 from app.store.leases import Lease

@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app.store import leases
-from app.store.curves import Points
+from app.store.curve_format import Points
 from app.store.events import Event, EventId
 from app.streams import Publisher
 from benchmarks.core.environment import ROOT

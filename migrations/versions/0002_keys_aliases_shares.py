@@ -61,6 +61,15 @@ def upgrade() -> None:
         sa.Column("served", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("api_key", "device", name=op.f("pk_shares")),
     )
+    op.create_table(
+        "curve_overviews",
+        sa.Column("job", sa.String(length=64), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("first_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("columns", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["job"], ["jobs.id"], name=op.f("fk_curve_overviews_job"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("job", "attempt", "first_sequence", name=op.f("pk_curve_overviews")),
+    )
     with op.batch_alter_table("jobs") as jobs:
         jobs.drop_index(op.f("ix_jobs_status_device_queue_key_id"))  # the one below serves each key's line
         jobs.add_column(sa.Column("api_key", sa.String(length=64), nullable=True))
@@ -96,6 +105,7 @@ def downgrade() -> None:
         jobs.create_index(
             op.f("ix_jobs_status_device_queue_key_id"), ["status", "device", "queue_key", "id"], unique=False
         )
+    op.drop_table("curve_overviews")
     op.drop_table("shares")
     op.drop_index(op.f("ix_aliases_optimizer"), table_name="aliases")
     op.drop_table("aliases")

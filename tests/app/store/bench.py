@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.store import events, leases, outcomes
-from app.store.curves import Points
+from app.store.curve_format import Points
 from app.store.events import Event, EventId
 from app.store.jobs import JobRepository
 from app.store.leases import Lease

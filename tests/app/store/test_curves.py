@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from app.store import curves
-from app.store.curves import Curve, Points
+from app.store import curve_format, curves
+from app.store.curve_format import Curve, Points
 from app.store.errors import CorruptCurve
 from app.store.events import Event, EventId
+from app.store.leases import Lease
 from tests.app.store.bench import Bench, metrics, points
 
 NOT_FINITE = {3: math.nan, 5: math.inf, 7: -math.inf}
@@ -91,6 +93,55 @@ def test_a_hundred_thousand_points_lie_in_a_row_for_each_chunk(bench: Bench) -> 
     assert len(whole.downsampled(1000)) <= 1000
 
 
+def long_curve(bench: Bench, lease: Lease, count: int) -> Points:
+    """`count` points of noise in flushes of 1,000, with spikes up and down and some that failed."""
+    noise = np.random.default_rng(0).normal(size=count)
+    for place, value in SPIKES.items():
+        noise[place] = value
+    whole = points(1, count, lambda step: float(noise[step - 1]))
+    with bench.database.write() as session:
+        for sequence, first in enumerate(range(0, count, 1000), start=1):
+            part = Points(*(column[first : first + 1000] for column in astuple(whole)))
+            curves.append(session, lease.job_id, [((lease.attempt, sequence), part)])
+    return whole
+
+
+SPIKES = {5: 1e6, 4095: -1e6, 4096: 2e6, 9_999: -3e6, 10_001: math.nan, 17_777: math.inf, 29_998: 4e6}
+
+
+def test_a_thinned_curve_misses_no_spike_and_reads_overviews_alone(bench: Bench) -> None:
+    lease = bench.running()
+    long_curve(bench, lease, 30_000)
+    whole = curve(bench, lease.job_id)
+    thin, total = bench.read(lambda session: curves.thinned(session, lease.job_id, 300))
+    assert (total, 200 < len(thin) <= 300) == (30_000, True)
+    assert (thin.step[0], thin.step[-1]) == (1, 30_000)
+    assert {place + 1 for place in SPIKES} <= set(thin.step.tolist())
+    places = thin.step - 1
+    np.testing.assert_array_equal(thin.loss, whole.loss[places])
+    np.testing.assert_array_equal(thin.gradient_norm, whole.gradient_norm[places])
+    # Of long chunks nothing else is read: without their columns the answer is the same.
+    with bench.database.write() as session:
+        session.execute(text("UPDATE curve_chunks SET columns = :none WHERE points >= 2048"), {"none": b""})
+    again, _ = bench.read(lambda session: curves.thinned(session, lease.job_id, 300))
+    np.testing.assert_array_equal(again.step, thin.step)
+    with pytest.raises(CorruptCurve):
+        bench.read(lambda session: curves.thinned(session, lease.job_id, 3000))  # too many for overviews
+
+
+def test_a_curve_of_several_attempts_is_thinned_from_all_of_it(bench: Bench) -> None:
+    lease = bench.running()
+    long_curve(bench, lease, 30_000)
+    bench.expire(lease.job_id)
+    bench.lapsed()
+    second = bench.claim(bench.get(lease.job_id), "second")
+    bench.record(second, resumed(2, 1, 10_000), metrics(2, 2, points(10_001, 10)))
+    thin, total = bench.read(lambda session: curves.thinned(session, lease.job_id, 300))
+    assert total == 10_010
+    assert thin.step[-1] == 10_010
+    assert {6, 4096, 4097, 10_000} <= set(thin.step.tolist())
+
+
 def test_a_resumed_attempt_takes_the_later_points_back(bench: Bench) -> None:
     lease = bench.running()
     bench.record(lease, metrics(1, 1, points(1, 60)), metrics(1, 2, points(61, 40)))
@@ -137,10 +188,10 @@ def test_an_attempt_that_did_not_resume_starts_anew(bench: Bench) -> None:
 )
 def test_damaged_chunks_are_refused(damage: object, message: str) -> None:
     column = np.arange(3)
-    data = curves.pack(curves.Chunk(column, column * 1.0, column * 1.0, column * 1.0, column))
-    assert curves.unpack(data).step.tolist() == [0, 1, 2]
+    data = curve_format.pack(curve_format.Chunk(column, column * 1.0, column * 1.0, column * 1.0, column))
+    assert curve_format.unpack(data).step.tolist() == [0, 1, 2]
     with pytest.raises(CorruptCurve, match=message):
-        curves.unpack(damage(data))  # type: ignore[operator]
+        curve_format.unpack(damage(data))  # type: ignore[operator]
 
 
 losses = st.lists(st.floats(width=32) | st.sampled_from([1.0, math.nan, math.inf, -math.inf]), min_size=1, max_size=300)

@@ -1,0 +1,44 @@
+"""Overviews of a curve's chunks: of each span of points the lowest and the highest loss, and the first that failed.
+
+Whoever wants a thousand of a hundred thousand points reads these, a fiftieth of the bytes, and misses no spike: the
+lowest and highest of a stretch of whole spans are among them. An overview has the form of a chunk.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.store.curve_format import Chunk, minmax_index, pack, unpack
+from app.store.tables import CurveOverviewRow
+
+SPAN_POINTS = 64
+ENOUGH_SPANS = 2  # in a stretch of which two points are kept: fewer, and its edges would blur
+LEAST_POINTS = 2048  # of a chunk: a shorter one is as soon read whole
+
+
+def keep(session: Session, key: tuple[str, int, int], chunk: Chunk) -> None:
+    """Write the overview of a chunk that was just written under `key` (job, attempt, first sequence)."""
+    points = len(chunk.step)
+    if points < LEAST_POINTS:
+        return
+    finite = bool(np.isfinite(chunk.loss).all())
+    index = minmax_index(chunk.loss, 2 + (2 if finite else 3) * -(-points // SPAN_POINTS))
+    columns = pack(chunk.take(index))
+    row = session.get(CurveOverviewRow, key)
+    if row is None:
+        job, attempt, first_sequence = key
+        session.add(CurveOverviewRow(job=job, attempt=attempt, first_sequence=first_sequence, columns=columns))
+    else:
+        row.columns = columns
+
+
+def read(session: Session, job_id: str) -> dict[tuple[int, int], Chunk]:
+    """What there is of a job, by (attempt, first sequence) of the chunk."""
+    rows = session.execute(
+        select(CurveOverviewRow.attempt, CurveOverviewRow.first_sequence, CurveOverviewRow.columns)
+        .where(CurveOverviewRow.job == job_id)
+        .execution_options(binary_results=True)
+    )
+    return {(attempt, first): unpack(columns) for attempt, first, columns in rows}
