@@ -135,7 +135,7 @@ def test_a_curve_of_several_attempts_is_thinned_from_all_of_it(bench: Bench) -> 
     bench.expire(lease.job_id)
     bench.lapsed()
     second = bench.claim(bench.get(lease.job_id), "second")
-    bench.record(second, resumed(2, 1, 10_000), metrics(2, 2, points(10_001, 10)))
+    bench.record(second, resumed(2, 2, 10_000), metrics(2, 3, points(10_001, 10)))
     thin, total = bench.read(lambda session: curves.thinned(session, lease.job_id, 300))
     assert total == 10_010
     assert thin.step[-1] == 10_010
