@@ -116,14 +116,13 @@ def thinned(session: Session, job_id: str, max_points: int) -> tuple[Curve, int]
         return whole.downsampled(max_points), len(whole)
     kept = overviews.read(session, job_id)
     missing = [chunk.first_sequence for chunk in chunks if (chunk.attempt, chunk.first_sequence) not in kept]
-    kept |= {
-        (attempt, first): unpack(columns)
-        for attempt, first, columns in session.execute(
+    if missing:
+        rows = session.execute(
             select(CurveChunkRow.attempt, CurveChunkRow.first_sequence, CurveChunkRow.columns)
             .where(CurveChunkRow.job == job_id, CurveChunkRow.first_sequence.in_(missing))
             .execution_options(binary_results=True)
         )
-    }
+        kept |= {(attempt, first): unpack(columns) for attempt, first, columns in rows}
     parts = [kept[chunk.attempt, chunk.first_sequence] for chunk in chunks]
     return curve_of(parts).downsampled(max_points), total
 

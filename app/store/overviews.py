@@ -15,7 +15,7 @@ from app.store.tables import CurveOverviewRow
 
 SPAN_POINTS = 64
 ENOUGH_SPANS = 2  # in a stretch of which two points are kept: fewer, and its edges would blur
-LEAST_POINTS = 2048  # of a chunk: a shorter one is as soon read whole
+LEAST_POINTS = 512  # of a chunk: a shorter one is as soon read whole
 
 
 def keep(session: Session, key: tuple[str, int, int], chunk: Chunk) -> None:
