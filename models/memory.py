@@ -26,9 +26,9 @@ CHUNK_COORDINATES = 16_384
 """Coordinates that validation and evaluation run at once. A task does not see its neighbours, so this bounds memory
 and keeps minibatches and states in the cache: 64 networks on digits take half the time in chunks of ten."""
 
-KEPT_BYTES = 128 * 2**20
+KEPT_BYTES = 104 * 2**20
 """What the native backend keeps of a window instead of computing it again, at most: both layers of the 2x20 LSTM for
-8,000 coordinates and 20 steps, or one for 16,000. Decision 0026."""
+6,800 coordinates and 20 steps, or one for 13,600. Decision 0026."""
 
 GROUP_COORDINATES = (2048, 8192)
 """Coordinates that go through a window side by side: at least so many, or torch's calls cost more than the work, and no
