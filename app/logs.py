@@ -26,9 +26,10 @@ _SECRETS = (
     # scheme://user:password@host and scheme://:password@host
     (re.compile(r"([a-z][a-z0-9+.-]*://[^\s:/@\"'\\]*:)[^\s/\"'\\]+(?=@)", re.I), rf"\1{_HIDDEN}"),
     # a password as libpq and as query strings write it
-    (re.compile(r"\b((?:password|passwd|sslpassword)=)[^\s&\"'\\]+", re.I), rf"\1{_HIDDEN}"),
-    (re.compile(r"\b(gs_[A-Za-z0-9]+_)[A-Za-z0-9_-]+"), rf"\1{_HIDDEN}"),
-    (re.compile(r"\b(Bearer\s+)[^\s\"',\\]+", re.I), rf"\1{_HIDDEN}"),
+    (re.compile(r"""((?:password|passwd)["']?\s*[=:]\s*)(?:'[^']*'|"[^"]*"|[^\s&,;"'\\]+)""", re.I), rf"\1{_HIDDEN}"),
+    # whatever stands before it: in a quoted path that is the last digit of %40
+    (re.compile(r"(gs_[A-Za-z0-9]+_)[A-Za-z0-9_-]+"), rf"\1{_HIDDEN}"),
+    (re.compile(r"(Bearer(?:\s|%20|\+)+)[^\s\"',\\]+", re.I), rf"\1{_HIDDEN}"),
 )
 _JOB_ID = re.compile(r"\bjob_[0-9a-f]{32}\b")
 # One line each time somebody asks what we ask: of no use to an operator.

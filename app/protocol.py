@@ -92,8 +92,14 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _refuse(self, code: str, detail: str) -> None:
         """Answer and close; there is no ASGI request to do it. An answer that is under way is cut off instead."""
-        if self.cycle is None or self.cycle.response_complete:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
             self.transport.write(_answer(code, detail))
+        elif not cycle.response_started and not self.pipeline:
+            # its body turned out not to be one: the endpoint is told that the client has gone, and says nothing
+            self.transport.write(_answer(code, detail))
+            cycle.disconnected = True
+            cycle.message_event.set()
         self.transport.close()
 
 

@@ -30,7 +30,11 @@ class RequestId:
             await self.app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _SANE_REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
+        request_id = (
+            given
+            if _SANE_REQUEST_ID.fullmatch(given) and security.without_keys(given) == given
+            else f"req_{uuid.uuid4().hex}"
+        )
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:

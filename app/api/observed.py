@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.logs import bind_contextvars, reset_contextvars
 from app.metrics import Instruments
+from app.security import without_keys
 
 logger = logging.getLogger("gradsmith.http")
 
@@ -60,7 +61,7 @@ class Observed:
         level = logging.INFO if method not in _READS or status >= 400 else logging.DEBUG
         if logger.isEnabledFor(level):
             # quoted: a line break in a path must not begin a line of its own
-            path = quote(scope["path"])
+            path = quote(without_keys(scope["path"]))
             logger.log(level, "%s %s %d", method, path, status, extra=_facts(scope, start, route, seconds))
 
     def _histogram(self, method: str, route: str, status: int) -> Histogram:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 from collections.abc import Iterator
@@ -98,7 +99,13 @@ def address(patient: Patient) -> Iterator[Finding]:
     try:
         bind(host, port).close()
     except AddressError as error:
-        yield fail("address", str(error).partition(". ")[0], "another program has it: `--port 0` takes any free port")
+        taken = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+        advice = "another program has it: `--port 0` takes any free port"
+        yield fail(
+            "address",
+            str(error).partition(". ")[0],
+            advice if taken else "name an address of this machine: GRADSMITH_HOST=127.0.0.1",
+        )
         return
     yield ok("address", f"{shown} is free" if port else f"{host}, any free port")
 

@@ -72,7 +72,6 @@ def read(session: Session, job_id: str) -> Curve:
     An attempt that resumed from step s drops what earlier ones had after s; one that did not starts anew. An attempt
     of which nothing is known yet takes nothing back.
     """
-    resumed = resumed_from(session, job_id)
     stored: dict[int, list[Chunk]] = {}
     for attempt, columns in session.execute(
         select(CurveChunkRow.attempt, CurveChunkRow.columns)
@@ -81,6 +80,8 @@ def read(session: Session, job_id: str) -> Curve:
         .execution_options(binary_results=True)
     ):
         stored.setdefault(attempt, []).append(unpack(columns))
+    # After the points: an attempt that resumes meanwhile then takes back what is its to take, and not everything.
+    resumed = resumed_from(session, job_id)
     kept: list[Chunk] = []
     for attempt in sorted(resumed.keys() | stored.keys()):
         limit = resumed.get(attempt, 0)
@@ -101,8 +102,8 @@ def thinned(session: Session, job_id: str, max_points: int) -> tuple[Curve, int]
     """At most `max_points` (at least 4) of the curve, as `Curve.downsampled` chooses them, and how many it has.
 
     Where a stretch that keeps two points is much longer than what an overview keeps two of, only overviews are read:
-    a fiftieth of the bytes. Chunks without one are read whole, and so is a curve of several attempts,
-    of which a later one may have taken points back.
+    a twentieth of the bytes. Chunks without one are read whole, and so is a curve of several attempts, of which a later
+    one may have taken points back.
     """
     chunks = session.execute(
         select(CurveChunkRow.attempt, CurveChunkRow.first_sequence, CurveChunkRow.last_step, CurveChunkRow.points)

@@ -1,6 +1,6 @@
 """Overviews of a curve's chunks: of each span of points the lowest and the highest loss, and the first that failed.
 
-Whoever wants a thousand of a hundred thousand points reads these, a fiftieth of the bytes, and misses no spike: the
+Whoever wants a thousand of a hundred thousand points reads these, a twentieth of the bytes, and misses no spike: the
 lowest and highest of a stretch of whole spans are among them. An overview has the form of a chunk.
 """
 

@@ -33,6 +33,11 @@ SECRETS = [
     ("?host=h&password=topsecret&x=1", "?host=h&password=***&x=1"),
     ("Authorization: Bearer topsecret", "Authorization: Bearer ***"),
     ("key gs_0198f0c2_topsecret-Q_9 was refused", "key gs_0198f0c2_*** was refused"),
+    ("GET /optimizers/a%40gs_0198f0c2_topsecret 404", "GET /optimizers/a%40gs_0198f0c2_*** 404"),
+    ("GET /nope/Bearer%20topsecret 404", "GET /nope/Bearer%20*** 404"),
+    ("host=h password='top secret' user=u", "host=h password=*** user=u"),
+    ('{"password": "topsecret", "user": "u"}', '{"password": ***, "user": "u"}'),
+    ("REDIS_PASSWORD=topsecret was refused", "REDIS_PASSWORD=*** was refused"),
     ("http://127.0.0.1:8000/jobs and a@b, nothing secret", "http://127.0.0.1:8000/jobs and a@b, nothing secret"),
 ]
 

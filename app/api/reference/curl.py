@@ -37,7 +37,7 @@ def commands(path: str, method: str, operation: Mapping[str, Any], *, keyed: boo
         words.append("-N")
     parts = [f"{shlex.join(words)} {BASE}{where}"]
     if keyed and operation["security"]:
-        parts.append('-H "Authorization: Bearer $GRADSMITH_API_KEY"')
+        parts.append("-H @me.key")
     if header := _HEADERS.get(operation["operationId"]):
         parts.append(f"-H {shlex.quote(header)}")
     if bodies := _bodies(operation):

@@ -115,7 +115,7 @@ def _beginning(keyed: bool) -> str:
     )
     steps = _FIRST_STEPS
     if keyed:
-        steps = steps.replace("curl ", 'curl -H "Authorization: Bearer $GRADSMITH_API_KEY" ')
+        steps = steps.replace("curl ", "curl -H @me.key ")
     rules = "".join(f"<dt>{name}</dt><dd>{prose(text)}</dd>" for name, text in _RULES)
     return (
         f'<section id="begin"><h2>Begin here</h2><p>Train an optimizer, watch it, fetch it:</p>{command(steps)}'

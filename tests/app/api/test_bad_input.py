@@ -239,3 +239,21 @@ def test_whatever_a_header_holds_the_answer_is_as_documented(
             assert str(answer.status_code) in operation["responses"], f"{where} {header}: {value[:50]}"
             if answer.status_code >= 400:
                 problem_of(answer)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [b"Transfer-Encoding: xchunked\r\n\r\n{}", b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n"],
+)
+def test_a_body_that_turns_out_not_to_be_one_is_refused_and_not_cut_off(
+    standing_api: httpx.Client, rest: bytes
+) -> None:
+    address = urlsplit(str(standing_api.base_url))
+    with socket.create_connection((address.hostname, address.port), timeout=10) as raw:
+        raw.sendall(b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + rest)
+        answer = b""
+        while part := raw.recv(65_536):
+            answer += part
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["code"] == "invalid_http"

@@ -207,6 +207,7 @@ struct Replay {
     if (!first || !second) return {};
     int calls = 0;
     for_each_layer<0>([&](auto layer) { calls += fetches(padded(layer)); });
+    if (!calls) return {};  // so small a rule that its tiles are rests
     const int64_t size = window.tape.block_floats();
     return {first, first + size, second, second + size, static_cast<int>(PAIR * size / (16 * calls)) + 1};
   }
