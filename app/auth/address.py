@@ -57,7 +57,8 @@ def refuse_without_keys(settings: Settings, database: Database | None = None) ->
 
 def _no_keys(settings: Settings) -> UnguardedAddress:
     where = f" --data {shlex.quote(str(settings.data_dir))}" if settings.database_url is None else ""
-    make = f"make the first with `gradsmith-server keys create --scope admin --name me{where}` (in a checkout: `./run keys`)"
+    make = f"`gradsmith-server keys create --scope admin --name me{where}` (in a checkout: `./run keys`)"
+    make = f"make the first with {make}"
     if settings.auth == "on":
         return UnguardedAddress(f"GRADSMITH_AUTH=on asks for API keys and there is none that is valid: {make}.")
     return UnguardedAddress(
