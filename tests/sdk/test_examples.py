@@ -56,7 +56,7 @@ def test_drop_in_trains_a_network(service_url: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("family", "meta_steps", "first_loss"),
     [
-        ("quadratic", 5, lambda loss: loss > 10),
+        pytest.param("quadratic", 5, lambda loss: loss > 10, marks=pytest.mark.slow),
         ("digits-mlp", 1, lambda loss: 2.0 < loss < 3.0),  # cross-entropy of ten classes that nothing is known about
     ],
 )
@@ -190,7 +190,7 @@ def test_the_demo_ends_with_a_trained_model_and_keeps_serving_when_asked(tmp_pat
     [
         (signal.SIGINT, "1. Starting", 0.3),
         (signal.SIGKILL, "1. Starting", 1.5),
-        (signal.SIGTERM, "2. Meta-training", 2.0),
+        pytest.param(signal.SIGTERM, "2. Meta-training", 2.0, marks=pytest.mark.slow),
     ],
 )
 def test_whenever_the_demo_is_stopped_it_leaves_nothing(

@@ -530,7 +530,7 @@ class TestTheMachine:
         assert_close(run(TorchAxis(HERE, torch.float32, SIZES, rule), gradients), whole, 1e-6)
 
     @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
-    @pytest.mark.parametrize("choice", ["auto", "off"])
+    @pytest.mark.parametrize("choice", ["auto", pytest.param("off", marks=pytest.mark.slow)])
     def test_a_step_takes_little_more_than_its_memory(self, choice: str) -> None:
         """Before, it took 1.2 KB for each coordinate, three times the memory itself."""
         program = (

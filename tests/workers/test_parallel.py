@@ -77,6 +77,7 @@ def gone(pids: list[int]) -> Callable[[], bool]:
     return lambda: not any(is_alive(pid) for pid in pids)
 
 
+@pytest.mark.slow
 def test_a_job_whose_rank_is_killed_is_tried_again_and_succeeds(
     quick_sqlite: Settings, sqlite_database: Database, tmp_path: Path
 ) -> None:

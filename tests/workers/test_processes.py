@@ -119,6 +119,7 @@ def _page(database: Database) -> list:  # type: ignore[type-arg]
         return JobRepository(session).page(limit=100).rows
 
 
+@pytest.mark.slow
 def test_a_job_whose_child_is_killed_runs_again_at_once(on_postgres: tuple[Settings, Database], tmp_path: Path) -> None:
     quick, jobs = on_postgres
     patient = quick.model_copy(update={"lease_seconds": 100.0})  # waiting for it would be seen on the slowest machine

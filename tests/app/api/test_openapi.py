@@ -138,7 +138,7 @@ def test_a_server_with_keys_says_that_they_are_needed(document: dict[str, Any], 
     commands = re.findall(r'<pre class="command">(.*?)</pre>', app.state.reference().at("https://gs.test"), re.DOTALL)
     assert len(commands) > 25
     for command in commands:
-        assert ("Bearer $GRADSMITH_API_KEY" in command) == ("healthz" not in command and "readyz" not in command)
+        assert ("@me.key" in command) == ("healthz" not in command and "readyz" not in command)
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
