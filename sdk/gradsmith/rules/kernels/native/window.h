@@ -25,7 +25,10 @@ struct Ahead {
     for (int n = 0; n < lines; n++, at += LINE) {
       if (at >= end) {
         at = then, end = then_end, then = nullptr;
-        if (!at) lines = 0;
+        if (!at) {
+          lines = 0;
+          return;
+        }
       }
       __builtin_prefetch(at, 0, 2);
     }
