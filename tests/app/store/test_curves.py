@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
-from app.store import curve_format, curves
+from app.store import curve_format, curves, overviews
 from app.store.curve_format import Curve, Points
 from app.store.errors import CorruptCurve
 from app.store.events import Event, EventId
@@ -127,6 +128,38 @@ def test_a_thinned_curve_misses_no_spike_and_reads_overviews_alone(bench: Bench)
     np.testing.assert_array_equal(again.step, thin.step)
     with pytest.raises(CorruptCurve):
         bench.read(lambda session: curves.thinned(session, lease.job_id, 3000))  # too many for overviews
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_attempt_that_resumes_while_a_curve_is_read_takes_back_no_more_than_its_own(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    lease = bench.running()
+    bench.record(lease, metrics(1, 1, points(1, 100)))
+    bench.expire(lease.job_id)
+    bench.lapsed()
+    second = bench.claim(bench.get(lease.job_id), "second")
+    ask = curves.resumed_from
+
+    def meanwhile(session: Session, job_id: str) -> dict[int, int]:
+        known = ask(session, job_id) if when == "after" else {}
+        bench.record(second, resumed(2, 2, 90), metrics(2, 3, points(91, 5)))
+        return known if when == "after" else ask(session, job_id)
+
+    monkeypatch.setattr(curves, "resumed_from", meanwhile)
+    assert set(range(1, 91)) <= set(curve(bench, lease.job_id).step.tolist())
+
+
+def test_an_overview_has_the_lowest_the_highest_and_what_failed_of_each_span(bench: Bench) -> None:
+    lease = bench.running()
+    spans = 32
+    failed = {64 * span + 6 for span in range(1, spans - 1)}
+    count = 64 * spans
+    bench.record(lease, metrics(1, 1, points(1, count, lambda step: math.nan if step in failed else math.sin(step))))
+    overview = bench.read(lambda session: overviews.read(session, lease.job_id))[1, 1]
+    assert failed <= set(overview.step.tolist())
+    assert len(overview.step) <= 2 + 3 * spans
+    assert (overview.step[0], overview.step[-1]) == (1, count)
 
 
 def test_a_curve_of_several_attempts_is_thinned_from_all_of_it(bench: Bench) -> None:
