@@ -98,7 +98,10 @@ def _shares(over: Service, order: list[tuple[str, str]], starts: int) -> dict[st
     if len(started) < MIN_STARTS:
         raise RuntimeError(f"{len(started)} of {starts} jobs were started in {PATIENCE_SECONDS:.0f} s")
     counted = Counter(key_of[job] for job in started)
-    slowest = max(place / age[job] for place, job in enumerate(started, 1))
+    waits = [place / age[job] for place, job in enumerate(started, 1)]
+    # Whoever was not started waits at least for the next place: a job that is passed over shall not go unseen.
+    passed_over = min((place for job, place in age.items() if job not in started), default=None)
+    slowest = max(waits + ([(len(started) + 1) / passed_over] if passed_over else []))
     return {"starts": dict(counted), "slowest": slowest, "seconds": time.monotonic() - began}
 
 
