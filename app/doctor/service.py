@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.auth import UnguardedAddress, is_loopback, keys_required, refuse_without_keys
 from app.doctor.findings import Finding, fail, ok, warn
-from app.doctor.stores import PATIENCE_SECONDS
+from app.doctor.stores import asked
 from app.metrics.collector import DEVICES, Fleet, fleet
 from app.server import AddressError, bind
 from app.settings import Settings
@@ -33,12 +31,7 @@ STUCK_SECONDS = 60.0  # a doorbell that no dispatcher has rung for this long
 def workers(patient: Patient) -> Iterator[Finding]:
     """Silent where a store is away: that has been said."""
     settings = patient.settings
-    client = redis.Redis.from_url(
-        settings.resolved_redis_url,
-        socket_timeout=PATIENCE_SECONDS,
-        socket_connect_timeout=PATIENCE_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-    )
+    client = asked(settings)
     with client:
         try:
             found = fleet(client)

@@ -33,6 +33,16 @@ PATIENCE_SECONDS = 3.0  # for an answer, and for another writer
 RESTORE = "stop the service and put a backup in its place: `gradsmith-server restore BACKUP --replace`"
 
 
+def asked(settings: Settings) -> redis.Redis:
+    """A client that answers or gives up within the doctor's patience."""
+    return redis.Redis.from_url(
+        settings.resolved_redis_url,
+        socket_timeout=PATIENCE_SECONDS,
+        socket_connect_timeout=PATIENCE_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
 def database(patient: Patient) -> Iterator[Finding]:
     settings = patient.settings
     try:
@@ -153,12 +163,7 @@ def redis_server(patient: Patient) -> Iterator[Finding]:
                 "redis", f"the bundled server ({binary.name}) is not running", "`gradsmith-server serve` starts it"
             )
             return
-    client = redis.Redis.from_url(
-        settings.resolved_redis_url,
-        socket_timeout=PATIENCE_SECONDS,
-        socket_connect_timeout=PATIENCE_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-    )
+    client = asked(settings)
     with client:
         try:
             info: dict[str, Any] = dict(client.info())
