@@ -30,7 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
     """0, or 1 when a section failed or a peer or backend gives a wrong meta-gradient."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.cuda:
+        parser.error("--cuda goes with no other option")
     plan = _plan(options)
+    if not plan.threads:
+        parser.error(f"--threads {' '.join(map(str, options.threads))}: this process has {cpu_count()} CPUs")
     chosen = sections(plan)
     if options.only is not None:
         unknown = [wanted for wanted in options.only if not _meant(wanted, chosen)]
@@ -99,9 +103,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", nargs="*", metavar="SECTION", help="sections of that name, or whose names begin so; prints"
     )
-    parser.add_argument("--rounds", type=int, default=None, help="turns of each peer (7; quick: 3)")
-    parser.add_argument("--threads", type=int, nargs="*", default=None, help="thread counts (1 2; quick: 1)")
+    parser.add_argument("--rounds", type=_count, default=None, help="turns of each peer, 1 or more (7; quick: 3)")
+    parser.add_argument("--threads", type=_count, nargs="+", default=None, help="thread counts (1 2; quick: 1)")
+    # Answered before this parser is asked, and so only by itself: what it runs needs neither peers nor sections.
+    parser.add_argument(
+        "--cuda", action="store_true", help="on a CUDA device instead; goes with no other option; prints"
+    )
     return parser
+
+
+def _count(text: str) -> int:
+    """Raises ArgumentTypeError for what is no whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
+    return int(text)
 
 
 def _meant(wanted: str, names: Iterable[str]) -> list[str]:

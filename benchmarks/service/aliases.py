@@ -22,8 +22,8 @@ def measure(bench: Bench, rounds: int, seconds: float) -> dict[str, Any]:
     """{"servers": {name: [summary of a round]}, "bytes": of our answer}"""
     loads = {}
     for name, service in ((POSTGRES, bench.over_postgres), (EMBEDDED, bench.embedded)):
-        _set_alias(service)
-        loads[name] = Load(service.url, [Request("GET", f"/optimizers/{FAMILY}@{ALIAS}")], CLIENTS, seconds)
+        set_alias(service)
+        loads[name] = Load(service.url, [download()], CLIENTS, seconds)
     if (peer := bench.mlflow) is not None:
         _register(peer)
         path = f"/api/2.0/mlflow/registered-models/alias?name={FAMILY}&alias={ALIAS}"
@@ -39,7 +39,12 @@ def measure(bench: Bench, rounds: int, seconds: float) -> dict[str, Any]:
     return {"servers": servers, "bytes": sizes}
 
 
-def _set_alias(service: Service) -> None:
+def download() -> Request:
+    return Request("GET", f"/optimizers/{FAMILY}@{ALIAS}")
+
+
+def set_alias(service: Service) -> None:
+    """A finished job's optimizer, and the alias that names it."""
     finished(service.database, running(service.database), sequence=1)
     with service.database.write() as session:
         optimizer = Registry(session).resolve(f"{FAMILY}@latest")

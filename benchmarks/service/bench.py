@@ -23,6 +23,7 @@ from benchmarks.service.stores import Postgres, postgres
 from models.spec import BUILT_IN_FAMILIES, MetaTrainSpec, Resources
 
 POSTGRES, EMBEDDED, MLFLOW = "ours, Postgres + Redis", "ours, embedded", "MLflow"
+API_PROCESSES = 2  # over Postgres
 FAMILY = "quadratic"
 WEIGHTS_BYTES = 24_000  # of a rule of the usual size
 LEASE_SECONDS = 3600.0
@@ -45,8 +46,10 @@ class Bench(ExitStack):
 
     @property
     def over_postgres(self) -> Service:
-        """Two API processes, as many as MLflow has workers."""
-        start = lambda: self.enter_context(service(self.postgres.url("gradsmith", ""), api_processes=2))  # noqa: E731
+        """With as many API processes as MLflow has workers."""
+        start = lambda: self.enter_context(  # noqa: E731
+            service(self.postgres.url("gradsmith", ""), api_processes=API_PROCESSES)
+        )
         return self._once("over_postgres", start)
 
     @property

@@ -13,7 +13,7 @@ from benchmarks.core import machine
 from benchmarks.core import report as core_report
 from benchmarks.core.environment import ROOT
 from benchmarks.core.kept import Kept
-from benchmarks.service import report
+from benchmarks.service import report, verdicts
 from benchmarks.service.bench import Bench
 from benchmarks.service.sections import FULL, QUICK, sections
 
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name, section in chosen.items():
             print(f"  {name} ({time.perf_counter() - started:.0f} s so far)", flush=True)
             kept.measure(name, partial(section, bench))
-        kept.results["about"] = report.about(bench, plan, stolen.share())
+        kept.results["about"] = report.about(bench, plan, stolen.share(), partial=options.only is not None)
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     lines = report.lines(kept.results, kept.failed, _command(options), date)
     print("\n" + "\n".join(lines))
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     if form == "full" and not options.no_peer:  # RESULTS.md has the default run, and no other
         core_report.write(RESULTS, lines, report.MARKS)
         print(f"written: {RESULTS.relative_to(ROOT)}")
-    missed = [verdict for verdict in report.verdicts(kept.results) if verdict.said == "NOT REACHED"]
+    missed = [verdict for verdict in verdicts.verdicts(kept.results) if verdict.said == "NOT REACHED"]
     for name, why in kept.failed.items():
         print(f"FAILED: {name}: {why}")
     for verdict in missed:

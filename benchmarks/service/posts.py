@@ -15,8 +15,7 @@ CLIENTS = 16
 
 def measure(bench: Bench, rounds: int, seconds: float) -> dict[str, Any]:
     """{"servers": {name: [summary of a round]}}"""
-    body = {"kind": "meta_train", "family": FAMILY, "metadata": {"by": "bench"}}
-    job = Request("POST", "/jobs", body=json.dumps(body))
+    job = new_job()
     loads = {
         POSTGRES: Load(bench.over_postgres.url, [job], CLIENTS, seconds),
         EMBEDDED: Load(bench.embedded.url, [job], CLIENTS, seconds),
@@ -26,6 +25,11 @@ def measure(bench: Bench, rounds: int, seconds: float) -> dict[str, Any]:
         create = Request("POST", "/api/2.0/mlflow/runs/create", body=json.dumps(content))
         loads[MLFLOW] = Load(peer.url, [create], CLIENTS, seconds)
     return {"servers": interleaved(rounds, {name: partial(_once, load) for name, load in loads.items()})}
+
+
+def new_job() -> Request:
+    body = {"kind": "meta_train", "family": FAMILY, "metadata": {"by": "bench"}}
+    return Request("POST", "/jobs", body=json.dumps(body))
 
 
 def _once(load: Load) -> dict[str, Any]:

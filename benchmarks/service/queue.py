@@ -1,4 +1,8 @@
-"""Ten thousand queued jobs of two keys, nine of one to one of the other: what a page of the list costs, and who starts.
+"""Ten thousand queued jobs of two keys, nine of one to one of the other: what a page of the list costs, and who starts;
+and of five keys, six of one to one of each other: who starts.
+
+A key's k-th job starts after at most k of each other key, and its place by age is at least k: with n keys no job waits
+over n times as long as in one line by age.
 
 The dispatcher is the service's own. In place of workers, RQ workers are registered and this process answers the
 doorbells: it claims each job, as a worker would, and fails it at once. Starts are counted in the order of claims.
@@ -29,34 +33,43 @@ from benchmarks.service.load import Load, Request, run
 from benchmarks.service.ours import Service, service
 from benchmarks.service.rounds import interleaved
 
-GREEDY, MODEST = "greedy", "modest"
+GREEDY = "greedy"
+KEYS = (2, 5)
+SETTINGS = {"GRADSMITH_DISPATCH_INTERVAL_SECONDS": "0.02"}
 WORKERS = 16
 PATIENCE_SECONDS = 40.0  # a busy machine starts fewer
 MIN_STARTS = 100
 
 
 def measure(bench: Bench, rounds: int, seconds: float, length: int, starts: int) -> dict[str, Any]:
-    """{"length", "pages": {name: [summary]}, "shares": {name: {"starts": {key: count}, "slowest": ...}}}
+    """{"length", "pages": {name: [summary]}, "shares": {number of keys: {name: {"starts": {key: count}, "slowest",
+    "seconds"}}}}
 
-    slowest: the largest of (place at which a job started) / (its place by age), both counted from 1.
+    pages: with the fewest keys; slowest: the largest of (place at which a job started) / (its place by age), both
+    counted from 1.
     """
-    quick = {"GRADSMITH_DISPATCH_INTERVAL_SECONDS": "0.02"}
-    with service(bench.postgres.url("queue", ""), changes=quick) as first, service(None, changes=quick) as second:
-        services = {POSTGRES: first, EMBEDDED: second}
-        ages = {name: _fill(each.database, length) for name, each in services.items()}
-        page = Request("GET", "/jobs?limit=20")
-        pages = {name: partial(_page, Load(each.url, [page], 1, seconds)) for name, each in services.items()}
-        found = {"length": length, "pages": interleaved(rounds, pages)}
-        return found | {"shares": {name: _shares(each, ages[name], starts) for name, each in services.items()}}
+    found: dict[str, Any] = {"length": length, "shares": {}}
+    for keys in KEYS:
+        url = bench.postgres.url(f"queue-{keys}", "")
+        with service(url, changes=SETTINGS) as first, service(None, changes=SETTINGS) as second:
+            services = {POSTGRES: first, EMBEDDED: second}
+            ages = {name: _fill(each.database, length, keys) for name, each in services.items()}
+            if "pages" not in found:
+                page = Request("GET", "/jobs?limit=20")
+                pages = {name: partial(_page, Load(each.url, [page], 1, seconds)) for name, each in services.items()}
+                found["pages"] = interleaved(rounds, pages)
+            found["shares"][keys] = {name: _shares(each, ages[name], starts) for name, each in services.items()}
+    return found
 
 
 def _page(load: Load) -> dict[str, Any]:
     return run(load).summary([200])
 
 
-def _fill(database: Database, length: int) -> list[tuple[str, str]]:
-    """(job id, key) by age: of ten, nine are of the one key."""
-    names = {key: new_id("key") for key in (GREEDY, MODEST)}
+def _fill(database: Database, length: int, keys: int) -> list[tuple[str, str]]:
+    """(job id, key) by age: of ten, one of each key but the greedy one, which has the others."""
+    modest = [f"modest {number}" for number in range(1, keys)]
+    names = {key: new_id("key") for key in (GREEDY, *modest)}
     with database.write() as session:
         for name in names.values():
             made = now(session)
@@ -64,7 +77,8 @@ def _fill(database: Database, length: int) -> list[tuple[str, str]]:
         session.flush()
         template = JobRepository(session).create(spec())
         values = {column.name: getattr(template, column.name) for column in JobRow.__table__.columns}
-        order = [(new_id("job"), GREEDY if number % 10 else MODEST) for number in range(length)]
+        ten = modest + [GREEDY] * (10 - len(modest))
+        order = [(new_id("job"), ten[number % 10]) for number in range(length)]
         rows = [
             {**values, "id": job, "api_key": names[key], "queue_key": template.queue_key + number}
             for number, (job, key) in enumerate(order, 1)
@@ -102,7 +116,11 @@ def _shares(over: Service, order: list[tuple[str, str]], starts: int) -> dict[st
     # Whoever was not started waits at least for the next place: a job that is passed over shall not go unseen.
     passed_over = min((place for job, place in age.items() if job not in started), default=None)
     slowest = max(waits + ([(len(started) + 1) / passed_over] if passed_over else []))
-    return {"starts": dict(counted), "slowest": slowest, "seconds": time.monotonic() - began}
+    return {
+        "starts": {key: counted[key] for key in set(key_of.values())},
+        "slowest": slowest,
+        "seconds": time.monotonic() - began,
+    }
 
 
 @contextmanager

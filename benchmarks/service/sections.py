@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks.service import aliases, curves, points, posts, queue, small, streams
+from benchmarks.service import aliases, curves, keys, points, posts, queue, small, streams
 from benchmarks.service.bench import Bench
 
 Section = Callable[[Bench], Any]
@@ -37,6 +37,7 @@ def sections(plan: Plan) -> dict[str, Section]:
     return {
         "posts": partial(posts.measure, rounds=rounds, seconds=seconds),
         "aliases": partial(aliases.measure, rounds=rounds, seconds=seconds),
+        "keys": partial(keys.measure, rounds=few, seconds=seconds),
         "small": partial(small.measure, rounds=few, seconds=seconds / 2),
         "points": partial(points.measure, rounds=few, count=plan.points, peer_count=plan.peer_points),
         "curves": partial(curves.measure, rounds=few, count=plan.curve_points),

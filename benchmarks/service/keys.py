@@ -1,0 +1,70 @@
+"""What API keys cost: the same calls on a server without keys, on one with keys by one key, and by a hundred in turn.
+
+Both servers are new and over Postgres, with two API processes. A call with a key is verified, counted against a rate
+that nobody reaches, and a POST /jobs is counted against the quota of its key, whose row it locks. Keys are new in each
+round: no key has more jobs in the queue than it may have by default, give or take.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import migrations
+from app.auth.issue import issue
+from app.settings import Settings
+from app.store.sessions import Database
+from benchmarks.service.aliases import download, set_alias
+from benchmarks.service.bench import API_PROCESSES, Bench
+from benchmarks.service.load import Load, Request, run
+from benchmarks.service.ours import Service, service
+from benchmarks.service.posts import new_job
+from benchmarks.service.rounds import interleaved
+
+CLIENTS = 16
+NONE, ONE, MANY = "no keys", "one key", "100 keys"
+KEYS = {ONE: 1, MANY: 100}
+SETTINGS = {"GRADSMITH_AUTH": "on", "GRADSMITH_RATE_LIMIT": "10000000/minute"}
+QUOTA = 1_000_000  # jobs: counted at each POST, never reached
+
+
+def measure(bench: Bench, rounds: int, seconds: float) -> dict[str, Any]:
+    """{"posts": {who: [summary of a round]}, "aliases": the same}; who: NONE, ONE, MANY"""
+    url = bench.postgres.url("keyed", "")
+    _prepare(url)
+    with (
+        service(bench.postgres.url("unkeyed", ""), api_processes=API_PROCESSES) as free,
+        service(url, api_processes=API_PROCESSES, changes=SETTINGS) as keyed,
+    ):
+        servers = {NONE: free, ONE: keyed, MANY: keyed}
+        for each in (free, keyed):
+            set_alias(each)
+        calls = {"posts": (new_job(), [202]), "aliases": (download(), [200])}
+        return {
+            what: interleaved(rounds, {who: partial(_once, servers[who], who, *call, seconds) for who in servers})
+            for what, call in calls.items()
+        }
+
+
+def _prepare(url: str) -> None:
+    """Tables and a first key: a server that needs keys and finds none does not start."""
+    resolved = Settings(database_url=url).resolved_database_url
+    migrations.upgrade(resolved)
+    with Database(resolved) as database:
+        _tokens(database, 1)
+
+
+def _tokens(database: Database, count: int) -> list[str]:
+    with database.write() as session:
+        return [issue(session, name="bench", scopes=["submit"], max_active_jobs=QUOTA)[1] for _ in range(count)]
+
+
+def _once(over: Service, who: str, request: Request, accepted: list[int], seconds: float) -> dict[str, Any]:
+    requests = [request]
+    if who != NONE:
+        tokens = _tokens(over.database, KEYS[who])
+        requests = [
+            Request(request.method, request.path, {"Authorization": f"Bearer {token}"}, request.body)
+            for token in tokens
+        ]
+    return run(Load(over.url, requests, CLIENTS, seconds)).summary(accepted)
