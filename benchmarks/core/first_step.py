@@ -8,16 +8,8 @@ worker's spare process is waited for between two jobs: it imports torch meanwhil
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +18,7 @@ import redis
 import gradsmith
 from app.settings import Settings
 from app.streams.wire import stream_key
-from app.tether import tethered
-from benchmarks.core.environment import ROOT
+from benchmarks.core.served import service
 from gradsmith.events import MetricsEvent
 
 JOB: dict[str, Any] = {
@@ -38,7 +29,6 @@ JOB: dict[str, Any] = {
 """Small, and long enough that what is measured is not its end, which sends everything at once."""
 
 START_SECONDS = 60.0
-STOP_SECONDS = 20.0
 JOB_SECONDS = 60.0
 READY = b" is ready for a job"
 
@@ -50,10 +40,11 @@ def measure(jobs: int) -> dict[str, Any]:
     Raises RuntimeError with the server's own words when it does not start or a job does not run.
     """
     found: dict[str, list[float]] = {"answered": [], "running": [], "recorded": [], "received": []}
-    with _service() as (url, settings, log), gradsmith.Client(url) as client:
+    with service(None, workers=1) as over, gradsmith.Client(over.url) as client:
+        (log,) = (over.settings.data_dir / "logs").glob("worker*.log")
         for number in range(jobs + 1):
             _wait_for_spare(log, number + 1)
-            moments = _one_job(client, settings)
+            moments = _one_job(client, over.settings)
             if number:
                 for name, seconds in moments.items():
                     found[name].append(seconds)
@@ -110,36 +101,3 @@ def _wait_for_spare(log: Path, number: int) -> None:
             raise RuntimeError(f"the worker has no spare process after {START_SECONDS:.0f} s. It said:\n{said}")
         time.sleep(0.02)
     time.sleep(0.3)  # idle: the job before has left
-
-
-@contextmanager
-def _service() -> Iterator[tuple[str, Settings, Path]]:
-    """The real service on a free port with one worker, in a folder that is gone afterwards: (url, settings, the
-    worker's log)."""
-    data = Path(tempfile.mkdtemp(prefix="gs-bench-"))
-    server, record = data / "serve.log", data / "server.json"
-    # What a user's environment says of stores is not what is measured; the kernels' cache is.
-    environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
-    environment["PYTHONPATH"] = str(ROOT)
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", "0", "--workers", "1", "--data", str(data)]
-    with server.open("wb") as output:
-        process = subprocess.Popen(
-            tethered(command),
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=ROOT, start_new_session=True,
-        )  # fmt: skip
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not record.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the service did not start. It said:\n{server.read_text(errors='replace')[-1000:]}")
-            time.sleep(0.05)
-        (log,) = (data / "logs").glob("worker*.log")
-        yield json.loads(record.read_text())["url"], Settings(data_dir=data, database_url=None, redis_url=None), log
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()  # everything below dies with it
-            process.wait()
-        shutil.rmtree(data, ignore_errors=True)

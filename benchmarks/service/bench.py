@@ -17,7 +17,7 @@ from app.store.leases import Lease
 from app.store.sessions import Database
 from app.store.tables import JobRow
 from benchmarks.core.environment import PeersUnavailable
-from benchmarks.service.ours import Service, service
+from benchmarks.core.served import Service, service
 from benchmarks.service.peer import Mlflow, MlflowError, mlflow
 from benchmarks.service.stores import Postgres, postgres
 from models.spec import BUILT_IN_FAMILIES, MetaTrainSpec, Resources

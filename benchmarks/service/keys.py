@@ -14,10 +14,10 @@ import migrations
 from app.auth.issue import issue
 from app.settings import Settings
 from app.store.sessions import Database
+from benchmarks.core.served import Service, service
 from benchmarks.service.aliases import download, set_alias
 from benchmarks.service.bench import API_PROCESSES, Bench
 from benchmarks.service.load import Load, Request, run
-from benchmarks.service.ours import Service, service
 from benchmarks.service.posts import new_job
 from benchmarks.service.rounds import interleaved
 

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 from app.store import leases
 from app.store.events import Event
+from benchmarks.core.served import Service
 from benchmarks.service.bench import EMBEDDED, MLFLOW, POSTGRES, Bench, metrics, running
-from benchmarks.service.ours import Service
 from benchmarks.service.peer import BATCH, Mlflow, send
 from benchmarks.service.rounds import interleaved
 

@@ -28,8 +28,8 @@ from app.store.curve_format import Points
 from app.store.events import Event, EventId
 from app.streams import Publisher
 from benchmarks.core.environment import ROOT
+from benchmarks.core.served import Service, service
 from benchmarks.service.bench import EMBEDDED, POSTGRES, Bench, running
-from benchmarks.service.ours import Service, service
 from benchmarks.service.rounds import interleaved
 
 JOBS, CLIENTS_EACH, EVENTS_PER_SECOND, POINTS = 20, 10, 5, 64
