@@ -19,10 +19,10 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from app import security
 from app.api import wording
+from app.api.paths import Paths
 from app.store import errors as store
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ TRANSLATIONS: dict[type[Exception], str] = {
 # Messages that name hosts and folders are for the log; callers get these.
 UNTOLD: dict[type[Exception], str] = {
     store.DatabaseUnavailable: "The database cannot be reached, or is busy. Try again.",
-    store.SchemaMismatch: "The database is not migrated to this version. Run `gradsmith-server migrate` on the server.",
+    store.SchemaMismatch: "The database is not migrated to this version, or broken. GET /readyz says which it is.",
 }
 
 # A body may hold a hundred thousand fields that do not exist.
@@ -295,18 +295,9 @@ def problem_response(request: Request, exc: Exception) -> Response:
     return response_of(request, _of_any(request, exc))
 
 
-def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
-    """Every error of `app`, foreseen or not, is answered as a problem document. `routes` are all that it has."""
-
-    def methods_at(path: str) -> list[str]:
-        # the framework would name the methods of the first route that matches, not of all
-        found = set()
-        for route in routes:
-            if isinstance(route, Route) and route.path_regex.match(path):
-                found |= route.methods or set()
-        return sorted(found | ({"HEAD"} if "GET" in found else set()))
-
-    app.state.methods_at = methods_at
+def install(app: FastAPI, paths: Paths) -> None:
+    """Every error of `app`, foreseen or not, is answered as a problem document. `paths` are all that it has."""
+    app.state.methods_at = paths.methods_at
 
     async def answer(request: Request, exc: Exception) -> Response:
         return problem_response(request, exc)

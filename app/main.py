@@ -19,6 +19,7 @@ from app.api.body import BodyGate
 from app.api.dependencies import Services
 from app.api.middleware import Guard, HeadAsGet, RequestId, SecurityHeaders
 from app.api.observed import Observed
+from app.api.paths import Paths
 from app.api.reference import reference_page
 from app.auth.keyring import KeyRing
 from app.auth.rates import rates_of
@@ -88,7 +89,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for module in ROUTERS:
         app.include_router(module.router)
     routes = [route for module in ROUTERS for route in module.router.routes]
-    errors.install(app, [*app.routes, *routes])
+    paths = Paths([*app.routes, *routes])
+    errors.install(app, paths)
     keyed = auth.keys_required(chosen)
     openapi.install(app, routes, keyed=keyed)
     app.state.reference = cache(lambda: reference_page(app.openapi(), keyed=keyed))
@@ -96,7 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyGate, limit_bytes=chosen.body_limit_bytes, timeout_seconds=chosen.body_timeout_seconds)
     app.add_middleware(Admission, settings=chosen)
     app.add_middleware(Guard, settings=chosen)
-    app.add_middleware(Observed, instruments=measured.instruments)
+    app.add_middleware(Observed, instruments=measured.instruments, paths=paths)
     app.add_middleware(HeadAsGet)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestId)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+from fastapi.sse import format_sse_event
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.dependencies import Services
 from app.auth import Caller, is_loopback, keys_required, required_scope, unkeyed
 from app.auth.keyring import InvalidKey
-from app.auth.rates import Standing
+from app.auth.rates import Standing, of_address
 from app.errors import Problem, problem_response, response_of
 from app.settings import Settings
 from app.store.errors import StoreError
@@ -65,13 +66,13 @@ class Admission:
         await self.app(scope, receive, _WhileTheKeyLives(send, services, token, self.recheck_seconds))
 
     async def _refuse(self, error: Exception, services: Services, scope: Scope, receive: Receive, send: Send) -> None:
-        """Whoever has no valid key is counted by address."""
+        """Whoever has no valid key is counted by address, of IPv6 by network."""
         guess = isinstance(error, InvalidKey) or (isinstance(error, Problem) and error.code == "unauthenticated")
         if isinstance(error, InvalidKey):
             challenge = f'{REALM}, error="invalid_token", error_description="{error}"'
             error = Problem("invalid_key", str(error), headers={"WWW-Authenticate": challenge})
         if guess and services.rates is not None and (address := _address(scope)) is not None:
-            standing = await services.rates.hit(f"address:{address}")
+            standing = await services.rates.hit(of_address(address))
             if not standing.allowed:
                 error = _too_often(standing)
         await problem_response(Request(scope), error)(scope, receive, send)
@@ -81,7 +82,7 @@ class Admission:
         if caller.api_key is not None:
             return caller.api_key
         address = _address(scope)
-        return None if address is None or is_loopback(address) else f"address:{address}"
+        return None if address is None or is_loopback(address) else of_address(address)
 
 
 class _WhileTheKeyLives:
@@ -92,17 +93,23 @@ class _WhileTheKeyLives:
         self._token, self._recheck_seconds = token, recheck_seconds
         self._checked = time.monotonic()
         self._ended = False
+        self._is_events = False
 
     async def __call__(self, message: Message) -> None:
         if self._ended:
             return
+        if message["type"] == "http.response.start":
+            self._is_events = Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream")
         if message.get("more_body") and time.monotonic() - self._checked > self._recheck_seconds:
             self._checked = time.monotonic()
             try:
                 await self._services.keys.verify(self._token)
-            except InvalidKey:
+            except InvalidKey as error:
                 self._ended = True  # whoever streams learns of it as of a client who left
-                await self._send({"type": "http.response.body", "body": b""})
+                # A comment, as when the server stops: the job's own events tell of the job alone, and an EventSource
+                # would take an `error` for a broken connection. Whoever comes back gets the same words with the 401.
+                farewell = format_sse_event(comment=f"{error} Come back with another key and Last-Event-ID.")
+                await self._send({"type": "http.response.body", "body": farewell if self._is_events else b""})
                 return
             except StoreError:  # the database is away: it is asked again with a later part
                 pass
@@ -127,7 +134,7 @@ def _refuse_too_many_guesses(services: Services, scope: Scope, token: str) -> No
     address = _address(scope)
     if services.rates is None or address is None:
         return
-    standing = services.rates.spent(f"address:{address}")
+    standing = services.rates.spent(of_address(address))
     if standing is not None and not services.keys.remembers(token):
         raise _too_often(standing)
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import auth, security
+from app.api.wording import shown
 from app.errors import Problem, response_of
 from app.settings import Settings
 
@@ -113,10 +114,18 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)
-        host_header = headers.get("host", "")
+        given = headers.getlist("host")
+        host_header = given[0] if given else ""
         name = auth.host_name(host_header)
+        # RFC 9112, section 3.2: whoever stands before us may go by another Host than we do. HTTP/1.0 needs none.
+        if len(given) > 1 or (not given and scope.get("http_version") != "1.0") or (name is None and host_header):
+            return Problem("invalid_http", _wrong_host(given))
         if not self.any_host and (name is None or name not in self.allowed):
-            return Problem("host_not_allowed", f"This server does not answer to the Host {host_header!r}.")
+            return Problem(
+                "host_not_allowed",
+                f"This server does not answer to the Host {shown(host_header)}. If that is a name of it, add "
+                f"{shown(name or host_header)} to its setting GRADSMITH_ALLOWED_HOSTS, a JSON list, and start it anew.",
+            )
         if self.loopback_only and _is_other_address(scope):
             return Problem("keys_required", "Without keys this server serves loopback only.")
         if scope["method"] in _SAFE_METHODS:
@@ -130,6 +139,16 @@ class Guard:
             seen = repr(media_type) if media_type else "a body without a content type"
             return Problem("unsupported_media_type", f"Bodies are application/json here, not {seen}.")
         return None
+
+
+def _wrong_host(given: list[str]) -> str:
+    if not given:
+        found = "has no Host header"
+    elif len(given) == 1:
+        found = f"has the Host {shown(given[0])}, which is no host"
+    else:
+        found = f"has {len(given)} Host headers, {shown(given[0])} and {shown(given[1])}"
+    return f"The request {found}. Send one, such as `Host: localhost:8000`."
 
 
 def _is_json(media_type: str) -> bool:

@@ -12,6 +12,7 @@ from prometheus_client import Histogram
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.paths import Paths
 from app.logs import bind_contextvars, reset_contextvars
 from app.metrics import Instruments
 from app.security import without_keys
@@ -26,8 +27,9 @@ UNKNOWN_ROUTE = "(none)"  # paths that nobody serves must not become labels
 class Observed:
     """Times what is inside it, until the answer begins: an event stream may last for days."""
 
-    def __init__(self, app: ASGIApp, instruments: Instruments) -> None:
+    def __init__(self, app: ASGIApp, instruments: Instruments, paths: Paths) -> None:
         self.app = app
+        self._paths = paths
         self._in_flight = instruments.http_in_flight
         self._seconds = instruments.http_seconds
         self._histograms: dict[tuple[str, str, int], Histogram] = {}  # as many as there are routes and statuses
@@ -55,7 +57,9 @@ class Observed:
 
     def _note(self, scope: Scope, start: Message, seconds: float) -> None:
         status, method = int(start["status"]), scope["method"]
-        route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
+        route = getattr(scope.get("route"), "path", None)
+        if route is None:  # refused before the router had it, or of a route that leaves no trace
+            route = self._paths.template(method, scope["path"]) or UNKNOWN_ROUTE
         self._histogram(method, route, status).observe(seconds)
         # Reads that went well are told by the metrics; dashboards ask for them all day.
         level = logging.INFO if method not in _READS or status >= 400 else logging.DEBUG

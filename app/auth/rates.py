@@ -7,6 +7,7 @@ window's allowance, at most a hundredth, less as it runs out and in the end one 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import time
 from collections.abc import Callable
@@ -32,6 +33,20 @@ def rates_of(settings: Settings, redis: Redis) -> RateLimits | None:
     """None: nobody is limited. Without keys that is the default, so that nobody's own machine stops him by surprise."""
     rate = settings.rate_limit or (DEFAULT_RATE if keys_required(settings) else "off")
     return None if rate == "off" else RateLimits(rate, redis)
+
+
+def of_address(address: str) -> str:
+    """On whose account goes what comes from `address` without a valid key. Of IPv6 that is the network of 64 bits, for
+    whoever has one has all of its addresses; an IPv4 address in IPv6's dress is itself."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:  # a unix socket's path, or a test's name
+        return f"address:{address}"
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.ipv4_mapped is None:
+            return f"address:{ipaddress.ip_network((int(found) >> 64 << 64, 64))}"
+        found = found.ipv4_mapped
+    return f"address:{found}"
 
 
 @dataclass(frozen=True)

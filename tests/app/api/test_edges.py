@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from app.errors import CATALOGUE, Problem, ProblemDocument
 from app.main import create_app
 from app.settings import Settings
 from app.store.sessions import Database
+from tests.app.api.keyed import with_keys
 from tests.app.api.running import serving
 
 SMALLEST = {"kind": "meta_train", "family": "quadratic"}
@@ -215,14 +217,55 @@ def test_without_keys_a_connection_to_another_address_is_refused_whatever_the_ho
     [
         ("localhost", 200), ("localhost:8000", 200), ("127.0.0.1", 200), ("[::1]:8000", 200), ("LOCALHOST", 200),
         ("evil.example", 421), ("localhost.evil.example", 421), ("127.0.0.1.evil.example:80", 421), ("", 421),
-        ("a@localhost", 421), ("localhost:port", 421), ("localhost/x", 421), ("api.internal:80", 421),
+        ("a@localhost", 400), ("localhost:port", 400), ("localhost/x", 400), ("api.internal:80", 421),
     ],
 )  # fmt: skip
 def test_only_known_hosts_are_answered(standing_api: httpx.Client, host: str, status: int) -> None:
     answer = standing_api.get("/healthz", headers={"Host": host})
     assert answer.status_code == status
     if status == 421:
-        assert problem_of(answer)["code"] == "host_not_allowed"
+        problem = problem_of(answer)
+        assert problem["code"] == "host_not_allowed"
+        assert f'the Host "{host}"' in problem["detail"]
+        assert "GRADSMITH_ALLOWED_HOSTS" in problem["detail"]
+    elif status == 400:
+        assert problem_of(answer)["detail"].startswith(f'The request has the Host "{host}", which is no host.')
+
+
+def answered_raw(url: str, head: str) -> tuple[int, dict[str, Any]]:
+    address = urlsplit(url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as raw:
+        raw.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: raw.recv(65_536), b""))
+    headers, _, body = answer.partition(b"\r\n\r\n")
+    status = int(headers.split()[1])
+    if status >= 400:
+        assert b"content-type: application/problem+json" in headers.lower()
+    return status, json.loads(body)
+
+
+def test_a_request_has_one_host_also_where_any_is_answered(settings: Settings) -> None:
+    """RFC 9112, section 3.2. A server with keys answers to every name, but not to two at once."""
+    with serving(with_keys(settings)) as keyed:
+        for head, found in (
+            ("GET /healthz HTTP/1.1", "has no Host header"),
+            ("GET /healthz HTTP/1.1\r\nHost: a.example\r\nHost: b.example", 'has 2 Host headers, "a.example" and "b.'),
+            ("GET /healthz HTTP/1.1\r\nHost: a.example\r\nHost: a.example", "has 2 Host headers"),
+            ("GET /healthz HTTP/1.1\r\nHost: a/b", 'has the Host "a/b", which is no host'),
+        ):
+            status, problem = answered_raw(keyed, head)
+            assert (status, problem["code"]) == (400, "invalid_http"), head
+            assert problem["detail"].startswith(f"The request {found}")
+        assert answered_raw(keyed, "GET /healthz HTTP/1.1\r\nHost: a.example")[0] == 200
+        assert answered_raw(keyed, "GET /healthz HTTP/1.1\r\nHost:")[0] == 200
+        assert answered_raw(keyed, "GET /healthz HTTP/1.0")[0] == 200, "HTTP/1.0 has no such header"
+
+
+def test_without_keys_a_host_is_needed_in_any_version(standing_api: httpx.Client) -> None:
+    url = str(standing_api.base_url)
+    assert answered_raw(url, "GET /healthz HTTP/1.1")[0] == 400
+    assert answered_raw(url, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example")[0] == 400
+    assert answered_raw(url, "GET /healthz HTTP/1.0")[0] == 421
 
 
 def test_more_hosts_by_settings(settings: Settings) -> None:

@@ -151,6 +151,14 @@ def test_without_keys_this_machine_is_never_limited_and_others_when_it_is_asked_
         elsewhere = [api.get("/families", headers={"X-Forwarded-For": "192.0.2.7"}).status_code for _ in range(4)]
         assert elsewhere == [200, 200, 200, 429]
         assert api.get("/families", headers={"X-Forwarded-For": "192.0.2.8"}).status_code == 200
+        # of IPv6 whoever has one address has 2**64 of them
+        spread = [
+            api.get("/families", headers={"X-Forwarded-For": f"2001:db8::{number}"}).status_code for number in range(4)
+        ]
+        assert spread == [200, 200, 200, 429]
+        assert api.get("/families", headers={"X-Forwarded-For": "2001:db8:0:1::1"}).status_code == 200
+        dressed = api.get("/families", headers={"X-Forwarded-For": "::ffff:192.0.2.7"})
+        assert dressed.status_code == 429, "an IPv4 address is itself"
         monkeypatch.setattr(admission, "is_loopback", lambda _: False)
         assert "RateLimit" in api.get("/families").headers
 

@@ -103,14 +103,26 @@ def test_workers_by_queue_and_state_and_how_fast_each_trains(
             registered.set_state("busy")
             connection.set(speed_key("metrics-1"), "12.5", ex=60)
             connection.set(speed_key("gone-1"), "99", ex=60)  # of a worker that is registered no more
+            # RQ may leave these behind in its list: one that was killed while it left, one whose record ran out
+            left = "rq:worker:left-1", "rq:worker:forgotten-1"
+            connection.hset(left[0], mapping={"birth": "2026-01-01T00:00:00Z", "death": "2026-01-02T00:00:00Z"})
+            connection.sadd("rq:workers:gpu", *left)
             samples = scrape(standing_api)
+            counted = {labels: count for (name, labels), count in samples.items() if name == "gradsmith_workers"}
+            assert sum(count for labels, count in counted.items() if ("queue", "gpu") in labels) == 1
             assert value(samples, "gradsmith_workers", queue="gpu", state="busy") == 1
             assert value(samples, "gradsmith_worker_meta_steps_per_second", worker="metrics-1") == 12.5
             assert not [labels for _, labels in samples if ("worker", "gone-1") in labels]
         finally:
             registered.register_death()
-            connection.delete(speed_key("metrics-1"), speed_key("gone-1"))
+            connection.delete(speed_key("metrics-1"), speed_key("gone-1"), left[0])
+            connection.srem("rq:workers:gpu", *left)
         assert value(scrape(standing_api), "gradsmith_workers", queue="gpu", state="busy") == 0
+
+
+def counted(samples: Samples, route: str, status: str, method: str = "GET") -> float:
+    labels = frozenset({("method", method), ("route", route), ("status", status)})
+    return samples.get(("gradsmith_http_request_seconds_count", labels), 0.0)
 
 
 def test_latencies_are_by_route_and_never_by_path(standing_api: httpx.Client) -> None:
@@ -120,15 +132,26 @@ def test_latencies_are_by_route_and_never_by_path(standing_api: httpx.Client) ->
     standing_api.head(f"/jobs/{missing}")
     standing_api.get("/no/such/path")
     standing_api.request("BREW", "/jobs")
+    standing_api.patch(f"/jobs/{missing}/cancel")
+    # refused before the router sees them
+    standing_api.get(f"/jobs/{missing}/curve", headers={"Host": "evil.example"})
+    standing_api.post(f"/jobs/{missing}/retry", content=b"x" * 1_000_001, headers={"Content-Type": "application/json"})
+    standing_api.put("/families/x/aliases/y", content=b"x", headers={"Content-Type": "text/plain"})
+    standing_api.get("/no/such/path", headers={"Host": "evil.example"})
+    standing_api.get("/openapi.json")  # the framework's own route
     after = scrape(standing_api)
 
     def grown(route: str, status: str, method: str = "GET") -> float:
-        key = ("gradsmith_http_request_seconds_count",
-               frozenset({("method", method), ("route", route), ("status", status)}))  # fmt: skip
-        return after.get(key, 0.0) - before.get(key, 0.0)
+        return counted(after, route, status, method) - counted(before, route, status, method)
 
     assert grown("/jobs/{job_id}", "404") == 2, "HEAD counts as its GET"
     assert grown("(none)", "404") == 1
+    assert grown("/jobs/{job_id}/cancel", "405", "PATCH") == 1
+    assert grown("/jobs/{job_id}/curve", "421") == 1
+    assert grown("/jobs/{job_id}/retry", "413", "POST") == 1
+    assert grown("/families/{name}/aliases/{alias}", "415", "PUT") == 1
+    assert grown("(none)", "421") == 1
+    assert grown("/openapi.json", "200") == 1
     assert not [labels for _, labels in after for name, label in labels if missing in label or label == "BREW"]
 
 
@@ -159,7 +182,10 @@ def test_a_server_with_keys_shows_them_to_a_key_that_may_read(app_settings: Sett
     token = make_key(asked, "read")
     with serving(asked) as url, bearing(url, token) as client:
         assert httpx.get(f"{url}/metrics", timeout=30).status_code == 401
-        assert value(scrape(client), "gradsmith_store_up", store="database") == 1
+        assert client.post(f"/jobs/job_{'0' * 32}/cancel").status_code == 403
+        samples = scrape(client)
+        assert value(samples, "gradsmith_store_up", store="database") == 1
+        assert counted(samples, "/metrics", "401") == counted(samples, "/jobs/{job_id}/cancel", "403", "POST") == 1
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
