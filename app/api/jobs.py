@@ -98,6 +98,7 @@ def jobs_create(
     answer = once(
         services.database, idempotency_key, request_print, create,
         workspace=caller.workspace, api_key=caller.api_key or "",
+        one_statement=caller.api_key is None,  # of an API key, jobs are counted under a lock first
     )  # fmt: skip
     services.dispatcher.wake()
     headers = answer.headers | ({"Idempotent-Replayed": "true"} if answer.replayed else {})

@@ -46,15 +46,19 @@ def once(
     workspace: str = DEFAULT_WORKSPACE,
     api_key: str = "",
     wait_seconds: float = WAIT_SECONDS,
+    one_statement: bool = False,
 ) -> Answer:
     """Run `create` in a write transaction, unless `key` has an answer: then that, marked `replayed`.
+
+    `one_statement`: all that `create` writes is one statement, so that without a key it needs no more than
+    `Database.write_one`.
 
     `key` belongs to the API key that used it ("" on a server without keys). What `create` raises is not stored; without
     a key `create` simply runs. Raises IdempotencyConflict for a key of another request, IdempotencyInFlight when the
     first request has not ended within `wait_seconds`.
     """
     if key is None:
-        with database.write() as session:
+        with database.write_one() if one_statement else database.write() as session:
             return create(session)
     try:
         with database.write(wait_seconds) as session:

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import delete, insert, inspect, select
+from sqlalchemy import (
+    BigInteger,
+    Executable,
+    bindparam,
+    cast,
+    delete,
+    extract,
+    func,
+    insert,
+    inspect,
+    literal_column,
+    select,
+)
 from sqlalchemy.orm import Session, make_transient_to_detached
 
 from app.store import events
@@ -17,15 +30,15 @@ from app.store.pages import Page, page_of
 from app.store.queue import Queues
 from app.store.sessions import now
 from app.store.sql import clock, has_label
-from app.store.tables import DEFAULT_WORKSPACE, TERMINAL_STATUSES, Base, JobRow, OutboxRow
+from app.store.tables import DEFAULT_WORKSPACE, TERMINAL_STATUSES, Base, JobRow, OutboxRow, UtcDateTime
 from app.store.transitions import move
 from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec
 
 PRIORITY_STEP_SECONDS = 600.0  # one level of priority outweighs ten minutes of waiting; so nothing waits for ever
 
 _COLUMNS = frozenset(inspect(JobRow).columns.keys())
-_INSERT_JOB = insert(Base.metadata.tables[JobRow.__tablename__])
-_INSERT_DOORBELL = insert(Base.metadata.tables[OutboxRow.__tablename__])
+_JOBS, _OUTBOX = Base.metadata.tables[JobRow.__tablename__], Base.metadata.tables[OutboxRow.__tablename__]
+_INSERT_JOB, _INSERT_DOORBELL = insert(_JOBS), insert(_OUTBOX)
 
 _JOB_SPEC: TypeAdapter[MetaTrainSpec | EvaluateSpec] = TypeAdapter(JobSpec)
 
@@ -40,7 +53,28 @@ def queue_key(moment: datetime, priority: int) -> int:
 
     All jobs age at one speed, so their order never changes while they wait, and an index can hold it.
     """
-    return round(moment.timestamp() * 1000) - round(priority * PRIORITY_STEP_SECONDS * 1000)
+    return round(moment.timestamp() * 1000) - _ahead(priority)
+
+
+def _ahead(priority: int) -> int:
+    return round(priority * PRIORITY_STEP_SECONDS * 1000)
+
+
+def _insert_both() -> Executable:
+    """A job and its doorbell in one statement of Postgres, which has one moment for all of it; it answers with that.
+
+    A journey to the database instead of three: half of what it costs to create a job.
+    """
+    moment = func.date_trunc(literal_column("'milliseconds'"), func.statement_timestamp(), type_=UtcDateTime())
+    milliseconds = cast(extract("epoch", moment) * literal_column("1000"), BigInteger)
+    made: dict[str, Any] = {"created_at": moment, "queue_key": milliseconds - bindparam("ahead", type_=BigInteger)}
+    given = {name: bindparam(name, type_=column.type) for name, column in _JOBS.c.items() if name not in made}
+    job = insert(_JOBS).values(given | made).returning(_JOBS.c.id, _JOBS.c.created_at).cte("job")
+    doorbell = select(job.c.id, literal_column("1"), job.c.created_at)
+    return insert(_OUTBOX).from_select(["job", "attempt", "created_at"], doorbell).returning(_OUTBOX.c.created_at)
+
+
+_INSERT_BOTH = _insert_both()
 
 
 class JobRepository:
@@ -60,7 +94,6 @@ class JobRepository:
         api_key: str | None = None,
     ) -> JobRow:
         """A queued job and its doorbell. `labels` is the API's `metadata`; `api_key` is whose share it counts on."""
-        moment = now(self._session)
         job = JobRow(
             id=new_id("job"),
             workspace=self._workspace,
@@ -72,7 +105,6 @@ class JobRepository:
             api_key=api_key,
             device=spec.resources.device,
             priority=priority,
-            queue_key=queue_key(moment, priority),
             attempt=1,
             lost_workers=0,
             step=0,
@@ -80,14 +112,19 @@ class JobRepository:
             parent_job=parent,
             optimizer=spec.optimizer if isinstance(spec, EvaluateSpec) else None,
             runtime={},
-            created_at=moment,
         )
         for column in _COLUMNS - vars(job).keys():
             setattr(job, column, None)  # known, so never asked for
-        values = {column: getattr(job, column) for column in _COLUMNS}
         # Straight to the tables: the unit of work takes three times as long for two rows that nothing depends on.
-        self._session.execute(_INSERT_JOB, values)
-        self._session.execute(_INSERT_DOORBELL, {"job": job.id, "attempt": 1, "created_at": moment})
+        values = {column: getattr(job, column) for column in _COLUMNS - {"created_at", "queue_key"}}
+        if self._session.get_bind().dialect.name == "postgresql":
+            moment = self._session.execute(_INSERT_BOTH, values | {"ahead": _ahead(priority)}).scalar_one()
+        else:
+            moment = now(self._session)
+            at = {"created_at": moment, "queue_key": queue_key(moment, priority)}
+            self._session.execute(_INSERT_JOB, values | at)
+            self._session.execute(_INSERT_DOORBELL, {"job": job.id, "attempt": 1, "created_at": moment})
+        job.created_at, job.queue_key = moment, queue_key(moment, priority)
         make_transient_to_detached(job)
         self._session.add(job)
         return job

@@ -102,6 +102,13 @@ class Database:
             yield session
 
     @contextmanager
+    def write_one(self) -> Iterator[Session]:
+        """For a change that is a single statement on Postgres, and there a transaction of its own: neither BEGIN nor
+        COMMIT is sent. What is done after it is not undone with it. On SQLite, the same as `write()`."""
+        with self.write() if self.is_sqlite else self.glance() as session:
+            yield session
+
+    @contextmanager
     def _one_writer(self, wait_seconds: float) -> Iterator[None]:
         """SQLite has one writer, and one that waits for it sleeps longer and longer between two looks: of sixteen, some
         would starve. The threads of a process wait for each other here instead, where the next goes on at once."""

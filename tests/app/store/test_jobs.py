@@ -6,15 +6,15 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 from sqlalchemy.orm import Session
 
 from app.store import outbox
 from app.store.errors import BadCursor, JobFinished, JobNotFinished, JobNotFound
 from app.store.ids import is_id, new_id
-from app.store.jobs import JobRepository, spec_of
+from app.store.jobs import JobRepository, queue_key, spec_of
 from app.store.sessions import now
-from app.store.tables import WorkspaceRow
+from app.store.tables import JobRow, OutboxRow, WorkspaceRow
 from tests.app.store.bench import Bench, evaluation, training
 
 
@@ -40,6 +40,30 @@ def test_an_evaluation_knows_its_optimizer(bench: Bench) -> None:
     parent = bench.create()
     job = bench.get(bench.create(evaluation("opt_x"), parent=parent.id).id)
     assert (job.kind, job.optimizer, job.parent_job) == ("evaluate", "opt_x", parent.id)
+
+
+def test_what_is_answered_of_a_new_job_is_what_is_stored_and_its_doorbell_has_the_same_moment(bench: Bench) -> None:
+    def once_more(session: Session) -> None:
+        made = JobRepository(session).create(training(), {"of": "two"}, priority=3)
+        given = {column: getattr(made, column) for column in inspect(JobRow).columns.keys()}  # noqa: SIM118
+        session.expunge(made)
+        stored = JobRepository(session).get(made.id)
+        assert stored is not made
+        assert {column: getattr(stored, column) for column in given} == given
+        doorbell = session.get_one(OutboxRow, (made.id, 1))
+        assert doorbell.created_at == made.created_at
+        assert made.queue_key == queue_key(made.created_at, 3)
+        assert made.created_at.microsecond % 1000 == 0
+        assert abs(now(session) - made.created_at) < timedelta(seconds=10)
+
+    bench.write(once_more)
+
+
+def test_a_job_that_one_statement_creates_is_there_without_a_commit(bench: Bench) -> None:
+    with bench.database.write_one() as session:
+        job_id = JobRepository(session).create(training()).id
+    assert bench.get(job_id).status == "queued"
+    assert bench.read(outbox.waiting) == 1
 
 
 def test_the_doorbell_is_written_with_the_job_or_not_at_all(bench: Bench) -> None:
