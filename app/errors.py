@@ -22,6 +22,7 @@ from starlette.responses import Response
 
 from app import security
 from app.api import wording
+from app.api.bodies import expected_body
 from app.api.paths import Paths
 from app.store import errors as store
 
@@ -221,7 +222,8 @@ def field_errors(
     ]
 
 
-def _of_validation(exc: RequestValidationError) -> Problem:
+def _of_validation(request: Request, exc: RequestValidationError) -> Problem:
+    expected = expected_body(request.scope.get("route"))
     errors: list[FieldError] = []
     for error in wording.deepest(exc.errors())[:MOST_ERRORS]:
         location, *path = error["loc"]
@@ -230,14 +232,14 @@ def _of_validation(exc: RequestValidationError) -> Problem:
             return Problem("invalid_json", f"The body is not JSON: {reason} at character {path[0] if path else 0}.")
         if location == "body" and not path and not error["type"].startswith("union_tag"):
             found = "is missing" if error["type"] == "missing" else f"is {wording.shown(error['input'])}"
-            message = f"{found}; send a JSON object such as {wording.SMALLEST_JOB}"
+            message = f"{found}; send a JSON object such as {expected.example}"
             errors.append(FieldError(location="body", pointer="", code=error["type"], message=message))
             continue
         model = None
         if location == "body":
+            model = expected.model
             # the body of POST /jobs is a union by `kind`, and pydantic puts the tag it took into the path
-            model = wording.REQUESTS.get(str(path[0])) if path else None
-            if model is not None:
+            if model is None and path and (model := wording.REQUESTS.get(str(path[0]))) is not None:
                 path = path[1:]
             if error["type"].startswith("union_tag"):
                 path = [*path, "kind"]
@@ -273,7 +275,7 @@ def _of_any(request: Request, exc: Exception) -> Problem:
     if isinstance(exc, Problem):
         return exc
     if isinstance(exc, RequestValidationError):
-        return _of_validation(exc)
+        return _of_validation(request, exc)
     if isinstance(exc, HTTPException):
         return _of_http(request, exc)
     if isinstance(exc, OperationalError | InterfaceError):

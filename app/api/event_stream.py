@@ -19,7 +19,7 @@ from starlette.responses import StreamingResponse
 
 from app.api.dependencies import CallerDep, JobId, Services, ServicesDep, only_parameters
 from app.api.documents import progress_of, reason_of
-from app.errors import responses
+from app.errors import Problem, responses
 from app.store import events
 from app.store.events import START, Event, EventId
 from app.store.jobs import JobRepository
@@ -69,7 +69,8 @@ _AN_ID: dict[str, Any] = {"pattern": "^([0-9]{1,9}-[0-9]{1,18})?$", "examples": 
         "which the stream ends. Ids are `<attempt>-<sequence>`; `Last-Event-ID`, or `after`, resumes with nothing lost "
         "or doubled. The first event is a `status` without an id: how the job stands now. A comment keeps idle "
         "connections open. A server that stops ends the stream with a new `retry:`; come back after it, and nothing is "
-        "lost. 204 when the caller has had the last event: an EventSource then stops reconnecting."
+        "lost. 204 when the caller has had the last event: an EventSource then stops reconnecting. An id of an attempt "
+        "that has not begun is refused. A stream whose key is revoked or expires ends with a comment that says so."
     ),
     response_class=StreamingResponse,
     responses={
@@ -104,9 +105,20 @@ async def jobs_events(
 
 
 def _standing(services: Services, workspace: str, job_id: str, position: EventId) -> dict[str, Any] | None:
-    """How the job stands now, or None when the caller has had its last event. Raises JobNotFound."""
+    """How the job stands now, or None when the caller has had its last event. Raises JobNotFound, and Problem
+    `bad_event_id` for an event of an attempt that has not begun: whoever waited behind it would miss all that comes.
+
+    Further along in an attempt than is stored is no such mistake: events are live before they are durable, and those
+    of a worker that is lost never become it.
+    """
     with services.database.read() as session:
         job = JobRepository(session, workspace).get(job_id)
+        if position.attempt > job.attempt:
+            raise Problem(
+                "bad_event_id",
+                f"There is no event {str(position)!r}: the job is at attempt {job.attempt}. Send the id of an event "
+                "that you were given, or none, and have all of them.",
+            )
         if position != START and events.is_past_end(session, job_id, position):
             return None
         return {

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from app.api.delivery import NOT_MODIFIED, deliver
 from app.api.dependencies import only_parameters
 from app.api.examples import FAMILY
+from app.api.resolve import no_such_family
 from app.api.schemas import Family, FamilyDetail, Page
 from app.errors import Problem, responses
 from models.spec import BUILT_IN_FAMILIES, FamilySpec
@@ -51,10 +52,10 @@ def families_get(name: str, request: Request) -> Response:
 
 
 def known_family_name(name: str) -> str:
-    """A path's family. Raises Problem `family_not_found`, which says what there is."""
+    """A path's family. Raises Problem `family_not_found`, which says what there is and what may have been meant."""
     if name not in BUILT_IN_FAMILIES:
-        known = ", ".join(BUILT_IN_FAMILIES)
-        raise Problem("family_not_found", f"There is no family {name!r}. Families: {known}.")
+        detail, suggestion = no_such_family(name)
+        raise Problem("family_not_found", detail, suggestion=suggestion)
     return name
 
 

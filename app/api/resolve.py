@@ -75,12 +75,16 @@ def known_family(name: str) -> FamilySpec:
     family = BUILT_IN_FAMILIES.get(name)
     if family is not None:
         return family
-    names = ", ".join(BUILT_IN_FAMILIES)
+    detail, suggestion = no_such_family(name)
+    error = FieldError(location="body", pointer="/family", code="unknown_family", message=detail)
+    raise Problem("unknown_family", detail, errors=[error], suggestion=suggestion)
+
+
+def no_such_family(name: str) -> tuple[str, str | None]:
+    """What to say of a name that no family has, and which one may have been meant."""
     close = difflib.get_close_matches(name, BUILT_IN_FAMILIES, n=1, cutoff=0.5)
     meant = f" Did you mean {close[0]!r}?" if close else ""
-    detail = f"There is no family {name!r}.{meant} Families: {names}."
-    error = FieldError(location="body", pointer="/family", code="unknown_family", message=detail)
-    raise Problem("unknown_family", detail, errors=[error], suggestion=close[0] if close else None)
+    return f"There is no family {name!r}.{meant} Families: {', '.join(BUILT_IN_FAMILIES)}.", close[0] if close else None
 
 
 @cache

@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from app.api.schemas import LABEL_KEY_PATTERN, TAG_PATTERN, EvaluateRequest, MetaTrainRequest
 from app.store.aliases import ALIAS_PATTERN
 
-SMALLEST_JOB = '{"kind": "meta_train", "family": "quadratic"}'
 IDEMPOTENCY_KEY_PATTERN = r"^[\x21-\x7e]{1,255}$"
 IF_MATCH_PATTERN = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
 

@@ -6,6 +6,7 @@ equals) or `<family>@<alias>`.
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Any, NamedTuple
 
@@ -61,8 +62,9 @@ def locate(session: Session, workspace: str, reference: str) -> Located:
     else:
         found = _first(session, _BY_ID, workspace=workspace, id=reference)
     if found is None:
-        reason = _why_not(name) if separator else ""
-        raise OptimizerNotFound(reference, reason + _available(session, workspace, family if separator else None))
+        if not separator:
+            raise OptimizerNotFound(reference, _available(session, workspace))
+        raise OptimizerNotFound(reference, _why_not(name) + _available(session, workspace, family, name))
     return found
 
 
@@ -100,7 +102,7 @@ def _why_not(name: str) -> str:
     return f"{name!r} is no version (they count from 1) and no alias (latest, best, or one of yours). "
 
 
-def _available(session: Session, workspace: str, family: str | None) -> str:
+def _available(session: Session, workspace: str, family: str = "", name: str = "") -> str:
     counted = session.execute(
         select(OptimizerRow.family, func.count())
         .where(OptimizerRow.workspace == workspace)
@@ -121,8 +123,10 @@ def _available(session: Session, workspace: str, family: str | None) -> str:
         more = " and older ones" if counts[family] > len(versions) else ""
         own = "".join(f", {family}@{alias}" for alias in _some_aliases(session, workspace, family))
         return f"There are {shown}{more}{own}, {family}@latest, and {family}@best once one has a validation score."
-    shown = ", ".join(f"{name} ({count})" for name, count in counts.items())
-    return f"Families with optimizers: {shown}. GET /optimizers lists them."
+    close = difflib.get_close_matches(family, counts, n=1, cutoff=0.5)
+    meant = f"Did you mean {close[0]}@{name}? " if close else ""
+    shown = ", ".join(f"{known} ({count})" for known, count in counts.items())
+    return f"{meant}Families with optimizers: {shown}. GET /optimizers lists them."
 
 
 def _some_aliases(session: Session, workspace: str, family: str) -> list[str]:

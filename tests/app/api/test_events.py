@@ -109,7 +109,8 @@ def test_after_the_last_event_there_is_nothing(api: httpx.Client, training_job: 
     for answer in (
         api.get(f"/jobs/{training_job}/events", headers={"Last-Event-ID": last}),
         api.get(f"/jobs/{training_job}/events", params={"after": last}),
-        api.get(f"/jobs/{training_job}/events", headers={"Last-Event-ID": "9-1"}),
+        # as after a worker that was lost with events that it had told and not stored
+        api.get(f"/jobs/{training_job}/events", headers={"Last-Event-ID": "2-99"}),
     ):
         assert (answer.status_code, answer.content) == (204, b"")
     # an EventSource repeats its address and sends where it is: the header is newer
@@ -121,6 +122,19 @@ def test_after_the_last_event_there_is_nothing(api: httpx.Client, training_job: 
 def test_a_malformed_event_id_is_refused(standing_api: httpx.Client, bad: str) -> None:
     answer = standing_api.get(f"/jobs/job_{'0' * 32}/events", params={"after": bad})
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_event_id")
+
+
+def test_an_event_that_cannot_have_been_is_refused_whether_the_job_runs_or_not(
+    api: httpx.Client, training_job: str
+) -> None:
+    """Whoever waited behind it would be told nothing, and not even that the job has ended."""
+    for status in ("queued", "cancelled"):
+        assert api.get(f"/jobs/{training_job}").json()["status"] == status
+        for where in ({"params": {"after": "99-99"}}, {"headers": {"Last-Event-ID": "2-1"}}):
+            answer = api.get(f"/jobs/{training_job}/events", **where)
+            assert (answer.status_code, answer.json()["code"]) == (400, "bad_event_id")
+            assert "the job is at attempt 1" in answer.json()["detail"]
+        api.post(f"/jobs/{training_job}/cancel")
 
 
 def test_live_events_arrive_while_the_job_runs_and_clients_may_come_and_go(

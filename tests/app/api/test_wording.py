@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from app.errors import MOST_ERRORS
+from tests.app.api.shelf import Shelf
 
 SMALLEST = {"kind": "meta_train", "family": "quadratic"}
 SMALLEST_JOB = '{"kind": "meta_train", "family": "quadratic"}'
@@ -43,6 +44,55 @@ def test_a_body_that_is_no_job_is_told_what_one_is(standing_api: httpx.Client, b
     answer = standing_api.post("/jobs", content=body, headers=JSON)
     refused(answer)
     assert answer.json()["detail"] == detail
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "example"),
+    [
+        ("PUT", "/families/quadratic/aliases/prod", '{"optimizer": "quadratic@1"}'),
+        ("POST", "/keys", '{"name": "nightly training"}'),
+    ],
+)
+def test_an_example_is_of_the_operation_that_was_called(
+    standing_api: httpx.Client, method: str, path: str, example: str
+) -> None:
+    for body, found in (("", "missing"), ("7", "7")):
+        answer = standing_api.request(method, path, content=body, headers=JSON)
+        refused(answer)
+        assert answer.json()["detail"] == f"The body is {found}; send a JSON object such as {example}"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "message"),
+    [
+        ("POST", "/keys", {"name": "x", "scope": ["read"]}, "'scope' is not a field here; did you mean 'scopes'?"),
+        (
+            "POST", "/keys", {"name": "x", "colour": "red"},
+            "'colour' is not a field here; known are: name, scopes, expires_at, max_active_jobs",
+        ),
+        ("PUT", "/families/quadratic/aliases/prod", {"optimizer": "quadratic@1", "optimiser": ""},
+         "'optimiser' is not a field here; did you mean 'optimizer'?"),
+    ],
+)  # fmt: skip
+def test_an_unknown_field_is_told_what_was_meant_by_every_operation(
+    standing_api: httpx.Client, method: str, path: str, body: dict[str, Any], message: str
+) -> None:
+    assert refused(standing_api.request(method, path, json=body)) == [message]
+
+
+def test_a_family_that_is_misspelt_in_a_path_is_told_which_was_meant(standing_api: httpx.Client, shelf: Shelf) -> None:
+    for path in ("/families/quadratc", "/families/quadratc/aliases"):
+        answer = standing_api.get(path)
+        assert (answer.status_code, answer.json()["suggestion"]) == (404, "quadratic")
+        assert "There is no family 'quadratc'. Did you mean 'quadratic'? Families: " in answer.json()["detail"]
+    far = standing_api.get("/families/xyz").json()
+    assert (far["suggestion"], "Did you mean" in far["detail"]) == (None, False)
+    for wrong, meant in (("quadratc@best", "quadratic@best"), ("quadratc@1", "quadratic@1")):
+        found = shelf.api.get(f"/optimizers/{wrong}")
+        assert (found.status_code, f"Did you mean {meant}? " in found.json()["detail"]) == (404, True), found.text
+        posted = shelf.api.post("/jobs", json={"kind": "evaluate", "optimizer": wrong})
+        assert (posted.status_code, f"Did you mean {meant}? " in posted.json()["detail"]) == (422, True), posted.text
+    assert "Did you mean" not in shelf.api.get("/optimizers/xyz@best").text
 
 
 @pytest.mark.parametrize(
