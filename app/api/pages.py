@@ -1,4 +1,4 @@
-"""The two pages for people: a small dashboard at `/` and the API reference at /docs."""
+"""The two pages for people, a small dashboard at `/` and the API reference at /docs, and the mark that both have."""
 
 from __future__ import annotations
 
@@ -35,10 +35,29 @@ def reference(request: Request) -> Response:
     )
 
 
+@router.get("/favicon.svg")
+def mark(request: Request) -> Response:
+    return _picture(request, "favicon.svg", "image/svg+xml")
+
+
+@router.get("/favicon.ico")  # browsers ask for it by themselves, for JSON and reports too
+def mark_of_old(request: Request) -> Response:
+    return _picture(request, "favicon.ico", "image/x-icon")
+
+
+def _picture(request: Request, name: str, media_type: str) -> Response:
+    return deliver(request.headers, _static(name), media_type, cache_control="public, max-age=86400")
+
+
+@cache
+def _static(name: str) -> bytes:
+    return (Path(__file__).parent / "static" / name).read_bytes()
+
+
 @cache
 def _dashboard() -> tuple[str, str]:
     """The page and its policy: the one inline script is allowed by its hash, everything else comes from this server."""
-    page = (Path(__file__).parent / "static" / "dashboard.html").read_text(encoding="utf-8")
+    page = _static("dashboard.html").decode()
     script = re.search(r"<script>(.*?)</script>", page, re.DOTALL)
     assert script is not None, "the page has its script inline"
     digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()

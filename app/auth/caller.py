@@ -12,7 +12,7 @@ Scope = Literal["read", "submit", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "submit", "admin")  # each holds those before it
 ALL_SCOPES: frozenset[Scope] = frozenset(SCOPES)
 
-_PUBLIC = frozenset(("/", "/docs", "/openapi.json", "/healthz", "/readyz"))
+_PUBLIC = frozenset(("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/favicon.svg", "/favicon.ico"))
 _PUBLIC_FOLDERS = ("/docs/", "/static/")
 _SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 

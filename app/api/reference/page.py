@@ -72,13 +72,16 @@ def reference_page(document: dict[str, Any], *, keyed: bool) -> Page:
     html = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(info['title'])} API</title><style>{style}</style></head><body>"
+        f"<title>{escape(info['title'])} API</title>"
+        '<link rel="icon" href="/favicon.svg" type="image/svg+xml">'
+        f"<style>{style}</style></head><body>"
         f'<a class="skip" href="#content">To the content</a>{_navigation(grouped, schemas)}'
         f'<main id="content">{"".join(main)}</main><script>{script}</script></body></html>\n'
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'; "
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src 'self'; "
+        "base-uri 'none'; "
         "form-action 'none'; frame-ancestors 'none'"
     )
     return Page(html, policy)

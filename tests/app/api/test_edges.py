@@ -299,6 +299,21 @@ def test_pages_load_nothing_from_elsewhere(standing_api: httpx.Client, path: str
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", answer.text)
 
 
+@pytest.mark.parametrize("page", ["/", "/docs"])
+def test_pages_have_a_mark_which_anyone_may_see_and_keep(standing_api: httpx.Client, page: str) -> None:
+    answer = standing_api.get(page)
+    assert '<link rel="icon" href="/favicon.svg"' in answer.text
+    assert "img-src 'self'" in answer.headers["Content-Security-Policy"]
+    for path, media_type, start in (
+        ("/favicon.svg", "image/svg+xml", b"<svg "),
+        ("/favicon.ico", "image/x-icon", b"\x00\x00\x01\x00"),
+    ):
+        found = standing_api.get(path)
+        assert (found.status_code, found.headers["content-type"]) == (200, media_type)
+        assert found.content.startswith(start)
+        assert found.headers["Cache-Control"] == "public, max-age=86400"
+
+
 def test_the_dashboard_says_both_verdicts_and_why_a_job_failed_or_waits(standing_api: httpx.Client) -> None:
     page = standing_api.get("/").text
     for metric, where in (("final", "at the last step"), ("area", "over the whole curve")):

@@ -28,7 +28,7 @@ from tests.app.api.keyed import bearing, id_of, make_key, with_keys
 from tests.app.api.running import Worker, evaluation_result, serving
 
 SMALLEST = {"kind": "meta_train", "family": "quadratic", "seed": 7}
-PUBLIC = {"/", "/docs", "/openapi.json", "/healthz", "/readyz"}
+PUBLIC = {"/", "/docs", "/openapi.json", "/healthz", "/readyz", "/favicon.svg", "/favicon.ico"}
 
 
 @pytest.fixture(scope="module")
