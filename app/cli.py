@@ -9,11 +9,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from app import cli_operation
-from app.cli_common import Data, Host, Port
+from app import cli_operation, private
+from app.cli_common import Data, Host, Port, existing_file
 from app.cli_common import refuse as _refuse
 from app.cli_common import settings_from as _settings
 from app.cli_keys import keys_commands
+from app.commands import command as named
+from app.commands import started_as
 
 app = typer.Typer(
     name="gradsmith-server",
@@ -62,6 +64,7 @@ def serve(
 def api(host: Host = None, port: Port = None, data: Data = None) -> None:
     """Run one API process. DATABASE_URL and REDIS_URL name the stores; `migrate` must have run."""
     settings = _settings(data_dir=data, host=host, port=port)
+    existing_file(settings)
     _become(
         "app.server", environment={"GRADSMITH_HOST": settings.host, "GRADSMITH_PORT": str(settings.port)}, data=data
     )
@@ -79,7 +82,7 @@ def worker(
 
     On SIGTERM the running job writes a checkpoint and goes back to the queue; a second signal, or 10 s, kills it.
     """
-    _settings(data_dir=data)  # refuses here, in one sentence, what the worker could not use
+    existing_file(_settings(data_dir=data))  # refuses here, in one sentence, what the worker could not use
     _become("workers.main", "--queues", queues, *(("--name", name) if name else ()), data=data)
 
 
@@ -96,20 +99,29 @@ def migrate(
     from sqlalchemy.exc import SQLAlchemyError
 
     import migrations  # Alembic: a quarter of a second that no other command needs
+    from app.store.errors import StoreError
+    from app.store.sessions import Database
 
     settings = _settings(data_dir=data)
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
         if to is None:
+            private.make_folder(settings.data_dir)
             migrations.upgrade(settings.resolved_database_url)
+            with Database(settings.resolved_database_url) as database:
+                database.check()  # what was lost since it was migrated comes back by no migration
         elif to in migrations.revisions():
+            existing_file(settings)
             migrations.downgrade(settings.resolved_database_url, to)
         else:
             _refuse(f"--to {to}: there is no such schema; there are {', '.join(sorted(migrations.revisions()))}")
     except CommandError:
-        _refuse(f"--to {to}: the database is not as far as that; `migrate` without --to brings it up")
+        _refuse(
+            f"--to {to}: the database is not as far as that; {named('migrate', settings)} without --to brings it up"
+        )
     except OSError as error:
         _refuse(f"the data folder {settings.data_dir} cannot be used: {error.strerror}; choose another with --data")
+    except StoreError as error:
+        _refuse(str(error))
     except SQLAlchemyError as error:
         # The driver's first line says what it met; SQLAlchemy's further lines hold statements and a link.
         _refuse(f"the database does not answer or refuses: {str(error).splitlines()[0]}; check DATABASE_URL")
@@ -135,6 +147,7 @@ def _become(
 
 
 def main() -> None:
+    started_as(sys.argv[0], os.environ)
     app()
 
 

@@ -12,6 +12,7 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from app.commands import command
 from app.settings import Settings, explain, misspelt
 
 logger = logging.getLogger("gradsmith.settings")
@@ -33,13 +34,28 @@ Port = Annotated[
 
 
 def settings_from(**given: object) -> Settings:
-    """The environment's, or what the command line gave in its place. Exits with 2 and a sentence when one is wrong."""
+    """The environment's, or what the command line gave in its place. Exits with 2 and says which are wrong."""
     for sentence in misspelt(os.environ):
         logger.warning("%s", sentence)
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except (ValidationError, SettingsError) as error:
         refuse(explain(error))
+
+
+def existing_file(settings: Settings) -> None:
+    """Refuses where SQLite is used and its file is not there: a misspelt folder must not become a new database."""
+    from app.store.sqlite import missing_file
+
+    path = missing_file(settings.resolved_database_url)
+    if path is None:
+        return
+    if settings.database_url is not None:
+        refuse(f"there is no database at {path}, which DATABASE_URL names; {command('migrate')} makes one")
+    refuse(
+        f"there is no database in {path.parent}; name the data folder of the service with --data. "
+        f"({command('migrate', settings)} makes a new one there)"
+    )
 
 
 def refuse(message: str) -> NoReturn:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli_common import Data, refuse, settings_from
+from app.cli_common import Data, existing_file, refuse, settings_from
+from app.commands import command
 
 if TYPE_CHECKING:
+    from app.settings import Settings
     from app.store.sessions import Database
 
 keys_commands = typer.Typer(
@@ -66,7 +68,7 @@ def create(
     if _WORKSPACE.fullmatch(workspace) is None:
         refuse(f"--workspace {workspace!r}: use up to 64 of a-z, 0-9, - and _, the first a letter or digit")
     ends = None if days is None else datetime.now(UTC) + timedelta(days=days)
-    with _database(data, make=True) as database, database.write() as session:
+    with _database(settings_from(data_dir=data), make=True) as database, database.write() as session:
         row, token = issue(
             session, name=name, scopes=[scope.value], workspace=workspace, expires_at=ends,
             max_active_jobs=max_active_jobs,
@@ -82,7 +84,8 @@ def list_(data: Data = None) -> None:
     """List the keys of every workspace, without their secrets."""
     from app.store import keys
 
-    with _database(data) as database, database.read() as session:
+    settings = settings_from(data_dir=data)
+    with _database(settings) as database, database.read() as session:
         rows = keys.every(session)
     table = [("ID", "WORKSPACE", "SCOPE", "STATUS", "LAST USED", "NAME")]
     for row in rows:
@@ -92,7 +95,8 @@ def list_(data: Data = None) -> None:
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     if not rows:
-        print("No key has been made yet: `gradsmith-server keys create --scope admin --name me`.", file=sys.stderr)
+        made_by = command("keys create --scope admin --name me", settings)
+        print(f"No key has been made yet: {made_by}.", file=sys.stderr)
 
 
 @keys_commands.command()
@@ -104,13 +108,15 @@ def revoke(
     from app.store import keys
     from app.store.ids import is_id
 
+    settings = settings_from(data_dir=data)
+    listed_by = command("keys list", settings)
     if not is_id("key", key_id):
         # What was given may be a key: it is in the shell's history now, but need not be on the screen.
-        refuse("ID must be key_ and 32 hexadecimal digits; `gradsmith-server keys list` shows them")
-    with _database(data) as database, database.write() as session:
+        refuse(f"ID must be key_ and 32 hexadecimal digits; {listed_by} shows them")
+    with _database(settings) as database, database.write() as session:
         row = keys.find(session, key_id)
         if row is None:
-            refuse(f"there is no key {key_id}; `gradsmith-server keys list` shows those that exist")
+            refuse(f"there is no key {key_id}; {listed_by} shows those that exist")
         keys.KeyRepository(session, row.workspace).revoke(key_id, even_the_last=True)
         left = keys.any_usable(session)
         shown = f"{row.id} ({row.name})"
@@ -120,22 +126,19 @@ def revoke(
 
 
 @contextlib.contextmanager
-def _database(data: Data, *, make: bool = False) -> Iterator[Database]:
+def _database(settings: Settings, *, make: bool = False) -> Iterator[Database]:
     """The database, migrated; with `make` an empty one gets its tables. Exits with 2 when it cannot be used."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from app.store.errors import StoreError
     from app.store.sessions import Database
 
-    settings = settings_from(data_dir=data)
+    if not make:
+        existing_file(settings)
     try:
         if make:
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
+            _make_where_there_is_none(settings)
         with Database(settings.resolved_database_url) as database:
-            if make and _is_empty(database):
-                import migrations  # Alembic: a quarter of a second
-
-                migrations.upgrade(settings.resolved_database_url)
             database.check()
             yield database
     except OSError as error:
@@ -146,8 +149,21 @@ def _database(data: Data, *, make: bool = False) -> Iterator[Database]:
         refuse(f"the database does not answer or refuses: {str(error).splitlines()[0]}; check DATABASE_URL")
 
 
-def _is_empty(database: Database) -> bool:
-    from sqlalchemy import inspect
+def _make_where_there_is_none(settings: Settings) -> None:
+    """The folder and the database in it; an empty one gets its tables. Says so: the folder may have been misspelt."""
+    from app import private
+    from app.store.sessions import Database
+    from app.store.sqlite import missing_file
 
-    with database.read() as session:
-        return not inspect(session.connection()).has_table("alembic_version")
+    path = missing_file(settings.resolved_database_url)
+    if path is None:
+        with Database(settings.resolved_database_url) as database:
+            if database.revision() is not None:
+                return
+    else:
+        private.make_folder(settings.data_dir)
+    import migrations  # Alembic: a quarter of a second
+
+    migrations.upgrade(settings.resolved_database_url)
+    if path is not None:
+        print(f"Made the database {path}: there was none.", file=sys.stderr)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from app.cli_common import Data, Host, Port, refuse, settings_from
-from app.settings import Settings, explain
+from app.settings import Settings, wrong
 
 
 def doctor(
@@ -35,7 +35,8 @@ def doctor(
         settings = Settings(**given)  # type: ignore[arg-type]
         examined = doctors.examine(doctors.Patient(settings, min_free_mb * 2**20))
     except (ValidationError, SettingsError) as error:
-        examined = iter([doctors.fail("settings", explain(error), "correct it; nothing else was looked at")])
+        nothing_else = "correct it; nothing else was looked at"
+        examined = iter([doctors.fail("settings", sentence, nothing_else) for sentence in wrong(error)])
     for finding in examined:
         findings.append(finding)
         if not as_json:
@@ -88,7 +89,7 @@ def restore(
         done = put_back(settings, source, replace=replace)
     except BackupError as error:
         refuse(str(error))
-    print(f"Restored {source}, made at {done.manifest.made_at}.")
+    print(f"Restored {source}, made at {done.manifest.made_at}, into {settings.data_dir}.")
     if done.migrated_from is not None:
         print(f"Its schema was {done.migrated_from} and has been brought to this version's.")
     if done.kept is not None:

@@ -16,6 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from app import private
 from app.settings import embedded_socket
 
 READY_TIMEOUT_SECONDS = 10.0
@@ -90,7 +91,7 @@ def wait_until_ready(data_dir: Path, alive: Callable[[], bool]) -> None:
 
 def _own_folder(folder: Path) -> None:
     """Make `folder` for us alone; one that stands in the temporary directory must not be another user's."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private.make_folder(folder)
     owner = folder.stat().st_uid
     if owner != os.getuid():
         raise EmbeddedStoreError(

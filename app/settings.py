@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from models.spec import BackendName
 
 DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg", "sqlite", "sqlite+pysqlite")
+_URLS = ("DATABASE_URL", "REDIS_URL")  # read without the prefix; what they hold may be a password
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 _DATABASE_FORMS = (
     "postgresql://USER:PASSWORD@HOST:5432/NAME or sqlite:////FOLDER/FILE.db; unset, SQLite in the data folder is used"
@@ -25,8 +27,8 @@ _REDIS_FORMS = (
     "redis://HOST:6379/0, rediss://HOST:6379/0 (TLS) or unix:///FOLDER/SOCKET; "
     "unset, the server that `serve` starts in the data folder is used"
 )
-# Read by the SDK, its kernel, ./run and docker-compose.yml.
-_READ_BY_OTHERS = ("API_KEY", "CACHE_DIR", "KERNELS", "MIN_FREE_MB", "PUBLISHED_PORT", "PYTHON", "URL")
+# Read by the SDK, its kernel, ./run, docker-compose.yml and app.commands.
+_READ_BY_OTHERS = ("API_KEY", "CACHE_DIR", "COMMAND", "KERNELS", "MIN_FREE_MB", "PUBLISHED_PORT", "PYTHON", "URL")
 
 
 class Settings(BaseSettings):
@@ -60,7 +62,9 @@ class Settings(BaseSettings):
     max_active_jobs: int | None = Field(
         1000, ge=1, description="Queued and running jobs of a key that has no limit of its own."
     )
-    allowed_hosts: tuple[str, ...] = Field((), description="Host headers accepted beside the loopback names.")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Host headers accepted beside the loopback names."
+    )
     log_format: Literal["auto", "json", "text"] = Field(
         "auto", description="`json`: a JSON object a line; `text`: columns; `auto`: text on a terminal, else JSON."
     )
@@ -109,6 +113,20 @@ class Settings(BaseSettings):
     @classmethod
     def _as_the_kernels_read_it(cls, choice: object) -> object:
         return choice.strip().lower() or "auto" if isinstance(choice, str) else choice
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _a_list(cls, hosts: object) -> object:
+        # pydantic-settings would read it too, and end at it before it has seen the other settings.
+        if not isinstance(hosts, str):
+            return hosts
+        try:
+            found = json.loads(hosts)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, list):
+            raise ValueError('it must be a JSON list, for example ["gradsmith.example.org"]')
+        return found
 
     @field_validator("rate_limit")
     @classmethod
@@ -172,20 +190,30 @@ class Settings(BaseSettings):
         return f"unix://{quote(str(embedded_socket(self.data_dir)))}"
 
 
+def wrong(error: ValidationError | SettingsError) -> list[str]:
+    """A sentence for each setting that does not fit; never what a store's URL holds."""
+    if isinstance(error, SettingsError):  # pydantic's, for what it cannot read at all
+        return [str(error)]
+    sentences: dict[str, str] = {}  # the first of each setting: a list may be wrong in many places
+    for found in error.errors():
+        name = str(found["loc"][0]).upper()
+        message = found["msg"].removeprefix("Value error, ")
+        shown = name if name in _URLS else f"GRADSMITH_{name}={_shown(found['input'])}"
+        sentences.setdefault(name, f"setting {shown}: {message}")
+    return list(sentences.values())
+
+
 def explain(error: ValidationError | SettingsError) -> str:
-    """What is wrong with the first setting that does not fit, in one sentence; never what a store's URL holds."""
-    if isinstance(
-        error, SettingsError
-    ):  # pydantic's, for a list that is no JSON: it names the field in its words alone
-        named = re.search(r'field "(\w+)"', str(error))
-        name = f"GRADSMITH_{named.group(1).upper()}" if named else "(unknown)"
-        return f'setting {name}: it must be a JSON list, for example ["gradsmith.example.org"]'
-    first = error.errors()[0]
-    name = str(first["loc"][0]).upper()
-    message = first["msg"].removeprefix("Value error, ")
-    if name in ("DATABASE_URL", "REDIS_URL"):
-        return f"setting {name}: {message}"
-    return f"setting GRADSMITH_{name}={first['input']!r}: {message}"
+    """All that is wrong with the settings: one in one sentence, several in a line each."""
+    sentences = wrong(error)
+    if len(sentences) == 1:
+        return sentences[0]
+    return "\n  ".join([f"{len(sentences)} settings cannot be used:", *sentences])
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def misspelt(environment: Mapping[str, str]) -> list[str]:
@@ -194,7 +222,7 @@ def misspelt(environment: Mapping[str, str]) -> list[str]:
     GRADSMITH_TEST_... is the test suite's.
     """
     known = {name.upper(): f"GRADSMITH_{name.upper()}" for name in (*Settings.model_fields, *_READ_BY_OTHERS)}
-    known |= {name: name for name in ("DATABASE_URL", "REDIS_URL")}  # these two have no prefix
+    known |= {name: name for name in _URLS}
     sentences = []
     for variable in sorted(environment):
         name = variable.removeprefix("GRADSMITH_")  # with the prefix all names are alike

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from app import embedded
+from app import embedded, private
 from app.auth import refuse_without_keys
 from app.metrics.instruments import SHARED_FOLDER
 from app.server import bind, url_of
@@ -274,9 +274,13 @@ class Supervisor:
 
 @contextlib.contextmanager
 def only_one(data: Path) -> Iterator[None]:
-    """Hold the data folder's lock: two Valkey servers on one append-only file would ruin it."""
+    """Hold the data folder's lock: two Valkey servers on one append-only file would ruin it.
+
+    Where the folder was not there and the block raises before anything else was put into it, it is gone again.
+    """
+    new = next((place for place in reversed((data, *data.parents)) if not place.exists()), None)
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        private.make_folder(data)
         lock = (data / "serve.lock").open("a+")
     except OSError as error:
         raise ServeError(
@@ -292,10 +296,30 @@ def only_one(data: Path) -> Iterator[None]:
                 f"process {lock.read().strip() or '(unknown)'} already serves the data folder {data.resolve()}; "
                 "stop it, or choose another folder with --data"
             ) from None
+        if not (data / "serve.lock").exists():  # its last holder took it back just now: the next would lock another
+            raise ServeError(f"the data folder {data.resolve()} was removed meanwhile; start again")
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        yield
+        try:
+            yield
+        except BaseException:
+            if new is not None:
+                _take_back(data, new)
+            raise
+
+
+def _take_back(data: Path, new: Path) -> None:
+    """Remove the data folder that was just made, and those made for it from `new` on, if nothing but the lock is in
+    it."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in data.iterdir()] != ["serve.lock"]:
+            return
+        (data / "serve.lock").unlink()
+        for folder in (data, *data.parents):
+            folder.rmdir()
+            if folder == new:
+                return
 
 
 def _answers(host: str, port: int) -> bool:

@@ -13,7 +13,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool
 
-from app.store.sqlite import write_ahead_log
+from app import private
+from app.store.sqlite import file_of, write_ahead_log
 
 SQLITE_SECONDS = 60.0  # how long a migration waits for the one that another process runs
 _ADVISORY_LOCK = 7_203_518_846_215  # any number that nobody else locks: "gradsmith migrates"
@@ -63,8 +64,10 @@ def _exclusive(url: str) -> Iterator[Config]:
     """One connection, alone in the schema, in one transaction that commits at the end: DDL is transactional on both."""
     parsed = make_url(url)
     sqlite = parsed.get_backend_name() == "sqlite"
-    if sqlite and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    path = file_of(parsed)
+    if path is not None:
+        private.make_folder(path.parent)
+        private.make_file(path)
     engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": SQLITE_SECONDS} if sqlite else {})
     if sqlite:
 

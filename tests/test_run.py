@@ -166,7 +166,7 @@ def test_a_fresh_stamp_means_that_nothing_is_installed_again(project, tools):
     tools("python3", "echo 3.9")  # an installation would stop here, with a sentence
     fake = project / ".venv" / "bin" / "python"
     fake.parent.mkdir(parents=True)
-    fake.write_text('#!/bin/sh\n[ "$1" != -V ] || { echo Python 3.12.0; exit; }\necho "ran $*"\n')
+    fake.write_text('#!/bin/sh\n[ "$1" != -V ] || { echo Python 3.12.0; exit; }\necho "ran $*; $GRADSMITH_COMMAND"\n')
     fake.chmod(0o755)
     files = b"".join(
         (project / name).read_bytes() for name in ("pyproject.toml", "sdk/pyproject.toml", "constraints.txt")
@@ -176,7 +176,8 @@ def test_a_fresh_stamp_means_that_nothing_is_installed_again(project, tools):
     (project / ".venv" / ".installed-run").write_bytes(stamp)
 
     answer = run("serve", "--port", "0", at=project, PATH=tools.path)
-    assert answer.stdout == "ran -m app.cli serve --port 0\n"
+    # and what messages name as the next step is spelled as this script was called
+    assert answer.stdout == f"ran -m app.cli serve --port 0; {project / 'run'}\n"
     assert "was not found" in sentence(run("check", at=project, PATH=tools.path))  # the tests' tools are not there yet
     with (project / "constraints.txt").open("a") as file:
         file.write("left-pad==1\n")

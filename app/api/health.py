@@ -10,8 +10,9 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import Services, ServicesDep
 from app.api.schemas import Health
+from app.commands import command
 from app.errors import Problem, responses
-from app.store.errors import DatabaseUnavailable, SchemaMismatch
+from app.store.errors import DatabaseUnavailable, SchemaIncomplete, SchemaMismatch
 from app.store.sessions import Database
 
 router = APIRouter(tags=["health"])
@@ -38,9 +39,9 @@ async def health_live() -> Health:
     operation_id="health_ready",
     summary="The stores can be reached",
     description=(
-        "503 while the database is away or not migrated; `checks` names what is wrong with each store. Without Redis "
-        "the server still takes jobs and shows results; they run and stream live when it is back, so that is "
-        "`degraded` and not an error."
+        "503 while the database is away, not migrated or lacks tables; `checks` names what is wrong with each store. "
+        "Without Redis the server still takes jobs and shows results; they run and stream live when it is back, so "
+        "that is `degraded` and not an error."
     ),
     responses={
         200: {
@@ -65,9 +66,11 @@ async def health_ready(services: ServicesDep) -> Health:
 def _of_database(database: Database) -> str:
     try:
         database.check()
+    except SchemaIncomplete as error:  # its message names hosts and folders, as do those below; the doctor tells them
+        return f"is broken, it lacks {error.lacks}: {command('doctor')} says what to do"
     except SchemaMismatch:
-        return "is not migrated to this version: run `gradsmith-server migrate`"
-    except DatabaseUnavailable:  # its message names hosts and folders, which `gradsmith-server doctor` tells
+        return f"is not migrated to this version: run {command('migrate')}"
+    except DatabaseUnavailable:
         return AWAY
     return OK
 

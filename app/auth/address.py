@@ -10,12 +10,16 @@ browser sends by itself, so a server with keys needs none of this.
 from __future__ import annotations
 
 import ipaddress
-import shlex
 from urllib.parse import urlsplit
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.commands import command
 from app.settings import Settings
 from app.store import keys
+from app.store.errors import StoreError
 from app.store.sessions import Database
+from app.store.sqlite import missing_file
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -41,12 +45,13 @@ def keys_required(settings: Settings) -> bool:
 def refuse_without_keys(settings: Settings, database: Database | None = None) -> None:
     """Raises UnguardedAddress when keys are needed and nobody has one, StoreError when the database cannot say.
 
-    Without a `database`, before anything has started: then only a data folder that has none is refused.
+    Without a `database`, before anything has started: then a database that is empty or not there holds no key, and one
+    that cannot say is not refused here.
     """
     if not keys_required(settings):
         return
     if database is None:
-        if settings.database_url is None and not (settings.data_dir / "gradsmith.db").exists():
+        if _holds_none(settings):
             raise _no_keys(settings)
         return
     with database.read() as session:
@@ -55,10 +60,21 @@ def refuse_without_keys(settings: Settings, database: Database | None = None) ->
         raise _no_keys(settings)
 
 
+def _holds_none(settings: Settings) -> bool:
+    if missing_file(settings.resolved_database_url) is not None:
+        return True
+    try:
+        with Database(settings.resolved_database_url) as database:
+            if database.revision() is None:
+                return True
+            with database.read() as session:
+                return not keys.any_usable(session)
+    except (StoreError, SQLAlchemyError):  # away, or of an older schema: what starts will say so
+        return False
+
+
 def _no_keys(settings: Settings) -> UnguardedAddress:
-    where = f" --data {shlex.quote(str(settings.data_dir))}" if settings.database_url is None else ""
-    make = f"`gradsmith-server keys create --scope admin --name me{where}` (in a checkout: `./run keys`)"
-    make = f"make the first with {make}"
+    make = f"make the first with {command('keys create --scope admin --name me', settings)}"
     if settings.auth == "on":
         return UnguardedAddress(f"GRADSMITH_AUTH=on asks for API keys and there is none that is valid: {make}.")
     return UnguardedAddress(

@@ -25,6 +25,7 @@ from app.backup.manifest import (
     hash_of,
     synchronize_folder,
 )
+from app.commands import command
 from app.openapi import VERSION
 from app.settings import Settings
 from app.store.sqlite import file_of
@@ -32,6 +33,8 @@ from app.store.sqlite import file_of
 BUSY_SECONDS = 30.0
 SPARE_BYTES = 50 * 2**20
 TAR_NAMES = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz"}
+# Names that promise a file of another kind; what else has a dot in it, such as a date, is a folder.
+FILE_ENDINGS = (".zip", ".7z", ".rar", ".gz", ".bz2", ".xz", ".zst", ".tbz2", ".txz", ".db", ".sqlite", ".sql", ".dump")
 _POSTGRES = (
     "the database is Postgres, which has tools of its own: `pg_dump --format=custom --file=gradsmith.dump "
     '"$DATABASE_URL"`, and `pg_restore` to put it back; data sets are in {datasets}'
@@ -39,7 +42,8 @@ _POSTGRES = (
 
 
 def back_up(settings: Settings, target: Path, *, datasets: bool = True) -> Manifest:
-    """Write the embedded store to the new folder `target`, or to a file where it ends in .tar, .tar.gz or .tgz.
+    """Write the embedded store to the new folder `target`, or to a file where it ends in .tar, .tar.gz or .tgz. Another
+    file's ending, such as .zip, is refused.
 
     The service may run: the copy is of one moment, and nobody waits for it. Raises BackupError; then there is no
     `target`, whole or half.
@@ -49,6 +53,12 @@ def back_up(settings: Settings, target: Path, *, datasets: bool = True) -> Manif
     if database is None:
         raise BackupError(_POSTGRES.format(datasets=sets))
     target = target.resolve()
+    ending = next((suffix for suffix in FILE_ENDINGS if target.name.lower().endswith(suffix)), None)
+    if ending is not None and tar_mode(target) is None:
+        raise BackupError(
+            f"{target} would be a file by its name, and {ending} is none that this command writes: end it in .tar or "
+            ".tar.gz; a name without such an ending makes a folder"
+        )
     if not database.is_file():
         raise BackupError(f"there is no database at {database}; name the service's data folder with --data")
     if target.exists():
@@ -83,7 +93,7 @@ def back_up(settings: Settings, target: Path, *, datasets: bool = True) -> Manif
 
 def tar_mode(target: Path) -> str | None:
     """How a tar file of that name is written; None for a folder."""
-    return next((mode for ending, mode in TAR_NAMES.items() if target.name.endswith(ending)), None)
+    return next((mode for ending, mode in TAR_NAMES.items() if target.name.lower().endswith(ending)), None)
 
 
 @contextmanager
@@ -123,9 +133,7 @@ def _copy_database(source: Path, target: Path) -> str:
                 copied.execute("PRAGMA journal_mode = DELETE")
                 said = copied.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.Error as error:
-        raise BackupError(
-            f"the database {source} cannot be read: {error}; `gradsmith-server doctor` says more"
-        ) from error
+        raise BackupError(f"the database {source} cannot be read: {error}; {command('doctor')} says more") from error
     if said != "ok":
         raise BackupError(f"the database {source} is damaged ({said}): a copy would be too. Restore an older backup")
     with target.open("rb") as stream:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import migrations
+from app import private
 from app.backup.make import revision_of
 from app.backup.manifest import (
     DATABASE,
@@ -34,6 +35,7 @@ from app.backup.manifest import (
     synchronize,
     synchronize_folder,
 )
+from app.commands import command
 from app.settings import Settings
 from app.store.sqlite import file_of
 from app.store.tables import SCHEMA_REVISION
@@ -60,7 +62,7 @@ def restore(settings: Settings, source: Path, *, replace: bool = False) -> Resto
     if place is None:
         raise BackupError(
             'the database is Postgres: put a dump back with `pg_restore --clean --if-exists --dbname="$DATABASE_URL"`, '
-            "then empty Redis (`redis-cli FLUSHDB`) and run `gradsmith-server migrate`"
+            f"then empty Redis (`redis-cli FLUSHDB`) and run {command('migrate')}"
         )
     data = settings.data_dir.resolve()
     try:
@@ -70,8 +72,6 @@ def restore(settings: Settings, source: Path, *, replace: bool = False) -> Resto
                 raise BackupError(
                     f"there is a store already at {place}; --replace puts the backup there and keeps it aside"
                 )
-            data.mkdir(parents=True, exist_ok=True)
-            place.parent.mkdir(parents=True, exist_ok=True)
             with only_one(data), tempfile.TemporaryDirectory(dir=data, prefix=".restore-") as folder:
                 _refuse_while_open(place)
                 staged = Path(folder)
@@ -207,6 +207,7 @@ def _exchange(settings: Settings, place: Path, staged: Path, manifest: Manifest)
             beside = place.with_name(place.name + rest)
             if beside.exists():
                 _move(beside, kept / beside.name)
+    private.make_folder(place.parent)
     _put(staged / DATABASE, place)
     synchronize_folder(place.parent)
     return kept if kept.exists() else None

@@ -14,9 +14,12 @@ StoreError
   CorruptCurve          stored points that cannot be read                                      500
   DatabaseUnavailable   it cannot be opened, or a writer waited too long                       503
   SchemaMismatch        the database is not migrated, or for another version of the code       503
+    SchemaIncomplete    tables or columns were lost since it was migrated                      503
 """
 
 from __future__ import annotations
+
+from app.commands import command
 
 
 class StoreError(Exception):
@@ -108,7 +111,7 @@ class LastAdminKey(Conflict):
     def __init__(self, key_id: str) -> None:
         super().__init__(
             f"Key {key_id} is the last one of its workspace that may make keys. Make another with scope admin first; "
-            "or revoke it on the server's machine: `gradsmith-server keys revoke`."
+            f"or revoke it on the server's machine: {command('keys revoke')}."
         )
 
 
@@ -168,6 +171,17 @@ class DatabaseBusy(DatabaseUnavailable):
 
 class SchemaMismatch(StoreError):
     pass
+
+
+class SchemaIncomplete(SchemaMismatch):
+    """It is at this version's revision and `lacks` some of what that made: migrating does nothing about it."""
+
+    def __init__(self, shown: str, lacks: str) -> None:
+        super().__init__(
+            f"The database {shown} is broken: it lacks {lacks}, and migrating does not bring that back. Stop the "
+            f"service and put a backup in its place; {command('doctor')} says how."
+        )
+        self.lacks = lacks
 
 
 _ENDED = {"succeeded": "succeeded", "failed": "failed", "cancelled": "been cancelled"}

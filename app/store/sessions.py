@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import select as select_files
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
@@ -15,10 +15,12 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.store.errors import DatabaseBusy, DatabaseUnavailable, SchemaMismatch
+from app.commands import command
+from app.store import schema
+from app.store.errors import DatabaseBusy, DatabaseUnavailable, SchemaIncomplete, SchemaMismatch
 from app.store.queue import Queues
 from app.store.sql import clock
-from app.store.sqlite import write_ahead_log
+from app.store.sqlite import missing_file, write_ahead_log
 from app.store.tables import SCHEMA_REVISION
 
 CONNECTIONS, KEPT_CONNECTIONS = 40, 10
@@ -31,7 +33,8 @@ _SQLITE_FAULTS = (
     "disk I/O error",
     "attempt to write a readonly database",
 )
-MIGRATE_COMMAND = "gradsmith-server migrate"
+_LACKING = re.compile(r"no such (table|column)|^table \w+ has no column")  # SQLite's words
+_LACKING_STATES = ("42P01", "42703")  # Postgres' codes
 
 
 def now(session: Session) -> datetime:
@@ -44,6 +47,13 @@ def now(session: Session) -> datetime:
     return moment
 
 
+def _revision(session: Session) -> str | None:
+    if not inspect(session.connection()).has_table("alembic_version"):
+        return None
+    found = session.scalar(text("SELECT version_num FROM alembic_version"))
+    return None if found is None else str(found)
+
+
 class Database:
     """One per process; threads share it. `read()` and `write()` are one transaction each."""
 
@@ -51,7 +61,7 @@ class Database:
 
     def __init__(self, url: str, connections: int = CONNECTIONS) -> None:
         """Does not connect yet. connections: the most to a Postgres at a time. Raises DatabaseUnavailable when `url` is
-        none, or its folder cannot be made."""
+        none. A file that is not there is not made: `migrations` does that, and asking tells to run it."""
         try:
             self.url: URL = make_url(url)
             sqlite = self.is_sqlite
@@ -123,23 +133,25 @@ class Database:
             self._writing.release()
 
     def check(self) -> None:
-        """Raises DatabaseUnavailable when it cannot be reached, SchemaMismatch when it is not migrated to this code."""
-        found = self.revision()
+        """Raises DatabaseUnavailable when it cannot be reached, SchemaMismatch when it is not migrated to this code,
+        SchemaIncomplete when it is and lacks tables or columns all the same."""
+        with self.read() as session:
+            found = _revision(session)
+            lacks = schema.lacking(session) if found == SCHEMA_REVISION else ""
         if found is None:
-            raise SchemaMismatch(f"The database {self.shown} is empty. Run `{MIGRATE_COMMAND}` first.")
+            raise SchemaMismatch(f"The database {self.shown} is empty. Run {command('migrate')} first.")
         if found != SCHEMA_REVISION:
             raise SchemaMismatch(
                 f"The database {self.shown} is at schema revision {found}, and this version of Gradsmith needs "
-                f"{SCHEMA_REVISION}. Run `{MIGRATE_COMMAND}` with the newest version that uses this database."
+                f"{SCHEMA_REVISION}. Run {command('migrate')} with the newest version that uses this database."
             )
+        if lacks:
+            raise SchemaIncomplete(self.shown, lacks)
 
     def revision(self) -> str | None:
         """Of the schema; None where nothing has been migrated. Raises DatabaseUnavailable."""
         with self.read() as session:
-            if not inspect(session.connection()).has_table("alembic_version"):
-                return None
-            found = session.scalar(text("SELECT version_num FROM alembic_version"))
-            return None if found is None else str(found)
+            return _revision(session)
 
     def __enter__(self) -> Self:
         return self
@@ -166,9 +178,10 @@ class Database:
             yield
         except DBAPIError as error:
             message = str(error.orig)
-            if "no such table" in message or getattr(error.orig, "sqlstate", None) == "42P01":
+            if _LACKING.search(message) or getattr(error.orig, "sqlstate", None) in _LACKING_STATES:
                 raise SchemaMismatch(
-                    f"The database {self.shown} lacks a table ({message.splitlines()[0]}). Run `{MIGRATE_COMMAND}`."
+                    f"The database {self.shown} lacks a table or column ({message.splitlines()[0]}). Run "
+                    f"{command('doctor')}: it says whether to migrate it or to put a backup in its place."
                 ) from error
             if "database is locked" in message:
                 raise DatabaseBusy(self._busy) from error
@@ -190,16 +203,15 @@ class Database:
 
 
 def _sqlite_engine(url: URL) -> Engine:
-    if url.database and url.database != ":memory:":
-        folder = Path(url.database).parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DatabaseUnavailable(
-                f"The folder {folder} of the SQLite database cannot be made ({error.strerror}). "
-                f"Choose another with --data or GRADSMITH_DATA_DIR."
-            ) from error
     engine = create_engine(url, pool_size=8, max_overflow=64, connect_args={"timeout": BUSY_SECONDS})
+
+
+    @event.listens_for(engine, "do_connect")
+    def _is_there(*_: object) -> None:
+        # It would be made, empty: in a misspelt folder too, or where that of a running service was removed.
+        missing = missing_file(url)
+        if missing is not None:
+            raise SchemaMismatch(f"There is no database at {missing}. {command('migrate')} makes one.")
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:

@@ -6,15 +6,33 @@ import sqlite3
 import time
 from pathlib import Path
 
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
 
-def file_of(url: str) -> Path | None:
-    """The file of a SQLite URL; None for another database, and for one in memory."""
+def file_of(url: str | URL) -> Path | None:
+    """The file of a SQLite URL; None for another database, for one in memory, and for a `file:` URI."""
     parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+    if (
+        parsed.get_backend_name() != "sqlite"
+        or not parsed.database
+        or parsed.database.startswith((":memory:", "file:"))
+    ):
         return None
     return Path(parsed.database).resolve()
+
+
+def missing_file(url: str | URL) -> Path | None:
+    """The file of a SQLite URL where it is not there: SQLite would make it, empty. None where there is something to
+    open, and where that cannot be seen: opening it says why."""
+    path = file_of(url)
+    try:
+        if path is not None:
+            path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except OSError:
+        pass
+    return None
 
 
 def write_ahead_log(connection: sqlite3.Connection, seconds: float) -> None:

@@ -199,6 +199,10 @@ def test_an_existing_target_a_missing_store_and_a_damaged_one_are_refused(ours: 
         back_up(elsewhere(ours, tmp_path), tmp_path / "other")
     with pytest.raises(BackupError, match="among the data sets"):
         back_up(ours, ours.data_dir / "datasets" / "copy")
+    for name in ("copy.zip", "copy.tar.XZ", "copy.gz"):
+        with pytest.raises(BackupError, match=r"would be a file by its name.* end it in .tar"):
+            back_up(ours, tmp_path / name)
+        assert not (tmp_path / name).exists()
     path = ours.data_dir / "gradsmith.db"
     path.write_bytes(b"Shall I compare thee to a summer's day? " * 500)
     with pytest.raises(BackupError, match=r"cannot be read: file is not a database.*doctor"):
@@ -286,7 +290,7 @@ def test_a_tar_file_that_is_cut_off_or_holds_a_link_is_refused(ours: Settings, t
     for name in ("cut.tar.gz", "poem.tar", "link.tar", "none.tar"):
         with pytest.raises(BackupError):
             restore(target, tmp_path / name)
-    assert not (target.data_dir / "gradsmith.db").exists()
+    assert not target.data_dir.exists(), "not even the folder was made"
 
 
 def test_a_store_that_is_there_is_replaced_only_when_asked_for_and_kept(ours: Settings, tmp_path: Path) -> None:

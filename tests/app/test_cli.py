@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from app.cli import app
+from app.commands import STARTED_AS, started_as
+from app.commands import command as named
 from app.server import AddressError, bind
 from app.settings import Settings, misspelt
+from app.store.sessions import Database
 from models.errors import DatasetMissing
 from models.tasks.data import load_mnist
 
@@ -117,7 +121,7 @@ def test_bad_input_exits_with_2_and_says_what_was_wrong(
 
 
 def test_a_worker_refuses_a_queue_that_is_none() -> None:
-    done = run("worker", "--queues", "tpu")
+    done = run("worker", "--queues", "tpu", DATABASE_URL="postgresql://127.0.0.1:1/none")
     assert done.returncode == 2
     assert "there are the queues cpu and gpu" in done.stderr
     assert "Traceback" not in done.stderr
@@ -153,7 +157,10 @@ def test_a_store_that_cannot_be_used_is_one_sentence_with_the_forms_and_no_passw
     ("environment", "words"),
     [
         (WRONG_URLS[0][0], "setting DATABASE_URL: mysql://... cannot be used"),
-        ({"GRADSMITH_ALLOWED_HOSTS": "example.org"}, "setting GRADSMITH_ALLOWED_HOSTS: it must be a JSON list"),
+        (
+            {"GRADSMITH_ALLOWED_HOSTS": "example.org"},
+            "setting GRADSMITH_ALLOWED_HOSTS='example.org': it must be a JSON list",
+        ),
     ],
 )
 def test_the_programs_behind_the_commands_refuse_in_one_sentence_too(
@@ -171,6 +178,102 @@ def test_the_programs_behind_the_commands_refuse_in_one_sentence_too(
     assert done.stderr.startswith(f"gradsmith-server: {words}")
     assert done.stderr.count("\n") == 1
     assert "topsecret" not in done.stderr
+
+
+def test_all_settings_that_are_wrong_are_told_at_once(tmp_path: Path) -> None:
+    several = {
+        "GRADSMITH_PORT": "abc", "DATABASE_URL": "mysql://u:topsecret@h/x", "GRADSMITH_ALLOWED_HOSTS": "example.org",
+        "GRADSMITH_LEASE_SECONDS": "-3", "GRADSMITH_NATIVE": "x" * 500,
+    }  # fmt: skip
+    done = invoke("migrate", "--data", str(tmp_path), **several)
+    assert done.exit_code == 2
+    first, *lines = done.stderr.splitlines()
+    assert first == "gradsmith-server: 5 settings cannot be used:"
+    assert {line.split()[1].partition("=")[0].rstrip(":") for line in lines} == set(several)
+    assert all(line.startswith("  setting ") and len(line) < 300 for line in lines)
+    assert "topsecret" not in done.stderr
+    assert Settings(allowed_hosts=("a.example.org",)).allowed_hosts == ("a.example.org",)
+
+
+def test_a_list_of_hosts_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADSMITH_ALLOWED_HOSTS", '["a.example.org", "*"]')
+    assert Settings().allowed_hosts == ("a.example.org", "*")
+    for wrong in ("a.example.org", '"a"', "[1]", "{", "[" * 100_000):
+        monkeypatch.setenv("GRADSMITH_ALLOWED_HOSTS", wrong)
+        with pytest.raises(ValidationError):
+            Settings()
+
+
+# --- the next step works where the reader stands -------------------------------------------------------------------
+
+
+def test_messages_name_the_command_as_it_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(data_dir=tmp_path / "my data")
+    assert named("migrate") == "`gradsmith-server migrate`"
+    assert named("migrate", settings) == f"`gradsmith-server migrate --data '{tmp_path}/my data'`"
+    assert named("migrate", Settings()) == "`gradsmith-server migrate`"
+    monkeypatch.setenv("PATH", "")
+    environment: dict[str, str] = {}
+    started_as("/opt/gradsmith/bin/gradsmith-server", environment)
+    assert environment == {STARTED_AS: "/opt/gradsmith/bin/gradsmith-server"}
+    started_as("/elsewhere/gradsmith-server", environment)
+    assert environment == {STARTED_AS: "/opt/gradsmith/bin/gradsmith-server"}, "what the first noted stays"
+    monkeypatch.setenv(STARTED_AS, "./run")
+    assert named("keys list") == "`./run keys list`"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("keys", "list"), ("keys", "revoke", "key_" + "0" * 32), ("backup", "copy"), ("migrate", "--to", "0001"), ("api",),
+     ("worker",)],
+)  # fmt: skip
+def test_a_folder_without_a_database_is_named_and_nothing_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = invoke(*arguments, "--data", str(tmp_path / "typo"))
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "there is no database" in done.stderr
+    assert f"{tmp_path / 'typo'}" in done.stderr
+    assert "--data" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_a_service_that_is_refused_leaves_no_folder(tmp_path: Path, host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        folder = tmp_path / "new" / "folder"
+        done = invoke("serve", "--host", host, "--port", str(port), "--data", str(folder))
+    assert done.exit_code == 2
+    assert ("without keys" if host == "0.0.0.0" else "already in use") in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [("migrate",), ("keys", "create", "--name", "me")])
+def test_what_is_made_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    folder = tmp_path / "parent" / "data"
+    before = os.umask(0o000)
+    try:
+        assert invoke(*arguments, "--data", str(folder)).exit_code == 0
+        with Database(f"sqlite:///{folder / 'gradsmith.db'}") as database, database.write() as session:
+            session.execute(text("UPDATE workspaces SET id = id"))
+            files = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert files == {"gradsmith.db": 0o600, "gradsmith.db-wal": 0o600, "gradsmith.db-shm": 0o600}
+
+
+def test_a_database_that_lost_a_table_is_not_migrated_in_silence(settings: Settings) -> None:
+    url = settings.resolved_database_url
+    with Database(url) as database, database.write() as session:
+        session.execute(text("DROP TABLE checkpoints"))
+    for arguments in (("migrate",), ("keys", "list"), ("keys", "create", "--name", "me")):
+        done = invoke(*arguments, "--data", str(settings.data_dir), DATABASE_URL=url)
+        assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+        assert "lacks the table checkpoints" in done.stderr
+        assert "put a backup in its place" in done.stderr
 
 
 @pytest.mark.parametrize(

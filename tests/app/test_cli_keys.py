@@ -97,6 +97,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(
 
 
 def test_an_empty_database_that_only_lists_is_told_to_migrate(tmp_path: Path) -> None:
+    (tmp_path / "gradsmith.db").touch()
     done = keys("list", "--data", str(tmp_path))
     assert done.exit_code == 2
     assert "gradsmith-server migrate" in done.stderr

@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 import migrations
-from app.store.errors import DatabaseUnavailable, SchemaMismatch
+from app.store.errors import DatabaseUnavailable, SchemaIncomplete, SchemaMismatch
 from app.store.sessions import Database
+from app.store.sqlite import file_of
 from app.store.tables import SCHEMA_REVISION, Base
 from tests import services
 
@@ -69,12 +70,25 @@ def test_servers_that_start_at_once_migrate_once(empty_url: str) -> None:
 
 
 def test_a_database_that_is_not_migrated_names_the_command(empty_url: str) -> None:
+    path = file_of(empty_url)
+    if path is not None:
+        with (
+            pytest.raises(SchemaMismatch, match=r"no database at .*gradsmith-server migrate"),
+            Database(empty_url) as new,
+        ):
+            new.check()
+        assert not path.parent.exists(), "who only looks makes nothing"
+        path.parent.mkdir()
+        path.touch()
     database = Database(empty_url)
     with pytest.raises(SchemaMismatch, match=r"is empty.*gradsmith-server migrate"):
         database.check()
-    with pytest.raises(SchemaMismatch, match=r"lacks a table.*gradsmith-server migrate"), database.read() as session:
+    with pytest.raises(SchemaMismatch, match=r"lacks a table.*gradsmith-server doctor"), database.read() as session:
         session.execute(text("SELECT * FROM jobs"))
     migrations.upgrade(empty_url)
+    for statement in ("SELECT no_such FROM jobs", "INSERT INTO jobs (no_such) VALUES (1)"):
+        with pytest.raises(SchemaMismatch, match=r"lacks a table or column"), database.write() as session:
+            session.execute(text(statement))
     with database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SchemaMismatch, match=f"revision 9999.*needs {SCHEMA_REVISION}"):
@@ -82,10 +96,30 @@ def test_a_database_that_is_not_migrated_names_the_command(empty_url: str) -> No
     database.close()
 
 
+def test_a_table_or_column_that_was_lost_since_is_named_and_no_migration_is_advised(empty_url: str) -> None:
+    migrations.upgrade(empty_url)
+    with Database(empty_url) as database:
+        for loss, lacks in (
+            ("ALTER TABLE checkpoints DROP COLUMN runtime", "the column checkpoints.runtime"),
+            ("DROP TABLE curve_overviews", "the table curve_overviews, the column checkpoints.runtime"),
+            ("DROP TABLE checkpoints", "the tables checkpoints and curve_overviews"),
+        ):
+            with database.write() as session:
+                session.execute(text(loss))
+            with pytest.raises(
+                SchemaIncomplete, match=r"put a backup in its place; `gradsmith-server doctor`"
+            ) as caught:
+                database.check()
+            assert caught.value.lacks == lacks
+    migrations.upgrade(empty_url)
+    with Database(empty_url) as database, pytest.raises(SchemaIncomplete):
+        database.check()
+
+
 def test_a_database_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DatabaseUnavailable, match=r"folder .* cannot be made.*--data"):
-        Database(f"sqlite:///{tmp_path / 'file' / 'db'}")
+    with pytest.raises(SchemaMismatch, match=r"no database at "):
+        Database(f"sqlite:///{tmp_path / 'file' / 'db'}").check()
     (tmp_path / "folder.db").mkdir()
     database = Database(f"sqlite:///{tmp_path / 'folder.db'}")
     with pytest.raises(DatabaseUnavailable, match="cannot be used: unable to open"):
