@@ -16,6 +16,8 @@ from benchmarks.service.rounds import interleaved
 
 CLIENTS = 16
 ALIAS = "production"
+DOWNLOAD = Request("GET", f"/optimizers/{FAMILY}@{ALIAS}")
+LOOKUP = Request("GET", f"/api/2.0/mlflow/registered-models/alias?name={FAMILY}&alias={ALIAS}")
 
 
 def measure(bench: Bench, rounds: int, seconds: float) -> dict[str, Any]:
@@ -23,11 +25,10 @@ def measure(bench: Bench, rounds: int, seconds: float) -> dict[str, Any]:
     loads = {}
     for name, service in ((POSTGRES, bench.over_postgres), (EMBEDDED, bench.embedded)):
         set_alias(service)
-        loads[name] = Load(service.url, [download()], CLIENTS, seconds)
+        loads[name] = Load(service.url, [DOWNLOAD], CLIENTS, seconds)
     if (peer := bench.mlflow) is not None:
-        _register(peer)
-        path = f"/api/2.0/mlflow/registered-models/alias?name={FAMILY}&alias={ALIAS}"
-        loads[MLFLOW] = Load(peer.url, [Request("GET", path)], CLIENTS, seconds)
+        register(peer)
+        loads[MLFLOW] = Load(peer.url, [LOOKUP], CLIENTS, seconds)
     sizes: dict[str, float] = {}
 
     def once(name: str) -> dict[str, Any]:
@@ -39,10 +40,6 @@ def measure(bench: Bench, rounds: int, seconds: float) -> dict[str, Any]:
     return {"servers": servers, "bytes": sizes}
 
 
-def download() -> Request:
-    return Request("GET", f"/optimizers/{FAMILY}@{ALIAS}")
-
-
 def set_alias(service: Service) -> None:
     """A finished job's optimizer, and the alias that names it."""
     finished(service.database, running(service.database), sequence=1)
@@ -51,7 +48,8 @@ def set_alias(service: Service) -> None:
         Aliases(session).move(FAMILY, ALIAS, optimizer, Expected())
 
 
-def _register(peer: Mlflow) -> None:
+def register(peer: Mlflow) -> None:
+    """A registered model with one version, and the alias that names it."""
     call = partial(peer.call, "POST")
     call("/api/2.0/mlflow/registered-models/create", name=FAMILY)
     call("/api/2.0/mlflow/model-versions/create", name=FAMILY, source="s3://bench/weights")

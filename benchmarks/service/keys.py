@@ -15,7 +15,7 @@ from app.auth.issue import issue
 from app.settings import Settings
 from app.store.sessions import Database
 from benchmarks.core.served import Service, service
-from benchmarks.service.aliases import download, set_alias
+from benchmarks.service.aliases import DOWNLOAD, set_alias
 from benchmarks.service.bench import API_PROCESSES, Bench
 from benchmarks.service.load import Load, Request, run
 from benchmarks.service.posts import new_job
@@ -39,7 +39,7 @@ def measure(bench: Bench, rounds: int, seconds: float) -> dict[str, Any]:
         servers = {NONE: free, ONE: keyed, MANY: keyed}
         for each in (free, keyed):
             set_alias(each)
-        calls = {"posts": (new_job(), [202]), "aliases": (download(), [200])}
+        calls = {"posts": (new_job(), [202]), "aliases": (DOWNLOAD, [200])}
         return {
             what: interleaved(rounds, {who: partial(_once, servers[who], who, *call, seconds) for who in servers})
             for what, call in calls.items()

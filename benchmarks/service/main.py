@@ -15,7 +15,7 @@ from benchmarks.core.environment import ROOT
 from benchmarks.core.kept import Kept
 from benchmarks.service import report, verdicts
 from benchmarks.service.bench import Bench
-from benchmarks.service.sections import FULL, QUICK, sections
+from benchmarks.service.sections import FULL, QUICK, on_request, sections
 
 FOLDER = ROOT / "var" / "bench"
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     plan = QUICK if options.quick else FULL
     chosen = sections(plan)
     if options.only is not None:
+        chosen |= on_request(plan)
         unknown = [name for name in options.only if name not in chosen]
         if unknown or not options.only:
             parser.error(f"--only {' '.join(unknown)}: there are {', '.join(chosen)}")
@@ -71,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./run bench service",
         description="The service under load against MLflow and against what was to be shown.",
-        epilog=f"Rows: {', '.join(sections(FULL))}.",
+        epilog=f"Rows: {', '.join(sections(FULL))}. Only when named: {', '.join(on_request(FULL))} (MLflow under other "
+        "options).",
     )
     parser.add_argument("--quick", action="store_true", help="two minutes; prints, and writes no file of the project")
     parser.add_argument("--no-peer", action="store_true", help="without MLflow; installs nothing")

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +36,8 @@ OPTIONS = [
     *("--workers", str(WORKERS), "--no-serve-artifacts"),
     *("--gunicorn-opts", "--threads 8 --keep-alive 60 --log-level error"),
 ]
-"""Its default, uvicorn, was slower here with two workers (by a quarter) and with four (by half), though uvloop and
-httptools are among its requirements here."""
+"""The best of those that `./run bench service --only mlflow` compares; uvloop and httptools, which its default wants,
+are among its requirements here."""
 
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
@@ -85,7 +85,7 @@ def send(connection: http.client.HTTPConnection, method: str, path: str, **body:
 
 
 @contextmanager
-def mlflow(database_url: str, options: list[str] | None = None) -> Iterator[Mlflow]:
+def mlflow(database_url: str, options: Sequence[str] = OPTIONS) -> Iterator[Mlflow]:
     """Raises MlflowError with its own words when it does not start, PeersUnavailable when it cannot be installed."""
     python = python_of(FOLDER, REQUIREMENTS, "about 900 MB")
     folder = Path(tempfile.mkdtemp(prefix="gs-mlflow-"))
@@ -97,7 +97,7 @@ def mlflow(database_url: str, options: list[str] | None = None) -> Iterator[Mlfl
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            tethered([*command, *(OPTIONS if options is None else options)]),
+            tethered([*command, *options]),
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder, start_new_session=True,
             env={**os.environ, **SETTINGS, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"},
         )  # fmt: skip

@@ -41,7 +41,7 @@ def lines(results: Results, failed: Mapping[str, str], command: str, date: str) 
     text += tables.of_keys(results, f"{keys.CLIENTS} clients, Postgres; with keys {_settings(keys.SETTINGS)}")
     text += tables.of_load(results, "small", "Small answers from two API processes, 4 clients")
     text += tables.of_points(results) + tables.of_curves(results) + tables.of_streams(results)
-    return text + tables.of_queue(results)
+    return text + tables.of_queue(results) + tables.of_peer_options(results)
 
 
 def _conditions(results: Results, command: str, date: str) -> list[str]:

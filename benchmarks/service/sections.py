@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks.service import aliases, curves, keys, points, posts, queue, small, streams
+from benchmarks.service import aliases, curves, keys, peer_options, points, posts, queue, small, streams
 from benchmarks.service.bench import Bench
 
 Section = Callable[[Bench], Any]
@@ -28,6 +28,11 @@ class Plan:
 
 FULL = Plan(rounds=5, seconds=3.0, points=200_000, peer_points=20_000, curve_points=100_000, queued=10_000, starts=500)
 QUICK = Plan(rounds=2, seconds=1.5, points=50_000, peer_points=4_000, curve_points=10_000, queued=1_000, starts=200)
+
+
+def on_request(plan: Plan) -> dict[str, Section]:
+    """What is measured only when it is asked for by name."""
+    return {"mlflow": partial(peer_options.measure, rounds=max(2, plan.rounds - 2), seconds=plan.seconds)}
 
 
 def sections(plan: Plan) -> dict[str, Section]:

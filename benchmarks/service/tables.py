@@ -9,7 +9,6 @@ from benchmarks.core.report.markdown import table
 from benchmarks.core.statistics import Spread, ratios
 from benchmarks.service import streams
 from benchmarks.service.curves import RAW, THIN, WHOLE
-from benchmarks.service.keys import NONE
 
 Results = dict[str, Any]
 
@@ -33,21 +32,30 @@ def of_load(results: Results, section: str, title: str) -> list[str]:
 
 
 def of_keys(results: Results, conditions: str) -> list[str]:
-    found = results.get("keys")
+    names = {"posts": "POST /jobs", "aliases": "GET by alias"}
+    return _beside(results, "keys", f"What keys cost: {conditions}", names, "of the rate without keys")
+
+
+def of_peer_options(results: Results) -> list[str]:
+    names = {"posts": "runs/create", "aliases": "registered-models/alias"}
+    return _beside(results, "mlflow", "MLflow under other options", names, "of the rate as it is measured")
+
+
+def _beside(results: Results, section: str, title: str, names: dict[str, str], beside: str) -> list[str]:
+    """Rates of each call, and as a share of the first one's, round by round."""
+    found = results.get(section)
     if not found:
         return []
-    names = {"posts": "POST /jobs", "aliases": "GET by alias"}
     rows = [
         [
             f"{names[what]}: {who}",
             *(f"{_spread(rounds, field):{form}}" for field, form in (("rate", ",.0f"), ("p50", ".1f"), ("p99", ".1f"))),
-            f"{ratios([each['rate'] for each in rounds], [each['rate'] for each in of_call[NONE]]):.2f}",
+            f"{ratios([each['rate'] for each in rounds], [each['rate'] for each in next(iter(of_call.values()))]):.2f}",
         ]
         for what, of_call in found.items()
         for who, rounds in of_call.items()
     ]
-    title = f"### What keys cost: {conditions}"
-    return [title, "", *table(["", "/s", "p50, ms", "p99, ms", "of the rate without keys"], rows), ""]
+    return [f"### {title}", "", *table(["", "/s", "p50, ms", "p99, ms", beside], rows), ""]
 
 
 def of_points(results: Results) -> list[str]:
