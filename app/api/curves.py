@@ -82,22 +82,24 @@ def jobs_curve(
             curve = curves.read(session, job_id)
             total = len(curve)
         else:
-            curve, total = curves.thinned(session, job_id, max_points)
+            curve, total = curves.thinned(session, job_id, outline, max_points)
         if not total:
             raise not_ready(job, "loss curve")
         shown = len(curve)
         return _FORMS[wanted](job, curve, total)
 
-    with services.database.read() as session:
+    # Of one statement each: what is read later may be newer than the ETag, which then does its holder no harm.
+    with services.database.glance() as session:
         job = JobRepository(session, caller.workspace).get(job_id)
         if job.kind != "meta_train":
             raise Problem("no_curve", f"Job {job_id} is an evaluation: see /jobs/{job_id}/report.")
+        outline = curves.outline(session, job)
         answer = deliver(
             request.headers,
             content,
             wanted,
             cache_control="private, no-cache",
-            etag=_etag(job, curves.state(session, job_id), wanted, max_points),
+            etag=_etag(job, outline.state, wanted, max_points),
         )
     if answer.status_code == 200:
         answer.headers["X-Points"] = str(shown)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import func, or_, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from app.store import overviews
 from app.store.curve_format import Chunk, Curve, Points, curve_of, joined, pack, unpack
-from app.store.tables import CurveChunkRow, JobEventRow
+from app.store.tables import CurveChunkRow, JobEventRow, JobRow
 
 CHUNK_POINTS = 4096
+
+_CHUNKS = (
+    select(CurveChunkRow.attempt, CurveChunkRow.first_sequence, CurveChunkRow.points)
+    .where(CurveChunkRow.job == bindparam("job"))
+    .order_by(CurveChunkRow.attempt, CurveChunkRow.first_sequence)
+)
 
 
 def append(session: Session, job_id: str, metrics: Sequence[tuple[tuple[int, int], Points]]) -> None:
@@ -98,25 +106,54 @@ def resumed_from(session: Session, job_id: str) -> dict[int, int]:
     return {attempt: int(data["from_step"]) for attempt, data in session.execute(events)}
 
 
-def thinned(session: Session, job_id: str, max_points: int) -> tuple[Curve, int]:
+class Listed(NamedTuple):
+    """A stored chunk without its columns."""
+
+    attempt: int
+    first_sequence: int
+    points: int
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A curve without its points: the chunks in order, and what each attempt of those that resumed resumed from."""
+
+    chunks: Sequence[Listed]
+    resumed: Mapping[int, int]
+
+    @property
+    def points(self) -> int:
+        """How many are stored, those too that a later attempt took back."""
+        return sum(chunk.points for chunk in self.chunks)
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """It changes whenever `read` or `thinned` would."""
+        return self.points, len(self.resumed)
+
+
+def outline(session: Session, job: JobRow) -> Outline:
+    """Cheap: a few words for each 4,096 points. A job in its first attempt has resumed from nothing, so that is not
+    asked."""
+    chunks = [Listed(*row) for row in session.execute(_CHUNKS, {"job": job.id})]
+    first = job.attempt == 1 and all(chunk.attempt == 1 for chunk in chunks)  # they may be newer than the job's row
+    return Outline(chunks, {} if first else resumed_from(session, job.id))
+
+
+def thinned(session: Session, job_id: str, outlined: Outline, max_points: int) -> tuple[Curve, int]:
     """At most `max_points` (at least 4) of the curve, as `Curve.downsampled` chooses them, and how many it has.
 
     Where a stretch that keeps two points is much longer than what an overview keeps two of, only overviews are read:
     a twentieth of the bytes. Chunks without one are read whole, and so is a curve of several attempts, of which a later
     one may have taken points back.
     """
-    chunks = session.execute(
-        select(CurveChunkRow.attempt, CurveChunkRow.first_sequence, CurveChunkRow.last_step, CurveChunkRow.points)
-        .where(CurveChunkRow.job == job_id)
-        .order_by(CurveChunkRow.attempt, CurveChunkRow.first_sequence)
-    ).all()
-    total = sum(chunk.points for chunk in chunks)
-    attempts = {chunk.attempt for chunk in chunks} | resumed_from(session, job_id).keys()
+    attempts = {chunk.attempt for chunk in outlined.chunks} | outlined.resumed.keys()
+    total = outlined.points
     if len(attempts) != 1 or total < overviews.ENOUGH_SPANS * overviews.SPAN_POINTS * max_points // 2:
         whole = read(session, job_id)
         return whole.downsampled(max_points), len(whole)
     kept = overviews.read(session, job_id)
-    missing = [chunk.first_sequence for chunk in chunks if (chunk.attempt, chunk.first_sequence) not in kept]
+    missing = [chunk.first_sequence for chunk in outlined.chunks if chunk[:2] not in kept]
     if missing:
         rows = session.execute(
             select(CurveChunkRow.attempt, CurveChunkRow.first_sequence, CurveChunkRow.columns)
@@ -124,15 +161,7 @@ def thinned(session: Session, job_id: str, max_points: int) -> tuple[Curve, int]
             .execution_options(binary_results=True)
         )
         kept |= {(attempt, first): unpack(columns) for attempt, first, columns in rows}
-    parts = [kept[chunk.attempt, chunk.first_sequence] for chunk in chunks]
-    return curve_of(parts).downsampled(max_points), total
-
-
-def state(session: Session, job_id: str) -> tuple[int, int]:
-    """How many points are stored, and how many attempts took some back: it changes whenever `read` would. Cheap."""
-    points = select(func.coalesce(func.sum(CurveChunkRow.points), 0)).where(CurveChunkRow.job == job_id)
-    resumed = select(func.count()).where(JobEventRow.job == job_id, JobEventRow.kind == "resumed")
-    return int(session.scalar(points) or 0), session.scalar(resumed) or 0
+    return curve_of([kept[chunk[:2]] for chunk in outlined.chunks]).downsampled(max_points), total
 
 
 def _until(chunk: Chunk, last_step: int) -> Chunk:

@@ -40,6 +40,9 @@ _COLUMNS = frozenset(inspect(JobRow).columns.keys())
 _JOBS, _OUTBOX = Base.metadata.tables[JobRow.__tablename__], Base.metadata.tables[OutboxRow.__tablename__]
 _INSERT_JOB, _INSERT_DOORBELL = insert(_JOBS), insert(_OUTBOX)
 
+_ONE = select(JobRow).where(JobRow.id == bindparam("job"), JobRow.workspace == bindparam("workspace"))
+_LOCKED = _ONE.with_for_update().execution_options(populate_existing=True)
+
 _JOB_SPEC: TypeAdapter[MetaTrainSpec | EvaluateSpec] = TypeAdapter(JobSpec)
 
 
@@ -212,10 +215,7 @@ class JobRepository:
         )
 
     def _one(self, job_id: str, *, lock: bool) -> JobRow:
-        query = select(JobRow).where(JobRow.id == job_id, JobRow.workspace == self._workspace)
-        if lock:
-            query = query.with_for_update().execution_options(populate_existing=True)
-        job = self._session.scalar(query)
+        job = self._session.scalar(_LOCKED if lock else _ONE, {"job": job_id, "workspace": self._workspace})
         if job is None:
             raise JobNotFound(job_id)
         return job

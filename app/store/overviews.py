@@ -7,7 +7,7 @@ lowest and highest of a stretch of whole spans are among them. An overview has t
 from __future__ import annotations
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from app.store.curve_format import Chunk, minmax_index, pack, unpack
@@ -16,6 +16,12 @@ from app.store.tables import CurveOverviewRow
 SPAN_POINTS = 64
 ENOUGH_SPANS = 2  # in a stretch of which two points are kept: fewer, and its edges would blur
 LEAST_POINTS = 512  # of a chunk: a shorter one is as soon read whole
+
+_OF_JOB = (
+    select(CurveOverviewRow.attempt, CurveOverviewRow.first_sequence, CurveOverviewRow.columns)
+    .where(CurveOverviewRow.job == bindparam("job"))
+    .execution_options(binary_results=True)
+)
 
 
 def keep(session: Session, key: tuple[str, int, int], chunk: Chunk) -> None:
@@ -36,9 +42,5 @@ def keep(session: Session, key: tuple[str, int, int], chunk: Chunk) -> None:
 
 def read(session: Session, job_id: str) -> dict[tuple[int, int], Chunk]:
     """What there is of a job, by (attempt, first sequence) of the chunk."""
-    rows = session.execute(
-        select(CurveOverviewRow.attempt, CurveOverviewRow.first_sequence, CurveOverviewRow.columns)
-        .where(CurveOverviewRow.job == job_id)
-        .execution_options(binary_results=True)
-    )
+    rows = session.execute(_OF_JOB, {"job": job_id})
     return {(attempt, first): unpack(columns) for attempt, first, columns in rows}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import astuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from app.store import curve_format, curves, overviews
 from app.store.curve_format import Curve, Points
 from app.store.errors import CorruptCurve
 from app.store.events import Event, EventId
+from app.store.jobs import JobRepository
 from app.store.leases import Lease
 from tests.app.store.bench import Bench, metrics, points
 
@@ -94,6 +96,14 @@ def test_a_hundred_thousand_points_lie_in_a_row_for_each_chunk(bench: Bench) -> 
     assert len(whole.downsampled(1000)) <= 1000
 
 
+def thinned_to(count: int, job_id: str) -> Callable[[Session], tuple[Curve, int]]:
+    def read(session: Session) -> tuple[Curve, int]:
+        outline = curves.outline(session, JobRepository(session).get(job_id))
+        return curves.thinned(session, job_id, outline, count)
+
+    return read
+
+
 def long_curve(bench: Bench, lease: Lease, count: int) -> Points:
     """`count` points of noise in flushes of 1,000, with spikes up and down and some that failed."""
     noise = np.random.default_rng(0).normal(size=count)
@@ -114,7 +124,7 @@ def test_a_thinned_curve_misses_no_spike_and_reads_overviews_alone(bench: Bench)
     lease = bench.running()
     long_curve(bench, lease, 30_000)
     whole = curve(bench, lease.job_id)
-    thin, total = bench.read(lambda session: curves.thinned(session, lease.job_id, 300))
+    thin, total = bench.read(thinned_to(300, lease.job_id))
     assert (total, 200 < len(thin) <= 300) == (30_000, True)
     assert (thin.step[0], thin.step[-1]) == (1, 30_000)
     assert {place + 1 for place in SPIKES} <= set(thin.step.tolist())
@@ -124,10 +134,10 @@ def test_a_thinned_curve_misses_no_spike_and_reads_overviews_alone(bench: Bench)
     # Of long chunks nothing else is read: without their columns the answer is the same.
     with bench.database.write() as session:
         session.execute(text("UPDATE curve_chunks SET columns = :none WHERE points >= 512"), {"none": b""})
-    again, _ = bench.read(lambda session: curves.thinned(session, lease.job_id, 300))
+    again, _ = bench.read(thinned_to(300, lease.job_id))
     np.testing.assert_array_equal(again.step, thin.step)
     with pytest.raises(CorruptCurve):
-        bench.read(lambda session: curves.thinned(session, lease.job_id, 3000))  # too many for overviews
+        bench.read(thinned_to(3000, lease.job_id))  # too many for overviews
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -169,7 +179,7 @@ def test_a_curve_of_several_attempts_is_thinned_from_all_of_it(bench: Bench) -> 
     bench.lapsed()
     second = bench.claim(bench.get(lease.job_id), "second")
     bench.record(second, resumed(2, 2, 10_000), metrics(2, 3, points(10_001, 10)))
-    thin, total = bench.read(lambda session: curves.thinned(session, lease.job_id, 300))
+    thin, total = bench.read(thinned_to(300, lease.job_id))
     assert total == 10_010
     assert thin.step[-1] == 10_010
     assert {6, 4096, 4097, 10_000} <= set(thin.step.tolist())
