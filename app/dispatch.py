@@ -25,6 +25,7 @@ from rq.serializers import JSONSerializer
 from rq.worker_registration import get_keys
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.commands import command
 from app.settings import Settings
 from app.store import leases, outbox
 from app.store.errors import StoreError
@@ -45,7 +46,10 @@ LOOK_SECONDS = 1.0
 QUIET_SECONDS, FULL_SECONDS = 0.05, 0.2  # between two rounds of which the first found nothing to do, or no room
 
 REDIS_AWAY = "Redis is away; the job runs when it is back"
-UNSERVED = "no worker serves the {device} queue; start one with `gradsmith-server worker --queues {device}`"
+
+
+def _unserved(device: str) -> str:
+    return f"no worker serves the {device} queue; start one with {command(f'worker --queues {device}')}"
 
 
 def doorbell_id(job_id: str, attempt: int) -> str:
@@ -107,7 +111,7 @@ class Dispatcher:
         except redis.RedisError:  # `ring` and `reconcile` log it as soon as a job waits for it
             self._obstacles = dict.fromkeys(DEVICES, REDIS_AWAY)
         else:
-            self._obstacles = {device: UNSERVED.format(device=device) for device in DEVICES if not served[device]}
+            self._obstacles = {device: _unserved(device) for device in DEVICES if not served[device]}
 
     def ring(self) -> int:
         """One round: ring what is due, as far as the workers have room. Returns how many doorbells were rung.
@@ -200,18 +204,25 @@ class Dispatcher:
         known = set(queue.get_job_ids())
         missing = {(job, attempt) for job, attempt in queued if doorbell_id(job, attempt) not in known}
         for job_id, attempt in missing & self._missing.get(device, set()):
-            self._forget(job_id, attempt)  # or `unique` would take what is left of it for the doorbell itself
+            taken = self._forget(job_id, attempt)  # or `unique` would take what is left of it for the doorbell itself
             with self.database.write() as session:
-                if outbox.ring_again(session, job_id, attempt):
-                    logger.warning("job %s attempt %d had lost its doorbell; ringing again", job_id, attempt)
+                if not outbox.ring_again(session, job_id, attempt):
+                    continue
+            if taken:  # by one that starts slowly, more often than by one that died
+                logger.info("job %s attempt %d was taken and is not claimed yet; ringing again", job_id, attempt)
+            else:
+                logger.warning("job %s attempt %d had lost its doorbell; ringing again", job_id, attempt)
         self._missing[device] = missing
 
-    def _forget(self, job_id: str, attempt: int) -> None:
+    def _forget(self, job_id: str, attempt: int) -> bool:
+        """Whether Redis still had the doorbell's record: it was taken from the queue then, and not lost with it."""
         name = doorbell_id(job_id, attempt)
         try:
             Job.fetch(name, connection=self._connection, serializer=JSONSerializer).delete()
         except (NoSuchJobError, InvalidJobOperation):
             self._connection.delete(Job.key_for(name))
+            return False
+        return True
 
     # --- the thread ----------------------------------------------------------------------------------------------
 

@@ -85,7 +85,13 @@ def test_two_dispatchers_ring_each_job_once(quick: Settings, database: Database)
     second.stop()
 
 
-def test_a_job_that_redis_forgot_is_rung_again(quick: Settings, database: Database) -> None:
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_job_that_redis_forgot_is_rung_again(
+    quick: Settings, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     job_id = create(database, training())
     dispatcher = Dispatcher(quick, database)
     dispatcher.ring()
@@ -100,10 +106,14 @@ def test_a_job_that_redis_forgot_is_rung_again(quick: Settings, database: Databa
         assert dispatcher.ring() == 1
         assert queue.get_job_ids() == [doorbell_id(job_id, 1)]
     dispatcher.stop()
+    assert warnings_of(caplog) == [f"job {job_id} attempt 1 had lost its doorbell; ringing again"]
 
 
-def test_a_job_whose_worker_died_before_the_claim_is_rung_again(quick: Settings, database: Database) -> None:
+def test_a_job_whose_worker_died_before_the_claim_is_rung_again(
+    quick: Settings, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     """RQ still holds the doorbell's record then, which `unique` alone would take for the doorbell."""
+    caplog.set_level(logging.INFO, "gradsmith.dispatch")
     job_id = create(database, training())
     dispatcher = Dispatcher(quick, database)
     dispatcher.ring()
@@ -114,6 +124,8 @@ def test_a_job_whose_worker_died_before_the_claim_is_rung_again(quick: Settings,
         assert dispatcher.ring() == 1
         assert queue.get_job_ids() == [doorbell_id(job_id, 1)]
     dispatcher.stop()
+    assert warnings_of(caplog) == [], "most often it only starts slowly"
+    assert any("is not claimed yet; ringing again" in record.getMessage() for record in caplog.records)
 
 
 def test_a_lapsed_lease_is_a_new_attempt_with_a_doorbell(quick: Settings, database: Database) -> None:
