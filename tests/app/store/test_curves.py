@@ -110,9 +110,10 @@ def long_curve(bench: Bench, lease: Lease, count: int) -> Points:
     for place, value in SPIKES.items():
         noise[place] = value
     whole = points(1, count, lambda step: float(noise[step - 1]))
+    columns = astuple(whole)
     with bench.database.write() as session:
         for sequence, first in enumerate(range(0, count, 1000), start=1):
-            part = Points(*(column[first : first + 1000] for column in astuple(whole)))
+            part = Points(*(column[first : first + 1000] for column in columns))
             curves.append(session, lease.job_id, [((lease.attempt, sequence), part)])
     return whole
 
