@@ -121,11 +121,7 @@ class Guard:
         if len(given) > 1 or (not given and scope.get("http_version") != "1.0") or (name is None and host_header):
             return Problem("invalid_http", _wrong_host(given))
         if not self.any_host and (name is None or name not in self.allowed):
-            return Problem(
-                "host_not_allowed",
-                f"This server does not answer to the Host {shown(host_header)}. If that is a name of it, add "
-                f"{shown(name or host_header)} to its setting GRADSMITH_ALLOWED_HOSTS, a JSON list, and start it anew.",
-            )
+            return Problem("host_not_allowed", _unknown_host(host_header, name))
         if self.loopback_only and _is_other_address(scope):
             return Problem("keys_required", "Without keys this server serves loopback only.")
         if scope["method"] in _SAFE_METHODS:
@@ -139,6 +135,16 @@ class Guard:
             seen = repr(media_type) if media_type else "a body without a content type"
             return Problem("unsupported_media_type", f"Bodies are application/json here, not {seen}.")
         return None
+
+
+def _unknown_host(header: str, name: str | None) -> str:
+    advice = "Send the name that it has."
+    if name is not None:
+        advice = (
+            f"If that is a name of it, add {shown(name)} to its setting GRADSMITH_ALLOWED_HOSTS, a JSON list, "
+            "and start it anew."
+        )
+    return f"This server does not answer to the Host {shown(header)}. {advice}"
 
 
 def _wrong_host(given: list[str]) -> str:

@@ -17,6 +17,7 @@ from app.store.aliases import RESERVED, is_alias
 from app.store.errors import OptimizerNotFound
 from app.store.ids import is_id
 from app.store.tables import AliasRow, OptimizerRow
+from models.spec import BUILT_IN_FAMILIES
 
 REFERENCE_FORMS = "Optimizers are named opt_..., <family>@<version> or <family>@<alias>, such as quadratic@best."
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -110,8 +111,12 @@ def _available(session: Session, workspace: str, family: str = "", name: str = "
         .order_by(OptimizerRow.family)
     )
     counts = {name: count for name, count in counted}  # noqa: C416  (a row is no pair to mypy)
+    # a family that exists was meant, whether it has optimizers or not
+    known = [] if family in BUILT_IN_FAMILIES else [*counts, *BUILT_IN_FAMILIES]
+    close = difflib.get_close_matches(family, known, n=1, cutoff=0.5)
+    meant = f"Did you mean {close[0]}@{name}? " if close else ""
     if not counts:
-        return "None is registered yet: POST /jobs with a family trains the first."
+        return f"{meant}None is registered yet: POST /jobs with a family trains the first."
     if family in counts:
         versions = session.scalars(
             select(OptimizerRow.version)
@@ -123,9 +128,7 @@ def _available(session: Session, workspace: str, family: str = "", name: str = "
         more = " and older ones" if counts[family] > len(versions) else ""
         own = "".join(f", {family}@{alias}" for alias in _some_aliases(session, workspace, family))
         return f"There are {shown}{more}{own}, {family}@latest, and {family}@best once one has a validation score."
-    close = difflib.get_close_matches(family, counts, n=1, cutoff=0.5)
-    meant = f"Did you mean {close[0]}@{name}? " if close else ""
-    shown = ", ".join(f"{known} ({count})" for known, count in counts.items())
+    shown = ", ".join(f"{each} ({count})" for each, count in counts.items())
     return f"{meant}Families with optimizers: {shown}. GET /optimizers lists them."
 
 
