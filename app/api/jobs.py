@@ -79,6 +79,9 @@ def jobs_create(
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
+    limits = (caller.max_active_jobs, services.settings.max_active_jobs)
+    counted = caller.api_key is not None and any(limit is not None for limit in limits)
+
     def create(session: Session) -> Answer:
         jobs = JobRepository(session, caller.workspace)
         if isinstance(body, MetaTrainRequest):
@@ -86,7 +89,8 @@ def jobs_create(
         else:
             spec = evaluate_spec(body, Registry(session, caller.workspace), jobs, services.settings.backend)
         refuse_too_large(spec, services.settings.worker_memory_bytes)
-        admit_job(session, caller.api_key, services.settings.max_active_jobs)
+        if counted:
+            admit_job(session, caller.api_key, services.settings.max_active_jobs)
         job = jobs.create(spec, body.metadata, api_key=caller.api_key)
         # without what it waits for just now: the answer is stored, for those who send their key again
         content = job_document(session, job).model_dump_json().encode()
@@ -98,7 +102,7 @@ def jobs_create(
     answer = once(
         services.database, idempotency_key, request_print, create,
         workspace=caller.workspace, api_key=caller.api_key or "",
-        one_statement=caller.api_key is None,  # of an API key, jobs are counted under a lock first
+        one_statement=not counted,  # under a lock, before the job is written
     )  # fmt: skip
     services.dispatcher.wake()
     headers = answer.headers | ({"Idempotent-Replayed": "true"} if answer.replayed else {})

@@ -124,12 +124,11 @@ def admit_job(session: Session, key_id: str | None, default_limit: int | None, *
     """
     if key_id is None:
         return
-    own = session.scalar(select(KeyRow.max_active_jobs).where(KeyRow.id == key_id))
+    # Not FOR UPDATE: that would also wait for every transaction that inserts a job of this key.
+    own = session.scalar(select(KeyRow.max_active_jobs).where(KeyRow.id == key_id).with_for_update(key_share=True))
     limit = default_limit if own is None else own
     if limit is None:
         return
-    # Not FOR UPDATE: that would also wait for every transaction that inserts a job of this key.
-    session.execute(select(KeyRow.id).where(KeyRow.id == key_id).with_for_update(key_share=True))
     # `device` only to use the whole of an index
     counted = select(func.count()).where(
         JobRow.status.in_(_ACTIVE), JobRow.device.in_(_DEVICES), JobRow.api_key == key_id, JobRow.id != (besides or "")
