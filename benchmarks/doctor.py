@@ -14,6 +14,7 @@ import ctypes
 import json
 import os
 import re
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -27,9 +28,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import migrations
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' Postgres
 
-SHOWN = "/srv/gradsmith"  # in place of the temporary folder
+from sqlalchemy import text
+
+import migrations
+from app.store.sessions import Database
+from tests import services
+
+SHOWN, SHOWN_POSTGRES = "/srv/gradsmith", "postgresql+psycopg://db/gradsmith"  # in place of the temporary ones
 READY_SECONDS = 90.0
 
 
@@ -64,7 +71,8 @@ def doctor(folder: Path, call: Call) -> tuple[str, int]:
     )
     if "Traceback" in done.stderr:
         raise RuntimeError(done.stderr)
-    return done.stdout.replace(str(folder), SHOWN), done.returncode
+    shown = done.stdout.replace(str(folder), SHOWN)
+    return re.sub(r"postgresql\+psycopg://postgres@/[^\s,]+", SHOWN_POSTGRES, shown), done.returncode
 
 
 def _without_privileges() -> None:
@@ -126,13 +134,44 @@ def waiting_jobs(folder: Path) -> Iterator[Call]:
 
 
 @contextmanager
+def killed(folder: Path) -> Iterator[Call]:
+    with serving(folder, "--workers", "0") as url:
+        os.kill(json.loads((folder / "server.json").read_text())["pid"], signal.SIGKILL)
+        while _is_open(url):
+            time.sleep(0.1)
+        yield Call()
+
+
+def _is_open(url: str) -> bool:
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    with socket.socket() as connection:
+        return connection.connect_ex((host, int(port))) == 0
+
+
+@contextmanager
+def hung(folder: Path) -> Iterator[Call]:
+    migrated(folder)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        record = {"url": f"http://127.0.0.1:{silent.getsockname()[1]}", "pid": os.getpid()}
+        (folder / "server.json").write_text(json.dumps(record))
+        yield Call()
+
+
+@contextmanager
+def open_to_others(folder: Path) -> Iterator[Call]:
+    migrated(folder).chmod(0o644)
+    folder.chmod(0o755)
+    yield Call()
+
+
+@contextmanager
 def first_start(folder: Path) -> Iterator[Call]:  # noqa: ARG001
     yield Call()
 
 
 @contextmanager
 def wrong_setting(folder: Path) -> Iterator[Call]:  # noqa: ARG001
-    yield Call(environment={"DATABASE_URL": "mysql://gradsmith:secret@db/gradsmith"})
+    yield Call(environment={"DATABASE_URL": "mysql://gradsmith:secret@db/gradsmith", "GRADSMITH_AUTH": "maybe"})
 
 
 @contextmanager
@@ -163,6 +202,25 @@ def newer(folder: Path) -> Iterator[Call]:
     with contextlib.closing(sqlite3.connect(migrated(folder))) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0099'")
     yield Call()
+
+
+@contextmanager
+def lost_table(folder: Path) -> Iterator[Call]:
+    with contextlib.closing(sqlite3.connect(migrated(folder))) as connection, connection:
+        connection.execute("DROP TABLE curve_overviews")
+        connection.execute("ALTER TABLE checkpoints DROP COLUMN runtime")
+    yield Call()
+
+
+@contextmanager
+def lost_table_of_postgres(folder: Path) -> Iterator[Call]:  # noqa: ARG001
+    database = services.PostgresDatabase()
+    try:
+        with Database(database.url) as opened, opened.write() as session:
+            session.execute(text("DROP TABLE curve_overviews"))
+        yield Call(environment={"DATABASE_URL": database.url})
+    finally:
+        database.close()
 
 
 @contextmanager
@@ -240,7 +298,7 @@ def no_compiler(folder: Path) -> Iterator[Call]:
 CASES = (
     Case("A sound installation, beside its running service", sound, sound=True),
     Case("Before the first start", first_start),
-    Case("A setting that cannot be used", wrong_setting),
+    Case("Settings that cannot be used", wrong_setting),
     Case("A setting that is misspelt", misspelt),
     Case("Postgres is away", postgres_away),
     Case("The database is not migrated", not_migrated),
@@ -248,10 +306,15 @@ CASES = (
     Case("The database is of a newer version", newer),
     Case("The file is no database", no_database),
     Case("The database is damaged", torn_pages),
+    Case("A table and a column were lost", lost_table),
+    Case("A table was lost on Postgres", lost_table_of_postgres),
     Case("Another process keeps the database locked", locked),
     Case("The data folder cannot be written", read_only),
+    Case("Other users can read the database", open_to_others),
     Case("The disk is full", full_disk),
     Case("Redis is away", redis_away),
+    Case("The service was killed", killed),
+    Case("The service hangs", hung),
     Case("Jobs wait and no worker serves them", waiting_jobs),
     Case("Another program has the port", taken_port),
     Case("An address that others reach, and no key", no_key),
@@ -261,9 +324,9 @@ CASES = (
 
 
 def only_what_is_wrong(said: str) -> str:
-    """Without the lines that are ok, and without what every folder of this program lacks: MNIST and Valkey."""
+    """Without the lines that are ok, and without what every folder of this program lacks: MNIST and a service."""
     body, _, last = said.rstrip().rpartition("\n")
-    usual = ("data set mnist is not complete", "the bundled server", "none serves the queue")
+    usual = ("data set mnist is not complete", "none runs on this data folder", "none serves the queue")
     blocks = re.split(r"\n(?=ok |warn |fail )", body)
     return "\n".join(
         [block for block in blocks if not block.startswith("ok") and not any(word in block for word in usual)] + [last]

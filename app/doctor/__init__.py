@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
+from app.doctor import running
 from app.doctor.findings import Finding, Outcome, document, exit_code, fail, line, ok, summary, warn
+from app.doctor.running import Running
 from app.settings import Settings, misspelt
 
 __all__ = ["Finding", "Outcome", "Patient", "document", "examine", "exit_code", "fail", "line", "summary"]
@@ -22,6 +25,11 @@ class Patient:
     settings: Settings
     free_bytes: int = 500 * 2**20
 
+    @cached_property
+    def running(self) -> Running | None:
+        """The service on the data folder, asked once. Raises ValueError when its record cannot be read."""
+        return running.found(self.settings)
+
 
 def examine(patient: Patient, environment: Mapping[str, str] | None = None) -> Iterator[Finding]:
     """Every check in turn, as soon as it is known. Takes some seconds: torch is imported once, elsewhere."""
@@ -31,6 +39,7 @@ def examine(patient: Patient, environment: Mapping[str, str] | None = None) -> I
     checks: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
         machine.data_folder,
         machine.disk,
+        running.service,
         stores.database,
         stores.redis_server,
         service.workers,

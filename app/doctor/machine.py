@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app import private
+from app.commands import command
 from app.doctor.findings import Finding, fail, ok, warn
+from app.settings import Settings
+from app.store.sqlite import file_of
 
 if TYPE_CHECKING:
     from app.doctor import Patient
@@ -26,7 +31,9 @@ def data_folder(patient: Patient) -> Iterator[Finding]:
     if not folder.exists():
         if os.access(_nearest(folder), os.W_OK):
             yield warn(
-                "data folder", f"there is none yet at {folder}", "`gradsmith-server serve` or `migrate` makes it"
+                "data folder",
+                f"there is none yet at {folder}",
+                f"{command('serve', patient.settings)} makes it; if the service has another, name that: --data FOLDER",
             )
         else:
             yield fail("data folder", f"{folder} is not there and cannot be made", "choose another: --data FOLDER")
@@ -43,7 +50,19 @@ def data_folder(patient: Patient) -> Iterator[Finding]:
             "give it to the user that runs Gradsmith (`chown`), or choose another: --data FOLDER",
         )
         return
-    yield ok("data folder", f"{folder} is writable")
+    yield _of_rights(patient.settings, folder)
+
+
+def _of_rights(settings: Settings, folder: Path) -> Finding:
+    database = file_of(settings.resolved_database_url)
+    if database is None or not database.exists() or not private.others_reach(database):
+        return ok("data folder", f"{folder} is writable")
+    place = shlex.quote(str(database.parent))
+    return warn(
+        "data folder",
+        f"{folder} is writable, and other users of this machine can read {database.name}: users' jobs, hashes of keys",
+        f"`chmod 700 {place} && chmod 600 {shlex.quote(str(database))}*`",
+    )
 
 
 def disk(patient: Patient) -> Iterator[Finding]:
@@ -80,10 +99,10 @@ def what_workers_have(patient: Patient) -> Iterator[Finding]:
         last = (done.stderr.strip().splitlines() or ["nothing"])[-1]
         yield fail("torch", f"the workers' part ended with {done.returncode}: {last}", "install it anew")
         return
-    yield from of_probe(told)
+    yield from of_probe(told, patient.settings)
 
 
-def of_probe(told: dict[str, Any]) -> Iterator[Finding]:
+def of_probe(told: dict[str, Any], settings: Settings) -> Iterator[Finding]:
     """Findings from what `workers.probe` printed."""
     if told["torch"] is None:
         yield warn(
@@ -96,10 +115,14 @@ def of_probe(told: dict[str, Any]) -> Iterator[Finding]:
     for name, wrong in told["datasets"].items():
         if wrong is None:
             yield ok("data sets", f"{name} is ready")
-        elif wrong["damaged"]:
-            yield fail("data sets", *_found_and_advice(wrong["message"]))
-        else:
-            yield warn("data sets", *_found_and_advice(wrong["message"]))
+            continue
+        found, advice = _found_and_advice(wrong["message"])
+        if name == "mnist":  # theirs names the commands of a checkout and those of an installation
+            advice = ("delete it, then " if wrong["damaged"] else "") + (
+                f"{command('data fetch mnist', settings)}, or without a network "
+                f"{command('data import mnist FOLDER', settings)}"
+            )
+        yield fail("data sets", found, advice) if wrong["damaged"] else warn("data sets", found, advice)
     if told["torch"] is not None:
         if told["kernel"].startswith("native"):
             yield ok("kernel", f"{told['kernel']} runs LSTM rules on the CPU")

@@ -7,12 +7,15 @@ import http.client
 import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import redis
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.auth import UnguardedAddress, is_loopback, keys_required, refuse_without_keys
+from app.commands import command
 from app.doctor.findings import Finding, fail, ok, warn
+from app.doctor.running import answers
 from app.doctor.stores import asked
 from app.metrics.collector import DEVICES, Fleet, fleet
 from app.server import AddressError, bind
@@ -20,6 +23,7 @@ from app.settings import Settings
 from app.store import census
 from app.store.census import Census
 from app.store.errors import StoreError
+from app.store.keys import any_usable
 from app.store.sessions import Database
 
 if TYPE_CHECKING:
@@ -39,7 +43,7 @@ def workers(patient: Patient) -> Iterator[Finding]:
             return
     counted = _census(settings)
     for device in DEVICES:
-        yield _of_queue(device, found, counted)
+        yield _of_queue(device, found, counted, settings)
     if counted is not None and counted.overdue:
         yield warn(
             "workers",
@@ -48,11 +52,11 @@ def workers(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def _of_queue(device: str, found: Fleet, counted: Census | None) -> Finding:
+def _of_queue(device: str, found: Fleet, counted: Census | None, settings: Settings) -> Finding:
     serving = sum(number for (queue, _), number in found.workers.items() if queue == device)
     busy = found.workers.get((device, "busy"), 0)
     queued = counted.jobs.get(("queued", device), 0) if counted is not None else 0
-    start = f"start one: `gradsmith-server worker --queues {device}`, or `serve --workers N`"
+    start = f"start one: {command(f'worker --queues {device}', settings)}, or the service with `--workers N`"
     if not serving and queued:
         return fail("workers", f"{_jobs(queued, 'wait')} in the queue {device}, and no worker serves it", start)
     if not serving:
@@ -83,6 +87,8 @@ def _census(settings: Settings) -> Census | None:
 
 
 def address(patient: Patient) -> Iterator[Finding]:
+    if answers(patient) is not None:
+        return  # its own line says where: that need not be what these settings say
     settings = patient.settings
     host, port = settings.host, settings.port
     shown = f"{host} port {port}"
@@ -118,7 +124,15 @@ def _is_gradsmith(settings: Settings) -> bool:
 
 
 def keys(patient: Patient) -> Iterator[Finding]:
+    """Of the service that runs, else of the one that these settings would start."""
     settings = patient.settings
+    service = answers(patient)
+    if service is not None and service.keyed:
+        yield from _of_a_keyed(settings)
+        return
+    if service is not None and is_loopback(urlsplit(service.url).hostname or "") and is_loopback(settings.host):
+        yield ok("keys", "the running service asks for none")
+        return
     if not keys_required(settings):
         if is_loopback(settings.host):
             yield ok("keys", f"none are asked for: {settings.host} is this machine alone")
@@ -130,6 +144,7 @@ def keys(patient: Patient) -> Iterator[Finding]:
             )
         return
     try:
+        refuse_without_keys(settings)  # nor can there be one where there is no database yet
         with Database(settings.resolved_database_url) as database:
             refuse_without_keys(settings, database)
     except UnguardedAddress as error:
@@ -138,6 +153,19 @@ def keys(patient: Patient) -> Iterator[Finding]:
         return  # the database's own line says it
     else:
         yield ok("keys", "asked for, and there is one that is valid")
+
+
+def _of_a_keyed(settings: Settings) -> Iterator[Finding]:
+    try:
+        with Database(settings.resolved_database_url) as database, database.read() as session:
+            usable = any_usable(session)
+    except (StoreError, SQLAlchemyError):
+        return
+    if usable:
+        yield ok("keys", "the running service asks for them, and there is one that is valid")
+    else:
+        make = command("keys create --scope admin --name me", settings)
+        yield fail("keys", "the running service asks for keys, and none is valid (any more)", f"make one: {make}")
 
 
 def _first_sentence(text: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +15,15 @@ from redis.retry import Retry
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.commands import command
 from app.doctor.findings import Finding, fail, ok, warn
+from app.doctor.running import answers
 from app.embedded import EmbeddedStoreError, find_binary
 from app.logs import scrub
 from app.settings import Settings, embedded_socket
-from app.store.errors import DatabaseBusy, DatabaseUnavailable, SchemaMismatch
+from app.store.errors import DatabaseBusy, DatabaseUnavailable, SchemaIncomplete, SchemaMismatch
 from app.store.sessions import Database
-from app.store.sqlite import file_of
+from app.store.sqlite import file_of, missing_file
 from app.store.tables import SCHEMA_REVISION
 
 if TYPE_CHECKING:
@@ -30,7 +33,6 @@ OLDEST_REDIS = (6, 2)  # RQ takes its jobs by LMOVE
 LARGEST_CHECKED_BYTES = 2 * 2**30  # reading every page of a larger file takes more than seconds
 SLOW_SECONDS = 0.5
 PATIENCE_SECONDS = 3.0  # for an answer, and for another writer
-RESTORE = "stop the service and put a backup in its place: `gradsmith-server restore BACKUP --replace`"
 
 
 def asked(settings: Settings) -> redis.Redis:
@@ -54,14 +56,14 @@ def database(patient: Patient) -> Iterator[Finding]:
         yield warn(
             "database",
             f"there is none yet at {file_of(settings.resolved_database_url)}",
-            "`gradsmith-server serve` or `migrate` makes it",
+            f"{command('serve', settings)} or {command('migrate', settings)} makes it",
         )
         return
     with opened:
-        yield _opened(opened)
+        yield _opened(opened, settings)
 
 
-def _opened(found: Database) -> Finding:
+def _opened(found: Database, settings: Settings) -> Finding:
     try:
         found.check()  # connects
         began = time.monotonic()
@@ -72,8 +74,14 @@ def _opened(found: Database) -> Finding:
             session.execute(text("UPDATE workspaces SET id = id"))
             session.rollback()
         version = _version_and_pages(found)
+    except SchemaIncomplete as error:
+        return fail(
+            "database",
+            f"{found.shown} is at schema {SCHEMA_REVISION} and lacks {error.lacks}: migrating does not bring that back",
+            _restore(found, settings),
+        )
     except SchemaMismatch:
-        return _of_another_schema(found)
+        return _of_another_schema(found, settings)
     except DatabaseBusy:
         return fail(
             "database",
@@ -81,7 +89,7 @@ def _opened(found: Database) -> Finding:
             "look for a stuck process with `fuser` on the file, or for long transactions (pg_stat_activity)",
         )
     except (DatabaseUnavailable, SQLAlchemyError) as error:
-        return fail("database", _one_line(error), _advice(found, str(error)))
+        return fail("database", _one_line(error), _advice(found, settings, str(error)))
     if took > SLOW_SECONDS:
         return warn(
             "database", f"{found.shown} took {1000 * took:.0f} ms to answer", "look at its load and its network"
@@ -102,7 +110,7 @@ def _version_and_pages(found: Database) -> str:
         return f"SQLite {session.scalar(text('SELECT sqlite_version()'))}"
 
 
-def _of_another_schema(found: Database) -> Finding:
+def _of_another_schema(found: Database, settings: Settings) -> Finding:
     import migrations
 
     revision = found.revision()
@@ -113,15 +121,27 @@ def _of_another_schema(found: Database) -> Finding:
             "run the newer version of Gradsmith, or restore the backup from before its upgrade",
         )
     state = f"is at schema {revision}, and {SCHEMA_REVISION} is needed" if revision else "is empty"
-    return fail("database", f"{found.shown} {state}", "run `gradsmith-server migrate` (`serve` does it by itself)")
+    return fail(
+        "database", f"{found.shown} {state}", f"run {command('migrate', settings)} (`serve` does it when it starts)"
+    )
 
 
-def _advice(found: Database, said: str) -> str:
+def _restore(found: Database, settings: Settings) -> str:
+    if found.is_sqlite:
+        return f"stop the service and put a backup in its place: {command('restore BACKUP --replace', settings)}"
+    return "stop the service and put the last dump back: docs/operations.md, Backups (`pg_restore --clean ...`)"
+
+
+def _advice(found: Database, settings: Settings, said: str) -> str:
     said = said.lower()
     for words, advice in _SQLITE_ADVICE if found.is_sqlite else _POSTGRES_ADVICE:
         if any(word in said for word in words):
             return advice
-    return RESTORE if found.is_sqlite else "is the server running, and are the host and port in DATABASE_URL right?"
+    return (
+        _restore(found, settings)
+        if found.is_sqlite
+        else "is the server running, and are the host and port in DATABASE_URL right?"
+    )
 
 
 _SQLITE_ADVICE = (
@@ -145,8 +165,7 @@ _POSTGRES_ADVICE = (
 
 def _is_there(settings: Settings) -> bool:
     """Whether there is something to open: opening a SQLite file that does not exist would make it."""
-    path = file_of(settings.resolved_database_url)
-    return path is None or path.exists()
+    return missing_file(settings.resolved_database_url) is None
 
 
 def redis_server(patient: Patient) -> Iterator[Finding]:
@@ -158,10 +177,8 @@ def redis_server(patient: Patient) -> Iterator[Finding]:
         except EmbeddedStoreError as error:
             yield fail("redis", str(error), "or set REDIS_URL")
             return
-        if not embedded_socket(settings.data_dir).exists():
-            yield warn(
-                "redis", f"the bundled server ({binary.name}) is not running", "`gradsmith-server serve` starts it"
-            )
+        if not embedded_socket(settings.data_dir).exists() or (not answers(patient) and not _accepts(settings)):
+            yield ok("redis", f"the bundled server ({binary.name}) is not running; `serve` starts it with the service")
             return
     client = asked(settings)
     with client:
@@ -170,10 +187,21 @@ def redis_server(patient: Patient) -> Iterator[Finding]:
             policy = dict(client.config_get("maxmemory-policy")) if _may_configure(client) else {}
         except (redis.RedisError, OSError) as error:
             yield fail(
-                "redis", f"{_shown(settings)} does not answer: {_one_line(error)}", _redis_advice(error, bundled)
+                "redis", f"{_shown(settings)} does not answer: {_one_line(error)}", _redis_advice(error, settings)
             )
             return
     yield _of_redis(_shown(settings), info, str(policy.get("maxmemory-policy", "noeviction")))
+
+
+def _accepts(settings: Settings) -> bool:
+    """Whether anybody listens on the bundled server's socket: one that was killed leaves the file."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE_SECONDS)
+            connection.connect(str(embedded_socket(settings.data_dir)))
+    except OSError:
+        return False
+    return True
 
 
 def _of_redis(shown: str, info: dict[str, Any], policy: str) -> Finding:
@@ -204,11 +232,12 @@ def _may_configure(client: redis.Redis) -> bool:
     return True
 
 
-def _redis_advice(error: Exception, bundled: bool) -> str:
+def _redis_advice(error: Exception, settings: Settings) -> str:
     if isinstance(error, redis.AuthenticationError) or "NOAUTH" in str(error):
         return "correct the user or the password in REDIS_URL"
-    if bundled:
-        return "start the service again: `gradsmith-server serve`; its log is <data folder>/logs/valkey.log"
+    if settings.redis_url is None:
+        log = settings.data_dir / "logs" / "valkey.log"
+        return f"start the service again: {command('serve', settings)}; the end of {log} may say why it ended"
     return "is it running, and are the host and port in REDIS_URL right? Jobs are taken, but none runs without it"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -19,9 +20,10 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 import migrations
-from app.doctor import Finding, Outcome, Patient, document, examine, exit_code, line, machine, service, stores
-from app.settings import Settings
+from app.doctor import Finding, Outcome, Patient, document, examine, exit_code, line, machine, running, service, stores
+from app.settings import Settings, embedded_socket
 from app.store.sessions import Database
+from app.store.tables import Base
 from app.tether import tethered
 from models.tasks.data import MNIST
 from tests import services
@@ -96,7 +98,7 @@ def test_a_sound_installation_passes_beside_its_running_server_and_nothing_is_ch
     outcomes = {(check["check"], check["found"].split()[0]): check["outcome"] for check in told["checks"]}
     names = {name for name, _ in outcomes}
     assert names == {
-        "settings", "data folder", "disk", "database", "redis", "workers", "address", "keys", "torch", "data sets",
+        "settings", "data folder", "disk", "service", "database", "redis", "workers", "address", "keys", "torch", "data sets",
         "kernel", "gpu",
     }  # fmt: skip
     assert {check["outcome"] for check in told["checks"] if check["check"] not in ("data sets", "kernel", "gpu")} == {
@@ -123,8 +125,8 @@ def test_a_wrong_setting_is_the_only_line_and_shows_no_password() -> None:
     assert done.returncode == 1
     assert done.stdout.startswith("fail  settings     setting DATABASE_URL: mysql://... cannot be used")
     assert "nothing else was looked at" in done.stdout
-    told = json.loads(run("--json", GRADSMITH_PORT="abc").stdout)
-    assert (told["healthy"], [check["outcome"] for check in told["checks"]]) == (False, ["fail"])
+    told = json.loads(run("--json", GRADSMITH_PORT="abc", GRADSMITH_AUTH="maybe").stdout)
+    assert (told["healthy"], [check["outcome"] for check in told["checks"]]) == (False, ["fail", "fail"])
     assert "topsecret" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
@@ -205,7 +207,7 @@ def test_a_migrated_database_is_sound_on_both_kinds(settings: Settings, database
 def test_a_database_that_is_not_migrated_or_is_older_or_newer(settings: Settings, tmp_path: Path) -> None:
     empty = with_database(settings, f"sqlite:///{tmp_path / 'empty.db'}")
     (tmp_path / "empty.db").touch()
-    assert "run `gradsmith-server migrate`" in only(stores.database, empty).advice
+    assert f"run `gradsmith-server migrate --data {settings.data_dir}`" in only(stores.database, empty).advice
     migrations.upgrade(empty.resolved_database_url, "0001")
     older = only(stores.database, empty)
     assert older.outcome is Outcome.FAIL
@@ -218,6 +220,36 @@ def test_a_database_that_is_not_migrated_or_is_older_or_newer(settings: Settings
     assert newer.outcome is Outcome.FAIL
     assert "0099, which this version (0002) does not know" in newer.found
     assert "newer version of Gradsmith" in newer.advice
+
+
+def test_a_table_or_column_that_was_lost_is_named_and_migrate_is_not_advised(
+    settings: Settings, database: Database
+) -> None:
+    ours = with_database(settings, database.url.render_as_string(hide_password=False))
+    lost = (
+        ("DROP TABLE curve_overviews", "the table curve_overviews"),
+        ("ALTER TABLE checkpoints DROP COLUMN runtime", "the table curve_overviews, the column checkpoints.runtime"),
+    )
+    with contextlib.ExitStack() as undo:
+        if not database.is_sqlite:
+            undo.callback(mend, database)
+        for statement, lacks in lost:
+            with database.write() as session:
+                session.execute(text(statement))
+            finding = only(stores.database, ours)
+            assert finding.outcome is Outcome.FAIL
+            assert f"is at schema 0002 and lacks {lacks}: migrating does not bring that back" in finding.found
+            assert ("gradsmith-server restore BACKUP --replace" if database.is_sqlite else "dump") in finding.advice
+            assert "migrate`" not in finding.advice
+
+
+def mend(database: Database) -> None:
+    """The tests' Postgres database is one for all of them: with every table again, empty but for a workspace."""
+    url = database.url.render_as_string(hide_password=False)
+    with database.write() as session:
+        session.execute(text("DROP TABLE checkpoints"))
+        Base.metadata.create_all(session.connection())
+    migrations.check(url)
 
 
 def test_a_file_that_is_no_database_or_is_damaged_is_to_be_restored(settings: Settings) -> None:
@@ -324,9 +356,15 @@ def test_something_on_that_port_that_never_answers(settings: Settings, monkeypat
 
 
 def test_the_bundled_server_that_does_not_run_yet_is_no_failure(settings: Settings) -> None:
-    finding = only(stores.redis_server, settings.model_copy(update={"redis_url": None}))
-    assert finding.outcome is Outcome.WARN
-    assert "`gradsmith-server serve` starts it" in finding.advice
+    bundled = settings.model_copy(update={"redis_url": None})
+    left = embedded_socket(settings.data_dir)
+    for _ in range(2):
+        finding = only(stores.redis_server, bundled)
+        assert finding.outcome is Outcome.OK
+        assert "is not running; `serve` starts it" in finding.found
+        left.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as killed:  # its socket's file stays
+            killed.bind(str(left))
 
 
 # --- workers, the address, keys ------------------------------------------------------------------------------------
@@ -376,9 +414,84 @@ def test_a_port_that_another_program_has_fails_and_one_of_ours_does_not(settings
     assert only(service.address, settings.model_copy(update={"port": port})).outcome is Outcome.OK
 
 
+@pytest.fixture
+def recorded(settings: Settings) -> Callable[..., Settings]:
+    """Settings of a data folder with that server.json, for a doctor that knows no better."""
+
+    def write(told: Any) -> Settings:
+        text = told if isinstance(told, str) else json.dumps(told)
+        (settings.data_dir / "server.json").write_text(text)
+        return settings.model_copy(update={"port": 1})
+
+    return write
+
+
+def test_the_service_that_runs_is_told_from_one_that_died_or_hangs(
+    settings: Settings, recorded: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled = settings.model_copy(update={"redis_url": None})
+    assert only(running.service, settings).outcome is Outcome.OK, "the parts may have been started by hand"
+    assert "`gradsmith-server serve --data " in only(running.service, bundled).advice
+    with subprocess.Popen(["true"]) as gone:
+        os.waitid(os.P_PID, gone.pid, os.WEXITED | os.WNOWAIT)
+        unburied = only(running.service, recorded({"url": "http://127.0.0.1:1", "pid": gone.pid}))
+    assert "is gone" in unburied.found
+    dead = only(running.service, recorded({"url": "http://127.0.0.1:1", "pid": gone.pid}))
+    assert dead.outcome is Outcome.FAIL
+    assert f"names process {gone.pid} at http://127.0.0.1:1, which is gone" in dead.found
+    for wrong in ("", "[]", '{"url": 1}', '{"url": "x", "pid": "y"}'):
+        assert "server.json cannot be read" in only(running.service, recorded(wrong)).found
+    monkeypatch.setattr(running, "PATIENCE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        hung = only(running.service, recorded({"url": url, "pid": os.getpid()}))
+    assert hung.outcome is Outcome.FAIL
+    assert "no Gradsmith answers" in hung.found
+    assert f"`kill {os.getpid()}`" in hung.advice
+
+
+def test_the_lines_of_a_running_service_are_about_it_and_not_about_the_doctors_settings(
+    settings: Settings, recorded: Callable[..., Settings]
+) -> None:
+    with serving(settings) as url:
+        patient = Patient(recorded({"url": url, "pid": os.getpid()}), ALL_FREE)
+        (found,) = running.service(patient)
+        assert (found.outcome, found.found) == (
+            Outcome.OK, f"answers at {url} (process {os.getpid()}), asks for no keys",
+        )  # fmt: skip
+        assert [finding.found for finding in service.keys(patient)] == ["the running service asks for none"]
+        assert list(service.address(patient)) == []
+        with Database(settings.resolved_database_url) as database, database.write() as session:
+            session.execute(text("DROP TABLE checkpoints"))
+        broken = only(running.service, patient.settings)
+        assert broken.outcome is Outcome.FAIL
+        assert "is not ready: database is broken, it lacks the table checkpoints" in broken.found
+    with serving(settings.model_copy(update={"auth": "on"})) as url:
+        keyed = recorded({"url": url, "pid": os.getpid()})
+        assert "asks for keys" in only(running.service, keyed).found
+        assert "none is valid" in only(service.keys, keyed).found
+
+
+def test_a_store_that_other_users_can_read_is_pointed_out_with_the_command_that_mends_it(settings: Settings) -> None:
+    database = settings.data_dir / "gradsmith.db"
+    settings.data_dir.chmod(0o755)
+    database.chmod(0o644)
+    open_to_all = only(machine.data_folder, settings)
+    assert open_to_all.outcome is Outcome.WARN
+    assert "other users of this machine can read gradsmith.db" in open_to_all.found
+    subprocess.run(open_to_all.advice.strip("`"), shell=True, check=True)
+    assert only(machine.data_folder, settings).outcome is Outcome.OK
+    assert (settings.data_dir.stat().st_mode & 0o777, database.stat().st_mode & 0o777) == (0o700, 0o600)
+    settings.data_dir.chmod(0o755)
+    assert only(machine.data_folder, settings).outcome is Outcome.OK, "nobody gets at the file"
+
+
 def test_an_address_that_others_reach_needs_a_key(settings: Settings) -> None:
     assert only(service.keys, settings).outcome is Outcome.OK
     open_to_all = settings.model_copy(update={"host": "0.0.0.0"})
+    new = open_to_all.model_copy(update={"database_url": None, "data_dir": settings.data_dir / "new"})
+    assert "keys create" in only(service.keys, new).advice
+    assert not new.data_dir.exists()
     assert only(service.keys, open_to_all).outcome is Outcome.FAIL
     assert "keys create" in only(service.keys, open_to_all).advice
     assert only(service.keys, open_to_all.model_copy(update={"auth": "off"})).outcome is Outcome.WARN
@@ -393,11 +506,11 @@ def test_data_sets_kernel_and_compiler_as_a_worker_would_find_them(
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("GRADSMITH_CACHE_DIR", str(tmp_path / "cache"))
     told = probe.computing() | {"cpus": 2, "driver": False, "datasets": probe.data_sets(settings.data_dir)}
-    _torch, digits, mnist, kernel, _gpu = machine.of_probe(told)
+    _torch, digits, mnist, kernel, _gpu = machine.of_probe(told, settings)
     assert (digits.outcome, digits.found) == (Outcome.OK, "digits is ready")
     assert mnist.outcome is Outcome.WARN
     assert str(settings.data_dir / "datasets" / "mnist") in mnist.found
-    assert "gradsmith-server data import mnist FOLDER" in mnist.advice
+    assert f"`gradsmith-server data import mnist FOLDER --data {settings.data_dir}`" in mnist.advice
     assert kernel.outcome is Outcome.WARN
     assert "the C++ compiler 'no-such-compiler' that CXX names is not on PATH" in kernel.found
     folder = settings.data_dir / "datasets" / "mnist"
@@ -405,9 +518,9 @@ def test_data_sets_kernel_and_compiler_as_a_worker_would_find_them(
     for file in MNIST.values():
         (folder / file.name).write_bytes(b"\0\0\x08\x01 not what was published")
     told["datasets"] = probe.data_sets(settings.data_dir)
-    damaged = list(machine.of_probe(told))[2]
+    damaged = list(machine.of_probe(told, settings))[2]
     assert damaged.outcome is Outcome.FAIL
-    assert "Delete it and fetch or import it again" in damaged.advice
+    assert damaged.advice.startswith("delete it, then `gradsmith-server data fetch mnist")
 
 
 def test_workers_that_cannot_even_start_are_a_failure_in_one_line(
@@ -421,19 +534,19 @@ def test_workers_that_cannot_even_start_are_a_failure_in_one_line(
     assert "did not answer" in only(machine.what_workers_have, settings).found
 
 
-def test_a_machine_without_torch_or_with_a_gpu_that_torch_cannot_see() -> None:
+def test_a_machine_without_torch_or_with_a_gpu_that_torch_cannot_see(settings: Settings) -> None:
     told: dict[str, Any] = {
         "torch": None, "kernel": "", "kernel_reason": None, "gpus": [], "cuda": None, "cpus": 2, "driver": False,
-        "datasets": {"mnist": {"message": "The data set mnist is not complete. Bring it.", "damaged": False}},
+        "datasets": {"digits": {"message": "The data set digits is not complete. Bring it.", "damaged": False}},
     }  # fmt: skip
-    torch, mnist = machine.of_probe(told)
+    torch, digits = machine.of_probe(told, settings)
     assert (torch.outcome, torch.check) == (Outcome.WARN, "torch")
-    assert (mnist.outcome, mnist.found, mnist.advice) == (
-        Outcome.WARN, "The data set mnist is not complete", "Bring it",
+    assert (digits.outcome, digits.found, digits.advice) == (
+        Outcome.WARN, "The data set digits is not complete", "Bring it",
     )  # fmt: skip
     told |= {"torch": "2.13.0+cpu", "kernel": "native-avx2", "driver": True, "datasets": {}}
-    *_, gpu = machine.of_probe(told)
+    *_, gpu = machine.of_probe(told, settings)
     assert gpu.outcome is Outcome.WARN
     assert "a build for CPUs" in gpu.found
-    *_, gpu = machine.of_probe(told | {"gpus": ["H100"]})
+    *_, gpu = machine.of_probe(told | {"gpus": ["H100"]}, settings)
     assert (gpu.outcome, gpu.found) == (Outcome.OK, "H100")
