@@ -59,7 +59,7 @@ class Observed:
         status, method = int(start["status"]), scope["method"]
         route = getattr(scope.get("route"), "path", None)
         if route is None:  # refused before the router had it, or of a route that leaves no trace
-            route = self._paths.template(method, scope["path"]) or UNKNOWN_ROUTE
+            route = self._paths.template(scope["path"]) or UNKNOWN_ROUTE
         self._histogram(method, route, status).observe(seconds)
         # Reads that went well are told by the metrics; dashboards ask for them all day.
         level = logging.INFO if method not in _READS or status >= 400 else logging.DEBUG

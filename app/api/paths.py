@@ -18,12 +18,11 @@ class Paths:
         found = {method for route in self._at(path) for method in route.methods or ()}
         return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
-    def template(self, method: str, path: str) -> str | None:
+    def template(self, path: str) -> str | None:
         """`/jobs/{job_id}` for the path of a job, whatever the method; None where nothing is. Never a caller's own
         words."""
         found = self._at(path)
-        exact = next((route for route in found if method in (route.methods or ())), None)
-        return exact.path if exact is not None else found[0].path if found else None
+        return found[0].path if found else None
 
     def _at(self, path: str) -> list[Route]:
         return [route for route in self._routes if route.path_regex.match(path)]
