@@ -93,8 +93,8 @@ def _finished(made: dict[str, Any], keyed: bool) -> dict[str, Any]:
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "gs_<id>_<secret>",
-            "description": "An API key, as `gradsmith-server keys create` or POST /keys shows it once. A server on "
-            "loopback needs none.",
+            "description": "An API key, as `gradsmith-server keys create` (in a checkout `./run keys create`) or "
+            "POST /keys shows it once. A server on loopback needs none.",
         }
     }
     for path, method, operation in operations(made):

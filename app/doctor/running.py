@@ -100,7 +100,8 @@ def _none(settings: Settings) -> Finding:
 def _answering(running: Running, checks: dict[str, str]) -> Finding:
     keys = "asks for keys" if running.keyed else "asks for no keys"
     place = f"answers at {running.url} (process {running.process}), {keys}"
-    away = "; ".join(f"{name} {said}" for name, said in checks.items() if said != "ok")
+    # without the advice to call the doctor
+    away = "; ".join(f"{name} {said.partition(': `')[0]}" for name, said in checks.items() if said != "ok")
     if checks.get("database") != "ok":
         return fail("service", f"{place}, and is not ready: {away}", "the line of that store says what to do")
     if away:

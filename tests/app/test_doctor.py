@@ -98,8 +98,8 @@ def test_a_sound_installation_passes_beside_its_running_server_and_nothing_is_ch
     outcomes = {(check["check"], check["found"].split()[0]): check["outcome"] for check in told["checks"]}
     names = {name for name, _ in outcomes}
     assert names == {
-        "settings", "data folder", "disk", "service", "database", "redis", "workers", "address", "keys", "torch", "data sets",
-        "kernel", "gpu",
+        "settings", "data folder", "disk", "service", "database", "redis", "workers", "address", "keys", "torch",
+        "data sets", "kernel", "gpu",
     }  # fmt: skip
     assert {check["outcome"] for check in told["checks"] if check["check"] not in ("data sets", "kernel", "gpu")} == {
         "ok"

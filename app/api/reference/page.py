@@ -13,6 +13,7 @@ from typing import Any
 from app.api.reference import operation, schema
 from app.api.reference.curl import BASE
 from app.api.reference.html import attribute, code, command, link, prose, table
+from app.commands import command as run_by
 from app.errors import CATALOGUE
 from app.openapi import operations
 
@@ -111,7 +112,7 @@ def _beginning(keyed: bool) -> str:
     keys = (
         "This server wants an API key with every call: "
         "<code>Authorization: Bearer gs_&lt;id&gt;_&lt;secret&gt;</code>. "
-        "<code>gradsmith-server keys create</code> on its machine makes the first."
+        f"{prose(run_by('keys create'))} on its machine makes the first."
         if keyed
         else "This server runs on its own machine and wants no key. One that others can reach wants "
         "<code>Authorization: Bearer gs_&lt;id&gt;_&lt;secret&gt;</code> with every call."
