@@ -13,6 +13,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -25,6 +26,15 @@ from tests import services
 # A shared machine stalls now and then: the time of one example says nothing.
 hypothesis.settings.register_profile("gradsmith", deadline=None)
 hypothesis.settings.load_profile("gradsmith")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
+    """Our own distribution in place of pytest-xdist's `--dist loadfile`, which `./run test` asks for."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from tests.scheduling import ByFile  # not above: pytest-xdist is not needed without it
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)

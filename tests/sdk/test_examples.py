@@ -21,7 +21,7 @@ import gradsmith
 from gradsmith.rules.weights import load
 from gradsmith.types import Job
 
-pytestmark = [pytest.mark.service, pytest.mark.xdist_group("sdk_service"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"

@@ -24,7 +24,6 @@ def snippets(language: str) -> list[str]:
 
 
 @pytest.mark.service
-@pytest.mark.xdist_group("sdk_service")
 @pytest.mark.timeout(240)
 @pytest.mark.usefixtures("trained")
 def test_the_snippets_run_in_order(

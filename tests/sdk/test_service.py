@@ -14,7 +14,7 @@ from gradsmith.events import DoneEvent, MetricsEvent, StatusEvent
 from gradsmith.rules.weights import dumps, loads, metadata
 from gradsmith.types import Job
 
-pytestmark = [pytest.mark.service, pytest.mark.xdist_group("sdk_service"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.service, pytest.mark.timeout(240)]
 
 
 def test_a_finished_job_tells_its_whole_story(service: gradsmith.Client, trained: Job) -> None:

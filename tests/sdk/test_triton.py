@@ -63,7 +63,6 @@ def interpreted() -> Iterator[Interpreted]:
 
 
 @needs_triton
-@pytest.mark.xdist_group("triton")
 class TestInTheInterpreter:
     @pytest.mark.parametrize(("name", "coordinates", "steps"), CASES)
     def test_step_and_window_are_those_of_the_rule(

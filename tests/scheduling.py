@@ -1,0 +1,48 @@
+"""Which tests share a process when `./run test` runs several at a time, and which come first.
+
+A file's tests stay in one process, for what they share is then made once: a kernel is compiled, ranks are started, a
+browser is opened. pytest-xdist's own ways do not do: its `loadfile` cannot join files and begins with those of the most
+tests, so that few long ones are left for the end and a core idles; the marks of its `loadgroup` have no effect with
+pytest 9.2 (https://github.com/pytest-dev/pytest-xdist/issues/1386).
+"""
+
+from __future__ import annotations
+
+from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
+
+SERVICE = "the tests of one real service"
+TOGETHER = dict.fromkeys(
+    ("tests/sdk/test_examples.py", "tests/sdk/test_readme.py", "tests/sdk/test_service.py"), SERVICE
+)  # they use `service` of tests/sdk/conftest.py
+FIRST = (
+    "tests/workers/test_processes.py",
+    "tests/workers/test_run.py",
+    SERVICE,
+    "tests/app/test_supervise.py",
+    "tests/sdk/test_native.py",
+    "tests/app/test_streams.py",
+    "tests/app/api/test_reference_page.py",
+    "tests/app/store/test_curves.py",
+    "tests/models/test_parallel.py",
+    "tests/models/test_memory.py",
+    "tests/sdk/test_optimizer_axes.py",
+    "tests/workers/test_parallel.py",
+    "tests/app/test_shutdown.py",
+    "tests/app/api/test_schemathesis.py",
+    "tests/app/api/test_api_doc.py",
+    "tests/test_layers.py",
+)
+"""The files of some seconds and few tests, the longest first; the others follow by how many tests they hold."""
+
+
+class ByFile(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return TOGETHER.get(file, file)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        longest = next((unit for unit in FIRST if unit in self.workqueue), None)
+        if longest is not None:
+            self.workqueue.move_to_end(longest, last=False)
+        super()._assign_work_unit(node)
