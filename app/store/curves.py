@@ -16,11 +16,13 @@ from app.store.tables import CurveChunkRow, JobEventRow, JobRow
 
 CHUNK_POINTS = 4096
 
+_LISTED = (CurveChunkRow.attempt, CurveChunkRow.first_sequence, CurveChunkRow.points)
 _CHUNKS = (
-    select(CurveChunkRow.attempt, CurveChunkRow.first_sequence, CurveChunkRow.points)
+    select(*_LISTED)
     .where(CurveChunkRow.job == bindparam("job"))
     .order_by(CurveChunkRow.attempt, CurveChunkRow.first_sequence)
 )
+_CHUNKS_AND_OVERVIEWS = overviews.beside(_CHUNKS)
 
 
 def append(session: Session, job_id: str, metrics: Sequence[tuple[tuple[int, int], Points]]) -> None:
@@ -120,6 +122,7 @@ class Outline:
 
     chunks: Sequence[Listed]
     resumed: Mapping[int, int]
+    overviews: Mapping[tuple[int, int], Chunk] | None = None  # where they were read with it
 
     @property
     def points(self) -> int:
@@ -132,12 +135,14 @@ class Outline:
         return self.points, len(self.resumed)
 
 
-def outline(session: Session, job: JobRow) -> Outline:
+def outline(session: Session, job: JobRow, *, with_overviews: bool = False) -> Outline:
     """Cheap: a few words for each 4,096 points. A job in its first attempt has resumed from nothing, so that is not
-    asked."""
-    chunks = [Listed(*row) for row in session.execute(_CHUNKS, {"job": job.id})]
+    asked. `with_overviews`: for who is sure to need them, in the same journey to the database."""
+    rows = session.execute(_CHUNKS_AND_OVERVIEWS if with_overviews else _CHUNKS, {"job": job.id}).all()
+    chunks = [Listed(*row[:3]) for row in rows]
+    seen = {row[:2]: unpack(row[3]) for row in rows if row[3] is not None} if with_overviews else None
     first = job.attempt == 1 and all(chunk.attempt == 1 for chunk in chunks)  # they may be newer than the job's row
-    return Outline(chunks, {} if first else resumed_from(session, job.id))
+    return Outline(chunks, {} if first else resumed_from(session, job.id), seen)
 
 
 def thinned(session: Session, job_id: str, outlined: Outline, max_points: int) -> tuple[Curve, int]:
@@ -152,7 +157,7 @@ def thinned(session: Session, job_id: str, outlined: Outline, max_points: int) -
     if len(attempts) != 1 or total < overviews.ENOUGH_SPANS * overviews.SPAN_POINTS * max_points // 2:
         whole = read(session, job_id)
         return whole.downsampled(max_points), len(whole)
-    kept = overviews.read(session, job_id)
+    kept = dict(overviews.read(session, job_id) if outlined.overviews is None else outlined.overviews)
     missing = [chunk.first_sequence for chunk in outlined.chunks if chunk[:2] not in kept]
     if missing:
         rows = session.execute(

@@ -6,12 +6,14 @@ lowest and highest of a stretch of whole spans are among them. An overview has t
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from sqlalchemy import bindparam, select
+from sqlalchemy import Select, and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from app.store.curve_format import Chunk, minmax_index, pack, unpack
-from app.store.tables import CurveOverviewRow
+from app.store.tables import CurveChunkRow, CurveOverviewRow
 
 SPAN_POINTS = 64
 ENOUGH_SPANS = 2  # in a stretch of which two points are kept: fewer, and its edges would blur
@@ -38,6 +40,17 @@ def keep(session: Session, key: tuple[str, int, int], chunk: Chunk) -> None:
         session.add(CurveOverviewRow(job=job, attempt=attempt, first_sequence=first_sequence, columns=columns))
     else:
         row.columns = columns
+
+
+def beside(chunks: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """A query of chunks, and of each its overview's columns as well; NULL where it has none."""
+    mine = and_(
+        CurveOverviewRow.job == CurveChunkRow.job,
+        CurveOverviewRow.attempt == CurveChunkRow.attempt,
+        CurveOverviewRow.first_sequence == CurveChunkRow.first_sequence,
+    )
+    both = chunks.add_columns(CurveOverviewRow.columns).outerjoin(CurveOverviewRow, mine)
+    return both.execution_options(binary_results=True)
 
 
 def read(session: Session, job_id: str) -> dict[tuple[int, int], Chunk]:

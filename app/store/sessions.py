@@ -240,6 +240,7 @@ def _postgres_engine(url: URL, connections: int) -> Engine:
         pool_size=min(KEPT_CONNECTIONS, connections),
         max_overflow=max(0, connections - KEPT_CONNECTIONS),
         pool_timeout=10,
+        pool_use_lifo=True,  # one that was just used: its statements are prepared there, its server is in the caches
         connect_args={"connect_timeout": 10, "application_name": "gradsmith"},
     )
 

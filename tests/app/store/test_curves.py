@@ -98,8 +98,17 @@ def test_a_hundred_thousand_points_lie_in_a_row_for_each_chunk(bench: Bench) -> 
 
 def thinned_to(count: int, job_id: str) -> Callable[[Session], tuple[Curve, int]]:
     def read(session: Session) -> tuple[Curve, int]:
-        outline = curves.outline(session, JobRepository(session).get(job_id))
-        return curves.thinned(session, job_id, outline, count)
+        job = JobRepository(session).get(job_id)
+        outline = curves.outline(session, job)
+        thin, total = curves.thinned(session, job_id, outline, count)
+        at_once = curves.outline(session, job, with_overviews=True)
+        assert at_once.state == outline.state
+        session.execute(text("DELETE FROM curve_overviews"))  # what was read with it is what it uses
+        again, total_again = curves.thinned(session, job_id, at_once, count)
+        session.rollback()
+        assert total_again == total
+        np.testing.assert_array_equal(again.step, thin.step)
+        return thin, total
 
     return read
 
