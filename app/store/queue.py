@@ -97,11 +97,13 @@ def read(session: Session, device: str) -> Queue:
 
 
 class Queues:
-    """The queues of all devices as this process has read them. Threads share it."""
+    """The queues of all devices as this process has read them. Threads share it: while one of them reads a long queue
+    anew, the others answer from what was read before, and none waits for another's question to the database."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[Queue, float]] = {}  # device -> queue, until when it may be used
+        self._reading: set[str] = set()  # devices whose long queue a thread is reading anew
 
     def positions(self, session: Session, jobs: Iterable[JobRow]) -> dict[str, int]:
         """How many jobs are served before each of those that are queued, by id."""
@@ -111,35 +113,46 @@ class Queues:
                 by_device.setdefault(job.device, []).append(job)
         positions: dict[str, int] = {}
         for device, wanted in by_device.items():
+            queue = self._of(session, device)
+            self._catch_up(session, device, queue, wanted)
             with self._lock:
-                queue = self._of(session, device)
-                self._catch_up(session, device, queue, wanted)
+                for job in wanted:  # also older ones that came back, and of transactions that ended late
+                    queue.add(job.api_key or UNKEYED, (job.queue_key, job.id))
                 positions |= {job.id: queue.position(job.api_key or UNKEYED, (job.queue_key, job.id)) for job in wanted}
         return positions
 
     def _of(self, session: Session, device: str) -> Queue:
         began = time.monotonic()
-        kept = self._kept.get(device)
-        if kept is not None and began < kept[1]:
-            return kept[0]
-        queue = read(session, device)
-        now = time.monotonic()
-        if len(queue) > SHORT:
-            self._kept[device] = queue, now + max(KEPT_SECONDS, (now - began) / LARGEST_LOAD)
-        else:
-            self._kept.pop(device, None)
+        with self._lock:
+            kept = self._kept.get(device)
+            if kept is not None and (began < kept[1] or device in self._reading):
+                return kept[0]
+            mine = kept is not None
+            if mine:
+                self._reading.add(device)
+        try:
+            queue = read(session, device)
+            now = time.monotonic()
+            with self._lock:
+                if len(queue) > SHORT:
+                    self._kept[device] = queue, now + max(KEPT_SECONDS, (now - began) / LARGEST_LOAD)
+                else:
+                    self._kept.pop(device, None)
+        finally:
+            if mine:
+                with self._lock:
+                    self._reading.discard(device)
         return queue
 
-    @staticmethod
-    def _catch_up(session: Session, device: str, queue: Queue, wanted: Sequence[JobRow]) -> None:
-        """Have what was queued since the queue was read, and in any case the jobs that are asked for: they may be older
-        ones that came back, or of transactions that ended late."""
-        now = time.monotonic()
-        if any(job.id > queue.newest for job in wanted) and now >= queue.catch_up_at:
+    def _catch_up(self, session: Session, device: str, queue: Queue, wanted: Sequence[JobRow]) -> None:
+        """Have what was queued since the queue was read, when a job is asked for that is newer."""
+        with self._lock:
+            now, newest = time.monotonic(), queue.newest
+            if now < queue.catch_up_at or all(job.id <= newest for job in wanted):
+                return
             queue.catch_up_at = now + CATCH_UP_SECONDS
-            since = session.execute(_SINCE, {"newest": queue.newest, "device": device})
-            for key, order, job_id in since.all():
+        since = session.execute(_SINCE, {"newest": newest, "device": device}).all()
+        with self._lock:
+            for key, order, job_id in since:
                 queue.add(key or UNKEYED, (order, job_id))
                 queue.newest = max(queue.newest, job_id)
-        for job in wanted:
-            queue.add(job.api_key or UNKEYED, (job.queue_key, job.id))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, text
+from sqlalchemy.orm import Session
 
 from app.store import leases, outbox, queue
 from app.store.ids import new_id
@@ -177,6 +178,41 @@ def test_a_long_queue_is_read_once_and_new_jobs_are_found(bench: Bench, monkeypa
     bench.claim(first[0])
     fresh = Queues()
     assert bench.read(lambda session: fresh.positions(session, [first[3]]))[first[3].id] == 4
+
+
+def test_while_a_long_queue_is_read_anew_the_others_answer_from_what_was_read_before(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = queued(bench, [None] * 5)
+    monkeypatch.setattr(queue, "SHORT", 3)
+    monkeypatch.setattr(queue, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(queue, "LARGEST_LOAD", 1e9)  # so it may be read anew at once
+    queues, begun, go_on, read = Queues(), threading.Event(), threading.Event(), queue.read
+
+    def position(job: JobRow) -> int:
+        with bench.database.read() as session:
+            return queues.positions(session, [job])[job.id]
+
+    def slowly(session: Session, device: str) -> queue.Queue:
+        found = read(session, device)
+        begun.set()
+        assert go_on.wait(10)
+        return found
+
+    assert position(jobs[4]) == 4
+    monkeypatch.setattr(queue, "read", slowly)
+    with ThreadPoolExecutor(1) as threads:
+        reader = threads.submit(position, jobs[4])
+        assert begun.wait(10)
+        try:
+            [later] = queued(bench, [None])
+            assert position(later) == 5
+        finally:
+            go_on.set()
+        assert reader.result() == 4
+    monkeypatch.setattr(queue, "read", read)
+    bench.claim(jobs[0])
+    assert position(later) == 4, "the next reads it anew"
 
 
 def test_a_long_queue_costs_a_round_no_more_than_a_short_one(sqlite_database: Database) -> None:
