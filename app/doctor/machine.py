@@ -47,7 +47,8 @@ def data_folder(patient: Patient) -> Iterator[Finding]:
         yield fail(
             "data folder",
             f"{folder} cannot be written: {error.strerror}",
-            "give it to the user that runs Gradsmith (`chown`), or choose another: --data FOLDER",
+            f"give it to the user that runs Gradsmith (`chown -R USER {shlex.quote(str(folder))}`), or choose another: "
+            "--data FOLDER",
         )
         return
     yield _of_rights(patient.settings, folder)
@@ -72,7 +73,7 @@ def disk(patient: Patient) -> Iterator[Finding]:
     shown = f"{_size(free)} free of {_size(usage.total)} at {place}"
     advice = "make room: old backups, what `restore` kept in `replaced-*`, `logs/*.log.1`"
     if free < wanted:
-        yield fail("disk", f"{shown}; {_size(wanted)} should be", advice)
+        yield fail("disk", f"{shown}; {_size(wanted)} should be free", advice)
     elif free < 4 * wanted:
         yield warn("disk", f"{shown}: not much", advice)
     else:
@@ -127,8 +128,11 @@ def of_probe(told: dict[str, Any], settings: Settings) -> Iterator[Finding]:
         if told["kernel"].startswith("native"):
             yield ok("kernel", f"{told['kernel']} runs LSTM rules on the CPU")
         else:
-            reason = told["kernel_reason"] or "GRADSMITH_NATIVE=off"
-            yield warn("kernel", f"LSTM rules run through torch, more slowly: {reason}", "docs/operations.md, Settings")
+            why, advice = "GRADSMITH_NATIVE=off", "unset it, unless it was meant"
+            if told["kernel_reason"]:
+                why = told["kernel_reason"].partition(" This rule runs through torch")[0].rstrip(".")
+                advice = "is there a C++ compiler (`apt install g++`, or CXX)? docs/operations.md, Settings"
+            yield warn("kernel", f"LSTM rules run through torch, more slowly: {why}", advice)
         yield _of_gpus(told)
 
 

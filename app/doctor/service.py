@@ -99,7 +99,7 @@ def address(patient: Patient) -> Iterator[Finding]:
         bind(host, port).close()
     except AddressError as error:
         taken = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
-        advice = "another program has it: `--port 0` takes any free port"
+        advice = f"another program has it (`ss -ltnp 'sport = :{port}'` shows which): `--port 0` takes any free port"
         yield fail(
             "address",
             str(error).partition(". ")[0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import time
 from collections.abc import Iterator
@@ -86,7 +87,9 @@ def _opened(found: Database, settings: Settings) -> Finding:
         return fail(
             "database",
             f"{found.shown} answers, but another process keeps its write lock",
-            "look for a stuck process with `fuser` on the file, or for long transactions (pg_stat_activity)",
+            f"find it with `fuser -v {shlex.quote(found.url.database or '')}`: a `sqlite3` shell, a stuck process"
+            if found.is_sqlite
+            else "look for long transactions in pg_stat_activity",
         )
     except (DatabaseUnavailable, SQLAlchemyError) as error:
         return fail("database", _one_line(error), _advice(found, settings, str(error)))
@@ -118,7 +121,7 @@ def _of_another_schema(found: Database, settings: Settings) -> Finding:
         return fail(
             "database",
             f"{found.shown} is at schema {revision}, which this version ({SCHEMA_REVISION}) does not know: it is newer",
-            "run the newer version of Gradsmith, or restore the backup from before its upgrade",
+            f"run the newer version of Gradsmith, or go back to before its upgrade: {_restore(found, settings)}",
         )
     state = f"is at schema {revision}, and {SCHEMA_REVISION} is needed" if revision else "is empty"
     return fail(
@@ -249,4 +252,5 @@ def _shown(settings: Settings) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return scrub(" ".join(str(error).split("\n(Background", 1)[0].split()))
+    said = str(error).split("\n(Background", 1)[0].split("\n\tIs the server running", 1)[0]  # our advice asks that
+    return scrub(" ".join(said.split()))
