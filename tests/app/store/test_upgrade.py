@@ -184,7 +184,7 @@ def test_the_command_goes_back_for_an_older_version_and_knows_which_schemas_ther
     assert CliRunner().invoke(app, ["migrate", "--to", "0001"]).exit_code == 0
     forwards = CliRunner().invoke(app, ["migrate", "--to", "0002"])
     assert forwards.exit_code == 2
-    assert "`migrate` without --to brings it up" in forwards.stderr
+    assert " migrate` without --to brings it up" in forwards.stderr
     refused = CliRunner().invoke(app, ["migrate", "--to", "base"])
     assert refused.exit_code == 2
     assert "--to base: there is no such schema; there are 0001, 0002" in refused.stderr
