@@ -63,7 +63,7 @@ def make_rule(name: str = "2x20 log_sign", seed: int = 0, dtype: torch.dtype = t
 
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> BuildSettings:
-    """One cache for all tests, and for both workers of pytest-xdist."""
+    """One cache for all tests, also when several processes run them."""
     return BuildSettings(tmp_path_factory.getbasetemp().parent / "kernels", compiler=COMPILER)
 
 
