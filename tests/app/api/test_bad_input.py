@@ -97,9 +97,9 @@ def test_a_byte_order_mark_is_no_part_of_the_text(standing_api: httpx.Client) ->
 )
 def test_a_megabyte_of_small_things_is_refused_in_a_moment(standing_api: httpx.Client, body: bytes) -> None:
     assert len(body) < 1_000_000
-    start = time.monotonic()
+    start = time.process_time()  # the server is in this process; what else the machine does is not its fault
     problem_of(standing_api.post("/jobs", content=body, headers=JSON))
-    assert time.monotonic() - start < 5  # about 0.3 s on a machine with nothing else to do
+    assert time.process_time() - start < 3  # about 0.3 s
 
 
 def test_no_operation_takes_what_is_not_json(
