@@ -28,6 +28,8 @@ from app.store.idempotency import Answer, fingerprint, once
 from app.store.jobs import JobRepository
 from app.store.keys import admit_job
 from app.store.registry import Registry
+from app.store.tables import JobRow
+from models.spec import EvaluateSpec, MetaTrainSpec
 
 router = APIRouter(tags=["jobs"])
 
@@ -79,19 +81,31 @@ def jobs_create(
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    limits = (caller.max_active_jobs, services.settings.max_active_jobs)
-    counted = caller.api_key is not None and any(limit is not None for limit in limits)
+    quota = services.settings.max_active_jobs if caller.max_active_jobs is None else caller.max_active_jobs
+
+    def at_once(session: Session) -> Answer | None:
+        jobs, spec = resolved(session)
+        job = jobs.create_below(quota, spec, body.metadata, api_key=caller.api_key)
+        return None if job is None else answered(session, job)
 
     def create(session: Session) -> Answer:
+        if (answer := at_once(session)) is not None:
+            return answer
+        jobs, spec = resolved(session)
+        admit_job(session, caller.api_key, quota)
+        return answered(session, jobs.create(spec, body.metadata, api_key=caller.api_key))
+
+    def resolved(session: Session) -> tuple[JobRepository, MetaTrainSpec | EvaluateSpec]:
         jobs = JobRepository(session, caller.workspace)
+        spec: MetaTrainSpec | EvaluateSpec
         if isinstance(body, MetaTrainRequest):
-            spec: Any = meta_train_spec(body, services.settings.backend)
+            spec = meta_train_spec(body, services.settings.backend)
         else:
             spec = evaluate_spec(body, Registry(session, caller.workspace), jobs, services.settings.backend)
         refuse_too_large(spec, services.settings.worker_memory_bytes)
-        if counted:
-            admit_job(session, caller.api_key, services.settings.max_active_jobs)
-        job = jobs.create(spec, body.metadata, api_key=caller.api_key)
+        return jobs, spec
+
+    def answered(session: Session, job: JobRow) -> Answer:
         # without what it waits for just now: the answer is stored, for those who send their key again
         content = job_document(session, job).model_dump_json().encode()
         return Answer(202, {"Location": f"/jobs/{job.id}"}, content)
@@ -101,8 +115,7 @@ def jobs_create(
         request_print = fingerprint("POST", "/jobs", body.model_dump(mode="json", exclude_unset=True))
     answer = once(
         services.database, idempotency_key, request_print, create,
-        workspace=caller.workspace, api_key=caller.api_key or "",
-        one_statement=not counted,  # under a lock, before the job is written
+        workspace=caller.workspace, api_key=caller.api_key or "", at_once=at_once,
     )  # fmt: skip
     services.dispatcher.wake()
     headers = answer.headers | ({"Idempotent-Replayed": "true"} if answer.replayed else {})

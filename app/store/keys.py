@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
-from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.store.errors import KeyNotFound, LastAdminKey, QuotaExceeded
@@ -115,24 +115,27 @@ def note_use(session: Session, used: Mapping[str, datetime]) -> None:
         session.execute(update(KeyRow).where(KeyRow.id == key_id, later).values(last_used_at=moment))
 
 
+def active_jobs(key_id: ColumnElement[str]) -> Select[int]:
+    """How many jobs of a key are queued or running."""
+    # `device` only to use the whole of an index
+    return select(func.count()).where(JobRow.status.in_(_ACTIVE), JobRow.device.in_(_DEVICES), JobRow.api_key == key_id)
+
+
 def admit_job(session: Session, key_id: str | None, default_limit: int | None, *, besides: str | None = None) -> None:
     """Room for one more job of this key, held until the transaction ends; None: jobs without a key are not counted.
 
-    Locks the key's row, so that of two requests for the last place one waits and is refused. `default_limit` is for
+    Locks the key's row, so that of two requests for the last place one waits and is refused, and waits for jobs that
+    `JobRepository.create_below` is creating without having locked it. `default_limit` is for
     keys without a limit of their own; None: no limit. `besides` is the job itself where it counts already.
     Raises QuotaExceeded.
     """
     if key_id is None:
         return
-    # Not FOR UPDATE: that would also wait for every transaction that inserts a job of this key.
-    own = session.scalar(select(KeyRow.max_active_jobs).where(KeyRow.id == key_id).with_for_update(key_share=True))
+    # FOR UPDATE, and no less: whoever inserts a job of this key shares its row, and is waited for.
+    own = session.scalar(select(KeyRow.max_active_jobs).where(KeyRow.id == key_id).with_for_update())
     limit = default_limit if own is None else own
     if limit is None:
         return
-    # `device` only to use the whole of an index
-    counted = select(func.count()).where(
-        JobRow.status.in_(_ACTIVE), JobRow.device.in_(_DEVICES), JobRow.api_key == key_id, JobRow.id != (besides or "")
-    )
-    active = session.scalar(counted) or 0
+    active = session.scalar(active_jobs(literal(key_id)).where(JobRow.id != (besides or ""))) or 0
     if active >= limit:
         raise QuotaExceeded(limit, active)

@@ -205,7 +205,6 @@ class Database:
 def _sqlite_engine(url: URL) -> Engine:
     engine = create_engine(url, pool_size=8, max_overflow=64, connect_args={"timeout": BUSY_SECONDS})
 
-
     @event.listens_for(engine, "do_connect")
     def _is_there(*_: object) -> None:
         # It would be made, empty: in a misspelt folder too, or where that of a running service was removed.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import literal, text
 from sqlalchemy.orm import Session
 
 import app
@@ -104,6 +105,40 @@ def test_the_quota_counts_what_is_queued_running_or_being_cancelled(database: Da
         keys.admit_job(session, None, 0)
         session.execute(text("UPDATE jobs SET status = 'failed' WHERE id = :id"), {"id": job.id})
         keys.admit_job(session, key, 100)
+
+
+def test_however_jobs_are_created_a_key_has_no_more_than_it_may(database: Database) -> None:
+    connections = 0
+    if not database.is_sqlite:
+        with database.read() as session:
+            connections = int(session.execute(text("SHOW max_connections")).scalar_one())
+    limit = connections + 20
+    with database.write() as session:
+        key = made(session, max_active_jobs=limit).id
+
+    def create_until_refused(_: int) -> tuple[int, int]:
+        unlocked = locked = 0
+        while True:
+            with database.write_one() as session:
+                job = JobRepository(session).create_below(limit, training(), {}, api_key=key)
+            if job is not None:
+                unlocked += 1
+                continue
+            try:
+                with database.write() as session:
+                    keys.admit_job(session, key, None)
+                    JobRepository(session).create(training(), api_key=key)
+            except QuotaExceeded:
+                return unlocked, locked
+            locked += 1
+
+    with ThreadPoolExecutor(8) as threads:
+        counts = list(threads.map(create_until_refused, range(8)))
+    unlocked, locked = (sum(column) for column in zip(*counts, strict=True))
+    assert unlocked + locked == limit
+    assert (unlocked, locked) == (0, limit) if database.is_sqlite else 20 <= unlocked < 20 + 8
+    with database.read() as session:
+        assert session.scalar(keys.active_jobs(literal(key))) == limit
 
 
 def test_no_code_of_the_service_forgets_the_workspace() -> None:
