@@ -80,7 +80,7 @@ CATALOGUE: dict[str, Kind] = {
     "quota_exceeded": Kind(429, "The key has as many jobs as it may", "Wait until one ends, or cancel one."),
     "headers_too_large": Kind(431, "The headers are too large", "Send fewer or shorter headers, and a shorter URL."),
     "internal": Kind(500, "Something broke on our side", "Report the `request_id`; the server's log has the details."),
-    "store_unavailable": Kind(503, "The database cannot be reached", "Try again after `Retry-After`."),
+    "store_unavailable": Kind(503, "The database cannot be used", "Try again after `Retry-After`."),
 }
 
 TRANSLATIONS: dict[type[Exception], str] = {

@@ -1,7 +1,7 @@
 """What API keys cost: the same calls on a server without keys, on one with keys by one key, and by a hundred in turn.
 
 Both servers are new and over Postgres, with two API processes. A call with a key is verified, counted against a rate
-that nobody reaches, and a POST /jobs is counted against the quota of its key, whose row it locks. Keys are new in each
+that nobody reaches, and a POST /jobs is counted against the quota of its key. Keys are new in each
 round: no key has more jobs in the queue than it may have by default, give or take.
 """
 
