@@ -67,10 +67,6 @@ class Curve:
     def take(self, index: Integers | npt.NDArray[np.bool_]) -> Curve:
         return Curve(self.step[index], self.loss[index], self.gradient_norm[index], self.validation[index])
 
-    def validations(self) -> Curve:
-        """The points at which a validation score was measured: few, so no downsampling need touch them."""
-        return self.take(~np.isnan(self.validation))
-
     def downsampled(self, max_points: int) -> Curve:
         """At most `max_points` (at least 4) of these points: each stretch keeps its lowest and highest loss, and its
         first NaN or infinity, so that no spike and no failure disappears. The first and last points stay."""

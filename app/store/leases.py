@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from app.store import events, outbox
@@ -126,18 +126,20 @@ def lost_part(
     return end(session, job, "failed", f"{reason}; {job.lost_workers} workers were lost", event_id)
 
 
+def _holds(lease: Lease) -> tuple[ColumnElement[bool], ...]:
+    """The fence: every write of a worker is for the attempt that it claimed, as long as nobody took it over."""
+    return (
+        JobRow.id == lease.job_id,
+        JobRow.attempt == lease.attempt,
+        JobRow.lease_owner == lease.owner,
+        JobRow.status.in_(ACTIVE),
+    )
+
+
 def held(session: Session, lease: Lease) -> JobRow:
     """The job's row, locked, if this lease still holds it: the first thing in every larger write of a worker."""
     job = session.scalar(
-        select(JobRow)
-        .where(
-            JobRow.id == lease.job_id,
-            JobRow.attempt == lease.attempt,
-            JobRow.lease_owner == lease.owner,
-            JobRow.status.in_(ACTIVE),
-        )
-        .with_for_update()
-        .execution_options(populate_existing=True)
+        select(JobRow).where(*_holds(lease)).with_for_update().execution_options(populate_existing=True)
     )
     if job is None:
         raise LeaseLost(lease.job_id, lease.attempt)
@@ -188,12 +190,7 @@ def _backoff(job: JobRow, backoff_seconds: float) -> float:
 def _fenced_update(session: Session, lease: Lease, **values: Any) -> str:
     status = session.scalar(
         update(JobRow)
-        .where(
-            JobRow.id == lease.job_id,
-            JobRow.attempt == lease.attempt,
-            JobRow.lease_owner == lease.owner,
-            JobRow.status.in_(ACTIVE),
-        )
+        .where(*_holds(lease))
         .values(**values)
         .returning(JobRow.status)
         .execution_options(synchronize_session=False)
