@@ -8,7 +8,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from app.store import outbox
-from app.store.jobs import PRIORITY_STEP_SECONDS
+from app.store.insertion import PRIORITY_STEP_SECONDS
 from app.store.sessions import now
 from app.store.sql import clock
 from app.store.tables import JobRow

@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Executable,
-    Integer,
-    String,
-    bindparam,
-    cast,
-    delete,
-    extract,
-    func,
-    insert,
-    inspect,
-    literal_column,
-    select,
-)
-from sqlalchemy.orm import Session, make_transient_to_detached
+from sqlalchemy import bindparam, delete, select
+from sqlalchemy.orm import Session
 
-from app.store import events
+from app.store import events, insertion
 from app.store.errors import JobFinished, JobNotFinished, JobNotFound
 from app.store.events import Event, EventId
 from app.store.ids import new_id
-from app.store.keys import active_jobs
 from app.store.pages import Page, page_of
 from app.store.queue import Queues
 from app.store.sessions import now
 from app.store.sql import clock, has_label
-from app.store.tables import DEFAULT_WORKSPACE, TERMINAL_STATUSES, Base, JobRow, OutboxRow, UtcDateTime
+from app.store.tables import DEFAULT_WORKSPACE, TERMINAL_STATUSES, JobRow, OutboxRow
 from app.store.transitions import move
 from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec
-
-PRIORITY_STEP_SECONDS = 600.0  # one level of priority outweighs ten minutes of waiting; so nothing waits for ever
-
-_COLUMNS = frozenset(inspect(JobRow).columns.keys())
-_JOBS, _OUTBOX = Base.metadata.tables[JobRow.__tablename__], Base.metadata.tables[OutboxRow.__tablename__]
-_INSERT_JOB, _INSERT_DOORBELL = insert(_JOBS), insert(_OUTBOX)
 
 _ONE = select(JobRow).where(JobRow.id == bindparam("job"), JobRow.workspace == bindparam("workspace"))
 _LOCKED = _ONE.with_for_update().execution_options(populate_existing=True)
@@ -53,51 +29,6 @@ _JOB_SPEC: TypeAdapter[MetaTrainSpec | EvaluateSpec] = TypeAdapter(JobSpec)
 def spec_of(job: JobRow) -> MetaTrainSpec | EvaluateSpec:
     """The job's spec as it was resolved when it was created."""
     return _JOB_SPEC.validate_python(job.spec)
-
-
-def queue_key(moment: datetime, priority: int) -> int:
-    """Where a job that is queued at `moment` stands: the lowest key is next. Age and priority in milliseconds.
-
-    All jobs age at one speed, so their order never changes while they wait, and an index can hold it.
-    """
-    return round(moment.timestamp() * 1000) - _ahead(priority)
-
-
-def _ahead(priority: int) -> int:
-    return round(priority * PRIORITY_STEP_SECONDS * 1000)
-
-
-def _insert_both(*conditions: ColumnElement[bool]) -> Executable:
-    """A job and its doorbell in one statement of Postgres, which has one moment for all of it; it answers with that, or
-    with nothing where the conditions do not hold.
-
-    One journey to the database and not three, or five with those that begin and end a transaction.
-    """
-    moment = func.date_trunc(literal_column("'milliseconds'"), func.statement_timestamp(), type_=UtcDateTime())
-    milliseconds = cast(extract("epoch", moment) * literal_column("1000"), BigInteger)
-    made: dict[str, Any] = {"created_at": moment, "queue_key": milliseconds - bindparam("ahead", type_=BigInteger)}
-    # Cast: what Postgres is given to select has no type of its own as what it is given to insert has.
-    given = {name: cast(bindparam(name, type_=column.type), column.type) for name, column in _JOBS.c.items()}
-    row = given | made
-    job = insert(_JOBS).from_select(list(row), select(*row.values()).where(*conditions))
-    made_job = job.returning(_JOBS.c.id, _JOBS.c.created_at).cte("job")
-    doorbell = select(made_job.c.id, literal_column("1"), made_job.c.created_at)
-    return insert(_OUTBOX).from_select(["job", "attempt", "created_at"], doorbell).returning(_OUTBOX.c.created_at)
-
-
-_INSERT_BOTH = _insert_both()
-# At most so many statements run at a time as there may be connections: that many are left to those not yet seen.
-_OTHERS_MEANWHILE = cast(func.current_setting(literal_column("'max_connections'")), Integer)
-_INSERT_BOTH_BELOW = _insert_both(
-    active_jobs(bindparam("api_key", type_=String)).scalar_subquery()
-    < bindparam("limit", type_=BigInteger) - _OTHERS_MEANWHILE
-)
-
-
-def _given(job: JobRow) -> dict[str, Any]:
-    """What the statements above are given, which write to the tables: the unit of work takes three times as long for
-    two rows that nothing depends on."""
-    return {column: getattr(job, column) for column in _COLUMNS - {"created_at", "queue_key"}}
 
 
 class JobRepository:
@@ -117,15 +48,7 @@ class JobRepository:
         api_key: str | None = None,
     ) -> JobRow:
         """A queued job and its doorbell. `labels` is the API's `metadata`; `api_key` is whose share it counts on."""
-        job = self._new(spec, labels, parent, priority, api_key)
-        if self._session.get_bind().dialect.name == "postgresql":
-            moment = self._session.execute(_INSERT_BOTH, _given(job) | {"ahead": _ahead(priority)}).scalar_one()
-        else:
-            moment = now(self._session)
-            at = {"created_at": moment, "queue_key": queue_key(moment, priority)}
-            self._session.execute(_INSERT_JOB, _given(job) | at)
-            self._session.execute(_INSERT_DOORBELL, {"job": job.id, "attempt": 1, "created_at": moment})
-        return self._created(job, moment)
+        return insertion.write(self._session, self._new(spec, labels, parent, priority, api_key))
 
     def create_below(
         self, limit: int | None, spec: MetaTrainSpec | EvaluateSpec, labels: Mapping[str, str], *, api_key: str | None
@@ -135,12 +58,7 @@ class JobRepository:
         On SQLite only what has no limit: its writers come one after another anyway."""
         if limit is None or api_key is None:
             return self.create(spec, labels, api_key=api_key)
-        if self._session.get_bind().dialect.name != "postgresql":
-            return None
-        job = self._new(spec, labels, None, 0, api_key)
-        more = {"ahead": _ahead(job.priority), "limit": limit}
-        moment = self._session.execute(_INSERT_BOTH_BELOW, _given(job) | more).scalar_one_or_none()
-        return None if moment is None else self._created(job, moment)
+        return insertion.write_below(self._session, self._new(spec, labels, None, 0, api_key), limit)
 
     def _new(
         self,
@@ -150,7 +68,7 @@ class JobRepository:
         priority: int,
         api_key: str | None,
     ) -> JobRow:
-        job = JobRow(
+        return JobRow(
             id=new_id("job"),
             workspace=self._workspace,
             kind=spec.kind,
@@ -169,15 +87,6 @@ class JobRepository:
             optimizer=spec.optimizer if isinstance(spec, EvaluateSpec) else None,
             runtime={},
         )
-        for column in _COLUMNS - vars(job).keys():
-            setattr(job, column, None)  # known, so never asked for
-        return job
-
-    def _created(self, job: JobRow, moment: datetime) -> JobRow:
-        job.created_at, job.queue_key = moment, queue_key(moment, job.priority)
-        make_transient_to_detached(job)
-        self._session.add(job)
-        return job
 
     def get(self, job_id: str) -> JobRow:
         """Raises JobNotFound, also for a job of another workspace."""
@@ -243,7 +152,7 @@ class JobRepository:
             raise JobNotFinished(job.id, job.status, "only a failed or cancelled job can be retried.")
         moment = now(self._session)
         job.lost_workers = 0
-        job.queue_key = queue_key(moment, job.priority)
+        job.queue_key = insertion.queue_key(moment, job.priority)
         requeue(self._session, job, "retried")
         return job
 

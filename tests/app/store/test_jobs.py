@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from app.store import outbox
 from app.store.errors import BadCursor, JobFinished, JobNotFinished, JobNotFound
 from app.store.ids import is_id, new_id
-from app.store.jobs import JobRepository, queue_key, spec_of
+from app.store.insertion import queue_key
+from app.store.jobs import JobRepository, spec_of
 from app.store.sessions import now
 from app.store.tables import JobRow, OutboxRow, WorkspaceRow
 from tests.app.store.bench import Bench, evaluation, training
