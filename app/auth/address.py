@@ -10,6 +10,7 @@ browser sends by itself, so a server with keys needs none of this.
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +22,8 @@ from app.store.errors import StoreError
 from app.store.sessions import Database
 from app.store.sqlite import missing_file
 
+# RFC 9110, section 7.2, with the names of RFC 3986, section 3.2.2. urlsplit by itself forgives much.
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]+)(:[0-9]*)?")
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -93,12 +96,12 @@ def allowed_hosts(settings: Settings) -> frozenset[str]:
 
 def host_name(header: str) -> str | None:
     """`Example.org:8000` -> `example.org`, `[::1]:8000` -> `::1`; None when it is no host."""
+    if not _HOST.fullmatch(header):
+        return None
     try:
         parts = urlsplit("//" + header)
-        _ = parts.port  # raises on a port that is no number
+        _ = parts.port  # raises on a port that there is not
     except ValueError:
-        return None
-    if parts.path or parts.query or parts.fragment or parts.username is not None:
         return None
     return parts.hostname
 

@@ -79,6 +79,20 @@ def test_a_browsers_image_gets_a_picture(api: httpx.Client, curved: Worker) -> N
     assert answer.content.startswith(PNG_MAGIC)
 
 
+def test_whoever_has_the_curve_learns_that_its_job_has_ended(api: httpx.Client, curved: Worker) -> None:
+    path = f"/jobs/{curved.job_id}/curve"
+    first = api.get(path)
+    has_it = {"If-None-Match": first.headers["ETag"]}
+    assert api.get(path, headers=has_it).status_code == 304
+    thin = api.get(path, params={"max_points": 10})
+    assert api.get(path, params={"max_points": 10}, headers=has_it).status_code == 200
+    assert api.get(path, params={"max_points": 10}, headers={"If-None-Match": thin.headers["ETag"]}).status_code == 304
+    curved.fail("it broke")  # and not a point more
+    again = api.get(path, headers=has_it)
+    assert (again.status_code, again.json()["status"]) == (200, "failed")
+    assert again.json()["step"] == first.json()["step"]
+
+
 @pytest.mark.parametrize("query", ["max_points=3", "max_points=x", "max_points=-1", "method=lttb", "points=4"])
 def test_a_bad_curve_query_is_refused(standing_api: httpx.Client, query: str) -> None:
     answer = standing_api.get(f"/jobs/job_{'0' * 32}/curve?{query}")

@@ -217,6 +217,7 @@ def test_without_keys_a_connection_to_another_address_is_refused_whatever_the_ho
     [
         ("localhost", 200), ("localhost:8000", 200), ("127.0.0.1", 200), ("[::1]:8000", 200), ("LOCALHOST", 200),
         ("evil.example", 421), ("localhost.evil.example", 421), ("127.0.0.1.evil.example:80", 421), ("", 421),
+        ("localhost#", 400), ("localhost?", 400), ("[::1]x", 400), ("localhost:70000", 400),
         ("a@localhost", 400), ("localhost:port", 400), ("localhost/x", 400), ("api.internal:80", 421),
     ],
 )  # fmt: skip

@@ -138,6 +138,13 @@ def test_a_key_that_calls_too_often_is_told_when_to_go_on(settings: Settings) ->
         assert other.get("/jobs").status_code == 200, "and takes nothing from those who have one"
         with bearing(url, make_key(keyed)) as unseen:
             assert unseen.get("/jobs").status_code == 429, "the database is not asked about one more"
+        # of IPv6 a whole network guesses at once
+        for number in range(5):
+            guess = {"Authorization": "Bearer gs_wrong", "X-Forwarded-For": f"2001:db8::{number}"}
+            assert httpx.get(f"{url}/jobs", headers=guess).status_code == 401
+        with bearing(url, make_key(keyed)) as unseen:
+            for address, status in (("2001:db8::f", 429), ("2001:db8:0:1::f", 200)):
+                assert unseen.get("/jobs", headers={"X-Forwarded-For": address}).status_code == status
 
 
 def test_without_keys_this_machine_is_never_limited_and_others_when_it_is_asked_for(
@@ -196,6 +203,21 @@ def test_a_key_has_no_more_jobs_than_it_may_however_many_ask_at_once(
         assert api.post(f"/jobs/{accepted[0]}/retry").status_code == 202
         listed = {key["id"]: key["max_active_jobs"] for key in _keys(url, keyed)}
         assert (listed[id_of(usual)], listed[id_of(large)]) == (None, 4)
+
+
+def test_a_key_s_own_limit_counts_whatever_the_server_s_is(app_settings: Settings) -> None:
+    """Far from a limit jobs are created without a lock: by the right one."""
+    keyed = with_keys(app_settings, max_active_jobs=10_000)
+    small, large = make_key(keyed, max_active_jobs=2), make_key(keyed, max_active_jobs=10_000)
+    with serving(keyed) as url, bearing(url, small) as api, bearing(url, large) as other:
+        assert [api.post("/jobs", json=SMALLEST).status_code for _ in range(3)] == [202, 202, 429]
+        once = {"Idempotency-Key": "a"}
+        assert [other.post("/jobs", json=SMALLEST, headers=once).status_code for _ in range(2)] == [202] * 2
+        assert [other.post("/jobs", json=SMALLEST).status_code for _ in range(3)] == [202] * 3
+        assert len(other.get("/jobs").json()["data"]) == 6
+    low = keyed.model_copy(update={"max_active_jobs": 1})
+    with serving(low) as url, bearing(url, large) as other:
+        assert other.post("/jobs", json=SMALLEST).status_code == 202
 
 
 def _keys(url: str, settings: Settings) -> list[dict[str, Any]]:

@@ -186,6 +186,8 @@ def test_an_overview_has_the_lowest_the_highest_and_what_failed_of_each_span(ben
 def test_a_curve_of_several_attempts_is_thinned_from_all_of_it(bench: Bench) -> None:
     lease = bench.running()
     long_curve(bench, lease, 30_000)
+    as_it_was = bench.get(lease.job_id)
+    before = bench.read(lambda session: curves.outline(session, as_it_was))
     bench.expire(lease.job_id)
     bench.lapsed()
     second = bench.claim(bench.get(lease.job_id), "second")
@@ -194,6 +196,10 @@ def test_a_curve_of_several_attempts_is_thinned_from_all_of_it(bench: Bench) -> 
     assert total == 10_010
     assert thin.step[-1] == 10_010
     assert {6, 4096, 4097, 10_000} <= set(thin.step.tolist())
+    # whoever read the job's row before that finds in the chunks that there is a second attempt
+    late = bench.read(lambda session: curves.outline(session, as_it_was))
+    assert (before.resumed, late.resumed) == ({}, {2: 10_000})
+    assert late.state == (30_010, 1)
 
 
 def test_a_resumed_attempt_takes_the_later_points_back(bench: Bench) -> None:

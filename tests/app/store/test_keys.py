@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import literal, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 import app
@@ -99,6 +100,9 @@ def test_the_quota_counts_what_is_queued_running_or_being_cancelled(database: Da
             session.execute(text("UPDATE jobs SET status = :status WHERE id = :id"), {"status": status, "id": job.id})
             with pytest.raises(QuotaExceeded, match="2 queued and running jobs and may have 2"):
                 keys.admit_job(session, key, 100)
+        session.execute(text("UPDATE jobs SET device = 'gpu' WHERE id = :id"), {"id": job.id})
+        with pytest.raises(QuotaExceeded):
+            keys.admit_job(session, key, 100)
         keys.admit_job(session, key, 100, besides=job.id)
         keys.admit_job(session, other, 1)
         keys.admit_job(session, other, None)
@@ -139,6 +143,24 @@ def test_however_jobs_are_created_a_key_has_no_more_than_it_may(database: Databa
     assert (unlocked, locked) == (0, limit) if database.is_sqlite else 20 <= unlocked < 20 + 8
     with database.read() as session:
         assert session.scalar(keys.active_jobs(literal(key))) == limit
+
+
+def test_who_counts_under_the_lock_waits_for_jobs_that_are_created_without_it(postgres_url: str) -> None:
+    with Database(postgres_url) as database:
+        with database.write() as session:
+            key = made(session).id
+
+        def impatient() -> None:
+            with database.write() as session:
+                session.execute(text("SET LOCAL lock_timeout = '300ms'"))
+                keys.admit_job(session, key, 1)
+
+        with database.write() as session:
+            assert JobRepository(session).create_below(1000, training(), {}, api_key=key) is not None
+            with ThreadPoolExecutor(1) as threads, pytest.raises(OperationalError, match="lock timeout"):
+                threads.submit(impatient).result()
+        with pytest.raises(QuotaExceeded, match="1 queued"):
+            impatient()
 
 
 def test_no_code_of_the_service_forgets_the_workspace() -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
 from app.store import leases, outbox, queue
+from app.store.errors import DatabaseBusy
 from app.store.ids import new_id
 from app.store.jobs import JobRepository
 from app.store.leases import Lease
@@ -166,7 +167,9 @@ def test_a_long_queue_is_read_once_and_new_jobs_are_found(bench: Bench, monkeypa
 
     assert positions(first) == [0, 2, 3, 4, 1]
     monkeypatch.setattr(queue, "read", None)  # from here on the whole queue is not read again
+    monkeypatch.setattr(queue, "CATCH_UP_SECONDS", 0.0)
     later = queued(bench, [key, None])
+    assert positions(later[1:]) == [6], "the one between is found without being asked for"
     assert positions(later) == [3, 6]
     assert positions([first[1], first[-1]]) == [2, 1]
     with bench.database.write() as session:
@@ -213,6 +216,16 @@ def test_while_a_long_queue_is_read_anew_the_others_answer_from_what_was_read_be
     monkeypatch.setattr(queue, "read", read)
     bench.claim(jobs[0])
     assert position(later) == 4, "the next reads it anew"
+
+    def fails(*_: object) -> queue.Queue:
+        raise DatabaseBusy("no time")
+
+    monkeypatch.setattr(queue, "read", fails)
+    with pytest.raises(DatabaseBusy):
+        position(later)
+    monkeypatch.setattr(queue, "read", read)
+    bench.claim(jobs[1])
+    assert position(later) == 3, "a thread that failed is no longer reading"
 
 
 def test_a_long_queue_costs_a_round_no_more_than_a_short_one(sqlite_database: Database) -> None:
