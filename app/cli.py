@@ -82,6 +82,8 @@ def worker(
 
     On SIGTERM the running job writes a checkpoint and goes back to the queue; a second signal, or 10 s, kills it.
     """
+    if unknown := sorted({queue.strip() for queue in queues.split(",")} - {"cpu", "gpu"}):
+        _refuse(f"--queues {queues}: there is no queue {unknown[0]!r}; there are cpu and gpu")
     existing_file(_settings(data_dir=data))  # refuses here, in one sentence, what the worker could not use
     _become("workers.main", "--queues", queues, *(("--name", name) if name else ()), data=data)
 

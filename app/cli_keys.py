@@ -67,6 +67,8 @@ def create(
         refuse(f"--name has {len(name)} characters; use 1 to 128 that can be printed")
     if _WORKSPACE.fullmatch(workspace) is None:
         refuse(f"--workspace {workspace!r}: use up to 64 of a-z, 0-9, - and _, the first a letter or digit")
+    if days == 0:
+        refuse("--days 0: the key would have expired before anyone has it; leave it out for a key without an end")
     ends = None if days is None else datetime.now(UTC) + timedelta(days=days)
     with _database(settings_from(data_dir=data), make=True) as database, database.write() as session:
         row, token = issue(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -63,28 +63,40 @@ async def known_job_id(job_id: str) -> str:
     return job_id
 
 
-def only_parameters(*names: str, prefix: str | None = None) -> Callable[[Request], Awaitable[None]]:
-    """A dependency that refuses other query parameters: a filter that is misspelt would silently list everything."""
+def only_parameters(
+    *names: str, prefix: str | None = None, several: Container[str] = ()
+) -> Callable[[Request], Awaitable[None]]:
+    """A dependency that refuses other query parameters, and one that is given twice unless it may stand `several`
+    times: a filter that is misspelt would silently list everything, and of two that differ one would silently win."""
 
     async def check(request: Request) -> None:
+        repeated = [
+            FieldError(
+                location="query",
+                pointer=pointer_of([name]),
+                code="repeated",
+                message=f"{name!r} is given {len(request.query_params.getlist(name))} times; give it once",
+            )
+            for name in request.query_params
+            if name not in several and len(request.query_params.getlist(name)) > 1
+        ]
         unknown = [
             name
             for name in request.query_params
             if name not in names and not (prefix is not None and name.startswith(prefix))
         ]
-        if unknown:
-            known = (*names, f"{prefix}<key>") if prefix else names
-            raise invalid_request(
-                [
-                    FieldError(
-                        location="query",
-                        pointer=pointer_of([name]),
-                        code="unknown",
-                        message=f"{name!r} is not a parameter here; {choice(name, known)}",
-                    )
-                    for name in unknown
-                ]
+        known = (*names, f"{prefix}<key>") if prefix else names
+        not_known = [
+            FieldError(
+                location="query",
+                pointer=pointer_of([name]),
+                code="unknown",
+                message=f"{name!r} is not a parameter here; {choice(name, known)}",
             )
+            for name in unknown
+        ]
+        if wrong := [*not_known, *repeated]:
+            raise invalid_request(wrong)
 
     return check
 

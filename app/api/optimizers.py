@@ -49,7 +49,7 @@ FOREVER = "private, max-age=31536000, immutable"
         },
         **responses("bad_cursor", "invalid_request"),
     },
-    dependencies=[Depends(only_parameters("family", "alias", "tag", "limit", "after"))],
+    dependencies=[Depends(only_parameters("family", "alias", "tag", "limit", "after", several=("tag",)))],
 )
 def optimizers_list(
     services: ServicesDep,

@@ -90,8 +90,9 @@ def write(session: Session, job: JobRow) -> JobRow:
 
 
 def write_below(session: Session, job: JobRow, limit: int) -> JobRow | None:
-    """As `write`, on Postgres and without a lock, while its key has so few active jobs that all that can be written
-    meanwhile does not reach `limit`; else None, and nothing is written. On SQLite always None."""
+    """As `write`, on Postgres and without a lock, while its key has so few active jobs that all that is being written
+    at the same moment does not reach `limit` (decision 0028); else None, and nothing is written. On SQLite always
+    None."""
     if session.get_bind().dialect.name != "postgresql":
         return None  # its writers come one after another: under the lock that they need anyway, jobs are counted
     more = {"ahead": _ahead(job.priority), "limit": limit}

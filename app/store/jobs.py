@@ -54,8 +54,8 @@ class JobRepository:
         self, limit: int | None, spec: MetaTrainSpec | EvaluateSpec, labels: Mapping[str, str], *, api_key: str | None
     ) -> JobRow | None:
         """As `create`, by one statement of Postgres and without a lock, while the key's active jobs are so few that
-        all that can be created meanwhile does not reach `limit` (None: no limit); else None, and nothing is written.
-        On SQLite only what has no limit: its writers come one after another anyway."""
+        all that is being created at the same moment does not reach `limit` (None: no limit); else None, and nothing is
+        written. On SQLite only what has no limit: its writers come one after another anyway."""
         if limit is None or api_key is None:
             return self.create(spec, labels, api_key=api_key)
         return insertion.write_below(self._session, self._new(spec, labels, None, 0, api_key), limit)

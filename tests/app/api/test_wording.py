@@ -142,6 +142,8 @@ def test_one_sentence_says_what_is_wrong(standing_api: httpx.Client, change: dic
         ("/jobs?limit=ten", '"ten" is not a whole number; send digits, such as 20'),
         ("/jobs?limit=101", '"101" is too large; send 100 or less'),
         ("/jobs?stats=failed", "'stats' is not a parameter here; did you mean 'status'?"),
+        ("/jobs?status=failed&status=queued", "'status' is given 2 times; give it once"),
+        ("/optimizers?tag=a%3Db&tag=c%3Dd&alias=prod&alias=best", "'alias' is given 2 times; give it once"),
         (
             "/optimizers?best=1",
             "'best' is not a parameter here; known are: family, alias, tag, limit, after",
