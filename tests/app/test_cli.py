@@ -123,7 +123,7 @@ def test_bad_input_exits_with_2_and_says_what_was_wrong(
 def test_a_worker_refuses_a_queue_that_is_none() -> None:
     done = run("worker", "--queues", "tpu", DATABASE_URL="postgresql://127.0.0.1:1/none")
     assert done.returncode == 2
-    assert "there are the queues cpu and gpu" in done.stderr
+    assert "there is no queue 'tpu'; there are cpu and gpu" in done.stderr
     assert "Traceback" not in done.stderr
 
 

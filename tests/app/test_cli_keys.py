@@ -58,7 +58,7 @@ def test_the_first_key_is_made_before_the_first_start_and_printed_alone_and_once
 
 
 def test_a_key_that_ends_at_once_is_no_key_to_start_with(tmp_path: Path) -> None:
-    done = keys("create", "--name", "gone", "--days", "0", "--data", str(tmp_path))
+    done = keys("create", "--name", "gone", "--days", "1e-9", "--data", str(tmp_path))
     assert done.exit_code == 0
     settings = Settings(data_dir=tmp_path, auth="on")
     with (
@@ -73,6 +73,7 @@ def test_a_key_that_ends_at_once_is_no_key_to_start_with(tmp_path: Path) -> None
     ("arguments", "environment", "words"),
     [
         (("create",), {}, "--name"),
+        (("create", "--name", "x", "--days", "0"), {}, "--days 0: the key would have expired"),
         (("create", "--name", ""), {}, "--name has 0 characters"),
         (("create", "--name", "two\nlines"), {}, "--name"),
         (("create", "--name", "x", "--scope", "root"), {}, "--scope"),
