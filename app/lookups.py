@@ -1,8 +1,8 @@
 """Many small questions to the database, asked together.
 
 A question that comes while others are on their way waits for the next journey, which takes all that have come by then:
-each answer is of a moment after its question, however many share it. One thread and one connection serve them all, so
-that a thousand downloads a second cost some hundred journeys.
+each answer is of a moment after its question, however many share it. One thread and one connection serve them all: the
+more downloads there are, the more of them share a journey.
 """
 
 from __future__ import annotations

@@ -69,34 +69,23 @@ def only_parameters(
     """A dependency that refuses other query parameters, and one that is given twice unless it may stand `several`
     times: a filter that is misspelt would silently list everything, and of two that differ one would silently win."""
 
+    known = (*names, f"{prefix}<key>") if prefix else names
+
     async def check(request: Request) -> None:
-        repeated = [
-            FieldError(
-                location="query",
-                pointer=pointer_of([name]),
-                code="repeated",
-                message=f"{name!r} is given {len(request.query_params.getlist(name))} times; give it once",
+        wrong = []
+        for name in request.query_params:
+            times = len(request.query_params.getlist(name))
+            if name not in names and not (prefix is not None and name.startswith(prefix)):
+                wrong.append((name, "unknown", f"{name!r} is not a parameter here; {choice(name, known)}"))
+            elif times > 1 and name not in several:
+                wrong.append((name, "repeated", f"{name!r} is given {times} times; give it once"))
+        if wrong:
+            raise invalid_request(
+                [
+                    FieldError(location="query", pointer=pointer_of([name]), code=code, message=message)
+                    for name, code, message in wrong
+                ]
             )
-            for name in request.query_params
-            if name not in several and len(request.query_params.getlist(name)) > 1
-        ]
-        unknown = [
-            name
-            for name in request.query_params
-            if name not in names and not (prefix is not None and name.startswith(prefix))
-        ]
-        known = (*names, f"{prefix}<key>") if prefix else names
-        not_known = [
-            FieldError(
-                location="query",
-                pointer=pointer_of([name]),
-                code="unknown",
-                message=f"{name!r} is not a parameter here; {choice(name, known)}",
-            )
-            for name in unknown
-        ]
-        if wrong := [*not_known, *repeated]:
-            raise invalid_request(wrong)
 
     return check
 

@@ -89,11 +89,12 @@ def jobs_create(
         return None if job is None else answered(session, job)
 
     def create(session: Session) -> Answer:
-        if (answer := at_once(session)) is not None:
-            return answer
         jobs, spec = resolved(session)
-        admit_job(session, caller.api_key, quota)
-        return answered(session, jobs.create(spec, body.metadata, api_key=caller.api_key))
+        job = jobs.create_below(quota, spec, body.metadata, api_key=caller.api_key)
+        if job is None:
+            admit_job(session, caller.api_key, quota)
+            job = jobs.create(spec, body.metadata, api_key=caller.api_key)
+        return answered(session, job)
 
     def resolved(session: Session) -> tuple[JobRepository, MetaTrainSpec | EvaluateSpec]:
         jobs = JobRepository(session, caller.workspace)
