@@ -145,7 +145,7 @@ class Dispatcher:
         if room <= 0:
             self._full = True
             return 0
-        with self.database.read() as session:
+        with self.database.snapshot() as session:
             due = outbox.due(session, device, room)
         if not due:
             return 0

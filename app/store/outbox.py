@@ -18,7 +18,8 @@ def due(session: Session, device: str, limit: int) -> list[tuple[str, int]]:
     """Up to `limit` (job id, attempt) to ring now, next first: keys take turns (`app.store.shares`).
 
     Two dispatchers that ask at once get the same ones, so the order stays the same however many there are; RQ has each
-    doorbell once, and `rung` counts it once.
+    doorbell once, and `rung` counts it once. Ask within `Database.snapshot`: what another dispatcher rings between two
+    statements would let a key fall behind, and one that is behind is not owed its turns.
     """
     return next_doorbells(session, device, limit)
 

@@ -74,6 +74,8 @@ class Database:
         self._writer = self.engine.execution_options(begin_immediate=True)
         alone: dict[str, Any] = {"no_begin": True} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
         self._glancing = self.engine.execution_options(**alone)
+        still: dict[str, Any] = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._still = self.engine.execution_options(**still)
         self._info = {"queues": Queues()}
         self._writing = threading.Lock()
 
@@ -85,6 +87,13 @@ class Database:
     def read(self) -> Iterator[Session]:
         """A transaction that is rolled back at its end: what it sees, it does not change."""
         with Session(self.engine, expire_on_commit=False, info=self._info) as session, self._explained():
+            yield session
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """A `read()` whose statements all see the same moment, on Postgres too: where several are put together and what
+        others commit between two of them would make a picture that never was."""
+        with Session(self._still, expire_on_commit=False, info=self._info) as session, self._explained():
             yield session
 
     @contextmanager

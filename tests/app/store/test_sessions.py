@@ -96,7 +96,7 @@ def test_a_restarted_postgres_costs_no_error(postgres_url: str) -> None:
         with Database(postgres_url) as other, other.write() as session:
             session.execute(
                 text(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
                     "WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
             )

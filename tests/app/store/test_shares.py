@@ -47,7 +47,8 @@ def queued(bench: Bench, owners: Sequence[str | None], *, priorities: list[int] 
 
 def ring(bench: Bench, room: int = 2) -> list[str]:
     """One round of a dispatcher."""
-    due = bench.read(lambda session: outbox.due(session, "cpu", room))
+    with bench.database.snapshot() as session:
+        due = outbox.due(session, "cpu", room)
     bench.write(lambda session: outbox.rung(session, due))
     return [job_id for job_id, _ in due]
 
@@ -117,7 +118,7 @@ def test_dispatchers_at_once_ring_in_one_order_and_count_once(bench: Bench) -> N
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(dispatcher, range(3)))
     assert bench.read(outbox.waiting) == 0
-    assert sum(served(bench).values()) <= len(jobs) + 1, "a doorbell counts once, whoever rings it too"
+    assert sum(served(bench).values()) == len(jobs), "a doorbell counts once, whoever rings it too"
     assert abs(served(bench)[one] - served(bench)[two]) <= 1
 
 
