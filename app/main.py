@@ -13,7 +13,20 @@ from redis.backoff import NoBackoff
 from starlette.concurrency import run_in_threadpool
 
 from app import auth, errors, openapi
-from app.api import aliases, curves, event_stream, families, health, jobs, keys, metrics, optimizers, pages, reports
+from app.api import (
+    aliases,
+    curves,
+    event_stream,
+    families,
+    health,
+    jobs,
+    keys,
+    metrics,
+    optimizers,
+    pages,
+    reports,
+    submission,
+)
 from app.api.admission import Admission
 from app.api.body import BodyGate
 from app.api.dependencies import Services
@@ -23,8 +36,8 @@ from app.api.paths import Paths
 from app.api.reference import reference_page
 from app.auth.keyring import KeyRing
 from app.auth.rates import rates_of
+from app.batching import Batching
 from app.dispatch import Dispatcher
-from app.lookups import Lookups
 from app.metrics import Metrics
 from app.settings import Settings
 from app.store.sessions import Database
@@ -64,7 +77,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             metrics=measured,
             keys=key_ring,
             rates=rates_of(chosen, redis),
-            downloads=Lookups(partial(optimizers.located, database)),
+            downloads=Batching(partial(optimizers.located, database)),
+            submissions=Batching(partial(submission.submit, database, chosen), submission.MOST_TOGETHER),
         )
         try:
             yield

@@ -9,16 +9,18 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Request
 from redis.asyncio import Redis
 
+from app.api.submission import Submission
 from app.api.wording import IDEMPOTENCY_KEY_PATTERN, choice
 from app.auth import Caller, unkeyed
 from app.auth.keyring import KeyRing
 from app.auth.rates import RateLimits
+from app.batching import Batching
 from app.dispatch import Dispatcher
 from app.errors import FieldError, invalid_request, pointer_of
-from app.lookups import Lookups
 from app.metrics import Metrics
 from app.settings import Settings
 from app.store.errors import JobNotFound
+from app.store.idempotency import Answer
 from app.store.ids import is_id
 from app.store.references import Located
 from app.store.sessions import Database
@@ -38,7 +40,8 @@ class Services:
     keys: KeyRing
     rates: RateLimits | None
     metrics: Metrics
-    downloads: Lookups[tuple[str, str], Located]  # (workspace, reference) -> where it is
+    downloads: Batching[tuple[str, str], Located]  # (workspace, reference) -> where it is
+    submissions: Batching[Submission, Answer]
     weights: WeightsCache = field(default_factory=WeightsCache)
 
 

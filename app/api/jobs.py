@@ -7,11 +7,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from app.api import examples
-from app.api.dependencies import After, CallerDep, IdempotencyKey, JobId, Limit, ServicesDep, only_parameters
+from app.api.dependencies import (
+    After,
+    CallerDep,
+    IdempotencyKey,
+    JobId,
+    Limit,
+    Services,
+    ServicesDep,
+    only_parameters,
+)
 from app.api.documents import job_document, job_documents
-from app.api.resolve import evaluate_spec, meta_train_spec, refuse_too_large
 from app.api.schemas import (
     MAX_LABELS,
     Job,
@@ -19,17 +28,15 @@ from app.api.schemas import (
     JobRequest,
     JobStatus,
     Labels,
-    MetaTrainRequest,
     Name,
     Page,
 )
+from app.api.submission import Submission
+from app.api.submission import create as create_jobs
 from app.errors import field_errors, invalid_request, responses
 from app.store.idempotency import Answer, fingerprint, once
 from app.store.jobs import JobRepository
 from app.store.keys import admit_job
-from app.store.registry import Registry
-from app.store.tables import JobRow
-from models.spec import EvaluateSpec, MetaTrainSpec
 
 router = APIRouter(tags=["jobs"])
 
@@ -66,7 +73,7 @@ _ONE_JOB: dict[str, Any] = {"content": {"application/json": {"example": examples
         ),
     },
 )  # fmt: skip
-def jobs_create(
+async def jobs_create(
     body: Annotated[
         JobRequest,
         Body(
@@ -81,46 +88,26 @@ def jobs_create(
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    quota = services.settings.max_active_jobs if caller.max_active_jobs is None else caller.max_active_jobs
-
-    def at_once(session: Session) -> Answer | None:
-        jobs, spec = resolved(session)
-        job = jobs.create_below(quota, spec, body.metadata, api_key=caller.api_key)
-        return None if job is None else answered(session, job)
-
-    def create(session: Session) -> Answer:
-        jobs, spec = resolved(session)
-        job = jobs.create_below(quota, spec, body.metadata, api_key=caller.api_key)
-        if job is None:
-            admit_job(session, caller.api_key, quota)
-            job = jobs.create(spec, body.metadata, api_key=caller.api_key)
-        return answered(session, job)
-
-    def resolved(session: Session) -> tuple[JobRepository, MetaTrainSpec | EvaluateSpec]:
-        jobs = JobRepository(session, caller.workspace)
-        spec: MetaTrainSpec | EvaluateSpec
-        if isinstance(body, MetaTrainRequest):
-            spec = meta_train_spec(body, services.settings.backend)
-        else:
-            spec = evaluate_spec(body, Registry(session, caller.workspace), jobs, services.settings.backend)
-        refuse_too_large(spec, services.settings.worker_memory_bytes)
-        return jobs, spec
-
-    def answered(session: Session, job: JobRow) -> Answer:
-        # without what it waits for just now: the answer is stored, for those who send their key again
-        content = job_document(session, job).model_dump_json().encode()
-        return Answer(202, {"Location": f"/jobs/{job.id}"}, content)
-
-    request_print = ""  # without a key nothing is compared
-    if idempotency_key is not None:
-        request_print = fingerprint("POST", "/jobs", body.model_dump(mode="json", exclude_unset=True))
-    answer = once(
-        services.database, idempotency_key, request_print, create,
-        workspace=caller.workspace, api_key=caller.api_key or "", at_once=at_once,
-    )  # fmt: skip
+    submission = Submission(body, caller)
+    if idempotency_key is None:
+        answer = await services.submissions.ask(submission)
+    else:
+        answer = await run_in_threadpool(_submitted_once, services, submission, idempotency_key)
     services.dispatcher.wake()
     headers = answer.headers | ({"Idempotent-Replayed": "true"} if answer.replayed else {})
     return Response(answer.body, answer.status_code, headers, media_type="application/json")
+
+
+def _submitted_once(services: Services, submission: Submission, key: str) -> Answer:
+    def create(session: Session) -> Answer:
+        [answer] = create_jobs(session, services.settings, [submission]).values()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    body, caller = submission.body, submission.caller
+    request_print = fingerprint("POST", "/jobs", body.model_dump(mode="json", exclude_unset=True))
+    return once(services.database, key, request_print, create, workspace=caller.workspace, api_key=caller.api_key or "")
 
 
 @router.get(

@@ -24,7 +24,6 @@ class Caller:
     workspace: str
     api_key: str | None  # the key's id; None on a server without keys
     scopes: frozenset[Scope]
-    max_active_jobs: int | None = None  # the key's own limit, which never changes; None: the server's
 
 
 def unkeyed() -> Caller:

@@ -124,7 +124,7 @@ class KeyRing:
             row = keys.find(session, key_id)
         if row is None:
             return _Known(checked)
-        caller = Caller(row.workspace, row.id, frozenset(cast("list[Scope]", row.scopes)), row.max_active_jobs)
+        caller = Caller(row.workspace, row.id, frozenset(cast("list[Scope]", row.scopes)))
         return _Known(checked, row.sha256, caller, row.expires_at, row.revoked_at is not None)
 
     async def _note_regularly(self) -> None:

@@ -46,22 +46,14 @@ def once(
     workspace: str = DEFAULT_WORKSPACE,
     api_key: str = "",
     wait_seconds: float = WAIT_SECONDS,
-    at_once: Callable[[Session], Answer | None] | None = None,
 ) -> Answer:
     """Run `create` in a write transaction, unless `key` has an answer: then that, marked `replayed`.
-
-    `at_once`: the same by a single statement, tried first where no key asks for more than that; None when it cannot be
-    done so, and then nothing is written.
 
     `key` belongs to the API key that used it ("" on a server without keys). What `create` raises is not stored; without
     a key `create` simply runs. Raises IdempotencyConflict for a key of another request, IdempotencyInFlight when the
     first request has not ended within `wait_seconds`.
     """
     if key is None:
-        if at_once is not None and not database.is_sqlite:
-            with database.write_one() as session:
-                if (answer := at_once(session)) is not None:
-                    return answer
         with database.write() as session:
             return create(session)
     try:

@@ -1,31 +1,19 @@
-"""How a new job is written: its row and its doorbell, in as few journeys to the database as there can be.
+"""How new jobs are written: their rows and their doorbells, in as few journeys to the database as there can be.
 
-Straight to the tables, past SQLAlchemy's unit of work: it has much to weigh, and nothing depends on these two rows.
+Straight to the tables, past SQLAlchemy's unit of work: it has much to weigh, and nothing depends on these rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Executable,
-    Integer,
-    String,
-    bindparam,
-    cast,
-    extract,
-    func,
-    insert,
-    inspect,
-    literal_column,
-    select,
-)
+import orjson
+from sqlalchemy import insert, inspect, text
 from sqlalchemy.orm import Session, make_transient_to_detached
+from sqlalchemy.sql.expression import TextualSelect
 
-from app.store.keys import active_jobs
 from app.store.sessions import now
 from app.store.tables import Base, JobRow, OutboxRow, UtcDateTime
 
@@ -34,7 +22,7 @@ PRIORITY_STEP_SECONDS = 600.0  # one level of priority outweighs ten minutes of 
 _COLUMNS = frozenset(inspect(JobRow).columns.keys())
 _MOMENTS = frozenset(("created_at", "queue_key"))  # known once it is written
 _JOBS, _OUTBOX = Base.metadata.tables[JobRow.__tablename__], Base.metadata.tables[OutboxRow.__tablename__]
-_INSERT_JOB, _INSERT_DOORBELL = insert(_JOBS), insert(_OUTBOX)
+_INSERT_JOBS, _INSERT_DOORBELLS = insert(_JOBS), insert(_OUTBOX)
 
 
 def queue_key(moment: datetime, priority: int) -> int:
@@ -49,65 +37,62 @@ def _ahead(priority: int) -> int:
     return round(priority * PRIORITY_STEP_SECONDS * 1000)
 
 
-def _insert_both(*conditions: ColumnElement[bool]) -> Executable:
-    """A job and its doorbell in one statement of Postgres, which has one moment for all of it; it answers with that, or
-    with nothing where the conditions do not hold.
+def _insert_all() -> TextualSelect:
+    """Jobs and their doorbells in one statement of Postgres, which has one moment for all of them and answers with it.
 
-    One journey to the database and not three, or five with those that begin and end a transaction.
+    One journey to the database and not three, or five with those that begin and end a transaction. The rows come as
+    one JSON document, so however many there are the statement is the same one, prepared once a connection. In it
+    `queue_key` is how far a job is ahead by its priority, below zero.
     """
-    moment = func.date_trunc(literal_column("'milliseconds'"), func.statement_timestamp(), type_=UtcDateTime())
-    milliseconds = cast(extract("epoch", moment) * literal_column("1000"), BigInteger)
-    made: dict[str, Any] = {"created_at": moment, "queue_key": milliseconds - bindparam("ahead", type_=BigInteger)}
-    # Cast: what Postgres is given to select has no type of its own as what it is given to insert has.
-    given = {name: cast(bindparam(name, type_=column.type), column.type) for name, column in _JOBS.c.items()}
-    row = given | made
-    job = insert(_JOBS).from_select(list(row), select(*row.values()).where(*conditions))
-    made_job = job.returning(_JOBS.c.id, _JOBS.c.created_at).cte("job")
-    doorbell = select(made_job.c.id, literal_column("1"), made_job.c.created_at)
-    return insert(_OUTBOX).from_select(["job", "attempt", "created_at"], doorbell).returning(_OUTBOX.c.created_at)
+    made = {
+        "created_at": "moment.at",
+        "queue_key": "CAST(extract(epoch FROM moment.at) * 1000 AS bigint) + r.queue_key",
+    }
+    columns = [column.name for column in _JOBS.c]
+    values = [made.get(name, f"r.{name}") for name in columns]
+    statement = f"""
+        WITH moment AS (SELECT date_trunc('milliseconds', statement_timestamp()) AS at),
+        job AS (
+            INSERT INTO {_JOBS.name} ({", ".join(columns)}) SELECT {", ".join(values)}
+            FROM json_populate_recordset(CAST(NULL AS {_JOBS.name}), CAST(:rows AS json)) AS r, moment
+            RETURNING id, created_at
+        )
+        INSERT INTO {_OUTBOX.name} (job, attempt, created_at) SELECT id, 1, created_at FROM job
+        RETURNING created_at
+    """
+    return text(statement).columns(created_at=UtcDateTime())
 
 
-_INSERT_BOTH = _insert_both()
-# At most so many statements run at a time as there may be connections: that many are left to those not yet seen.
-_OTHERS_MEANWHILE = cast(func.current_setting(literal_column("'max_connections'")), Integer)
-_INSERT_BOTH_BELOW = _insert_both(
-    active_jobs(bindparam("api_key", type_=String)).scalar_subquery()
-    < bindparam("limit", type_=BigInteger) - _OTHERS_MEANWHILE
-)
+_INSERT_ALL = _insert_all()
 
 
-def write(session: Session, job: JobRow) -> JobRow:
-    """Write a new, queued job, of which all is known but when; it belongs to the session then, as one that was read."""
-    values = _given(job)
+def write(session: Session, jobs: Sequence[JobRow]) -> None:
+    """Write new, queued jobs, of which all is known but when; they belong to the session then, as those that were read.
+
+    In Postgres a single statement; so with `Database.write_one` a transaction of its own.
+    """
+    if not jobs:
+        return
+    session.flush()  # what they refer to
+    rows = [_given(job) for job in jobs]
     if session.get_bind().dialect.name == "postgresql":
-        moment = session.execute(_INSERT_BOTH, values | {"ahead": _ahead(job.priority)}).scalar_one()
+        for row, job in zip(rows, jobs, strict=True):
+            row["queue_key"] = -_ahead(job.priority)
+        document = orjson.dumps(rows).decode()
+        moment = session.connection().execute(_INSERT_ALL, {"rows": document}).scalars().all()[0]
     else:
         moment = now(session)
-        at = {"created_at": moment, "queue_key": queue_key(moment, job.priority)}
-        session.execute(_INSERT_JOB, values | at)
-        session.execute(_INSERT_DOORBELL, {"job": job.id, "attempt": 1, "created_at": moment})
-    return _written(session, job, moment)
-
-
-def write_below(session: Session, job: JobRow, limit: int) -> JobRow | None:
-    """As `write`, on Postgres and without a lock, while its key has so few active jobs that all that is being written
-    at the same moment does not reach `limit` (decision 0028); else None, and nothing is written. On SQLite always
-    None."""
-    if session.get_bind().dialect.name != "postgresql":
-        return None  # its writers come one after another: under the lock that they need anyway, jobs are counted
-    more = {"ahead": _ahead(job.priority), "limit": limit}
-    moment = session.execute(_INSERT_BOTH_BELOW, _given(job) | more).scalar_one_or_none()
-    return None if moment is None else _written(session, job, moment)
+        for row, job in zip(rows, jobs, strict=True):
+            row |= {"created_at": moment, "queue_key": queue_key(moment, job.priority)}
+        session.execute(_INSERT_JOBS, rows)
+        session.execute(_INSERT_DOORBELLS, [{"job": job.id, "attempt": 1, "created_at": moment} for job in jobs])
+    for job in jobs:
+        job.created_at, job.queue_key = moment, queue_key(moment, job.priority)
+        make_transient_to_detached(job)
+    session.add_all(jobs)
 
 
 def _given(job: JobRow) -> dict[str, Any]:
     for column in _COLUMNS - vars(job).keys():
         setattr(job, column, None)  # known, so never asked for
     return {column: getattr(job, column) for column in _COLUMNS - _MOMENTS}
-
-
-def _written(session: Session, job: JobRow, moment: datetime) -> JobRow:
-    job.created_at, job.queue_key = moment, queue_key(moment, job.priority)
-    make_transient_to_detached(job)
-    session.add(job)
-    return job

@@ -48,26 +48,20 @@ class JobRepository:
         api_key: str | None = None,
     ) -> JobRow:
         """A queued job and its doorbell. `labels` is the API's `metadata`; `api_key` is whose share it counts on."""
-        return insertion.write(self._session, self._new(spec, labels, parent, priority, api_key))
+        job = self.new(spec, labels, parent=parent, priority=priority, api_key=api_key)
+        insertion.write(self._session, [job])
+        return job
 
-    def create_below(
-        self, limit: int | None, spec: MetaTrainSpec | EvaluateSpec, labels: Mapping[str, str], *, api_key: str | None
-    ) -> JobRow | None:
-        """As `create`, by one statement of Postgres and without a lock, while the key's active jobs are so few that
-        all that is being created at the same moment does not reach `limit` (None: no limit); else None, and nothing is
-        written. On SQLite only what has no limit: its writers come one after another anyway."""
-        if limit is None or api_key is None:
-            return self.create(spec, labels, api_key=api_key)
-        return insertion.write_below(self._session, self._new(spec, labels, None, 0, api_key), limit)
-
-    def _new(
+    def new(
         self,
         spec: MetaTrainSpec | EvaluateSpec,
-        labels: Mapping[str, str] | None,
-        parent: str | None,
-        priority: int,
-        api_key: str | None,
+        labels: Mapping[str, str] | None = None,
+        *,
+        parent: str | None = None,
+        priority: int = 0,
+        api_key: str | None = None,
     ) -> JobRow:
+        """As `create`, but not written yet: `insertion.write` writes several together."""
         return JobRow(
             id=new_id("job"),
             workspace=self._workspace,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.store.errors import KeyNotFound, LastAdminKey, QuotaExceeded
@@ -115,27 +116,47 @@ def note_use(session: Session, used: Mapping[str, datetime]) -> None:
         session.execute(update(KeyRow).where(KeyRow.id == key_id, later).values(last_used_at=moment))
 
 
-def active_jobs(key_id: ColumnElement[str]) -> Select[int]:
-    """How many jobs of a key are queued or running."""
-    # `device` only to use the whole of an index
-    return select(func.count()).where(JobRow.status.in_(_ACTIVE), JobRow.device.in_(_DEVICES), JobRow.api_key == key_id)
+@dataclass
+class Quota:
+    """How many jobs of a key are queued or running, and how many may be; None: any number."""
+
+    limit: int | None
+    active: int
+
+    def take(self) -> None:
+        """Room for one more. Raises QuotaExceeded."""
+        if self.limit is not None and self.active >= self.limit:
+            raise QuotaExceeded(self.limit, self.active)
+        self.active += 1
+
+
+def quotas(
+    session: Session, key_ids: Collection[str], default_limit: int | None, *, besides: str | None = None
+) -> dict[str, Quota]:
+    """Of each of these keys, true until the transaction ends: their rows are locked, so that of two requests for the
+    last place one waits and is refused.
+
+    `default_limit` is for keys without a limit of their own; None: no limit. `besides` is a job that is not counted.
+    """
+    if not key_ids:
+        return {}
+    # In one order everywhere: two transactions never wait for each other. FOR UPDATE, and no less: whoever inserts a
+    # job of this key shares its row, and is waited for.
+    own = select(KeyRow.id, KeyRow.max_active_jobs).where(KeyRow.id.in_(key_ids)).order_by(KeyRow.id).with_for_update()
+    limits = {key_id: default_limit if limit is None else limit for key_id, limit in session.execute(own)}
+    counted = (
+        select(JobRow.api_key, func.count())
+        # `device` only to use the whole of an index
+        .where(JobRow.status.in_(_ACTIVE), JobRow.device.in_(_DEVICES), JobRow.api_key.in_(key_ids))
+        .where(JobRow.id != (besides or ""))
+        .group_by(JobRow.api_key)
+    )
+    active = {key_id: count for key_id, count in session.execute(counted)}  # noqa: C416  (a row is no pair to mypy)
+    return {key_id: Quota(limit, active.get(key_id, 0)) for key_id, limit in limits.items()}
 
 
 def admit_job(session: Session, key_id: str | None, default_limit: int | None, *, besides: str | None = None) -> None:
-    """Room for one more job of this key, held until the transaction ends; None: jobs without a key are not counted.
-
-    Locks the key's row, so that of two requests for the last place one waits and is refused, and waits for jobs that
-    `JobRepository.create_below` is creating without having locked it. `default_limit` is for
-    keys without a limit of their own; None: no limit. `besides` is the job itself where it counts already.
-    Raises QuotaExceeded.
-    """
-    if key_id is None:
-        return
-    # FOR UPDATE, and no less: whoever inserts a job of this key shares its row, and is waited for.
-    own = session.scalar(select(KeyRow.max_active_jobs).where(KeyRow.id == key_id).with_for_update())
-    limit = default_limit if own is None else own
-    if limit is None:
-        return
-    active = session.scalar(active_jobs(literal(key_id)).where(JobRow.id != (besides or ""))) or 0
-    if active >= limit:
-        raise QuotaExceeded(limit, active)
+    """Room for one more job of this key, held until the transaction ends, as `quotas`; None: jobs without a key are not
+    counted. Raises QuotaExceeded."""
+    if key_id is not None:
+        quotas(session, [key_id], default_limit, besides=besides)[key_id].take()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.lookups import Lookups
+from app.batching import Batching
 
 
 class Store:
@@ -34,12 +34,12 @@ async def arrived(store: Store, count: int) -> None:
 
 async def _many_share_a_journey() -> None:
     store = Store()
-    lookups = Lookups(store.answer)
-    first = asyncio.create_task(lookups.ask("alias"))
+    batching = Batching(store.answer)
+    first = asyncio.create_task(batching.ask("alias"))
     await arrived(store, 1)
     store.value = 1  # moved, while the first question is on its way
-    later = [asyncio.create_task(lookups.ask("alias")) for _ in range(50)]
-    other = asyncio.create_task(lookups.ask("unknown"))
+    later = [asyncio.create_task(batching.ask("alias")) for _ in range(50)]
+    other = asyncio.create_task(batching.ask("unknown"))
     await asyncio.sleep(0.01)
     later[7].cancel()
     store.go.release()
@@ -52,7 +52,7 @@ async def _many_share_a_journey() -> None:
     assert isinstance(answers[7], asyncio.CancelledError), "who leaves takes nothing from the others"
     assert isinstance(answers[50], LookupError)
     store.go.release()
-    assert await lookups.ask("alias") == 1, "it travels again"
+    assert await batching.ask("alias") == 1, "it travels again"
 
 
 def test_what_comes_while_others_are_on_their_way_shares_the_next_journey() -> None:
@@ -64,10 +64,25 @@ def test_a_store_that_is_away_is_told_to_all_who_asked() -> None:
         raise ConnectionError("the database is away")
 
     async def both() -> None:
-        lookups = Lookups(away)
-        answers = await asyncio.gather(lookups.ask("one"), lookups.ask("two"), return_exceptions=True)
+        batching = Batching(away)
+        answers = await asyncio.gather(batching.ask("one"), batching.ask("two"), return_exceptions=True)
         assert [str(answer) for answer in answers] == ["the database is away"] * 2
         with pytest.raises(ConnectionError):
-            await lookups.ask("one")
+            await batching.ask("one")
 
     asyncio.run(both())
+
+
+def test_a_journey_takes_so_many_and_no_more_in_their_order() -> None:
+    journeys: list[list[int]] = []
+
+    def answer(asked: Sequence[int]) -> dict[int, int | Exception]:
+        journeys.append(list(asked))
+        return {number: number * number for number in asked}
+
+    async def all_of_them() -> None:
+        batching = Batching(answer, most=3)
+        assert await asyncio.gather(*map(batching.ask, range(7))) == [number * number for number in range(7)]
+
+    asyncio.run(all_of_them())
+    assert journeys == [[0, 1, 2], [3, 4, 5], [6]]

@@ -1,0 +1,92 @@
+"""From requests for jobs to jobs: those that come together are resolved one by one and written together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app.api.documents import job_document
+from app.api.resolve import evaluate_spec, meta_train_spec, refuse_too_large
+from app.api.schemas import EvaluateRequest, MetaTrainRequest
+from app.auth import Caller
+from app.settings import Settings
+from app.store import insertion, keys
+from app.store.idempotency import Answer
+from app.store.jobs import JobRepository
+from app.store.registry import Registry
+from app.store.sessions import Database
+from app.store.tables import JobRow
+from models.spec import EvaluateSpec, MetaTrainSpec
+
+MOST_TOGETHER = 64
+"""In one transaction: some 200 kB of specs, and what a client waits for another's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Submission:
+    """One request; two of the same words are two."""
+
+    body: MetaTrainRequest | EvaluateRequest
+    caller: Caller
+
+
+Answers = Mapping[Submission, Answer | Exception]
+
+
+def submit(database: Database, settings: Settings, submissions: Sequence[Submission]) -> Answers:
+    """In one transaction, which on Postgres is a single statement where no key is to be counted. What one of them is
+    refused for concerns no other."""
+    counted = any(each.caller.api_key is not None for each in submissions)
+    try:
+        with database.write() if counted else database.write_one() as session:
+            return create(session, settings, submissions)
+    except (DataError, IntegrityError) as error:  # the database refused one of them, and wrote none
+        if len(submissions) == 1:
+            return {submissions[0]: error}
+        apart: dict[Submission, Answer | Exception] = {}
+        for each in submissions:
+            apart |= submit(database, settings, [each])
+        return apart
+
+
+def create(session: Session, settings: Settings, submissions: Sequence[Submission]) -> Answers:
+    """The jobs of these, written within the caller's transaction; or why there is none."""
+    callers = {each.caller.api_key for each in submissions} - {None}
+    quotas = keys.quotas(session, sorted(filter(None, callers)), settings.max_active_jobs)
+    answers: dict[Submission, Answer | Exception] = {}
+    jobs: dict[Submission, JobRow] = {}
+    for each in submissions:
+        try:
+            job = _job(session, settings, each)
+            if each.caller.api_key is not None:
+                quotas[each.caller.api_key].take()
+        except SQLAlchemyError:
+            raise  # of the transaction that they share
+        except Exception as error:  # noqa: BLE001  - whatever it is becomes the answer to this one
+            answers[each] = error
+        else:
+            jobs[each] = job
+    insertion.write(session, list(jobs.values()))
+    return answers | {each: _answer(session, job) for each, job in jobs.items()}
+
+
+def _job(session: Session, settings: Settings, submission: Submission) -> JobRow:
+    """Not written yet. Raises what it is refused for."""
+    body, caller = submission.body, submission.caller
+    jobs = JobRepository(session, caller.workspace)
+    spec: MetaTrainSpec | EvaluateSpec
+    if isinstance(body, MetaTrainRequest):
+        spec = meta_train_spec(body, settings.backend)
+    else:
+        spec = evaluate_spec(body, Registry(session, caller.workspace), jobs, settings.backend)
+    refuse_too_large(spec, settings.worker_memory_bytes)
+    return jobs.new(spec, body.metadata, api_key=caller.api_key)
+
+
+def _answer(session: Session, job: JobRow) -> Answer:
+    # without what it waits for just now: the answer is stored, for those who send their key again
+    content = job_document(session, job).model_dump_json().encode()
+    return Answer(202, {"Location": f"/jobs/{job.id}"}, content)

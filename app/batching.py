@@ -1,0 +1,56 @@
+"""Many small requests to the database, made together.
+
+One that comes while others are on their way waits for the next journey, which takes those that have come by then: each
+answer is of a moment after its request, however many share it. One thread and one connection serve them all: the more
+there are, the more of them share a journey.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import islice
+from typing import Generic, TypeVar
+
+from starlette.concurrency import run_in_threadpool
+
+RequestT = TypeVar("RequestT", bound=Hashable)
+AnswerT = TypeVar("AnswerT")
+
+
+class Batching(Generic[RequestT, AnswerT]):
+    """`answer` gets the requests of a journey in a thread, equal ones once, in the order that they came; an exception
+    is raised for those who asked. `most`: of a journey. For one event loop."""
+
+    def __init__(
+        self, answer: Callable[[Sequence[RequestT]], Mapping[RequestT, AnswerT | Exception]], most: int = 1000
+    ) -> None:
+        self._answer = answer
+        self._most = most
+        self._waiting: dict[RequestT, asyncio.Future[AnswerT]] = {}
+        self._journeys: asyncio.Task[None] | None = None
+
+    async def ask(self, request: RequestT) -> AnswerT:
+        future = self._waiting.get(request)
+        if future is None:
+            future = self._waiting[request] = asyncio.get_running_loop().create_future()
+        if self._journeys is None or self._journeys.done():
+            self._journeys = asyncio.create_task(self._travel())
+        return await asyncio.shield(future)  # who leaves takes nothing from the others
+
+    async def _travel(self) -> None:
+        while self._waiting:
+            asked = {request: self._waiting.pop(request) for request in list(islice(self._waiting, self._most))}
+            try:
+                answers: Mapping[RequestT, AnswerT | Exception] = await run_in_threadpool(self._answer, list(asked))
+            except Exception as error:  # noqa: BLE001  - whatever it is belongs to those who asked
+                answers = dict.fromkeys(asked, error)
+            for request, future in asked.items():
+                found = answers[request]
+                if future.cancelled():
+                    continue
+                if isinstance(found, Exception):
+                    future.set_exception(found)
+                    future.exception()  # seen, also where all who asked have left
+                else:
+                    future.set_result(found)

@@ -1,0 +1,130 @@
+"""Jobs that are asked for together: each has its own answer, and none pays for another's fault."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import TypeAdapter
+from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError
+
+from app.api.schemas import JobRequest
+from app.api.submission import MOST_TOGETHER, Submission, submit
+from app.auth import Caller, unkeyed
+from app.auth.issue import issue
+from app.errors import Problem
+from app.settings import Settings
+from app.store import outbox
+from app.store.errors import QuotaExceeded
+from app.store.idempotency import Answer
+from app.store.jobs import JobRepository
+from app.store.sessions import Database
+from app.store.tables import KeyRow
+from tests.app.api.running import serving
+
+BODY: TypeAdapter[Any] = TypeAdapter(JobRequest)
+
+
+def asked(caller: Caller | None = None, **changes: Any) -> Submission:
+    body = BODY.validate_python({"kind": "meta_train", "family": "quadratic"} | changes)
+    return Submission(body, caller or unkeyed())
+
+
+def keyed(database: Database, limit: int) -> Caller:
+    with database.write() as session:
+        key: KeyRow = issue(session, name="k", scopes=["submit"], max_active_jobs=limit)[0]
+        return Caller("default", key.id, frozenset({"submit"}))
+
+
+def stored(database: Database) -> dict[str, dict[str, str]]:
+    """As `labels_of`, where no dispatcher runs: each job has its doorbell."""
+    found = labels_of(database)
+    with database.read() as session:
+        assert outbox.waiting(session) == len(found)
+    return found
+
+
+def labels_of(database: Database) -> dict[str, dict[str, str]]:
+    """Of all jobs, by their ids."""
+    with database.read() as session:
+        return {row.id: row.labels for row in JobRepository(session).page(limit=100).rows}
+
+
+def made(answer: Answer | Exception) -> dict[str, Any]:
+    assert isinstance(answer, Answer), answer
+    document: dict[str, Any] = json.loads(answer.body)
+    assert (answer.status_code, answer.headers["Location"]) == (202, f"/jobs/{document['id']}")
+    return document
+
+
+def test_each_has_its_own_answer(database: Database, settings: Settings) -> None:
+    caller = keyed(database, limit=2)
+    fine = [asked(caller, metadata={"is": f"number {number} \N{SNOWMAN} \" \\ '"}) for number in range(3)]
+    wrong = [asked(caller, family="cubic"), asked(optimizer="cubic@latest", kind="evaluate", family=None)]
+    large = asked(caller, evaluation={"test_tasks": 65_536, "horizon": 10_000})
+    twin = Submission(fine[0].body, unkeyed())
+    small = settings.model_copy(update={"worker_memory_bytes": 8 * 2**30, "max_active_jobs": 1})
+    answers = submit(database, small, [fine[0], *wrong, large, fine[1], fine[2], twin])
+    jobs = [made(answers[each]) for each in (fine[0], fine[1], twin)]
+    assert [job["metadata"] for job in jobs] == [dict(each.body.metadata) for each in (*fine[:2], twin)]
+    assert stored(database) == {job["id"]: job["metadata"] for job in jobs}
+    assert sorted(job["queue_position"] for job in jobs) == [0, 1, 2]
+    codes = [answer.code for each in (*wrong, large) if isinstance(answer := answers[each], Problem)]
+    assert codes == ["unknown_family", "unknown_optimizer", "job_too_large"]
+    refused = answers[fine[2]]
+    assert isinstance(refused, QuotaExceeded)
+    assert "2 queued" in str(refused), "what was refused took nobody's place"
+
+
+def test_where_the_database_refuses_one_the_others_are_written(database: Database, settings: Settings) -> None:
+    nowhere = Caller("nowhere", None, unkeyed().scopes)
+    asking = [asked(), asked(nowhere), asked()]
+    answers = submit(database, settings, asking)
+    assert isinstance(answers[asking[1]], IntegrityError)
+    assert stored(database).keys() == {made(answers[each])["id"] for each in (asking[0], asking[2])}
+
+
+def test_together_they_cost_what_one_costs(database: Database, settings: Settings) -> None:
+    statements: list[str] = []
+
+    def count(number: int, caller: Caller | None) -> int:
+        statements.clear()
+        submit(database, settings, [asked(caller) for _ in range(number)])
+        return sum("INSERT" in each or "FOR UPDATE" in each or "count(" in each for each in statements)
+
+    @event.listens_for(database.engine, "before_cursor_execute")
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    assert count(1, None) == count(MOST_TOGETHER, None) == (2 if database.is_sqlite else 1)
+    caller = keyed(database, limit=1000)
+    assert count(1, caller) == count(MOST_TOGETHER, caller) == 3
+
+
+def test_of_many_clients_each_gets_the_job_that_it_asked_for(app_settings: Settings, database: Database) -> None:
+    def post(number: int) -> tuple[str, dict[str, str]]:
+        with httpx.Client(base_url=url) as api:
+            body = {"kind": "meta_train", "family": "quadratic", "metadata": {"number": str(number)}}
+            answer = api.post("/jobs", json=body)
+            document = answer.raise_for_status().json()
+            assert answer.headers["Location"] == f"/jobs/{document['id']}"
+            return document["id"], document["metadata"]
+
+    with serving(app_settings) as url, ThreadPoolExecutor(16) as clients:
+        answers = dict(clients.map(post, range(80)))
+    assert sorted(int(labels["number"]) for labels in answers.values()) == list(range(80))
+    assert labels_of(database) == answers
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_a_key_that_is_gone_is_nobody_else_s_trouble(database: Database, settings: Settings, together: int) -> None:
+    """Keys are revoked and not deleted; a database that somebody has tidied is one all the same."""
+    gone = asked(Caller("default", "key_gone", unkeyed().scopes))
+    others = [asked() for _ in range(together - 1)]
+    answers = submit(database, settings, [gone, *others])
+    assert isinstance(answers[gone], Exception)
+    assert len(stored(database)) == together - 1
