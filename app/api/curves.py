@@ -20,6 +20,7 @@ from app.errors import Problem, responses
 from app.report import figures
 from app.store import curves
 from app.store.curve_format import Curve, Floats
+from app.store.curves import Outline
 from app.store.jobs import JobRepository
 from app.store.tables import JobRow
 
@@ -82,46 +83,48 @@ def jobs_curve(
             curve = curves.read(session, job_id)
             total = len(curve)
         else:
-            curve, total = curves.thinned(session, job_id, outline, max_points)
+            curve, total = curves.thinned(session, outline, max_points)
         if not total:
-            raise not_ready(job, "loss curve")
+            raise not_ready(JobRepository(session, caller.workspace).get(job_id), "loss curve")
         shown = len(curve)
-        return _FORMS[wanted](job, curve, total)
+        if wanted == PNG:
+            return _png(JobRepository(session, caller.workspace).get(job_id), curve)
+        return _FORMS[wanted](outline, curve, total)
 
     # Of one statement each: what is read later may be newer than the ETag, which then does its holder no harm.
     with services.database.glance() as session:
-        job = JobRepository(session, caller.workspace).get(job_id)
-        if job.kind != "meta_train":
-            raise Problem("no_curve", f"Job {job_id} is an evaluation: see /jobs/{job_id}/report.")
-        # who has an answer already will mostly keep it, and needs no overviews
+        # who has an answer already will mostly keep it, and needs no points
         certain = max_points is not None and wanted != PNG and "if-none-match" not in request.headers
-        outline = curves.outline(session, job, with_overviews=certain)
+        outline = curves.outline(session, job_id, caller.workspace, with_parts=certain)
+        if outline.kind != "meta_train":
+            raise Problem("no_curve", f"Job {job_id} is an evaluation: see /jobs/{job_id}/report.")
         answer = deliver(
             request.headers,
             content,
             wanted,
             cache_control="private, no-cache",
-            etag=_etag(job, outline.state, wanted, max_points),
+            etag=_etag(outline, wanted, max_points),
         )
     if answer.status_code == 200:
         answer.headers["X-Points"] = str(shown)
     return answer
 
 
-def _etag(job: JobRow, state: tuple[int, int], wanted: str, max_points: int | None) -> str:
+def _etag(outline: Outline, wanted: str, max_points: int | None) -> str:
     """Weak, and known without reading a point: all that the answer is made of, in a few words."""
     thinned = [max_points] if max_points is not None and wanted != PNG else []
-    progress = [job.step] if wanted == PNG else []  # stands under the picture
-    parts = [job.id, job.attempt, job.status, *state, *progress, wanted.partition("/")[2], *thinned, RENDERING]
+    progress = [outline.step] if wanted == PNG else []  # stands under the picture
+    job = [outline.job_id, outline.attempt, outline.status]
+    parts = [*job, *outline.state, *progress, wanted.partition("/")[2], *thinned, RENDERING]
     return 'W/"' + "-".join(map(str, parts)) + '"'
 
 
-def _json(job: JobRow, curve: Curve, total_points: int) -> bytes:
+def _json(outline: Outline, curve: Curve, total_points: int) -> bytes:
     # orjson writes a column as it lies in memory, NaN and infinities as null: a sixth of the time of lists
     document = {
-        "job": job.id,
-        "attempt": job.attempt,
-        "status": job.status,
+        "job": outline.job_id,
+        "attempt": outline.attempt,
+        "status": outline.status,
         "total_points": total_points,
         **{name: np.ascontiguousarray(getattr(curve, name)) for name, _ in COLUMNS},
         "non_finite": [found.model_dump() for found in _non_finite(curve)],
@@ -140,7 +143,7 @@ def _non_finite(curve: Curve) -> list[NonFinite]:
     return found
 
 
-def _csv(_job: JobRow, curve: Curve, _total_points: int) -> bytes:
+def _csv(_outline: Outline, curve: Curve, _total_points: int) -> bytes:
     """`nan` and `inf` as they are; an empty cell where nothing was validated."""
     out = io.StringIO()
     out.write("step,loss,gradient_norm,validation\n")
@@ -151,11 +154,11 @@ def _csv(_job: JobRow, curve: Curve, _total_points: int) -> bytes:
     return out.getvalue().encode()
 
 
-def _binary(_job: JobRow, curve: Curve, _total_points: int) -> bytes:
+def _binary(_outline: Outline, curve: Curve, _total_points: int) -> bytes:
     return b"".join(np.ascontiguousarray(getattr(curve, name), dtype).tobytes() for name, dtype in COLUMNS)
 
 
-def _png(job: JobRow, curve: Curve, _total_points: int) -> bytes:
+def _png(job: JobRow, curve: Curve) -> bytes:
     attempt = f", attempt {job.attempt}" if job.attempt > 1 else ""
     return figures.loss_curve(
         {name: getattr(curve, name) for name, _ in COLUMNS},
@@ -165,4 +168,4 @@ def _png(job: JobRow, curve: Curve, _total_points: int) -> bytes:
     )
 
 
-_FORMS: dict[str, Callable[[JobRow, Curve, int], bytes]] = {JSON: _json, CSV: _csv, BINARY: _binary, PNG: _png}
+_FORMS: dict[str, Callable[[Outline, Curve, int], bytes]] = {JSON: _json, CSV: _csv, BINARY: _binary}

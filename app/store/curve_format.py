@@ -88,7 +88,11 @@ def minmax_index(values: Floats, max_points: int) -> Integers:
     index = np.minimum(edges[:-1, None] + np.arange(width), edges[1:, None] - 1)  # (stretches, width)
     rows = np.arange(stretches)
     chosen = [index[rows, choose(source[index], axis=1)] for source, choose in sources]
-    return np.unique(np.concatenate([[0, len(values) - 1], *chosen])).astype(np.int64)
+    kept = np.zeros(len(values), np.bool_)
+    kept[[0, -1]] = True
+    for positions in chosen:
+        kept[positions] = True
+    return np.flatnonzero(kept).astype(np.int64)
 
 
 class Chunk(NamedTuple):

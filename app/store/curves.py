@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import bindparam, or_, select
@@ -12,17 +11,21 @@ from sqlalchemy.orm import Session
 
 from app.store import overviews
 from app.store.curve_format import Chunk, Curve, Points, curve_of, joined, pack, unpack
-from app.store.tables import CurveChunkRow, JobEventRow, JobRow
+from app.store.errors import JobNotFound
+from app.store.tables import DEFAULT_WORKSPACE, CurveChunkRow, JobEventRow, JobRow
 
 CHUNK_POINTS = 4096
 
-_LISTED = (CurveChunkRow.attempt, CurveChunkRow.first_sequence, CurveChunkRow.points)
-_CHUNKS = (
-    select(*_LISTED)
-    .where(CurveChunkRow.job == bindparam("job"))
+_OUTLINE = (
+    select(
+        *(JobRow.kind, JobRow.status, JobRow.attempt, JobRow.step),
+        *(CurveChunkRow.attempt, CurveChunkRow.first_sequence, CurveChunkRow.points),
+    )
+    .outerjoin(CurveChunkRow, CurveChunkRow.job == JobRow.id)
+    .where(JobRow.id == bindparam("job"), JobRow.workspace == bindparam("workspace"))
     .order_by(CurveChunkRow.attempt, CurveChunkRow.first_sequence)
 )
-_CHUNKS_AND_OVERVIEWS = overviews.beside(_CHUNKS)
+_OUTLINE_AND_PARTS = overviews.beside(_OUTLINE)
 
 
 def append(session: Session, job_id: str, metrics: Sequence[tuple[tuple[int, int], Points]]) -> None:
@@ -108,26 +111,19 @@ def resumed_from(session: Session, job_id: str) -> dict[int, int]:
     return {attempt: int(data["from_step"]) for attempt, data in session.execute(events)}
 
 
-class Listed(NamedTuple):
-    """A stored chunk without its columns."""
-
-    attempt: int
-    first_sequence: int
-    points: int
-
-
 @dataclass(frozen=True)
 class Outline:
-    """A curve without its points: the chunks in order, and what each attempt of those that resumed resumed from."""
+    """A curve without its points, and where its job stands: of one moment."""
 
-    chunks: Sequence[Listed]
-    resumed: Mapping[int, int]
-    overviews: Mapping[tuple[int, int], Chunk] | None = None  # where they were read with it
-
-    @property
-    def points(self) -> int:
-        """How many are stored, those too that a later attempt took back."""
-        return sum(chunk.points for chunk in self.chunks)
+    job_id: str
+    workspace: str
+    kind: str
+    status: str
+    attempt: int
+    step: int
+    points: int  # as many as are stored, those too that a later attempt took back
+    resumed: Mapping[int, int]  # the step that each attempt resumed from, of those that did
+    parts: Sequence[Chunk] | None  # of each chunk its overview, or all of it where it has none
 
     @property
     def state(self) -> tuple[int, int]:
@@ -135,38 +131,38 @@ class Outline:
         return self.points, len(self.resumed)
 
 
-def outline(session: Session, job: JobRow, *, with_overviews: bool = False) -> Outline:
+def outline(session: Session, job_id: str, workspace: str = DEFAULT_WORKSPACE, *, with_parts: bool = False) -> Outline:
     """Cheap: a few words for each 4,096 points. A job in its first attempt has resumed from nothing, so that is not
-    asked. `with_overviews`: for who is sure to need them, in the same journey to the database."""
-    rows = session.execute(_CHUNKS_AND_OVERVIEWS if with_overviews else _CHUNKS, {"job": job.id}).all()
-    chunks = [Listed(*row[:3]) for row in rows]
-    seen = {row[:2]: unpack(row[3]) for row in rows if row[3] is not None} if with_overviews else None
-    first = job.attempt == 1 and all(chunk.attempt == 1 for chunk in chunks)  # they may be newer than the job's row
-    return Outline(chunks, {} if first else resumed_from(session, job.id), seen)
+    asked. `with_parts`: for who is sure to thin the curve, in the same journey to the database. Raises JobNotFound."""
+    query = _OUTLINE_AND_PARTS if with_parts else _OUTLINE
+    rows = session.connection().execute(query, {"job": job_id, "workspace": workspace}).all()
+    if not rows:
+        raise JobNotFound(job_id)
+    kind, status, attempt, step = rows[0][:4]
+    chunks = [row[4:] for row in rows if row[4] is not None]
+    return Outline(
+        *(job_id, workspace, kind, status, attempt, step),
+        points=sum(points for _, _, points, *_ in chunks),
+        resumed=resumed_from(session, job_id) if attempt > 1 else {},
+        parts=[unpack(columns) for *_, columns in chunks] if with_parts else None,
+    )
 
 
-def thinned(session: Session, job_id: str, outlined: Outline, max_points: int) -> tuple[Curve, int]:
+def thinned(session: Session, outlined: Outline, max_points: int) -> tuple[Curve, int]:
     """At most `max_points` (at least 4) of the curve, as `Curve.downsampled` chooses them, and how many it has.
 
     Where a stretch that keeps two points is much longer than what an overview keeps two of, only overviews are read:
     a twentieth of the bytes. Chunks without one are read whole, and so is a curve of several attempts, of which a later
     one may have taken points back.
     """
-    attempts = {chunk.attempt for chunk in outlined.chunks} | outlined.resumed.keys()
-    total = outlined.points
-    if len(attempts) != 1 or total < overviews.ENOUGH_SPANS * overviews.SPAN_POINTS * max_points // 2:
-        whole = read(session, job_id)
+    enough = overviews.ENOUGH_SPANS * overviews.SPAN_POINTS * max_points // 2
+    if outlined.attempt > 1 or outlined.points < enough:
+        whole = read(session, outlined.job_id)
         return whole.downsampled(max_points), len(whole)
-    kept = dict(overviews.read(session, job_id) if outlined.overviews is None else outlined.overviews)
-    missing = [chunk.first_sequence for chunk in outlined.chunks if chunk[:2] not in kept]
-    if missing:
-        rows = session.execute(
-            select(CurveChunkRow.attempt, CurveChunkRow.first_sequence, CurveChunkRow.columns)
-            .where(CurveChunkRow.job == job_id, CurveChunkRow.first_sequence.in_(missing))
-            .execution_options(binary_results=True)
-        )
-        kept |= {(attempt, first): unpack(columns) for attempt, first, columns in rows}
-    return curve_of([kept[chunk[:2]] for chunk in outlined.chunks]).downsampled(max_points), total
+    if outlined.parts is None:
+        again = outline(session, outlined.job_id, outlined.workspace, with_parts=True)
+        return thinned(session, again, max_points)
+    return curve_of(outlined.parts).downsampled(max_points), outlined.points
 
 
 def _until(chunk: Chunk, last_step: int) -> Chunk:

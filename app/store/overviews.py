@@ -9,21 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Select, and_, bindparam, select
+from sqlalchemy import Select, and_, func
 from sqlalchemy.orm import Session
 
-from app.store.curve_format import Chunk, minmax_index, pack, unpack
+from app.store.curve_format import Chunk, minmax_index, pack
 from app.store.tables import CurveChunkRow, CurveOverviewRow
 
 SPAN_POINTS = 64
 ENOUGH_SPANS = 2  # in a stretch of which two points are kept: fewer, and its edges would blur
 LEAST_POINTS = 512  # of a chunk: a shorter one is as soon read whole
-
-_OF_JOB = (
-    select(CurveOverviewRow.attempt, CurveOverviewRow.first_sequence, CurveOverviewRow.columns)
-    .where(CurveOverviewRow.job == bindparam("job"))
-    .execution_options(binary_results=True)
-)
 
 
 def keep(session: Session, key: tuple[str, int, int], chunk: Chunk) -> None:
@@ -43,17 +37,12 @@ def keep(session: Session, key: tuple[str, int, int], chunk: Chunk) -> None:
 
 
 def beside(chunks: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
-    """A query of chunks, and of each its overview's columns as well; NULL where it has none."""
+    """A query of chunks, and of each the columns of its overview as well; its own where it has none."""
     mine = and_(
         CurveOverviewRow.job == CurveChunkRow.job,
         CurveOverviewRow.attempt == CurveChunkRow.attempt,
         CurveOverviewRow.first_sequence == CurveChunkRow.first_sequence,
     )
-    both = chunks.add_columns(CurveOverviewRow.columns).outerjoin(CurveOverviewRow, mine)
+    least = func.coalesce(CurveOverviewRow.columns, CurveChunkRow.columns)
+    both = chunks.add_columns(least).outerjoin(CurveOverviewRow, mine)
     return both.execution_options(binary_results=True)
-
-
-def read(session: Session, job_id: str) -> dict[tuple[int, int], Chunk]:
-    """What there is of a job, by (attempt, first sequence) of the chunk."""
-    rows = session.execute(_OF_JOB, {"job": job_id})
-    return {(attempt, first): unpack(columns) for attempt, first, columns in rows}

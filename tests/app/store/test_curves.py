@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.store import curve_format, curves, overviews
-from app.store.curve_format import Curve, Points
+from app.store import curve_format, curves
+from app.store.curve_format import Curve, Points, unpack
 from app.store.errors import CorruptCurve
 from app.store.events import Event, EventId
-from app.store.jobs import JobRepository
 from app.store.leases import Lease
+from app.store.tables import CurveOverviewRow
 from tests.app.store.bench import Bench, metrics, points
 
 NOT_FINITE = {3: math.nan, 5: math.inf, 7: -math.inf}
@@ -99,13 +99,12 @@ def test_a_hundred_thousand_points_lie_in_a_row_for_each_chunk(bench: Bench) -> 
 
 def thinned_to(count: int, job_id: str) -> Callable[[Session], tuple[Curve, int]]:
     def read(session: Session) -> tuple[Curve, int]:
-        job = JobRepository(session).get(job_id)
-        outline = curves.outline(session, job)
-        thin, total = curves.thinned(session, job_id, outline, count)
-        at_once = curves.outline(session, job, with_overviews=True)
+        outline = curves.outline(session, job_id)
+        thin, total = curves.thinned(session, outline, count)
+        at_once = curves.outline(session, job_id, with_parts=True)
         assert at_once.state == outline.state
         session.execute(text("DELETE FROM curve_overviews"))  # what was read with it is what it uses
-        again, total_again = curves.thinned(session, job_id, at_once, count)
+        again, total_again = curves.thinned(session, at_once, count)
         session.rollback()
         assert total_again == total
         np.testing.assert_array_equal(again.step, thin.step)
@@ -177,7 +176,7 @@ def test_an_overview_has_the_lowest_the_highest_and_what_failed_of_each_span(ben
     failed = {64 * span + 6 for span in range(1, spans - 1)}
     count = 64 * spans
     bench.record(lease, metrics(1, 1, points(1, count, lambda step: math.nan if step in failed else math.sin(step))))
-    overview = bench.read(lambda session: overviews.read(session, lease.job_id))[1, 1]
+    overview = unpack(bench.read(lambda session: session.get_one(CurveOverviewRow, (lease.job_id, 1, 1)).columns))
     assert failed <= set(overview.step.tolist())
     assert len(overview.step) <= 2 + 3 * spans
     assert (overview.step[0], overview.step[-1]) == (1, count)
@@ -186,8 +185,7 @@ def test_an_overview_has_the_lowest_the_highest_and_what_failed_of_each_span(ben
 def test_a_curve_of_several_attempts_is_thinned_from_all_of_it(bench: Bench) -> None:
     lease = bench.running()
     long_curve(bench, lease, 30_000)
-    as_it_was = bench.get(lease.job_id)
-    before = bench.read(lambda session: curves.outline(session, as_it_was))
+    before = bench.read(lambda session: curves.outline(session, lease.job_id))
     bench.expire(lease.job_id)
     bench.lapsed()
     second = bench.claim(bench.get(lease.job_id), "second")
@@ -196,10 +194,9 @@ def test_a_curve_of_several_attempts_is_thinned_from_all_of_it(bench: Bench) -> 
     assert total == 10_010
     assert thin.step[-1] == 10_010
     assert {6, 4096, 4097, 10_000} <= set(thin.step.tolist())
-    # whoever read the job's row before that finds in the chunks that there is a second attempt
-    late = bench.read(lambda session: curves.outline(session, as_it_was))
-    assert (before.resumed, late.resumed) == ({}, {2: 10_000})
-    assert late.state == (30_010, 1)
+    after = bench.read(lambda session: curves.outline(session, lease.job_id))
+    assert (before.resumed, after.resumed) == ({}, {2: 10_000})
+    assert after.state == (30_010, 1)
 
 
 def test_a_resumed_attempt_takes_the_later_points_back(bench: Bench) -> None:
