@@ -14,15 +14,19 @@ from app.api.schemas import EvaluateRequest, MetaTrainRequest
 from app.auth import Caller
 from app.settings import Settings
 from app.store import insertion, keys
+from app.store.errors import RowLocked
 from app.store.idempotency import Answer
 from app.store.jobs import JobRepository
 from app.store.registry import Registry
 from app.store.sessions import Database
+from app.store.sql import wait_for_locks
 from app.store.tables import JobRow
 from models.spec import EvaluateSpec, MetaTrainSpec
 
 MOST_TOGETHER = 64
 """In one transaction: some 200 kB of specs, and what a client waits for another's."""
+LOCK_SECONDS = 1.0
+"""For a key that another transaction counts; those of ours take milliseconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,18 +42,30 @@ Answers = Mapping[Submission, Answer | Exception]
 
 def submit(database: Database, settings: Settings, submissions: Sequence[Submission]) -> Answers:
     """In one transaction, which on Postgres is a single statement where no key is to be counted. What one of them is
-    refused for concerns no other."""
-    counted = any(each.caller.api_key is not None for each in submissions)
+    refused for concerns no other, and who waits for a key that somebody has locked keeps others waiting a moment."""
+    by_key: dict[str | None, list[Submission]] = {}
+    for each in submissions:
+        by_key.setdefault(each.caller.api_key, []).append(each)
+    counted = by_key.keys() != {None}
     try:
         with database.write() if counted else database.write_one() as session:
+            if counted:
+                wait_for_locks(session, LOCK_SECONDS)
             return create(session, settings, submissions)
+    except RowLocked as error:
+        return _apart(database, settings, list(by_key.values()), error)
     except (DataError, IntegrityError) as error:  # the database refused one of them, and wrote none
-        if len(submissions) == 1:
-            return {submissions[0]: error}
-        apart: dict[Submission, Answer | Exception] = {}
-        for each in submissions:
-            apart |= submit(database, settings, [each])
-        return apart
+        return _apart(database, settings, [[each] for each in submissions], error)
+
+
+def _apart(database: Database, settings: Settings, parts: Sequence[Sequence[Submission]], error: Exception) -> Answers:
+    """error: what they failed with together. Raises it where they cannot be parted."""
+    if len(parts) == 1:
+        return dict.fromkeys(parts[0], error)
+    answers: dict[Submission, Answer | Exception] = {}
+    for part in parts:
+        answers |= submit(database, settings, part)
+    return answers
 
 
 def create(session: Session, settings: Settings, submissions: Sequence[Submission]) -> Answers:

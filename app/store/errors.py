@@ -169,6 +169,10 @@ class DatabaseBusy(DatabaseUnavailable):
     """Another writer, or all connections, took longer than this one could wait."""
 
 
+class RowLocked(DatabaseBusy):
+    """Another transaction keeps a row for longer than this one could wait."""
+
+
 class SchemaMismatch(StoreError):
     pass
 

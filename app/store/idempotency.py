@@ -8,13 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
 from app.store.errors import DatabaseBusy, IdempotencyConflict, IdempotencyInFlight
 from app.store.sessions import Database
-from app.store.sql import clock, insert_if_absent
+from app.store.sql import clock, insert_if_absent, wait_for_locks
 from app.store.tables import DEFAULT_WORKSPACE, IdempotencyRow
 
 KEPT_SECONDS = 24 * 3600.0
@@ -58,13 +57,11 @@ def once(
             return create(session)
     try:
         with database.write(wait_seconds) as session:
-            if session.get_bind().dialect.name == "postgresql":
-                session.execute(select(func.set_config("lock_timeout", f"{int(1000 * wait_seconds)}ms", True)))
+            wait_for_locks(session, wait_seconds)
             stored = _begin(session, workspace, api_key, key, request_fingerprint)
             if stored is not None:
                 return stored
-            if session.get_bind().dialect.name == "postgresql":
-                session.execute(select(func.set_config("lock_timeout", "0", True)))
+            wait_for_locks(session, 0)
             answer = create(session)
             session.execute(
                 update(IdempotencyRow)
@@ -76,11 +73,7 @@ def once(
                 .values(status_code=answer.status_code, headers=answer.headers, body=answer.body)
             )
             return answer
-    except OperationalError as error:
-        if getattr(error.orig, "sqlstate", None) == "55P03":  # lock_not_available
-            raise IdempotencyInFlight(key) from error
-        raise
-    except DatabaseBusy as error:  # SQLite has one writer: it may well be the twin
+    except DatabaseBusy as error:  # on SQLite, which has one writer, it may well be the twin
         raise IdempotencyInFlight(key) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Float, String, bindparam
+from sqlalchemy import Boolean, ColumnElement, Float, String, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.compiler import compiles
@@ -95,3 +95,10 @@ def insert_if_absent(session: Session, table: type[Base], **values: Any) -> bool
     statement = insert(table).values(**values).on_conflict_do_nothing(index_elements=key)
     # Its own row comes back only when it was inserted; `rowcount` is -1 on Postgres.
     return session.execute(statement.returning(*key)).first() is not None
+
+
+def wait_for_locks(session: Session, seconds: float) -> None:
+    """How long what follows in this transaction waits for a row that another has locked: RowLocked then; 0: for
+    ever. SQLite has no locks of rows."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.set_config("lock_timeout", f"{int(1000 * seconds)}ms", True)))

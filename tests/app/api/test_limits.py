@@ -206,7 +206,6 @@ def test_a_key_has_no_more_jobs_than_it_may_however_many_ask_at_once(
 
 
 def test_a_key_s_own_limit_counts_whatever_the_server_s_is(app_settings: Settings) -> None:
-    """Far from a limit jobs are created without a lock: by the right one."""
     keyed = with_keys(app_settings, max_active_jobs=10_000)
     small, large = make_key(keyed, max_active_jobs=2), make_key(keyed, max_active_jobs=10_000)
     with serving(keyed) as url, bearing(url, small) as api, bearing(url, large) as other:

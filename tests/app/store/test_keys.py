@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 import app
 from app.auth.issue import issue
 from app.store import insertion, keys
-from app.store.errors import BadCursor, KeyNotFound, LastAdminKey, QuotaExceeded
+from app.store.errors import BadCursor, KeyNotFound, LastAdminKey, QuotaExceeded, RowLocked
 from app.store.jobs import JobRepository
 from app.store.keys import KeyRepository
 from app.store.sessions import Database
+from app.store.sql import wait_for_locks
 from app.store.tables import KeyRow
 from tests.app.store.bench import training
 
@@ -150,12 +150,12 @@ def test_who_counts_waits_for_jobs_that_are_being_created(postgres_url: str) -> 
 
         def impatient() -> None:
             with database.write() as session:
-                session.execute(text("SET LOCAL lock_timeout = '300ms'"))
+                wait_for_locks(session, 0.3)
                 keys.admit_job(session, key, 1)
 
         with database.write() as session:
             JobRepository(session).create(training(), api_key=key)  # as follow-up evaluations are: not counted
-            with ThreadPoolExecutor(1) as threads, pytest.raises(OperationalError, match="lock timeout"):
+            with ThreadPoolExecutor(1) as threads, pytest.raises(RowLocked):
                 threads.submit(impatient).result()
         with pytest.raises(QuotaExceeded, match="1 queued"):
             impatient()
