@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import sqlite3
 import subprocess
@@ -220,6 +221,9 @@ def test_messages_name_the_command_as_it_was_called(tmp_path: Path, monkeypatch:
     assert environment == {STARTED_AS: "/opt/gradsmith/bin/gradsmith-server"}, "what the first noted stays"
     monkeypatch.setenv(STARTED_AS, "./run")
     assert named("keys list") == "`./run keys list`"
+    monkeypatch.setenv(STARTED_AS, "/my tools/gradsmith-server")
+    spelled = named("migrate", Settings(data_dir=Path("/my data"))).strip("`")
+    assert shlex.split(spelled) == ["/my tools/gradsmith-server", "migrate", "--data", "/my data"]
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,21 @@ def test_a_table_or_column_that_was_lost_since_is_named_and_no_migration_is_advi
         database.check()
 
 
+def test_a_table_of_the_same_name_elsewhere_is_not_ours(empty_url: str) -> None:
+    if empty_url.startswith("sqlite"):
+        pytest.skip("SQLite has one schema")
+    migrations.upgrade(empty_url)
+    with Database(empty_url) as database:
+        with database.write() as session:
+            session.execute(text("CREATE SCHEMA elsewhere"))
+            session.execute(text("CREATE TABLE elsewhere.curve_overviews (LIKE curve_overviews)"))
+        database.check()
+        with database.write() as session:
+            session.execute(text("DROP TABLE public.curve_overviews"))
+        with pytest.raises(SchemaIncomplete, match="curve_overviews"):
+            database.check()
+
+
 def test_a_database_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SchemaMismatch, match=r"no database at "):
