@@ -13,6 +13,14 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session")
+def stats():
+    """scipy's, imported where it is used: at the top of a file, every process that collects the tests would wait."""
+    from scipy import stats
+
+    return stats
+
+
 @pytest.fixture
 def training_spec():
     """Builds a short meta-training job; keywords change its recipe."""

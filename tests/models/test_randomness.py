@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from models.spec import Split
 from models.tasks.randomness import (
@@ -39,7 +38,7 @@ def test_it_is_splitmix64():
     assert found[1] == 0xE220A8397B1DCDAF
 
 
-def test_minibatch_indices_are_uniform_for_every_task_and_step():
+def test_minibatch_indices_are_uniform_for_every_task_and_step(stats):
     seeds = task_seeds(Split.TRAIN, "family", 0, 0, 0, 40)
     stream = streams(seeds, "minibatch")
     drawn = torch.stack([indices(stream, step, 128, 50) for step in range(50)])  # (steps, tasks, slots)
@@ -62,7 +61,7 @@ def test_neighbouring_steps_tasks_and_slots_are_unrelated():
         assert abs(correlation) < 4 / np.sqrt(ahead.size)
 
 
-def test_each_bit_is_a_fair_coin():
+def test_each_bit_is_a_fair_coin(stats):
     values = bits(streams(torch.arange(1), "coins"), 20_000)[0].numpy().view(np.uint64)
     ones = [int(((values >> np.uint64(bit)) & np.uint64(1)).sum()) for bit in range(64)]
     assert min(stats.binomtest(count, 20_000).pvalue for count in ones) > 1e-5
@@ -75,13 +74,13 @@ def test_steps_do_not_share_their_slots():
     assert len(torch.unique(whole)) == whole.numel()
 
 
-def test_normals_are_normal():
+def test_normals_are_normal(stats):
     values = normals(streams(torch.arange(100), "start"), 1001).flatten().numpy()
     assert stats.kstest(values, "norm").pvalue > 1e-4
     assert np.isfinite(values).all()
 
 
-def test_uniforms_are_strictly_inside_the_interval():
+def test_uniforms_are_strictly_inside_the_interval(stats):
     values = uniforms(streams(torch.arange(10), "u"), 10_000)
     assert values.min() > 0
     assert values.max() < 1

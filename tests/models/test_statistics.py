@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from models.statistics import Bootstrap, compare, curve_quantiles, interval, summary
 
@@ -13,7 +12,7 @@ LEARNED = RNG.lognormal(0.0, 1.0, 200)
 BASELINE = LEARNED * RNG.lognormal(0.3, 0.4, 200)
 
 
-def test_the_interval_of_a_mean_is_scipys_bootstrap():
+def test_the_interval_of_a_mean_is_scipys_bootstrap(stats):
     ours = summary(LEARNED, Bootstrap(200, 20_000, 1))
     theirs = stats.bootstrap(
         (LEARNED,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(2)
@@ -30,7 +29,7 @@ def test_for_normal_data_it_is_the_closed_form():
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.01)
 
 
-def test_paired_comparisons_are_scipys_paired_bootstrap():
+def test_paired_comparisons_are_scipys_paired_bootstrap(stats):
     found = compare(LEARNED, BASELINE, Bootstrap(200, 20_000, 1))
 
     def ratio(a, b, axis=-1):
