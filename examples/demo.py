@@ -296,8 +296,8 @@ def main() -> int:
             demonstrate(url, options.data, options.meta_steps)
             console.print(f"Done in {time.monotonic() - started:.0f} s.")
             if options.keep:
-                console.print(f"The service goes on at {url} until Ctrl-C.")
                 try:
+                    console.print(f"The service goes on at {url} until Ctrl-C.")
                     return process.wait()
                 except SystemExit:
                     console.print("Stopping the service.")

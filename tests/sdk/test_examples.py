@@ -27,9 +27,18 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 
 
-def example(name: str, *arguments: str, url: str, folder: Path) -> str:
+def shortened(name: str, folder: Path, text: str, instead: str) -> Path:
+    """The example with a smaller job: how it is used does not depend on its size."""
+    whole = (EXAMPLES / name).read_text()
+    assert whole.count(text) == 1
+    short = folder / name
+    short.write_text(whole.replace(text, instead))
+    return short
+
+
+def example(script: Path, *arguments: str, url: str, folder: Path) -> str:
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), *arguments],
+        [sys.executable, str(script), *arguments],
         cwd=folder,
         env={**os.environ, "GRADSMITH_URL": url},
         capture_output=True,
@@ -48,7 +57,7 @@ def test_an_example_is_under_40_lines(name: str) -> None:
 
 @pytest.mark.usefixtures("trained")
 def test_drop_in_trains_a_network(service_url: str, tmp_path: Path) -> None:
-    lines = example("drop_in.py", url=service_url, folder=tmp_path).splitlines()
+    lines = example(EXAMPLES / "drop_in.py", url=service_url, folder=tmp_path).splitlines()
     assert [line.split()[:2] for line in lines[:-1]] == [["step", str(step)] for step in (20, 40, 60, 80, 100)]
     assert "of 397 digits" in lines[-1]
 
@@ -63,7 +72,9 @@ def test_drop_in_trains_a_network(service_url: str, tmp_path: Path) -> None:
 def test_train_your_own_ends_with_weights_in_use_on_a_task_of_the_family(
     service_url: str, tmp_path: Path, family: str, meta_steps: int, first_loss: Callable[[float], bool]
 ) -> None:
-    said = example("train_your_own.py", family, str(meta_steps), url=service_url, folder=tmp_path)
+    small = 'recipe=recipe | {"tasks": 1, "horizon": 20, "validation_tasks": 1}'
+    script = shortened("train_your_own.py", tmp_path, "recipe=recipe", small)
+    said = example(script, family, str(meta_steps), url=service_url, folder=tmp_path)
     assert f"meta-step {meta_steps:5d}" in said
     assert load(tmp_path / f"{family}.safetensors").kind == "lstm"
     steps = [line.split() for line in said.splitlines() if line.startswith("step ")]
@@ -95,10 +106,12 @@ def processes_with(mark: str) -> dict[int, str]:
 
 
 @contextmanager
-def demo(data: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def demo(
+    data: Path, *arguments: str, script: Path = EXAMPLES / "demo.py"
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     mark = f"gradsmith-demo-{uuid.uuid4().hex}"
     process = subprocess.Popen(
-        [sys.executable, "-u", str(EXAMPLES / "demo.py"), "--data", str(data), *arguments],
+        [sys.executable, "-u", str(script), "--data", str(data), *arguments],
         cwd=data.parent,
         env={**os.environ, "GRADSMITH_TEST_MARK": mark},
         stdout=subprocess.PIPE,
@@ -169,7 +182,9 @@ def test_the_demo_names_the_stores_to_go_on_with_and_none_of_their_secrets(demo_
 @needs_proc
 def test_the_demo_ends_with_a_trained_model_and_keeps_serving_when_asked(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with demo(data, "--meta-steps", "5", "--keep") as (process, mark):
+    plan = '{"test_tasks": 8, "tuning_tasks": 4, "horizon": 20, "bootstrap_samples": 100}'
+    script = shortened("demo.py", tmp_path, "metadata=LABEL)\n", f"metadata=LABEL, evaluation={plan})\n")
+    with demo(data, "--meta-steps", "5", "--keep", script=script) as (process, mark):
         said = read_until(process, "until Ctrl-C")
         assert "After the last step the learned optimizer " in said
         assert "Over the whole curve the learned optimizer " in said
