@@ -4,16 +4,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
+NAMES = "print(*{name.partition('.')[0] for name in sys.modules})"
 
 
-def imported_by(module: str) -> set[str]:
-    """Top-level names in sys.modules of a fresh Python after `import module`."""
-    program = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    return set(answer.stdout.split())
+def started(program: str) -> str:
+    """What a fresh Python prints that runs `program`."""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def imported_by(*modules: str) -> list[set[str]]:
+    """Top-level names in sys.modules of a fresh Python after each of these imports, one after the other."""
+    said = started("import sys\n" + "".join(f"import {module}\n{NAMES}\n" for module in modules))
+    return [set(line.split()) for line in said.splitlines()]
 
 
 def test_the_contracts_of_the_layers_hold():
@@ -28,28 +33,31 @@ def test_the_contracts_of_the_layers_hold():
     assert " 0 broken" in contracts.stdout
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "app.main",
-        "app.cli",
-        "app.server",
-        "app.supervise",
+def test_these_imports_bring_no_torch_and_gradsmith_neither_httpx_nor_numpy():
+    """In one process, gradsmith first: what all of them together do not bring, none of them does."""
+    modules = [
+        "gradsmith",
+        "models.machine",
         "models.spec",
         "models.memory",
-        "models.machine",
-        "gradsmith",
-    ],
-)
-def test_this_import_brings_no_torch(module):
-    assert "torch" not in imported_by(module)
+        "app.cli",
+        "app.supervise",
+        "app.server",
+        "app.main",
+    ]
+    brought = dict(zip(modules, imported_by(*modules), strict=True))
+    assert [module for module, names in brought.items() if "torch" in names] == []
+    assert not {"httpx", "numpy", "safetensors"} & brought["gradsmith"]
 
 
-def test_importing_gradsmith_brings_neither_httpx_nor_numpy():
-    assert not {"httpx", "numpy", "safetensors"} & imported_by("gradsmith")
-
-
-def test_the_science_brings_no_web_no_redis_and_no_sql():
-    names = imported_by("models.meta_train")
-    assert "torch" in names
-    assert not {"fastapi", "starlette", "redis", "rq", "sqlalchemy", "httpx"} & names
+def test_the_science_brings_no_web_no_redis_and_no_sql_and_one_process_pays_nothing_for_torch_distributed():
+    program = """
+import sys, torch
+def parts(): return {name for name in sys.modules if name.startswith("torch.distributed")}
+before = parts()
+from models.meta_train import Alone
+Alone().sum_(torch.ones(1))
+assert parts() == before, parts() - before
+"""
+    names = started(program + NAMES)
+    assert not {"fastapi", "starlette", "redis", "rq", "sqlalchemy", "httpx"} & set(names.split())

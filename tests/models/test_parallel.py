@@ -135,15 +135,3 @@ def test_shares_are_whole_in_order_and_even(count, processes):
     lengths = [len(own) for own in shares]
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[0] - lengths[-1] <= 1
-
-
-def test_one_process_pays_nothing_for_torch_distributed():
-    code = (
-        "import sys, torch\n"
-        "def parts(): return {name for name in sys.modules if name.startswith('torch.distributed')}\n"
-        "before = parts()\n"
-        "from models.meta_train import Alone\n"
-        "Alone().sum_(torch.ones(1))\n"
-        "assert parts() == before, parts() - before\n"
-    )
-    subprocess.run([sys.executable, "-P", "-c", code], check=True, timeout=60)
