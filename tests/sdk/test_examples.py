@@ -63,17 +63,20 @@ def test_drop_in_trains_a_network(service_url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "meta_steps", "first_loss"),
+    ("family", "meta_steps", "first_loss", "whole"),
     [
-        pytest.param("quadratic", 5, lambda loss: loss > 10, marks=pytest.mark.slow),
-        ("digits-mlp", 1, lambda loss: 2.0 < loss < 3.0),  # cross-entropy of ten classes that nothing is known about
+        pytest.param("quadratic", 5, lambda loss: loss > 10, True, marks=pytest.mark.slow),
+        # cross-entropy of ten classes that nothing is known about
+        ("digits-mlp", 1, lambda loss: 2.0 < loss < 3.0, False),
+        pytest.param("digits-mlp", 1, lambda loss: 2.0 < loss < 3.0, True, marks=pytest.mark.slow),
     ],
 )
 def test_train_your_own_ends_with_weights_in_use_on_a_task_of_the_family(
-    service_url: str, tmp_path: Path, family: str, meta_steps: int, first_loss: Callable[[float], bool]
+    service_url: str, tmp_path: Path, family: str, meta_steps: int, first_loss: Callable[[float], bool], whole: bool
 ) -> None:
     small = 'recipe=recipe | {"tasks": 1, "horizon": 20, "validation_tasks": 1}'
-    script = shortened("train_your_own.py", tmp_path, "recipe=recipe", small)
+    name = "train_your_own.py"
+    script = EXAMPLES / name if whole else shortened(name, tmp_path, "recipe=recipe", small)
     said = example(script, family, str(meta_steps), url=service_url, folder=tmp_path)
     assert f"meta-step {meta_steps:5d}" in said
     assert load(tmp_path / f"{family}.safetensors").kind == "lstm"
@@ -106,12 +109,10 @@ def processes_with(mark: str) -> dict[int, str]:
 
 
 @contextmanager
-def demo(
-    data: Path, *arguments: str, script: Path = EXAMPLES / "demo.py"
-) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def demo(data: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     mark = f"gradsmith-demo-{uuid.uuid4().hex}"
     process = subprocess.Popen(
-        [sys.executable, "-u", str(script), "--data", str(data), *arguments],
+        [sys.executable, "-u", str(EXAMPLES / "demo.py"), "--data", str(data), *arguments],
         cwd=data.parent,
         env={**os.environ, "GRADSMITH_TEST_MARK": mark},
         stdout=subprocess.PIPE,
@@ -182,9 +183,7 @@ def test_the_demo_names_the_stores_to_go_on_with_and_none_of_their_secrets(demo_
 @needs_proc
 def test_the_demo_ends_with_a_trained_model_and_keeps_serving_when_asked(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    plan = '{"test_tasks": 8, "tuning_tasks": 4, "horizon": 20, "bootstrap_samples": 100}'
-    script = shortened("demo.py", tmp_path, "metadata=LABEL)\n", f"metadata=LABEL, evaluation={plan})\n")
-    with demo(data, "--meta-steps", "5", "--keep", script=script) as (process, mark):
+    with demo(data, "--meta-steps", "5", "--keep") as (process, mark):
         said = read_until(process, "until Ctrl-C")
         assert "After the last step the learned optimizer " in said
         assert "Over the whole curve the learned optimizer " in said
