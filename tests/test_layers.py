@@ -59,5 +59,6 @@ from models.meta_train import Alone
 Alone().sum_(torch.ones(1))
 assert parts() == before, parts() - before
 """
-    names = started(program + NAMES)
-    assert not {"fastapi", "starlette", "redis", "rq", "sqlalchemy", "httpx"} & set(names.split())
+    names = set(started(program + NAMES).split())
+    assert "torch" in names
+    assert not {"fastapi", "starlette", "redis", "rq", "sqlalchemy", "httpx"} & names
