@@ -117,6 +117,20 @@ def pack(chunk: Chunk) -> bytes:
 
 def unpack(data: bytes) -> Chunk:
     """Raises CorruptCurve when the bytes are not a chunk that this version can read."""
+    return _chunk(_values(data))
+
+
+def unpack_all(datas: Sequence[bytes]) -> Chunk:
+    """Chunks in a row as one; quicker than one by one. Raises CorruptCurve."""
+    return _chunk(np.concatenate([_values(data) for data in datas], axis=1))
+
+
+def _chunk(values: Integers) -> Chunk:
+    return Chunk(*(row.view(dtype) for row, (_, dtype) in zip(values, _COLUMNS, strict=True)))
+
+
+def _values(data: bytes) -> Integers:
+    """The columns of a chunk, as whole numbers whatever they are: shape (columns, points)."""
     if len(data) < _HEADER.size:
         raise CorruptCurve(f"A stored curve chunk has {len(data)} bytes, fewer than its header.")
     magic, version, columns, points = _HEADER.unpack_from(data)
@@ -127,12 +141,7 @@ def unpack(data: bytes) -> Chunk:
         )
     if len(data) != _HEADER.size + 8 * points * columns:
         raise CorruptCurve(f"A stored curve chunk of {points} points has {len(data)} bytes: it is cut or too long.")
-    return Chunk(
-        *(
-            np.frombuffer(data, dtype, points, _HEADER.size + 8 * points * position)
-            for position, (_, dtype) in enumerate(_COLUMNS)
-        )
-    )
+    return np.frombuffer(data, "<i8", columns * points, _HEADER.size).reshape(columns, points)
 
 
 def joined(chunks: Sequence[Chunk]) -> Chunk:
@@ -144,5 +153,5 @@ def curve_of(chunks: Sequence[Chunk]) -> Curve:
     if not chunks:
         empty = np.empty(0)
         return Curve(np.empty(0, np.int64), empty, empty, empty)
-    whole = joined(chunks)
+    whole = joined(chunks) if len(chunks) > 1 else chunks[0]
     return Curve(whole.step, whole.loss, whole.gradient_norm, whole.validation)

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from app.store import overviews
-from app.store.curve_format import Chunk, Curve, Points, curve_of, joined, pack, unpack
+from app.store.curve_format import Chunk, Curve, Points, curve_of, joined, pack, unpack, unpack_all
 from app.store.errors import JobNotFound
 from app.store.tables import DEFAULT_WORKSPACE, CurveChunkRow, JobEventRow, JobRow
 
@@ -85,21 +85,22 @@ def read(session: Session, job_id: str) -> Curve:
     An attempt that resumed from step s drops what earlier ones had after s; one that did not starts anew. An attempt
     of which nothing is known yet takes nothing back.
     """
-    stored: dict[int, list[Chunk]] = {}
+    stored: dict[int, list[bytes]] = {}
     for attempt, columns in session.execute(
         select(CurveChunkRow.attempt, CurveChunkRow.columns)
         .where(CurveChunkRow.job == job_id)
         .order_by(CurveChunkRow.attempt, CurveChunkRow.first_sequence)
         .execution_options(binary_results=True)
     ):
-        stored.setdefault(attempt, []).append(unpack(columns))
+        stored.setdefault(attempt, []).append(columns)
     # After the points: an attempt that resumes meanwhile then takes back what is its to take, and not everything.
     resumed = resumed_from(session, job_id)
     kept: list[Chunk] = []
     for attempt in sorted(resumed.keys() | stored.keys()):
         limit = resumed.get(attempt, 0)
         kept = [_until(chunk, limit) for chunk in kept if chunk.step[0] <= limit]
-        kept += stored.get(attempt, [])
+        if attempt in stored:
+            kept.append(unpack_all(stored[attempt]))
     return curve_of(kept)
 
 
@@ -123,7 +124,7 @@ class Outline:
     step: int
     points: int  # as many as are stored, those too that a later attempt took back
     resumed: Mapping[int, int]  # the step that each attempt resumed from, of those that did
-    parts: Sequence[Chunk] | None  # of each chunk its overview, or all of it where it has none
+    parts: Sequence[bytes] | None  # of each chunk its overview, or all of it where it has none
 
     @property
     def state(self) -> tuple[int, int]:
@@ -144,7 +145,7 @@ def outline(session: Session, job_id: str, workspace: str = DEFAULT_WORKSPACE, *
         *(job_id, workspace, kind, status, attempt, step),
         points=sum(points for _, _, points, *_ in chunks),
         resumed=resumed_from(session, job_id) if attempt > 1 else {},
-        parts=[unpack(columns) for *_, columns in chunks] if with_parts else None,
+        parts=[columns for *_, columns in chunks] if with_parts else None,
     )
 
 
@@ -162,7 +163,7 @@ def thinned(session: Session, outlined: Outline, max_points: int) -> tuple[Curve
     if outlined.parts is None:
         again = outline(session, outlined.job_id, outlined.workspace, with_parts=True)
         return thinned(session, again, max_points)
-    return curve_of(outlined.parts).downsampled(max_points), outlined.points
+    return curve_of([unpack_all(outlined.parts)]).downsampled(max_points), outlined.points
 
 
 def _until(chunk: Chunk, last_step: int) -> Chunk:

@@ -82,16 +82,11 @@ def of_curves(results: Results) -> list[str]:
         return []
     names = {WHOLE: "whole, JSON", THIN: "1,000 points, JSON", RAW: "whole, raw columns"}
     rows = [
-        [
-            f"{names[part]}: {name}",
-            f"{_spread(rounds, 'milliseconds'):.1f}",
-            f"{_spread(rounds, 'first'):.1f}",
-            f"{rounds[0]['bytes']:,}",
-        ]
+        [f"{names[part]}: {name}", f"{_spread(rounds, 'milliseconds'):.1f}", f"{rounds[0]['bytes']:,}"]
         for part in names
         for name, rounds in found[part].items()
     ]
-    return [f"### A curve of {found['count']:,} points", "", *table(["", "ms", "the first", "bytes"], rows), ""]
+    return [f"### A curve of {found['count']:,} points", "", *table(["", "ms", "bytes"], rows), ""]
 
 
 def of_streams(results: Results) -> list[str]:
