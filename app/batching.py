@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextvars import Context
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -35,7 +36,8 @@ class Batching(Generic[RequestT, AnswerT]):
         if future is None:
             future = self._waiting[request] = asyncio.get_running_loop().create_future()
         if self._journeys is None or self._journeys.done():
-            self._journeys = asyncio.create_task(self._travel())
+            # of nobody's request: its id would stand in what is logged for the others
+            self._journeys = asyncio.create_task(self._travel(), context=Context())
         return await asyncio.shield(future)  # who leaves takes nothing from the others
 
     async def _travel(self) -> None:
@@ -46,9 +48,7 @@ class Batching(Generic[RequestT, AnswerT]):
             except Exception as error:  # noqa: BLE001  - whatever it is belongs to those who asked
                 answers = dict.fromkeys(asked, error)
             for request, future in asked.items():
-                found = answers[request]
-                if future.cancelled():
-                    continue
+                found = answers.get(request, LookupError("the journey brought no answer"))
                 if isinstance(found, Exception):
                     future.set_exception(found)
                     future.exception()  # seen, also where all who asked have left

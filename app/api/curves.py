@@ -85,19 +85,25 @@ def jobs_curve(
         else:
             curve, total = curves.thinned(session, outline, max_points)
         if not total:
-            raise not_ready(JobRepository(session, caller.workspace).get(job_id), "loss curve")
+            raise none_yet()
         shown = len(curve)
         if wanted == PNG:
             return _png(JobRepository(session, caller.workspace).get(job_id), curve)
         return _FORMS[wanted](outline, curve, total)
 
+    def none_yet() -> Problem:
+        job = JobRepository(session, caller.workspace).get(job_id)
+        return not_ready(job, "loss curve", within_seconds=services.settings.curve_flush_seconds)
+
     # Of one statement each: what is read later may be newer than the ETag, which then does its holder no harm.
     with services.database.glance() as session:
-        # who has an answer already will mostly keep it, and needs no points
+        # who has an answer already will mostly keep it, and needs no overviews
         certain = max_points is not None and wanted != PNG and "if-none-match" not in request.headers
-        outline = curves.outline(session, job_id, caller.workspace, with_parts=certain)
+        outline = curves.outline(session, job_id, caller.workspace, with_overviews=certain)
         if outline.kind != "meta_train":
             raise Problem("no_curve", f"Job {job_id} is an evaluation: see /jobs/{job_id}/report.")
+        if outline.is_empty:
+            raise none_yet()  # whatever the conditions of the request: there is nothing that they could be about
         answer = deliver(
             request.headers,
             content,

@@ -28,13 +28,16 @@ def job_document(session: Session, job: JobRow, dispatcher: Dispatcher | None = 
     return _job(job, jobs.queue_position(job), evaluation_of(jobs, job), reason_of(job, dispatcher))
 
 
-def job_documents(session: Session, rows: Sequence[JobRow], dispatcher: Dispatcher) -> list[Job]:
-    """Of rows of one workspace."""
+def job_documents(session: Session, rows: Sequence[JobRow], dispatcher: Dispatcher | None = None) -> list[Job]:
+    """As `job_document`, of several: their places in the queue are asked for together."""
     if not rows:
         return []
-    jobs = JobRepository(session, rows[0].workspace)
-    positions = jobs.queue_positions(rows)
-    return [_job(row, positions.get(row.id), evaluation_of(jobs, row), reason_of(row, dispatcher)) for row in rows]
+    positions = JobRepository(session, rows[0].workspace).queue_positions(rows)
+    repositories = {row.workspace: JobRepository(session, row.workspace) for row in rows}
+    return [
+        _job(row, positions.get(row.id), evaluation_of(repositories[row.workspace], row), reason_of(row, dispatcher))
+        for row in rows
+    ]
 
 
 def reason_of(job: JobRow, dispatcher: Dispatcher | None) -> str | None:
@@ -73,8 +76,9 @@ def _job(job: JobRow, queue_position: int | None, evaluation: str | None, reason
     )
 
 
-def not_ready(job: JobRow, what: str) -> Problem:
-    """409: `what` of this job is not there yet, or never will be; with its progress, for programs."""
+def not_ready(job: JobRow, what: str, within_seconds: float = 60.0) -> Problem:
+    """409: `what` of this job is not there yet, or never will be; with its progress, for programs. `within_seconds`:
+    how long it takes at most once the job runs, however long that runs."""
     progress = progress_of(job)
     members: dict[str, Any] = {"job": job.id, "job_status": job.status, "progress": progress.model_dump()}
     if job.status in TERMINAL_STATUSES:
@@ -86,7 +90,7 @@ def not_ready(job: JobRow, what: str) -> Problem:
     return Problem(
         "not_ready",
         f"Job {job.id} {doing}, so there is no {what} yet. Follow /jobs/{job.id}/events or try again later.",
-        headers={"Retry-After": str(max(1, min(60, round(progress.eta_seconds or 2))))},
+        headers={"Retry-After": str(max(1, min(60, round(min(progress.eta_seconds or 2, within_seconds)))))},
         **members,
     )
 

@@ -31,12 +31,13 @@ from app.api.schemas import (
     Name,
     Page,
 )
-from app.api.submission import Submission
+from app.api.submission import Submission, prepared
 from app.api.submission import create as create_jobs
 from app.errors import field_errors, invalid_request, responses
 from app.store.idempotency import Answer, fingerprint, once
 from app.store.jobs import JobRepository
 from app.store.keys import admit_job
+from app.store.sql import LOCK_SECONDS, wait_for_locks
 
 router = APIRouter(tags=["jobs"])
 
@@ -88,11 +89,10 @@ async def jobs_create(
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    submission = Submission(body, caller)
     if idempotency_key is None:
-        answer = await services.submissions.ask(submission)
+        answer = await services.submissions.ask(prepared(body, caller, services.settings))
     else:
-        answer = await run_in_threadpool(_submitted_once, services, submission, idempotency_key)
+        answer = await run_in_threadpool(_submitted_once, services, Submission(body, caller), idempotency_key)
     services.dispatcher.wake()
     headers = answer.headers | ({"Idempotent-Replayed": "true"} if answer.replayed else {})
     return Response(answer.body, answer.status_code, headers, media_type="application/json")
@@ -188,6 +188,7 @@ def jobs_cancel(job_id: JobId, services: ServicesDep, caller: CallerDep, respons
 )  # fmt: skip
 def jobs_retry(job_id: JobId, services: ServicesDep, caller: CallerDep, response: Response) -> Job:
     with services.database.write() as session:
+        wait_for_locks(session, LOCK_SECONDS)
         job = JobRepository(session, caller.workspace).retry(job_id)
         admit_job(session, job.api_key, services.settings.max_active_jobs, besides=job.id)
         document = job_document(session, job, services.dispatcher)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.api.documents import job_document
+from app.api.documents import job_documents
 from app.api.resolve import evaluate_spec, meta_train_spec, refuse_too_large
-from app.api.schemas import EvaluateRequest, MetaTrainRequest
+from app.api.schemas import EvaluateRequest, Job, MetaTrainRequest
 from app.auth import Caller
 from app.settings import Settings
 from app.store import insertion, keys
@@ -19,28 +19,34 @@ from app.store.idempotency import Answer
 from app.store.jobs import JobRepository
 from app.store.registry import Registry
 from app.store.sessions import Database
-from app.store.sql import wait_for_locks
+from app.store.sql import LOCK_SECONDS, wait_for_locks
 from app.store.tables import JobRow
 from models.spec import EvaluateSpec, MetaTrainSpec
 
 MOST_TOGETHER = 64
 """In one transaction: some 200 kB of specs, and what a client waits for another's."""
-LOCK_SECONDS = 1.0
-"""For a key that another transaction counts; those of ours take milliseconds."""
 
 
 @dataclass(frozen=True, eq=False)
 class Submission:
-    """One request; two of the same words are two."""
+    """One request; two of the same words are two. `spec`: resolved beforehand, where that needs no database."""
 
     body: MetaTrainRequest | EvaluateRequest
     caller: Caller
+    spec: MetaTrainSpec | None = None
+
+
+def prepared(body: MetaTrainRequest | EvaluateRequest, caller: Caller, settings: Settings) -> Submission:
+    """What can be refused without the database is refused here, and waits for nobody's transaction."""
+    return Submission(body, caller, _trained(body, settings) if isinstance(body, MetaTrainRequest) else None)
 
 
 Answers = Mapping[Submission, Answer | Exception]
 
 
-def submit(database: Database, settings: Settings, submissions: Sequence[Submission]) -> Answers:
+def submit(
+    database: Database, settings: Settings, submissions: Sequence[Submission], lock_seconds: float = LOCK_SECONDS
+) -> Answers:
     """In one transaction, which on Postgres is a single statement where no key is to be counted. What one of them is
     refused for concerns no other, and who waits for a key that somebody has locked keeps others waiting a moment."""
     by_key: dict[str | None, list[Submission]] = {}
@@ -50,7 +56,7 @@ def submit(database: Database, settings: Settings, submissions: Sequence[Submiss
     try:
         with database.write() if counted else database.write_one() as session:
             if counted:
-                wait_for_locks(session, LOCK_SECONDS)
+                wait_for_locks(session, lock_seconds)
             return create(session, settings, submissions)
     except RowLocked as error:
         return _apart(database, settings, list(by_key.values()), error)
@@ -59,12 +65,15 @@ def submit(database: Database, settings: Settings, submissions: Sequence[Submiss
 
 
 def _apart(database: Database, settings: Settings, parts: Sequence[Sequence[Submission]], error: Exception) -> Answers:
-    """error: what they failed with together. Raises it where they cannot be parted."""
+    """error: what they failed with together, and what they are told where they cannot be parted."""
     if len(parts) == 1:
         return dict.fromkeys(parts[0], error)
     answers: dict[Submission, Answer | Exception] = {}
     for part in parts:
-        answers |= submit(database, settings, part)
+        try:
+            answers |= submit(database, settings, part, LOCK_SECONDS / 10)
+        except Exception as its_own:  # noqa: BLE001  - the others have been written
+            answers |= dict.fromkeys(part, its_own)
     return answers
 
 
@@ -86,7 +95,9 @@ def create(session: Session, settings: Settings, submissions: Sequence[Submissio
         else:
             jobs[each] = job
     insertion.write(session, list(jobs.values()))
-    return answers | {each: _answer(session, job) for each, job in jobs.items()}
+    # without what they wait for just now: the answer is stored, for those who send their key again
+    documents = job_documents(session, list(jobs.values()))
+    return answers | {each: _answer(document) for each, document in zip(jobs, documents, strict=True)}
 
 
 def _job(session: Session, settings: Settings, submission: Submission) -> JobRow:
@@ -95,14 +106,18 @@ def _job(session: Session, settings: Settings, submission: Submission) -> JobRow
     jobs = JobRepository(session, caller.workspace)
     spec: MetaTrainSpec | EvaluateSpec
     if isinstance(body, MetaTrainRequest):
-        spec = meta_train_spec(body, settings.backend)
+        spec = submission.spec or _trained(body, settings)
     else:
         spec = evaluate_spec(body, Registry(session, caller.workspace), jobs, settings.backend)
-    refuse_too_large(spec, settings.worker_memory_bytes)
+        refuse_too_large(spec, settings.worker_memory_bytes)
     return jobs.new(spec, body.metadata, api_key=caller.api_key)
 
 
-def _answer(session: Session, job: JobRow) -> Answer:
-    # without what it waits for just now: the answer is stored, for those who send their key again
-    content = job_document(session, job).model_dump_json().encode()
-    return Answer(202, {"Location": f"/jobs/{job.id}"}, content)
+def _trained(body: MetaTrainRequest, settings: Settings) -> MetaTrainSpec:
+    spec = meta_train_spec(body, settings.backend)
+    refuse_too_large(spec, settings.worker_memory_bytes)
+    return spec
+
+
+def _answer(job: Job) -> Answer:
+    return Answer(202, {"Location": f"/jobs/{job.id}"}, job.model_dump_json().encode())

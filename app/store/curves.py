@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.store import overviews
 from app.store.curve_format import Chunk, Curve, Points, curve_of, joined, pack, unpack, unpack_all
 from app.store.errors import JobNotFound
-from app.store.tables import DEFAULT_WORKSPACE, CurveChunkRow, JobEventRow, JobRow
+from app.store.tables import CurveChunkRow, JobEventRow, JobRow
 
 CHUNK_POINTS = 4096
 
@@ -25,7 +25,7 @@ _OUTLINE = (
     .where(JobRow.id == bindparam("job"), JobRow.workspace == bindparam("workspace"))
     .order_by(CurveChunkRow.attempt, CurveChunkRow.first_sequence)
 )
-_OUTLINE_AND_PARTS = overviews.beside(_OUTLINE)
+_OUTLINE_AND_OVERVIEWS = overviews.beside(_OUTLINE)
 
 
 def append(session: Session, job_id: str, metrics: Sequence[tuple[tuple[int, int], Points]]) -> None:
@@ -123,8 +123,15 @@ class Outline:
     attempt: int
     step: int
     points: int  # as many as are stored, those too that a later attempt took back
+    attempts: frozenset[int]  # that stored some
     resumed: Mapping[int, int]  # the step that each attempt resumed from, of those that did
-    parts: Sequence[bytes] | None  # of each chunk its overview, or all of it where it has none
+    overviews: Mapping[tuple[int, int], bytes | None] | None  # of each chunk, by (attempt, first sequence)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no point has been stored, or the last attempt took all of them back and has none of its own yet."""
+        begun = self.attempts | self.resumed.keys()
+        return not self.attempts or (max(begun) not in self.attempts and self.resumed[max(begun)] == 0)
 
     @property
     def state(self) -> tuple[int, int]:
@@ -132,10 +139,10 @@ class Outline:
         return self.points, len(self.resumed)
 
 
-def outline(session: Session, job_id: str, workspace: str = DEFAULT_WORKSPACE, *, with_parts: bool = False) -> Outline:
+def outline(session: Session, job_id: str, workspace: str, *, with_overviews: bool = False) -> Outline:
     """Cheap: a few words for each 4,096 points. A job in its first attempt has resumed from nothing, so that is not
-    asked. `with_parts`: for who is sure to thin the curve, in the same journey to the database. Raises JobNotFound."""
-    query = _OUTLINE_AND_PARTS if with_parts else _OUTLINE
+    asked. `with_overviews`: for who is sure to thin the curve, in the same journey. Raises JobNotFound."""
+    query = _OUTLINE_AND_OVERVIEWS if with_overviews else _OUTLINE
     rows = session.connection().execute(query, {"job": job_id, "workspace": workspace}).all()
     if not rows:
         raise JobNotFound(job_id)
@@ -144,8 +151,9 @@ def outline(session: Session, job_id: str, workspace: str = DEFAULT_WORKSPACE, *
     return Outline(
         *(job_id, workspace, kind, status, attempt, step),
         points=sum(points for _, _, points, *_ in chunks),
+        attempts=frozenset(attempt for attempt, *_ in chunks),
         resumed=resumed_from(session, job_id) if attempt > 1 else {},
-        parts=[columns for *_, columns in chunks] if with_parts else None,
+        overviews={row[:2]: row[3] for row in chunks} if with_overviews else None,
     )
 
 
@@ -160,10 +168,22 @@ def thinned(session: Session, outlined: Outline, max_points: int) -> tuple[Curve
     if outlined.attempt > 1 or outlined.points < enough:
         whole = read(session, outlined.job_id)
         return whole.downsampled(max_points), len(whole)
-    if outlined.parts is None:
-        again = outline(session, outlined.job_id, outlined.workspace, with_parts=True)
+    if outlined.overviews is None:
+        again = outline(session, outlined.job_id, outlined.workspace, with_overviews=True)
         return thinned(session, again, max_points)
-    return curve_of([unpack_all(outlined.parts)]).downsampled(max_points), outlined.points
+    parts = dict(outlined.overviews)
+    missing = [first for (_, first), columns in parts.items() if columns is None]
+    if missing:
+        parts |= {
+            (attempt, first): columns
+            for attempt, first, columns in session.execute(
+                select(CurveChunkRow.attempt, CurveChunkRow.first_sequence, CurveChunkRow.columns)
+                .where(CurveChunkRow.job == outlined.job_id, CurveChunkRow.first_sequence.in_(missing))
+                .execution_options(binary_results=True)
+            )
+        }
+    chosen = unpack_all([columns for columns in parts.values() if columns is not None])
+    return curve_of([chosen]).downsampled(max_points), outlined.points
 
 
 def _until(chunk: Chunk, last_step: int) -> Chunk:

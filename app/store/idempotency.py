@@ -9,15 +9,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import delete, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app.store.errors import DatabaseBusy, IdempotencyConflict, IdempotencyInFlight
-from app.store.sessions import Database
-from app.store.sql import clock, insert_if_absent, wait_for_locks
+from app.store.errors import IdempotencyConflict, IdempotencyInFlight
+from app.store.sessions import BUSY_SECONDS, Database
+from app.store.sql import LOCK_SECONDS, clock, insert_if_absent, is_lock_timeout, wait_for_locks
 from app.store.tables import DEFAULT_WORKSPACE, IdempotencyRow
 
 KEPT_SECONDS = 24 * 3600.0
-WAIT_SECONDS = 5.0  # how long a twin waits for the first request with its key
+WAIT_SECONDS = BUSY_SECONDS  # how long a twin waits for the first request with its key
 
 
 @dataclass(frozen=True)
@@ -50,31 +51,29 @@ def once(
 
     `key` belongs to the API key that used it ("" on a server without keys). What `create` raises is not stored; without
     a key `create` simply runs. Raises IdempotencyConflict for a key of another request, IdempotencyInFlight when the
-    first request has not ended within `wait_seconds`.
+    first request has not ended within `wait_seconds`; on SQLite that is DatabaseBusy, as for any other writer.
     """
     if key is None:
         with database.write() as session:
             return create(session)
-    try:
-        with database.write(wait_seconds) as session:
+    with database.write(wait_seconds) as session:
+        try:
             wait_for_locks(session, wait_seconds)
             stored = _begin(session, workspace, api_key, key, request_fingerprint)
-            if stored is not None:
-                return stored
-            wait_for_locks(session, 0)
-            answer = create(session)
-            session.execute(
-                update(IdempotencyRow)
-                .where(
-                    IdempotencyRow.workspace == workspace,
-                    IdempotencyRow.api_key == api_key,
-                    IdempotencyRow.key == key,
-                )
-                .values(status_code=answer.status_code, headers=answer.headers, body=answer.body)
-            )
-            return answer
-    except DatabaseBusy as error:  # on SQLite, which has one writer, it may well be the twin
-        raise IdempotencyInFlight(key) from error
+        except OperationalError as error:  # on SQLite, whose one writer may be anybody, it is DatabaseBusy above
+            if is_lock_timeout(error):
+                raise IdempotencyInFlight(key) from error
+            raise
+        if stored is not None:
+            return stored
+        wait_for_locks(session, LOCK_SECONDS)
+        answer = create(session)
+        session.execute(
+            update(IdempotencyRow)
+            .where(IdempotencyRow.workspace == workspace, IdempotencyRow.api_key == api_key, IdempotencyRow.key == key)
+            .values(status_code=answer.status_code, headers=answer.headers, body=answer.body)
+        )
+        return answer
 
 
 def _begin(session: Session, workspace: str, api_key: str, key: str, request_fingerprint: str) -> Answer | None:

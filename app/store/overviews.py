@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Select, and_, func
+from sqlalchemy import Select, and_
 from sqlalchemy.orm import Session
 
 from app.store.curve_format import Chunk, minmax_index, pack
@@ -37,12 +37,11 @@ def keep(session: Session, key: tuple[str, int, int], chunk: Chunk) -> None:
 
 
 def beside(chunks: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
-    """A query of chunks, and of each the columns of its overview as well; its own where it has none."""
+    """A query of chunks, and of each its overview's columns as well; NULL where it has none."""
     mine = and_(
         CurveOverviewRow.job == CurveChunkRow.job,
         CurveOverviewRow.attempt == CurveChunkRow.attempt,
         CurveOverviewRow.first_sequence == CurveChunkRow.first_sequence,
     )
-    least = func.coalesce(CurveOverviewRow.columns, CurveChunkRow.columns)
-    both = chunks.add_columns(least).outerjoin(CurveOverviewRow, mine)
+    both = chunks.add_columns(CurveOverviewRow.columns).outerjoin(CurveOverviewRow, mine)
     return both.execution_options(binary_results=True)

@@ -19,7 +19,7 @@ from app.commands import command
 from app.store import schema
 from app.store.errors import DatabaseBusy, DatabaseUnavailable, RowLocked, SchemaIncomplete, SchemaMismatch
 from app.store.queue import Queues
-from app.store.sql import clock
+from app.store.sql import clock, is_lock_timeout
 from app.store.sqlite import missing_file, write_ahead_log
 from app.store.tables import SCHEMA_REVISION
 
@@ -35,7 +35,6 @@ _SQLITE_FAULTS = (
 )
 _LACKING = re.compile(r"no such (table|column)|^table \w+ has no column")  # SQLite's words
 _LACKING_STATES = ("42P01", "42703")  # Postgres' codes
-_LOCK_NOT_AVAILABLE = "55P03"  # within the time that `app.store.sql.wait_for_locks` gave
 
 
 def now(session: Session) -> datetime:
@@ -195,7 +194,7 @@ class Database:
                 ) from error
             if "database is locked" in message:
                 raise DatabaseBusy(self._busy) from error
-            if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+            if is_lock_timeout(error):
                 raise RowLocked(self._busy) from error
             if error.connection_invalidated or self._is_away(error):
                 raise DatabaseUnavailable(f"The database {self.shown} cannot be used: {message}") from error

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Boolean, ColumnElement, Float, String, bindparam, func, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -95,6 +96,15 @@ def insert_if_absent(session: Session, table: type[Base], **values: Any) -> bool
     statement = insert(table).values(**values).on_conflict_do_nothing(index_elements=key)
     # Its own row comes back only when it was inserted; `rowcount` is -1 on Postgres.
     return session.execute(statement.returning(*key)).first() is not None
+
+
+LOCK_SECONDS = 1.0
+"""For a row that another transaction has locked; those of ours take milliseconds."""
+
+
+def is_lock_timeout(error: DBAPIError) -> bool:
+    """Whether a row was locked for longer than `wait_for_locks` gave."""
+    return getattr(error.orig, "sqlstate", None) == "55P03"  # lock_not_available
 
 
 def wait_for_locks(session: Session, seconds: float) -> None:

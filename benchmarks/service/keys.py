@@ -1,4 +1,5 @@
-"""What API keys cost: the same calls on a server without keys, on one with keys by one key, and by a hundred in turn.
+"""What API keys cost: the same calls on a server without keys, on one with keys by one key, and by a hundred in turn;
+and POST /jobs with an Idempotency-Key, another for each, which is written by itself.
 
 Both servers are new and over Postgres, with two API processes. A call with a key is verified, counted against a rate
 that nobody reaches, and a POST /jobs is counted against the quota of its key. Keys are new in each
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import migrations
 from app.auth.issue import issue
@@ -24,12 +26,14 @@ from benchmarks.service.rounds import interleaved
 CLIENTS = 16
 NONE, ONE, MANY = "no keys", "one key", "100 keys"
 KEYS = {ONE: 1, MANY: 100}
+ONCE = "once"
+MOST_RATE = 1000  # posts a second for which there are Idempotency-Keys enough
 SETTINGS = {"GRADSMITH_AUTH": "on", "GRADSMITH_RATE_LIMIT": "10000000/minute"}
 QUOTA = 1_000_000  # jobs: counted at each POST, never reached
 
 
 def measure(bench: Bench, rounds: int, seconds: float) -> dict[str, Any]:
-    """{"posts": {who: [summary of a round]}, "aliases": the same}; who: NONE, ONE, MANY"""
+    """{"posts": {who: [summary of a round]}, "once": the same, "aliases": the same}; who: NONE, ONE, MANY"""
     url = bench.postgres.url("keyed", "")
     _prepare(url)
     with (
@@ -39,9 +43,11 @@ def measure(bench: Bench, rounds: int, seconds: float) -> dict[str, Any]:
         servers = {NONE: free, ONE: keyed, MANY: keyed}
         for each in (free, keyed):
             set_alias(each)
-        calls = {"posts": (new_job(), [202]), "aliases": (DOWNLOAD, [200])}
+        calls = {"posts": (new_job(), [202]), ONCE: (new_job(), [202]), "aliases": (DOWNLOAD, [200])}
         return {
-            what: interleaved(rounds, {who: partial(_once, servers[who], who, *call, seconds) for who in servers})
+            what: interleaved(
+                rounds, {who: partial(_measured, servers[who], who, what, *call, seconds) for who in servers}
+            )
             for what, call in calls.items()
         }
 
@@ -59,12 +65,15 @@ def _tokens(database: Database, count: int) -> list[str]:
         return [issue(session, name="bench", scopes=["submit"], max_active_jobs=QUOTA)[1] for _ in range(count)]
 
 
-def _once(over: Service, who: str, request: Request, accepted: list[int], seconds: float) -> dict[str, Any]:
-    requests = [request]
-    if who != NONE:
-        tokens = _tokens(over.database, KEYS[who])
-        requests = [
-            Request(request.method, request.path, {"Authorization": f"Bearer {token}"}, request.body)
-            for token in tokens
-        ]
+def _measured(
+    over: Service, who: str, what: str, request: Request, accepted: list[int], seconds: float
+) -> dict[str, Any]:
+    tokens = _tokens(over.database, KEYS[who]) if who != NONE else [""]
+    count = int(MOST_RATE * (seconds + 1)) if what == ONCE else len(tokens)
+    requests = []
+    for index in range(count):
+        token = tokens[index % len(tokens)]
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers |= {"Idempotency-Key": str(uuid4())} if what == ONCE else {}
+        requests.append(Request(request.method, request.path, headers, request.body))
     return run(Load(over.url, requests, CLIENTS, seconds)).summary(accepted)

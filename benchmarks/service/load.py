@@ -43,7 +43,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Load:
-    """`requests` in turn on each of `connections` for `seconds`, after `warm_up_seconds` that are not counted."""
+    """`requests` in turn over all `connections` for `seconds`, after `warm_up_seconds` that are not counted: the first
+    connection sends the first and, after as many as there are connections, its next."""
 
     url: str
     requests: Sequence[Request]
@@ -129,7 +130,7 @@ def main() -> int:
                 self.transport.close()
                 return
             self.transport.write(requests[self.next % len(requests)])
-            self.next += 1
+            self.next += load.connections
 
         def data_received(self, data: bytes) -> None:
             nonlocal received

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from benchmarks.core.report.markdown import stolen
-from benchmarks.service import keys, peer, points, queue, streams, tables, verdicts
+from benchmarks.service import curves, keys, peer, points, queue, streams, tables, verdicts
 from benchmarks.service.bench import API_PROCESSES, WEIGHTS_BYTES, Bench
 from benchmarks.service.sections import Plan
 from benchmarks.service.stores import DURABLE
@@ -69,6 +69,8 @@ def _conditions(results: Results, command: str, date: str) -> list[str]:
         f"call is the store's (`leases.record`, {points.CHUNK:,} points a transaction, no HTTP); MLflow's is its "
         f"client, whose call is `runs/log-batch` over HTTP ({peer.BATCH:,} metrics a request, {points.WRITERS} "
         "connections).",
+        f"- A curve is asked for again and again on one connection, {curves.SECONDS:g} s a round, and the median "
+        "counts; MLflow's whole one, several pages, is read once a round.",
         f"- Postgres: {_settings(DURABLE)}.",
         "",
     ]

@@ -9,6 +9,7 @@ from benchmarks.core.report.markdown import table
 from benchmarks.core.statistics import Spread, ratios
 from benchmarks.service import streams
 from benchmarks.service.curves import RAW, THIN, WHOLE
+from benchmarks.service.keys import ONCE
 
 Results = dict[str, Any]
 
@@ -32,7 +33,7 @@ def of_load(results: Results, section: str, title: str) -> list[str]:
 
 
 def of_keys(results: Results, conditions: str) -> list[str]:
-    names = {"posts": "POST /jobs", "aliases": "GET by alias"}
+    names = {"posts": "POST /jobs", ONCE: "POST /jobs, Idempotency-Key", "aliases": "GET by alias"}
     return _beside(results, "keys", f"What keys cost: {conditions}", names, "of the rate without keys")
 
 

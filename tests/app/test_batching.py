@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 import pytest
 
@@ -86,3 +87,23 @@ def test_a_journey_takes_so_many_and_no_more_in_their_order() -> None:
 
     asyncio.run(all_of_them())
     assert journeys == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_a_request_that_the_journey_forgot_is_told_so_and_the_next_travels() -> None:
+    request_id: ContextVar[str] = ContextVar("request_id")
+    seen: list[str | None] = []
+
+    def answer(asked: Sequence[str]) -> dict[str, str | Exception]:
+        seen.append(request_id.get(None))
+        return {name: name for name in asked if name != "forgotten"}
+
+    async def both() -> None:
+        batching = Batching(answer)
+        request_id.set("of the first who asked")
+        answers = await asyncio.gather(*map(batching.ask, ["fine", "forgotten"]), return_exceptions=True)
+        assert answers[0] == "fine"
+        assert isinstance(answers[1], LookupError)
+        assert await batching.ask("later") == "later"
+
+    asyncio.run(both())
+    assert seen == [None, None], "a journey is of several requests, and its log lines of none"

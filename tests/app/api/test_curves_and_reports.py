@@ -104,12 +104,15 @@ def test_a_curve_that_is_not_ready_says_how_far_the_job_is(
 ) -> None:
     queued = api.get(f"/jobs/{training_job}/curve")
     assert (queued.status_code, queued.json()["code"], queued.json()["job_status"]) == (409, "not_ready", "queued")
+    for name, value in (("If-None-Match", "*"), ("If-Match", '"x"'), ("Range", "bytes=0-9")):
+        conditional = api.get(f"/jobs/{training_job}/curve", headers={name: value})
+        assert (conditional.status_code, "ETag" in conditional.headers) == (409, False), "of what is not there"
     held = worker(training_job)
     held.progress(412, 1000, 14.0)
     running = api.get(f"/jobs/{training_job}/curve")
     assert running.status_code == 409
     assert running.json()["progress"] == {"step": 412, "total": 1000, "eta_seconds": 14.0}
-    assert running.headers["Retry-After"] == "14"
+    assert running.headers["Retry-After"] == "10", "points are stored as often, however long the job takes"
     assert "step 412 of 1,000" in running.json()["detail"]
     held.fail("out of memory")
     failed = api.get(f"/jobs/{training_job}/curve").json()

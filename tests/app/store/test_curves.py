@@ -26,6 +26,7 @@ NOT_FINITE = {3: math.nan, 5: math.inf, 7: -math.inf}
 
 def curve(bench: Bench, job_id: str) -> Curve:
     found: Curve = bench.read(lambda session: curves.read(session, job_id))
+    assert bench.read(lambda session: curves.outline(session, job_id, "default")).is_empty == (len(found) == 0)
     return found
 
 
@@ -99,9 +100,9 @@ def test_a_hundred_thousand_points_lie_in_a_row_for_each_chunk(bench: Bench) -> 
 
 def thinned_to(count: int, job_id: str) -> Callable[[Session], tuple[Curve, int]]:
     def read(session: Session) -> tuple[Curve, int]:
-        outline = curves.outline(session, job_id)
+        outline = curves.outline(session, job_id, "default")
         thin, total = curves.thinned(session, outline, count)
-        at_once = curves.outline(session, job_id, with_parts=True)
+        at_once = curves.outline(session, job_id, "default", with_overviews=True)
         assert at_once.state == outline.state
         session.execute(text("DELETE FROM curve_overviews"))  # what was read with it is what it uses
         again, total_again = curves.thinned(session, at_once, count)
@@ -167,7 +168,8 @@ def test_an_attempt_that_resumes_while_a_curve_is_read_takes_back_no_more_than_i
         return known if when == "after" else ask(session, job_id)
 
     monkeypatch.setattr(curves, "resumed_from", meanwhile)
-    assert set(range(1, 91)) <= set(curve(bench, lease.job_id).step.tolist())
+    whole = bench.read(lambda session: curves.read(session, lease.job_id))
+    assert set(range(1, 91)) <= set(whole.step.tolist())
 
 
 def test_an_overview_has_the_lowest_the_highest_and_what_failed_of_each_span(bench: Bench) -> None:
@@ -185,7 +187,7 @@ def test_an_overview_has_the_lowest_the_highest_and_what_failed_of_each_span(ben
 def test_a_curve_of_several_attempts_is_thinned_from_all_of_it(bench: Bench) -> None:
     lease = bench.running()
     long_curve(bench, lease, 30_000)
-    before = bench.read(lambda session: curves.outline(session, lease.job_id))
+    before = bench.read(lambda session: curves.outline(session, lease.job_id, "default"))
     bench.expire(lease.job_id)
     bench.lapsed()
     second = bench.claim(bench.get(lease.job_id), "second")
@@ -194,7 +196,7 @@ def test_a_curve_of_several_attempts_is_thinned_from_all_of_it(bench: Bench) -> 
     assert total == 10_010
     assert thin.step[-1] == 10_010
     assert {6, 4096, 4097, 10_000} <= set(thin.step.tolist())
-    after = bench.read(lambda session: curves.outline(session, lease.job_id))
+    after = bench.read(lambda session: curves.outline(session, lease.job_id, "default"))
     assert (before.resumed, after.resumed) == ({}, {2: 10_000})
     assert after.state == (30_010, 1)
 
@@ -220,12 +222,26 @@ def test_a_resumed_attempt_takes_the_later_points_back(bench: Bench) -> None:
     assert curve(bench, lease.job_id).step.tolist() == list(range(1, 23))
 
 
+def test_an_attempt_that_resumed_from_nothing_takes_all_back(bench: Bench) -> None:
+    lease = bench.running()
+    assert len(curve(bench, lease.job_id)) == 0
+    bench.record(lease, metrics(1, 1, points(1, 30)))
+    bench.fail(lease)
+    bench.retry(lease.job_id)
+    second = bench.claim(bench.get(lease.job_id))
+    bench.record(second, resumed(2, 2, 0))
+    assert len(curve(bench, lease.job_id)) == 0
+    bench.record(second, metrics(2, 3, points(1, 5)))
+    assert len(curve(bench, lease.job_id)) == 5
+
+
 def test_an_attempt_that_did_not_resume_starts_anew(bench: Bench) -> None:
     lease = bench.running()
     bench.record(lease, metrics(1, 1, points(1, 30)))
     bench.fail(lease)
     bench.retry(lease.job_id)
     second = bench.claim(bench.get(lease.job_id))
+    assert len(curve(bench, lease.job_id)) == 30, "of the second attempt nothing is known yet"
     bench.record(second, metrics(2, 2, points(1, 5, lambda _: 9.0)))
     whole = curve(bench, lease.job_id)
     assert whole.step.tolist() == [1, 2, 3, 4, 5]

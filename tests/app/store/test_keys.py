@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -143,6 +144,36 @@ def test_however_jobs_are_created_a_key_has_no_more_than_it_may(database: Databa
     assert min(counts) > limit / 2
 
 
+def test_single_jobs_share_a_key_far_from_its_limit_and_never_exceed_it(postgres_url: str) -> None:
+    with Database(postgres_url) as database:
+        with database.read() as session:
+            limit = int(session.execute(text("SHOW max_connections")).scalar_one()) + 20
+        with database.write() as session:
+            key = made(session, max_active_jobs=limit).id
+
+        def create_until_refused(_: int) -> int:
+            created = 0
+            with contextlib.suppress(QuotaExceeded):
+                while True:
+                    with database.write() as session:
+                        keys.admit_job(session, key, None)
+                        JobRepository(session).create(training(), api_key=key)
+                    created += 1
+            return created
+
+        with database.write() as session:  # is still at it
+            keys.admit_job(session, key, None)
+            JobRepository(session).create(training(), api_key=key)
+            with database.write() as other:
+                wait_for_locks(other, 0.3)
+                keys.admit_job(other, key, None)
+                JobRepository(other).create(training(), api_key=key)
+        with ThreadPoolExecutor(8) as threads:
+            assert sum(threads.map(create_until_refused, range(8))) == limit - 2
+        with database.write() as session:
+            assert keys.quotas(session, [key], None)[key].active == limit
+
+
 def test_who_counts_waits_for_jobs_that_are_being_created(postgres_url: str) -> None:
     with Database(postgres_url) as database:
         with database.write() as session:
@@ -154,7 +185,8 @@ def test_who_counts_waits_for_jobs_that_are_being_created(postgres_url: str) -> 
                 keys.admit_job(session, key, 1)
 
         with database.write() as session:
-            JobRepository(session).create(training(), api_key=key)  # as follow-up evaluations are: not counted
+            keys.admit_job(session, key, 1000)
+            JobRepository(session).create(training(), api_key=key)
             with ThreadPoolExecutor(1) as threads, pytest.raises(RowLocked):
                 threads.submit(impatient).result()
         with pytest.raises(QuotaExceeded, match="1 queued"):

@@ -122,3 +122,19 @@ def test_a_glance_leaves_no_transaction_behind(database: Database) -> None:
         session.rollback()
     with database.glance() as session:
         assert session.scalar(text("SELECT count(*) FROM workspaces")) == 1
+
+
+def test_a_snapshot_sees_one_moment_and_the_next_transaction_its_own(database: Database) -> None:
+    def add(name: str) -> None:
+        with database.write() as session:
+            session.execute(text(f"INSERT INTO workspaces SELECT '{name}', created_at FROM workspaces LIMIT 1"))
+
+    count = text("SELECT count(*) FROM workspaces")
+    with database.snapshot() as session:
+        before = session.scalar(count)
+        add("second")
+        assert session.scalar(count) == before
+    with database.read() as session:
+        assert session.scalar(count) == before + 1
+        add("third")
+        assert session.scalar(count) == before + (1 if database.is_sqlite else 2)
