@@ -45,7 +45,7 @@ def sections(plan: Plan) -> dict[str, Section]:
         "keys": partial(keys.measure, rounds=few, seconds=seconds),
         "small": partial(small.measure, rounds=few, seconds=seconds / 2),
         "points": partial(points.measure, rounds=few, count=plan.points, peer_count=plan.peer_points),
-        "curves": partial(curves.measure, rounds=few, count=plan.curve_points),
+        "curves": partial(curves.measure, rounds=rounds, count=plan.curve_points),
         "streams": partial(streams.measure, rounds=few, seconds=1.5 * seconds),
         "queue": partial(queue.measure, rounds=few, seconds=seconds / 2, length=plan.queued, starts=plan.starts),
     }
