@@ -10,6 +10,7 @@ import pytest
 import redis
 from rq import Queue, Worker
 from rq.serializers import JSONSerializer
+from sqlalchemy.orm import Session
 
 from app.dispatch import FUNCTION, REDIS_AWAY, Dispatcher, doorbell_id
 from app.settings import Settings
@@ -83,6 +84,25 @@ def test_two_dispatchers_ring_each_job_once(quick: Settings, database: Database)
         assert outbox.waiting(session) == 0
     first.stop()
     second.stop()
+
+
+def test_what_is_due_is_read_in_one_snapshot(
+    quick: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes several statements: what another dispatcher rings between two of them would cost a key its turn."""
+    levels: list[str] = []
+    ask = outbox.due
+
+    def due(session: Session, device: str, limit: int) -> list[tuple[str, int]]:
+        levels.append(session.connection().get_isolation_level())
+        return ask(session, device, limit)
+
+    monkeypatch.setattr(outbox, "due", due)
+    create(database, training())
+    dispatcher = Dispatcher(quick, database)
+    assert dispatcher.ring() == 1
+    dispatcher.stop()
+    assert levels == ["SERIALIZABLE" if database.is_sqlite else "REPEATABLE READ"]
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
