@@ -79,14 +79,17 @@ def _apart(database: Database, settings: Settings, parts: Sequence[Sequence[Subm
 
 def create(session: Session, settings: Settings, submissions: Sequence[Submission]) -> Answers:
     """The jobs of these, written within the caller's transaction; or why there is none."""
-    callers = {each.caller.api_key for each in submissions} - {None}
-    quotas = keys.quotas(session, sorted(filter(None, callers)), settings.max_active_jobs)
+    limit, alone = settings.max_active_jobs, len(submissions) == 1
+    of_keys = set() if alone else {each.caller.api_key for each in submissions if each.caller.api_key is not None}
+    quotas = keys.quotas(session, of_keys, limit)
     answers: dict[Submission, Answer | Exception] = {}
     jobs: dict[Submission, JobRow] = {}
     for each in submissions:
         try:
             job = _job(session, settings, each)
-            if each.caller.api_key is not None:
+            if alone:
+                keys.admit_job(session, each.caller.api_key, limit)  # which waits for no other that is alone
+            elif each.caller.api_key is not None:
                 quotas[each.caller.api_key].take()
         except SQLAlchemyError:
             raise  # of the transaction that they share

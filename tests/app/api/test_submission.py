@@ -103,6 +103,18 @@ def test_a_key_that_somebody_has_locked_keeps_no_other_key_waiting(postgres_url:
         assert made(submit(database, settings, asking[:1])[asking[0]])
 
 
+def test_one_job_alone_waits_for_no_other_that_is_alone(postgres_url: str, settings: Settings) -> None:
+    """As those with an Idempotency-Key are: else each would wait for the commit of the one before."""
+    with Database(postgres_url) as database:
+        caller = keyed(database, limit=100_000)
+        one, two = asked(caller), [asked(caller), asked(caller)]
+        with database.write() as session:
+            first = submission.create(session, settings, [asked(caller)])  # and does not end yet
+            assert made(submit(database, settings, [one], lock_seconds=0.2)[one])
+            assert {type(each) for each in submit(database, settings, two, lock_seconds=0.2).values()} == {RowLocked}
+        assert len(stored(database)) == 1 + len(first)
+
+
 def test_what_was_written_stays_answered_when_a_later_part_fails(
     postgres_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +150,7 @@ def test_together_they_cost_what_one_costs(database: Database, settings: Setting
 
     caller = keyed(database, limit=1000)  # so few jobs that the queue is read anew for each answer, by two statements
     assert count(1, None) == count(9, None) == (4 if database.is_sqlite else 3)
-    assert count(1, caller) == count(9, caller) == 6
+    assert count(2, caller) == count(9, caller) == 6
 
 
 def test_of_many_clients_each_gets_the_job_that_it_asked_for(app_settings: Settings, database: Database) -> None:
