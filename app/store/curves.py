@@ -114,7 +114,7 @@ def resumed_from(session: Session, job_id: str) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class Outline:
-    """A curve without its points, and where its job stands: of one moment."""
+    """A curve without its points, and where its job stands: of one moment, save `resumed`, which may be newer."""
 
     job_id: str
     workspace: str

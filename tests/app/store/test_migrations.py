@@ -116,9 +116,8 @@ def test_a_table_or_column_that_was_lost_since_is_named_and_no_migration_is_advi
         database.check()
 
 
+@pytest.mark.parametrize("empty_url", ["postgres"], indirect=True)  # SQLite has one schema
 def test_a_table_of_the_same_name_elsewhere_is_not_ours(empty_url: str) -> None:
-    if empty_url.startswith("sqlite"):
-        pytest.skip("SQLite has one schema")
     migrations.upgrade(empty_url)
     with Database(empty_url) as database:
         with database.write() as session:
