@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gradsmith.rules.kernels.sizes import WIDTHS, Sizes
 from models.spec import EvaluateSpec, MetaTrainSpec, MLPSpec, QuadraticSpec, RuleSpec
 
 Computes = Literal["native", "torch", "reference", "triton"]
@@ -34,7 +35,6 @@ GROUP_COORDINATES = (2048, 8192)
 """Coordinates that go through a window side by side: at least so many, or torch's calls cost more than the work, and no
 more, or the state leaves the caches. Between the two, as many as `KEPT_BYTES` hold whole; and a task is never cut."""
 
-KERNEL_MOST_HIDDEN, KERNEL_MOST_LAYERS = 128, 4  # as in gradsmith.rules.kernels.native.targets, which brings torch
 AUTOGRAD_FLOATS = 25  # numbers that autograd keeps for each coordinate, step, and unit of the rule; measured
 
 _WORKER_BYTES = 285 * 2**20  # Python, torch, the worker's own libraries and connections
@@ -113,8 +113,7 @@ def likely_backend(spec: MetaTrainSpec | EvaluateSpec, *, native: bool = True) -
     rule, wanted = spec.recipe.rule if isinstance(spec, MetaTrainSpec) else spec.rule, spec.resources.backend
     if wanted != "auto":
         return wanted
-    fits = rule.hidden_size <= KERNEL_MOST_HIDDEN and rule.layers <= KERNEL_MOST_LAYERS
-    return "native" if native and fits and spec.resources.device == "cpu" else "torch"
+    return "native" if native and _kernel_sizes(rule) is not None and spec.resources.device == "cpu" else "torch"
 
 
 # --- phases -----------------------------------------------------------------------------------------------------
@@ -263,7 +262,12 @@ def _buffers(sizes: _Sizes, coordinates: int, steps: int) -> int:
 
 
 def _workspace(rule: RuleSpec, steps: int) -> int:
-    """A thread of the kernel: one block's record of the window, and its sums."""
-    H, layers = rule.hidden_size, rule.layers
-    block = 32
-    return 4 * (steps * block * layers * 5 * H + layers * (4 * H * (2 * H + 16) * 2 + 13 * H * block))
+    """A thread of the kernel, on the CPU with the widest vectors: which one a worker has is not known at POST."""
+    sizes = _kernel_sizes(rule)
+    if sizes is None:
+        raise ValueError(f"there is no native kernel for {rule!r}, so it takes no memory")
+    return max(sizes.workspace_bytes(steps, width) for width in WIDTHS.values())
+
+
+def _kernel_sizes(rule: RuleSpec) -> Sizes | None:
+    return Sizes.fitting(rule.hidden_size, rule.layers, rule.input)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gradsmith.rules import LSTMRule, State, build, initialise
 from gradsmith.rules.kernels.native import TARGETS, BuildSettings, NativeKernel, Sizes, Target, native_kernel
-from gradsmith.rules.kernels.native.build import COMPILERS, built_here, file_name
+from gradsmith.rules.kernels.native.build import COMPILERS, BuildFailed, built_here, file_name
 from gradsmith.rules.kernels.native.library import Library
 from gradsmith.rules.kernels.native.targets import targets_here
 
@@ -42,7 +42,10 @@ RULES = {
     "2x7 log_sign": {"hidden_size": 7, "layers": 2, "input": "log_sign"},  # no tile of a product divides 7 or 28
 }
 SMALL = {"hidden_size": 4, "layers": 1, "input": "raw"}
-VARIANTS = [(name, BEST) for name in RULES] + [("2x20 log_sign", PORTABLE), ("2x20 log_sign", WIDE)]
+# Every instruction set that this CPU has, so that a green run says something about machines with fewer; and the
+# widest lanes where they are missing.
+INSTRUCTIONS = (*targets_here(), *(() if BEST.width == WIDE.width else (WIDE,)))
+VARIANTS = [(name, BEST) for name in RULES] + [("2x20 log_sign", target) for target in INSTRUCTIONS[1:]]
 COORDINATES = [1, 31, 32, 33, 1000, 4099]
 CASES = [
     pytest.param(name, target, coordinates, id=f"{name} {target.name} {coordinates}")
@@ -117,6 +120,31 @@ def run(rule: LSTMRule, gradients: Tensor, state: State) -> tuple[Tensor, State]
 def worst_share(found: Tensor, truth: Tensor) -> float:
     """The largest difference over the largest value."""
     return ((found.double() - truth).abs().max() / truth.abs().max()).item()
+
+
+class TestSizes:
+    """What is predicted without a compiler, against the structs of every kernel that runs here."""
+
+    @pytest.mark.parametrize("target", INSTRUCTIONS, ids=lambda target: target.name)
+    @pytest.mark.parametrize("steps", [0, 1, 20, 1000])
+    def test_the_workspace_of_a_window(self, kernels: Kernels, target: Target, steps: int) -> None:
+        kernel = kernels("2x20 log_sign", target)
+        assert kernel.workspace_bytes(steps) == Sizes(20, 2, 2).workspace_bytes(steps, target.width)
+
+    @pytest.mark.parametrize("name", RULES)
+    def test_the_workspace_of_rules_of_all_sizes(self, kernels: Kernels, name: str) -> None:
+        kernel, sizes = kernels(name, BEST), Sizes.of(make_rule(name))
+        assert sizes is not None
+        assert kernel.workspace_bytes(7) == sizes.workspace_bytes(7, BEST.width)
+
+    def test_a_kernel_whose_workspace_is_another_is_refused(self, kernels: Kernels, settings: BuildSettings) -> None:
+        class Less(Sizes):
+            def workspace_bytes(self, steps: int, width: int) -> int:
+                return super().workspace_bytes(steps, width) - 4
+
+        kernels("2x20 log_sign", BEST)
+        with pytest.raises(BuildFailed, match="is not for lstm-2x20-in2"):
+            Library(built_here(Sizes(20, 2, 2), BEST, settings), Less(20, 2, 2))
 
 
 class TestAgainstTheRule:
@@ -241,7 +269,7 @@ class TestBits:
         rule, gradients = make_rule(), some_gradients(1000)
         D = torch.randn(STEPS, 1000, generator=torch.Generator().manual_seed(2))
         results = []
-        for target in (BEST, PORTABLE, WIDE):
+        for target in INSTRUCTIONS:
             kernel = kernels("2x20 log_sign", target)
             weights = kernel.weights(rule)
             results.append(kernel.window_gradient(weights, kernel.initial_state(1000), gradients, D).double())

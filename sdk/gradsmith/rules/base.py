@@ -5,7 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-import torch
+from gradsmith.errors import MissingDependency
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise MissingDependency(
+        "gradsmith's rules need PyTorch, which is not installed. Run this in a checkout of Gradsmith: "
+        "pip install './sdk[torch]'"
+    ) from error
 from torch import Tensor, nn
 
 State = tuple[Tensor, ...]

@@ -15,6 +15,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from gradsmith.rules.base import Rule  # before torch itself: it says how to install torch when that is missing
+
+# isort: split
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
@@ -23,7 +26,6 @@ from torch import Tensor
 
 from gradsmith.errors import CorruptWeights, NonFiniteWeights, ShapeMismatch, UnknownRule, UnsupportedFormat
 from gradsmith.rules import build
-from gradsmith.rules.base import Rule
 
 FORMAT_VERSION = 2  # what is written
 READABLE = (1, 2)

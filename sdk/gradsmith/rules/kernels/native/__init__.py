@@ -12,6 +12,7 @@ from gradsmith.rules.kernels.native.build import BuildSettings, prebuild
 from gradsmith.rules.kernels.native.choose import native_kernel
 from gradsmith.rules.kernels.native.kernel import NativeKernel
 from gradsmith.rules.kernels.native.tape import Tape
-from gradsmith.rules.kernels.native.targets import TARGETS, Sizes, Target
+from gradsmith.rules.kernels.native.targets import TARGETS, Target
+from gradsmith.rules.kernels.sizes import Sizes
 
 __all__ = ["TARGETS", "BuildSettings", "NativeKernel", "Sizes", "Tape", "Target", "native_kernel", "prebuild"]

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from gradsmith.rules.kernels.native.build import BuildFailed, BuildSettings, prebuild
-from gradsmith.rules.kernels.native.targets import INPUTS, TARGETS, Sizes
+from gradsmith.rules.kernels.native.targets import TARGETS
+from gradsmith.rules.kernels.sizes import INPUTS, Sizes
 
 
 def _rule(text: str) -> Sizes:

@@ -20,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradsmith.rules.kernels.native.targets import TARGETS, Sizes, Target
+from gradsmith.rules.kernels.native.targets import TARGETS, Target
+from gradsmith.rules.kernels.sizes import Sizes
 
 logger = logging.getLogger(__name__)
 

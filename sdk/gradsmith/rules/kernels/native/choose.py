@@ -11,7 +11,8 @@ from gradsmith.rules.base import Rule
 from gradsmith.rules.kernels.native.build import BuildFailed, BuildSettings, built_here, prebuilt
 from gradsmith.rules.kernels.native.kernel import NativeKernel
 from gradsmith.rules.kernels.native.library import Library, Unloadable
-from gradsmith.rules.kernels.native.targets import INPUTS, Sizes, Target, targets_here
+from gradsmith.rules.kernels.native.targets import Target, targets_here
+from gradsmith.rules.kernels.sizes import INPUTS, Sizes
 from gradsmith.rules.kernels.trial import worst_error
 from gradsmith.rules.lstm import LSTMRule
 

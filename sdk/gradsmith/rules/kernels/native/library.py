@@ -6,7 +6,9 @@ import ctypes
 from pathlib import Path
 
 from gradsmith.rules.kernels.native.build import BuildFailed
-from gradsmith.rules.kernels.native.targets import Sizes
+from gradsmith.rules.kernels.sizes import Sizes
+
+_STEPS_ASKED = (1, 20)  # windows by which the sizes of the workspace are compared
 
 
 class Unloadable(BuildFailed):
@@ -51,5 +53,7 @@ class Library:
         self.sizes = sizes
         self.block = int(ask["block"]())
         self.prepared_bytes = int(ask["prepared_bytes"]())
-        if (ask["weights"](), ask["state_rows"]()) != (sizes.weights, sizes.state_rows):
+        said = (ask["weights"](), ask["state_rows"](), *map(self.workspace_bytes, _STEPS_ASKED))
+        told = (sizes.workspace_bytes(steps, self.block // 2) for steps in _STEPS_ASKED)
+        if said != (sizes.weights, sizes.state_rows, *told):
             raise Unloadable(f"the compiled kernel {path} is not for {sizes}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradsmith.rules.kernels.native.targets import Sizes
+from gradsmith.rules.kernels.sizes import Sizes
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a kernel is compiled for: the sizes of a rule and the instructions of a CPU. No compiler is run here."""
+"""The instruction sets that a kernel is compiled for, and those that this CPU has. No compiler is run here."""
 
 from __future__ import annotations
 
@@ -7,43 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gradsmith.rules.lstm import LSTMRule
-
-MOST_HIDDEN, MOST_LAYERS = 128, 4
-"""Larger rules have no kernel: compilation takes minutes and a block no longer fits a cache; torch serves them well."""
-
-INPUTS = {"raw": 1, "log_sign": 2}
-"""Inputs that the kernel knows, and their number of features."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """The sizes that are constants of a compiled kernel. inputs: 2 features for log_sign, 1 for raw."""
-
-    hidden: int
-    layers: int
-    inputs: int
-
-    @classmethod
-    def of(cls, rule: LSTMRule) -> Sizes | None:
-        """None where no kernel can be made for the rule."""
-        sizes = cls(rule.hidden_size, len(rule.layers), INPUTS.get(rule.input, 0))
-        fits = sizes.inputs and sizes.hidden <= MOST_HIDDEN and sizes.layers <= MOST_LAYERS
-        return sizes if fits else None
-
-    @property
-    def weights(self) -> int:
-        """Number of weights, biases included."""
-        first = self.inputs + self.hidden + 1
-        return 4 * self.hidden * (first + (self.layers - 1) * (2 * self.hidden + 1)) + self.hidden + 1
-
-    @property
-    def state_rows(self) -> int:
-        """Numbers of state a coordinate."""
-        return 2 * self.layers * self.hidden
-
-    def __str__(self) -> str:
-        return f"lstm-{self.layers}x{self.hidden}-in{self.inputs}"
+from gradsmith.rules.kernels.sizes import WIDTHS
 
 
 @dataclass(frozen=True)
@@ -60,10 +24,13 @@ class Target:
 
 
 _X86 = ("x86_64", "AMD64")
+_AVX512 = ("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mavx2", "-mfma")
 TARGETS = (
-    Target("avx512", 16, ("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mavx2", "-mfma"), _X86),
-    Target("avx2", 8, ("-mavx2", "-mfma"), _X86),
-    Target("portable", 4, ()),
+    Target(
+        "avx512", WIDTHS["avx512"], ("-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mavx2", "-mfma"), _X86
+    ),
+    Target("avx2", WIDTHS["avx2"], ("-mavx2", "-mfma"), _X86),
+    Target("portable", WIDTHS["portable"], ()),
 )
 """Best first. `portable` needs nothing beyond what the platform guarantees: SSE2 on x86-64, NEON on 64-bit ARM."""
 

@@ -1,0 +1,77 @@
+"""Sizes of a compiled kernel, and what memory follows from them. Needs no torch: the prediction of a job's memory asks.
+
+The kernel's source (`native/*.h`) has the same sizes as constants. `Library` refuses a kernel that says otherwise, so
+what is told here is true of every kernel that runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gradsmith.rules.lstm import LSTMRule
+
+MOST_HIDDEN, MOST_LAYERS = 128, 4
+"""Larger rules have no kernel: compilation takes minutes and a block no longer fits a cache; torch serves them well."""
+
+INPUTS = {"raw": 1, "log_sign": 2}
+"""Inputs that the kernel knows, and their number of features."""
+
+WIDTHS = {"avx512": 16, "avx2": 8, "portable": 4}
+"""float32 numbers in a vector, by instruction set, best first."""
+
+_FLOAT_BYTES = 4
+_PAIR, _RECALLED = 2, 4  # steps that the gradient takes at once, and whose h and tanh(c) it has at hand
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes that are constants of a compiled kernel. inputs: 2 features for log_sign, 1 for raw."""
+
+    hidden: int
+    layers: int
+    inputs: int
+
+    @classmethod
+    def fitting(cls, hidden_size: int, layers: int, input: str) -> Sizes | None:  # noqa: A002  the rule's word
+        """The sizes for an LSTM rule with these settings. None where no kernel can be made for it."""
+        fits = input in INPUTS and hidden_size <= MOST_HIDDEN and layers <= MOST_LAYERS
+        return cls(hidden_size, layers, INPUTS[input]) if fits else None
+
+    @classmethod
+    def of(cls, rule: LSTMRule) -> Sizes | None:
+        """None where no kernel can be made for the rule."""
+        return cls.fitting(rule.hidden_size, len(rule.layers), rule.input)
+
+    @property
+    def weights(self) -> int:
+        """Number of weights, biases included."""
+        first = self.inputs + self.hidden + 1
+        return 4 * self.hidden * (first + (self.layers - 1) * (2 * self.hidden + 1)) + self.hidden + 1
+
+    @property
+    def state_rows(self) -> int:
+        """Numbers of state a coordinate."""
+        return 2 * self.layers * self.hidden
+
+    @property
+    def record_rows(self) -> int:
+        """Numbers that the gradient needs of one coordinate, step and layer: four gates and c."""
+        return 5 * self.hidden
+
+    def workspace_bytes(self, steps: int, width: int) -> int:
+        """Bytes that each thread takes while it differentiates a window: `Workspace` and `steps` times `Step` of
+        native/window.h. width: float32 numbers in a vector."""
+        H, L, gates, block = self.hidden, self.layers, 4 * self.hidden, 2 * width
+        columns = max(self.inputs + H, 2 * H if L > 1 else 0)
+        padded = -(-columns // width) * width
+        area = H * block
+        sums = L * gates * (padded + width) + (H + 1) * width
+        products = _PAIR * block * (gates + padded)
+        per_layer = 2 * _RECALLED * area + 4 * area  # tanh(c) and h; replayed h, what goes down and back, c's gradient
+        step = (self.inputs + 2) * block + L * self.record_rows * block
+        return _FLOAT_BYTES * (sums + products + L * per_layer + _PAIR * area + steps * step)
+
+    def __str__(self) -> str:
+        return f"lstm-{self.layers}x{self.hidden}-in{self.inputs}"
