@@ -45,7 +45,7 @@ data: {"status": "succeeded", "reason": null, "optimizer": "opt_0198f0c3f00d7b21
 id: 1-19
 """
 
-# One event: its members as text. `itemSchema` came with OpenAPI 3.2; 3.1 has none, and tools take `schema` for an event.
+# One event: its members as text. `itemSchema` is new in OpenAPI 3.2; tools of 3.1 take `schema` for that of an event.
 _EVENT: dict[str, Any] = {
     "type": "object",
     "required": ["event", "data"],
