@@ -12,10 +12,11 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api import examples
 from app.api.delivery import NOT_MODIFIED, deliver
-from app.api.dependencies import Accept, CallerDep, JobId, ServicesDep, only_parameters
+from app.api.dependencies import Accept, CallerDep, JobId, Services, ServicesDep, only_parameters
 from app.api.documents import not_ready
 from app.api.negotiation import chosen
 from app.api.schemas import CurveDocument, NonFinite
+from app.auth import Caller
 from app.errors import Problem, responses
 from app.report import figures
 from app.store import curves
@@ -28,7 +29,12 @@ router = APIRouter(tags=["jobs"])
 
 RENDERING = 1  # part of the ETag: raise it when the same points are written or drawn differently than before
 JSON, CSV, BINARY, PNG = "application/json", "text/csv", "application/octet-stream", "image/png"
+CSV_EXAMPLE = "step,loss,gradient_norm,validation\n1,11.2,0.4,\n2,nan,inf,\n3,10.7,0.6,9.8\n"
+BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 COLUMNS = (("step", "<i8"), ("loss", "<f8"), ("gradient_norm", "<f8"), ("validation", "<f8"))
+
+MaxPoints = Annotated[int | None, Query(ge=4, le=1_000_000, description="Default: every point.")]
+Method = Annotated[Literal["minmax"], Query(description="How `max_points` chooses.")]
 
 
 @router.get(
@@ -39,16 +45,17 @@ COLUMNS = (("step", "<i8"), ("loss", "<f8"), ("gradient_norm", "<f8"), ("validat
         "`max_points` thins a long curve out and keeps its spikes: each stretch keeps its lowest and highest loss. "
         "JSON has no NaN: such values are null there, and `non_finite` says which they were. The raw form is the four "
         "columns step (int64), loss, gradient_norm and validation (float64), little-endian, one after another; "
-        "`X-Points` counts the points. The PNG draws every point."
+        "`X-Points` counts the points. The PNG draws every point. Each form has an address of its own too: "
+        "`curve.json`, `curve.csv`, `curve.bin`, `curve.png`."
     ),
     response_model=CurveDocument,
     responses={
         200: {
             "content": {
                 JSON: {"example": examples.CURVE},
-                CSV: {"example": "step,loss,gradient_norm,validation\n1,11.2,0.4,\n2,nan,inf,\n3,10.7,0.6,9.8\n"},
-                BINARY: {"schema": {"type": "string", "format": "binary"}},
-                PNG: {"schema": {"type": "string", "format": "binary"}},
+                CSV: {"schema": {"type": "string"}, "example": CSV_EXAMPLE},
+                BINARY: BYTES,
+                PNG: BYTES,
             },
             "headers": {name: {"schema": {"type": "string"}} for name in ("ETag", "Cache-Control", "Vary", "X-Points")},
         },
@@ -70,11 +77,68 @@ def jobs_curve(
     request: Request,
     services: ServicesDep,
     caller: CallerDep,
-    max_points: Annotated[int | None, Query(ge=4, le=1_000_000, description="Default: every point.")] = None,
-    method: Annotated[Literal["minmax"], Query(description="How `max_points` chooses.")] = "minmax",  # noqa: ARG001
+    max_points: MaxPoints = None,
+    method: Method = "minmax",  # noqa: ARG001
     accept: Accept = None,
 ) -> Response:
     wanted = chosen(accept, (JSON, CSV, BINARY, PNG))
+    return _answer(request, services, caller, job_id, wanted, max_points, negotiated=True)
+
+
+def _has_an_address(form: str, media_type: str, content: dict[str, Any]) -> None:
+    """GET /jobs/{job_id}/curve.<form>: one form of the curve, whatever `Accept` says."""
+
+    def thinned(
+        job_id: JobId,
+        request: Request,
+        services: ServicesDep,
+        caller: CallerDep,
+        max_points: MaxPoints = None,
+        method: Method = "minmax",  # noqa: ARG001
+    ) -> Response:
+        return _answer(request, services, caller, job_id, media_type, max_points, negotiated=False)
+
+    def whole(job_id: JobId, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
+        return _answer(request, services, caller, job_id, media_type, None, negotiated=False)
+
+    parameters = () if media_type == PNG else ("max_points", "method")
+    headers = ("ETag", "Cache-Control", "X-Points")
+    router.add_api_route(
+        f"/jobs/{{job_id}}/curve.{form}",
+        thinned if parameters else whole,
+        operation_id=f"jobs_curve_{form}",
+        summary=f"The loss curve as `{media_type}`, whatever `Accept` says",
+        response_class=Response,
+        responses={
+            200: {
+                "content": {media_type: content},
+                "headers": {name: {"schema": {"type": "string"}} for name in headers},
+            },
+            304: NOT_MODIFIED,
+            **responses(
+                "job_not_found", "no_curve", "precondition_failed", "not_ready", "no_result", "invalid_request"
+            ),
+        },
+        dependencies=[Depends(only_parameters(*parameters))],
+    )
+
+
+_has_an_address("json", JSON, {"schema": {"$ref": "#/components/schemas/CurveDocument"}, "example": examples.CURVE})
+_has_an_address("csv", CSV, {"schema": {"type": "string"}, "example": CSV_EXAMPLE})
+_has_an_address("bin", BINARY, BYTES)
+_has_an_address("png", PNG, BYTES)
+
+
+def _answer(
+    request: Request,
+    services: Services,
+    caller: Caller,
+    job_id: str,
+    wanted: str,
+    max_points: int | None,
+    *,
+    negotiated: bool,
+) -> Response:
     shown = 0
 
     def content() -> bytes:
@@ -110,6 +174,7 @@ def jobs_curve(
             wanted,
             cache_control="private, no-cache",
             etag=_etag(outline, wanted, max_points),
+            negotiated=negotiated,
         )
     if answer.status_code == 200:
         answer.headers["X-Points"] = str(shown)

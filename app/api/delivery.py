@@ -31,17 +31,18 @@ def deliver(
     etag: str | None = None,
     headers: dict[str, str] | None = None,
     ranges: bool = False,
+    negotiated: bool = True,
 ) -> Response:
     """200, 304 when the caller has it already, or 206 with the part that it asked for.
 
     Raises Problem `precondition_failed` when If-Match names other bytes, and `range_not_satisfiable` for a range that
     is malformed or lies outside the content. Several ranges at once get the whole, as RFC 9110 allows. Content
-    that is dear to make is given as a function, with its `etag`.
+    that is dear to make is given as a function, with its `etag`. `negotiated`: `Accept` decides what is sent here.
     """
     if callable(content) and etag is None:
         raise TypeError("content that is made on demand needs an etag that is known beforehand")
     etag = etag or etag_of(content)  # type: ignore[arg-type]
-    sent = {"ETag": etag, "Cache-Control": cache_control, "Vary": "Accept"} | (headers or {})
+    sent = {"ETag": etag, "Cache-Control": cache_control} | ({"Vary": "Accept"} if negotiated else {}) | (headers or {})
     sent["Accept-Ranges"] = "bytes" if ranges else "none"
     # The order is that of RFC 9110, section 13.2.2.
     if (condition := field(request_headers, "if-match")) is not None and not _is_met(condition, etag):

@@ -45,7 +45,7 @@ data: {"status": "succeeded", "reason": null, "optimizer": "opt_0198f0c3f00d7b21
 id: 1-19
 """
 
-# One event, as the members of it that are text (OpenAPI 3.2's itemSchema, which FastAPI writes in 3.1 too).
+# One event: its members as text. `itemSchema` is new in OpenAPI 3.2; tools of 3.1 take `schema` for that of an event.
 _EVENT: dict[str, Any] = {
     "type": "object",
     "required": ["event", "data"],
@@ -74,7 +74,7 @@ _AN_ID: dict[str, Any] = {"pattern": "^([0-9]{1,9}-[0-9]{1,18})?$", "examples": 
     ),
     response_class=StreamingResponse,
     responses={
-        200: {"content": {"text/event-stream": {"itemSchema": _EVENT, "example": _EXAMPLE}}},
+        200: {"content": {"text/event-stream": {"x-item-schema": _EVENT, "example": _EXAMPLE}}},
         204: {"description": "There is nothing after this event and there will not be."},
         **responses("bad_event_id", "job_not_found", "invalid_request"),
     },

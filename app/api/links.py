@@ -46,6 +46,29 @@ def _optimizers(at: str) -> tuple[Link, ...]:
     )
 
 
+def _forms_of_job(at: str) -> tuple[Link, ...]:
+    """The addresses of single forms: no `Accept` is needed there."""
+    curve = (
+        Link(f"curve_{form}", f"jobs_curve_{form}", {"job_id": at}, f"Its loss curve as {name}.")
+        for form, name in (("json", "JSON"), ("csv", "CSV"), ("bin", "raw columns"), ("png", "a picture"))
+    )
+    report = (
+        Link(f"report_{form}", f"jobs_report_{form}", {"job_id": at}, f"What its evaluation found, as {name}.")
+        for form, name in (("json", "JSON"), ("html", "a page"), ("png", "a picture"))
+    )
+    return (*curve, *report)
+
+
+def _forms_of_optimizer(at: str) -> tuple[Link, ...]:
+    return (
+        Link("weights", "optimizers_weights", {"reference": at}, "Its weights."),
+        Link("record", "optimizers_record", {"reference": at}, "Its record."),
+        Link("card", "optimizers_card", {"reference": at}, "Its model card."),
+        Link("card_md", "optimizers_card_md", {"reference": at}, "Its model card as Markdown."),
+        Link("card_txt", "optimizers_card_txt", {"reference": at}, "Its model card as text that browsers show."),
+    )
+
+
 def _page(operation: str, **kept: str) -> Link:
     return Link(
         "next_page", operation, {"after": "$response.body#/next", **kept}, "The next page, with the same filters."
@@ -68,7 +91,7 @@ _NAMED = Link("optimizer", "optimizers_get", {"reference": "$response.body#/refe
 LINKS: dict[tuple[str, str], tuple[Link, ...]] = {
     ("jobs_create", "202"): _JOB,
     ("jobs_list", "200"): (_page("jobs_list"), *_jobs("$response.body#/data/0/id")[:1]),
-    ("jobs_get", "200"): _OF_JOB,
+    ("jobs_get", "200"): (*_OF_JOB, *_forms_of_job("$response.body#/id")),
     ("jobs_cancel", "200"): _JOB,
     ("jobs_cancel", "202"): _JOB,
     ("jobs_retry", "202"): _JOB,
@@ -85,9 +108,7 @@ LINKS: dict[tuple[str, str], tuple[Link, ...]] = {
     ("aliases_put", "200"): (_MOVE, _DELETE),
     ("aliases_put", "201"): (Link("alias", "aliases_get", _ALIAS_PATH, "As it is now."), _MOVE, _DELETE),
     ("optimizers_list", "200"): (_page("optimizers_list"), *_optimizers("$response.body#/data/0/id")[:1]),
-    ("optimizers_get", "200"): (
-        Link("card", "optimizers_card", {"reference": "$request.path.reference"}, "Its model card."),
-    ),
+    ("optimizers_get", "200"): _forms_of_optimizer("$request.path.reference"),
     ("keys_create", "201"): (
         Link("key", "keys_get", {"key_id": "$response.body#/id"}, "The key, without its token."),
         Link("revoke", "keys_revoke", {"key_id": "$response.body#/id"}, "Revoke it."),

@@ -30,6 +30,9 @@ router = APIRouter(tags=["optimizers"])
 
 SAFETENSORS, JSON, MARKDOWN = "application/vnd.safetensors", "application/json", "text/markdown"
 FOREVER = "private, max-age=31536000, immutable"
+_WEIGHTS_HEADERS = {
+    name: {"schema": {"type": "string"}} for name in ("ETag", "Cache-Control", "Content-Location", "Accept-Ranges")
+}
 
 
 @router.get(
@@ -75,7 +78,8 @@ def optimizers_list(
     description=(
         "`reference` is an id, `<family>@<version>`, `<family>@latest`, `<family>@best` (the lowest validation "
         "score) or an alias of yours. Weights by id or version never change and may be cached for ever; aliases move, "
-        "so they are revalidated, and `Content-Location` says which optimizer it is. Parts by `Range`."
+        "so they are revalidated, and `Content-Location` says which optimizer it is. Parts by `Range`. Both "
+        "representations have addresses of their own too: `/weights` and `/record`."
     ),
     response_class=Response,
     responses={
@@ -87,10 +91,7 @@ def optimizers_list(
                     "example": examples.OPTIMIZER,
                 },
             },
-            "headers": {
-                name: {"schema": {"type": "string"}}
-                for name in ("ETag", "Cache-Control", "Content-Location", "Accept-Ranges", "Vary")
-            },
+            "headers": _WEIGHTS_HEADERS | {"Vary": {"schema": {"type": "string"}}},
         },
         206: {"description": "The bytes asked for by `Range`."},
         304: NOT_MODIFIED,
@@ -104,10 +105,41 @@ async def optimizers_get(
 ) -> Response:
     if chosen(accept, (SAFETENSORS, JSON)) == JSON:
         return await run_in_threadpool(_record, request, services, caller, reference)
-    found = await services.downloads.ask((caller.workspace, reference))
-    if services.weights.holds(found.sha256):
-        return _download(request, services, caller, found, reference)
-    return await run_in_threadpool(_download, request, services, caller, found, reference)
+    return await _weights(request, services, caller, reference)
+
+
+@router.get(
+    "/optimizers/{reference}/weights",
+    operation_id="optimizers_weights",
+    summary="The weights as safetensors bytes, whatever `Accept` says",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {SAFETENSORS: {"schema": {"type": "string", "format": "binary"}}},
+            "headers": _WEIGHTS_HEADERS,
+        },
+        206: {"description": "The bytes asked for by `Range`."},
+        304: NOT_MODIFIED,
+        **responses("optimizer_not_found", "not_ready", "precondition_failed", "range_not_satisfiable"),
+    },
+)
+async def optimizers_weights(reference: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
+    return await _weights(request, services, caller, reference, "/weights")
+
+
+@router.get(
+    "/optimizers/{reference}/record",
+    operation_id="optimizers_record",
+    summary="The record as JSON, whatever `Accept` says: its hash, scores, labels and aliases",
+    response_class=Response,
+    responses={
+        200: {"content": {JSON: {"schema": {"$ref": "#/components/schemas/Optimizer"}, "example": examples.OPTIMIZER}}},
+        304: NOT_MODIFIED,
+        **responses("optimizer_not_found", "not_ready", "precondition_failed"),
+    },
+)
+def optimizers_record(reference: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
+    return _record(request, services, caller, reference, "/record")
 
 
 def located(database: Database, asked: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Located | Exception]:
@@ -123,15 +155,29 @@ def located(database: Database, asked: Sequence[tuple[str, str]]) -> dict[tuple[
     return found
 
 
-def _record(request: Request, services: Services, caller: Caller, reference: str) -> Response:
+# `address`: what stands behind the reference in the path; "" where `Accept` chose between the representations
+
+
+def _record(request: Request, services: Services, caller: Caller, reference: str, address: str = "") -> Response:
     with services.database.read() as session:
         row = session.get_one(OptimizerRow, _located(session, caller.workspace, reference).id)
         content = optimizer_documents(session, caller.workspace, [row])[0].model_dump_json().encode()
-    headers = {"Content-Location": f"/optimizers/{row.id}"}
-    return deliver(request.headers, content, JSON, cache_control="private, no-cache", headers=headers)
+    headers = {"Content-Location": f"/optimizers/{row.id}{address}"}
+    return deliver(
+        request.headers, content, JSON, cache_control="private, no-cache", headers=headers, negotiated=not address
+    )
 
 
-def _download(request: Request, services: Services, caller: Caller, found: Located, reference: str) -> Response:
+async def _weights(request: Request, services: Services, caller: Caller, reference: str, address: str = "") -> Response:
+    found = await services.downloads.ask((caller.workspace, reference))
+    if services.weights.holds(found.sha256):
+        return _download(request, services, caller, found, reference, address)
+    return await run_in_threadpool(_download, request, services, caller, found, reference, address)
+
+
+def _download(
+    request: Request, services: Services, caller: Caller, found: Located, reference: str, address: str
+) -> Response:
     def read() -> bytes:
         with services.database.glance() as session:
             return Registry(session, caller.workspace).weights(found)
@@ -144,10 +190,11 @@ def _download(request: Request, services: Services, caller: Caller, found: Locat
         cache_control="private, no-cache" if separator and not is_version(name) else FOREVER,
         etag=f'"sha256:{found.sha256}"',
         headers={
-            "Content-Location": f"/optimizers/{found.id}",
+            "Content-Location": f"/optimizers/{found.id}{address}",
             "Content-Disposition": f'attachment; filename="{found.family}@{found.version}.safetensors"',
         },
         ranges=True,
+        negotiated=not address,
     )
 
 
@@ -165,16 +212,53 @@ def _download(request: Request, services: Services, caller: Caller, found: Locat
 def optimizers_card(
     reference: str, request: Request, services: ServicesDep, caller: CallerDep, accept: Accept = None
 ) -> Response:
-    offered = chosen(accept, (MARKDOWN, "text/plain"))
+    return _card(request, services, caller, reference, chosen(accept, (MARKDOWN, "text/plain")), "card")
+
+
+def _card_has_an_address(form: str, media_type: str) -> None:
+    """GET /optimizers/{reference}/card.<form>: the card as one media type, whatever `Accept` says."""
+
+    def one_form(reference: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
+        return _card(request, services, caller, reference, media_type, f"card.{form}", negotiated=False)
+
+    router.add_api_route(
+        f"/optimizers/{{reference}}/card.{form}",
+        one_form,
+        operation_id=f"optimizers_card_{form}",
+        summary=f"The model card as `{media_type}`, whatever `Accept` says",
+        response_class=Response,
+        responses={
+            200: {"content": {media_type: {"schema": {"type": "string"}, "example": "# quadratic@1\n"}}},
+            304: NOT_MODIFIED,
+            **responses("optimizer_not_found", "not_ready", "precondition_failed"),
+        },
+    )
+
+
+_card_has_an_address("md", MARKDOWN)
+_card_has_an_address("txt", "text/plain")
+
+
+def _card(
+    request: Request,
+    services: Services,
+    caller: Caller,
+    reference: str,
+    media_type: str,
+    address: str,
+    *,
+    negotiated: bool = True,
+) -> Response:
     with services.database.read() as session:
         row = session.get_one(OptimizerRow, _located(session, caller.workspace, reference).id)
         text = card_markdown(card_facts(session, row))
     return deliver(
         request.headers,
         text.encode(),
-        f"{offered}; charset=utf-8",
+        f"{media_type}; charset=utf-8",
         cache_control="private, no-cache",
-        headers={"Content-Location": f"/optimizers/{row.id}/card"},
+        headers={"Content-Location": f"/optimizers/{row.id}/{address}"},
+        negotiated=negotiated,
     )
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
 from app.api.delivery import NOT_MODIFIED, deliver
-from app.api.dependencies import Accept, CallerDep, JobId, ServicesDep
+from app.api.dependencies import Accept, CallerDep, JobId, Services, ServicesDep
 from app.api.documents import evaluation_of, not_ready
 from app.api.examples import COMPARISON, EVALUATION_ID, OPTIMIZER_ID
 from app.api.negotiation import chosen
+from app.auth import Caller
 from app.errors import Problem, responses
 from app.report import figures
 from app.report.order import in_order
@@ -39,20 +41,23 @@ _EXAMPLE = {
     "comparisons": {"adam": {"final": COMPARISON, "area": COMPARISON}},
 }
 
+_CONTENT: dict[str, dict[str, Any]] = {
+    JSON: {"schema": {"type": "object"}, "example": _EXAMPLE},
+    HTML: {"schema": {"type": "string"}, "example": '<!doctype html>\n<html lang="en"> ... </html>\n'},
+    PNG: {"schema": {"type": "string", "format": "binary"}},
+}
+
 
 @router.get(
     "/jobs/{job_id}/report",
     operation_id="jobs_report",
     summary="An evaluation's result, as JSON, a self-contained HTML page or PNG by `Accept`",
-    description="Of a `meta_train` job: the report of the evaluation that it asked for.",
+    description=(
+        "A `meta_train` job shows the report of the evaluation that it asked for. Each form has an address of its own "
+        "too: `report.json`, `report.html`, `report.png`."
+    ),
     responses={
-        200: {
-            "content": {
-                JSON: {"schema": {"type": "object"}, "example": _EXAMPLE},
-                HTML: {"schema": {"type": "string"}},
-                PNG: {"schema": {"type": "string", "format": "binary"}},
-            }
-        },
+        200: {"content": _CONTENT},
         304: NOT_MODIFIED,
         **responses("job_not_found", "not_acceptable", "not_ready", "no_result", "precondition_failed"),
     },
@@ -60,7 +65,45 @@ _EXAMPLE = {
 def jobs_report(
     job_id: JobId, request: Request, services: ServicesDep, caller: CallerDep, accept: Accept = None
 ) -> Response:
-    wanted = chosen(accept, (JSON, HTML, PNG))
+    return _answer(request, services, caller, job_id, chosen(accept, (JSON, HTML, PNG)), "report")
+
+
+def _has_an_address(form: str, media_type: str) -> None:
+    """GET /jobs/{job_id}/report.<form>: one form of the report, whatever `Accept` says."""
+
+    def one_form(job_id: JobId, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
+        return _answer(request, services, caller, job_id, media_type, f"report.{form}", negotiated=False)
+
+    router.add_api_route(
+        f"/jobs/{{job_id}}/report.{form}",
+        one_form,
+        operation_id=f"jobs_report_{form}",
+        summary=f"An evaluation's result as `{media_type}`, whatever `Accept` says",
+        response_class=Response,
+        responses={
+            200: {"content": {media_type: _CONTENT[media_type]}},
+            304: NOT_MODIFIED,
+            **responses("job_not_found", "not_ready", "no_result", "precondition_failed"),
+        },
+    )
+
+
+_has_an_address("json", JSON)
+_has_an_address("html", HTML)
+_has_an_address("png", PNG)
+
+
+def _answer(
+    request: Request,
+    services: Services,
+    caller: Caller,
+    job_id: str,
+    wanted: str,
+    address: str,
+    *,
+    negotiated: bool = True,
+) -> Response:
+    """address: the last part of its path, which `Content-Location` repeats."""
     with services.database.read() as session:
         row = _evaluation(session, JobRepository(session, caller.workspace).get(job_id))
 
@@ -77,8 +120,9 @@ def jobs_report(
         wanted,
         cache_control="private, no-cache",
         etag=f'W/"{row.job}-{wanted.partition("/")[2]}-{RENDERING}"',  # a result never changes
-        headers={"Content-Location": f"/jobs/{row.job}/report"}
+        headers={"Content-Location": f"/jobs/{row.job}/{address}"}
         | ({"Content-Security-Policy": CONTENT_SECURITY_POLICY} if wanted == HTML else {}),
+        negotiated=negotiated,
     )
 
 

@@ -39,6 +39,9 @@ def in_words(error: Mapping[str, Any], model: type[BaseModel] | None = None) -> 
     if kind == "extra_forbidden":
         name = str(error["loc"][-1])
         return f"{name!r} is not a field here; {_field_meant(name, _model_at(model, error['loc'][:-1]))}"
+    if kind == "string_type":
+        path = error.get("loc", ())
+        return _not_text(str(path[0]) if len(path) == 1 else None, error.get("input"))
     if kind in _WORDS:
         return _WORDS[kind](shown(error.get("input")), error.get("input"), context)
     message = str(error["msg"]).removeprefix("Value error, ")
@@ -119,6 +122,24 @@ _TYPES: tuple[tuple[type, str], ...] = (
 )  # fmt: skip
 
 
+_NAMES = {
+    "family": 'send the name of a family, such as "quadratic" (GET /families lists them)',
+    "optimizer": 'send an id or a reference, such as "quadratic@best"',
+    "name": "send a name of your own in double quotes",
+}
+"""What the body's own fields want whose value is a name."""
+
+
+def _not_text(field: str | None, value: Any) -> str:
+    """field: the name of a field of the body itself, None for one further down (a label may be called `family`)."""
+    quoted = isinstance(value, bool | int | float)  # of an object, double quotes would make no name
+    advice = "put it in double quotes" if quoted else 'send text in double quotes, such as "a"'
+    advice = _NAMES.get(field or "", advice)
+    if field == "family" and isinstance(value, dict):
+        advice += "; what a job may change of it goes into `recipe` and `evaluation`"
+    return _of_type("text", advice)(shown(value), value, {})
+
+
 def _tag(_text: str, value: Any, context: Mapping[str, Any]) -> str:
     given = shown(value["kind"]) if isinstance(value, dict) and "kind" in value else shown(context["tag"])
     return f"{given} is no kind of job; {_KINDS}"
@@ -138,9 +159,27 @@ def _pattern(text: str, _value: Any, context: Mapping[str, Any]) -> str:
 
 
 _object = _of_type("a JSON object", "send one such as {}, or leave it out")
-_array = _of_type("an array", "put it in square brackets")
-_whole = _of_type("a whole number", "send one such as 20, without quotes or fraction")
-_number = _of_type("a number", "send one such as 0.5, without quotes")
+
+
+def _array(text: str, value: Any, context: Mapping[str, Any]) -> str:
+    """One item lacks its brackets; null or an object is no item."""
+    is_item = isinstance(value, bool | int | float | str)
+    advice = "put it in square brackets" if is_item else "send its items in square brackets, or leave it out"
+    return _of_type("an array", advice)(text, value, context)
+
+
+def _without_quotes(wanted: str, example: str, also: str = "") -> Callable[[str, Any, Mapping[str, Any]], str]:
+    """Advice about quotes for text alone; for anything else they are not what is wrong."""
+
+    def words(text: str, value: Any, context: Mapping[str, Any]) -> str:
+        hint = f", without quotes{also}" if isinstance(value, str) else ""
+        return _of_type(wanted, f"send {example}{hint}")(text, value, context)
+
+    return words
+
+
+_whole = _without_quotes("a whole number", "one such as 20", " or fraction")
+_number = _without_quotes("a number", "one such as 0.5")
 
 _WORDS: dict[str, Callable[[str, Any, Mapping[str, Any]], str]] = {
     "missing": lambda text, _, __: f"is required, but missing in {text}; add it",
@@ -151,7 +190,6 @@ _WORDS: dict[str, Callable[[str, Any, Mapping[str, Any]], str]] = {
     "dict_type": _object,
     "list_type": _array,
     "tuple_type": _array,
-    "string_type": _of_type("text", "put it in double quotes"),
     "string_unicode": lambda text, _, __: f"{text} holds half of a surrogate pair; send whole characters",
     "int_type": _whole,
     "int_from_float": _whole,
@@ -160,7 +198,7 @@ _WORDS: dict[str, Callable[[str, Any, Mapping[str, Any]], str]] = {
     "float_type": _number,
     "float_parsing": lambda text, _, __: f"{text} is not a number; send digits, such as 0.5",
     "finite_number": lambda text, _, __: f"{text} is not finite; send a finite number",
-    "bool_type": _of_type("a truth value", "send true or false, without quotes"),
+    "bool_type": _without_quotes("a truth value", "true or false"),
     "greater_than_equal": lambda text, _, context: f"{text} is too small; send {context['ge']} or more",
     "greater_than": lambda text, _, context: f"{text} is too small; send more than {context['gt']}",
     "less_than_equal": lambda text, _, context: f"{text} is too large; send {context['le']} or less",

@@ -83,7 +83,7 @@ def _answer(status: str, response: Mapping[str, Any]) -> str:
         parts.append(f" Headers: {', '.join(code(name) for name in headers)}.")
     parts.append("</p>")
     for media_type, content in response.get("content", {}).items():
-        schema = content.get("schema", content.get("itemSchema", {}))
+        schema = content.get("schema", {})
         parts.append(f"<p>{code(media_type)}: {type_of(schema) if schema else 'text'}</p>")
         if "example" in content:
             parts.append(sample(content["example"]))

@@ -25,6 +25,7 @@ class Representation:
     location: str | None = None  # Content-Location
     strong: bool = True
     ranges: bool = False
+    negotiated: bool = True  # by Accept; otherwise the address has one representation
     dear: bool = False  # drawn anew for every request that gets a body: few of those
 
 
@@ -45,6 +46,19 @@ def weights(reference: str, cache_control: str, optimizer: str) -> Representatio
     return Representation(
         f"/optimizers/{reference}", SAFETENSORS, None, cache_control, f"/optimizers/{{{optimizer}}}", ranges=True
     )
+
+
+def weights_at(place: str, cache_control: str, optimizer: str) -> Representation:
+    location = f"/optimizers/{{{optimizer}}}/weights"
+    return Representation(
+        f"/optimizers/{place}", SAFETENSORS, "text/html", cache_control, location, ranges=True, negotiated=False
+    )
+
+
+def alone(path: str, media_type: str, location: str | None = None, *, strong: bool = True) -> Representation:
+    """At an address of its own: asked for by a client that accepts something else."""
+    dear = media_type.startswith(("image/png", "text/html"))
+    return Representation(path, media_type, "video/mp4", location=location, strong=strong, negotiated=False, dear=dear)
 
 
 ALL = [
@@ -69,6 +83,19 @@ ALL = [
     report("training", JSON),
     report("evaluation", "text/html; charset=utf-8", "text/html"),
     report("evaluation", "image/png", "image/png"),
+    weights_at("{first}/weights", FOREVER, "first"),
+    weights_at("quadratic@2/weights", FOREVER, "second"),
+    weights_at("quadratic@best/weights", ASK, "first"),
+    alone("/optimizers/quadratic@latest/record", JSON, "/optimizers/{second}/record"),
+    alone("/optimizers/quadratic@best/card.md", MARKDOWN, "/optimizers/{first}/card.md"),
+    alone("/optimizers/{first}/card.txt", "text/plain; charset=utf-8", "/optimizers/{first}/card.txt"),
+    alone("/jobs/{training}/curve.json?max_points=10", JSON, strong=False),
+    alone("/jobs/{training}/curve.csv", "text/csv; charset=utf-8", strong=False),
+    alone("/jobs/{training}/curve.bin", "application/octet-stream", strong=False),
+    alone("/jobs/{training}/curve.png", "image/png", strong=False),
+    alone("/jobs/{training}/report.json", JSON, "/jobs/{evaluation}/report.json", strong=False),
+    alone("/jobs/{training}/report.html", "text/html; charset=utf-8", "/jobs/{evaluation}/report.html", strong=False),
+    alone("/jobs/{evaluation}/report.png", "image/png", "/jobs/{evaluation}/report.png", strong=False),
     Representation("/families", JSON),
     Representation("/families/quadratic", JSON),
     Representation("/families/quadratic/aliases/for-representations", JSON),
@@ -118,7 +145,7 @@ def test_its_headers_say_what_it_is_and_how_to_keep_it(each: Each, shelf: Shelf)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == represented.media_type
     assert answer.headers["Cache-Control"] == represented.cache_control
-    assert answer.headers["Vary"] == "Accept"
+    assert answer.headers.get("Vary") == ("Accept" if represented.negotiated else None)
     assert answer.headers["Accept-Ranges"] == ("bytes" if represented.ranges else "none")
     location = represented.location.format(**vars(shelf)) if represented.location else None
     assert answer.headers.get("Content-Location") == location
@@ -187,7 +214,7 @@ def test_a_range_gets_a_part_where_parts_are_given_and_the_whole_elsewhere(each:
     assert part.headers["Content-Range"] == f"bytes 3-9/{len(whole.content)}"
     assert part.headers["Content-Length"] == "7"
     for name in ("ETag", "Cache-Control", "Vary", "Content-Location", "Content-Type"):
-        assert part.headers[name] == whole.headers[name]
+        assert part.headers.get(name) == whole.headers.get(name)
     etag = whole.headers["ETag"]
     for condition, status in (
         (etag, 206),
@@ -216,7 +243,39 @@ def test_each_form_has_an_etag_of_its_own(shelf: Shelf) -> None:
             headers = {"Accept": represented.accept or JSON, "If-None-Match": "*"}
             etag = shelf.api.get(represented.path.format(**vars(shelf)), headers=headers).headers["ETag"]
             found.setdefault(etag, represented.path)
-    assert len(found) == 8  # the report of the training is that of its evaluation, tag and all
+    # an address of its own gives the same tag; the report of the training is that of its evaluation, tag and all
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "address"),
+    [
+        ("/optimizers/quadratic@1", SAFETENSORS, "/optimizers/quadratic@1/weights"),
+        ("/optimizers/quadratic@1", JSON, "/optimizers/quadratic@1/record"),
+        ("/optimizers/quadratic@1/card", "text/markdown", "/optimizers/quadratic@1/card.md"),
+        ("/optimizers/quadratic@1/card", "text/plain", "/optimizers/quadratic@1/card.txt"),
+        ("/jobs/{training}/curve", JSON, "/jobs/{training}/curve.json"),
+        ("/jobs/{training}/curve?max_points=10", JSON, "/jobs/{training}/curve.json?max_points=10"),
+        ("/jobs/{training}/curve", "text/csv", "/jobs/{training}/curve.csv"),
+        ("/jobs/{training}/curve", "application/octet-stream", "/jobs/{training}/curve.bin"),
+        ("/jobs/{training}/curve", "image/png", "/jobs/{training}/curve.png"),
+        ("/jobs/{training}/report", JSON, "/jobs/{training}/report.json"),
+        ("/jobs/{training}/report", "text/html", "/jobs/{training}/report.html"),
+        ("/jobs/{evaluation}/report", "image/png", "/jobs/{evaluation}/report.png"),
+    ],
+)
+def test_an_address_of_its_own_gives_what_accept_chooses(shelf: Shelf, path: str, accept: str, address: str) -> None:
+    negotiated = shelf.api.get(path.format(**vars(shelf)), headers={"Accept": accept})
+    own = shelf.api.get(address.format(**vars(shelf)), headers={"Accept": "text/nothing"})
+    assert (negotiated.status_code, own.status_code) == (200, 200)
+    assert own.content == negotiated.content
+    for name in ("Content-Type", "ETag", "Cache-Control", "X-Points", "Content-Security-Policy", "Accept-Ranges"):
+        if name != "Content-Security-Policy" or accept == "text/html":
+            assert own.headers.get(name) == negotiated.headers.get(name), name
+
+
+def test_a_picture_of_the_curve_draws_every_point(shelf: Shelf) -> None:
+    refused = shelf.api.get(f"/jobs/{shelf.training}/curve.png?max_points=10")
+    assert (refused.status_code, refused.json()["errors"][0]["code"]) == (422, "unknown")
 
 
 def test_the_etag_of_weights_is_their_hash(shelf: Shelf) -> None:

@@ -136,6 +136,54 @@ def test_one_sentence_says_what_is_wrong(standing_api: httpx.Client, change: dic
     assert refused(standing_api.post("/jobs", json=SMALLEST | change)) == [message]
 
 
+A_FAMILY = 'send the name of a family, such as "quadratic" (GET /families lists them)'
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"family": {"tasks": {"hidden": [16]}}},
+            f'{{"tasks": {{"hidden": [16]}}}} is an object, not text; {A_FAMILY}; '
+            "what a job may change of it goes into `recipe` and `evaluation`",
+        ),
+        ({"family": ["quadratic"]}, f'["quadratic"] is an array, not text; {A_FAMILY}'),
+        ({"family": 3}, f"3 is not text; {A_FAMILY}"),
+        ({"metadata": {"family": {}}}, '{} is an object, not text; send text in double quotes, such as "a"'),
+        ({"metadata": {"family": 1}}, "1 is not text; put it in double quotes"),
+        ({"metadata": {"a": None}}, 'null is not text; send text in double quotes, such as "a"'),
+        ({"seed": [7]}, "[7] is an array, not a whole number; send one such as 20"),
+        ({"seed": 7.5}, "7.5 is not a whole number; send one such as 20"),
+        ({"seed": True}, "true is a truth value, not a whole number; send one such as 20"),
+        ({"recipe": {"meta_learning_rate": {}}}, "{} is an object, not a number; send one such as 0.5"),
+        (
+            {"recipe": {"meta_learning_rate": "0.1"}},
+            '"0.1" is text, not a number; send one such as 0.5, without quotes',
+        ),
+        ({"evaluate": 1}, "1 is not a truth value; send true or false"),
+        (
+            {"evaluation": {"baselines": {"adam": 1}}},
+            '{"adam": 1} is an object, not an array; send its items in square brackets, or leave it out',
+        ),
+    ],
+)
+def test_advice_fits_the_type_that_was_sent(standing_api: httpx.Client, change: dict[str, Any], message: str) -> None:
+    """Quotes and brackets are advised only where adding them, or leaving them out, mends the value."""
+    assert refused(standing_api.post("/jobs", json=SMALLEST | change)) == [message]
+
+
+def test_an_optimizer_that_is_no_text_is_told_what_names_one(standing_api: httpx.Client) -> None:
+    advice = 'send an id or a reference, such as "quadratic@best"'
+    for value, found in (({"id": 1}, '{"id": 1} is an object'), ([], "[] is an array"), (None, "null is")):
+        wanted = f"{found}{'' if value is None else ','} not text; {advice}"
+        for method, path, kind in (
+            ("POST", "/jobs", {"kind": "evaluate"}),
+            ("PUT", "/families/quadratic/aliases/prod", {}),
+        ):
+            answer = standing_api.request(method, path, json=kind | {"optimizer": value})
+            assert refused(answer) == [wanted]
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [
