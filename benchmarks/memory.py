@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.families import FAMILIES
 from models.memory import Computes, memory_estimate_bytes
-from models.spec import BUILT_IN_FAMILIES, EvaluateSpec, MetaTrainSpec, Resources, RuleSpec, overridden
+from models.spec import EvaluateSpec, MetaTrainSpec, Resources, RuleSpec, overridden
 
 ROOT = Path(__file__).parents[1]
 MIB = 2**20
@@ -81,7 +82,7 @@ def training(
     name: str, family: str, recipe: dict[str, Any] | None = None, tasks: dict[str, Any] | None = None, **resources: Any
 ) -> Case:
     """Two meta-steps and a validation, which reach the peak of a thousand."""
-    spec = BUILT_IN_FAMILIES[family]
+    spec = FAMILIES[family]
     if tasks:
         spec = spec.model_copy(update={"tasks": overridden(spec.tasks, tasks)})
     short = {"meta_steps": 2, "validation_interval": 2}
@@ -102,7 +103,7 @@ def evaluation(
     name: str, family: str, plan: dict[str, Any] | None = None, rule: RuleSpec | None = None, **resources: Any
 ) -> Case:
     """An evaluation against one baseline: the others need no more at a time."""
-    spec = BUILT_IN_FAMILIES[family]
+    spec = FAMILIES[family]
     return Case(
         name,
         EvaluateSpec(

@@ -15,6 +15,10 @@ class DatasetCorrupt(ModelsError):
     """A data file is there, but its bytes are not the published ones."""
 
 
+class UnknownKind(ModelsError):
+    """A spec is of a kind of family that nothing here makes tasks of."""
+
+
 class SplitHeldOut(ModelsError):
     """Code that trains or selects asked for tasks that it must never see."""
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gradsmith.rules.kernels.sizes import WIDTHS, Sizes
-from models.spec import EvaluateSpec, MetaTrainSpec, MLPSpec, QuadraticSpec, RuleSpec
+from models.spec import EvaluateSpec, MetaTrainSpec, RuleSpec
+from models.task_spec import Costs, TaskSpec
 
 Computes = Literal["native", "torch", "reference", "triton"]
 
@@ -39,21 +40,23 @@ AUTOGRAD_FLOATS = 25  # numbers that autograd keeps for each coordinate, step, a
 
 _WORKER_BYTES = 285 * 2**20  # Python, torch, the worker's own libraries and connections
 _TORCHRUN_BYTES = 225 * 2**20  # torch once more
-_DIGITS_BYTES = 84 * 2**20  # scikit-learn, more than its data
-_MNIST_BYTES, _MNIST_LOADING_BYTES = 63 * 2**20, 150 * 2**20  # 70,000 images; and while they are checked and split
 _DRAWN_AT_ONCE, _DRAWING_BYTES = 1_000_000, 50  # numbers, and bytes for each of them, while tasks are drawn
 _BOOTSTRAP_BYTES = 40 * 2**20
-_HELD_OUT_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
 class _Sizes:
     """What both kinds of job have: the family, the rule, what computes, bytes a number."""
 
-    family: QuadraticSpec | MLPSpec
+    family: TaskSpec
     rule: RuleSpec
     computes: Computes
     threads: int
+
+    @property
+    def costs(self) -> Costs:
+        """What one task of the family takes."""
+        return self.family.costs()
 
     @property
     def width(self) -> int:
@@ -76,9 +79,9 @@ def memory_estimate_bytes(
     rule = spec.recipe.rule if isinstance(spec, MetaTrainSpec) else spec.rule
     sizes = _Sizes(spec.family.tasks, rule, computes or likely_backend(spec), threads or spec.resources.threads_or(1))
     if isinstance(spec, EvaluateSpec):
-        return _WORKER_BYTES + max(_loading(sizes.family), _resident(sizes.family) + _evaluating(sizes, spec))
+        return _WORKER_BYTES + max(sizes.costs.loading_bytes, sizes.costs.resident_bytes + _evaluating(sizes, spec))
     running = max(_window(sizes, spec), _validating(sizes, spec))
-    each = _WORKER_BYTES + max(_loading(sizes.family), _resident(sizes.family) + running)
+    each = _WORKER_BYTES + max(sizes.costs.loading_bytes, sizes.costs.resident_bytes + running)
     processes = spec.resources.processes
     if processes == 1:
         return each
@@ -162,8 +165,7 @@ def _evaluating(sizes: _Sizes, spec: EvaluateSpec) -> int:
     curve = (plan.horizon + 1) * plan.test_tasks
     kept = sizes.width * curve * (1 + 2 * len(plan.baselines))
     running = _rollout(sizes, max(plan.test_tasks, plan.tuning_tasks)) + 2 * sizes.width * curve
-    if isinstance(sizes.family, MLPSpec):
-        running += _HELD_OUT_BYTES
+    running += sizes.costs.held_out_bytes
     resampling = _BOOTSTRAP_BYTES + 8 * (4 * curve + 3 * (plan.horizon + 1) * plan.bootstrap_samples)
     return kept + max(running, resampling)
 
@@ -180,24 +182,9 @@ def _rollout(sizes: _Sizes, tasks: int) -> int:
 # --- parts ------------------------------------------------------------------------------------------------------
 
 
-def _loading(family: QuadraticSpec | MLPSpec) -> int:
-    if isinstance(family, QuadraticSpec):
-        return 0
-    return _DIGITS_BYTES if family.dataset == "digits" else _MNIST_LOADING_BYTES
-
-
-def _resident(family: QuadraticSpec | MLPSpec) -> int:
-    if isinstance(family, QuadraticSpec):
-        return 0
-    return _DIGITS_BYTES if family.dataset == "digits" else _MNIST_BYTES
-
-
 def _problem(sizes: _Sizes, tasks: int) -> int:
-    """What a batch of tasks holds: W, y and the start of quadratics; networks have their seeds alone."""
-    family = sizes.family
-    if isinstance(family, QuadraticSpec):
-        return sizes.width * tasks * (family.dimension**2 + 2 * family.dimension)
-    return 16 * tasks
+    """What a batch of tasks holds."""
+    return tasks * (sizes.width * sizes.costs.held + sizes.costs.held_bytes)
 
 
 def _slack(sizes: _Sizes, tasks: int) -> int:
@@ -212,19 +199,13 @@ def _slack(sizes: _Sizes, tasks: int) -> int:
 
 def _drawing(sizes: _Sizes, tasks: int) -> int:
     """Numbers are drawn in float64, some tasks at a time; one task is always whole."""
-    family = sizes.family
-    each = family.dimension**2 + family.dimension if isinstance(family, QuadraticSpec) else family.coordinates_per_task
+    each = sizes.costs.drawn
     return _DRAWING_BYTES * min(tasks * each, max(_DRAWN_AT_ONCE, each))
 
 
 def _minibatch(sizes: _Sizes, tasks: int) -> int:
-    """Images as bytes and as numbers, every layer's activations, and the gradient of a layer before it is in place."""
-    family = sizes.family
-    if isinstance(family, QuadraticSpec):
-        return sizes.width * 3 * tasks * family.dimension
-    layers = family.layer_sizes
-    images = family.batch_size * ((1 + sizes.width) * layers[0] + sizes.width * 4 * sum(layers[1:]) + 40)
-    return tasks * (images + sizes.width * family.coordinates_per_task)
+    """What tasks take to say their losses and their gradient."""
+    return tasks * (sizes.width * sizes.costs.used + sizes.costs.used_bytes)
 
 
 def _step(sizes: _Sizes) -> int:

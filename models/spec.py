@@ -9,10 +9,12 @@ all there is to know about how it ran.
 from __future__ import annotations
 
 from enum import StrEnum
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+
+from models.task_spec import Spec as Spec
+from models.task_spec import Tasks
 
 BaselineName = Literal["sgd", "nag", "rmsprop", "adam"]
 BASELINES: tuple[BaselineName, ...] = ("sgd", "nag", "rmsprop", "adam")
@@ -20,12 +22,6 @@ BackendName = Literal["auto", "native", "torch", "triton", "reference"]
 DEVICE_OF: dict[BackendName, Literal["cpu", "gpu"]] = {"native": "cpu", "triton": "gpu"}  # the others run on any
 MOST_THREADS = 256
 MOST_PROCESSES = 64
-
-
-class Spec(BaseModel):
-    """A frozen description; an unknown field is an error, and so is NaN or infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Split(StrEnum):
@@ -53,45 +49,6 @@ class RuleSpec(Spec):
 
 
 # --- families ---------------------------------------------------------------------------------------------------
-
-
-class QuadraticSpec(Spec):
-    """f(theta) = ||W theta - y||^2 with W (dimension x dimension) and y drawn anew for each task."""
-
-    kind: Literal["quadratic"] = "quadratic"
-    dimension: int = Field(10, ge=1, le=1000)
-    distribution: Literal["gaussian", "uniform"] = Field(
-        "gaussian", description="Entries of W and y: standard normal, or uniform on [0, 1] as in the authors' code."
-    )
-    start_std: float = Field(1.0, gt=0, le=100, description="theta_0 is normal with this standard deviation.")
-
-    @property
-    def coordinates_per_task(self) -> int:
-        return self.dimension
-
-
-class MLPSpec(Spec):
-    """A multi-layer perceptron that classifies images with cross-entropy on random minibatches."""
-
-    kind: Literal["mlp"] = "mlp"
-    dataset: Literal["digits", "mnist"] = "digits"
-    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field((20,), max_length=8)
-    activation: Literal["sigmoid", "relu"] = "sigmoid"
-    batch_size: int = Field(128, ge=1, le=4096)
-    start_std: float = Field(0.1, gt=0, le=10, description="theta_0 is normal with this standard deviation.")
-
-    @property
-    def layer_sizes(self) -> tuple[int, ...]:
-        inputs = {"digits": 64, "mnist": 784}[self.dataset]
-        return (inputs, *self.hidden, 10)
-
-    @property
-    def coordinates_per_task(self) -> int:
-        sizes = self.layer_sizes
-        return sum(fan_in * fan_out + fan_out for fan_in, fan_out in pairwise(sizes))
-
-
-TaskSpec = Annotated[QuadraticSpec | MLPSpec, Field(discriminator="kind")]
 
 
 class Recipe(Spec):
@@ -154,50 +111,9 @@ class FamilySpec(Spec):
     name: str
     title: str
     description: str
-    tasks: TaskSpec
+    tasks: Tasks
     recipe: Recipe
     evaluation: EvaluationPlan
-
-
-BUILT_IN_FAMILIES: dict[str, FamilySpec] = {
-    family.name: family
-    for family in (
-        FamilySpec(
-            name="quadratic",
-            title="Random quadratics, Gaussian",
-            description="||W theta - y||^2 in ten dimensions, W and y standard normal (section 3.1 of the paper).",
-            tasks=QuadraticSpec(),
-            recipe=Recipe(meta_steps=800, meta_learning_rate=0.01),
-            evaluation=EvaluationPlan(),
-        ),
-        FamilySpec(
-            name="quadratic-uniform",
-            title="Random quadratics, uniform",
-            description="||W theta - y||^2 in ten dimensions, W and y uniform on [0, 1] as in the authors' code.",
-            tasks=QuadraticSpec(distribution="uniform"),
-            recipe=Recipe(meta_steps=800, meta_learning_rate=0.01),
-            evaluation=EvaluationPlan(),
-        ),
-        FamilySpec(
-            name="digits-mlp",
-            title="A small network on 8x8 digits",
-            description="64-20-10 sigmoid perceptron on scikit-learn's 1,797 real digit images, minibatch 128.",
-            tasks=MLPSpec(dataset="digits"),
-            recipe=Recipe(
-                meta_steps=500, tasks=2, validation_tasks=64, validation_interval=100, meta_learning_rate=0.01
-            ),
-            evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32),
-        ),
-        FamilySpec(
-            name="mnist-mlp",
-            title="The paper's MNIST network",
-            description="784-20-10 sigmoid perceptron on MNIST, minibatch 128 (section 3.2 of the paper).",
-            tasks=MLPSpec(dataset="mnist"),
-            recipe=Recipe(tasks=1, validation_tasks=64, meta_learning_rate=0.01),
-            evaluation=EvaluationPlan(test_tasks=64, tuning_tasks=16),
-        ),
-    )
-}
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import typer.main
 from app.cli import app as command_line
 from app.main import create_app
 from app.settings import Settings
-from models.spec import BUILT_IN_FAMILIES
+from models.families import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -107,7 +107,7 @@ def test_benchmarks_that_documents_name_exist():
 def test_the_readme_shows_the_two_commands_and_every_family():
     assert "./run demo" in README
     assert "./run test" in README
-    for family in BUILT_IN_FAMILIES:
+    for family in FAMILIES:
         assert f"`{family}`" in README
 
 

@@ -40,6 +40,7 @@ def test_these_imports_bring_no_torch_and_gradsmith_neither_httpx_nor_numpy():
         "models.machine",
         "models.spec",
         "models.memory",
+        "models.families",
         "app.cli",
         "app.supervise",
         "app.server",

@@ -15,7 +15,7 @@ from typing import Any
 from app.settings import Settings
 from models.errors import DatasetCorrupt, DatasetMissing
 from models.machine import usable_cpus
-from models.tasks.data import load_mnist
+from models.tasks.data import known
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -30,15 +30,15 @@ class _Heard(logging.Handler):
 
 
 def data_sets(data_dir: Path) -> dict[str, dict[str, Any] | None]:
-    """What is wrong with each data set; None where nothing is."""
-    found: dict[str, dict[str, Any] | None] = {"digits": None, "mnist": None}
-    if importlib.util.find_spec("sklearn") is None:
-        message = "The data set digits comes with scikit-learn, which is not installed. pip install scikit-learn"
-        found["digits"] = {"message": message, "damaged": False}
-    try:
-        load_mnist(data_dir, download=False)
-    except (DatasetMissing, DatasetCorrupt) as error:
-        found["mnist"] = {"message": str(error), "damaged": isinstance(error, DatasetCorrupt)}
+    """What is wrong with each data set that a kind of family may need; None where nothing is."""
+    found: dict[str, dict[str, Any] | None] = {}
+    for name, one in known().items():
+        try:
+            one.check(data_dir)
+            found[name] = None
+        except (DatasetMissing, DatasetCorrupt) as error:
+            damaged = isinstance(error, DatasetCorrupt)
+            found[name] = {"message": str(error), "damaged": damaged, "fetched": one.fetch is not None}
     return found
 
 

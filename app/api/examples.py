@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.spec import BUILT_IN_FAMILIES
+from models.families import FAMILIES
 
 JOB_ID = "job_0198f0c2a4b07e3f9d5c1b2a3d4e5f60"
 EVALUATION_ID = "job_0198f0c4d1e27a619c7e0f1b2a3c4d5e"
 OPTIMIZER_ID = "opt_0198f0c3f00d7b21a1b2c3d4e5f60718"
 
-_QUADRATIC = BUILT_IN_FAMILIES["quadratic"]
+_QUADRATIC = FAMILIES["quadratic"]
 
 FAMILY: dict[str, Any] = _QUADRATIC.model_dump(mode="json") | {
     "coordinates_per_task": _QUADRATIC.tasks.coordinates_per_task

@@ -11,7 +11,8 @@ from app.api.examples import FAMILY
 from app.api.resolve import no_such_family
 from app.api.schemas import Family, FamilyDetail, Page
 from app.errors import Problem, responses
-from models.spec import BUILT_IN_FAMILIES, FamilySpec
+from models.families import FAMILIES
+from models.spec import FamilySpec
 
 router = APIRouter(tags=["families"])
 
@@ -29,7 +30,7 @@ router = APIRouter(tags=["families"])
     dependencies=[Depends(only_parameters())],
 )
 def families_list(request: Request) -> Response:
-    families = [Family(**_fields(family)) for family in BUILT_IN_FAMILIES.values()]
+    families = [Family(**_fields(family)) for family in FAMILIES.values()]
     return _delivered(request, Page[Family](data=families, has_more=False, next=None))
 
 
@@ -45,7 +46,7 @@ def families_list(request: Request) -> Response:
     },
 )
 def families_get(name: str, request: Request) -> Response:
-    family = BUILT_IN_FAMILIES[known_family_name(name)]
+    family = FAMILIES[known_family_name(name)]
     parts = {"tasks": family.tasks, "recipe": family.recipe, "evaluation": family.evaluation}
     schemas = {part: type(value).model_json_schema() for part, value in parts.items()}
     return _delivered(request, FamilyDetail(**_fields(family), schemas=schemas))
@@ -53,7 +54,7 @@ def families_get(name: str, request: Request) -> Response:
 
 def known_family_name(name: str) -> str:
     """A path's family. Raises Problem `family_not_found`, which says what there is and what may have been meant."""
-    if name not in BUILT_IN_FAMILIES:
+    if name not in FAMILIES:
         detail, suggestion = no_such_family(name)
         raise Problem("family_not_found", detail, suggestion=suggestion)
     return name

@@ -18,10 +18,10 @@ from app.store.jobs import JobRepository
 from app.store.references import REFERENCE_FORMS, is_reference
 from app.store.registry import Registry
 from app.store.tables import OptimizerRow
+from models.families import FAMILIES
 from models.machine import usable_memory_bytes
 from models.memory import follow_up_estimate_bytes, memory_estimate_bytes
 from models.spec import (
-    BUILT_IN_FAMILIES,
     DEVICE_OF,
     BackendName,
     EvaluateSpec,
@@ -72,7 +72,7 @@ def evaluate_spec(
 
 def known_family(name: str) -> FamilySpec:
     """Raises Problem `unknown_family`, which says what there is and what may have been meant."""
-    family = BUILT_IN_FAMILIES.get(name)
+    family = FAMILIES.get(name)
     if family is not None:
         return family
     detail, suggestion = no_such_family(name)
@@ -82,9 +82,9 @@ def known_family(name: str) -> FamilySpec:
 
 def no_such_family(name: str) -> tuple[str, str | None]:
     """What to say of a name that no family has, and which one may have been meant."""
-    close = difflib.get_close_matches(name, BUILT_IN_FAMILIES, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, FAMILIES, n=1, cutoff=0.5)
     meant = f" Did you mean {close[0]!r}?" if close else ""
-    return f"There is no family {name!r}.{meant} Families: {', '.join(BUILT_IN_FAMILIES)}.", close[0] if close else None
+    return f"There is no family {name!r}.{meant} Families: {', '.join(FAMILIES)}.", close[0] if close else None
 
 
 @cache

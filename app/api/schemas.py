@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 
 from app.api.overrides import partial
 from app.store.tables import JOB_STATUSES
-from models.spec import EvaluationPlan, Recipe, Resources, TaskSpec
+from models.spec import EvaluationPlan, Recipe, Resources
+from models.task_spec import Tasks
 
 if TYPE_CHECKING:  # classes made at run time have no name that a type checker can use
     RecipeOverrides: TypeAlias = BaseModel
@@ -135,7 +136,7 @@ class Family(BaseModel):
     name: str
     title: str
     description: str
-    tasks: TaskSpec
+    tasks: Tasks
     coordinates_per_task: int = Field(description="Numbers that an optimizer of this family moves in each task.")
     recipe: Recipe = Field(description="How a rule is trained where a job says nothing else.")
     evaluation: EvaluationPlan

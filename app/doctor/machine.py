@@ -118,10 +118,10 @@ def of_probe(told: dict[str, Any], settings: Settings) -> Iterator[Finding]:
             yield ok("data sets", f"{name} is ready")
             continue
         found, advice = _found_and_advice(wrong["message"])
-        if name == "mnist":  # theirs names the commands of a checkout and those of an installation
+        if wrong["fetched"]:  # theirs names the commands of a checkout and those of an installation
             advice = ("delete it, then " if wrong["damaged"] else "") + (
-                f"{command('data fetch mnist', settings)}, or without a network "
-                f"{command('data import mnist FOLDER', settings)}"
+                f"{command(f'data fetch {name}', settings)}, or without a network "
+                f"{command(f'data import {name} FOLDER', settings)}"
             )
         yield fail("data sets", found, advice) if wrong["damaged"] else warn("data sets", found, advice)
     if told["torch"] is not None:

@@ -17,7 +17,7 @@ from app.store.aliases import RESERVED, is_alias
 from app.store.errors import OptimizerNotFound
 from app.store.ids import is_id
 from app.store.tables import AliasRow, OptimizerRow
-from models.spec import BUILT_IN_FAMILIES
+from models.families import FAMILIES
 
 REFERENCE_FORMS = "Optimizers are named opt_..., <family>@<version> or <family>@<alias>, such as quadratic@best."
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -112,7 +112,7 @@ def _available(session: Session, workspace: str, family: str = "", name: str = "
     )
     counts = {name: count for name, count in counted}  # noqa: C416  (a row is no pair to mypy)
     # a family that exists was meant, whether it has optimizers or not
-    known = [] if family in BUILT_IN_FAMILIES else [*counts, *BUILT_IN_FAMILIES]
+    known = [] if family in FAMILIES else [*counts, *FAMILIES]
     close = difflib.get_close_matches(family, known, n=1, cutoff=0.5)
     meant = f"Did you mean {close[0]}@{name}? " if close else ""
     if not counts:

@@ -28,12 +28,13 @@ from benchmarks.core.reference import starting_weights
 from gradsmith.rules.kernels.triton import triton_kernel
 from models.backends import Backend, TorchBackend, TritonBackend
 from models.captured import windows
+from models.families.mlp import MLPSpec
+from models.families.mlp.tasks import MLPBatch
 from models.meta_optimizer import Adam
 from models.meta_train import load_weights
-from models.spec import MLPSpec, Split
+from models.spec import Split
 from models.tasks.base import TaskBatch
 from models.tasks.images import Images
-from models.tasks.mlp import MLPBatch
 from models.tasks.randomness import task_seeds
 from models.unroll import begin, unroll_window
 

@@ -13,9 +13,11 @@ import sys
 import torch
 
 from gradsmith import LearnedOptimizer
+from models.families import FAMILIES
+from models.families.quadratic import QuadraticSpec
+from models.families.quadratic.tasks import QuadraticFamily
 from models.meta_train import TrainingResult, meta_train
-from models.spec import BUILT_IN_FAMILIES, EvaluationPlan, MetaTrainSpec, QuadraticSpec, Resources, Split
-from models.tasks.quadratic import QuadraticFamily
+from models.spec import EvaluationPlan, MetaTrainSpec, Resources, Split
 
 FUNCTIONS, STEPS = 1_024, 100
 SHOWN = (10, 30, 100)
@@ -23,7 +25,7 @@ SHOWN = (10, 30, 100)
 
 def trained(seed: int, meta_steps: int) -> bytes:
     """The weights of a rule for the built-in quadratics."""
-    family = BUILT_IN_FAMILIES["quadratic"]
+    family = FAMILIES["quadratic"]
     spec = MetaTrainSpec(
         family=family,
         seed=seed,

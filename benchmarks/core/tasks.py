@@ -12,11 +12,13 @@ from torch.nn import functional
 
 from benchmarks.core import problem as problems
 from benchmarks.core.problem import CONVOLUTIONS, DENSE, HORIZON, IMAGE, Loaded, Problem
-from models.spec import MLPSpec, QuadraticSpec, Split
+from models.families.mlp import MLPSpec
+from models.families.mlp.tasks import MLPBatch
+from models.families.quadratic import QuadraticSpec
+from models.families.quadratic.tasks import QuadraticBatch, QuadraticFamily
+from models.spec import Split
 from models.tasks.base import TaskBatch
 from models.tasks.images import Images
-from models.tasks.mlp import MLPBatch
-from models.tasks.quadratic import QuadraticBatch, QuadraticFamily
 from models.tasks.randomness import indices, normals, streams, task_seeds
 
 IMAGES = 12_800  # synthetic: what pixels show costs nothing, and no data set has to be there

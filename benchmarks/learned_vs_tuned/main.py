@@ -11,7 +11,7 @@ import torch
 from benchmarks.core import report as core_report
 from benchmarks.core.environment import ROOT
 from benchmarks.learned_vs_tuned import measure, picture, report
-from models.spec import BUILT_IN_FAMILIES
+from models.families import FAMILIES
 
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 
@@ -19,7 +19,7 @@ RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 def main() -> int:
     arguments = _parser().parse_args()
     torch.set_num_threads(arguments.threads)
-    family = BUILT_IN_FAMILIES[arguments.family]
+    family = FAMILIES[arguments.family]
     rules = [
         measure.trained(
             family, seed, meta_steps=arguments.meta_steps, threads=arguments.threads, data_dir=arguments.data,
@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="./run bench learned_vs_tuned",
         description="Meta-train a family on several seeds, and measure each against tuned baselines.",
     )
-    parser.add_argument("--family", choices=sorted(BUILT_IN_FAMILIES), default="quadratic")
+    parser.add_argument("--family", choices=sorted(FAMILIES), default="quadratic")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--meta-steps", type=int, default=None, help="default: the family's recipe")
     parser.add_argument("--threads", type=int, default=1)

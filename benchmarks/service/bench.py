@@ -20,7 +20,8 @@ from benchmarks.core.environment import PeersUnavailable
 from benchmarks.core.served import Service, service
 from benchmarks.service.peer import Mlflow, MlflowError, mlflow
 from benchmarks.service.stores import Postgres, postgres
-from models.spec import BUILT_IN_FAMILIES, MetaTrainSpec, Resources
+from models.families import FAMILIES
+from models.spec import MetaTrainSpec, Resources
 
 POSTGRES, EMBEDDED, MLFLOW = "ours, Postgres + Redis", "ours, embedded", "MLflow"
 API_PROCESSES = 2  # over Postgres
@@ -88,7 +89,7 @@ class Bench(ExitStack):
 
 
 def spec() -> MetaTrainSpec:
-    family = BUILT_IN_FAMILIES[FAMILY]
+    family = FAMILIES[FAMILY]
     return MetaTrainSpec(
         family=family, seed=0, recipe=family.recipe, evaluate=False, evaluation=family.evaluation, resources=Resources()
     )

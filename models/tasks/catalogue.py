@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Collection
 from pathlib import Path
 
-from models.spec import QuadraticSpec, Split, TaskSpec
+from models.errors import UnknownKind
+from models.families import KINDS
+from models.spec import Split
+from models.task_spec import TaskSpec
 from models.tasks.base import Family
-from models.tasks.mlp import MLPFamily
-from models.tasks.quadratic import QuadraticFamily
 
 TRAINING_SPLITS = frozenset({Split.TRAIN, Split.VALIDATION})
 
@@ -29,7 +31,14 @@ def open_for_testing(tasks: TaskSpec, data_dir: Path | None = None) -> Family:
 
 
 def _opened(tasks: TaskSpec, splits: Collection[Split], data_dir: Path | None) -> Family:
-    """Raises DatasetMissing or DatasetCorrupt when the family's data cannot be had."""
-    if isinstance(tasks, QuadraticSpec):
-        return QuadraticFamily(tasks, splits)
-    return MLPFamily(tasks, splits, data_dir)
+    """Raises DatasetMissing or DatasetCorrupt when the family's data cannot be had, UnknownKind where no kind has this
+    spec."""
+    kind = KINDS.get(tasks.kind)
+    if kind is None or not isinstance(tasks, kind.spec):
+        raise UnknownKind(
+            f"No kind of family {tasks.kind!r} is registered here ({', '.join(KINDS)} are); "
+            f"install the plug-in that adds it on this machine."
+        )
+    module, _, name = kind.tasks.partition(":")
+    family: Family = getattr(importlib.import_module(module), name)(tasks, splits, data_dir)
+    return family

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
+import importlib.util
 import math
 import os
 import shlex
@@ -41,6 +43,34 @@ class IdxFile:
 
     name: str
     md5: str
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that kinds of families name (`models.families.DATASETS`): all that the commands and `doctor` do.
+
+    check: raises DatasetMissing or DatasetCorrupt when it cannot be used from this data folder
+    state: says in a few words whether it is there; quicker than `check`, which reads everything
+    fetch: downloads it into the data folder, None where it cannot be; returns where it is
+    bring: copies it from a folder into the data folder (data folder, source), None where it cannot be
+    """
+
+    name: str
+    check: Callable[[Path], None]
+    state: Callable[[Path], str]
+    fetch: Callable[[Path, Progress], Path] | None = None
+    bring: Callable[[Path, Path], Path] | None = None
+
+
+def known() -> dict[str, DataSet]:
+    """Every data set that some kind of family may need, by name."""
+    from models.families import DATASETS  # importing them runs plug-ins, which may import this module
+
+    found: dict[str, DataSet] = {}
+    for name, place in DATASETS.items():
+        module, _, attribute = place.partition(":")
+        found[name] = getattr(importlib.import_module(module), attribute)
+    return found
 
 
 MNIST = {
@@ -216,6 +246,33 @@ def _write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def _digits_check(_: Path) -> None:
+    if importlib.util.find_spec("sklearn") is None:
+        raise DatasetMissing(
+            "The data set digits comes with scikit-learn, which is not installed. pip install scikit-learn"
+        )
+
+
+def _mnist_check(data_dir: Path) -> None:
+    load_mnist(data_dir, download=False)
+
+
+def _mnist_state(data_dir: Path) -> str:
+    folder = mnist_folder(data_dir)
+    lacking = [file.name for file in MNIST.values() if _present(folder, file) is None]
+    return f"{'ready in' if not lacking else 'lacks ' + ', '.join(lacking) + ' in'} {folder}"
+
+
+DIGITS = DataSet("digits", _digits_check, lambda _: "ready (comes with scikit-learn)")
+MNIST_SET = DataSet(
+    "mnist",
+    _mnist_check,
+    _mnist_state,
+    fetch=lambda data_dir, progress: fetch_mnist(data_dir, progress=progress),
+    bring=import_mnist,
+)
+
+
 # --- command line -----------------------------------------------------------------------------------------------
 
 
@@ -232,30 +289,30 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("list", parents=[anywhere], help="which data sets are here")
     fetch = commands.add_parser("fetch", parents=[anywhere], help="download and check a data set")
-    fetch.add_argument("name", choices=["mnist"])
+    sets = known()
+    fetch.add_argument("name", choices=[name for name, one in sets.items() if one.fetch])
     bring = commands.add_parser("import", parents=[anywhere], help="copy a data set from a folder, checked")
-    bring.add_argument("name", choices=["mnist"])
+    bring.add_argument("name", choices=[name for name, one in sets.items() if one.bring])
     bring.add_argument("path", type=Path, metavar="FOLDER")
     chosen = parser.parse_args(arguments)
     data_dir = chosen.data or Path(os.environ.get("GRADSMITH_DATA_DIR", "var"))
     try:
         if chosen.command in (None, "list"):
-            _list(data_dir)
-        elif chosen.command == "fetch":
-            print(f"mnist is in {fetch_mnist(data_dir, progress=_terminal_progress())}")
+            widest = max(len(name) for name in sets)
+            for name, one in sets.items():
+                print(f"{name:{widest}}  {one.state(data_dir)}")
+            return 0
+        one = sets[chosen.name]
+        if chosen.command == "fetch":
+            assert one.fetch is not None
+            print(f"{one.name} is in {one.fetch(data_dir, _terminal_progress())}")
         else:
-            print(f"mnist is in {import_mnist(data_dir, chosen.path)}")
+            assert one.bring is not None
+            print(f"{one.name} is in {one.bring(data_dir, chosen.path)}")
     except ModelsError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-def _list(data_dir: Path) -> None:
-    folder = mnist_folder(data_dir)
-    lacking = [file.name for file in MNIST.values() if _present(folder, file) is None]
-    print("digits  ready (comes with scikit-learn)")
-    print(f"mnist   {'ready in' if not lacking else 'lacks ' + ', '.join(lacking) + ' in'} {folder}")
 
 
 def _terminal_progress() -> Progress:

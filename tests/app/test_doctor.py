@@ -537,7 +537,9 @@ def test_workers_that_cannot_even_start_are_a_failure_in_one_line(
 def test_a_machine_without_torch_or_with_a_gpu_that_torch_cannot_see(settings: Settings) -> None:
     told: dict[str, Any] = {
         "torch": None, "kernel": "", "kernel_reason": None, "gpus": [], "cuda": None, "cpus": 2, "driver": False,
-        "datasets": {"digits": {"message": "The data set digits is not complete. Bring it.", "damaged": False}},
+        "datasets": {
+            "digits": {"message": "The data set digits is not complete. Bring it.", "damaged": False, "fetched": False}
+        },
     }  # fmt: skip
     torch, digits = machine.of_probe(told, settings)
     assert (torch.outcome, torch.check) == (Outcome.WARN, "torch")

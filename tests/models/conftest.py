@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.spec import BUILT_IN_FAMILIES, EvaluateSpec, MetaTrainSpec, Resources, overridden
+from models.families import FAMILIES
+from models.spec import EvaluateSpec, MetaTrainSpec, Resources, overridden
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def training_spec():
             "validation_interval": 8,
             "meta_learning_rate": 0.01,
         }
-        spec = BUILT_IN_FAMILIES[family]
+        spec = FAMILIES[family]
         return MetaTrainSpec(
             family=spec,
             seed=seed,
@@ -54,7 +55,7 @@ def evaluation_spec():
 
     def build(family="quadratic", seed=0, **plan):
         small = {"horizon": 20, "test_tasks": 16, "tuning_tasks": 8, "bootstrap_samples": 200}
-        spec = BUILT_IN_FAMILIES[family]
+        spec = FAMILIES[family]
         return EvaluateSpec(
             optimizer="opt_test",
             family=spec,

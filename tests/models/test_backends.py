@@ -11,8 +11,9 @@ from models import captured
 from models.backends import NativeBackend, TorchBackend, backend_for, dtype_for
 from models.errors import BackendUnavailable
 from models.evaluate import evaluate
+from models.families import FAMILIES
 from models.meta_train import MetaStep, TrainingResult, meta_train
-from models.spec import BUILT_IN_FAMILIES, Resources, Split, overridden
+from models.spec import Resources, Split, overridden
 from models.tasks.catalogue import open_for_training
 from models.unroll import begin, unroll_window
 
@@ -154,13 +155,13 @@ def test_nan_gradients_of_a_task_skip_the_meta_step_and_leave_the_weights(traini
 def test_a_window_at_the_function_level_may_be_longer_than_any_horizon():
     """Minibatches are functions of the step, so a trajectory has no end of its own; a job's windows divide its
     horizon."""
-    tasks = open_for_training(BUILT_IN_FAMILIES["quadratic"].tasks).sample(Split.TRAIN, seed=0, trajectory=0, tasks=2)
+    tasks = open_for_training(FAMILIES["quadratic"].tasks).sample(Split.TRAIN, seed=0, trajectory=0, tasks=2)
     rule = rule_with()
     window, after = unroll_window(rule, tasks, begin(rule, tasks, TorchBackend()), 150, TorchBackend())
     assert window.losses.shape == (150, 2)
     assert after.step == 150
     with pytest.raises(ValueError, match="horizon 100 is not a multiple of unroll_steps 150"):
-        overridden(BUILT_IN_FAMILIES["quadratic"].recipe, {"unroll_steps": 150})
+        overridden(FAMILIES["quadratic"].recipe, {"unroll_steps": 150})
 
 
 @pytest.mark.parametrize("threads", [2, 3, 5])

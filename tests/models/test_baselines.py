@@ -17,8 +17,10 @@ from models.baselines import (
     learning_rate,
     tune,
 )
+from models.families.mlp import MLPSpec
+from models.families.quadratic import QuadraticSpec
 from models.rollout import Sample, curves, run
-from models.spec import BASELINES, MLPSpec, QuadraticSpec, Split
+from models.spec import BASELINES, Split
 from models.tasks.catalogue import open_for_tuning
 
 ORACLES = {

@@ -16,10 +16,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from gradsmith.rules import Rule, build, initialise
 from models.backends import TorchBackend, backend_for
 from models.captured import CapturedWindows, Outcome, windows
-from models.spec import MLPSpec, QuadraticSpec, Split
+from models.families.mlp import MLPSpec
+from models.families.mlp.tasks import MLPFamily
+from models.families.quadratic import QuadraticSpec
+from models.families.quadratic.tasks import QuadraticFamily
+from models.spec import Split
 from models.tasks.base import Family, TaskBatch
-from models.tasks.mlp import MLPFamily
-from models.tasks.quadratic import QuadraticFamily
 from models.unroll import Position, Window, begin, unroll_window
 
 torch.set_num_threads(1)

@@ -15,9 +15,10 @@ from models import evaluate as evaluation
 from models import meta_train as training
 from models.backends import backend_for
 from models.evaluate import EvaluationProgress, EvaluationResult, evaluate
+from models.families.mlp import MLPSpec
 from models.meta_train import TrainingResult, meta_train
 from models.rollout import Learned, Sample, curves, run
-from models.spec import BASELINES, MLPSpec, Split
+from models.spec import BASELINES, Split
 from models.tasks import randomness
 from models.tasks.base import Family
 from models.tasks.catalogue import open_for_testing, open_for_training

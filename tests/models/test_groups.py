@@ -9,10 +9,11 @@ from gradsmith.rules import LSTMRule, initialise
 from models import groups
 from models.backends import backend_for
 from models.captured import windows
+from models.families.quadratic import QuadraticSpec
+from models.families.quadratic.tasks import QuadraticFamily
 from models.groups import Groups, ranges
 from models.memory import GROUP_COORDINATES, KEPT_BYTES, group_tasks
-from models.spec import QuadraticSpec, Split
-from models.tasks.quadratic import QuadraticFamily
+from models.spec import Split
 
 CPU = torch.device("cpu")
 TASKS, STEPS = 11, 4

@@ -16,9 +16,10 @@ from gradsmith.rules import LSTMRule
 from gradsmith.rules.kernels.native import native_kernel
 from gradsmith.rules.kernels.sizes import MOST_HIDDEN, MOST_LAYERS
 from models import memory
+from models.families import FAMILIES
 from models.machine import peak_memory_bytes, usable_cpus, usable_memory_bytes
 from models.memory import follow_up_estimate_bytes, likely_backend, memory_estimate_bytes
-from models.spec import BUILT_IN_FAMILIES, Resources, RuleSpec
+from models.spec import Resources, RuleSpec
 
 GIB = 2**30
 
@@ -130,7 +131,7 @@ def test_the_estimate_grows_with_what_a_job_holds():
     wide = {"rule": {"hidden_size": 128, "layers": 4}, "unroll_steps": 100}
     assert estimate(recipe=wide, threads=8) > estimate(recipe=wide) + 7 * 33 * 2**20
     assert estimate("mnist-mlp", {"tasks": 65_536}) > 300 * GIB  # refused on any machine of today
-    assert all(estimate(name) < GIB for name in BUILT_IN_FAMILIES)
+    assert all(estimate(name) < GIB for name in FAMILIES)
 
 
 def test_the_machine_is_a_container_where_it_is_one(tmp_path):

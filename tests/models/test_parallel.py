@@ -13,17 +13,19 @@ import torch
 
 from app.tether import tethered
 from models import meta_train
+from models.families import FAMILIES
+from models.families.quadratic import QuadraticSpec
 from models.memory import CHUNK_COORDINATES
 from models.meta_train import MetaStep
 from models.parallel import Alone
-from models.spec import BUILT_IN_FAMILIES, MetaTrainSpec, QuadraticSpec, Resources, overridden, share
+from models.spec import MetaTrainSpec, Resources, overridden, share
 from tests.models.ranks import validation_losses, whole_run, window_mean
 
 
 @pytest.fixture(scope="module")
 def specs() -> tuple[MetaTrainSpec, MetaTrainSpec]:
     """Three tasks on two ranks; and tasks so wide that validation runs in three chunks."""
-    family = BUILT_IN_FAMILIES["quadratic"]
+    family = FAMILIES["quadratic"]
     recipe = {"meta_steps": 14, "tasks": 3, "horizon": 20, "unroll_steps": 5, "validation_tasks": 4}
     spec = MetaTrainSpec(
         family=family,

@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from models.errors import SplitHeldOut
-from models.spec import BUILT_IN_FAMILIES, MLPSpec, QuadraticSpec, Split
+from models.families import FAMILIES
+from models.families.mlp import MLPSpec
+from models.families.quadratic import QuadraticSpec
+from models.spec import Split
 from models.tasks.catalogue import open_for_testing, open_for_training, open_for_tuning
 from models.tasks.images import load_images
 from models.tasks.randomness import indices
@@ -138,9 +141,9 @@ def test_a_family_opened_for_training_cannot_reach_the_test_split(spec):
         open_for_testing(spec).sample(Split.VALIDATION, seed=0, trajectory=0, tasks=1)
 
 
-@pytest.mark.parametrize("name", BUILT_IN_FAMILIES)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_the_spec_counts_coordinates_as_the_tasks_do(name):
-    spec = BUILT_IN_FAMILIES[name].tasks
+    spec = FAMILIES[name].tasks
     if getattr(spec, "dataset", None) == "mnist":
         assert spec.coordinates_per_task == 15_910  # the paper's network
     else:

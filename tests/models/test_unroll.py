@@ -11,8 +11,10 @@ from torch.nn.utils import parameters_to_vector
 
 from gradsmith.rules import LSTMRule, Rule, build, initialise
 from models.backends import NativeBackend, TorchBackend, backend_for
+from models.families.mlp import MLPSpec
+from models.families.quadratic import QuadraticSpec
 from models.meta_train import load_weights
-from models.spec import MLPSpec, QuadraticSpec, Split
+from models.spec import Split
 from models.tasks.catalogue import open_for_training
 from models.unroll import advance, begin, suffix_sums, unroll_window
 

@@ -255,8 +255,9 @@ def windows_of_the_backend() -> list[float]:
     and a theta one step further, against the torch backend's."""
     from gradsmith.rules.kernels.triton.kernel import TritonKernel
     from models.backends import TorchBackend, TritonBackend
-    from models.spec import QuadraticSpec, Split
-    from models.tasks.quadratic import QuadraticFamily
+    from models.families.quadratic import QuadraticSpec
+    from models.families.quadratic.tasks import QuadraticFamily
+    from models.spec import Split
     from models.unroll import advance, begin, unroll_window
 
     rule = make_rule({"hidden_size": 5, "layers": 1})

@@ -19,7 +19,8 @@ from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from app.store.tables import JobRow, OptimizerRow
 from app.tether import tethered
-from models.spec import BUILT_IN_FAMILIES, EvaluateSpec, EvaluationPlan, MetaTrainSpec, Recipe, Resources, overridden
+from models.families import FAMILIES
+from models.spec import EvaluateSpec, EvaluationPlan, MetaTrainSpec, Recipe, Resources, overridden
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ PLAN: dict[str, Any] = {"test_tasks": 16, "tuning_tasks": 8, "horizon": 10, "boo
 
 def training(meta_steps: int = 20, *, evaluate: bool = False, seed: int = 1, **recipe: Any) -> MetaTrainSpec:
     """A meta-training job of some milliseconds a meta-step."""
-    family = BUILT_IN_FAMILIES["quadratic"]
+    family = FAMILIES["quadratic"]
     small = {"meta_steps": meta_steps, "tasks": 8, "validation_tasks": 8, "validation_interval": 10}
     small |= {"horizon": 10, "unroll_steps": 5} | recipe
     chosen: Recipe = overridden(family.recipe, small)
@@ -50,7 +51,7 @@ def training(meta_steps: int = 20, *, evaluate: bool = False, seed: int = 1, **r
 
 
 def evaluation(optimizer: str) -> EvaluateSpec:
-    family = BUILT_IN_FAMILIES["quadratic"]
+    family = FAMILIES["quadratic"]
     plan: EvaluationPlan = overridden(family.evaluation, PLAN)
     return EvaluateSpec(optimizer=optimizer, family=family, seed=1, evaluation=plan, resources=Resources())
 

@@ -29,8 +29,9 @@ from app.store.sessions import Database
 from app.streams import stream_key
 from app.streams.wire import decode
 from gradsmith.rules import build
+from models.families import FAMILIES
 from models.meta_train import MetaStep, TrainingResult, meta_train
-from models.spec import BUILT_IN_FAMILIES, MetaTrainSpec, Resources, RuleSpec
+from models.spec import MetaTrainSpec, Resources, RuleSpec
 from models.tasks.data import MNIST, mnist_folder
 from tests.workers.harness import QUICK, create, evaluation, job, optimizers, stored_events, training, wait_for
 from workers import lifecycle, recorder, run
@@ -117,7 +118,7 @@ def test_unusable_data_fails_the_job_and_names_the_folder(quick_sqlite: Settings
     folder.mkdir(parents=True)
     for file in MNIST.values():
         (folder / file.name).write_bytes(b"no image")
-    spec = training().model_copy(update={"family": BUILT_IN_FAMILIES["mnist-mlp"]})
+    spec = training().model_copy(update={"family": FAMILIES["mnist-mlp"]})
     job_id = create(sqlite_database, spec)
     run_job(job_id, 1, settings=quick_sqlite)
     failed = job(sqlite_database, job_id)

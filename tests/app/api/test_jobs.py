@@ -17,7 +17,8 @@ from app.settings import Settings
 from app.store import leases
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
-from models.spec import BUILT_IN_FAMILIES, Resources
+from models.families import FAMILIES
+from models.spec import Resources
 from tests.app.api.running import Worker, serving
 from tests.services import ValkeyServer
 
@@ -29,7 +30,7 @@ def test_two_fields_are_enough_and_the_answer_shows_everything_that_was_chosen(a
     assert answer.status_code == 202
     job = answer.json()
     assert answer.headers["Location"] == f"/jobs/{job['id']}"
-    family = BUILT_IN_FAMILIES["quadratic"].model_dump(mode="json")
+    family = FAMILIES["quadratic"].model_dump(mode="json")
     assert job["spec"]["family"] == family
     assert job["spec"]["recipe"] == family["recipe"]
     assert job["spec"]["evaluation"] == family["evaluation"]
@@ -59,7 +60,7 @@ def test_overrides_change_what_they_name_and_nothing_else(api: httpx.Client) -> 
         "metadata": {"who": "me"},
     }
     job = api.post("/jobs", json=body).json()
-    family = BUILT_IN_FAMILIES["quadratic"]
+    family = FAMILIES["quadratic"]
     recipe = family.recipe.model_dump(mode="json") | {"meta_steps": 50, "horizon": 40}
     recipe["rule"]["hidden_size"] = 8
     assert job["spec"]["recipe"] == recipe
@@ -176,7 +177,7 @@ def test_an_unknown_family_is_answered_with_what_there_is_and_what_was_meant(sta
     problem = answer.json()
     assert (answer.status_code, problem["code"], problem["suggestion"]) == (422, "unknown_family", "quadratic")
     assert problem["errors"][0]["pointer"] == "/family"
-    assert all(name in problem["detail"] for name in BUILT_IN_FAMILIES)
+    assert all(name in problem["detail"] for name in FAMILIES)
 
 
 @pytest.mark.parametrize("reference", ["quadratic@1", "opt_" + "0" * 32, "nonsense", "quadratic@", "@best", "a b@1"])

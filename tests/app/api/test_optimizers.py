@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load
 
 from app.store.outcomes import Outcome
-from models.spec import BUILT_IN_FAMILIES
+from models.families import FAMILIES
 from tests.app.api.running import WEIGHTS, Worker, evaluation_result
 from tests.app.api.shelf import OTHER_WEIGHTS, Shelf
 
@@ -155,10 +155,10 @@ def test_accepting_neither_weights_nor_json_is_refused(shelf: Shelf) -> None:
 
 def test_families_show_their_recipe_and_schemas(standing_api: httpx.Client) -> None:
     listed = standing_api.get("/families").json()
-    assert [family["name"] for family in listed["data"]] == list(BUILT_IN_FAMILIES)
+    assert [family["name"] for family in listed["data"]] == list(FAMILIES)
     detail = standing_api.get("/families/digits-mlp").json()
     assert detail["coordinates_per_task"] == 64 * 20 + 20 + 20 * 10 + 10
-    assert detail["recipe"] == BUILT_IN_FAMILIES["digits-mlp"].recipe.model_dump(mode="json")
+    assert detail["recipe"] == FAMILIES["digits-mlp"].recipe.model_dump(mode="json")
     assert detail["schemas"]["tasks"]["properties"]["hidden"]["maxItems"] == 8
     assert detail["schemas"]["recipe"]["properties"]["horizon"]["maximum"] == 10_000
     missing = standing_api.get("/families/nope")

@@ -19,7 +19,7 @@ from app.report.card import CardFacts, card_markdown
 from app.report.order import in_order
 from app.report.page import evaluation_page
 from app.report.words import NOTHING, headline, number, percent, subtitle
-from models.spec import BUILT_IN_FAMILIES
+from models.families import FAMILIES
 from tests.app.api.running import evaluation_result
 
 
@@ -205,7 +205,7 @@ def test_shares_are_percent() -> None:
 
 
 def facts_of(result: dict[str, Any]) -> CardFacts:
-    family = BUILT_IN_FAMILIES["quadratic"]
+    family = FAMILIES["quadratic"]
     return CardFacts(
         id="opt_1",
         reference="quadratic@1",

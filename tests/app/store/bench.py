@@ -17,11 +17,12 @@ from app.store.leases import Lease
 from app.store.outcomes import Outcome
 from app.store.sessions import Database
 from app.store.tables import JobRow
-from models.spec import BUILT_IN_FAMILIES, EvaluateSpec, MetaTrainSpec, Resources
+from models.families import FAMILIES
+from models.spec import EvaluateSpec, MetaTrainSpec, Resources
 
 
 def training(family: str = "quadratic", *, evaluate: bool = False, device: Any = "cpu") -> MetaTrainSpec:
-    spec = BUILT_IN_FAMILIES[family]
+    spec = FAMILIES[family]
     return MetaTrainSpec(
         family=spec,
         seed=2**63 - 1,
@@ -33,7 +34,7 @@ def training(family: str = "quadratic", *, evaluate: bool = False, device: Any =
 
 
 def evaluation(optimizer: str) -> EvaluateSpec:
-    spec = BUILT_IN_FAMILIES["quadratic"]
+    spec = FAMILIES["quadratic"]
     return EvaluateSpec(optimizer=optimizer, family=spec, seed=0, evaluation=spec.evaluation, resources=Resources())
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.spec import MLPSpec, Split
+from models.families.mlp import MLPSpec
+from models.spec import Split
 from models.tasks.base import Family, HeldOut, TaskBatch
 from models.tasks.images import Images, load_images
 from models.tasks.randomness import drawn, indices, normals, streams

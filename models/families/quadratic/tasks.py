@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from models.spec import QuadraticSpec, Split
+from models.families.quadratic import QuadraticSpec
+from models.spec import Split
 from models.tasks.base import Family, TaskBatch
 from models.tasks.randomness import drawn, normals, streams, uniforms
 
@@ -42,7 +44,12 @@ class QuadraticBatch(TaskBatch):
 class QuadraticFamily(Family):
     """Draws W and y from the standard normal or from U(0, 1), and theta_0 from N(0, start_std^2)."""
 
-    def __init__(self, spec: QuadraticSpec, splits: Collection[Split]) -> None:
+    def __init__(
+        self,
+        spec: QuadraticSpec,
+        splits: Collection[Split],
+        data_dir: Path | None = None,  # noqa: ARG002 - a quadratic needs no data
+    ) -> None:
         super().__init__(
             f"quadratic/{spec.dimension}/{spec.distribution}/{spec.start_std!r}", spec.coordinates_per_task, splits
         )

@@ -1,0 +1,43 @@
+"""The register of families: every kind there is, and every family with a name.
+
+A new kind is one folder here and one line below, or a plug-in of an operator's (`models.families.plugins`). All else
+derives from the register: what a spec may hold, JSON schemas, memory prediction, data sets, `doctor`. No import of this
+package brings torch; `models.tasks.catalogue` opens a kind's other half.
+"""
+
+from __future__ import annotations
+
+from models.families import plugins
+from models.families.base import Kind
+from models.families.mlp import KIND as MLP
+from models.families.quadratic import KIND as QUADRATIC
+from models.spec import FamilySpec
+from models.task_spec import TASK_SPECS
+
+KINDS: dict[str, Kind] = {}
+"""By the name of the kind."""
+
+FAMILIES: dict[str, FamilySpec] = {}
+"""By the name of the family, in the order in which they are listed."""
+
+DATASETS: dict[str, str] = {}
+"""Where each data set of some kind is, "package.module:OBJECT" by name (`models.tasks.data.DataSet`)."""
+
+
+def register(kind: Kind) -> None:
+    """Add a kind, its families and its data sets. Raises ValueError where a name is taken, and then adds nothing."""
+    taken = [f"kind {kind.name!r}"] if kind.name in KINDS else []
+    taken += [f"family {family.name!r}" for family in kind.built_in if family.name in FAMILIES]
+    taken += [f"data set {name!r}" for name, place in kind.datasets.items() if DATASETS.get(name, place) != place]
+    if taken:
+        raise ValueError(f"there is a {' and a '.join(taken)} already; choose another name")
+    KINDS[kind.name] = kind
+    TASK_SPECS[kind.name] = kind.spec
+    FAMILIES.update({family.name: family for family in kind.built_in})
+    DATASETS.update(kind.datasets)
+
+
+for _kind in (QUADRATIC, MLP):
+    register(_kind)
+PROBLEMS: tuple[plugins.Problem, ...] = plugins.load(register)
+"""Plug-ins that could not be loaded, and why."""

@@ -1,0 +1,89 @@
+"""Networks that classify images, the part without torch: their parameters, what they cost, and the families with a
+name."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from models.families.base import Costs, EvaluationPlan, FamilySpec, Kind, Part, Recipe, TaskSpec
+
+INPUTS = {"digits": 64, "mnist": 784}
+CLASSES = 10
+_LOADING_BYTES = {"digits": 84 * 2**20, "mnist": 150 * 2**20}  # scikit-learn; 70,000 images, checked and split
+_RESIDENT_BYTES = {"digits": 84 * 2**20, "mnist": 63 * 2**20}  # scikit-learn is more than its data
+_HELD_OUT_BYTES = 32 * 2**20
+
+
+class MLPSpec(TaskSpec):
+    """A multi-layer perceptron that classifies images with cross-entropy on random minibatches."""
+
+    kind: Literal["mlp"] = "mlp"
+    dataset: Literal["digits", "mnist"] = "digits"
+    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field((20,), max_length=8)
+    activation: Literal["sigmoid", "relu"] = "sigmoid"
+    batch_size: int = Field(128, ge=1, le=4096)
+    start_std: float = Field(0.1, gt=0, le=10, description="theta_0 is normal with this standard deviation.")
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """The number of inputs, of each hidden layer's units, and of classes."""
+        return (INPUTS[self.dataset], *self.hidden, CLASSES)
+
+    def parts(self) -> tuple[Part, ...]:
+        layers = enumerate(pairwise(self.layer_sizes))
+        return tuple(
+            part
+            for number, (fan_in, fan_out) in layers
+            for part in (
+                Part(f"layer{number}.weight", (fan_in, fan_out), "weight"),
+                Part(f"layer{number}.bias", (fan_out,), "bias"),
+            )
+        )
+
+    def costs(self) -> Costs:
+        """A batch holds seeds alone. A step takes images as bytes and as numbers, every layer's activations, and the
+        gradient of a layer before it is in place."""
+        inputs, *others = self.layer_sizes
+        return Costs(
+            held_bytes=16,
+            drawn=self.coordinates_per_task,
+            used=self.batch_size * (inputs + 4 * sum(others)) + self.coordinates_per_task,
+            used_bytes=self.batch_size * (inputs + 40),
+            held_out_bytes=_HELD_OUT_BYTES,
+            loading_bytes=_LOADING_BYTES[self.dataset],
+            resident_bytes=_RESIDENT_BYTES[self.dataset],
+        )
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        return (self.dataset,)
+
+
+KIND = Kind(
+    spec=MLPSpec,
+    tasks="models.families.mlp.tasks:MLPFamily",
+    built_in=(
+        FamilySpec(
+            name="digits-mlp",
+            title="A small network on 8x8 digits",
+            description="64-20-10 sigmoid perceptron on scikit-learn's 1,797 real digit images, minibatch 128.",
+            tasks=MLPSpec(dataset="digits"),
+            recipe=Recipe(
+                meta_steps=500, tasks=2, validation_tasks=64, validation_interval=100, meta_learning_rate=0.01
+            ),
+            evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32),
+        ),
+        FamilySpec(
+            name="mnist-mlp",
+            title="The paper's MNIST network",
+            description="784-20-10 sigmoid perceptron on MNIST, minibatch 128 (section 3.2 of the paper).",
+            tasks=MLPSpec(dataset="mnist"),
+            recipe=Recipe(tasks=1, validation_tasks=64, meta_learning_rate=0.01),
+            evaluation=EvaluationPlan(test_tasks=64, tuning_tasks=16),
+        ),
+    ),
+    datasets={"digits": "models.tasks.data:DIGITS", "mnist": "models.tasks.data:MNIST_SET"},
+)

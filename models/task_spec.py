@@ -1,0 +1,136 @@
+"""What a distribution of tasks describes of itself, whatever its kind: its parameters, its coordinates, what it costs.
+
+`models.families` registers the kinds. This module knows none of them, and imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+
+class Spec(BaseModel):
+    """A frozen description; an unknown field is an error, and so is NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Part(NamedTuple):
+    """A group of coordinates of one task that belong together, such as the weights of a layer.
+
+    `role` says what they are: "weight", "bias", or "vector" where nothing more is known of them.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    role: str
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The memory that ONE task takes, and what the data of all tasks take together.
+
+    Numbers have the width of the run: 4 bytes, or 8 where the backend is `reference`.
+    """
+
+    held: int = 0
+    """Numbers that a batch keeps for a task as long as it lives."""
+    held_bytes: int = 0
+    """Bytes beside them, whatever the width of the numbers."""
+    drawn: int = 0
+    """Numbers that are drawn at random, in float64, when a task is made."""
+    used: int = 0
+    """Numbers that `losses_and_gradient` takes for a task and gives back."""
+    used_bytes: int = 0
+    """Bytes beside them, whatever the width of the numbers."""
+    held_out_bytes: int = 0
+    """Bytes that `held_out` takes at most, for however many tasks."""
+    loading_bytes: int = 0
+    """Bytes that the data take while they are read."""
+    resident_bytes: int = 0
+    """Bytes of the data for as long as the family is open."""
+
+
+class TaskSpec(Spec):
+    """A distribution of tasks: its parameters with their bounds. A subclass has a field `kind`, a Literal with its
+    name as the default."""
+
+    if TYPE_CHECKING:
+        kind: Any
+
+    @abstractmethod
+    def parts(self) -> tuple[Part, ...]:
+        """The groups of coordinates of one task, in the order in which they lie on its axis."""
+
+    @abstractmethod
+    def costs(self) -> Costs:
+        """What a task takes in memory. A wrong answer gets a job refused, or its worker killed."""
+
+    @property
+    def coordinates_per_task(self) -> int:
+        """Numbers that an optimizer moves in one task."""
+        return sum(math.prod(part.shape) for part in self.parts())
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The names of the data sets that the tasks are made of."""
+        return ()
+
+
+TASK_SPECS: dict[str, type[TaskSpec]] = {}
+"""The specs of all kinds by name: what `Tasks` accepts. `models.families` fills it."""
+
+
+def task_specs() -> dict[str, type[TaskSpec]]:
+    """TASK_SPECS, filled. The register is named as a string: it imports this module, never the other way round."""
+    importlib.import_module("models.families")
+    return TASK_SPECS
+
+
+class _OfItsKind:
+    """Validates an object by the kind that it names, among those that are registered when it is validated.
+
+    pydantic's own discriminated union is fixed when a class is made, which for `FamilySpec` is before any kind is
+    registered. Errors, serialization and JSON schema are those of that union.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            _validated, serialization=core_schema.simple_ser_schema("any")
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        choices = {name: spec.__pydantic_core_schema__ for name, spec in task_specs().items()}
+        return handler(core_schema.tagged_union_schema(choices, discriminator="kind"))
+
+
+def _validated(value: Any) -> TaskSpec:
+    if isinstance(value, TaskSpec):
+        return value
+    if not isinstance(value, Mapping):
+        raise PydanticCustomError("model_type", "Input should be an object with the field `kind`")
+    name = value.get("kind")
+    specs = task_specs()
+    if name not in specs:
+        raise PydanticCustomError(
+            "unknown_kind",
+            "There is no kind of family {kind} here; known are: {known}. A kind that a plug-in adds needs the plug-in "
+            "installed on this machine too",
+            {"kind": repr(name), "known": ", ".join(specs)},
+        )
+    return specs[name].model_validate(value)
+
+
+if TYPE_CHECKING:
+    Tasks: TypeAlias = TaskSpec
+else:  # FastAPI would list the abstract TaskSpec among the models that it finds in annotations
+    Tasks = Annotated[Any, _OfItsKind()]
+"""A TaskSpec of any registered kind."""
