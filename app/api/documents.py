@@ -13,7 +13,7 @@ from app.errors import Problem
 from app.report.card import CardFacts
 from app.store.aliases import tag_of
 from app.store.jobs import JobRepository
-from app.store.records import records
+from app.store.records import records, unfinished_evaluations
 from app.store.registry import Registry
 from app.store.tables import TERMINAL_STATUSES, AliasRow, JobRow, OptimizerRow
 
@@ -150,4 +150,5 @@ def card_facts(session: Session, row: OptimizerRow) -> CardFacts:
         runtime=job.runtime,
         summary=row.card,
         evaluations=[(evaluation.job, evaluation.result) for evaluation in registry.evaluations(row.id)],
+        measuring=unfinished_evaluations(session, row),
     )

@@ -27,6 +27,7 @@ class CardFacts:
     runtime: Mapping[str, Any]
     summary: Mapping[str, Any]  # what training recorded of itself
     evaluations: Sequence[tuple[str, Mapping[str, Any]]]  # (job, result), newest first
+    measuring: Sequence[tuple[str, str]] = ()  # (job, status) of evaluations that have not ended, newest first
 
 
 def card_markdown(facts: CardFacts) -> str:
@@ -77,9 +78,11 @@ def card_markdown(facts: CardFacts) -> str:
 
 
 def _verdicts(facts: CardFacts) -> list[str]:
-    if not facts.evaluations:
-        return ["**Not measured.** Post an `evaluate` job for it before you rely on it."]
     lines: list[str] = []
+    for job, status in facts.measuring:
+        lines += [f"**Being measured.** Evaluation job `{job}` is {status}: its verdict will stand here.", ""]
+    if not facts.evaluations and not facts.measuring:
+        return ["**Not measured.** Post an `evaluate` job for it before you rely on it."]
     for job, result in facts.evaluations:
         best = result["comparisons"]["best_baseline"]
         lines += [f"**{_inline(headline(result))}.**", ""]

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.store.aliases import RESERVED, Aliases
 from app.store.references import named
-from app.store.tables import EvaluationRow, JobRow, OptimizerRow, WeightsRow
+from app.store.tables import TERMINAL_STATUSES, EvaluationRow, JobRow, OptimizerRow, WeightsRow
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,21 @@ def records(session: Session, workspace: str, rows: Sequence[OptimizerRow]) -> l
         )
         for row in rows
     ]
+
+
+def unfinished_evaluations(session: Session, optimizer: OptimizerRow) -> list[tuple[str, str]]:
+    """The id and status of each `evaluate` job of this optimizer that has not ended, newest first."""
+    query = (
+        select(JobRow.id, JobRow.status)
+        .where(
+            JobRow.workspace == optimizer.workspace,
+            JobRow.kind == "evaluate",
+            JobRow.optimizer == optimizer.id,
+            JobRow.status.not_in(TERMINAL_STATUSES),
+        )
+        .order_by(JobRow.id.desc())
+    )
+    return [(job, status) for job, status in session.execute(query)]
 
 
 def _reserved(session: Session, workspace: str, families: set[str]) -> dict[str, list[str]]:

@@ -109,19 +109,33 @@ def test_the_card_says_what_it_is_and_where_not_to_use_it(
     assert answer.headers["content-type"] == "text/markdown; charset=utf-8"
     assert answer.headers["Content-Location"] == f"/optimizers/{two_versions[0]}/card"
     card = answer.text
-    assert "Not measured" in card
+    assert "Not measured" not in card
     for needed in ("# quadratic@1", "100 steps", "| Seed | 11 |", "2.13.0", "31.5", "Where it should not be used"):
         assert needed in card, needed
     record = api.get("/optimizers/quadratic@1", headers={"Accept": "application/json"}).json()
     evaluation = api.get(f"/jobs/{record['job']}").json()["evaluation"]
-    worker(evaluation).finish_evaluation(evaluation_result(verdict="loses"))
+    assert f"Evaluation job `{evaluation}` is queued" in card
+    measuring = worker(evaluation)
+    assert f"Evaluation job `{evaluation}` is running" in api.get("/optimizers/quadratic@1/card").text
+    measuring.finish_evaluation(evaluation_result(verdict="loses"))
     card = api.get("/optimizers/quadratic@1/card").text
+    assert "Being measured" not in card
     assert "loses to tuned Adam, the best baseline" in card
     assert "0.31" in card
     assert "0.25 to 0.38" in card
     assert "Where a tuned baseline beat it" in card
     etag = api.get("/optimizers/quadratic@1/card").headers["ETag"]
     assert api.get("/optimizers/quadratic@1/card", headers={"If-None-Match": etag}).status_code == 304
+
+
+@pytest.mark.usefixtures("two_versions")
+def test_a_card_whose_evaluation_was_cancelled_asks_for_another(api: httpx.Client) -> None:
+    record = api.get("/optimizers/quadratic@1", headers={"Accept": "application/json"}).json()
+    evaluation = api.get(f"/jobs/{record['job']}").json()["evaluation"]
+    assert api.post(f"/jobs/{evaluation}/cancel").json()["status"] == "cancelled"
+    card = api.get("/optimizers/quadratic@1/card").text
+    assert "Not measured" in card
+    assert "Being measured" not in card
 
 
 def test_an_optimizer_that_is_still_trained_is_not_ready(api: httpx.Client, worker: Callable[..., Worker]) -> None:
