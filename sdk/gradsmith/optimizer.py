@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
+import math
 import re
 from collections.abc import Callable
 from os import PathLike
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 Source = Rule | str | PathLike[str] | bytes
 """Where a rule comes from: the object itself, a weights file or its bytes, or a reference such as "quadratic@best"."""
 
+_OTHERS_OPTIONS = ("weight_decay", "momentum", "betas", "eps", "nesterov", "dampening", "amsgrad", "alpha", "rho")
+
 _REFERENCE = re.compile(r"opt_[0-9a-zA-Z]+|[a-z0-9][a-z0-9._-]*@[a-zA-Z0-9._-]+")
 
 
@@ -36,15 +40,20 @@ class LearnedOptimizer(Optimizer):
         axis of coordinates, over which the rule runs: on a CPU in one call of the compiled kernel, where there is one
     rule: what to train with. A `Rule`; a weights file (a path, or the file's bytes); or the reference of an
         optimizer in the service: "quadratic@best", "quadratic@3", "opt_0190..."
+    lr: each group's factor on the update: 1.0 as the rule was trained; 0 leaves parameters and their memory alone.
+        Schedulers change it as they do that of every torch optimizer
     client: the `gradsmith.Client` that references are fetched with; default: one for GRADSMITH_URL
     state_dtype: what the rule's memory is kept in between steps, 80 numbers for each coordinate of the 2x20 LSTM.
         torch.float32 (float64 for float64 parameters), or torch.bfloat16: half of the memory, a little rounding
     threads: of the compiled kernel; default: torch.get_num_threads(), asked in each step. The bits do not depend on it
 
-    There is no learning rate: the rule has learned its own. A gradient that is NaN or infinite reaches the rule's
+    The rule has learned its own learning rate, so `lr` is best left at 1. Options of other optimizers, such as
+    weight_decay, are refused, for they would change nothing. A coordinate that has never had a gradient other than zero
+    does not move. A gradient that is NaN or infinite reaches the rule's
     memory and stays there, as in torch's own optimizers with momentum; check the loss if that can happen.
 
-    Raises WeightsError for an unusable file, UnknownSource for a text that names nothing, UnsupportedParameter for
+    Raises ValueError for an lr that is negative or not finite and for options of other optimizers, WeightsError for an
+    unusable file, UnknownSource for a text that names nothing, UnsupportedParameter for
     integer, complex or sparse parameters, and what `Client.optimizers.pull` raises for a reference.
     """
 
@@ -53,6 +62,7 @@ class LearnedOptimizer(Optimizer):
         params: ParamsT,
         rule: Source,
         *,
+        lr: float | Tensor = 1.0,
         client: Client | None = None,
         state_dtype: torch.dtype = torch.float32,
         threads: int | None = None,
@@ -65,10 +75,20 @@ class LearnedOptimizer(Optimizer):
         self._state_dtype, self._threads = state_dtype, threads
         self._layout = Layout(self._rule, state_dtype, threads)
         # In every group: `print(optimizer)` shows it, and a state dict says which rule its memory belongs to.
-        super().__init__(params, {"rule": _signature(self._rule)})
+        super().__init__(params, {"rule": _signature(self._rule), "lr": lr})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters in mid-training; their memory begins at zero. Raises UnsupportedParameter."""
+        if "lr" in param_group:
+            _factor(param_group["lr"])
+        else:
+            _factor(self.defaults["lr"])
+        for option in _OTHERS_OPTIONS:
+            if param_group.get(option):
+                raise ValueError(
+                    f"{option}={param_group[option]!r} in a parameter group means nothing to a learned optimizer: "
+                    f"its rule decides all but lr. Leave it out; give weights that should decay a penalty in the loss"
+                )
         super().add_param_group(param_group)
         for number, parameter in enumerate(self.param_groups[-1]["params"]):
             kind = str(parameter.dtype).removeprefix("torch.")
@@ -98,13 +118,21 @@ class LearnedOptimizer(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         moving: list[tuple[int, Tensor]] = []
+        rates: dict[Tensor, float] = {}
         for number, group in enumerate(self.param_groups):
+            rate = _factor(group["lr"])
+            if rate == 0:
+                continue
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     _require_fitting(parameter, parameter.grad)
                     moving.append((number, parameter))
-        for axis, parameters in self._layout.axes(moving, self.state).items():
-            axis.step(parameters)
+                    rates[parameter] = rate
+        with contextlib.ExitStack() as plain:
+            for device in {parameter.device.type for parameter in rates}:
+                plain.enter_context(torch.autocast(device, enabled=False))  # a caller's autocast is not for the rule
+            for axis, parameters in self._layout.axes(moving, self.state).items():
+                axis.step(parameters, [0.0 if parameter is None else rates[parameter] for parameter in parameters])
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -130,7 +158,8 @@ class LearnedOptimizer(Optimizer):
             index: {name: value for name, value in entry.items() if name != MEMORY}
             for index, entry in state_dict["state"].items()
         }
-        super().load_state_dict({**state_dict, "state": others})
+        groups = [{"lr": 1.0, **group} for group in state_dict["param_groups"]]  # older ones have no lr
+        super().load_state_dict({**state_dict, "state": others, "param_groups": groups})
         for parameter, memory in zip(mine, memories, strict=True):
             if memory is not None:
                 dtype = self._layout.stored_in(parameter)
@@ -187,6 +216,16 @@ def rule_from(source: Source, client: Client | None = None) -> Rule:
         f"{source!r} is neither a weights file on this machine nor the reference of an optimizer. Give a path, or a "
         f"reference such as 'quadratic@best', 'quadratic@3' or 'opt_...'"
     )
+
+
+def _factor(lr: float | Tensor) -> float:
+    """A group's `lr` as a number. Raises ValueError when it is negative or not finite."""
+    value = float(lr)
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(
+            f"lr is {value}; it is a factor on the rule's update: 1.0 as trained, 0 to rest, never below 0"
+        )
+    return value
 
 
 def _is_wrapper(tensor: Tensor) -> bool:

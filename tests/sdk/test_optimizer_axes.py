@@ -92,7 +92,10 @@ def run(
         for parameter, gradient in zip(parameters, row, strict=True):
             parameter.grad = gradient
         rests = [resting is not None and resting(step, number) for number in range(len(parameters))]
-        axis.step([None if rest else parameter for rest, parameter in zip(rests, parameters, strict=True)])
+        axis.step(
+            [None if rest else parameter for rest, parameter in zip(rests, parameters, strict=True)],
+            [1.0] * len(parameters),
+        )
     memory = [tensor for number in range(len(parameters)) for tensor in axis.read(number)]
     return [parameter.detach() for parameter in parameters] + memory
 
@@ -507,7 +510,7 @@ class TestRulesWhoseCoordinatesSeeOneAnother:
     def test_a_group_is_seen_whole_and_alone(self) -> None:
         a, b, c, late = (nn.Parameter(torch.zeros(size)) for size in (1, 3, 2, 4))
         optimizer = LearnedOptimizer([{"params": [a, b]}, {"params": [c]}], MeanRule())
-        for parameter, value in ((a, 4.0), (b, 0.0), (c, 7.0)):
+        for parameter, value in ((a, 4.0), (b, 1e-30), (c, 7.0)):  # a gradient of zero would rest
             parameter.grad = torch.full_like(parameter, value)
         optimizer.step()
         assert [parameter[0].item() for parameter in (a, b, c)] == [-1.0, -1.0, -7.0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple, final, overload
 
@@ -58,8 +58,11 @@ class Axis(ABC):
         """Take over the memory of parameter `number`, from any device and in any precision."""
 
     @abstractmethod
-    def step(self, parameters: Sequence[Tensor | None]) -> None:
+    def step(self, parameters: Sequence[Tensor | None], rates: Sequence[float]) -> None:
         """One step of each parameter by its gradient, in place; None, in the place of a parameter: it rests.
+
+        A coordinate that has never had a gradient other than zero does not move, and its memory stays zero.
+        rates: a factor on the update of each parameter
 
         The gradients are dense and of the parameters' sizes; the caller has looked.
         """
@@ -68,9 +71,13 @@ class Axis(ABC):
 @final
 class Place(Sequence[Tensor]):
     """What the optimizer's state holds for a parameter: its place on an axis, readable as the tuple of tensors that
-    the rule's memory is. Each look makes a copy. Copied or pickled, it becomes that tuple."""
+    the rule's memory is. Each look makes a copy. Copied or pickled, it becomes that tuple; and so does what is built
+    from tensors, `Place(tensors)`, because code that maps over containers builds the container's type anew."""
 
     __slots__ = ("axis", "number")
+
+    def __new__(cls, axis: Axis | Iterable[Tensor], number: int | None = None) -> Any:  # noqa: ARG004
+        return object.__new__(cls) if isinstance(axis, Axis) else tuple(axis)
 
     def __init__(self, axis: Axis, number: int) -> None:
         self.axis = axis

@@ -45,10 +45,12 @@ class NativeAxis(Axis):
         self._ends = array("q", accumulate(sizes))
         self._block, self._hidden = self._kernel.block, self._kernel.hidden_size
         self._rows = self._kernel.initial_state(0).shape[1]
-        self._memory = torch.zeros(-(-self.coordinates // self._block), self._rows, self._block, dtype=stored_in)
+        self._memory = torch.zeros(
+            -(-self.coordinates // self._block), self._rows, self._block, dtype=stored_in, device="cpu"
+        )
 
     def read(self, number: int) -> State:
-        rows = torch.empty(self._rows, self.sizes[number], dtype=self.stored_in)
+        rows = torch.empty(self._rows, self.sizes[number], dtype=self.stored_in, device="cpu")
         for blocks, inside, outside in self._pieces(number):
             packed = self._memory[blocks]
             rows[:, outside] = packed.transpose(0, 1).reshape(self._rows, -1)[:, inside]
@@ -73,9 +75,10 @@ class NativeAxis(Axis):
                 slice(begin - start, end - start),
             )
 
-    def step(self, parameters: Sequence[Tensor | None]) -> None:
+    def step(self, parameters: Sequence[Tensor | None], rates: Sequence[float]) -> None:
         nothing = bytes(8 * len(parameters))
         gradients, values = array("q", nothing), array("q", nothing)
+        factors = array("f", rates)
         moved: list[Tensor] = []
         aside: list[tuple[Tensor, Tensor]] = []
         alive: list[Tensor] = []  # copies that the addresses point into
@@ -95,19 +98,24 @@ class NativeAxis(Axis):
                 taken.add(address)
                 moved.append(parameter)
             else:
-                change = torch.zeros(parameter.shape)
+                change = torch.zeros(parameter.shape, dtype=torch.float32, device="cpu")
                 aside.append((parameter, change))
                 address = change.data_ptr()
             values[number] = address
         failed = self._kernel.library.step_axis(
             *(self._weights.data_ptr(), len(parameters), _address(self._ends), _address(gradients), _address(values)),
-            *(self._memory.data_ptr(), self.stored_in == torch.bfloat16, self._threads or torch.get_num_threads()),
+            *(
+                _address(factors),
+                self._memory.data_ptr(),
+                self.stored_in == torch.bfloat16,
+                self._threads or torch.get_num_threads(),
+            ),
         )
         if failed:
             raise MemoryError("the native kernel could not get its working memory for a step; free some memory")
         torch.autograd.graph.increment_version(moved)
         for parameter, change in aside:
-            parameter.add_(change.to(parameter.dtype))
+            parameter.add_(change.to(parameter))
 
 
 def agrees_with_torch(prepared: Prepared, rule: Rule) -> bool:
@@ -115,16 +123,18 @@ def agrees_with_torch(prepared: Prepared, rule: Rule) -> bool:
     instruction set was there when the source was written. Milliseconds."""
     sizes = (prepared.kernel.block + 3, 5)
     home = Home(0, torch.device("cpu"), torch.float32)
-    gradients = torch.randn(2, sum(sizes), generator=torch.Generator().manual_seed(0))
+    gradients = torch.randn(
+        *(2, sum(sizes)), generator=torch.Generator("cpu").manual_seed(0), dtype=torch.float32, device="cpu"
+    )
     for stored_in, allowed in ((torch.float32, 1e-4), (torch.bfloat16, 3e-2)):
         axes = (NativeAxis(home, stored_in, sizes, prepared, 1), TorchAxis(home, stored_in, sizes, rule))
         results = []
         for axis in axes:
-            parameters = [torch.zeros(size) for size in sizes]
+            parameters = [torch.zeros(size, dtype=torch.float32, device="cpu") for size in sizes]
             for step, gradient in enumerate(gradients):
                 for parameter, piece in zip(parameters, torch.split(gradient, list(sizes)), strict=True):
                     parameter.grad = piece
-                axis.step([parameters[0], None if step == 0 else parameters[1]])
+                axis.step([parameters[0], None if step == 0 else parameters[1]], (1.0, 0.5))
             memory = [tensor.float().reshape(-1) for number in range(2) for tensor in axis.read(number)]
             results.append((torch.cat(parameters), torch.cat(memory)))
         for found, expected in zip(*results, strict=True):
@@ -133,7 +143,7 @@ def agrees_with_torch(prepared: Prepared, rule: Rule) -> bool:
     return True
 
 
-def _address(numbers: array[int]) -> int:
+def _address(numbers: array[int] | array[float]) -> int:
     return numbers.buffer_info()[0]
 
 

@@ -40,7 +40,7 @@ class TorchAxis(Axis):
         for mine, given in zip(self._memory, memory, strict=True):
             mine[where] = given
 
-    def step(self, parameters: Sequence[Tensor | None]) -> None:
+    def step(self, parameters: Sequence[Tensor | None], rates: Sequence[float]) -> None:
         moving = {number: parameter for number, parameter in enumerate(parameters) if parameter is not None}
         gradients, targets = {}, {}
         for number, parameter in moving.items():
@@ -52,10 +52,11 @@ class TorchAxis(Axis):
             pieces = [gradients[number][begin:end] for number, begin, end in batch]
             gradient = torch.cat([piece.to(self.home.device, self.home.computes_in) for piece in pieces])
             spans = self._spans(batch)
-            update, memory = self._rule(gradient, self._gathered(spans))
-            changes = update.split([end - begin for _, begin, end in batch])
+            before = self._gathered(spans)
+            update, memory = _touched(gradient, before, *self._rule(gradient, before))
+            changes = torch.split(update, [end - begin for _, begin, end in batch])
             for (number, begin, end), change in zip(batch, changes, strict=True):
-                targets[number][begin:end].add_(change.to(targets[number].dtype))
+                targets[number][begin:end].add_((rates[number] * change).to(targets[number].dtype))
             self._scatter(memory, spans)
         for number, parameter in moving.items():
             if not parameter.is_contiguous():
@@ -101,3 +102,14 @@ class TorchAxis(Axis):
             pieces = torch.split(found, [span.stop - span.start for span in spans])
             for span, piece in zip(spans, pieces, strict=True):
                 mine[span] = piece
+
+
+def _touched(gradient: Tensor, before: State, update: Tensor, memory: State) -> tuple[Tensor, State]:
+    """The step, but for coordinates that have never had a gradient (this one is zero, and so is all of their memory):
+    they do not move and remember nothing. Padding rows, unused embeddings and pruned weights stay as they are."""
+    untouched = gradient == 0
+    for tensor in before:
+        untouched &= (tensor == 0).all(dim=1)
+    if not before:  # without a memory nobody knows
+        return update, memory
+    return update.masked_fill(untouched, 0), tuple(tensor.masked_fill(untouched[:, None], 0) for tensor in memory)

@@ -58,8 +58,8 @@ class LSTMRule(Rule):
         features, self._features = FEATURES[input]
         widths = [features] + [hidden_size] * (layers - 1)
         self.layers = nn.ModuleList(_Layer(width, hidden_size) for width in widths)
-        self.readout_weight = nn.Parameter(torch.zeros(hidden_size))
-        self.readout_bias = nn.Parameter(torch.zeros(1))
+        self.readout_weight = nn.Parameter(torch.zeros(hidden_size, dtype=torch.float32))
+        self.readout_bias = nn.Parameter(torch.zeros(1, dtype=torch.float32))
 
     def initial_state(
         self, coordinates: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
@@ -110,8 +110,8 @@ class _Layer(nn.Module):
     def __init__(self, width: int, hidden_size: int) -> None:
         super().__init__()
         self.hidden_size = hidden_size
-        self.weight = nn.Parameter(torch.zeros(4 * hidden_size, width + hidden_size))
-        self.bias = nn.Parameter(torch.zeros(4 * hidden_size))
+        self.weight = nn.Parameter(torch.zeros(4 * hidden_size, width + hidden_size, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(4 * hidden_size, dtype=torch.float32))
 
     def forward(self, signal: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         """(width, N), (H, N), (H, N) -> the next hidden state and cell, (H, N) each."""

@@ -3,7 +3,7 @@ when a kernel was written."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,13 +23,15 @@ class Kernel(Protocol):
 def worst_error(kernel: Kernel, rule: LSTMRule, coordinates: int, device: torch.device) -> float:
     """The larger of two errors of two steps, theta's and the weights' gradient's, against a rule of the same
     configuration in float64: largest difference over largest value. NaN when the kernel gives NaN."""
-    generator = torch.Generator().manual_seed(0)
-    truth = LSTMRule(**{key: value for key, value in rule.config().items() if key != "kind"}).double()  # type: ignore[arg-type]
-    with torch.enable_grad():
+    generator = torch.Generator("cpu").manual_seed(0)
+    settings: dict[str, Any] = {key: value for key, value in rule.config().items() if key != "kind"}
+    # The caller may be within autocast or under another default device: neither changes what is right.
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False), torch.device("cpu"):
+        truth = LSTMRule(**settings).double()
         for parameter in truth.parameters():
             drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
             parameter.data.copy_(drawn * truth.hidden_size**-0.5)
-        G, D = torch.randn(2, 2, coordinates, generator=generator)
+        G, D = torch.randn(2, 2, coordinates, generator=generator, dtype=torch.float32)
         state = truth.initial_state(coordinates, dtype=torch.float64)
         moved, loss = torch.zeros(coordinates, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         for gradient, weight in zip(G.double(), D.double(), strict=True):

@@ -19,6 +19,7 @@ struct Axis {
   const int64_t* ends;
   const float* const* gradients;
   float* const* values;
+  const float* rates;  // factors on the updates, one for each tensor
 
   int64_t begin(int64_t t) const { return t ? ends[t - 1] : 0; }
   int64_t coordinates() const { return begin(tensors); }
@@ -30,6 +31,7 @@ template <typename Memory>
 struct AxisScratch {
   Scratch step;
   float gradient[BLOCK], update[BLOCK], before[STATE];
+  bool untouched[BLOCK];
   float state[std::is_same_v<Memory, float> ? WIDTH : STATE];
 };
 
@@ -49,15 +51,43 @@ inline void packed(const float* state, Memory* memory) {
     for (int e = 0; e < STATE; e += WIDTH) store(memory + e, load(state + e));
 }
 
+// Marks the coordinates that have never had a gradient: this one is zero, and so is all of their memory.
+template <typename Memory>
+inline bool find_untouched(const float* gradient, const float* state, AxisScratch<Memory>& r) {
+  bool any = false;
+  for (int n = 0; n < BLOCK; n++) any |= r.untouched[n] = gradient[n] == 0.f;
+  if (!any) return false;
+  any = false;
+  for (int n = 0; n < BLOCK; n++) {
+    for (int row = 0; row < STATE && r.untouched[n]; row += BLOCK) r.untouched[n] = state[row + n] == 0.f;
+    any |= r.untouched[n];
+  }
+  return any;
+}
+
+// One step of a block. A coordinate that has never had a gradient does not move and remembers nothing.
+template <typename Memory>
+inline void advance_touched(const Prepared& w, const float* gradient, float* state, AxisScratch<Memory>& r) {
+  const bool any = find_untouched(gradient, state, r);
+  advance_block(w, gradient, state, r.update, r.step, [&](int) { return r.step.record; });
+  if (!any) return;
+  for (int n = 0; n < BLOCK; n++)
+    if (r.untouched[n]) {
+      r.update[n] = 0.f;
+      for (int row = 0; row < STATE; row += BLOCK) state[row + n] = 0.f;
+    }
+}
+
 // A block within tensor t.
 template <typename Memory>
 inline void step_within(const Prepared& w, const Axis& axis, int64_t t, int64_t first, Memory* memory,
                         AxisScratch<Memory>& r) {
   if (!axis.gradients[t]) return;
   float *const state = unpacked(memory, r), *const values = axis.values[t] + (first - axis.begin(t));
-  advance_block(w, axis.gradients[t] + (first - axis.begin(t)), state, r.update, r.step, [&](int) { return r.step.record; });
+  advance_touched(w, axis.gradients[t] + (first - axis.begin(t)), state, r);
   packed(state, memory);
-  for (int v = 0; v < BLOCK; v += WIDTH) store(values + v, load(values + v) + load(r.update + v));
+  const Vector rate = splat(axis.rates[t]);
+  for (int v = 0; v < BLOCK; v += WIDTH) store(values + v, load(values + v) + rate * load(r.update + v));
 }
 
 // A block that holds parts of several tensors, t the first of them, or the end of the axis.
@@ -80,10 +110,10 @@ void step_across(const Prepared& w, const Axis& axis, int64_t t, int64_t first, 
   if (!any) return;
   float* const state = unpacked(memory, r);
   if (rests) memcpy(r.before, state, sizeof r.before);
-  advance_block(w, r.gradient, state, r.update, r.step, [&](int) { return r.step.record; });
+  advance_touched(w, r.gradient, state, r);
   each_part([&](int64_t u, int64_t at, int64_t count) {
     if (axis.gradients[u]) {
-      for (int64_t n = 0; n < count; n++) axis.values[u][at - axis.begin(u) + n] += r.update[at - first + n];
+      for (int64_t n = 0; n < count; n++) axis.values[u][at - axis.begin(u) + n] += axis.rates[u] * r.update[at - first + n];
     } else {
       for (int row = 0; row < STATE; row += BLOCK)
         memcpy(state + row + (at - first), r.before + row + (at - first), sizeof(float) * count);

@@ -62,10 +62,19 @@ class BuildSettings:
         choice = env.get("GRADSMITH_NATIVE", "").strip().lower() or "auto"
         if choice not in CHOICES:
             raise ValueError(f"GRADSMITH_NATIVE is {choice!r}; choose one of {', '.join(CHOICES)}")
-        caches = env.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        cache = Path(env.get("GRADSMITH_CACHE_DIR") or Path(caches, "gradsmith")) / "kernels"
+        cache = Path(env.get("GRADSMITH_CACHE_DIR") or Path(_user_cache(env), "gradsmith")) / "kernels"
         prebuilt = env.get("GRADSMITH_KERNELS")
         return cls(cache, choice, Path(prebuilt) if prebuilt else None, env.get("CXX") or None)
+
+
+def _user_cache(env: Mapping[str, str]) -> Path:
+    """The user's cache folder; one that is refused when it is used where the user has no home at all."""
+    if env.get("XDG_CACHE_HOME"):
+        return Path(env["XDG_CACHE_HOME"])
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # no HOME, and no entry in the password file
+        return Path("/nonexistent/.cache")
 
 
 def prebuilt(sizes: Sizes, target: Target, settings: BuildSettings) -> Path | None:
@@ -78,7 +87,14 @@ def built_here(sizes: Sizes, target: Target, settings: BuildSettings, *, anew: b
     """The kernel in the cache, compiled now if it is not there or is wanted anew. Raises BuildFailed."""
     compiler = _compiler(settings)
     path = settings.cache / _key(_version(compiler)) / file_name(sizes, target)
-    if anew or not path.is_file():
+    try:
+        missing = not path.is_file()
+    except OSError as error:  # a home that is another user's
+        raise BuildFailed(
+            f"the folder {path.parent} for compiled kernels cannot be read ({error.strerror}); "
+            f"set GRADSMITH_CACHE_DIR to one that can"
+        ) from error
+    if anew or missing:
         logger.info("Compiling the %s kernel for %s into %s: once, some seconds", target.name, sizes, path.parent)
         compile_kernel(sizes, target, compiler, path)
     return path

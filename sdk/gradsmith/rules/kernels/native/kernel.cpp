@@ -52,9 +52,9 @@ int gradsmith_step(const void* prepared, int64_t coordinates, const float* gradi
 // One inner step of many tensors, in place; see axis.h. `memory` is float32, or bfloat16 where `halves` is set. Returns
 // 1 when memory ran out.
 int gradsmith_step_axis(const void* prepared, int64_t tensors, const int64_t* ends, const float* const* gradients,
-                        float* const* values, void* memory, int64_t halves, int64_t threads) {
+                        float* const* values, const float* rates, void* memory, int64_t halves, int64_t threads) {
   const Prepared& w = *static_cast<const Prepared*>(prepared);
-  const Axis axis{tensors, ends, gradients, values};
+  const Axis axis{tensors, ends, gradients, values, rates};
   return !(halves ? step_axis(w, axis, static_cast<Bfloat16*>(memory), threads)
                   : step_axis(w, axis, static_cast<float*>(memory), threads));
 }

@@ -57,13 +57,14 @@ class NativeKernel:
             raise ValueError(f"this kernel is for {self.config}, not for {rule.config()}; make one for that rule")
         named = dict(rule.named_parameters())
         flat = torch.cat([named[name].detach().reshape(-1) for name in self._order]).to("cpu", torch.float32)
-        prepared = torch.empty(self._library.prepared_bytes, dtype=torch.uint8)
+        prepared = torch.empty(self._library.prepared_bytes, dtype=torch.uint8, device="cpu")
         self._library.prepare(flat.data_ptr(), self._p, self._scale, prepared.data_ptr())
         return prepared
 
     def initial_state(self, coordinates: int) -> Tensor:
         """The packed state before the first step: zeros, (blocks, state rows, block)."""
-        return torch.zeros(-(-coordinates // self.block), self._tensors * self._hidden, self.block)
+        shape = (-(-coordinates // self.block), self._tensors * self._hidden, self.block)
+        return torch.zeros(shape, dtype=torch.float32, device="cpu")
 
     def pack(self, state: State) -> Tensor:
         """A rule's state, a tuple of (N, hidden), in blocks: (blocks, state rows, block)."""
@@ -130,7 +131,7 @@ class NativeKernel:
         _require("G", G, (steps, coordinates))
         _require("D", D, (steps, coordinates))
         G, D = _rows(G), _rows(D)
-        found = torch.empty(self._count)
+        found = torch.empty(self._count, dtype=torch.float32, device="cpu")
         failed = self._library.window_gradient(
             *(weights.data_ptr(), coordinates, steps),
             *(G.data_ptr(), G.stride(0), D.data_ptr(), D.stride(0)),

@@ -44,8 +44,8 @@ class Library:
         # prepared, coordinates, gradient, state, theta, then the tape: data, blocks, first layer; its row, threads
         tape = (pointer, size, size)
         self.step.argtypes = [pointer, size, pointer, pointer, pointer, *tape, size, size]
-        # prepared, tensors, ends, gradients, values, memory, whether it is bfloat16, threads
-        self.step_axis.argtypes = [pointer, size, pointer, pointer, pointer, pointer, size, size]
+        # prepared, tensors, ends, gradients, values, rates, memory, whether it is bfloat16, threads
+        self.step_axis.argtypes = [pointer, size, pointer, pointer, pointer, pointer, pointer, size, size]
         # prepared, coordinates, steps, G and its stride, D and its stride, snapshot, the tape, out, threads
         problem = (pointer, size, size, pointer, size, pointer, size, pointer)
         self.window_gradient.argtypes = [*problem, *tape, pointer, size]

@@ -50,6 +50,6 @@ class Tape:
         floats = layer_floats * layers * blocks
         whole = None if before is None else before.room
         if whole is None or whole.numel() < floats:
-            whole = torch.empty(floats)
+            whole = torch.empty(floats, dtype=torch.float32, device="cpu")
         data = whole[:floats].view(steps, blocks, layers, 5 * sizes.hidden, block)
         return cls(data, sizes.layers - layers, whole)
