@@ -14,9 +14,10 @@ from torch import Tensor
 
 from models.errors import CheckpointMismatch
 from models.meta_optimizer import Adam
+from models.seal import is_sealed, seal, unseal
 from models.spec import MetaTrainSpec
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 is the same without a seal
 _KEY = "gradsmith-checkpoint"
 _TENSORS = ("weights", "averaged", "best_weights", "adam")
 
@@ -85,7 +86,7 @@ class Progress:
 
 
 def dumps(progress: Progress, spec: MetaTrainSpec) -> bytes:
-    """safetensors with one metadata key holding canonical JSON: no pickle, and equal runs give equal bytes
+    """Sealed safetensors with one metadata key holding canonical JSON: no pickle, and equal runs give equal bytes
     (the seconds spent aside)."""
     tensors = {
         "weights": progress.weights,
@@ -105,16 +106,22 @@ def dumps(progress: Progress, spec: MetaTrainSpec) -> bytes:
     }
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
     # Copies: the best weights may be the present ones, and safetensors refuses tensors that share memory.
-    return save({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, metadata={_KEY: text})
+    return seal(save({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, metadata={_KEY: text}))
 
 
 def loads(data: bytes, spec: MetaTrainSpec, device: torch.device) -> Progress:
-    """The progress that `dumps` wrote for the same job. Raises CheckpointMismatch."""
+    """The progress that `dumps` wrote for the same job. Raises CheckpointMismatch: also when one byte has changed.
+
+    Format 1 had no seal, so damage to it is noticed only where it does not parse.
+    """
+    expected = 1
+    if is_sealed(data):
+        data, expected = unseal(data), FORMAT_VERSION
     header = _header(data)
-    if header.get("format_version") != FORMAT_VERSION:
+    if header.get("format_version") != expected:
         raise CheckpointMismatch(
             f"The checkpoint has format version {header.get('format_version')!r}, and this version reads "
-            f"{FORMAT_VERSION}. Start the job again without it."
+            f"{FORMAT_VERSION} sealed and 1 without a seal. Start the job again without it."
         )
     if header.get("job") != fingerprint(spec):
         raise CheckpointMismatch("The checkpoint belongs to a job with another spec. Start this job without it.")

@@ -170,6 +170,7 @@ class _Run:
             try:
                 first = next(stream)
             except CheckpointMismatch as error:
+                logger.warning("job %s starts anew: %s", self.keeper.lease.job_id, error)
                 self.recorder.say("log", {"level": "warning", "message": f"starting anew: {error}"})
             else:
                 self._announce(checkpoint)

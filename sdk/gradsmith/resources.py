@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
 import uuid
@@ -13,10 +14,10 @@ from urllib.parse import quote
 
 import httpx
 
-from gradsmith.errors import IntegrityFailed, InvalidResponse, JobFailed, WaitTimeout
+from gradsmith.errors import ConnectionFailed, IntegrityFailed, InvalidResponse, JobFailed, ResponseError, WaitTimeout
 from gradsmith.events import Event
 from gradsmith.stream import follow
-from gradsmith.transport import Transport
+from gradsmith.transport import FAILURES_IN_A_ROW, Transport, pause_seconds, worth_retrying
 from gradsmith.types import Curve, Family, Job, Optimizer, Page, Report
 
 T = TypeVar("T")
@@ -109,27 +110,44 @@ class Jobs:
         return follow(self._transport, _path(job) + "/events", after)
 
     def wait(self, job: str | Job, *, timeout_seconds: float | None = None, poll_seconds: float = 0.5) -> Job:
-        """Wait until the job has succeeded, and return it.
+        """Wait until the job has succeeded, and return it. A server that is away for a while (a restart, an upgrade) is
+        waited for, as in `stream`.
 
         Raises JobFailed when it failed or was cancelled, WaitTimeout when `timeout_seconds` have passed; the job
-        itself runs on then.
+        itself runs on then. Raises NotFound, and ConnectionFailed when the server stays away.
         """
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        seen: Job | None = None
+        failures = 0
         while True:
-            seen = self.get(job)
-            if seen.status == "succeeded":
-                return seen
-            if seen.finished:
-                reason = f": {seen.status_reason}" if seen.status_reason else ""
-                raise JobFailed(f"job {seen.id} ended as {seen.status}{reason}", seen)
-            left = poll_seconds if deadline is None else deadline - time.monotonic()
-            if left <= 0:
+            try:
+                seen = parsed(self._transport.request("GET", _path(job), tries=1), Job.from_json)
+            except (ConnectionFailed, ResponseError) as failure:
+                failures += 1
+                left = math.inf if deadline is None else deadline - time.monotonic()
+                lasting = isinstance(failure, ResponseError) and not worth_retrying(failure)
+                if lasting or failures >= FAILURES_IN_A_ROW or (left <= 0 and seen is None):
+                    raise
+                asked = failure.retry_after_seconds if isinstance(failure, ResponseError) else None
+                pause = pause_seconds(failures, asked)
+            else:
+                failures = 0
+                if seen.status == "succeeded":
+                    return seen
+                if seen.finished:
+                    reason = f": {seen.status_reason}" if seen.status_reason else ""
+                    raise JobFailed(f"job {seen.id} ended as {seen.status}{reason}", seen)
+                left = math.inf if deadline is None else deadline - time.monotonic()
+                pause = poll_seconds
+            if left <= 0 and seen is not None:
                 raise WaitTimeout(
-                    f"job {seen.id} is still {seen.status} after {timeout_seconds} s (step {seen.progress.step} of "
-                    f"{seen.progress.total}). It runs on: wait again, or client.jobs.cancel({seen.id!r})",
+                    f"job {seen.id} {'was' if failures else 'is still'} {seen.status} after {timeout_seconds} s (step "
+                    f"{seen.progress.step} of {seen.progress.total})"
+                    f"{', and the server does not answer now' if failures else ''}. It runs on: wait again, or "
+                    f"client.jobs.cancel({seen.id!r})",
                     seen,
                 )
-            time.sleep(min(poll_seconds, left))
+            time.sleep(min(pause, max(left, 0.0)))
 
     def cancel(self, job: str | Job) -> Job:
         """Ask the job to stop: a queued one is cancelled at once, a running one within seconds.

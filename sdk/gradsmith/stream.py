@@ -7,9 +7,7 @@ from collections.abc import Iterator
 
 from gradsmith.errors import ConnectionFailed, InvalidResponse, ResponseError
 from gradsmith.events import Event, Message, StatusEvent, lines, messages, place
-from gradsmith.transport import Transport, pause_seconds, worth_retrying
-
-FAILURES_IN_A_ROW = 10  # about 90 seconds of trying
+from gradsmith.transport import FAILURES_IN_A_ROW, Transport, pause_seconds, worth_retrying
 
 
 def follow(transport: Transport, path: str, after: str | None) -> Iterator[Event]:

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from gradsmith import __version__, errors
+from gradsmith.plain import plain
+from gradsmith.proxies import transport_for
 from gradsmith.types import FieldError, Progress
 
 DEFAULT_BASE_URL = "http://127.0.0.1:8000"
@@ -21,6 +23,7 @@ TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 # The server sends a sign of life more often than this; a stream that is silent for longer has died.
 STREAM_TIMEOUT = httpx.Timeout(45.0, connect=5.0)
 TRIES = 5
+FAILURES_IN_A_ROW = 10  # where a job is followed: about 90 seconds of trying, which a restart of the server fits in
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 30.0
 
@@ -44,13 +47,10 @@ class Transport:
 
     def __init__(self, base_url: str | None, api_key: str | None, http_client: httpx.Client | None) -> None:
         given = str(http_client.base_url) if http_client is not None else ""
-        address = base_url or given or os.environ.get("GRADSMITH_URL") or DEFAULT_BASE_URL
-        parts = urlsplit(address)
-        if parts.scheme not in {"http", "https"} or not parts.netloc:
-            raise ValueError(f"the server's address must begin with http:// or https://, not {address!r}")
-        self.base_url = address.rstrip("/")
+        self.base_url = _clean_address(base_url or given or os.environ.get("GRADSMITH_URL") or DEFAULT_BASE_URL)
         self._own = http_client is None
-        self._http = http_client or httpx.Client(timeout=TIMEOUT)
+        # Given a transport, httpx leaves the proxy variables alone; it still reads .netrc and those of certificates.
+        self._http = http_client or httpx.Client(timeout=TIMEOUT, transport=transport_for(self.base_url))
         self._headers = {"User-Agent": f"gradsmith/{__version__}"}
         key = _clean_key(api_key or os.environ.get("GRADSMITH_API_KEY") or "")
         if key:
@@ -75,12 +75,13 @@ class Transport:
         an Idempotency-Key): lost connections, 429 and 5xx are tried up to 5 times, `Retry-After` is heeded. What is
         not (a change with If-Match would meet its own first try) says `tries=1`.
 
-        Raises ConnectionFailed, or the ResponseError that the status stands for.
+        Raises ConnectionFailed, or the ResponseError that the status stands for; UnsendableValue for a `body` that JSON
+        cannot hold.
         """
         sent = {**self._headers, "Accept": accept, **(headers or {})}
         content = None
         if body is not None:
-            content = json.dumps(body, allow_nan=True).encode()  # the server says best what is wrong with a NaN
+            content = json.dumps(plain(body), allow_nan=True).encode()  # the server says best what is wrong with a NaN
             sent["Content-Type"] = "application/json"
         for number in range(1, tries + 1):
             try:
@@ -122,6 +123,31 @@ class Transport:
         )
         reason = str(error) or type(error).__name__
         return errors.ConnectionFailed(f"no answer from the Gradsmith server at {self.base_url}: {reason}. {advice}")
+
+
+def _clean_address(given: str) -> str:
+    """Without blanks and line breaks around it, and without slashes at its end. Raises ValueError when it is none."""
+    address = given.strip()
+    problem = ""
+    try:
+        parts = urlsplit(address)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            problem = "must begin with http:// or https:// and a host"
+        elif any(character.isspace() or not character.isprintable() for character in address):
+            problem = "has a blank or a control character in it"
+        elif parts.query or parts.fragment:
+            problem = "must end before its ? or #"
+        else:
+            _ = parts.port  # raises where there is no such port
+            httpx.URL(address)
+    except (ValueError, httpx.InvalidURL) as error:
+        problem = f"cannot be read ({error})"
+    if problem:
+        raise ValueError(
+            f"the server's address {problem}, and {given!r} is none; give one such as {DEFAULT_BASE_URL} "
+            "(base_url, or the environment variable GRADSMITH_URL)"
+        )
+    return address.rstrip("/")
 
 
 def _clean_key(given: str) -> str:

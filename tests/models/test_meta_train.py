@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gradsmith.rules import weights as rule_weights
-from models import captured, meta_train
+from models import captured, checkpoint, meta_train
 from models.backends import backend_for
 from models.errors import CheckpointMismatch, DeviceUnavailable, TrainingDiverged
 from models.meta_optimizer import Adam, clipped, cosine
@@ -213,6 +213,32 @@ def test_a_checkpoint_of_another_job_or_of_nothing_is_refused(training_spec):
     for broken in (b"", b"nonsense of no meaning", end.checkpoint()[:200], end.checkpoint()[:-7]):
         with pytest.raises(CheckpointMismatch):
             events_of(training_spec(), resume=broken)
+
+
+def test_one_flipped_bit_anywhere_in_a_checkpoint_is_noticed(training_spec):
+    """In its mark, its checksum, the length and text of its header, its progress record and each of its tensors."""
+    spec = training_spec()
+    whole = next(event for event in meta_train.meta_train(spec) if isinstance(event, TrajectoryEnd)).checkpoint()
+    first_kilobyte, last = list(range(1024)), len(whole) - 1
+    for position in [*first_kilobyte, *range(1024, last, max(1, last // 2000)), last]:
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        with pytest.raises(CheckpointMismatch):
+            checkpoint.loads(bytes(damaged), spec, torch.device("cpu"))
+    assert checkpoint.loads(whole, spec, torch.device("cpu")).step > 0
+
+
+def test_a_checkpoint_of_format_1_still_resumes_bit_for_bit(training_spec):
+    """It is what is sealed today, with its own number and no seal."""
+    spec = training_spec()
+    whole = events_of(spec)
+    end = of_kind(whole, TrajectoryEnd)[1]
+    content = end.checkpoint()[len(b"gradsmith-sealed-1\n") + 32 :]
+    older = content.replace(rb"\"format_version\":2", rb"\"format_version\":1")
+    assert older != content
+    assert events_of(spec, resume=older)[-1].weights == whole[-1].weights
+    with pytest.raises(CheckpointMismatch, match="format version 2"):
+        events_of(spec, resume=content)  # a new one that lost its seal
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

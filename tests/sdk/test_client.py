@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -162,6 +164,57 @@ def test_wait_gives_up_in_time_and_says_how_far_the_job_is(client: gradsmith.Cli
     assert isinstance(caught.value, TimeoutError)
 
 
+def test_wait_is_as_patient_as_stream(client: gradsmith.Client, server: Server) -> None:
+    """More failures than one request forgives: a server that restarts, and one whose database is not there yet."""
+    away = JSONResponse(problem_json(503, "store_unavailable"), 503)
+    states = {1: "running", 9: "running", 18: "succeeded"}
+    server.answer = lambda _request, number: JSONResponse(job_json(status=states[number])) if number in states else away
+    assert client.jobs.wait("job_1", poll_seconds=0.001).status == "succeeded"
+    assert len(server.requests) == 18
+
+
+def test_wait_goes_on_when_the_server_comes_back() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:  # nobody listens there until the server is back
+        port = free.getsockname()[1]
+    refused: list[float] = []
+
+    def refuse_or_answer(_request: httpx.Request) -> httpx.Response:
+        if len(refused) < transport.FAILURES_IN_A_ROW - 1:
+            refused.append(0.0)
+            httpx.get(f"http://127.0.0.1:{port}", trust_env=False)  # raises ConnectError
+        return httpx.Response(200, json=job_json(status="succeeded"))
+
+    client = gradsmith.Client("http://x", http_client=httpx.Client(transport=httpx.MockTransport(refuse_or_answer)))
+    assert client.jobs.wait("job_1").status == "succeeded"
+    assert len(refused) == transport.FAILURES_IN_A_ROW - 1
+
+
+def test_wait_tells_of_a_server_that_stays_away_and_of_one_that_refuses(
+    client: gradsmith.Client, server: Server
+) -> None:
+    server.replies(problem_json(503, "store_unavailable"), 503)
+    with pytest.raises(errors.ServerError, match="store_unavailable"):
+        client.jobs.wait("job_1")
+    assert len(server.requests) == transport.FAILURES_IN_A_ROW
+    server.requests.clear()
+    server.replies(problem_json(404, "job_not_found"), 404)
+    with pytest.raises(errors.NotFound):
+        client.jobs.wait("job_1")
+    assert len(server.requests) == 1
+
+
+def test_the_time_of_wait_ends_it_while_the_server_is_away(client: gradsmith.Client, server: Server) -> None:
+    away = JSONResponse(problem_json(503, "store_unavailable"), 503, {"Retry-After": "20"})
+    server.answer = lambda _request, number: JSONResponse(job_json()) if number == 1 else away
+    began = time.monotonic()
+    with pytest.raises(errors.WaitTimeout, match=r"was running after 0.1 s .*does not answer now.*cancel"):
+        client.jobs.wait("job_1", timeout_seconds=0.1, poll_seconds=0.01)
+    assert time.monotonic() - began < 5
+    server.answer = lambda _request, _number: away
+    with pytest.raises(errors.ServerError):  # nothing was seen of the job, so there is nothing to tell of it
+        client.jobs.wait("job_1", timeout_seconds=0.05)
+
+
 def test_cancel_posts(client: gradsmith.Client, server: Server) -> None:
     server.replies(job_json(status="cancelling"), 202)
     assert client.jobs.cancel(gradsmith.types.Job.from_json(job_json())).status == "cancelling"
@@ -313,6 +366,26 @@ def test_no_server_is_an_error_that_says_how_to_start_one(monkeypatch: pytest.Mo
 def test_an_address_that_is_none_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="localhost:8000"):
         gradsmith.Client("localhost:8000")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://127.0.0.1:80 80", "http://h:99999", "http://h:port", "http://[::1", "http://a\nb", "http://", "ftp://h",
+     "http://h/x?y=1", "http://h#a", "//h"],
+)  # fmt: skip
+def test_an_address_in_the_environment_that_cannot_be_read_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("GRADSMITH_URL", address)
+    with pytest.raises(ValueError, match=r"the server's address.*GRADSMITH_URL") as caught:
+        gradsmith.Client()
+    assert repr(address) in str(caught.value)
+
+
+def test_blanks_and_line_breaks_around_an_address_do_no_harm(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADSMITH_URL", f" {server.url}/\n")
+    with gradsmith.Client() as client:
+        assert client.jobs.get("job_1").id == "job_1"
 
 
 def test_the_key_comes_from_the_argument_or_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

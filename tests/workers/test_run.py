@@ -26,6 +26,7 @@ from app.store.jobs import JobRepository
 from app.store.leases import Lease
 from app.store.registry import Registry
 from app.store.sessions import Database
+from app.store.tables import CheckpointRow
 from app.streams import stream_key
 from app.streams.wire import decode
 from gradsmith.rules import build
@@ -389,6 +390,32 @@ def test_a_checkpoint_that_cannot_be_read_means_starting_anew(
     assert weights_of(sqlite_database) == [plain_run(spec)[1].weights]
     found = stored_events(sqlite_database, job_id)
     assert [event.data["from_step"] for event in found if event.kind == "resumed"] == [0]
+
+
+@pytest.mark.parametrize("place", [0.5, 0.02], ids=["tensor", "progress record"])
+def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_the_job_starts_anew(
+    quick: Settings, jobs: Database, place: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = training(meta_steps=40)
+    job_id = create(jobs, spec)
+    run_job(job_id, 1, settings=quick, preempted=preempted_after(25))
+    with jobs.write() as session:
+        row = session.get_one(CheckpointRow, job_id)
+        damaged = bytearray(row.content)
+        damaged[int(place * len(damaged))] ^= 1
+        row.content = bytes(damaged)
+    run_job(job_id, 2, settings=quick)
+    assert job(jobs, job_id).status == "succeeded"
+    steps, result = plain_run(spec)
+    assert weights_of(jobs) == [result.weights]
+    with jobs.read() as session:
+        np.testing.assert_array_equal(curves.read(session, job_id).loss, [step.loss for step in steps])
+    found = stored_events(jobs, job_id)
+    [resumed] = [event for event in found if event.kind == "resumed"]
+    assert resumed.data == {"from_step": 0}, "nothing is said of what was not resumed"
+    told = [event.data for event in found if event.kind == "log" and event.data["level"] == "warning"]
+    assert any("checkpoint is damaged" in data["message"] for data in told)
+    assert any("checkpoint is damaged" in record.getMessage() for record in caplog.records)
 
 
 def test_a_worker_that_lost_its_lease_writes_nothing_more(quick: Settings, jobs: Database) -> None:
