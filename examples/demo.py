@@ -44,13 +44,17 @@ console = Console(width=None if sys.stdout.isatty() else 100, soft_wrap=True)
 
 
 class Stop:
-    """SIGINT, SIGTERM and SIGHUP become SystemExit: once, and never while a process is being started or ended."""
+    """SIGINT, SIGTERM and SIGHUP become SystemExit: once, and never while a process is being started or ended.
+
+    A SIGHUP that `nohup` had ignored stays ignored.
+    """
 
     def __init__(self) -> None:
         self._held = False
         self._pending: int | None = None
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(signum, self._received)
+            if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:
+                signal.signal(signum, self._received)
 
     def _received(self, signum: int, _frame: FrameType | None) -> None:
         self._pending = self._pending or signum

@@ -5,15 +5,17 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -71,14 +73,15 @@ def command_of(pid: int) -> str:
         return ""
 
 
-def start(data: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
+def start(data: Path, *arguments: str, before: Sequence[str] = (), **extra: str) -> subprocess.Popen[str]:
     environment = extra | {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("GRADSMITH_") and name not in ("DATABASE_URL", "REDIS_URL")
     }
+    serve = [sys.executable, "-P", "-m", "app.cli", "serve", "--port", "0", "--data", str(data), *arguments]
     return subprocess.Popen(
-        tethered([sys.executable, "-P", "-m", "app.cli", "serve", "--port", "0", "--data", str(data), *arguments]),
+        tethered([*before, *serve]),
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -88,8 +91,8 @@ def start(data: Path, *arguments: str, **extra: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def serving(data: Path, *arguments: str) -> Iterator[Service]:
-    process = start(data, *arguments)
+def serving(data: Path, *arguments: str, before: Sequence[str] = ()) -> Iterator[Service]:
+    process = start(data, *arguments, before=before)
     try:
         wait_for(lambda: (data / "server.json").exists() or process.poll() is not None, "the service")
         assert process.poll() is None, process.communicate()
@@ -175,6 +178,127 @@ def test_what_dies_is_started_again_and_what_redis_held_is_still_there(tmp_path:
         _, err = service.process.communicate(timeout=30)
         for name in ("valkey", "worker-1", "api"):
             assert f"{name} ended (SIGKILL); starting it again" in err
+
+
+@pytest.mark.parametrize("before", [["nohup"], []], ids=["nohup", "terminal"])
+def test_a_terminal_that_closes_ends_it_unless_nohup_says_otherwise(tmp_path: Path, before: list[str]) -> None:
+    with serving(tmp_path / "data", "--workers", "0", before=before) as service:
+        service.process.send_signal(signal.SIGHUP)
+        if before:
+            with pytest.raises(subprocess.TimeoutExpired):
+                service.process.wait(10 * supervise.POLL_SECONDS)
+            assert service.is_whole()
+        else:
+            assert service.process.wait(20) == 0
+
+
+def test_a_damaged_file_of_valkey_is_set_aside_and_told(tmp_path: Path) -> None:
+    """Power fails while it appends, and zeros are left at its end; then a running one is damaged and dies."""
+    data = tmp_path / "data"
+    with serving(data, "--workers", "0") as service:
+        redis.Redis.from_url(f"unix://{embedded_socket(data)}").set("a", "b")
+    [written] = (data / "valkey" / "appendonlydir").glob("*.incr.aof")
+    with written.open("ab") as file:
+        file.write(bytes(12))
+    damaged = written.read_bytes()
+    with serving(data, "--workers", "0") as service:
+        assert service.is_whole()
+        [aside] = (data / "valkey").glob("appendonlydir.damaged-*")
+        assert (aside / written.name).read_bytes() == damaged
+        [manifest] = (data / "valkey" / "appendonlydir").glob("*.manifest")
+        manifest.write_bytes(b"junk\n")
+        os.kill(service.named("--unixsocket"), signal.SIGKILL)
+        wait_for(
+            lambda: len(list((data / "valkey").glob("appendonlydir.damaged-*"))) == 2, "the second to be set aside"
+        )
+        wait_for(service.is_whole, "Valkey")
+        service.process.send_signal(signal.SIGINT)
+        _, err = service.process.communicate(timeout=20)
+    assert err.count("append-only file is damaged and was set aside") == 2
+    assert str(aside) in err
+
+
+@pytest.fixture(scope="module")
+def append_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder whose Valkey has a base file, an incremental one and their manifest."""
+    data = tmp_path_factory.mktemp("whole") / "data"
+    with running_store(data) as store:
+        embedded.wait_until_ready(data, lambda: store.alive)
+        with redis.Redis.from_url(f"unix://{embedded_socket(data)}") as client:
+            client.hset("before", mapping={str(number): "x" * 50 for number in range(100)})
+            client.bgrewriteaof()
+            wait_for(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the base file")
+            client.hset("after", mapping={str(number): "x" * 50 for number in range(100)})
+            with pytest.raises(redis.ConnectionError):  # flushes; the answer never comes
+                client.execute_command("SHUTDOWN", "NOSAVE")
+            wait_for(lambda: not store.alive, "its end")
+    return data
+
+
+@contextmanager
+def running_store(data: Path) -> Iterator[Child]:
+    store = Child("valkey", embedded.command(data), dict(os.environ), data / "valkey.log", 2.0)
+    store.mend = partial(embedded.mend, data)
+    store.start()
+    try:
+        yield store
+    finally:
+        assert store.process is not None
+        store.process.kill()
+        store.process.wait()
+
+
+DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "zeros behind the end": ("*.incr.aof", lambda content: content + bytes(12)),
+    "zeros instead": ("*.incr.aof", lambda content: bytes(len(content))),
+    "an unknown command": ("*.incr.aof", lambda content: content.replace(b"HSET", b"HXXT")),
+    "a base of zeros": ("*.base.rdb", lambda content: bytes(len(content))),
+    "half a base": ("*.base.rdb", lambda content: content[: len(content) // 2]),
+    "a flipped byte": ("*.base.rdb", lambda content: content[:-5] + bytes([content[-5] ^ 255]) + content[-4:]),
+    "an empty manifest": ("*.manifest", lambda _: b""),
+    "another manifest": ("*.manifest", lambda content: content.replace(b"file", b"fool")),
+    "a manifest that names what is not there": ("*.manifest", lambda content: content.replace(b".1.", b".7.")),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_whatever_valkey_cannot_read_is_set_aside(append_only: Path, tmp_path: Path, kind: str) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(append_only / "valkey", data / "valkey")
+    pattern, damage = DAMAGE[kind]
+    paths = list((data / "valkey" / "appendonlydir").glob(pattern))
+    assert paths
+    for path in paths:
+        assert path.read_bytes() != damage(path.read_bytes())
+        path.write_bytes(damage(path.read_bytes()))
+    with running_store(data) as store:
+        wait_for(lambda: not store.alive, "its end")
+        assert store.mended()
+        assert len(list((data / "valkey").glob("appendonlydir.damaged-*"))) == 1
+        store.start()
+        embedded.wait_until_ready(data, lambda: store.alive)
+
+
+def test_what_valkey_can_read_and_what_ends_it_otherwise_moves_nothing(append_only: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(append_only / "valkey", data / "valkey")
+    with running_store(data) as store:
+        embedded.wait_until_ready(data, lambda: store.alive)
+        with redis.Redis.from_url(f"unix://{embedded_socket(data)}") as client:
+            assert (client.hlen("before"), client.hlen("after")) == (100, 100)
+        assert store.process is not None
+        store.process.kill()
+        store.process.wait()
+        assert not store.mended()
+    for said in (
+        "",
+        "Creating AOF base file appendonly.aof.1.base.rdb on server start\nReady to accept connections unix\n",
+        "Can't open the append-only file: No space left on device\n",
+        "Failed opening Unix socket: bind: Permission denied\n",
+        "*** FATAL CONFIG FILE ERROR (Version 9.1.2) ***\n",
+    ):
+        assert embedded.mend(data, said) is None
+    assert sorted(path.name for path in (data / "valkey").iterdir()) == ["appendonlydir"]
 
 
 def test_when_the_supervisor_is_killed_everything_dies_with_it(tmp_path: Path) -> None:

@@ -234,6 +234,17 @@ def test_only_known_hosts_are_answered(standing_api: httpx.Client, host: str, st
         assert problem_of(answer)["detail"].startswith(f'The request has the Host "{host}", which is no host.')
 
 
+@pytest.mark.parametrize("host", ["10.244.0.5:8000", "10.244.0.5", "[fd00::5]:8000", "203.0.113.7"])
+def test_probes_by_an_address_are_answered_and_nothing_else_is(standing_api: httpx.Client, host: str) -> None:
+    """As a kubelet asks: by the pod's address, which no setting can list beforehand."""
+    for path in ("/healthz", "/readyz"):
+        for method, status in (("GET", 200), ("HEAD", 200), ("POST", 421)):
+            assert standing_api.request(method, path, headers={"Host": host}).status_code == status, (method, path)
+        assert standing_api.get(path, headers={"Host": "evil.example"}).status_code == 421
+    for path in ("/jobs", "/", "/metrics", "/docs", "/healthz/", "/readyz/x"):
+        assert standing_api.get(path, headers={"Host": host}).status_code == 421, path
+
+
 def answered_raw(url: str, head: str) -> tuple[int, dict[str, Any]]:
     address = urlsplit(url)
     with socket.create_connection((address.hostname, address.port), timeout=10) as raw:
