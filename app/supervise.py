@@ -20,8 +20,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -53,7 +54,11 @@ class ServeError(RuntimeError):
 
 @dataclass
 class Child:
-    """One supervised process. `start` may be called again after it has ended; pauses between starts double."""
+    """One supervised process. `start` may be called again after it has ended; pauses between starts double.
+
+    mend: called when the process has ended by itself, with what it wrote since its start; removes the cause where it
+    knows one, and says in a sentence what it did (None: nothing)
+    """
 
     name: str
     command: Sequence[str]
@@ -61,6 +66,8 @@ class Child:
     log: Path
     grace_seconds: float
     pass_fds: tuple[int, ...] = ()
+    mend: Callable[[str], str | None] | None = None
+    log_start: int = 0  # bytes of `log` that the process did not write
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     backoff_seconds: float = 0.5
@@ -75,6 +82,7 @@ class Child:
         if self.log.exists() and self.log.stat().st_size > LARGEST_LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
         with self.log.open("ab") as output:
+            self.log_start = os.fstat(output.fileno()).st_size
             self.process = subprocess.Popen(
                 tethered(self.command),
                 env=dict(self.environment),
@@ -96,6 +104,7 @@ class Child:
             if now - self.started > HEALTHY_AFTER_SECONDS:
                 self.backoff_seconds = 0.5
             self.restart_at = now + self.backoff_seconds
+            self.mended()
             logger.warning(
                 "%s ended (%s); starting it again in %.1f s. Its output: %s",
                 self.name,
@@ -107,6 +116,19 @@ class Child:
         elif now >= self.restart_at:
             self.start()
 
+    def mended(self) -> bool:
+        """Whether what ended the process was found and removed, which is logged."""
+        by_somebody = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)  # and not by what it met
+        if self.mend is None or self.process is None or self.alive or self.process.returncode in by_somebody:
+            return False
+        with contextlib.suppress(OSError), self.log.open("rb") as log:
+            log.seek(self.log_start)
+            done = self.mend(log.read(LARGEST_LOG_BYTES).decode(errors="replace"))
+            if done is not None:
+                logger.warning("%s ended (%s): %s", self.name, self.how_it_ended(), done)
+                return True
+        return False
+
     def turn_over_log(self) -> None:
         """Begin its log again when it has grown large; the text so far is kept as `.log.1`. It appends, so its next
         line stands at the beginning."""
@@ -114,6 +136,7 @@ class Child:
             if self.log.stat().st_size > LARGEST_LOG_BYTES:
                 shutil.copyfile(self.log, self.log.with_suffix(".log.1"))
                 os.truncate(self.log, 0)
+                self.log_start = 0
 
     def how_it_ended(self) -> str:
         code = self.process.returncode if self.process else None
@@ -174,8 +197,9 @@ class Supervisor:
         data = self.settings.data_dir
         if self.settings.redis_url is None:
             store = self._launch("valkey", embedded.command(data), STORE_GRACE_SECONDS)
+            store.mend = partial(embedded.mend, data)
             try:
-                embedded.wait_until_ready(data, lambda: store.alive and not self.stop_signals)
+                self._wait_for_store(store)
             except embedded.EmbeddedStoreError as error:
                 if self.stop_signals:
                     return
@@ -195,6 +219,20 @@ class Supervisor:
         names = ["api"] if self.api_processes == 1 else [f"api-{number + 1}" for number in range(self.api_processes)]
         apis = [self._launch(name, command, API_GRACE_SECONDS, pass_fds=(listener.fileno(),)) for name in names]
         self._wait_until_ready(apis, listener)
+
+    def _wait_for_store(self, store: Child) -> None:
+        """Raises EmbeddedStoreError. A damaged append-only file is set aside, and the store started once more."""
+
+        def alive() -> bool:
+            return store.alive and not self.stop_signals
+
+        try:
+            embedded.wait_until_ready(self.settings.data_dir, alive)
+        except embedded.EmbeddedStoreError:
+            if self.stop_signals or not store.mended():
+                raise
+            store.start()
+            embedded.wait_until_ready(self.settings.data_dir, alive)
 
     def _launch(self, name: str, command: Sequence[str], grace_seconds: float, pass_fds: tuple[int, ...] = ()) -> Child:
         # Workers side by side must not each calibrate their threads up to all of the CPUs.
@@ -264,7 +302,10 @@ class Supervisor:
         def stop(_signum: int, _frame: FrameType | None) -> None:
             self.stop_signals += 1
 
-        before = {signum: signal.signal(signum, stop) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        heard = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` had it ignored: the terminal may close
+            heard.append(signal.SIGHUP)
+        before = {signum: signal.signal(signum, stop) for signum in heard}
         try:
             yield
         finally:

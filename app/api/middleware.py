@@ -18,6 +18,7 @@ from app.settings import Settings
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_PROBES = frozenset({"/healthz", "/readyz"})
 
 
 class RequestId:
@@ -120,7 +121,7 @@ class Guard:
         # RFC 9112, section 3.2: whoever stands before us may go by another Host than we do. HTTP/1.0 needs none.
         if len(given) > 1 or (not given and scope.get("http_version") != "1.0") or (name is None and host_header):
             return Problem("invalid_http", _wrong_host(given))
-        if not self.any_host and (name is None or name not in self.allowed):
+        if not self.any_host and (name is None or name not in self.allowed) and not _is_probe(scope, name):
             return Problem("host_not_allowed", _unknown_host(host_header, name))
         if self.loopback_only and _is_other_address(scope):
             return Problem("keys_required", "Without keys this server serves loopback only.")
@@ -135,6 +136,18 @@ class Guard:
             seen = repr(media_type) if media_type else "a body without a content type"
             return Problem("unsupported_media_type", f"Bodies are application/json here, not {seen}.")
         return None
+
+
+def _is_probe(scope: Scope, name: str | None) -> bool:
+    """Whether a kubelet or a load balancer asks how this server is, by its address: it knows no name, and nobody can
+    list the addresses that a pod will have. An address cannot be rebound as a name can (DNS rebinding)."""
+    if name is None or scope["path"] not in _PROBES or scope["method"] not in ("GET", "HEAD"):
+        return False
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _unknown_host(header: str, name: str | None) -> str:

@@ -207,7 +207,7 @@ def test_a_damaged_file_of_valkey_is_set_aside_and_told(tmp_path: Path) -> None:
         assert (aside / written.name).read_bytes() == damaged
         [manifest] = (data / "valkey" / "appendonlydir").glob("*.manifest")
         manifest.write_bytes(b"junk\n")
-        os.kill(service.named("--unixsocket"), signal.SIGKILL)
+        os.kill(service.named("valkey-server"), signal.SIGKILL)
         wait_for(
             lambda: len(list((data / "valkey").glob("appendonlydir.damaged-*"))) == 2, "the second to be set aside"
         )
@@ -227,7 +227,7 @@ def append_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with redis.Redis.from_url(f"unix://{embedded_socket(data)}") as client:
             client.hset("before", mapping={str(number): "x" * 50 for number in range(100)})
             client.bgrewriteaof()
-            wait_for(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the base file")
+            wait_for(lambda: not dict(client.info("persistence"))["aof_rewrite_in_progress"], "the base file")
             client.hset("after", mapping={str(number): "x" * 50 for number in range(100)})
             with pytest.raises(redis.ConnectionError):  # flushes; the answer never comes
                 client.execute_command("SHUTDOWN", "NOSAVE")
@@ -257,7 +257,10 @@ DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "a flipped byte": ("*.base.rdb", lambda content: content[:-5] + bytes([content[-5] ^ 255]) + content[-4:]),
     "an empty manifest": ("*.manifest", lambda _: b""),
     "another manifest": ("*.manifest", lambda content: content.replace(b"file", b"fool")),
-    "a manifest that names what is not there": ("*.manifest", lambda content: content.replace(b".1.", b".7.")),
+    "a manifest that names what is not there": (
+        "*.manifest",
+        lambda content: content.replace(b"appendonly.aof.", b"elsewhere.aof."),
+    ),
 }
 
 
