@@ -16,6 +16,7 @@ from models import meta_train as training
 from models.backends import backend_for
 from models.evaluate import EvaluationProgress, EvaluationResult, evaluate
 from models.families.mlp import MLPSpec
+from models.families.quadratic import QuadraticSpec
 from models.meta_train import TrainingResult, meta_train
 from models.rollout import Learned, Sample, curves, run
 from models.spec import BASELINES, Split
@@ -197,19 +198,39 @@ def test_what_was_trained_is_what_is_saved_bit_for_bit(training_spec, monkeypatc
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_users_run_twenty_steps_that_are_the_trainers_own(rule, dtype, tmp_path):
     """gradsmith.LearnedOptimizer on one parameter against the trainer's loop: equal bits at equal coordinate count."""
+    tasks = open_for_training(QuadraticSpec(dimension=23)).sample(
+        Split.TRAIN, seed=0, trajectory=0, tasks=3, dtype=dtype
+    )
+    for step, (theirs, ours, gradient) in enumerate(side_by_side(rule, tasks, dtype, tmp_path, steps=20)):
+        assert bool((gradient != 0).all()), "a quadratic has no coordinate without a gradient"
+        assert torch.equal(theirs, ours), f"step {step}"
+    assert np.isfinite(ours.numpy()).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_never_had_a_gradient_rests_for_users_and_the_rest_are_the_trainers_own(rule, dtype, tmp_path):
+    """Pixels that no image of the minibatch lights: the trainer moves their weights, on which no loss depends."""
     family = open_for_training(MLPSpec(hidden=(6,), batch_size=16))
     tasks = family.sample(Split.TRAIN, seed=0, trajectory=0, tasks=3, dtype=dtype)
-    path = tmp_path / "rule.safetensors"
+    [(theirs, ours, gradient)] = side_by_side(rule, tasks, dtype, tmp_path, steps=1)
+    unlit = gradient == 0
+    assert 0 < int(unlit.sum()) < unlit.numel()
+    assert torch.equal(theirs[~unlit], ours[~unlit])
+    assert torch.equal(theirs[unlit], tasks.initial()[unlit])
+
+
+def side_by_side(rule, tasks, dtype, folder, *, steps):
+    """Yield, for each step, theta in a user's loop and in the trainer's, and the gradient that the user's loop had."""
+    path = folder / "rule.safetensors"
     path.write_bytes(rule_weights.dumps(rule.to(dtype)))
     theta = torch.nn.Parameter(tasks.initial())
     optimizer = gradsmith.LearnedOptimizer([theta], path)
     ours = tasks.initial()
     stepper = Learned(rule, backend_for(rule, dtype, torch.device("cpu"))).start(tasks)
-    for step in range(20):
+    for step in range(steps):
         _, gradient = tasks.losses_and_gradient(ours, step)
         stepper.step(ours, gradient)
         theta.grad = tasks.losses_and_gradient(theta.detach(), step)[1]
         optimizer.step()
-        assert torch.equal(theta.detach(), ours), f"step {step}"
+        yield theta.detach(), ours, theta.grad
     rule.to(torch.float32)
-    assert np.isfinite(ours.numpy()).all()
