@@ -7,7 +7,8 @@ import copy
 import hashlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -27,9 +28,22 @@ if TYPE_CHECKING:
 Source = Rule | str | PathLike[str] | bytes
 """Where a rule comes from: the object itself, a weights file or its bytes, or a reference such as "quadratic@best"."""
 
-_OTHERS_OPTIONS = ("weight_decay", "momentum", "betas", "eps", "nesterov", "dampening", "amsgrad", "alpha", "rho")
+_OTHERS_OPTIONS = (
+    *("weight_decay", "decoupled_weight_decay", "maximize", "lr_decay", "momentum", "momentum_decay", "dampening"),
+    *("nesterov", "betas", "beta2_decay", "eps", "amsgrad", "alpha", "centered", "rho", "etas", "step_sizes"),
+    *("initial_accumulator_value", "lambd", "t0", "ns_coefficients", "ns_steps", "adjust_lr_fn"),
+)
+"""Group options of torch's own optimizers that change what they compute; those that only say how (foreach, fused, ...)
+are not among them."""
 
 _REFERENCE = re.compile(r"opt_[0-9a-zA-Z]+|[a-z0-9][a-z0-9._-]*@[a-zA-Z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Memory on its way into the optimizer, which torch carries as it is."""
+
+    memory: State
 
 
 class LearnedOptimizer(Optimizer):
@@ -79,16 +93,8 @@ class LearnedOptimizer(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters in mid-training; their memory begins at zero. Raises UnsupportedParameter."""
-        if "lr" in param_group:
-            _factor(param_group["lr"])
-        else:
-            _factor(self.defaults["lr"])
-        for option in _OTHERS_OPTIONS:
-            if param_group.get(option):
-                raise ValueError(
-                    f"{option}={param_group[option]!r} in a parameter group means nothing to a learned optimizer: "
-                    f"its rule decides all but lr. Leave it out; give weights that should decay a penalty in the loss"
-                )
+        _factor(param_group.get("lr", self.defaults["lr"]))
+        _require_own_options(param_group)
         super().add_param_group(param_group)
         for number, parameter in enumerate(self.param_groups[-1]["params"]):
             kind = str(parameter.dtype).removeprefix("torch.")
@@ -111,7 +117,11 @@ class LearnedOptimizer(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of every parameter that has a gradient; `closure` re-evaluates the loss and returns it.
 
-        Raises UnsupportedGradient for sparse gradients, before anything has moved.
+        Where a group's lr is 0, parameters and what memory they have stay; those without any get the initial one, for
+        torch's distributed checkpoints make room for what they load by such a step.
+
+        Raises UnsupportedGradient for sparse gradients, and ValueError for a group's lr or for options of other
+        optimizers as `add_param_group` does; before anything has moved.
         """
         loss = None
         if closure is not None:
@@ -121,10 +131,9 @@ class LearnedOptimizer(Optimizer):
         rates: dict[Tensor, float] = {}
         for number, group in enumerate(self.param_groups):
             rate = _factor(group["lr"])
-            if rate == 0:
-                continue
+            _require_own_options(group)
             for parameter in group["params"]:
-                if parameter.grad is not None:
+                if parameter.grad is not None and (rate or MEMORY not in self.state[parameter]):
                     _require_fitting(parameter, parameter.grad)
                     moving.append((number, parameter))
                     rates[parameter] = rate
@@ -132,14 +141,27 @@ class LearnedOptimizer(Optimizer):
             for device in {parameter.device.type for parameter in rates}:
                 plain.enter_context(torch.autocast(device, enabled=False))  # a caller's autocast is not for the rule
             for axis, parameters in self._layout.axes(moving, self.state).items():
-                axis.step(parameters, [0.0 if parameter is None else rates[parameter] for parameter in parameters])
+                factors = [0.0 if parameter is None else rates[parameter] for parameter in parameters]
+                if any(factors):
+                    axis.step([p if factor else None for p, factor in zip(parameters, factors, strict=True)], factors)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict()`, bit for bit.
 
-        Raises StateMismatch when it was saved with another rule or for parameters of other sizes.
+        Raises StateMismatch when it was saved with another rule or for parameters of other sizes, and ValueError for an
+        lr or options that `add_param_group` refuses; nothing has changed then.
         """
+        # Added now, it runs after the hooks of others: what they return is what is checked and loaded.
+        last = self.register_load_state_dict_pre_hook(lambda _, given: self._checked(given))
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            last.remove()
+
+    def _checked(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        """The state dict with lr in each group and its memory kept from torch, which would cast it to the parameter's
+        dtype and round that of half precision; `__setstate__` opens it again."""
         for group in state_dict["param_groups"]:
             if group.get("rule") != _signature(self._rule):
                 raise StateMismatch(
@@ -147,23 +169,23 @@ class LearnedOptimizer(Optimizer):
                     f"{_signature(self._rule)!r}. Build LearnedOptimizer with the same weights (pin a version, such "
                     f"as quadratic@3, instead of an alias that moves), or start with fresh state"
                 )
+        # Those of earlier versions have no lr.
+        groups = [{"lr": 1.0, **group} for group in state_dict["param_groups"]]
+        for group in groups:
+            _factor(group["lr"])
+            _require_own_options(group)
         mine = [parameter for group in self.param_groups for parameter in group["params"]]
         theirs = [index for group in state_dict["param_groups"] for index in group["params"]]
-        memories = [state_dict["state"].get(index, {}).get(MEMORY) for index in theirs]
         if len(mine) == len(theirs):  # otherwise torch's own message says it best
-            for number, (parameter, memory) in enumerate(zip(mine, memories, strict=True)):
-                self._require_fit(number, parameter, memory)
-        # Without the memory: torch casts state to the parameter's dtype, which would round that of half precision.
-        others = {
-            index: {name: value for name, value in entry.items() if name != MEMORY}
+            for number, (parameter, index) in enumerate(zip(mine, theirs, strict=True)):
+                self._require_fit(number, parameter, state_dict["state"].get(index, {}).get(MEMORY))
+        state = {
+            index: {name: _Kept(value) if name == MEMORY else value for name, value in entry.items()}
+            if isinstance(entry, dict)
+            else entry
             for index, entry in state_dict["state"].items()
         }
-        groups = [{"lr": 1.0, **group} for group in state_dict["param_groups"]]  # older ones have no lr
-        super().load_state_dict({**state_dict, "state": others, "param_groups": groups})
-        for parameter, memory in zip(mine, memories, strict=True):
-            if memory is not None:
-                dtype = self._layout.stored_in(parameter)
-                self.state[parameter][MEMORY] = tuple(tensor.to(parameter.device, dtype) for tensor in memory)
+        return {**state_dict, "state": state, "param_groups": groups}
 
     def state_dict(self) -> dict[str, Any]:
         """As of every torch optimizer. Each parameter's memory is the tuple of tensors (coordinates, width) that the
@@ -171,6 +193,8 @@ class LearnedOptimizer(Optimizer):
         saved = super().state_dict()
         saved["state"] = {
             index: {name: tuple(value) if isinstance(value, Place) else value for name, value in entry.items()}
+            if isinstance(entry, dict)  # hooks may have added others
+            else entry
             for index, entry in saved["state"].items()
         }
         return saved
@@ -192,7 +216,15 @@ class LearnedOptimizer(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self.defaults.setdefault("lr", 1.0)  # pickles of earlier versions have none
+        for group in self.param_groups:
+            group.setdefault("lr", 1.0)
         self._layout = Layout(self._rule, self._state_dtype, self._threads)
+        for parameter, entry in self.state.items():
+            kept = entry.get(MEMORY) if isinstance(entry, dict) else None
+            if isinstance(kept, _Kept):
+                dtype = self._layout.stored_in(parameter)
+                entry[MEMORY] = tuple(tensor.to(parameter.device, dtype) for tensor in kept.memory)
 
 
 def rule_from(source: Source, client: Client | None = None) -> Rule:
@@ -220,12 +252,28 @@ def rule_from(source: Source, client: Client | None = None) -> Rule:
 
 def _factor(lr: float | Tensor) -> float:
     """A group's `lr` as a number. Raises ValueError when it is negative or not finite."""
-    value = float(lr)
+    try:
+        value = float(lr)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"lr is {lr!r}; it is a factor on the rule's update: one number, or a tensor of one number"
+        ) from error
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(
             f"lr is {value}; it is a factor on the rule's update: 1.0 as trained, 0 to rest, never below 0"
         )
     return value
+
+
+def _require_own_options(group: Mapping[str, Any]) -> None:
+    """Raises ValueError where a group sets what only other optimizers have; what is off (0, False, None) may stay."""
+    for option in _OTHERS_OPTIONS:
+        value = group.get(option)
+        if value is not None and (isinstance(value, Tensor) or value):
+            raise ValueError(
+                f"{option}={value!r} in a parameter group means nothing to a learned optimizer: its rule decides all "
+                f"but lr. Leave it out; for weight decay, add a penalty to the loss; to maximize, negate the loss"
+            )
 
 
 def _is_wrapper(tensor: Tensor) -> bool:

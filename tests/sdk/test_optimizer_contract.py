@@ -5,16 +5,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, get_state_dict, set_state_dict
+from torch.optim import Optimizer
 
 from gradsmith import LearnedOptimizer
 from gradsmith.rules import LSTMRule, build, initialise
+from gradsmith.rules.kernels.triton import Layout
 from gradsmith.rules.weights import dumps
 
 BACKENDS = ("native", "torch")
@@ -34,7 +39,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return str(request.param)
 
 
-def stepped(optimizer: LearnedOptimizer, parameters: list[Tensor], gradients: list[Tensor]) -> None:
+def stepped(optimizer: LearnedOptimizer, parameters: Sequence[Tensor], gradients: list[Tensor]) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient.clone()
     optimizer.step()
@@ -48,7 +53,8 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("size", [5, 1000])
 def test_lr_is_a_factor_on_the_update(size: int) -> None:
     whole, half = (nn.Parameter(torch.zeros(size)) for _ in range(2))
-    optimizer = LearnedOptimizer([{"params": [whole]}, {"params": [half], "lr": 0.5}], make_rule())
+    groups: list[dict[str, Any]] = [{"params": [whole]}, {"params": [half], "lr": 0.5}]
+    optimizer = LearnedOptimizer(groups, make_rule())
     for step in range(3):
         stepped(optimizer, [whole, half], [random(size, seed=step)] * 2)
     torch.testing.assert_close(half, whole / 2, rtol=1e-6, atol=1e-7)
@@ -79,10 +85,53 @@ def test_an_lr_that_is_no_factor_is_refused(lr: float) -> None:
     assert torch.equal(parameter, torch.zeros(3))
 
 
-@pytest.mark.parametrize("option", [{"weight_decay": 0.1}, {"momentum": 0.9}, {"betas": (0.9, 0.99)}])
-def test_options_of_other_optimizers_are_refused(option: dict[str, object]) -> None:
+@pytest.mark.parametrize("lr", [None, "fast", torch.ones(2)], ids=["none", "text", "several"])
+def test_an_lr_that_is_no_number_is_named(lr: Any) -> None:
+    with pytest.raises(ValueError, match=r"lr is .*one number"):
+        LearnedOptimizer([nn.Parameter(torch.zeros(3))], make_rule(), lr=lr)
+
+
+@pytest.mark.usefixtures("backend")
+def test_lr_may_be_a_tensor() -> None:
+    parameters = [nn.Parameter(torch.zeros(5)) for _ in range(2)]
+    for parameter, lr in zip(parameters, (0.25, torch.tensor(0.25)), strict=True):
+        stepped(LearnedOptimizer([parameter], make_rule(), lr=lr), [parameter], [random(5)])
+    assert torch.equal(*parameters)
+    assert parameters[0].abs().max() > 0
+
+
+OPTIONS = [{"weight_decay": 0.1}, {"momentum": 0.9}, {"betas": torch.tensor([0.9, 0.99])}, {"maximize": True}]
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: next(iter(option)))
+def test_options_of_other_optimizers_are_refused_wherever_they_come_from(option: dict[str, object]) -> None:
+    parameter = nn.Parameter(torch.zeros(3))
     with pytest.raises(ValueError, match="means nothing to a learned optimizer"):
-        LearnedOptimizer([{"params": [nn.Parameter(torch.zeros(3))], **option}], make_rule())
+        LearnedOptimizer([{"params": [parameter], **option}], make_rule())
+    optimizer = LearnedOptimizer([parameter], make_rule())
+    saved = optimizer.state_dict()
+    saved["param_groups"][0].update(option)
+    with pytest.raises(ValueError, match="means nothing to a learned optimizer"):
+        optimizer.load_state_dict(saved)
+    assert not option.keys() & optimizer.param_groups[0].keys()
+    optimizer.param_groups[0].update(option)
+    with pytest.raises(ValueError, match="means nothing to a learned optimizer"):
+        stepped(optimizer, [parameter], [torch.ones(3)])
+    assert torch.equal(parameter, torch.zeros(3))
+
+
+def test_options_that_are_off_and_names_of_ones_own_are_taken() -> None:
+    group = {"params": [nn.Parameter(torch.zeros(3))], "weight_decay": 0.0, "betas": None, "foreach": True, "name": "a"}
+    assert LearnedOptimizer([group], make_rule()).param_groups[0]["name"] == "a"
+
+
+def test_an_lr_that_is_no_factor_is_refused_in_a_state_dict() -> None:
+    optimizer = LearnedOptimizer([nn.Parameter(torch.zeros(3))], make_rule())
+    saved = optimizer.state_dict()
+    saved["param_groups"][0]["lr"] = float("nan")
+    with pytest.raises(ValueError, match="lr is nan"):
+        optimizer.load_state_dict(saved)
+    assert optimizer.param_groups[0]["lr"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -117,6 +166,79 @@ def test_a_state_dict_from_before_lr_is_loaded() -> None:
     other = LearnedOptimizer([parameter], make_rule(), lr=0.5)
     other.load_state_dict(saved)
     assert other.param_groups[0]["lr"] == 1.0
+
+
+def test_a_pickle_from_before_lr_steps_on() -> None:
+    parameter = nn.Parameter(torch.zeros(3))
+    old = LearnedOptimizer([parameter], make_rule()).__getstate__()
+    del old["defaults"]["lr"], old["param_groups"][0]["lr"]
+    optimizer = LearnedOptimizer.__new__(LearnedOptimizer)
+    optimizer.__setstate__(old)
+    stepped(optimizer, [parameter], [torch.ones(3)])
+    optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
+    assert [group["lr"] for group in optimizer.param_groups] == [1.0, 1.0]
+    assert parameter.abs().max() > 0
+
+
+@pytest.mark.usefixtures("backend")
+def test_a_run_goes_on_from_a_distributed_checkpoint_bit_for_bit(tmp_path: Path) -> None:
+    def made(seed: int) -> tuple[nn.Linear, LearnedOptimizer]:
+        model = nn.Linear(6, 4)
+        for parameter in model.parameters():
+            parameter.data = random(*parameter.shape, seed=seed)
+        return model, LearnedOptimizer(model.parameters(), make_rule())
+
+    def train(model: nn.Linear, optimizer: LearnedOptimizer, first: int) -> None:
+        for step in range(first, first + 3):
+            parameters = list(model.parameters())
+            stepped(optimizer, list(parameters), [random(*p.shape, seed=step) for p in parameters])
+
+    def state(model: nn.Linear, optimizer: LearnedOptimizer) -> dict[str, Any]:
+        optimizer.zero_grad()  # torch makes room in a fresh optimizer only where there are no gradients
+        return dict(zip(("model", "optimizer"), get_state_dict(model, optimizer), strict=True))
+
+    model, optimizer = made(seed=1)
+    train(model, optimizer, 0)
+    other, resumed = made(seed=2)
+    # A process of one needs no group; DCP warns of it.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.save(state(model, optimizer), checkpoint_id=tmp_path)
+        loaded = state(other, resumed)
+        dcp.load(loaded, checkpoint_id=tmp_path)
+        set_state_dict(other, resumed, model_state_dict=loaded["model"], optim_state_dict=loaded["optimizer"])
+    for owner in ((model, optimizer), (other, resumed)):
+        train(*owner, 3)
+    assert all(map(torch.equal, model.parameters(), other.parameters()))
+
+
+def test_hooks_of_load_state_dict_decide_and_see_what_is_loaded() -> None:
+    parameter, twin = (nn.Parameter(torch.zeros(3)) for _ in range(2))
+    optimizer, other = (LearnedOptimizer([each], make_rule()) for each in (parameter, twin))
+    stepped(optimizer, [parameter], [torch.ones(3)])
+    seen: list[Tensor] = []
+
+    def halved(_: Optimizer, given: dict[str, Any]) -> dict[str, Any]:
+        memory = tuple(tensor / 2 for tensor in given["state"][0]["memory"])
+        return {**given, "state": {0: {"memory": memory}}}
+
+    other.register_load_state_dict_pre_hook(halved)
+    other.register_load_state_dict_post_hook(lambda loaded: seen.extend(loaded.state[twin]["memory"]))
+    other.load_state_dict(optimizer.state_dict())
+    wanted = [tensor / 2 for tensor in optimizer.state[parameter]["memory"]]
+    assert wanted
+    assert all(map(torch.equal, seen, wanted))
+    assert all(map(torch.equal, other.state[twin]["memory"], wanted))
+
+
+def test_a_hook_of_state_dict_may_add_an_entry_that_is_loaded_again() -> None:
+    optimizer = LearnedOptimizer([nn.Parameter(torch.zeros(3))], make_rule())
+    optimizer.register_state_dict_pre_hook(lambda saving: saving.state.__setitem__("epoch", 7))  # type: ignore[index]
+    saved = optimizer.state_dict()
+    assert saved["state"]["epoch"] == 7
+    other = LearnedOptimizer([nn.Parameter(torch.zeros(3))], make_rule())
+    other.load_state_dict(saved)
+    assert other.state_dict()["state"]["epoch"] == 7
 
 
 def test_a_distributed_checkpoint_moves_nothing() -> None:
@@ -191,9 +313,20 @@ sys.stdout.buffer.write(parameter.detach().numpy().tobytes())
 """
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_weights_for_triton_are_laid_out_alike_under_any_default_device(device: str) -> None:
+    rule = make_rule()
+    wanted = Layout(rule).padded_weights(rule)
+    with torch.device(device):
+        found = Layout(rule).padded_weights(rule)
+    assert torch.equal(found, wanted)
+
+
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(("dtype", "device"), [("float16", "cpu"), ("bfloat16", "cpu"), ("float64", "meta")])
+@pytest.mark.parametrize(
+    ("dtype", "device"), [("float16", "cpu"), ("bfloat16", "cpu"), ("float64", "meta"), ("float32", "meta")]
+)
 def test_defaults_of_torch_change_nothing(tmp_path: Path, dtype: str, device: str, when: str) -> None:
     path = tmp_path / "rule.safetensors"
     path.write_bytes(dumps(make_rule()))

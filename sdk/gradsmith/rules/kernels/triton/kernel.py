@@ -85,7 +85,8 @@ class TritonKernel:
 
     def initial_state(self, coordinates: int) -> Tensor:
         """The packed state before the first step: zeros, (state rows, coordinates padded to whole blocks)."""
-        return torch.zeros(self._rows, self._blocks(coordinates) * self.block, device=self.device)
+        shape = (self._rows, self._blocks(coordinates) * self.block)
+        return torch.zeros(shape, dtype=torch.float32, device=self.device)
 
     def pack(self, state: State) -> Tensor:
         """A rule's state, a tuple of (N, hidden), feature-major and padded."""
@@ -126,9 +127,10 @@ class TritonKernel:
         G, D = _rows(G), _rows(D)
         blocks = self._blocks(coordinates)
         count = self._programs(coordinates, steps)
-        found = torch.zeros(count, self._layout.size, device=self.device)
+        found = torch.zeros(count, self._layout.size, dtype=torch.float32, device=self.device)
         if coordinates and steps:
-            scratch = torch.empty(count * self._program_bytes(steps) // 4, device=self.device)
+            floats = count * self._program_bytes(steps) // 4
+            scratch = torch.empty(floats, dtype=torch.float32, device=self.device)
             with self._on_device():
                 window.window_gradient[(count,)](
                     *(weights, G, D, snapshot, scratch, found, coordinates, steps, blocks),

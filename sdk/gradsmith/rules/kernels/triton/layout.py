@@ -40,8 +40,8 @@ class Layout:
             places[f"layers.{level}.weight"] = self._of_layer(level, width)
             places[f"layers.{level}.bias"] = level * self._layer + 2 * self._matrix + self._gate_rows()
             width = self.hidden
-        places["readout_weight"] = self.layers * self._layer + torch.arange(self.hidden)
-        places["readout_bias"] = torch.tensor([self.layers * self._layer + self.padded])
+        places["readout_weight"] = self.layers * self._layer + torch.arange(self.hidden, device="cpu")
+        places["readout_bias"] = torch.tensor([self.layers * self._layer + self.padded], device="cpu")
         self._places = torch.cat([places[name].reshape(-1) for name in self.names])
 
     @classmethod
@@ -66,9 +66,10 @@ class Layout:
         return padded[self._places]
 
     def _gate_rows(self) -> Tensor:
-        return (torch.arange(4)[:, None] * self.padded + torch.arange(self.hidden)).reshape(-1)
+        first = torch.arange(4, device="cpu")[:, None] * self.padded
+        return (first + torch.arange(self.hidden, device="cpu")).reshape(-1)
 
     def _of_layer(self, level: int, width: int) -> Tensor:
         # (4 H, width + H): columns are the layer's input, then its own hidden state
-        columns = torch.cat([torch.arange(width), self._matrix + torch.arange(self.hidden)])
+        columns = torch.cat([torch.arange(width, device="cpu"), self._matrix + torch.arange(self.hidden, device="cpu")])
         return level * self._layer + self._gate_rows()[:, None] * self.padded + columns
