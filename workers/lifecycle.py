@@ -1,7 +1,7 @@
 """A job's life in this process: claim, hold the lease, see a cancel, leave when another attempt owns the job.
 
 A thread renews the lease while the main thread computes, since one long C call may outlast it. Every write is fenced
-by the store; a database that is away for less than the lease is waited for.
+by the store. If the database is unreachable for less than the lease, writes wait for it.
 """
 
 from __future__ import annotations

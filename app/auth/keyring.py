@@ -1,7 +1,7 @@
 """Verifying keys without asking the database each time.
 
-What the database says of a key is believed for `cache_seconds`: so long may a key still work after it was revoked
-through another process. The hash of what was sent is compared on every request.
+What the database says about a key is cached for `cache_seconds`; a key that was revoked through another process may
+still work for that long. The hash of the secret is compared on every request.
 """
 
 from __future__ import annotations

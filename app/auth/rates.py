@@ -36,8 +36,8 @@ def rates_of(settings: Settings, redis: Redis) -> RateLimits | None:
 
 
 def of_address(address: str) -> str:
-    """On whose account goes what comes from `address` without a valid key. Of IPv6 that is the network of 64 bits, for
-    whoever has one has all of its addresses; an IPv4 address in IPv6's dress is itself."""
+    """The account that calls from `address` without a valid key count on. For IPv6 it is the /64 network, since whoever
+    has one address of it has them all; an IPv4-mapped IPv6 address counts as the IPv4 address."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:  # a unix socket's path, or a test's name

@@ -74,7 +74,7 @@ class _Watcher:
 
     @property
     def has_gap(self) -> bool:
-        """After `take` found nothing: whether events are here, but later ones."""
+        """Whether later events are here although `take` found nothing."""
         return bool(self._events)
 
 
@@ -316,7 +316,7 @@ class _State(NamedTuple):
 
     @property
     def newest(self) -> EventId:
-        """Of what is stored of the attempt that runs."""
+        """Id of the newest stored event of the current attempt."""
         return EventId(self.attempt, max(self.last_event or 0, self.last_points or 0))
 
 

@@ -55,7 +55,7 @@ class Publisher:
             self._send()
 
     def tell_speed(self, worker: str, meta_steps_per_second: float | None) -> None:
-        """For operators: how fast this worker trains just now; None once it has ended. Lost while Redis is away."""
+        """Publishes how fast this worker trains, for operators; None once it has ended. Lost without Redis."""
         if time.monotonic() < self._next_try:
             return
         try:
