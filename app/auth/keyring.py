@@ -139,7 +139,7 @@ class KeyRing:
         try:
             await run_in_threadpool(self._write_use, used)
         except StoreError as error:  # it is told again with the next use
-            logger.warning("when keys were last used could not be noted: %s", error)
+            logger.warning("could not store when keys were last used: %s", error)
 
     def _write_use(self, used: dict[str, datetime]) -> None:
         with self._database.write() as session:

@@ -133,7 +133,7 @@ class RateLimits:
             try:
                 return await self._take_from(self._shared, who, part)
             except (RedisError, OSError) as error:
-                logger.warning("Redis does not count calls now, each process counts its own: %s", error)
+                logger.warning("Redis is unreachable; each process counts its own calls: %s", error)
                 self._redis_again = self._clock() + REDIS_PAUSE_SECONDS
         return await self._take_from(self._alone, who, part)
 
