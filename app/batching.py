@@ -1,8 +1,7 @@
-"""Many small requests to the database, made together.
+"""Coalesces concurrent requests to the database.
 
-One that comes while others are on their way waits for the next journey, which takes those that have come by then: each
-answer is of a moment after its request, however many share it. One thread and one connection serve them all: the more
-there are, the more of them share a journey.
+While one batch is being answered, later requests wait and go together in the next, so each answer reflects a moment
+after its request. One thread and one connection serve all requests: the more there are, the larger the batches.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ AnswerT = TypeVar("AnswerT")
 
 
 class Batching(Generic[RequestT, AnswerT]):
-    """`answer` gets the requests of a journey in a thread, equal ones once, in the order that they came; an exception
-    is raised for those who asked. `most`: of a journey. For one event loop."""
+    """Calls `answer` in a thread with the requests of a batch, in order of arrival and without duplicates. An exception
+    is raised in those who asked. `most`: requests per batch. Belongs to one event loop."""
 
     def __init__(
         self, answer: Callable[[Sequence[RequestT]], Mapping[RequestT, AnswerT | Exception]], most: int = 1000
@@ -36,9 +35,9 @@ class Batching(Generic[RequestT, AnswerT]):
         if future is None:
             future = self._waiting[request] = asyncio.get_running_loop().create_future()
         if self._journeys is None or self._journeys.done():
-            # of nobody's request: its id would stand in what is logged for the others
+            # A fresh context: otherwise the whole batch would log under the id of the request that started it.
             self._journeys = asyncio.create_task(self._travel(), context=Context())
-        return await asyncio.shield(future)  # who leaves takes nothing from the others
+        return await asyncio.shield(future)  # a cancelled caller must not cancel the others
 
     async def _travel(self) -> None:
         while self._waiting:

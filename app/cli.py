@@ -37,7 +37,7 @@ def serve(
     data: Data = None,
     workers: Annotated[int, typer.Option("--workers", min=0, max=256, help="Worker processes: jobs run at once.")] = 1,
     api_processes: Annotated[
-        int, typer.Option("--api-processes", min=1, max=64, help="API processes: a core's worth of requests each.")
+        int, typer.Option("--api-processes", min=1, max=64, help="API processes; each uses up to one core.")
     ] = 1,
 ) -> None:
     """Run everything on this machine: store, migrations, workers and API.
@@ -72,7 +72,7 @@ def api(host: Host = None, port: Port = None, data: Data = None) -> None:
 
 @app.command()
 def worker(
-    queues: Annotated[str, typer.Option("--queues", help="Queues to work on, by comma: cpu, gpu.")] = "cpu",
+    queues: Annotated[str, typer.Option("--queues", help="Queues to work on, separated by commas: cpu, gpu.")] = "cpu",
     name: Annotated[
         str | None, typer.Option("--name", help="Name in logs and leases.", show_default="host-pid")
     ] = None,
@@ -93,10 +93,10 @@ def migrate(
     data: Data = None,
     to: Annotated[
         str | None,
-        typer.Option("--to", help="Back to this schema, for an older version. What only newer ones know is lost."),
+        typer.Option("--to", help="Migrate back to this schema. Data that only newer schemas have is lost."),
     ] = None,
 ) -> None:
-    """Bring the database up to date: create or alter its tables. Safe to run again, and before every start."""
+    """Bring the database up to date: create or alter its tables. It is safe to run it again, and before every start."""
     from alembic.util.exc import CommandError
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 keys_commands = typer.Typer(
     name="keys",
-    help="Make, list and revoke API keys. Works on the database itself, whether a server runs or not.",
+    help="Make, list and revoke API keys. Works on the database itself and needs no running server.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -37,16 +37,16 @@ class ScopeName(StrEnum):
 
 @keys_commands.command()
 def create(
-    name: Annotated[str, typer.Option("--name", help="What it is for; so that you know later which one to revoke.")],
+    name: Annotated[str, typer.Option("--name", help="What the key is for; tells you later which to revoke.")],
     scope: Annotated[
-        ScopeName, typer.Option("--scope", help="read; submit, which holds read; admin, which holds both.")
+        ScopeName, typer.Option("--scope", help="read; submit, which includes read; admin, which includes both.")
     ] = ScopeName.submit,
     workspace: Annotated[
-        str, typer.Option("--workspace", help="Whose jobs and optimizers; made when there is none of that name.")
+        str, typer.Option("--workspace", help="Workspace that the key belongs to; created if it does not exist.")
     ] = "default",
     days: Annotated[
         float | None,
-        typer.Option("--days", min=0.0, max=36500.0, help="How long it is valid.", show_default="for ever"),
+        typer.Option("--days", min=0.0, max=36500.0, help="How long the key is valid.", show_default="for ever"),
     ] = None,
     max_active_jobs: Annotated[
         int | None,

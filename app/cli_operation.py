@@ -17,15 +17,15 @@ def doctor(
     host: Host = None,
     port: Port = None,
     data: Data = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")] = False,
     min_free_mb: Annotated[
         int, typer.Option("--min-free-mb", min=0, help="Free disk space below which the check fails.")
     ] = 500,
 ) -> None:
-    """Look at everything that the service needs, change nothing, and say what to do.
+    """Check everything that the service needs, and name the next step for each problem. Changes nothing.
 
-    A line for each check: ok, warn or fail, and the next step. Exit code 1 when a check failed. It may run beside the
-    service, and before its first start.
+    Prints one line per check: ok, warn or fail, and the next step. The exit code is 1 if a check failed. It can run
+    beside the service, and before its first start.
     """
     from app import doctor as doctors
 
@@ -50,13 +50,11 @@ def backup(
         Path, typer.Argument(metavar="TARGET", help="A new folder, or a new file that ends in .tar or .tar.gz.")
     ],
     data: Data = None,
-    datasets: Annotated[
-        bool, typer.Option("--datasets/--no-datasets", help="Whether data sets are copied too.")
-    ] = True,
+    datasets: Annotated[bool, typer.Option("--datasets/--no-datasets", help="Whether to copy data sets too.")] = True,
 ) -> None:
-    """Copy the embedded store while the service runs: the database as it is at one moment, and the data sets.
+    """Back up the embedded store while the service runs: a consistent snapshot of the database, and the data sets.
 
-    TARGET appears whole or not at all, with a checksum for each file. Postgres has pg_dump; this command says so.
+    TARGET is written atomically, with a checksum for each file. For Postgres use pg_dump.
     """
     from app.backup import BackupError, back_up
 
@@ -70,16 +68,16 @@ def backup(
 
 
 def restore(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="What `backup` made.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A folder or file made by `backup`.")],
     data: Data = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Also where there is a store already; that is kept beside it.")
+        bool, typer.Option("--replace", help="Replace a store that exists; it is kept in replaced-TIME.")
     ] = False,
 ) -> None:
-    """Put a backup in the place of the embedded store. The service must be stopped.
+    """Replace the embedded store by a backup. Stop the service first.
 
-    Checks every checksum before it changes anything, brings an older backup to this version's schema, and refuses a
-    newer one.
+    Verifies every checksum before it changes anything, migrates an older backup to this version's schema, and refuses
+    a newer one.
     """
     from app.backup import BackupError
     from app.backup import restore as put_back

@@ -18,7 +18,7 @@ _BEHIND_TLS = {"Strict-Transport-Security": "max-age=31536000"}
 
 
 def headers(scheme: str) -> dict[str, str]:
-    """For an answer over `scheme`; uvicorn takes that from X-Forwarded-Proto where it trusts the proxy."""
+    """Headers of an answer over `scheme`, which uvicorn takes from X-Forwarded-Proto if it trusts the proxy."""
     # Over plain HTTP a browser must ignore HSTS, and on localhost it would bind every other program's port too.
     return _ALWAYS | _BEHIND_TLS if scheme == "https" else _ALWAYS
 

@@ -324,7 +324,7 @@ CASES = (
 
 
 def only_what_is_wrong(said: str) -> str:
-    """Without the lines that are ok, and without what every folder of this program lacks: MNIST and a service."""
+    """Drops the lines that are ok, and those about what every folder of this program lacks: MNIST and a service."""
     body, _, last = said.rstrip().rpartition("\n")
     usual = ("data set mnist is not complete", "none runs on this data folder", "none serves the queue")
     blocks = re.split(r"\n(?=ok |warn |fail )", body)
@@ -339,7 +339,7 @@ def main() -> int:
     options = parser.parse_args()
     unnoticed = []
     print("# What the doctor says\n\nWritten by `./run bench doctor`, which breaks real installations and asks.")
-    print("Of all but the first, only the lines that are not ok are shown.")
+    print("After the first, each section shows only the lines that are not ok.")
     for case in CASES:
         if options.only.lower() not in case.title.lower():
             continue

@@ -132,7 +132,7 @@ def measured(case: Case, data: Path | None = None, **environment: str) -> Measur
 
 
 def predicted(case: Case, ran: Measured) -> int:
-    """By a worker that has this backend, in bytes."""
+    """The memory that a worker with this backend predicts, in bytes."""
     names: dict[str, Computes] = {"native": "native", "torch": "torch", "reference": "reference"}
     return memory_estimate_bytes(case.spec, computes=names[ran.backend.partition("-")[0]])
 

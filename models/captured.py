@@ -32,7 +32,8 @@ Kept = TypeVar("Kept")
 Outcome = tuple[Window, Position]
 Windows = Callable[[Rule, TaskBatch, Position, int], Outcome]
 Recorder = Callable[[Callable[[], Outcome]], tuple[Outcome, Callable[[], None]]]
-"""Runs some work as often as it likes and gives back its outcome in buffers that stay, and what computes it anew."""
+"""Records `work`, running it as often as needed. Returns the outcome, in fixed buffers, and a function that
+recomputes it into them."""
 
 _COMPARED = 2  # replays that are checked; from the second on, step and weights are others than when it was recorded
 _LARGEST_ERROR = 1e-3  # of a replay against the same window run plainly; they are equal but for the choice of GEMMs
@@ -91,7 +92,7 @@ class CapturedWindows:
         self._given_up = False
 
     def __call__(self, rule: Rule, tasks: TaskBatch, position: Position, unroll_steps: int) -> Outcome:
-        """As `models.unroll.unroll_window`; what it returns is the caller's own."""
+        """Runs a window like `models.unroll.unroll_window`; the caller owns what it returns."""
         if not self._given_up:
             try:
                 return self._replayed(rule, tasks, position, unroll_steps)

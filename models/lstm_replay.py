@@ -155,8 +155,8 @@ class _Buffers:
         torch.mul(show, squashed, out=self.hidden(t + 1))
 
     def backward(self, t: int, below: Tensor | None) -> None:
-        """From d/d(hidden t+1) and d/d(cell t+1) in the carried buffers to those of t; adds to the weights' gradient,
-        and to `below`, which is d/d(hidden t+1) of the layer underneath."""
+        """Turns d/d(hidden t+1) and d/d(cell t+1) in the carried buffers into those of t. Adds to the weights'
+        gradient, and to `below`, which is d/d(hidden t+1) of the layer underneath."""
         H = self.units
         write, forget, candidate, show = _quarters(self.gates[t])
         d_write, d_forget, d_candidate, d_show = _quarters(self.delta)

@@ -309,7 +309,7 @@ class _Trainer:
             found[0, part], found[1, part] = curves.area, curves.losses[0]
 
     def agree(self, progress: Progress) -> None:
-        """At the end of a trajectory: raises RankLost when the ranks do not hold the same bits."""
+        """Raises RankLost if the ranks do not hold the same bits. Called at the end of a trajectory."""
         adam = progress.adam
         refuse_drift(self._team, progress.weights, progress.averaged, progress.best_weights, adam.first, adam.second)
 

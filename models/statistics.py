@@ -22,7 +22,7 @@ _CELLS_AT_ONCE = 1_000_000
 
 @dataclass(frozen=True)
 class Summary:
-    """Of one number a task: the mean with its bootstrap interval, and the quantiles."""
+    """Summary of one number per task: the mean with its bootstrap interval, and the quantiles."""
 
     mean: float
     median: float
@@ -78,7 +78,7 @@ def interval(resampled: Floats) -> tuple[float, float]:
 
 
 def summary(values: Floats, bootstrap: Bootstrap) -> Summary:
-    """Of (tasks,) numbers. A non-finite number makes the mean and its interval non-finite and leaves quantiles."""
+    """Summarizes (tasks,) numbers. A non-finite one makes the mean and its interval infinite; quantiles remain."""
     q10, median, q90 = _quantiles(values, (0.1, 0.5, 0.9))
     if not np.isfinite(values).all():
         return Summary(np.inf, median, q10, q90, (np.inf, np.inf))

@@ -133,7 +133,7 @@ def test_python_in_the_readme_compiles():
 
 
 def test_decisions_have_numbers_of_their_own_and_are_complete():
-    pages = sorted((ROOT / "docs/decisions").glob("*.md"))
+    pages = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
     assert pages
     assert len({page.name[:4] for page in pages}) == len(pages)
     for page in pages:
@@ -141,3 +141,12 @@ def test_decisions_have_numbers_of_their_own_and_are_complete():
         assert text.startswith(f"# {page.name[:4]}: ")
         for part in ("**Context.**", "**Decision.**", "**Consequences.**", "**Alternatives.**"):
             assert part in text, f"{page.name} has no {part}"
+
+
+def test_the_index_of_decisions_lists_each_with_its_title_a_status_and_a_date():
+    index = (ROOT / "docs/decisions/README.md").read_text()
+    row = r"^\| \[(\d{4})\]\((\S+)\) \| (.+) \| (accepted|superseded by \[\d{4}\].*) \| \d{4}-\d\d-\d\d \|$"
+    listed = [(number, name, title) for number, name, title, _ in re.findall(row, index, re.M)]
+    pages = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+    titles = [(page.name[:4], page.name, page.read_text().partition("\n")[0].partition(": ")[2]) for page in pages]
+    assert listed == titles

@@ -1,7 +1,7 @@
 """A job's life in this process: claim, hold the lease, see a cancel, leave when another attempt owns the job.
 
 A thread renews the lease while the main thread computes, since one long C call may outlast it. Every write is fenced
-by the store; a database that is away for less than the lease is waited for.
+by the store. If the database is unreachable for less than the lease, writes wait for it.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def report_lost(database: Database, settings: Settings, job_id: str, attempt: in
     try:
         return patiently(database, operation, lambda: deadline)
     except (StoreError, OperationalError) as error:
-        logger.warning("job %s waits until its lease runs out: %s", job_id, str(error).splitlines()[0])
+        logger.warning("job %s waits until its lease expires: %s", job_id, str(error).splitlines()[0])
         return []
 
 
@@ -246,6 +246,6 @@ class Keeper:
                 return
             except (StoreError, OperationalError) as error:
                 if time.monotonic() > self.deadline:
-                    logger.warning("the database is away for longer than the lease: %s", error)
+                    logger.warning("the database has been unreachable for longer than the lease: %s", error)
                     self._on_lost(self.lease)
                     return

@@ -78,7 +78,7 @@ class Admission:
         await problem_response(Request(scope), error)(scope, receive, send)
 
     def _counted(self, scope: Scope, caller: Caller) -> str | None:
-        """On whose account a call goes. On a server without keys this machine's own calls go on nobody's."""
+        """The account that a call counts on; None for this machine's own calls on a server without keys."""
         if caller.api_key is not None:
             return caller.api_key
         address = _address(scope)

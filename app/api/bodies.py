@@ -19,7 +19,7 @@ class ExpectedBody:
 
 
 def expected_body(route: object) -> ExpectedBody:
-    """Of the route that a request was for."""
+    """The body that the route of a request expects."""
     field = route.body_field if isinstance(route, APIRoute) else None
     if field is None:
         return ExpectedBody()

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import Problem, response_of
 
 MOST_LEVELS = 32
-"""Of arrays and objects in each other. The deepest request that means something has five."""
+"""Deepest nesting that is accepted; valid requests need five levels."""
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _LARGE_BYTES = 65_536  # from here on, reading it as JSON would keep other requests waiting

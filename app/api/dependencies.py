@@ -54,7 +54,7 @@ async def services(request: Request) -> Services:
 
 
 async def caller(request: Request) -> Caller:
-    """Whoever asks, as app.api.middleware found out; everybody on a server without keys."""
+    """The caller, as app.api.admission identified it; on a server without keys, everybody is the same one."""
     found: Caller | None = request.scope.get("state", {}).get("caller")
     return unkeyed() if found is None else found
 

@@ -23,13 +23,13 @@ def progress_of(job: JobRow) -> Progress:
 
 
 def job_document(session: Session, job: JobRow, dispatcher: Dispatcher | None = None) -> Job:
-    """Without a dispatcher: what is stored, and not what it waits for just now."""
+    """The job as the API shows it. Without a dispatcher its reason is the stored one, not what it waits for now."""
     jobs = JobRepository(session, job.workspace)
     return _job(job, jobs.queue_position(job), evaluation_of(jobs, job), reason_of(job, dispatcher))
 
 
 def job_documents(session: Session, rows: Sequence[JobRow], dispatcher: Dispatcher | None = None) -> list[Job]:
-    """As `job_document`, of several: their places in the queue are asked for together."""
+    """`job_document` for several jobs; one query finds all their places in the queue."""
     if not rows:
         return []
     positions = JobRepository(session, rows[0].workspace).queue_positions(rows)
@@ -96,7 +96,7 @@ def not_ready(job: JobRow, what: str, within_seconds: float = 60.0) -> Problem:
 
 
 def optimizer_documents(session: Session, workspace: str, rows: Sequence[OptimizerRow]) -> list[Optimizer]:
-    """Of rows of that workspace."""
+    """The optimizers of these rows, all of which belong to that workspace."""
     return [
         Optimizer(
             id=record.row.id,

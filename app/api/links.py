@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Link:
-    """From an answer to the operation that takes a part of it, by OpenAPI's runtime expressions."""
+    """An OpenAPI link from an answer to the operation that takes a part of it, by runtime expressions."""
 
     name: str
     operation: str

@@ -1,4 +1,4 @@
-"""For Prometheus."""
+"""GET /metrics, for Prometheus."""
 
 from __future__ import annotations
 

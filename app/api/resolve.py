@@ -1,4 +1,4 @@
-"""From a request to a resolved spec, in which nothing is left to defaults. What cannot be is refused with reasons."""
+"""Resolves a request into a spec without defaults, or refuses it and says why."""
 
 from __future__ import annotations
 

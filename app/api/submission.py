@@ -1,4 +1,4 @@
-"""From requests for jobs to jobs: those that come together are resolved one by one and written together."""
+"""Turns requests into jobs. Requests that arrive together are resolved one by one and written together."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from app.store.tables import JobRow
 from models.spec import EvaluateSpec, MetaTrainSpec
 
 MOST_TOGETHER = 64
-"""In one transaction: some 200 kB of specs, and what a client waits for another's."""
+"""Jobs per transaction. 64 specs are about 200 kB, and bound how long one client waits for another's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,11 @@ Answers = Mapping[Submission, Answer | Exception]
 def submit(
     database: Database, settings: Settings, submissions: Sequence[Submission], lock_seconds: float = LOCK_SECONDS
 ) -> Answers:
-    """In one transaction, which on Postgres is a single statement where no key is to be counted. What one of them is
-    refused for concerns no other, and who waits for a key that somebody has locked keeps others waiting a moment."""
+    """Writes the jobs in one transaction, which on Postgres is a single statement if no key's jobs must be counted.
+
+    A refused job does not affect the others. If a key's row stays locked, the keys are retried one by one, so that the
+    others wait only briefly.
+    """
     by_key: dict[str | None, list[Submission]] = {}
     for each in submissions:
         by_key.setdefault(each.caller.api_key, []).append(each)

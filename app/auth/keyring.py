@@ -1,7 +1,7 @@
 """Verifying keys without asking the database each time.
 
-What the database says of a key is believed for `cache_seconds`: so long may a key still work after it was revoked
-through another process. The hash of what was sent is compared on every request.
+What the database says about a key is cached for `cache_seconds`; a key that was revoked through another process may
+still work for that long. The hash of the secret is compared on every request.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class KeyRing:
         try:
             await run_in_threadpool(self._write_use, used)
         except StoreError as error:  # it is told again with the next use
-            logger.warning("when keys were last used could not be noted: %s", error)
+            logger.warning("could not store when keys were last used: %s", error)
 
     def _write_use(self, used: dict[str, datetime]) -> None:
         with self._database.write() as session:

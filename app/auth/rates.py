@@ -36,8 +36,8 @@ def rates_of(settings: Settings, redis: Redis) -> RateLimits | None:
 
 
 def of_address(address: str) -> str:
-    """On whose account goes what comes from `address` without a valid key. Of IPv6 that is the network of 64 bits, for
-    whoever has one has all of its addresses; an IPv4 address in IPv6's dress is itself."""
+    """The account that calls from `address` without a valid key count on. For IPv6 it is the /64 network, since whoever
+    has one address of it has them all; an IPv4-mapped IPv6 address counts as the IPv4 address."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:  # a unix socket's path, or a test's name
@@ -133,7 +133,7 @@ class RateLimits:
             try:
                 return await self._take_from(self._shared, who, part)
             except (RedisError, OSError) as error:
-                logger.warning("Redis does not count calls now, each process counts its own: %s", error)
+                logger.warning("Redis is unreachable; each process counts its own calls: %s", error)
                 self._redis_again = self._clock() + REDIS_PAUSE_SECONDS
         return await self._take_from(self._alone, who, part)
 

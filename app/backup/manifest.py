@@ -92,7 +92,7 @@ def hash_of(path: Path) -> Copied:
 
 
 def synchronize(descriptor: int) -> None:
-    """As os.fsync; a file system that cannot (some network ones) is no reason to stop."""
+    """Calls os.fsync, and ignores file systems that do not support it (some network ones)."""
     with contextlib.suppress(OSError):
         os.fsync(descriptor)
 

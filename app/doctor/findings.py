@@ -42,7 +42,7 @@ def exit_code(findings: Iterable[Finding]) -> int:
 
 
 def line(finding: Finding) -> str:
-    """For people: `fail  database  what was found`, and the advice below it."""
+    """A finding as text for people: `fail  database  what was found`, and the advice below it."""
     text = f"{finding.outcome:<5} {finding.check:<12} {finding.found}"
     return f"{text}\n{'':<19}-> {finding.advice}" if finding.advice else text
 
@@ -55,7 +55,7 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 def document(findings: Sequence[Finding]) -> str:
-    """For programs."""
+    """All findings as JSON for programs."""
     return json.dumps(
         {"healthy": exit_code(findings) == 0, "checks": [asdict(finding) for finding in findings]}, indent=2
     )

@@ -124,7 +124,7 @@ def _is_gradsmith(settings: Settings) -> bool:
 
 
 def keys(patient: Patient) -> Iterator[Finding]:
-    """Of the service that runs, else of the one that these settings would start."""
+    """Checks the keys of the running service, else of the one that these settings would start."""
     settings = patient.settings
     service = answers(patient)
     if service is not None and service.keyed:

@@ -68,7 +68,7 @@ class Aliases:
         return row
 
     def page(self, family: str, limit: int = 20, after: str | None = None) -> Page[AliasRow]:
-        """By name, from a to z."""
+        """A page of the family's aliases, by name from a to z."""
         query = select(AliasRow).where(AliasRow.workspace == self._workspace, AliasRow.family == family)
         listing = ["aliases", self._workspace, family]
         return page_of(self._session, query, AliasRow.alias, limit, after, listing, rising=True)

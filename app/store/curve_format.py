@@ -68,8 +68,8 @@ class Curve:
         return Curve(self.step[index], self.loss[index], self.gradient_norm[index], self.validation[index])
 
     def downsampled(self, max_points: int) -> Curve:
-        """At most `max_points` (at least 4) of these points: each stretch keeps its lowest and highest loss, and its
-        first NaN or infinity, so that no spike and no failure disappears. The first and last points stay."""
+        """Thins the curve to at most `max_points` (at least 4). Each stretch keeps its lowest and highest loss, and its
+        first NaN or infinity, so no spike and no failure disappears. The first and last points stay."""
         if max_points < 4:
             raise ValueError(f"max_points is {max_points}; a downsampled curve needs at least 4")
         return self if len(self) <= max_points else self.take(minmax_index(self.loss, max_points))

@@ -158,7 +158,7 @@ def outline(session: Session, job_id: str, workspace: str, *, with_overviews: bo
 
 
 def thinned(session: Session, outlined: Outline, max_points: int) -> tuple[Curve, int]:
-    """At most `max_points` (at least 4) of the curve, as `Curve.downsampled` chooses them, and how many it has.
+    """A curve of at most `max_points` (at least 4), chosen as by `Curve.downsampled`, and the full number of points.
 
     Where a stretch that keeps two points is much longer than what an overview keeps two of, only overviews are read:
     a twentieth of the bytes. Chunks without one are read whole, and so is a curve of several attempts, of which a later

@@ -109,16 +109,17 @@ def next_id(session: Session, job_id: str, attempt: int) -> EventId:
 
 @dataclass(frozen=True)
 class Replay:
-    """Durable events after a position.
+    """Durable events after a position, in order.
 
-    `complete`: nothing that came before them is still to be stored, so a missing sequence will stay missing (a worker
-    was killed before it stored what it had streamed). `more`: the limit was met; read on after the last.
-    `ended`: the job has ended and these are its last.
+    Nothing that precedes them is still to be stored, so a missing sequence stays missing (a worker was killed before it
+    stored what it had streamed).
     """
 
     events: list[Event]
     more: bool
+    """The limit was reached; read on after the last event."""
     ended: bool
+    """The job has ended and these are its last events."""
 
 
 def after(session: Session, job_id: str, position: EventId = START, limit: int = 500) -> Replay:

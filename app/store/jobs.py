@@ -61,7 +61,7 @@ class JobRepository:
         priority: int = 0,
         api_key: str | None = None,
     ) -> JobRow:
-        """As `create`, but not written yet: `insertion.write` writes several together."""
+        """Like `create`, but writes nothing: `insertion.write` writes several together."""
         return JobRow(
             id=new_id("job"),
             workspace=self._workspace,

@@ -68,7 +68,7 @@ class KeyRepository:
         return page_of(self._session, query, KeyRow.id, limit, after, ["keys", self._workspace])
 
     def revoke(self, key_id: str, *, even_the_last: bool = False) -> KeyRow:
-        """From now on the key is refused; revoking it again changes nothing.
+        """Revokes the key, which is refused from now on. Revoking it again changes nothing.
 
         Raises KeyNotFound, and LastAdminKey where no other key of the workspace could make new ones, unless
         `even_the_last`.
@@ -134,8 +134,8 @@ class Quota:
 def quotas(
     session: Session, key_ids: Collection[str], default_limit: int | None, *, besides: str | None = None
 ) -> dict[str, Quota]:
-    """Of each of these keys, true until the transaction ends: their rows are locked, so that of two requests for the
-    last place one waits and is refused.
+    """Quotas of these keys. Their rows stay locked until the transaction ends, so of two requests for the last place
+    one waits and is refused.
 
     `default_limit` is for keys without a limit of their own; None: no limit. `besides` is a job that is not counted.
     """

@@ -36,7 +36,7 @@ class Record:
 
 
 def records(session: Session, workspace: str, rows: Sequence[OptimizerRow]) -> list[Record]:
-    """In the order of `rows`, which are optimizers of `workspace`."""
+    """Records of `rows`, in their order. All must be optimizers of `workspace`."""
     if not rows:
         return []
     ids, hashes = [row.id for row in rows], {row.sha256 for row in rows}

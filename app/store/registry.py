@@ -42,7 +42,7 @@ class Registry:
         return self._session.get_one(OptimizerRow, self.locate(reference).id)
 
     def locate(self, reference: str) -> Located:
-        """As `resolve`, for those who need no more than where it is: downloads, thousands of them a second."""
+        """Like `resolve`, for callers that need only its place: downloads, thousands per second."""
         return locate(self._session, self._workspace, reference)
 
     def page(

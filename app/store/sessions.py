@@ -91,15 +91,15 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[Session]:
-        """A `read()` whose statements all see the same moment, on Postgres too: where several are put together and what
-        others commit between two of them would make a picture that never was."""
+        """A read transaction with one consistent snapshot, on Postgres too. Use it where the results of several
+        statements are combined."""
         with Session(self._still, expire_on_commit=False, info=self._info) as session, self._explained():
             yield session
 
     @contextmanager
     def glance(self) -> Iterator[Session]:
-        """For single statements that read: on Postgres each is a transaction of its own, so that the database is asked
-        once and not three times (BEGIN, the statement, ROLLBACK). Two of them may see different moments."""
+        """Reads in autocommit mode: on Postgres each statement is a transaction of its own, so that it takes one round
+        trip instead of three (BEGIN, the statement, ROLLBACK). Two statements may see different snapshots."""
         with Session(self._glancing, expire_on_commit=False, info=self._info) as session, self._explained():
             yield session
 
@@ -122,8 +122,8 @@ class Database:
 
     @contextmanager
     def write_one(self) -> Iterator[Session]:
-        """For a change that is a single statement on Postgres, and there a transaction of its own: neither BEGIN nor
-        COMMIT is sent. What is done after it is not undone with it. On SQLite, the same as `write()`."""
+        """Writes in autocommit mode on Postgres, for a change that is one statement there: neither BEGIN nor COMMIT is
+        sent, and a later failure does not undo it. On SQLite, the same as `write()`."""
         with self.write() if self.is_sqlite else self.glance() as session:
             yield session
 
@@ -158,7 +158,7 @@ class Database:
             raise SchemaIncomplete(self.shown, lacks)
 
     def revision(self) -> str | None:
-        """Of the schema; None where nothing has been migrated. Raises DatabaseUnavailable."""
+        """The revision of the schema; None if nothing has been migrated. Raises DatabaseUnavailable."""
         with self.read() as session:
             return _revision(session)
 

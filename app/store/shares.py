@@ -35,8 +35,8 @@ class Shares:
     def start(self, key: str) -> int:
         """The turn of the next job of `key`; the one after it has the next turn, and so on. Lower turns go first.
 
-        Turns are given in rising order, so the last one given (the highest `served` less one) is where all that wait
-        have come to at least. A key that waited for nothing meanwhile joins there.
+        This is the key's virtual start time. Turns are granted in rising order, so the largest `served`, less one, is
+        the current virtual time; a key that was idle joins there.
         """
         return max(self.served.get(key, 0), max(self.served.values(), default=1) - 1)
 

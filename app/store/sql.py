@@ -99,7 +99,7 @@ def insert_if_absent(session: Session, table: type[Base], **values: Any) -> bool
 
 
 LOCK_SECONDS = 1.0
-"""For a row that another transaction has locked; those of ours take milliseconds."""
+"""How long to wait for a row that another transaction has locked; our own transactions take milliseconds."""
 
 
 def is_lock_timeout(error: DBAPIError) -> bool:

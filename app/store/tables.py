@@ -111,7 +111,7 @@ class JobRow(Base):
     api_key: Mapped[str | None] = mapped_column(ForeignKey("keys.id"))  # whose share it counts on; NULL: unkeyed
     device: Mapped[str] = mapped_column(String(8))
     priority: Mapped[int] = mapped_column(Integer, default=0)
-    queue_key: Mapped[int] = mapped_column(BigInteger)  # the lowest is next: priority and age in one number (jobs.py)
+    queue_key: Mapped[int] = mapped_column(BigInteger)  # lowest is next: priority and age in one number (insertion.py)
     attempt: Mapped[int] = mapped_column(Integer, default=1)
     lost_workers: Mapped[int] = mapped_column(Integer, default=0)
     not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)  # backoff after a lost worker
@@ -185,7 +185,7 @@ class JobEventRow(Base):
 
 
 class CurveChunkRow(Base):
-    """Up to 4,096 points of a loss curve as packed columns; `sequences` remembers which live event carried each."""
+    """Up to 4,096 points of a loss curve as packed columns; one is the sequence of the live event of each point."""
 
     __tablename__ = "curve_chunks"
     job: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)

@@ -74,7 +74,7 @@ class _Watcher:
 
     @property
     def has_gap(self) -> bool:
-        """After `take` found nothing: whether events are here, but later ones."""
+        """Whether later events are here although `take` found nothing."""
         return bool(self._events)
 
 
@@ -211,7 +211,7 @@ class StreamHub:
         try:
             return await self._in_thread(lambda session: stored.after(session, job_id, position, BATCH))
         except DatabaseUnavailable as error:
-            logger.warning("events of job %s must wait: %s", job_id, error)
+            logger.warning("events of job %s are delayed: %s", job_id, error)
             await asyncio.sleep(POLL_SECONDS)
             return Replay([], more=False, ended=False)
 
@@ -281,7 +281,7 @@ class StreamHub:
 
     def _redis_away(self, error: Exception) -> None:
         if self._redis_is_up:
-            logger.warning("Redis is away, clients get their events from the database: %s", error)
+            logger.warning("Redis is unreachable; clients get their events from the database: %s", error)
             self._redis_is_up = False
             self._nudge_all()
 
@@ -316,7 +316,7 @@ class _State(NamedTuple):
 
     @property
     def newest(self) -> EventId:
-        """Of what is stored of the attempt that runs."""
+        """Id of the newest stored event of the current attempt."""
         return EventId(self.attempt, max(self.last_event or 0, self.last_points or 0))
 
 

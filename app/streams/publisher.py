@@ -55,7 +55,7 @@ class Publisher:
             self._send()
 
     def tell_speed(self, worker: str, meta_steps_per_second: float | None) -> None:
-        """For operators: how fast this worker trains just now; None once it has ended. Lost while Redis is away."""
+        """Publishes how fast this worker trains, for operators; None once it has ended. Lost without Redis."""
         if time.monotonic() < self._next_try:
             return
         try:
@@ -64,7 +64,7 @@ class Publisher:
             else:
                 self._redis.set(speed_key(worker), f"{meta_steps_per_second:.6g}", ex=SPEED_SECONDS)
         except RedisError as error:
-            logger.debug("the speed of worker %s is not told: %s", worker, error)
+            logger.debug("could not publish the speed of worker %s: %s", worker, error)
 
     def close(self) -> None:
         """A last try for what is unsent, then the connection closes. Never raises."""
@@ -93,12 +93,12 @@ class Publisher:
                 self._judge(refusals[0], batch[0].id)
         except RedisError as error:
             if self._pause_seconds == 0.0:
-                logger.warning("job %s: no live stream, Redis is away: %s", self._job_id, error)
+                logger.warning("job %s: no live stream, Redis is unreachable: %s", self._job_id, error)
             self._pause_seconds = min(max(FIRST_PAUSE_SECONDS, 2 * self._pause_seconds), LONGEST_PAUSE_SECONDS)
             self._next_try = time.monotonic() + self._pause_seconds
             return
         if self._pause_seconds:
-            logger.info("job %s: the live stream goes on", self._job_id)
+            logger.info("job %s: the live stream continues", self._job_id)
         self._pause_seconds = self._next_try = 0.0
         self._unsent.clear()
 

@@ -110,7 +110,7 @@ def ours(tasks: TaskBatch, backend: Backend, *, captured: bool) -> Run:
 
 
 def eager(tasks: TaskBatch) -> Run:
-    """As one would write it: the window's graph kept, one backward through it all, torch's Adam."""
+    """The straightforward version: keeps the window's graph, one backward through it all, torch's Adam."""
     net: nn.Module = CoordinatewiseLSTM().to(tasks.device)
     optimizer = torch.optim.Adam(net.parameters(), lr=META_LEARNING_RATE)
     theta, memory, gradient, at = torch.empty(0), (), torch.empty(0), HORIZON

@@ -1,5 +1,4 @@
-"""From POST to the first training step: the whole service, one worker that stands warm and idle, one small job at a
-time.
+"""Times a job from POST to its first training step: the whole service, one warm, idle worker, one small job at a time.
 
 Measured by the client's clock from the call of `client.jobs.create` until the job's first `metrics` event, which tells
 of a meta-step that is done, is (a) in the live stream of Redis and (b) with the client, over server-sent events. The
@@ -93,7 +92,7 @@ def _recorded(connection: redis.Redis, job_id: str, moments: list[float]) -> Non
 
 
 def _wait_for_spare(log: Path, number: int) -> None:
-    """Until the worker's `number`-th process has torch and the science in memory."""
+    """Waits until the worker's `number`-th process has torch and the science in memory."""
     deadline = time.monotonic() + START_SECONDS
     while log.read_bytes().count(READY) < number if log.exists() else True:
         if time.monotonic() > deadline:

@@ -43,7 +43,7 @@ class Parts:
 
     @contextmanager
     def replaced(self, owner: Any, method: str, by: Callable[..., Any]) -> Iterator[None]:
-        """For a while, `owner.method` (of an object, a class or a module) is `by`."""
+        """Replaces `owner.method` (of an object, a class or a module) by `by` within the context."""
         own = vars(owner).get(method)
         setattr(owner, method, by)
         try:
@@ -55,7 +55,7 @@ class Parts:
                 setattr(owner, method, own)
 
     def timed(self, owner: Any, method: str, name: str) -> AbstractContextManager[None]:
-        """For a while, calls of `owner.method` count under `name`."""
+        """Counts calls of `owner.method` under `name` within the context."""
         return self.replaced(owner, method, self.counted(getattr(owner, method), name))
 
     def _passed(self) -> None:

@@ -32,7 +32,7 @@ def starting_weights() -> Weights:
 
 @cache
 def meta_gradient(problem: Problem, counted_losses: int) -> Weights:
-    """With `starting_weights`; losses at theta_1 .. theta_counted summed, tasks averaged."""
+    """The meta-gradient at `starting_weights`: losses at theta_1 .. theta_counted summed, tasks averaged."""
     rule = rule_with(starting_weights(), torch.float64)
     tasks = batch_of(problem, torch.float64)
     backend = TorchBackend(fused=False)

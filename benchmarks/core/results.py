@@ -31,7 +31,7 @@ def is_right(measured: dict[str, Any], peer: str) -> bool:
 
 
 def worst_of(row: dict[str, Any]) -> float:
-    """Of a row of "accuracy": the largest difference, of a weight tensor or of the updates; NaN where one is NaN."""
+    """The largest difference in a row of "accuracy", of a weight tensor or of the updates; NaN if any is NaN."""
     return float(max([*row["tensors"].values(), row["update"]], key=badness))
 
 

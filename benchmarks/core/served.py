@@ -36,7 +36,7 @@ class Service:
 def service(
     database_url: str | None, *, api_processes: int = 1, workers: int = 0, changes: Mapping[str, str] | None = None
 ) -> Iterator[Service]:
-    """In a folder that is gone afterwards. database_url: None for SQLite; changes: environment variables.
+    """Runs a service in a temporary folder. database_url: None for SQLite; changes: environment variables.
 
     Raises RuntimeError with the server's own words when it does not start.
     """

@@ -47,7 +47,7 @@ class Bench(ExitStack):
 
     @property
     def over_postgres(self) -> Service:
-        """With as many API processes as MLflow has workers."""
+        """A service on Postgres, with as many API processes as MLflow has workers."""
         start = lambda: self.enter_context(  # noqa: E731
             service(self.postgres.url("gradsmith", ""), api_processes=API_PROCESSES)
         )
@@ -55,7 +55,7 @@ class Bench(ExitStack):
 
     @property
     def embedded(self) -> Service:
-        """As `serve` starts it: one API process, SQLite, the bundled Valkey."""
+        """A service as `serve` starts it: one API process, SQLite, the bundled Valkey."""
         return self._once("embedded", lambda: self.enter_context(service(None)))
 
     @property
@@ -63,7 +63,7 @@ class Bench(ExitStack):
         return self._once("mlflow", self._start_mlflow)
 
     def versions(self) -> dict[str, str]:
-        """Of the servers that have been started."""
+        """Versions of the servers that have been started."""
         found = {}
         if "postgres" in self._made:
             found["Postgres"] = self.postgres.version

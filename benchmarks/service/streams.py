@@ -1,4 +1,4 @@
-"""From a worker to the clients of a live stream: 200 of them on an API process with a pool of 5 connections.
+"""Measures live streams from a worker to 200 clients, on an API process with a pool of 5 connections.
 
 Twenty jobs tell what their losses are five times a second, 64 points an event, live (Redis) and every two seconds also
 durable, as workers do; ten clients watch each. The first loss of an event is the moment at which it was published, by

@@ -71,7 +71,7 @@ def _times(what: str, results: Results, section: str, name: str, target: float, 
 
 
 def _fairness(results: Results, name: str, keys: int) -> Iterator[Verdict]:
-    """Of two keys, what the issue asks; of more, the bound that follows from equal shares: as many times as keys."""
+    """The target for two keys; for more, the bound that follows from equal shares: as many times as keys."""
     shares, slowest = f"a key's share of starts off equal, {keys} keys", f"wait over FIFO's, worst job, {keys} keys"
     found = results.get("queue", {}).get("shares", {}).get(str(keys), {}).get(name)
     off = note = None

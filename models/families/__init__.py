@@ -15,10 +15,10 @@ from models.spec import FamilySpec
 from models.task_spec import TASK_SPECS
 
 KINDS: dict[str, Kind] = {}
-"""By the name of the kind."""
+"""Every kind, by its name."""
 
 FAMILIES: dict[str, FamilySpec] = {}
-"""By the name of the family, in the order in which they are listed."""
+"""Every family by its name, in the order in which they are listed."""
 
 DATASETS: dict[str, str] = {}
 """Where each data set of some kind is, "package.module:OBJECT" by name (`models.tasks.data.DataSet`)."""

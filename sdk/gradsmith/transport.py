@@ -126,7 +126,7 @@ class Transport:
 
 
 def _clean_address(given: str) -> str:
-    """Without blanks and line breaks around it, and without slashes at its end. Raises ValueError when it is none."""
+    """Strips surrounding whitespace and trailing slashes from an address. Raises ValueError if it is not one."""
     address = given.strip()
     problem = ""
     try:
@@ -151,8 +151,8 @@ def _clean_address(given: str) -> str:
 
 
 def _clean_key(given: str) -> str:
-    """Without the line break that a file leaves at its end. Raises ValueError, which shows nothing of the key: what
-    cannot stand in a header would come back, key and all, in the words of whoever fails to send it."""
+    """Strips surrounding whitespace, such as the line break at the end of a file. Raises ValueError, which never shows
+    the key: a key that no header can carry would otherwise appear in the error of whatever fails to send it."""
     key = given.strip()
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ValueError("the API key holds a blank or a character that no key has; copy it again, gs_<id>_<secret>")

@@ -69,7 +69,7 @@ class Job:
     attempt: counts from 1; a retry or a lost worker begins another
     queue_position: 0 is next; None unless queued
     optimizer: id of the optimizer that it made, or that it measures
-    parent: of an evaluation, the id of the training that asked for it
+    parent: for an evaluation, the id of the training job that requested it
     evaluation: of a training, the id of the newest evaluation of its result
     metadata: your own labels
     spec: the resolved job: every value that it runs with, defaults included

@@ -27,12 +27,12 @@ def code(text: str) -> str:
 
 
 def link(target: str, inner: str) -> str:
-    """To a place of this page. `inner` is HTML."""
+    """A link to an anchor on this page. `inner` is HTML."""
     return f'<a href="#{attribute(target)}">{inner}</a>'
 
 
 def table(rows: Iterable[Iterable[str]], heads: Iterable[str]) -> str:
-    """Of cells that are HTML."""
+    """A table whose cells are HTML."""
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

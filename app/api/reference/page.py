@@ -45,7 +45,7 @@ class Page:
     policy: str  # the Content-Security-Policy that it needs
 
     def at(self, base_url: str) -> str:
-        """With commands that call `base_url`."""
+        """The page's HTML, with commands that call `base_url`."""
         return self.html.replace(BASE, escape(base_url.rstrip("/")))
 
 

@@ -27,4 +27,4 @@ class Peer(Protocol):
         """Meta-gradient of the first window from theta_0: losses summed over steps, averaged over tasks."""
 
     def run(self, meta_steps: int) -> None:
-        """After `begin`: go on for that many meta-steps: inner steps, meta-gradient, Adam. Done when it returns."""
+        """Runs that many meta-steps after `begin`: inner steps, meta-gradient, Adam. All are done when it returns."""

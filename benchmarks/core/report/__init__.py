@@ -1,4 +1,4 @@
-"""From measurements to words: the whole report for the terminal, and our section of RESULTS.md."""
+"""Writes measurements down: the whole report for the terminal, and our section of RESULTS.md."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def metadata(data: bytes) -> dict[str, Any]:
 
 
 def _tensors_sha256(data: bytes) -> str:
-    """Of what follows the header of a safetensors file: the numbers themselves, in their fixed order."""
+    """SHA-256 of what follows the header of a safetensors file: the numbers themselves, in their fixed order."""
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
     return hashlib.sha256(memoryview(data)[_LENGTH_BYTES + length :]).hexdigest()
 

@@ -36,7 +36,7 @@ class Tape:
     def within(
         cls, budget_bytes: int, sizes: Sizes, steps: int, blocks: int, block: int, before: Tape | None = None
     ) -> Tape | None:
-        """As much of a window of `steps` steps on `blocks` blocks as the budget holds; None when that is nothing.
+        """A tape for as much of a window of `steps` steps on `blocks` blocks as fits the budget; None if nothing fits.
 
         Memory is only taken when the steps write it; `before`, which is not to be used again, gives its own where that
         is enough.
