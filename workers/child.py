@@ -13,7 +13,7 @@ import sys
 import threading
 from types import FrameType
 
-from app.tether import die_with_parent
+from app.host.tether import die_with_parent
 
 logger = logging.getLogger("gradsmith.worker")
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.commands import command
 from app.doctor.findings import Finding, fail, ok, warn
 from app.doctor.running import answers
-from app.embedded import EmbeddedStoreError, find_binary
+from app.host.embedded import EmbeddedStoreError, find_binary
 from app.logs import scrub
 from app.settings import Settings, embedded_socket
 from app.store.errors import DatabaseBusy, DatabaseUnavailable, SchemaIncomplete, SchemaMismatch

@@ -21,10 +21,10 @@ from sqlalchemy import text
 
 import migrations
 from app.doctor import Finding, Outcome, Patient, document, examine, exit_code, line, machine, running, service, stores
+from app.host.tether import tethered
 from app.settings import Settings, embedded_socket
 from app.store.sessions import Database
 from app.store.tables import Base
-from app.tether import tethered
 from models.tasks.data import MNIST
 from tests import services
 from tests.app.api.running import Worker, serving
