@@ -31,8 +31,9 @@ from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from app.supervise import only_one
 from app.tether import tethered
-from tests.app.api.running import Worker, serving
 from tests.workers.harness import create, training
+from workshop.serving import serving
+from workshop.working import Worker
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from app.store import leases, outbox
 from app.store.jobs import JobRepository
 from app.store.leases import Lease
 from app.store.sessions import Database
-from tests.services import ValkeyServer
 from tests.workers.harness import QUICK, create, job, training, wait_for
+from workshop.services import ValkeyServer
 
 
 @pytest.fixture

@@ -26,11 +26,12 @@ from app.store.sessions import Database
 from app.store.tables import Base
 from app.tether import tethered
 from models.tasks.data import MNIST
-from tests import services
-from tests.app.api.running import Worker, serving
 from tests.workers.harness import create, training
 from workers import probe
 from workers.main import JobWorker
+from workshop import services
+from workshop.serving import serving
+from workshop.working import Worker
 
 ALL_FREE = 0
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parents[2]))  # benchmarks are no installed package
-
-from benchmarks.memory import cases, evaluation, measured, predicted, training
 from gradsmith.rules import LSTMRule
 from gradsmith.rules.kernels.native import native_kernel
 from gradsmith.rules.kernels.sizes import MOST_HIDDEN, MOST_LAYERS
@@ -20,6 +16,7 @@ from models.families import FAMILIES
 from models.machine import peak_memory_bytes, usable_cpus, usable_memory_bytes
 from models.memory import follow_up_estimate_bytes, likely_backend, memory_estimate_bytes
 from models.spec import Resources, RuleSpec
+from workshop.memory import cases, evaluation, measured, predicted, training
 
 GIB = 2**30
 

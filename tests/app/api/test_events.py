@@ -16,8 +16,9 @@ import pytest
 from app.api import event_stream
 from app.settings import Settings
 from app.store.sessions import Database
-from tests.app.api.running import Worker, serving
-from tests.services import ValkeyServer
+from workshop.services import ValkeyServer
+from workshop.serving import serving
+from workshop.working import Worker
 
 
 @dataclass(frozen=True)

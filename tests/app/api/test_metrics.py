@@ -20,12 +20,13 @@ from app.metrics import collector
 from app.settings import Settings
 from app.store.sessions import Database
 from app.streams.speed import speed_key
-from tests import services
 from tests.app import test_supervise as service
-from tests.app.api.keyed import bearing, make_key, with_keys
-from tests.app.api.running import Worker, serving
 from tests.workers.harness import wait_for
 from workers.main import JobWorker
+from workshop import services
+from workshop.keyed import bearing, make_key, with_keys
+from workshop.serving import serving
+from workshop.working import Worker
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

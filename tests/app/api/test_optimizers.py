@@ -11,8 +11,8 @@ from safetensors.numpy import load
 
 from app.store.outcomes import Outcome
 from models.families import FAMILIES
-from tests.app.api.running import WEIGHTS, Worker, evaluation_result
 from tests.app.api.shelf import OTHER_WEIGHTS, Shelf
+from workshop.working import WEIGHTS, Worker, evaluation_result
 
 
 def trained(api: httpx.Client, worker: Callable[..., Worker], weights: bytes, score: float | None) -> Outcome:

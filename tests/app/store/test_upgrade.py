@@ -39,10 +39,10 @@ from app.settings import Settings
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from gradsmith.rules import weights
-from tests import services
-from tests.app.api.running import serving
 from tests.workers.harness import stored_events
 from workers.run import run_job
+from workshop import services
+from workshop.serving import serving
 
 OLD = gzip.decompress((Path(__file__).parent / "schema_0001.sql.gz").read_bytes()).decode()
 TRAINED, EVALUATED = "job_01a20da1c7827720bd5f34ab3a3d68b2", "job_01a20da1d8d676f590d22a11fc67a18f"
