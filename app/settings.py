@@ -176,7 +176,10 @@ class Settings(BaseSettings):
     def resolved_database_url(self) -> str:
         """The SQLAlchemy URL, with psycopg 3 as the driver of Postgres."""
         if self.database_url is None:
-            return f"sqlite:///{self.data_dir.resolve() / 'gradsmith.db'}"
+            from sqlalchemy.engine import URL  # not above: the command line's help needs no SQLAlchemy
+
+            # A folder's name may hold `?`, `#` or `%`, which mean something in a URL: SQLAlchemy quotes them.
+            return str(URL.create("sqlite", database=str(self.data_dir.resolve() / "gradsmith.db")))
         for scheme in ("postgresql://", "postgres://"):
             if self.database_url.startswith(scheme):
                 return "postgresql+psycopg://" + self.database_url.removeprefix(scheme)

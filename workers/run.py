@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from app.settings import Settings
 from app.store import checkpoints, leases, outcomes
 from app.store.checkpoints import Checkpoint
-from app.store.errors import DatabaseUnavailable, LeaseLost, OptimizerNotFound
+from app.store.errors import DamagedData, DatabaseUnavailable, LeaseLost, OptimizerNotFound
 from app.store.events import Event, EventId
 from app.store.leases import Lease
 from app.store.registry import Registry
@@ -121,7 +121,7 @@ class _Run:
             self._retry(f"worker_lost: {error}", release=self.preempted())
         except (LeaseLost, DatabaseUnavailable):
             raise  # nothing can be written any more
-        except (ModelsError, GradsmithError, OptimizerNotFound) as error:
+        except (ModelsError, GradsmithError, OptimizerNotFound, DamagedData) as error:
             self._fail(str(error))
         except (MemoryError, torch.OutOfMemoryError) as error:
             self._fail(f"out_of_memory: {error}; use fewer tasks, a shorter unroll_steps or a larger worker")
