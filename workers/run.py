@@ -63,12 +63,13 @@ def run_job(
     preempted: Callable[[], bool] = lambda: False,
     settings: Settings | None = None,
     on_lost: Callable[[Lease], None] = leave,
+    on_renewed: Callable[[], None] = lambda: None,
 ) -> None:
     """Run one attempt of a job to its end; what became of it is in the database.
 
     Returns at once when the attempt is not to be had (a doorbell that rang twice, a job cancelled meanwhile), and
     when the lease is lost on the way. `owner` names this process in the lease, and nobody else. `preempted()` turns
-    true when this process should stop.
+    true when this process should stop. `on_renewed` is called, in another thread, whenever the lease has been renewed.
     """
     settings = settings or Settings()
     database = Database(settings.resolved_database_url)
@@ -80,7 +81,7 @@ def run_job(
             return
         with (
             closing(Publisher(settings, job_id)) as publisher,
-            Keeper(database, settings, lease, claimed_at, on_lost) as keeper,
+            Keeper(database, settings, lease, claimed_at, on_lost, on_renewed=on_renewed) as keeper,
         ):
             recorder = Recorder(keeper, publisher, settings, claimed.next_id, claimed.job.total)
             _Run(settings, database, claimed, keeper, recorder, preempted).run()
