@@ -28,7 +28,9 @@ _REDIS_FORMS = (
     "unset, the server that `serve` starts in the data folder is used"
 )
 # Read by the SDK, its kernel, ./run, docker-compose.yml and app.commands.
-_READ_BY_OTHERS = ("API_KEY", "CACHE_DIR", "COMMAND", "KERNELS", "MIN_FREE_MB", "PUBLISHED_PORT", "PYTHON", "URL")
+_READ_BY_OTHERS = (
+    "API_KEY", "CACHE_DIR", "COMMAND", "FAMILIES", "KERNELS", "MIN_FREE_MB", "PUBLISHED_PORT", "PYTHON", "URL",
+)  # fmt: skip
 
 
 class Settings(BaseSettings):

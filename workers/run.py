@@ -107,12 +107,14 @@ class _Run:
 
     def run(self) -> None:
         """Raises LeaseLost, and what the database raises when it is away for longer than the lease."""
-        lease = self.keeper.lease
+        lease, spec = self.keeper.lease, self.claimed.spec
         try:
-            if isinstance(self.claimed.spec, MetaTrainSpec):
-                self._train(self.claimed.spec)
+            if isinstance(spec, ModelsError):
+                raise spec
+            if isinstance(spec, MetaTrainSpec):
+                self._train(spec)
             else:
-                self._evaluate(self.claimed.spec)
+                self._evaluate(spec)
         except Cancelled:
             self.recorder.finish(self._after_events(lambda session, id_: leases.cancelled(session, lease, id_)))
         except Preempted:
