@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.host.tether import tethered
 from app.settings import Settings
 from app.store.sessions import Database
-from app.tether import tethered
 
 ROOT = Path(__file__).parents[1]
 START_SECONDS = 60.0

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from app.host.protocol import patient
 from app.main import create_app
-from app.protocol import patient
 from app.settings import Settings
 
 START_SECONDS = 20.0

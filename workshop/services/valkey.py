@@ -10,7 +10,7 @@ import time
 
 import redis
 
-from app.embedded import EmbeddedStoreError, find_binary
+from app.host.embedded import EmbeddedStoreError, find_binary
 from workshop.services.starting import START_SECONDS, NoServer, dies_with_caller, short_folder
 
 
