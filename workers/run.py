@@ -136,7 +136,7 @@ class _Run:
     # --- meta_train ----------------------------------------------------------------------------------------------
 
     def _train(self, spec: MetaTrainSpec) -> None:
-        self._note_runtime(build(spec.recipe.rule.model_dump()), spec)
+        self._note_runtime(build(spec.recipe.rule.config), spec)
         result: TrainingResult | None = None
         checkpointed = time.monotonic()
         with closing(self._begin_training(spec)) as stream:  # whatever ends it ends the job's ranks

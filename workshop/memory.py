@@ -15,7 +15,8 @@ from typing import Any
 
 from models.families import FAMILIES
 from models.memory import Computes, memory_estimate_bytes
-from models.spec import EvaluateSpec, MetaTrainSpec, Resources, RuleSpec, overridden
+from models.rule_spec import RULE_SPECS, RuleSpec
+from models.spec import EvaluateSpec, MetaTrainSpec, Resources, overridden
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,10 +24,11 @@ CHILD = """
 import sys
 from pathlib import Path
 import torch
-from gradsmith.rules import build, initialise
+from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
 from models.evaluate import evaluate
 from models.meta_train import TrainingResult, meta_train
+from models.rule_spec import RULE_SPECS, RuleSpec
 from models.spec import EvaluateSpec, MetaTrainSpec
 from workers import run
 
@@ -45,8 +47,8 @@ if kind == "meta_train":
             ran = event.summary["runtime"]
 else:
     spec = EvaluateSpec.model_validate_json(text)
-    rule = build(spec.rule.model_dump())
-    initialise(rule, torch.Generator().manual_seed(0))
+    rule = build(spec.rule.config)
+    rule.initialise(torch.Generator().manual_seed(0))
     for event in evaluate(rule_weights.dumps(rule), spec, data_dir=data_dir):
         pass
     ran = event.result["runtime"]
@@ -101,7 +103,7 @@ def evaluation(
         name,
         EvaluateSpec(
             optimizer="opt_00000000000000000000000000",
-            rule=rule or RuleSpec(),
+            rule=rule or RULE_SPECS["lstm"](),
             family=spec,
             seed=0,
             evaluation=overridden(spec.evaluation, plan or {}),
