@@ -28,7 +28,9 @@ _REDIS_FORMS = (
     "unset, the server that `serve` starts in the data folder is used"
 )
 # Read by the SDK, its kernel, ./run, docker-compose.yml and app.commands.
-_READ_BY_OTHERS = ("API_KEY", "CACHE_DIR", "COMMAND", "KERNELS", "MIN_FREE_MB", "PUBLISHED_PORT", "PYTHON", "URL")
+_READ_BY_OTHERS = (
+    "API_KEY", "CACHE_DIR", "COMMAND", "FAMILIES", "KERNELS", "MIN_FREE_MB", "PUBLISHED_PORT", "PYTHON", "URL",
+)  # fmt: skip
 
 
 class Settings(BaseSettings):
@@ -182,7 +184,10 @@ class Settings(BaseSettings):
     def resolved_database_url(self) -> str:
         """The SQLAlchemy URL, with psycopg 3 as the driver of Postgres."""
         if self.database_url is None:
-            return f"sqlite:///{self.data_dir.resolve() / 'gradsmith.db'}"
+            from sqlalchemy.engine import URL  # not above: the command line's help needs no SQLAlchemy
+
+            # A folder's name may hold `?`, `#` or `%`, which mean something in a URL: SQLAlchemy quotes them.
+            return str(URL.create("sqlite", database=str(self.data_dir.resolve() / "gradsmith.db")))
         for scheme in ("postgresql://", "postgres://"):
             if self.database_url.startswith(scheme):
                 return "postgresql+psycopg://" + self.database_url.removeprefix(scheme)

@@ -16,7 +16,7 @@ import threading
 from types import FrameType, ModuleType
 from typing import Any
 
-from app.tether import die_with_parent
+from app.host.tether import die_with_parent
 from workers.report import Report
 
 logger = logging.getLogger("gradsmith.worker")

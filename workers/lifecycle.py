@@ -30,6 +30,7 @@ from app.store.jobs import spec_of
 from app.store.leases import Lapse, Lease
 from app.store.sessions import Database
 from app.store.tables import JobRow
+from models.errors import ModelsError
 from models.spec import EvaluateSpec, MetaTrainSpec
 from workers.children import LEASE_LOST, STUCK
 
@@ -82,10 +83,13 @@ def new_owner(worker: str) -> str:
 
 @dataclass(frozen=True)
 class Claimed:
-    """A job that is ours now, where its events go on, and the newest checkpoint of its earlier attempts."""
+    """A job that is ours now, where its events go on, and the newest checkpoint of its earlier attempts.
+
+    spec: or why this machine cannot read it
+    """
 
     job: JobRow
-    spec: MetaTrainSpec | EvaluateSpec
+    spec: MetaTrainSpec | EvaluateSpec | ModelsError
     next_id: EventId
     checkpoint: Checkpoint | None
 
@@ -101,7 +105,11 @@ def claim(database: Database, settings: Settings, lease: Lease, runtime: dict[st
         found = session.get(JobRow, lease.job_id)
         if found is None:
             return None
-        spec = spec_of(found)
+        spec: MetaTrainSpec | EvaluateSpec | ModelsError
+        try:
+            spec = spec_of(found)
+        except ModelsError as error:
+            spec = error
         job = leases.claim(session, lease, settings.lease_seconds, runtime)
         if job is None and again:  # our claim may stand already: nobody else has this owner's name
             with contextlib.suppress(LeaseLost):

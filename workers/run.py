@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from app.settings import Settings
 from app.store import checkpoints, leases, outcomes
 from app.store.checkpoints import Checkpoint
-from app.store.errors import DatabaseUnavailable, LeaseLost, OptimizerNotFound
+from app.store.errors import DamagedData, DatabaseUnavailable, LeaseLost, OptimizerNotFound
 from app.store.events import Event, EventId
 from app.store.leases import Lease
 from app.store.registry import Registry
@@ -107,12 +107,14 @@ class _Run:
 
     def run(self) -> None:
         """Raises LeaseLost, and what the database raises when it is away for longer than the lease."""
-        lease = self.keeper.lease
+        lease, spec = self.keeper.lease, self.claimed.spec
         try:
-            if isinstance(self.claimed.spec, MetaTrainSpec):
-                self._train(self.claimed.spec)
+            if isinstance(spec, ModelsError):
+                raise spec
+            if isinstance(spec, MetaTrainSpec):
+                self._train(spec)
             else:
-                self._evaluate(self.claimed.spec)
+                self._evaluate(spec)
         except Cancelled:
             self.recorder.finish(self._after_events(lambda session, id_: leases.cancelled(session, lease, id_)))
         except Preempted:
@@ -122,7 +124,7 @@ class _Run:
             self._retry(f"worker_lost: {error}", release=self.preempted())
         except (LeaseLost, DatabaseUnavailable):
             raise  # nothing can be written any more
-        except (ModelsError, GradsmithError, OptimizerNotFound) as error:
+        except (ModelsError, GradsmithError, OptimizerNotFound, DamagedData) as error:
             self._fail(str(error))
         except (MemoryError, torch.OutOfMemoryError) as error:
             self._fail(f"out_of_memory: {error}; use fewer tasks, a shorter unroll_steps or a larger worker")

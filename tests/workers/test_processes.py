@@ -16,7 +16,7 @@ import redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from app.dispatch import Dispatcher
+from app.jobs.dispatch import Dispatcher
 from app.settings import Settings
 from app.store.jobs import JobRepository
 from app.store.registry import Registry

@@ -34,6 +34,8 @@ from models.families import FAMILIES
 from models.meta_train import MetaStep, TrainingResult, meta_train
 from models.spec import MetaTrainSpec, Resources, RuleSpec
 from models.tasks.data import MNIST, mnist_folder
+from tests.app.store.bench import Bench
+from tests.app.store.damage import flip_a_bit
 from tests.workers.harness import QUICK, create, evaluation, job, optimizers, stored_events, training, wait_for
 from workers import lifecycle, recorder, run
 from workers.facts import machine_facts, runtime_facts
@@ -112,6 +114,17 @@ def test_an_optimizer_that_is_gone_fails_the_evaluation_and_says_so(quick: Setti
     failed = job(jobs, job_id)
     assert failed.status == "failed"
     assert "opt_00000000000000000000000000000000" in str(failed.status_reason)
+
+
+def test_damaged_weights_fail_the_evaluation_and_it_says_so(quick: Settings, jobs: Database) -> None:
+    optimizer = Bench(jobs).finish(Bench(jobs).running()).optimizer
+    assert optimizer is not None
+    flip_a_bit(jobs, "weights", "content")
+    job_id = create(jobs, evaluation(optimizer.id))
+    run_job(job_id, 1, settings=quick)
+    failed = job(jobs, job_id)
+    assert failed.status == "failed"
+    assert f"stored weights of optimizer {optimizer.id} (quadratic@1) are damaged" in str(failed.status_reason)
 
 
 def test_unusable_data_fails_the_job_and_names_the_folder(quick_sqlite: Settings, sqlite_database: Database) -> None:
