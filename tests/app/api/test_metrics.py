@@ -21,9 +21,9 @@ from app.metrics.speed import speed_key
 from app.settings import Settings
 from app.store.sessions import Database
 from tests import services
-from tests.app.host import test_supervise as service
 from tests.app.api.keyed import bearing, make_key, with_keys
 from tests.app.api.running import Worker, serving
+from tests.app.host import test_supervise as service
 from tests.workers.harness import wait_for
 from workers.main import JobWorker
 
