@@ -63,12 +63,13 @@ def run_job(
     preempted: Callable[[], bool] = lambda: False,
     settings: Settings | None = None,
     on_lost: Callable[[Lease], None] = leave,
+    on_renewed: Callable[[], None] = lambda: None,
 ) -> None:
     """Run one attempt of a job to its end; what became of it is in the database.
 
     Returns at once when the attempt is not to be had (a doorbell that rang twice, a job cancelled meanwhile), and
     when the lease is lost on the way. `owner` names this process in the lease, and nobody else. `preempted()` turns
-    true when this process should stop.
+    true when this process should stop. `on_renewed` is called, in another thread, whenever the lease has been renewed.
     """
     settings = settings or Settings()
     database = Database(settings.resolved_database_url)
@@ -80,7 +81,7 @@ def run_job(
             return
         with (
             closing(Publisher(settings, job_id)) as publisher,
-            Keeper(database, settings, lease, claimed_at, on_lost) as keeper,
+            Keeper(database, settings, lease, claimed_at, on_lost, on_renewed=on_renewed) as keeper,
         ):
             recorder = Recorder(keeper, publisher, settings, claimed.next_id, claimed.job.total)
             _Run(settings, database, claimed, keeper, recorder, preempted).run()
@@ -106,12 +107,14 @@ class _Run:
 
     def run(self) -> None:
         """Raises LeaseLost, and what the database raises when it is away for longer than the lease."""
-        lease = self.keeper.lease
+        lease, spec = self.keeper.lease, self.claimed.spec
         try:
-            if isinstance(self.claimed.spec, MetaTrainSpec):
-                self._train(self.claimed.spec)
+            if isinstance(spec, ModelsError):
+                raise spec
+            if isinstance(spec, MetaTrainSpec):
+                self._train(spec)
             else:
-                self._evaluate(self.claimed.spec)
+                self._evaluate(spec)
         except Cancelled:
             self.recorder.finish(self._after_events(lambda session, id_: leases.cancelled(session, lease, id_)))
         except Preempted:

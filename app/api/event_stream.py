@@ -19,8 +19,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from app.api.dependencies import CallerDep, JobId, Services, ServicesDep, only_parameters
-from app.api.documents import progress_of, reason_of
-from app.errors import Problem, responses
+from app.http.problems import Problem, responses
+from app.jobs.documents import progress_of, reason_of
 from app.store import events
 from app.store.errors import StoreError
 from app.store.events import START, Event, EventId

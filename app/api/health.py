@@ -11,10 +11,10 @@ from starlette.concurrency import run_in_threadpool
 from app.api.dependencies import Services, ServicesDep
 from app.api.schemas import Health
 from app.commands import command
-from app.errors import Problem, responses
+from app.http.problems import Problem, responses
+from app.metrics.writable import WRITE, refusal
 from app.store.errors import DatabaseUnavailable, SchemaIncomplete, SchemaMismatch
 from app.store.sessions import Database
-from app.streams.writable import WRITE, refusal
 
 router = APIRouter(tags=["health"])
 

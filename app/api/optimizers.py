@@ -9,14 +9,16 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.api import examples
-from app.api.delivery import NOT_MODIFIED, deliver
 from app.api.dependencies import Accept, After, CallerDep, Limit, Services, ServicesDep, only_parameters
-from app.api.documents import card_facts, not_ready, optimizer_documents
-from app.api.negotiation import chosen
-from app.api.schemas import MAX_LABELS, Name, Optimizer, Page, Tag
+from app.api.documents import card_facts, optimizer_documents
+from app.api.schemas import Optimizer, Page
 from app.auth import Caller
-from app.errors import Problem, responses
+from app.http.delivery import NOT_MODIFIED, deliver
+from app.http.fields import MAX_LABELS, Name, Tag
+from app.http.negotiation import chosen
+from app.http.problems import Problem, responses
+from app.jobs.documents import not_ready
+from app.openapi import examples
 from app.report.card import card_markdown
 from app.store.aliases import ALIAS_PATTERN, RESERVED
 from app.store.errors import OptimizerNotFound

@@ -38,10 +38,10 @@ from app.backup.manifest import (
     synchronize_folder,
 )
 from app.commands import command
+from app.host.supervise import ServeError, only_one
 from app.settings import Settings
 from app.store.sqlite import file_of
 from app.store.tables import SCHEMA_REVISION
-from app.supervise import ServeError, only_one
 
 Opener = Callable[[str], BinaryIO]
 

@@ -19,15 +19,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.commands import command
 from app.doctor.findings import Finding, fail, ok, warn
 from app.doctor.running import answers
-from app.embedded import EmbeddedStoreError, find_binary
+from app.host.embedded import EmbeddedStoreError, find_binary
 from app.logs import scrub
+from app.metrics.writable import refusal, try_write
 from app.settings import Settings, embedded_socket
 from app.store import integrity
 from app.store.errors import DatabaseBusy, DatabaseUnavailable, SchemaIncomplete, SchemaMismatch, StoreError
 from app.store.sessions import Database
 from app.store.sqlite import file_of, missing_file
 from app.store.tables import SCHEMA_REVISION
-from app.streams.writable import refusal, try_write
 
 if TYPE_CHECKING:
     from app.doctor import Patient

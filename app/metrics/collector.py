@@ -20,13 +20,13 @@ from rq.serializers import JSONSerializer
 from rq.worker_registration import get_keys
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.metrics.speed import speeds
+from app.metrics.writable import try_write
 from app.settings import Settings
 from app.store import census
 from app.store.errors import StoreError
 from app.store.sessions import Database
 from app.store.tables import JOB_STATUSES, SCHEMA_REVISION
-from app.streams.speed import speeds
-from app.streams.writable import try_write
 
 KEPT_SECONDS = 1.0
 DEVICES = ("cpu", "gpu")

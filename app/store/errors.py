@@ -1,4 +1,4 @@
-"""What the store refuses, as a tree. `app.errors` gives each branch its HTTP status, in one place.
+"""What the store refuses, as a tree. `app.http.problems` gives each branch its HTTP status, in one place.
 
 StoreError
   NotFound              JobNotFound  OptimizerNotFound  EvaluationNotFound  AliasNotFound      404

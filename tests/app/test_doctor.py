@@ -21,10 +21,10 @@ from sqlalchemy import text
 
 import migrations
 from app.doctor import Finding, Outcome, Patient, document, examine, exit_code, line, machine, running, service, stores
+from app.host.tether import tethered
 from app.settings import Settings, embedded_socket
 from app.store.sessions import Database
 from app.store.tables import Base
-from app.tether import tethered
 from models.tasks.data import MNIST
 from tests import services
 from tests.app.api.running import Worker, serving
@@ -547,7 +547,9 @@ def test_data_sets_kernel_and_compiler_as_a_worker_would_find_them(
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("GRADSMITH_CACHE_DIR", str(tmp_path / "cache"))
     told = probe.computing() | {"cpus": 2, "driver": False, "datasets": probe.data_sets(settings.data_dir)}
-    _torch, digits, mnist, kernel, _gpu = machine.of_probe(told, settings)
+    told["families"] = probe.families(opened=True)
+    _torch, families, digits, mnist, kernel, _gpu = machine.of_probe(told, settings)
+    assert (families.outcome, families.found) == (Outcome.OK, "kinds: quadratic, mlp")
     assert (digits.outcome, digits.found) == (Outcome.OK, "digits is ready")
     assert mnist.outcome is Outcome.WARN
     assert str(settings.data_dir / "datasets" / "mnist") in mnist.found
@@ -559,7 +561,7 @@ def test_data_sets_kernel_and_compiler_as_a_worker_would_find_them(
     for file in MNIST.values():
         (folder / file.name).write_bytes(b"\0\0\x08\x01 not what was published")
     told["datasets"] = probe.data_sets(settings.data_dir)
-    damaged = list(machine.of_probe(told, settings))[2]
+    damaged = list(machine.of_probe(told, settings))[3]
     assert damaged.outcome is Outcome.FAIL
     assert damaged.advice.startswith("delete it, then `gradsmith-server data fetch mnist")
 
@@ -578,11 +580,18 @@ def test_workers_that_cannot_even_start_are_a_failure_in_one_line(
 def test_a_machine_without_torch_or_with_a_gpu_that_torch_cannot_see(settings: Settings) -> None:
     told: dict[str, Any] = {
         "torch": None, "kernel": "", "kernel_reason": None, "gpus": [], "cuda": None, "cpus": 2, "driver": False,
+        "families": {
+            "kinds": {"mlp": None, "lines": "The tasks of kind 'lines' cannot be imported: no scipy. Install it."},
+            "problems": [{"plugin": "curves 1.2", "reason": "ValueError: bad bounds"}],
+        },
         "datasets": {
             "digits": {"message": "The data set digits is not complete. Bring it.", "damaged": False, "fetched": False}
         },
     }  # fmt: skip
-    torch, digits = machine.of_probe(told, settings)
+    torch, unloaded, unopened, digits = machine.of_probe(told, settings)
+    assert (unloaded.outcome, unopened.outcome) == (Outcome.FAIL, Outcome.FAIL)
+    assert unloaded.found == "the plug-in curves 1.2 could not be loaded: ValueError: bad bounds"
+    assert (unopened.found, unopened.advice) == ("The tasks of kind 'lines' cannot be imported: no scipy", "Install it")
     assert (torch.outcome, torch.check) == (Outcome.WARN, "torch")
     assert (digits.outcome, digits.found, digits.advice) == (
         Outcome.WARN, "The data set digits is not complete", "Bring it",
