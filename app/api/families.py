@@ -5,12 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
-from app.api.delivery import NOT_MODIFIED, deliver
 from app.api.dependencies import only_parameters
-from app.api.examples import FAMILY
-from app.api.resolve import no_such_family
 from app.api.schemas import Families, Family, FamilyDetail, PluginProblem
-from app.errors import Problem, responses
+from app.http.delivery import NOT_MODIFIED, deliver
+from app.http.problems import Problem, responses
+from app.jobs.resolve import no_such_family
+from app.openapi.examples import FAMILY
 from models.families import FAMILIES, PROBLEMS
 from models.spec import FamilySpec
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from app.store import events, insertion
+from app.store import events, insertion, outbox
 from app.store.errors import JobFinished, JobNotFinished, JobNotFound
 from app.store.events import Event, EventId
 from app.store.ids import new_id
@@ -143,7 +143,7 @@ class JobRepository:
         """Queued: `cancelled` at once. Running: `cancelling`, and the worker ends it. Raises JobFinished otherwise."""
         job = self._one(job_id, lock=True)
         if job.status == "queued":
-            self._session.execute(delete(OutboxRow).where(OutboxRow.job == job.id))
+            outbox.cancel(self._session, job.id)
             end(self._session, job, "cancelled", "cancelled while queued", None)
         elif job.status == "running":
             move(job, "cancelling", "cancellation was requested")

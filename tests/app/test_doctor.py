@@ -21,13 +21,15 @@ from sqlalchemy import text
 
 import migrations
 from app.doctor import Finding, Outcome, Patient, document, examine, exit_code, line, machine, running, service, stores
+from app.host.tether import tethered
 from app.settings import Settings, embedded_socket
 from app.store.sessions import Database
 from app.store.tables import Base
-from app.tether import tethered
 from models.tasks.data import MNIST
 from tests import services
 from tests.app.api.running import Worker, serving
+from tests.app.store.bench import Bench, metrics, points
+from tests.app.store.damage import flip_a_bit
 from tests.workers.harness import create, training
 from workers import probe
 from workers.main import JobWorker
@@ -98,8 +100,8 @@ def test_a_sound_installation_passes_beside_its_running_server_and_nothing_is_ch
     outcomes = {(check["check"], check["found"].split()[0]): check["outcome"] for check in told["checks"]}
     names = {name for name, _ in outcomes}
     assert names == {
-        "settings", "data folder", "disk", "service", "database", "redis", "workers", "address", "keys", "torch",
-        "data sets", "kernel", "gpu",
+        "settings", "data folder", "disk", "service", "database", "stored data", "redis", "workers", "address", "keys",
+        "torch", "data sets", "kernel", "gpu",
     }  # fmt: skip
     assert {check["outcome"] for check in told["checks"] if check["check"] not in ("data sets", "kernel", "gpu")} == {
         "ok"
@@ -266,6 +268,28 @@ def test_a_file_that_is_no_database_or_is_damaged_is_to_be_restored(settings: Se
     assert damaged.outcome is Outcome.FAIL
     assert "malformed" in damaged.found or "damaged" in damaged.found
     assert "gradsmith-server restore" in damaged.advice
+
+
+def test_stored_bytes_that_changed_are_named_with_what_mends_them(settings: Settings) -> None:
+    with Database(settings.resolved_database_url) as database:
+        bench = Bench(database)
+        lease = bench.running()
+        bench.record(lease, metrics(1, 1, points(1, 30)))
+        optimizer = bench.finish(lease, 2).optimizer
+        assert optimizer is not None
+        sound = only(stores.stored_data, settings)
+        assert (sound.outcome, sound.found) == (
+            Outcome.OK,
+            "as it was written: 1 weights, 0 checkpoints, 1 pieces of curves",
+        )
+        flip_a_bit(database, "weights", "content")
+        flip_a_bit(database, "curve_chunks", "columns", 0.0)
+    weights, curve = stores.stored_data(Patient(settings, ALL_FREE))
+    assert weights.outcome is Outcome.FAIL
+    assert f"the weights of {optimizer.id} (quadratic@1) are damaged" in weights.found
+    assert "gradsmith-server restore BACKUP" in weights.advice
+    assert curve.outcome is Outcome.WARN
+    assert lease.job_id in curve.found
 
 
 def test_a_database_whose_lock_is_held_is_told_apart_from_one_that_is_away(
