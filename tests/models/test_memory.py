@@ -93,7 +93,7 @@ def test_the_tape_is_what_it_says(tasks):
 def test_each_process_of_a_job_counts_and_so_does_the_worker_that_starts_them():
     alone = memory_estimate_bytes(training("", "quadratic", {"tasks": 4096}).spec)
     two = memory_estimate_bytes(training("", "quadratic", {"tasks": 8192}, processes=2).spec)
-    assert two == 2 * alone + memory._WORKER_BYTES + memory._TORCHRUN_BYTES
+    assert two == 2 * alone + memory.WORKER_BYTES + memory._TORCHRUN_BYTES
 
 
 def test_an_evaluation_is_estimated_with_the_rule_that_it_measures(evaluation_spec):
