@@ -68,6 +68,7 @@ Method = Annotated[Literal["minmax"], Query(description="How `max_points` choose
             "not_ready",
             "no_result",
             "invalid_request",
+            "damaged_data",
         ),
     },
     dependencies=[Depends(only_parameters("max_points", "method"))],
@@ -116,7 +117,13 @@ def _has_an_address(form: str, media_type: str, content: dict[str, Any]) -> None
             },
             304: NOT_MODIFIED,
             **responses(
-                "job_not_found", "no_curve", "precondition_failed", "not_ready", "no_result", "invalid_request"
+                "job_not_found",
+                "no_curve",
+                "precondition_failed",
+                "not_ready",
+                "no_result",
+                "invalid_request",
+                "damaged_data",
             ),
         },
         dependencies=[Depends(only_parameters(*parameters))],

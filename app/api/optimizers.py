@@ -98,7 +98,12 @@ def optimizers_list(
         206: {"description": "The bytes asked for by `Range`."},
         304: NOT_MODIFIED,
         **responses(
-            "optimizer_not_found", "not_acceptable", "not_ready", "precondition_failed", "range_not_satisfiable"
+            "optimizer_not_found",
+            "not_acceptable",
+            "not_ready",
+            "precondition_failed",
+            "range_not_satisfiable",
+            "damaged_data",
         ),
     },
 )
@@ -122,7 +127,7 @@ async def optimizers_get(
         },
         206: {"description": "The bytes asked for by `Range`."},
         304: NOT_MODIFIED,
-        **responses("optimizer_not_found", "not_ready", "precondition_failed", "range_not_satisfiable"),
+        **responses("optimizer_not_found", "not_ready", "precondition_failed", "range_not_satisfiable", "damaged_data"),
     },
 )
 async def optimizers_weights(reference: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:

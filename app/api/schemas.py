@@ -41,6 +41,12 @@ class Family(BaseModel):
     coordinates_per_task: int = Field(description="Numbers that an optimizer of this family moves in each task.")
     recipe: Recipe = Field(description="How a rule is trained where a job says nothing else.")
     evaluation: EvaluationPlan
+    plugin: str | None = Field(description="The plug-in that brought it, with its version; null for Gradsmith's own.")
+
+
+class PluginProblem(BaseModel):
+    plugin: str = Field(description="Its name and version, or the name of its file.")
+    reason: str
 
 
 class FamilyDetail(Family):
@@ -98,6 +104,12 @@ class Page(BaseModel, Generic[T]):
     data: list[T]
     has_more: bool
     next: str | None = Field(description="Pass it as `after` for the next page, with the same filters.")
+
+
+class Families(Page[Family]):
+    problems: list[PluginProblem] = Field(
+        description="Plug-ins that this server could not load, so that their families are missing."
+    )
 
 
 class Health(BaseModel):

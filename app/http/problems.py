@@ -79,6 +79,7 @@ CATALOGUE: dict[str, Kind] = {
     "quota_exceeded": Kind(429, "The key has as many jobs as it may", "Wait until one ends, or cancel one."),
     "headers_too_large": Kind(431, "The headers are too large", "Send fewer or shorter headers, and a shorter URL."),
     "internal": Kind(500, "Something broke on our side", "Report the `request_id`; the server's log has the details."),
+    "damaged_data": Kind(500, "Stored data is damaged", "Do not try again; `detail` names it and the next step."),
     "store_unavailable": Kind(503, "The database cannot be used", "Try again after `Retry-After`."),
 }
 
@@ -98,6 +99,7 @@ TRANSLATIONS: dict[type[Exception], str] = {
     store.QuotaExceeded: "quota_exceeded",
     store.BadCursor: "bad_cursor",
     store.BadEventId: "bad_event_id",
+    store.DamagedData: "damaged_data",
     store.DatabaseUnavailable: "store_unavailable",
     store.SchemaMismatch: "store_unavailable",
 }
@@ -283,7 +285,7 @@ def _of_any(request: Request, exc: Exception) -> Problem:
     for known in type(exc).__mro__:
         if known in TRANSLATIONS:
             code = TRANSLATIONS[known]
-            if known in UNTOLD:
+            if CATALOGUE[code].status >= 500:
                 log.error("%s %s: %s", request.method, request.url.path, exc)
             return Problem(code, UNTOLD.get(known, str(exc)))
     request_id = request.scope.get("state", {}).get("request_id")

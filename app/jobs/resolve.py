@@ -18,7 +18,7 @@ from app.store.jobs import JobRepository
 from app.store.references import REFERENCE_FORMS, is_reference
 from app.store.registry import Registry
 from app.store.tables import OptimizerRow
-from models.families import FAMILIES
+from models.families import FAMILIES, problems_in_words
 from models.machine import usable_memory_bytes
 from models.memory import follow_up_estimate_bytes, memory_estimate_bytes
 from models.spec import (
@@ -84,7 +84,8 @@ def no_such_family(name: str) -> tuple[str, str | None]:
     """What to say of a name that no family has, and which one may have been meant."""
     close = difflib.get_close_matches(name, FAMILIES, n=1, cutoff=0.5)
     meant = f" Did you mean {close[0]!r}?" if close else ""
-    return f"There is no family {name!r}.{meant} Families: {', '.join(FAMILIES)}.", close[0] if close else None
+    detail = f"There is no family {name!r}.{meant} Families: {', '.join(FAMILIES)}.{problems_in_words()}"
+    return detail, close[0] if close else None
 
 
 @cache

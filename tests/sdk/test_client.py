@@ -21,8 +21,8 @@ from fastapi.responses import JSONResponse
 
 import gradsmith
 from gradsmith import errors, resources, transport
-from tests.sdk.live import serving
 from tests.sdk.records import job_json, problem_json
+from workshop.serving import serving_app
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def server(running: Server) -> Server:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Server]:
     made = Server()
-    with serving(made.app) as url:
+    with serving_app(made.app) as url:
         made.url = url
         yield made
 
@@ -101,6 +101,13 @@ def test_a_change_that_may_have_been_made_is_not_sent_again(client: gradsmith.Cl
         with pytest.raises(errors.ServerError):
             change()
         assert len(server.requests) == 1
+
+
+def test_what_lasts_until_an_operator_acts_is_not_asked_again(client: gradsmith.Client, server: Server) -> None:
+    server.replies(problem_json(500, "damaged_data"), 500)
+    with pytest.raises(errors.ServerError, match="damaged_data"):
+        client.optimizers.get("quadratic@best")
+    assert len(server.requests) == 1
 
 
 # --- jobs ---------------------------------------------------------------------------------------------------------
