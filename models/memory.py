@@ -12,11 +12,11 @@ compiler or the worker image has; a worker predicts again with the backend that 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 from gradsmith.rules.configs import Costs as RuleCosts
 from gradsmith.rules.kernels.sizes import WIDTHS, Sizes
-from models.spec import EvaluateSpec, MetaTrainSpec
+from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec
 from models.task_spec import Costs, TaskSpec
 
 Computes = Literal["native", "torch", "reference", "triton"]
@@ -68,19 +68,21 @@ class _Sizes:
         return self.width * self.rule.state
 
 
-def memory_estimate_bytes(
-    spec: MetaTrainSpec | EvaluateSpec, *, computes: Computes | None = None, threads: int | None = None
-) -> int:
+def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, threads: int | None = None) -> int:
     """Peak resident memory of all processes of this job.
 
     computes: what the worker has; default: what most workers have for this job, see `likely_backend`
     threads: of each process, where the spec leaves them to be calibrated; default 1
     """
-    rule = _rule_costs(spec)
+    rule = spec.rule.config.costs()
     sizes = _Sizes(spec.family.tasks, rule, computes or likely_backend(spec), threads or spec.resources.threads_or(1))
-    if isinstance(spec, EvaluateSpec):
-        return WORKER_BYTES + max(sizes.costs.loading_bytes, sizes.costs.resident_bytes + _evaluating(sizes, spec))
-    running = max(_window(sizes, spec), _validating(sizes, spec))
+    match spec:
+        case MetaTrainSpec():
+            running = max(_window(sizes, spec), _validating(sizes, spec))
+        case EvaluateSpec():
+            running = _evaluating(sizes, spec)
+        case _:
+            assert_never(spec)
     each = WORKER_BYTES + max(sizes.costs.loading_bytes, sizes.costs.resident_bytes + running)
     processes = spec.resources.processes
     if processes == 1:
@@ -96,10 +98,6 @@ def group_tasks(coordinates_per_task: int, record: int, unroll_steps: int) -> in
     return max(1, min(most, max(least, kept_whole)) // coordinates_per_task)
 
 
-def _rule_costs(spec: MetaTrainSpec | EvaluateSpec) -> RuleCosts:
-    return (spec.recipe.rule if isinstance(spec, MetaTrainSpec) else spec.rule).config.costs()
-
-
 def batch_estimate_bytes(tasks: TaskSpec, count: int) -> int:
     """Peak memory of `count` float32 tasks that are drawn and compute their losses and gradient once."""
     costs, theta = tasks.costs(), 4 * tasks.coordinates_per_task
@@ -107,27 +105,11 @@ def batch_estimate_bytes(tasks: TaskSpec, count: int) -> int:
     return count * held + max(count * (theta + used), _drawing(costs, count))
 
 
-def follow_up_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:
-    """Peak resident memory of the evaluation that follows a training, in its own process; 0 where none follows."""
-    if isinstance(spec, EvaluateSpec) or not spec.evaluate:
-        return 0
-    return memory_estimate_bytes(
-        EvaluateSpec(
-            optimizer="",
-            rule=spec.recipe.rule,
-            family=spec.family,
-            seed=spec.seed,
-            evaluation=spec.evaluation,
-            resources=spec.resources.model_copy(update={"processes": 1}),
-        )
-    )
-
-
-def likely_backend(spec: MetaTrainSpec | EvaluateSpec, *, native: bool = True) -> Computes:
+def likely_backend(spec: JobSpec, *, native: bool = True) -> Computes:
     """What will compute this job on a worker that has it all. native: whether workers have the native kernel."""
     if spec.resources.backend != "auto":
         return spec.resources.backend
-    fits = _rule_costs(spec).sizes is not None and spec.resources.device == "cpu"
+    fits = spec.rule.config.costs().sizes is not None and spec.resources.device == "cpu"
     return "native" if native and fits else "torch"
 
 

@@ -6,12 +6,12 @@ see are written once, in models/spec.py.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Strict, create_model
 from pydantic.fields import FieldInfo
 
-from models.spec import ByKind, Spec
+from models.spec import ByKind, EvaluationPlan, Recipe, Resources, Spec
 
 
 def partial(spec: type[BaseModel]) -> type[BaseModel]:
@@ -49,3 +49,13 @@ def _optional(field: FieldInfo) -> FieldInfo:
 
 def _without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
+
+
+if TYPE_CHECKING:  # classes made at run time have no name that a type checker can use
+    RecipeOverrides: TypeAlias = BaseModel
+    EvaluationPlanOverrides: TypeAlias = BaseModel
+    ResourcesOverrides: TypeAlias = BaseModel
+else:
+    RecipeOverrides = partial(Recipe)
+    EvaluationPlanOverrides = partial(EvaluationPlan)
+    ResourcesOverrides = partial(Resources)
