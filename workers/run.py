@@ -35,6 +35,7 @@ from models.errors import CheckpointMismatch, ModelsError, RankLost
 from models.evaluate import EvaluationProgress, EvaluationResult, evaluate
 from models.machine import usable_cpus
 from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working, meta_train
+from models.selection import shortfall
 from models.spec import EvaluateSpec, MetaTrainSpec
 from workers.facts import machine_facts, measured_facts, refuse_too_large, runtime_facts, same_bits
 from workers.lifecycle import Cancelled, Claimed, Keeper, Preempted, claim, leave, new_owner
@@ -212,6 +213,10 @@ class _Run:
             "runtime": self._runtime,
         }
 
+        poor = shortfall(result.validation_score, result.standing_still, spec.recipe)
+        if poor is not None:
+            self.recorder.say("log", {"level": "warning", "message": poor})
+
         def finish(session: Session, last_events: list[Event], done_id: EventId) -> Event:
             return outcomes.finish_training(
                 session,
@@ -220,6 +225,7 @@ class _Run:
                 weights=result.weights,
                 validation_score=result.validation_score,
                 card=card,
+                shortfall=poor,
                 last_events=last_events,
             ).event
 

@@ -96,7 +96,8 @@ class Job(BaseModel):
     family: str
     status: JobStatus
     status_reason: str | None = Field(
-        description="In words: why it failed or was cancelled, or what a queued job waits for (no worker, no Redis)."
+        description="In words: why it failed or was cancelled, what a queued job waits for (no worker, no Redis), or "
+        "why `latest` and `best` will not name what a job that succeeded made."
     )
     attempt: int = Field(description="Counts from 1; a retry or a lost worker begins another.")
     queue_position: int | None = Field(description="0 is next; null unless queued.")
@@ -165,6 +166,9 @@ class Optimizer(BaseModel):
     sha256: str
     size_bytes: int
     validation_score: float | None = Field(description="Mean loss over the validation curves; `best` is the lowest.")
+    automatic: bool = Field(
+        description="Whether `latest` and `best` may name it; false where parameters that never move score as well."
+    )
     card: dict[str, Any] = Field(description="What training recorded: cost, skipped steps, versions.")
     evaluations: list[EvaluationSummary]
     created_at: datetime

@@ -19,6 +19,7 @@ from sqlalchemy import text
 from app.metrics import collector
 from app.settings import Settings
 from app.store.sessions import Database
+from app.store.tables import SCHEMA_REVISION
 from app.streams.speed import speed_key
 from tests import services
 from tests.app import test_supervise as service
@@ -235,7 +236,7 @@ def test_a_database_that_is_not_migrated_is_told_apart_from_one_that_is_away(
         assert ready.json()["checks"]["redis"] == "ok"
     finally:
         with database.write() as session:
-            session.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+            session.execute(text(f"UPDATE alembic_version SET version_num = '{SCHEMA_REVISION}'"))
 
 
 def test_the_operators_manual_names_every_metric_and_no_other(standing_api: httpx.Client) -> None:
