@@ -24,7 +24,6 @@ NOT_YET_PLAIN = {
     "models/memory.py",
     "sdk/gradsmith/axes/native.py",
     "sdk/gradsmith/optimizer.py",
-    "app/report/figures.py",
 }
 BINARY = {".png", ".safetensors", ".gz", ".ico", ".woff2"}
 
