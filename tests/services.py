@@ -22,7 +22,7 @@ import redis
 from sqlalchemy import Engine, create_engine, make_url, text
 
 import migrations
-from app.embedded import EmbeddedStoreError, find_binary
+from app.host.embedded import EmbeddedStoreError, find_binary
 from app.settings import Settings
 from app.store.tables import Base
 

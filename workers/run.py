@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from app.settings import Settings
 from app.store import checkpoints, leases, outcomes
 from app.store.checkpoints import Checkpoint
-from app.store.errors import DatabaseUnavailable, LeaseLost, OptimizerNotFound
+from app.store.errors import DamagedData, DatabaseUnavailable, LeaseLost, OptimizerNotFound
 from app.store.events import Event, EventId
 from app.store.leases import Lease
 from app.store.registry import Registry
@@ -64,12 +64,13 @@ def run_job(
     preempted: Callable[[], bool] = lambda: False,
     settings: Settings | None = None,
     on_lost: Callable[[Lease], None] = leave,
+    on_renewed: Callable[[], None] = lambda: None,
 ) -> None:
     """Run one attempt of a job to its end; what became of it is in the database.
 
     Returns at once when the attempt is not to be had (a doorbell that rang twice, a job cancelled meanwhile), and
     when the lease is lost on the way. `owner` names this process in the lease, and nobody else. `preempted()` turns
-    true when this process should stop.
+    true when this process should stop. `on_renewed` is called, in another thread, whenever the lease has been renewed.
     """
     settings = settings or Settings()
     database = Database(settings.resolved_database_url)
@@ -81,7 +82,7 @@ def run_job(
             return
         with (
             closing(Publisher(settings, job_id)) as publisher,
-            Keeper(database, settings, lease, claimed_at, on_lost) as keeper,
+            Keeper(database, settings, lease, claimed_at, on_lost, on_renewed=on_renewed) as keeper,
         ):
             recorder = Recorder(keeper, publisher, settings, claimed.next_id, claimed.job.total)
             _Run(settings, database, claimed, keeper, recorder, preempted).run()
@@ -107,12 +108,14 @@ class _Run:
 
     def run(self) -> None:
         """Raises LeaseLost, and what the database raises when it is away for longer than the lease."""
-        lease = self.keeper.lease
+        lease, spec = self.keeper.lease, self.claimed.spec
         try:
-            if isinstance(self.claimed.spec, MetaTrainSpec):
-                self._train(self.claimed.spec)
+            if isinstance(spec, ModelsError):
+                raise spec
+            if isinstance(spec, MetaTrainSpec):
+                self._train(spec)
             else:
-                self._evaluate(self.claimed.spec)
+                self._evaluate(spec)
         except Cancelled:
             self.recorder.finish(self._after_events(lambda session, id_: leases.cancelled(session, lease, id_)))
         except Preempted:
@@ -122,7 +125,7 @@ class _Run:
             self._retry(f"worker_lost: {error}", release=self.preempted())
         except (LeaseLost, DatabaseUnavailable):
             raise  # nothing can be written any more
-        except (ModelsError, GradsmithError, OptimizerNotFound) as error:
+        except (ModelsError, GradsmithError, OptimizerNotFound, DamagedData) as error:
             self._fail(str(error))
         except (MemoryError, torch.OutOfMemoryError) as error:
             self._fail(f"out_of_memory: {error}; use fewer tasks, a shorter unroll_steps or a larger worker")

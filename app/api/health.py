@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from app.api.dependencies import Services, ServicesDep
 from app.api.schemas import Health
 from app.commands import command
-from app.errors import Problem, responses
+from app.http.problems import Problem, responses
 from app.store.errors import DatabaseUnavailable, SchemaIncomplete, SchemaMismatch
 from app.store.sessions import Database
 

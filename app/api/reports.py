@@ -8,13 +8,13 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
 
-from app.api.delivery import NOT_MODIFIED, deliver
 from app.api.dependencies import Accept, CallerDep, JobId, Services, ServicesDep
-from app.api.documents import evaluation_of, not_ready
-from app.api.examples import COMPARISON, EVALUATION_ID, OPTIMIZER_ID
-from app.api.negotiation import chosen
 from app.auth import Caller
-from app.errors import Problem, responses
+from app.http.delivery import NOT_MODIFIED, deliver
+from app.http.negotiation import chosen
+from app.http.problems import Problem, responses
+from app.jobs.documents import evaluation_of, not_ready
+from app.openapi.examples import COMPARISON, EVALUATION_ID, OPTIMIZER_ID
 from app.report.evaluation_figure import evaluation
 from app.report.order import in_order
 from app.report.page import CONTENT_SECURITY_POLICY, evaluation_page

@@ -19,10 +19,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.commands import command
 from app.doctor.findings import Finding, fail, ok, warn
 from app.doctor.running import answers
-from app.embedded import EmbeddedStoreError, find_binary
+from app.host.embedded import EmbeddedStoreError, find_binary
 from app.logs import scrub
 from app.settings import Settings, embedded_socket
-from app.store.errors import DatabaseBusy, DatabaseUnavailable, SchemaIncomplete, SchemaMismatch
+from app.store import integrity
+from app.store.errors import DatabaseBusy, DatabaseUnavailable, SchemaIncomplete, SchemaMismatch, StoreError
 from app.store.sessions import Database
 from app.store.sqlite import file_of, missing_file
 from app.store.tables import SCHEMA_REVISION
@@ -98,6 +99,41 @@ def _opened(found: Database, settings: Settings) -> Finding:
             "database", f"{found.shown} took {1000 * took:.0f} ms to answer", "look at its load and its network"
         )
     return ok("database", f"{found.shown}, {version}, schema {SCHEMA_REVISION}, writable")
+
+
+_BLOBS: dict[integrity.Kind, str] = {"weights": "weights", "checkpoint": "checkpoints", "curve": "pieces of curves"}
+
+
+def stored_data(patient: Patient) -> Iterator[Finding]:
+    """Reads every stored blob. Silent where the database cannot be read: its own line says so."""
+    settings = patient.settings
+    try:
+        if not _is_there(settings):
+            return
+        with Database(settings.resolved_database_url) as found, found.read() as session:
+            checked = integrity.check(session)
+            restore = _restore(found, settings)
+    except (StoreError, SQLAlchemyError):
+        return
+    for damage in checked.damaged:
+        yield _of_damage(damage, restore)
+    if not checked.damaged:
+        counts = ", ".join(f"{number} {_BLOBS[kind]}" for kind, number in checked.counts.items())
+        yield ok("stored data", f"as it was written: {counts}")
+
+
+def _of_damage(damage: integrity.Damage, restore: str) -> Finding:
+    match damage.kind:
+        case "weights":
+            again = "train it again with its recipe and seed on the same type of machine: equal bytes replace these"
+            return fail(
+                "stored data", f"the weights of {damage.owner} are damaged and not served", f"{restore}; or {again}"
+            )
+        case "checkpoint":
+            found = f"the checkpoint of job {damage.owner} is damaged: if the job resumes, it starts again from step 0"
+        case "curve":
+            found = f"the loss curve of job {damage.owner} is damaged and cannot be read"
+    return warn("stored data", found, f"to have it back, {restore}")
 
 
 def _version_and_pages(found: Database) -> str:

@@ -20,12 +20,12 @@ from rq.serializers import JSONSerializer
 from rq.worker_registration import get_keys
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.metrics.speed import speeds
 from app.settings import Settings
 from app.store import census
 from app.store.errors import StoreError
 from app.store.sessions import Database
 from app.store.tables import JOB_STATUSES, SCHEMA_REVISION
-from app.streams.speed import speeds
 
 KEPT_SECONDS = 1.0
 DEVICES = ("cpu", "gpu")

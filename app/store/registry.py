@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
-from app.store.errors import EvaluationNotFound
+from app.store.errors import DamagedWeights, EvaluationNotFound
 from app.store.ids import new_id
 from app.store.pages import Page, page_of
 from app.store.references import Located, locate
@@ -25,6 +26,8 @@ from app.store.tables import (
     WeightsRow,
     WorkspaceRow,
 )
+
+logger = logging.getLogger(__name__)
 
 _WEIGHTS = select(WeightsRow.__table__.c.content).where(WeightsRow.__table__.c.sha256 == bindparam("sha256"))
 _WEIGHTS = _WEIGHTS.execution_options(binary_results=True)
@@ -96,10 +99,22 @@ class Registry:
         )
 
     def weights(self, optimizer: OptimizerRow | Located) -> bytes:
-        """The safetensors bytes, whose SHA-256 is `optimizer.sha256`."""
+        """The safetensors bytes, whose SHA-256 is `optimizer.sha256`. Raises DamagedWeights when it is not."""
         content: bytes | None = self._session.scalar(_WEIGHTS, {"sha256": optimizer.sha256})
         assert content is not None, "a foreign key holds the weights"
+        found = hashlib.sha256(content).hexdigest()
+        if found != optimizer.sha256:
+            raise DamagedWeights(optimizer.id, f"{optimizer.family}@{optimizer.version}", optimizer.sha256, found)
         return content
+
+    def _keep(self, sha256: str, weights: bytes) -> None:
+        """Store the bytes unless they are there. Other bytes under their hash are damaged: these replace them."""
+        if insert_if_absent(self._session, WeightsRow, sha256=sha256, size=len(weights), content=weights):
+            return
+        differs = (WeightsRow.sha256 == sha256) & (WeightsRow.content != weights)
+        mended = self._session.execute(update(WeightsRow).where(differs).values(content=weights, size=len(weights)))
+        if mended.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result has it
+            logger.warning("the stored weights %s were damaged, and are replaced by the same job's bytes", sha256)
 
     def evaluations(self, optimizer_id: str) -> list[EvaluationRow]:
         """Newest first."""
@@ -142,7 +157,7 @@ class Registry:
         automatic: whether `latest` and `best` may name it
         """
         sha256 = hashlib.sha256(weights).hexdigest()
-        insert_if_absent(self._session, WeightsRow, sha256=sha256, size=len(weights), content=weights)
+        self._keep(sha256, weights)
         # One registration a workspace at a time, so that versions are counted without gap or double. Not FOR UPDATE:
         # that would also wait for every transaction that inserts a row of this workspace.
         self._session.execute(

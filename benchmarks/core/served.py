@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.host.tether import tethered
 from app.settings import Settings
 from app.store.sessions import Database
-from app.tether import tethered
 from benchmarks.core.environment import ROOT
 
 START_SECONDS = 60.0

@@ -26,12 +26,12 @@ from typer.testing import CliRunner
 import migrations
 from app.backup import BackupError, back_up, make, restore
 from app.cli import app
+from app.host.supervise import only_one
+from app.host.tether import tethered
 from app.settings import Settings
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from app.store.tables import SCHEMA_REVISION
-from app.supervise import only_one
-from app.tether import tethered
 from tests.app.api.running import Worker, serving
 from tests.workers.harness import create, training
 

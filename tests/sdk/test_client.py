@@ -103,6 +103,13 @@ def test_a_change_that_may_have_been_made_is_not_sent_again(client: gradsmith.Cl
         assert len(server.requests) == 1
 
 
+def test_what_lasts_until_an_operator_acts_is_not_asked_again(client: gradsmith.Client, server: Server) -> None:
+    server.replies(problem_json(500, "damaged_data"), 500)
+    with pytest.raises(errors.ServerError, match="damaged_data"):
+        client.optimizers.get("quadratic@best")
+    assert len(server.requests) == 1
+
+
 # --- jobs ---------------------------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,8 @@ from models.families import FAMILIES
 from models.meta_train import MetaStep, TrainingResult, meta_train
 from models.spec import MetaTrainSpec, Resources, RuleSpec
 from models.tasks.data import MNIST, mnist_folder
+from tests.app.store.bench import Bench
+from tests.app.store.damage import flip_a_bit
 from tests.workers.harness import QUICK, create, evaluation, job, optimizers, stored_events, training, wait_for
 from workers import lifecycle, recorder, run
 from workers.facts import machine_facts, runtime_facts
@@ -143,6 +145,17 @@ def test_an_optimizer_that_is_gone_fails_the_evaluation_and_says_so(quick: Setti
     failed = job(jobs, job_id)
     assert failed.status == "failed"
     assert "opt_00000000000000000000000000000000" in str(failed.status_reason)
+
+
+def test_damaged_weights_fail_the_evaluation_and_it_says_so(quick: Settings, jobs: Database) -> None:
+    optimizer = Bench(jobs).finish(Bench(jobs).running()).optimizer
+    assert optimizer is not None
+    flip_a_bit(jobs, "weights", "content")
+    job_id = create(jobs, evaluation(optimizer.id))
+    run_job(job_id, 1, settings=quick)
+    failed = job(jobs, job_id)
+    assert failed.status == "failed"
+    assert f"stored weights of optimizer {optimizer.id} (quadratic@1) are damaged" in str(failed.status_reason)
 
 
 def test_unusable_data_fails_the_job_and_names_the_folder(quick_sqlite: Settings, sqlite_database: Database) -> None:
@@ -454,7 +467,9 @@ def test_a_worker_that_lost_its_lease_writes_nothing_more(quick: Settings, jobs:
     facts = machine_facts()
     stale = Lease(job_id, 1, "stale")
     assert claim(jobs, quick, stale, facts) is not None
-    assert [lapse.outcome for lapse in report_lost(jobs, quick, job_id, 1, "stale")] == ["queued"]
+    lapse = report_lost(jobs, quick, stale, "it died")
+    assert lapse is not None
+    assert lapse.outcome == "queued"
     lost: list[Lease] = []
     with Keeper(jobs, quick, stale, time.monotonic(), lost.append) as keeper:
         with pytest.raises(LeaseLost):
@@ -481,22 +496,25 @@ def test_a_cancel_ends_a_job_whose_meta_step_does_not(
         with jobs.write() as session:
             JobRepository(session).cancel(job_id)
         wait_for(lambda: stuck == [lease], "the keeper to lose patience")
-    assert [lapse.outcome for lapse in report_lost(jobs, quick, job_id, 1, "child")] == ["cancelled"]
+    lapse = report_lost(jobs, quick, lease, "it died")
+    assert lapse is not None
+    assert lapse.outcome == "cancelled"
     assert job(jobs, job_id).status == "cancelled"
 
 
 def test_reporting_a_lost_child_spares_a_job_that_it_had_ended(quick: Settings, jobs: Database) -> None:
     job_id = create(jobs, training())
     run_job(job_id, 1, owner="child", settings=quick)
-    assert report_lost(jobs, quick, job_id, 1, "child") == []
+    assert report_lost(jobs, quick, Lease(job_id, 1, "child"), "it died") is None
     assert job(jobs, job_id).status == "succeeded"
 
 
 def test_a_job_that_loses_every_worker_fails(quick: Settings, jobs: Database) -> None:
     job_id = create(jobs, training())
     for attempt in range(1, quick.max_lost_workers + 1):
-        assert claim(jobs, quick, Lease(job_id, attempt, f"worker {attempt}"), {}) is not None
-        report_lost(jobs, quick, job_id, attempt, f"worker {attempt}")
+        lease = Lease(job_id, attempt, f"worker {attempt}")
+        assert claim(jobs, quick, lease, {}) is not None
+        report_lost(jobs, quick, lease, "it died")
     failed = job(jobs, job_id)
     assert failed.status == "failed"
     assert str(failed.status_reason).startswith("worker_lost")

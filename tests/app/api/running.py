@@ -14,8 +14,8 @@ import numpy as np
 import uvicorn
 from safetensors.numpy import save
 
+from app.host.protocol import patient
 from app.main import create_app
-from app.protocol import patient
 from app.settings import Settings
 from app.store import events, leases, outcomes
 from app.store.curves import Points

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from app.errors import CATALOGUE
+from app.http.problems import CATALOGUE
 from app.settings import Settings
 from app.store.sessions import Database
 from tests.app.api.running import Worker, evaluation_result, serving

@@ -10,9 +10,11 @@ import pytest
 from safetensors.numpy import load
 
 from app.store.outcomes import Outcome
+from app.store.sessions import Database
 from models.families import FAMILIES
 from tests.app.api.running import WEIGHTS, Worker, evaluation_result
 from tests.app.api.shelf import OTHER_WEIGHTS, Shelf
+from tests.app.store.damage import flip_a_bit
 
 
 def trained(api: httpx.Client, worker: Callable[..., Worker], weights: bytes, score: float | None) -> Outcome:
@@ -42,6 +44,23 @@ def test_every_reference_gives_the_bytes_it_names(api: httpx.Client, two_version
         assert answer.headers["Content-Location"] == f"/optimizers/{first if content is WEIGHTS else second}"
         assert answer.headers["Vary"] == "Accept"
     assert load(api.get("/optimizers/quadratic@1").content)["weight"].tolist() == list(range(64))
+
+
+def test_damaged_weights_are_not_served(
+    api: httpx.Client, two_versions: list[str], database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    flip_a_bit(database, "weights", "content", 0.9)
+    first = two_versions[0]
+    for address in (f"/optimizers/{first}", "/optimizers/quadratic@best", "/optimizers/quadratic@1/weights"):
+        answer = api.get(address)
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (500, "damaged_data"), address
+        assert first in problem["detail"]
+        assert "backup" in problem["detail"]
+        assert "Retry-After" not in answer.headers
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert any(f"optimizer {first} (quadratic@1) are damaged" in record.getMessage() for record in caplog.records)
+    assert api.get("/optimizers/quadratic@1/record").json()["id"] == first
 
 
 @pytest.mark.parametrize(

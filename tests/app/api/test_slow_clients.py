@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from app.errors import CATALOGUE
+from app.http.problems import CATALOGUE
 from app.settings import Settings
 from tests.app.api.running import serving
 

@@ -12,15 +12,17 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.store import outcomes
-from app.store.errors import BadCursor, EvaluationNotFound, OptimizerNotFound
+from app.store import checkpoints, integrity, outcomes
+from app.store.errors import BadCursor, DamagedWeights, EvaluationNotFound, OptimizerNotFound
 from app.store.events import EventId
 from app.store.jobs import JobRepository
 from app.store.records import records
 from app.store.references import is_reference
 from app.store.registry import Registry
 from app.store.tables import DEFAULT_WORKSPACE, OptimizerRow
-from tests.app.store.bench import Bench, evaluation, training
+from models.seal import seal
+from tests.app.store.bench import Bench, evaluation, metrics, points, training
+from tests.app.store.damage import flip_a_bit
 
 
 def made(
@@ -128,6 +130,43 @@ def test_weights_are_kept_once_by_their_content(bench: Bench) -> None:
     assert bench.read(lambda session: session.scalar(text("SELECT count(*) FROM weights"))) == 2
     assert bench.read(lambda session: Registry(session).of_job(first.job).id) == first.id
     assert first.card == {"cost": {"seconds": 1.5}}
+
+
+def test_damaged_weights_are_refused_and_the_same_training_mends_them(bench: Bench) -> None:
+    row = made(bench, weights=b"a" * 20_000)
+    flip_a_bit(bench.database, "weights", "content")
+    with pytest.raises(DamagedWeights, match=rf"optimizer {row.id} \(quadratic@1\) are damaged: .*{row.sha256[:12]}"):
+        bench.read(lambda session: Registry(session).weights(row))
+    again = made(bench, weights=b"a" * 20_000)
+    for each in (row, again):
+        assert bench.read(lambda session, each=each: Registry(session).weights(each)) == b"a" * 20_000
+
+
+def test_every_kind_of_stored_bytes_is_checked(bench: Bench) -> None:
+    made(bench), made(bench, weights=b"other")
+    lease = bench.running()
+    bench.record(lease, metrics(1, 1, points(1, 30)))
+    for other, content in ((lease, seal(b"a checkpoint")), (bench.running(), (2).to_bytes(8, "little") + b"{}")):
+        bench.write(
+            lambda session, other=other, content=content: checkpoints.put(
+                session, other, 10, EventId(1, 2), content, runtime={}, identical=True
+            )
+        )
+    sound = bench.read(integrity.check)
+    assert sound == integrity.Checked({"weights": 2, "checkpoint": 2, "curve": 1}, [])
+    flip_a_bit(bench.database, "weights", "content")
+    flip_a_bit(
+        bench.database, "checkpoints", "content", 0.99
+    )  # of the second, whose format has no checksum, none sees it
+    flip_a_bit(bench.database, "curve_chunks", "columns", 0.0)
+    found = bench.read(integrity.check).damaged
+    assert [(damage.kind, damage.owner.partition(" ")[2]) for damage in found[:2]] == [
+        ("weights", "(quadratic@1)"), ("weights", "(quadratic@2)"),
+    ]  # fmt: skip
+    assert found[2:] == [("checkpoint", lease.job_id), ("curve", lease.job_id)]
+    flip_a_bit(bench.database, "checkpoints", "content", 0.99)
+    flip_a_bit(bench.database, "checkpoints", "content", 0.0)  # the mark of a seal; the length of a header
+    assert [damage.kind for damage in bench.read(integrity.check).damaged].count("checkpoint") == 2
 
 
 def test_workers_that_finish_at_once_get_one_version_each(bench: Bench) -> None:
