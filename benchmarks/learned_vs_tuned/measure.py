@@ -121,7 +121,7 @@ def measured(
     rows = []
     for one in rules:
         rule = rule_weights.loads(one.weights)
-        optimizer = Learned(rule, backend_for(rule, torch.float32, torch.device("cpu")))
+        optimizer = Learned(backend_for(rule, torch.float32, torch.device("cpu")))
         found = curves(run(optimizer, test_family, _test_sample(family), plan.horizon, held_out=True))
         rows.append(
             Row(

@@ -69,7 +69,7 @@ def test_each_criterion_is_compared_with_the_run_that_was_tuned_for_it(rule, eva
     result, _ = result_of(rule_weights.dumps(rule), spec)
     family = open_for_testing(spec.family.tasks)
     sample = Sample(Split.TEST, spec.seed, 0, 16)
-    learned = curves(run(Learned(rule, backend_for(rule, torch.float32, torch.device("cpu"))), family, sample, 20))
+    learned = curves(run(Learned(backend_for(rule, torch.float32, torch.device("cpu"))), family, sample, 20))
     for name in BASELINES:
         rates = result["tuning"][name]["learning_rate"]
         grid = {point["learning_rate"]: point for point in result["tuning"][name]["grid"]}
@@ -191,7 +191,7 @@ def test_what_was_trained_is_what_is_saved_bit_for_bit(training_spec, monkeypatc
     family = open_for_testing(spec.family.tasks)
 
     def losses(rule):
-        learned = Learned(rule, backend_for(rule, torch.float32, torch.device("cpu")))
+        learned = Learned(backend_for(rule, torch.float32, torch.device("cpu")))
         return curves(run(learned, family, Sample(Split.TEST, 0, 0, 8), 30)).losses
 
     in_memory = []
@@ -240,7 +240,7 @@ def side_by_side(rule, tasks, dtype, folder, *, steps):
     theta = torch.nn.Parameter(tasks.initial())
     optimizer = gradsmith.LearnedOptimizer([theta], path)
     ours = tasks.initial()
-    stepper = Learned(rule, backend_for(rule, dtype, torch.device("cpu"))).start(tasks)
+    stepper = Learned(backend_for(rule, dtype, torch.device("cpu"))).start(tasks)
     for step in range(steps):
         _, gradient = tasks.losses_and_gradient(ours, step)
         stepper.step(ours, gradient)
