@@ -208,6 +208,8 @@ class _Run:
     def _register(self, spec: MetaTrainSpec, result: TrainingResult) -> None:
         card = {
             "family": spec.family.name,
+            "tasks": spec.family.tasks.model_dump(mode="json"),
+            "overrides": spec.family.overrides,
             "seed": spec.seed,
             "horizon": spec.recipe.horizon,
             "recipe": spec.recipe.model_dump(mode="json"),
