@@ -14,8 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gradsmith.rules.configs import Costs as RuleCosts
 from gradsmith.rules.kernels.sizes import WIDTHS, Sizes
-from models.spec import EvaluateSpec, MetaTrainSpec, RuleSpec
+from models.spec import EvaluateSpec, MetaTrainSpec
 from models.task_spec import Costs, TaskSpec
 
 Computes = Literal["native", "torch", "reference", "triton"]
@@ -37,8 +38,6 @@ GROUP_COORDINATES = (2048, 8192)
 and the most, above which the state leaves the caches. Between the two it is as many as `KEPT_BYTES` hold whole. A task
 is never divided."""
 
-AUTOGRAD_FLOATS = 25  # numbers that autograd keeps for each coordinate, step, and unit of the rule; measured
-
 WORKER_BYTES = 285 * 2**20  # Python, torch, the worker's own libraries and connections
 _TORCHRUN_BYTES = 225 * 2**20  # torch once more
 _DRAWN_AT_ONCE, _DRAWING_BYTES = 1_000_000, 50  # numbers, and bytes for each of them, while tasks are drawn
@@ -50,7 +49,7 @@ class _Sizes:
     """What a job of either kind is made of."""
 
     family: TaskSpec
-    rule: RuleSpec
+    rule: RuleCosts
     computes: Computes
     threads: int
 
@@ -66,7 +65,7 @@ class _Sizes:
     @property
     def state(self) -> int:
         """Bytes of the rule's memory for one coordinate."""
-        return self.width * 2 * self.rule.hidden_size * self.rule.layers
+        return self.width * self.rule.state
 
 
 def memory_estimate_bytes(
@@ -77,7 +76,7 @@ def memory_estimate_bytes(
     computes: what the worker has; default: what most workers have for this job, see `likely_backend`
     threads: of each process, where the spec leaves them to be calibrated; default 1
     """
-    rule = spec.recipe.rule if isinstance(spec, MetaTrainSpec) else spec.rule
+    rule = _rule_costs(spec)
     sizes = _Sizes(spec.family.tasks, rule, computes or likely_backend(spec), threads or spec.resources.threads_or(1))
     if isinstance(spec, EvaluateSpec):
         return WORKER_BYTES + max(sizes.costs.loading_bytes, sizes.costs.resident_bytes + _evaluating(sizes, spec))
@@ -89,10 +88,11 @@ def memory_estimate_bytes(
     return WORKER_BYTES + _TORCHRUN_BYTES + processes * each  # the worker's own hears the others, torchrun starts them
 
 
-def group_tasks(coordinates_per_task: int, units: int, unroll_steps: int) -> int:
-    """How many tasks at most go through a window side by side (models.groups). units: hidden units of all layers."""
+def group_tasks(coordinates_per_task: int, record: int, unroll_steps: int) -> int:
+    """How many tasks at most go through a window side by side (models.groups). record: numbers that a step of the rule
+    leaves of a coordinate on a tape, 0 where there is none."""
     least, most = GROUP_COORDINATES
-    kept_whole = KEPT_BYTES // (4 * 5 * units * unroll_steps)
+    kept_whole = KEPT_BYTES // (4 * record * unroll_steps) if record else most
     return max(1, min(most, max(least, kept_whole)) // coordinates_per_task)
 
 
@@ -101,6 +101,10 @@ def batch_estimate_bytes(tasks: TaskSpec, count: int) -> int:
     costs, theta = tasks.costs(), 4 * tasks.coordinates_per_task
     held, used = 4 * costs.held + costs.held_bytes, 4 * costs.used + costs.used_bytes
     return count * held + max(count * (theta + used), _drawing(costs, count))
+
+
+def _rule_costs(spec: MetaTrainSpec | EvaluateSpec) -> RuleCosts:
+    return (spec.recipe.rule if isinstance(spec, MetaTrainSpec) else spec.rule).config.costs()
 
 
 def follow_up_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:
@@ -121,10 +125,10 @@ def follow_up_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:
 
 def likely_backend(spec: MetaTrainSpec | EvaluateSpec, *, native: bool = True) -> Computes:
     """What will compute this job on a worker that has it all. native: whether workers have the native kernel."""
-    rule, wanted = spec.recipe.rule if isinstance(spec, MetaTrainSpec) else spec.rule, spec.resources.backend
-    if wanted != "auto":
-        return wanted
-    return "native" if native and _kernel_sizes(rule) is not None and spec.resources.device == "cpu" else "torch"
+    if spec.resources.backend != "auto":
+        return spec.resources.backend
+    fits = _rule_costs(spec).sizes is not None and spec.resources.device == "cpu"
+    return "native" if native and fits else "torch"
 
 
 # --- phases -----------------------------------------------------------------------------------------------------
@@ -150,8 +154,7 @@ def _group(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     tasks = spec.tasks_per_process
     if spec.resources.device != "cpu":
         return tasks
-    units = sizes.rule.layers * sizes.rule.hidden_size
-    most = group_tasks(sizes.family.coordinates_per_task, units, spec.recipe.unroll_steps)
+    most = group_tasks(sizes.family.coordinates_per_task, sizes.rule.record, spec.recipe.unroll_steps)
     return -(-tasks // -(-tasks // most))
 
 
@@ -200,7 +203,7 @@ def _slack(sizes: _Sizes, tasks: int) -> int:
     torch's steps, where it is a matter of luck (none to twice this was seen). A block of 32 MiB or more is mapped, and
     returns to the system at once."""
     coordinates = tasks * sizes.family.coordinates_per_task
-    mapped = sizes.width * sizes.rule.hidden_size * coordinates >= 32 * 2**20
+    mapped = sizes.width * sizes.rule.largest * coordinates >= 32 * 2**20
     fragments = 0 if mapped or _step(sizes) == 0 else 5 * (_step(sizes) + sizes.state) * coordinates // 4
     return _drawing(sizes.costs, tasks) + fragments
 
@@ -218,19 +221,15 @@ def _minibatch(sizes: _Sizes, tasks: int) -> int:
 
 def _step(sizes: _Sizes) -> int:
     """Bytes for each coordinate, beside the rule's memory, while the rule makes a step; the kernel works in place."""
-    H, layers = sizes.rule.hidden_size, sizes.rule.layers
-    if sizes.computes == "native":
-        return 0
-    return sizes.width * (2 * H * (layers - 1) + 8 * H)
+    return 0 if sizes.computes == "native" else sizes.width * sizes.rule.step
 
 
 def _gradient(sizes: _Sizes, coordinates: int, steps: int) -> int:
     """What a backend takes while it differentiates a window, and then frees."""
-    H, layers = sizes.rule.hidden_size, sizes.rule.layers
     if sizes.computes == "native":
-        return sizes.threads * _workspace(sizes.rule, steps)
-    if sizes.computes == "reference":
-        return 8 * min(coordinates * steps * AUTOGRAD_FLOATS * H * layers, BLOCK_FLOATS)
+        return sizes.threads * _workspace(sizes.rule.sizes, steps)
+    if sizes.computes == "reference" or not sizes.rule.replay:
+        return sizes.width * min(coordinates * steps * sizes.rule.autograd, BLOCK_FLOATS)
     return 0
 
 
@@ -238,26 +237,20 @@ def _buffers(sizes: _Sizes, coordinates: int, steps: int) -> int:
     """What a backend keeps from window to window. The native backend keeps a tape of gates and c, for as many whole
     layers as the budget holds, or a part of one; torch's replay keeps one block's buffers, and a second set where the
     last block is shorter."""
-    H, layers = sizes.rule.hidden_size, sizes.rule.layers
-    if sizes.computes == "native":
-        layer = 4 * coordinates * steps * 5 * H
+    if sizes.computes == "native" and sizes.rule.sizes is not None:
+        layers = sizes.rule.sizes.layers
+        layer = 4 * coordinates * steps * sizes.rule.record // layers
         return min(KEPT_BYTES, layer * max(1, min(layers, KEPT_BYTES // layer)))
-    if sizes.computes == "reference":
+    if sizes.computes == "reference" or not sizes.rule.replay:
         return 0
-    inputs = {"log_sign": 2, "raw": 1}[sizes.rule.input]
-    floats = steps * (inputs + (layers - 1) * H + layers * (7 * H + 1))
+    floats = steps * sizes.rule.replay
     blocks = -(-coordinates // max(1, BLOCK_FLOATS // floats))
     size = -(-coordinates // blocks)
     return sizes.width * floats * size * (2 if coordinates % size else 1)
 
 
-def _workspace(rule: RuleSpec, steps: int) -> int:
+def _workspace(kernel: Sizes | None, steps: int) -> int:
     """What a thread of the kernel takes on the CPU with the widest vectors; POST does not know the worker's CPU."""
-    sizes = _kernel_sizes(rule)
-    if sizes is None:
-        raise ValueError(f"there is no native kernel for {rule!r}, so it takes no memory")
-    return max(sizes.workspace_bytes(steps, width) for width in WIDTHS.values())
-
-
-def _kernel_sizes(rule: RuleSpec) -> Sizes | None:
-    return Sizes.fitting(rule.hidden_size, rule.layers, rule.input)
+    if kernel is None:
+        raise ValueError("there is no native kernel for this rule, so it takes no memory")
+    return max(kernel.workspace_bytes(steps, width) for width in WIDTHS.values())

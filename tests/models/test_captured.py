@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from gradsmith.rules import Rule, build, initialise
+from gradsmith.rules import Rule, build
 from models.backends import TorchBackend, backend_for
 from models.captured import CapturedWindows, Outcome, windows
 from models.families.mlp import MLPSpec
@@ -55,7 +55,7 @@ def record_by_fx(work: Callable[[], Outcome]) -> tuple[Outcome, Callable[[], Non
 
 def make_rule(seed: int) -> Rule:
     rule = build({"kind": "lstm", "hidden_size": 5, "layers": 1})
-    initialise(rule, torch.Generator().manual_seed(seed))
+    rule.initialise(torch.Generator().manual_seed(seed))
     return rule
 
 

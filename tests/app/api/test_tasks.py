@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx
 
 from models.families import FAMILIES
-from tests.app.api.running import Worker
+from workshop.working import Worker
 
 SMALLER = {"hidden": [16], "activation": "relu"}
 OWN = FAMILIES["digits-mlp"].tasks.model_dump(mode="json")
