@@ -17,7 +17,7 @@ from models.rule_spec import USUAL, AnyRule
 from models.rule_spec import ByKind as ByKind
 from models.rule_spec import RuleSpec as RuleSpec
 from models.task_spec import Spec as Spec
-from models.task_spec import Tasks
+from models.task_spec import Tasks, TaskSpec
 
 BaselineName = Literal["sgd", "nag", "rmsprop", "adam"]
 BASELINES: tuple[BaselineName, ...] = ("sgd", "nag", "rmsprop", "adam")
@@ -95,6 +95,9 @@ class FamilySpec(Spec):
     tasks: Tasks
     recipe: Recipe
     evaluation: EvaluationPlan
+    overrides: dict[str, Any] = Field(
+        {}, description="The fields of `tasks` that a job changed, with its values; empty for the family's own tasks."
+    )
     plugin: str | None = Field(
         None, description="The plug-in that brought it, with its version; null for Gradsmith's own families."
     )
@@ -206,6 +209,13 @@ def share(count: int, processes: int, process: int) -> range:
 
 
 JobSpec = Annotated[MetaTrainSpec | EvaluateSpec, Field(discriminator="kind")]
+
+
+def with_tasks(family: FamilySpec, tasks: TaskSpec) -> FamilySpec:
+    """A family that no job has changed yet, with these tasks in place of its own, and a note of what they change."""
+    own = family.tasks.model_dump(mode="json")
+    changed = {name: value for name, value in tasks.model_dump(mode="json").items() if own.get(name) != value}
+    return family.model_copy(update={"tasks": tasks, "overrides": changed})
 
 
 def overridden(default: Spec, changes: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -39,6 +40,11 @@ def ordered(names: Mapping[str, Any]) -> list[str]:
     """The learned optimizer first, then baselines in a fixed order, then what we do not know."""
     known = [name for name in LABELS if name in names]
     return known + sorted(set(names) - set(known))
+
+
+def in_words(overrides: Mapping[str, Any]) -> str:
+    """What a job changed of a family's tasks: `hidden [16], activation "relu"`; "" where it changed nothing."""
+    return ", ".join(f"{name} {json.dumps(value)}" for name, value in overrides.items())
 
 
 def best_baseline(result: Mapping[str, Any], metric: str = "final") -> Mapping[str, Any]:
