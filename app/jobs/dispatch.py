@@ -28,6 +28,7 @@ from rq.worker_registration import get_keys
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.commands import command
+from app.metrics.writable import refusal, try_write
 from app.settings import Settings
 from app.store import leases, outbox
 from app.store.errors import LeaseLost, StoreError
@@ -48,6 +49,10 @@ LOOK_SECONDS = 1.0
 QUIET_SECONDS, FULL_SECONDS = 0.05, 0.2  # between two rounds of which the first found nothing to do, or no room
 
 REDIS_AWAY = "Redis is away; the job runs when it is back"
+
+
+def redis_refuses(reason: str) -> str:
+    return f"Redis {reason}; the job runs when it accepts them again"
 
 
 def _unserved(device: str) -> str:
@@ -107,9 +112,12 @@ class Dispatcher:
         return self._obstacles.get(device)
 
     def look(self) -> None:
-        """See whether Redis answers and which queues have a worker, for `obstacle`. Raises nothing."""
+        """See whether Redis accepts writes and which queues have a worker, for `obstacle`. Raises nothing."""
         try:
+            try_write(self._connection)
             served = {device: bool(self._worker_states(self._queue(device))) for device in DEVICES}
+        except redis.ResponseError as error:
+            self._obstacles = dict.fromkeys(DEVICES, redis_refuses(refusal(error)))
         except redis.RedisError:  # `ring` and `reconcile` log it as soon as a job waits for it
             self._obstacles = dict.fromkeys(DEVICES, REDIS_AWAY)
         else:

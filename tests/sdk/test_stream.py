@@ -27,8 +27,8 @@ from gradsmith.events import (
     lines,
     messages,
 )
-from tests.sdk.live import serving
 from tests.sdk.records import problem_json
+from workshop.serving import serving_app
 
 METRICS: dict[str, Any] = {
     "step": [1, 2],
@@ -92,7 +92,7 @@ class BreakingServer:
 @pytest.fixture(scope="module")
 def running() -> Iterator[BreakingServer]:
     made = BreakingServer()
-    with serving(made.app) as url:
+    with serving_app(made.app) as url:
         made.url = url
         yield made
 

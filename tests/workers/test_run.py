@@ -32,7 +32,8 @@ from app.streams.wire import decode
 from gradsmith.rules import build
 from models.families import FAMILIES
 from models.meta_train import MetaStep, TrainingResult, meta_train
-from models.spec import MetaTrainSpec, Resources, RuleSpec
+from models.rule_spec import RULE_SPECS
+from models.spec import MetaTrainSpec, Resources
 from models.tasks.data import MNIST, mnist_folder
 from tests.app.store.bench import Bench
 from tests.app.store.damage import flip_a_bit
@@ -315,7 +316,7 @@ def test_the_record_names_what_ran_the_jobs_own_rule(
     quick_sqlite: Settings, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GRADSMITH_NATIVE", raising=False)
-    usual, beyond_the_kernel = RuleSpec(), RuleSpec(hidden_size=130, layers=1)
+    usual, beyond_the_kernel = RULE_SPECS["lstm"](), RULE_SPECS["lstm"](hidden_size=130, layers=1)
     for rule in (usual, beyond_the_kernel):
         run_job(create(sqlite_database, training(meta_steps=4, rule=rule.model_dump())), 1, settings=quick_sqlite)
     for optimizer in optimizers(sqlite_database):

@@ -27,7 +27,7 @@ logger = logging.getLogger("gradsmith.worker")
 
 def run(attempt: Attempt, spec: MetaTrainSpec) -> None:
     """Raises as `workers.kinds.run` says."""
-    attempt.settle(build(spec.recipe.rule.model_dump()), spec)
+    attempt.settle(build(spec.recipe.rule.config), spec)
     result: TrainingResult | None = None
     checkpointed = time.monotonic()
     with closing(_events(attempt, spec)) as stream:  # whatever ends it ends the job's ranks

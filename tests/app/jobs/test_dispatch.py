@@ -21,8 +21,8 @@ from app.store.jobs import JobRepository
 from app.store.leases import Lease
 from app.store.sessions import Database
 from app.streams import Publisher, stream_key
-from tests.services import ValkeyServer
 from tests.workers.harness import QUICK, create, job, training, wait_for
+from workshop.services import ValkeyServer
 
 
 @pytest.fixture
