@@ -15,6 +15,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -129,7 +130,7 @@ class Chunk(NamedTuple):
     sequence: Integers
 
     def take(self, index: Integers | slice) -> Chunk:
-        return Chunk(*(column[index] for column in self))
+        return Chunk._make(column[index] for column in self)
 
 
 def pack(chunk: Chunk) -> bytes:
@@ -140,6 +141,30 @@ def pack(chunk: Chunk) -> bytes:
 
 def unpack(data: bytes) -> Chunk:
     """Raises CorruptCurve when the bytes are not a chunk that this version can read."""
+    return unpack_all([data])
+
+
+def unpack_all(datas: Sequence[bytes]) -> Chunk:
+    """Chunks in a row as one; quicker than one by one. Raises CorruptCurve."""
+    runs = [list(run) for _, run in groupby(map(_parts, datas), key=lambda parts: parts[0])]
+    return joined([_chunk(run) for run in runs])
+
+
+def _chunk(parts: Sequence[tuple[int, Integers, Bools]]) -> Chunk:
+    """Stored chunks of one format."""
+    version = parts[0][0]
+    values = np.concatenate([values for _, values, _ in parts], axis=1) if len(parts) > 1 else parts[0][1]
+    found: dict[str, Any] = {
+        name: row.view(dtype) for row, (name, dtype) in zip(values, _COLUMNS[version], strict=True)
+    }
+    if version == 1:
+        skipped = ~(np.isfinite(found["loss"]) & np.isfinite(found["gradient_norm"]))
+        return Chunk(**found, learning_rate=np.full(len(skipped), np.nan), skipped=skipped)
+    return Chunk(**found, skipped=np.concatenate([skipped for _, _, skipped in parts]))
+
+
+def _parts(data: bytes) -> tuple[int, Integers, Bools]:
+    """Format of a chunk, its columns as whole numbers whatever they are, of shape (columns, points), and `skipped`."""
     if len(data) < _HEADER.size:
         raise CorruptCurve(f"A stored curve chunk has {len(data)} bytes, fewer than its header.")
     magic, version, count, points = _HEADER.unpack_from(data)
@@ -150,23 +175,16 @@ def unpack(data: bytes) -> Chunk:
             f"{_MAGIC!r}, format {_FORMAT} of {len(_COLUMNS[_FORMAT])} and format 1 of {len(_COLUMNS[1])}."
         )
     bits_at = _HEADER.size + 8 * points * count
-    if len(data) != bits_at + (-(-points // 8) if version > 1 else 0):
+    bits = np.frombuffer(data, np.uint8, offset=min(bits_at, len(data)))
+    if len(data) != bits_at + (0 if version == 1 else -(-points // 8)):
         raise CorruptCurve(f"A stored curve chunk of {points} points has {len(data)} bytes: it is cut or too long.")
     values = np.frombuffer(data, "<i8", points * count, _HEADER.size).reshape(count, points)
-    found: dict[str, Any] = {name: row.view(dtype) for row, (name, dtype) in zip(values, columns, strict=True)}
-    if version > 1:
-        bits = np.frombuffer(data, np.uint8, offset=bits_at)
-        return Chunk(**found, skipped=np.unpackbits(bits, count=points).astype(np.bool_))
-    skipped = ~(np.isfinite(found["loss"]) & np.isfinite(found["gradient_norm"]))
-    return Chunk(**found, learning_rate=np.full(points, np.nan), skipped=skipped)
-
-
-def unpack_all(datas: Sequence[bytes]) -> Chunk:
-    """Chunks in a row as one. Raises CorruptCurve."""
-    return joined([unpack(data) for data in datas])
+    return version, values, np.unpackbits(bits, count=points).view(np.bool_)
 
 
 def joined(chunks: Sequence[Chunk]) -> Chunk:
+    if len(chunks) == 1:
+        return chunks[0]
     return Chunk(*(np.concatenate(columns) for columns in zip(*chunks, strict=True)))
 
 
@@ -175,5 +193,5 @@ def curve_of(chunks: Sequence[Chunk]) -> Curve:
     if not chunks:
         empty = np.empty(0)
         return Curve(np.empty(0, np.int64), empty, empty, empty, empty, np.empty(0, np.bool_))
-    whole = joined(chunks) if len(chunks) > 1 else chunks[0]
+    whole = joined(chunks)
     return Curve(*(getattr(whole, column.name) for column in fields(Curve)))
