@@ -97,6 +97,7 @@ class Bench:
         weights: bytes = b"weights",
         score: float | None = 1.0,
         last: Sequence[Event] = (),
+        shortfall: str | None = None,
     ) -> Outcome:
         with self.database.write() as session:
             return outcomes.finish_training(
@@ -106,6 +107,7 @@ class Bench:
                 weights=weights,
                 validation_score=score,
                 card={"cost": {"seconds": 1.5}},
+                shortfall=shortfall,
                 last_events=last,
             )
 
