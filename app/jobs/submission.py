@@ -57,7 +57,7 @@ def submit(
         by_key.setdefault(each.caller.api_key, []).append(each)
     counted = by_key.keys() != {None}
     try:
-        with database.write() if counted else database.write_one() as session:
+        with database.write() if counted else database.autocommit_write() as session:
             if counted:
                 wait_for_locks(session, lock_seconds)
             return create(session, settings, submissions)

@@ -13,8 +13,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.store.errors import IdempotencyConflict, IdempotencyInFlight
-from app.store.sessions import BUSY_SECONDS, Database
+from app.store.sessions import Database
 from app.store.sql import LOCK_SECONDS, clock, insert_if_absent, is_lock_timeout, wait_for_locks
+from app.store.sqlite import BUSY_SECONDS
 from app.store.tables import DEFAULT_WORKSPACE, IdempotencyRow
 
 KEPT_SECONDS = 24 * 3600.0
