@@ -19,9 +19,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq import Queue
-from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
+from rq.exceptions import DuplicateJobError
+from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.utils import as_text
 from rq.worker_registration import get_keys
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -29,7 +31,7 @@ from app.commands import command
 from app.metrics.writable import refusal, try_write
 from app.settings import Settings
 from app.store import leases, outbox
-from app.store.errors import StoreError
+from app.store.errors import LeaseLost, StoreError
 from app.store.leases import Lapse
 from app.store.sessions import Database
 from app.streams import Publisher
@@ -136,11 +138,18 @@ class Dispatcher:
             logger.warning(
                 "job %s: its worker was lost; now %s, attempt %d", lapse.job_id, lapse.outcome, lapse.attempt
             )
-            with closing(Publisher(self.settings, lapse.job_id)) as publisher:
-                publisher.publish(lapse.event)
+            self._publish(lapse)
         for device in DEVICES:
             self._find_lost_doorbells(device)
         return lapses
+
+    def _publish(self, lapse: Lapse) -> None:
+        """Tell those who watch the job; it is stored already, so what goes wrong here costs them a moment only."""
+        try:
+            with closing(Publisher(self.settings, lapse.job_id)) as publisher:
+                publisher.publish(lapse.event)
+        except LeaseLost:
+            logger.debug("job %s has gone on since attempt %d", lapse.job_id, lapse.attempt)
 
     # --- a round -------------------------------------------------------------------------------------------------
 
@@ -211,26 +220,42 @@ class Dispatcher:
         queue = self._queue(device)
         known = set(queue.get_job_ids())
         missing = {(job, attempt) for job, attempt in queued if doorbell_id(job, attempt) not in known}
-        for job_id, attempt in missing & self._missing.get(device, set()):
-            taken = self._forget(job_id, attempt)  # or `unique` would take what is left of it for the doorbell itself
-            with self.database.write() as session:
-                if not outbox.ring_again(session, job_id, attempt):
-                    continue
-            if taken:  # by one that starts slowly, more often than by one that died
-                logger.info("job %s attempt %d was taken and is not claimed yet; ringing again", job_id, attempt)
-            else:
-                logger.warning("job %s attempt %d had lost its doorbell; ringing again", job_id, attempt)
+        for job_id, attempt in sorted(missing & self._missing.get(device, set())):
+            try:
+                self._ring_again(queue, job_id, attempt)
+            except (redis.RedisError, StoreError, SQLAlchemyError):
+                raise  # a store is away: the next round is soon enough for all of them
+            except Exception:
+                logger.exception("the doorbell of job %s attempt %d cannot be rung again", job_id, attempt)
         self._missing[device] = missing
 
-    def _forget(self, job_id: str, attempt: int) -> bool:
-        """Whether Redis still had the doorbell's record: it was taken from the queue then, and not lost with it."""
+    def _ring_again(self, queue: Queue, job_id: str, attempt: int) -> None:
+        taken = self._forget(
+            queue, job_id, attempt
+        )  # or `unique` would take what is left of it for the doorbell itself
+        with self.database.write() as session:
+            if not outbox.ring_again(session, job_id, attempt):
+                return
+        if taken:  # by one that starts slowly, more often than by one that died
+            logger.info("job %s attempt %d was taken and is not claimed yet; ringing again", job_id, attempt)
+        else:
+            logger.warning("job %s attempt %d had lost its doorbell; ringing again", job_id, attempt)
+
+    def _forget(self, queue: Queue, job_id: str, attempt: int) -> bool:
+        """Delete what Redis has of a doorbell; whether there was any: it was taken from the queue then, and not lost.
+
+        Not by RQ's Job.delete, which reads every part of the record and raises where one has expired before another.
+        """
         name = doorbell_id(job_id, attempt)
-        try:
-            Job.fetch(name, connection=self._connection, serializer=JSONSerializer).delete()
-        except (NoSuchJobError, InvalidJobOperation):
-            self._connection.delete(Job.key_for(name))
-            return False
-        return True
+        executions = ExecutionRegistry(name, self._connection)
+        ids = self._connection.zrange(executions.key, 0, -1)
+        begun = [Execution(as_text(one), name, self._connection) for one in ids]  # type: ignore[arg-type]
+        with self._connection.pipeline() as pipeline:
+            pipeline.delete(Job.key_for(name), executions.key, *(execution.key for execution in begun))
+            for execution in begun:
+                queue.started_job_registry.remove_execution(execution, pipeline=pipeline)
+            deleted, *_ = pipeline.execute()
+        return bool(deleted)
 
     # --- the thread ----------------------------------------------------------------------------------------------
 

@@ -20,8 +20,9 @@ from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from models.families import FAMILIES
 from models.spec import Resources
-from tests.app.api.running import Worker, serving
-from tests.services import ValkeyServer
+from workshop.services import ValkeyServer
+from workshop.serving import serving
+from workshop.working import Worker
 
 SMALLEST = {"kind": "meta_train", "family": "quadratic"}
 
