@@ -42,6 +42,21 @@ def missing_file(url: str | URL) -> Path | None:
     return None
 
 
+def advice(said: str) -> str | None:
+    """What to do about a fault of the file or its disk, in words that follow SQLite's own; None for other faults."""
+    said = said.lower()
+    return next((advice for words, advice in _ADVICE if any(word in said for word in words)), None)
+
+
+_ADVICE = (
+    (("full",), "make room on that disk"),
+    (
+        ("readonly", "permission denied", "unable to open"),
+        "give the file and its folder to the user that runs Gradsmith (`chown`), and mount its disk writable",
+    ),
+)
+
+
 def write_ahead_log(connection: sqlite3.Connection, seconds: float) -> None:
     """Put the database into WAL mode, waiting up to `seconds` for others. It is no change when it is in it already.
 
