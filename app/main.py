@@ -12,7 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from starlette.concurrency import run_in_threadpool
 
-from app import auth, errors, openapi
+from app import auth
 from app.api import (
     aliases,
     curves,
@@ -25,23 +25,26 @@ from app.api import (
     optimizers,
     pages,
     reports,
-    submission,
 )
-from app.api.admission import Admission
-from app.api.body import BodyGate
 from app.api.dependencies import Services
-from app.api.middleware import Guard, HeadAsGet, RequestId, SecurityHeaders
-from app.api.observed import Observed
-from app.api.paths import Paths
-from app.api.reference import reference_page
 from app.auth.keyring import KeyRing
 from app.auth.rates import rates_of
 from app.batching import Batching
-from app.dispatch import Dispatcher
+from app.http import problems
+from app.http.admission import Admission
+from app.http.body import BodyGate
+from app.http.middleware import Guard, HeadAsGet, RequestId, SecurityHeaders
+from app.http.observed import Observed
+from app.http.paths import Paths
+from app.jobs import submission
+from app.jobs.dispatch import Dispatcher
 from app.metrics import Metrics
+from app.openapi import document as openapi
+from app.openapi.reference import reference_page
 from app.settings import Settings
 from app.store.sessions import Database
 from app.streams import StreamHub
+from app.version import VERSION
 
 ROUTERS = (jobs, event_stream, curves, reports, families, aliases, optimizers, keys, health, metrics, pages)
 
@@ -53,7 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     so, and requests answer 503.
     """
     chosen = Settings() if settings is None else settings
-    measured = Metrics(chosen, openapi.VERSION)
+    measured = Metrics(chosen, VERSION)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -92,7 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = FastAPI(
         title="Gradsmith",
-        version=openapi.VERSION,
+        version=VERSION,
         description=openapi.DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,  # theirs loads its script from elsewhere; /docs is ours
@@ -104,7 +107,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(module.router)
     routes = [route for module in ROUTERS for route in module.router.routes]
     paths = Paths([*app.routes, *routes])
-    errors.install(app, paths)
+    problems.install(app, paths)
     keyed = auth.keys_required(chosen)
     openapi.install(app, routes, keyed=keyed)
     app.state.reference = cache(lambda: reference_page(app.openapi(), keyed=keyed))

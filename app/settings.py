@@ -28,7 +28,9 @@ _REDIS_FORMS = (
     "unset, the server that `serve` starts in the data folder is used"
 )
 # Read by the SDK, its kernel, ./run, docker-compose.yml and app.commands.
-_READ_BY_OTHERS = ("API_KEY", "CACHE_DIR", "COMMAND", "KERNELS", "MIN_FREE_MB", "PUBLISHED_PORT", "PYTHON", "URL")
+_READ_BY_OTHERS = (
+    "API_KEY", "CACHE_DIR", "COMMAND", "FAMILIES", "KERNELS", "MIN_FREE_MB", "PUBLISHED_PORT", "PYTHON", "URL",
+)  # fmt: skip
 
 
 class Settings(BaseSettings):
@@ -99,6 +101,12 @@ class Settings(BaseSettings):
     lease_renewal_seconds: float = Field(15.0, gt=0)
     dispatch_interval_seconds: float = Field(0.2, gt=0, description="Pause of the dispatcher between rounds.")
     reconcile_interval_seconds: float = Field(10.0, gt=0)
+    process_start_seconds: float = Field(
+        300.0, gt=0, description="A worker kills a job process that is not ready by then."
+    )
+    process_answer_seconds: float = Field(
+        10.0, gt=0, description="A worker replaces a waiting process that has not answered by then."
+    )
     max_lost_workers: int = Field(3, ge=1, description="A job that lost this many workers fails as worker_lost.")
     retry_backoff_seconds: float = Field(2.0, ge=0, description="Doubles with each lost worker.")
     cancel_poll_seconds: float = Field(1.0, gt=0)
@@ -176,7 +184,10 @@ class Settings(BaseSettings):
     def resolved_database_url(self) -> str:
         """The SQLAlchemy URL, with psycopg 3 as the driver of Postgres."""
         if self.database_url is None:
-            return f"sqlite:///{self.data_dir.resolve() / 'gradsmith.db'}"
+            from sqlalchemy.engine import URL  # not above: the command line's help needs no SQLAlchemy
+
+            # A folder's name may hold `?`, `#` or `%`, which mean something in a URL: SQLAlchemy quotes them.
+            return str(URL.create("sqlite", database=str(self.data_dir.resolve() / "gradsmith.db")))
         for scheme in ("postgresql://", "postgres://"):
             if self.database_url.startswith(scheme):
                 return "postgresql+psycopg://" + self.database_url.removeprefix(scheme)

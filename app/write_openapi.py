@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from app.main import create_app
-from app.openapi import text_of
+from app.openapi.document import text_of
 from app.settings import Settings
 
 

@@ -27,7 +27,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 import gradsmith
-from app.tether import tethered
+from app.host.tether import tethered
 from gradsmith.events import LogEvent, MetricsEvent, ResumedEvent
 from gradsmith.types import Job, Report
 

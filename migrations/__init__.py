@@ -10,7 +10,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool
 
 from app import private
@@ -20,7 +20,7 @@ SQLITE_SECONDS = 60.0  # how long a migration waits for the one that another pro
 _ADVISORY_LOCK = 7_203_518_846_215  # any number that nobody else locks: "gradsmith migrates"
 
 
-def upgrade(url: str, revision: str = "head") -> None:
+def upgrade(url: str | URL, revision: str = "head") -> None:
     """Bring the database at this SQLAlchemy URL to `revision`; does nothing when it is there. Several processes may
     call it at once: one migrates, the others wait. A failed migration leaves nothing behind."""
     with _exclusive(url) as config:
@@ -60,7 +60,7 @@ def _config() -> Config:
 
 
 @contextmanager
-def _exclusive(url: str) -> Iterator[Config]:
+def _exclusive(url: str | URL) -> Iterator[Config]:
     """One connection, alone in the schema, in one transaction that commits at the end: DDL is transactional on both."""
     parsed = make_url(url)
     sqlite = parsed.get_backend_name() == "sqlite"

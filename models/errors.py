@@ -16,7 +16,15 @@ class DatasetCorrupt(ModelsError):
 
 
 class UnknownKind(ModelsError):
-    """A spec is of a kind of family that nothing here makes tasks of."""
+    """A spec has a kind of family that is not registered here."""
+
+
+class FamilyBroken(ModelsError):
+    """The half of a kind that makes its tasks cannot be imported."""
+
+
+class SpecUnreadable(ModelsError):
+    """A stored spec does not fit what is installed here: another version wrote it."""
 
 
 class SplitHeldOut(ModelsError):

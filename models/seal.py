@@ -31,3 +31,12 @@ def unseal(data: bytes) -> bytes:
             f"written with {expected.hex()[:12]}... Start the job again without it."
         )
     return content
+
+
+def is_intact(data: bytes) -> bool:
+    """Whether sealed bytes are those that `seal` returned."""
+    try:
+        unseal(data)
+    except CheckpointMismatch:
+        return False
+    return True

@@ -95,6 +95,9 @@ class FamilySpec(Spec):
     tasks: Tasks
     recipe: Recipe
     evaluation: EvaluationPlan
+    plugin: str | None = Field(
+        None, description="The plug-in that brought it, with its version; null for Gradsmith's own families."
+    )
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------

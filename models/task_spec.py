@@ -90,6 +90,9 @@ class TaskSpec(Spec):
         return ()
 
 
+UNKNOWN_KIND = "unknown_kind"
+"""The type of the error, as pydantic has them, for a spec whose kind is not registered."""
+
 TASK_SPECS: dict[str, type[TaskSpec]] = {}
 """The specs of all kinds by name: what `Tasks` accepts. `models.families` fills it."""
 
@@ -124,13 +127,9 @@ def _validated(value: Any) -> TaskSpec:
         raise PydanticCustomError("model_type", "Input should be an object with the field `kind`")
     name = value.get("kind")
     specs = task_specs()
-    if name not in specs:
-        raise PydanticCustomError(
-            "unknown_kind",
-            "There is no kind of family {kind} here; known are: {known}. A kind that a plug-in adds needs the plug-in "
-            "installed on this machine too",
-            {"kind": repr(name), "known": ", ".join(specs)},
-        )
+    if not isinstance(name, str) or name not in specs:
+        reason = importlib.import_module("models.families").no_such_kind(name)
+        raise PydanticCustomError(UNKNOWN_KIND, "{reason}", {"reason": reason, "name": name})
     return specs[name].model_validate(value)
 
 

@@ -42,8 +42,8 @@ def test_these_imports_bring_no_torch_and_gradsmith_neither_httpx_nor_numpy():
         "models.memory",
         "models.families",
         "app.cli",
-        "app.supervise",
-        "app.server",
+        "app.host.supervise",
+        "app.host.server",
         "app.main",
     ]
     brought = dict(zip(modules, imported_by(*modules), strict=True))

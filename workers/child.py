@@ -1,25 +1,34 @@
 """A child of a worker: imports the science, waits on its pipe for one job, runs it, ends.
 
-Started by exec as `python -m workers.child --parent PID`. It holds no job until the pipe names one, and none after.
+Started by exec as `python -m workers.child --parent PID --report DESCRIPTOR`. It holds no job until the pipe names one,
+and none after. Until then it answers pings; `workers.report` says what it tells its worker.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
 import signal
 import sys
 import threading
-from types import FrameType
+from types import FrameType, ModuleType
+from typing import Any
 
-from app.tether import die_with_parent
+from app.host.tether import die_with_parent
+from workers.report import Report
 
 logger = logging.getLogger("gradsmith.worker")
 
 
 def main(arguments: list[str]) -> int:
-    die_with_parent(int(arguments[arguments.index("--parent") + 1]))  # before anything that takes time
+    parser = argparse.ArgumentParser(prog="python -m workers.child")
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--report", type=int, required=True)
+    options = parser.parse_args(arguments)
+    die_with_parent(options.parent)  # before anything that takes time
+    report = Report(options.report)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     working = False
 
@@ -31,26 +40,55 @@ def main(arguments: list[str]) -> int:
 
     preempting: list[bool] = []
     signal.signal(signal.SIGTERM, stop)
+    try:
+        run = _warm()
+    except Exception as error:
+        report.say("error", f"{type(error).__name__}: {error}")
+        raise
+    logger.info("process %d is ready for a job", os.getpid())
+    report.say("ready")
+    order = _wait_for_order(report)
+    if order is None:
+        return 0  # the parent closed the pipe: no job will come
+    working = True
+    report.say("begun")
+    threading.Thread(target=_leave_with_pipe, name="pipe-watch", daemon=True).start()
+
+    from app import logs
+
+    worker = order["owner"].rpartition(":")[0]
+    logs.bind_contextvars(job_id=order["job"], attempt=order["attempt"], worker=worker)  # it runs no other
+    run.run_job(
+        order["job"],
+        order["attempt"],
+        owner=order["owner"],
+        preempted=lambda: bool(preempting),
+        on_renewed=lambda: report.say("renewed"),
+    )
+    return 0
+
+
+def _warm() -> ModuleType:
+    """`workers.run`, with torch and the science: the seconds that a spare saves."""
     from app import logs
     from app.settings import Settings
 
     settings = Settings()
     logs.configure(settings.log_format, settings.log_level)
 
-    from workers import run  # torch and the science: the seconds that a spare saves
+    from workers import run
 
     run.warm_up()
-    logger.info("process %d is ready for a job", os.getpid())
-    line = sys.stdin.buffer.readline()
-    if not line:
-        return 0  # the parent closed the pipe: no job will come
-    working = True
-    threading.Thread(target=_leave_with_pipe, name="pipe-watch", daemon=True).start()
-    order = json.loads(line)
-    worker = order["owner"].rpartition(":")[0]
-    logs.bind_contextvars(job_id=order["job"], attempt=order["attempt"], worker=worker)  # it runs no other
-    run.run_job(order["job"], order["attempt"], owner=order["owner"], preempted=lambda: bool(preempting))
-    return 0
+    return run
+
+
+def _wait_for_order(report: Report) -> dict[str, Any] | None:
+    """The job to run; None when none will come."""
+    while line := sys.stdin.buffer.readline():
+        if line != b"ping\n":
+            return dict(json.loads(line))
+        report.say("pong")
+    return None
 
 
 def _leave_with_pipe() -> None:

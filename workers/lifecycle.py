@@ -30,6 +30,7 @@ from app.store.jobs import spec_of
 from app.store.leases import Lapse, Lease
 from app.store.sessions import Database
 from app.store.tables import JobRow
+from models.errors import ModelsError
 from models.spec import EvaluateSpec, MetaTrainSpec
 from workers.children import LEASE_LOST, STUCK
 
@@ -82,10 +83,13 @@ def new_owner(worker: str) -> str:
 
 @dataclass(frozen=True)
 class Claimed:
-    """A job that is ours now, where its events go on, and the newest checkpoint of its earlier attempts."""
+    """A job that is ours now, where its events go on, and the newest checkpoint of its earlier attempts.
+
+    spec: or why this machine cannot read it
+    """
 
     job: JobRow
-    spec: MetaTrainSpec | EvaluateSpec
+    spec: MetaTrainSpec | EvaluateSpec | ModelsError
     next_id: EventId
     checkpoint: Checkpoint | None
 
@@ -101,7 +105,11 @@ def claim(database: Database, settings: Settings, lease: Lease, runtime: dict[st
         found = session.get(JobRow, lease.job_id)
         if found is None:
             return None
-        spec = spec_of(found)
+        spec: MetaTrainSpec | EvaluateSpec | ModelsError
+        try:
+            spec = spec_of(found)
+        except ModelsError as error:
+            spec = error
         job = leases.claim(session, lease, settings.lease_seconds, runtime)
         if job is None and again:  # our claim may stand already: nobody else has this owner's name
             with contextlib.suppress(LeaseLost):
@@ -125,27 +133,23 @@ def still_queued(database: Database, job_id: str, attempt: int) -> bool:
         return True
 
 
-def report_lost(database: Database, settings: Settings, job_id: str, attempt: int, owner: str) -> list[Lapse]:
-    """A child died without a word: end its lease now, so that the job runs again without waiting for the lease.
+def report_lost(database: Database, settings: Settings, lease: Lease, reason: str) -> Lapse | None:
+    """A job's process ended without a word, before its claim or after: count a lost worker and end its lease now, so
+    that the job runs again without waiting for the lease.
 
-    Does nothing when the child had not claimed the job, or had ended it. Never raises: without a database the lease
-    runs out by itself.
+    Does nothing when the job had ended or moved on. Never raises: without a database the lease runs out by itself, and
+    the reconciler rings again for what nobody had claimed.
     """
-    lease = Lease(job_id, attempt, owner)
     deadline = time.monotonic() + min(REPORT_SECONDS, settings.lease_seconds)
 
-    def operation(session: Session, again: bool) -> list[Lapse]:  # noqa: ARG001
-        try:
-            leases.renew(session, lease, -1.0)
-        except LeaseLost:
-            return []
-        return leases.lapsed(session, settings.max_lost_workers, settings.retry_backoff_seconds)
+    def operation(session: Session, again: bool) -> Lapse | None:  # noqa: ARG001
+        return leases.lost(session, lease, reason, settings.max_lost_workers, settings.retry_backoff_seconds)
 
     try:
         return patiently(database, operation, lambda: deadline)
     except (StoreError, OperationalError) as error:
-        logger.warning("job %s waits until its lease expires: %s", job_id, str(error).splitlines()[0])
-        return []
+        logger.warning("job %s waits until its lease expires: %s", lease.job_id, str(error).splitlines()[0])
+        return None
 
 
 def leave(lease: Lease) -> None:
@@ -165,7 +169,8 @@ class Keeper:
     """Holds a claimed job's lease while it is open as a context, and knows whether the user wants it cancelled.
 
     `on_lost` is called in the renewing thread when the lease is lost; by default the process ends there. So is
-    `on_stuck` when the job was cancelled CANCEL_PATIENCE_SECONDS ago and the main thread has not come round to it.
+    `on_stuck` when the job was cancelled CANCEL_PATIENCE_SECONDS ago and the main thread has not come round to it, and
+    `on_renewed` after each renewal.
     """
 
     def __init__(
@@ -176,12 +181,14 @@ class Keeper:
         claimed_at: float,
         on_lost: Callable[[Lease], None] = leave,
         on_stuck: Callable[[Lease], None] = give_up,
+        on_renewed: Callable[[], None] = lambda: None,
     ) -> None:
         self.lease = lease
         self._database = database
         self._settings = settings
         self._on_lost = on_lost
         self._on_stuck = on_stuck
+        self._on_renewed = on_renewed
         self._renewed = claimed_at  # time.monotonic() before the claim: the lease runs out no earlier than we think
         self._cancelling_since: float | None = None
         self._ending = False
@@ -236,6 +243,7 @@ class Keeper:
                 with self._database.write() as session:
                     self.note(leases.renew(session, self.lease, self._settings.lease_seconds))
                 self._renewed = began
+                self._on_renewed()
                 since = self._cancelling_since
                 if since is not None and not self._ending and began - since > CANCEL_PATIENCE_SECONDS:
                     self._on_stuck(self.lease)

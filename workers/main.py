@@ -35,9 +35,10 @@ from rq.worker_registration import register
 from app import logs
 from app.settings import Settings, explain
 from app.store.errors import LeaseLost, StoreError
+from app.store.leases import Lease
 from app.store.sessions import Database
 from app.streams import Publisher
-from workers.children import DONE, LEASE_LOST, Child, Nursery
+from workers.children import DONE, LEASE_LOST, JobProcess, Nursery
 from workers.lifecycle import new_owner, report_lost, still_queued
 
 logger = logging.getLogger("gradsmith.worker")
@@ -77,7 +78,7 @@ class JobWorker(Worker):
         self._nursery = nursery
         self._database = database
         self._settings = settings
-        self._child: Child | None = None
+        self._child: JobProcess | None = None
         self._working = False
         self._stops = 0
 
@@ -99,8 +100,8 @@ class JobWorker(Worker):
     def _run(self, job_id: str, attempt: int, job: Job, execution: Execution | None) -> None:
         self._child = child = self._nursery.take()
         self._horse_pid = child.pid
-        owner = new_owner(self.name)
-        child.give(job_id, attempt, owner)
+        lease = Lease(job_id, attempt, new_owner(self.name))
+        child.give(lease)
         self._nursery.keep_ready()  # the next one imports while this job runs
         next_heartbeat = time.monotonic() + HEARTBEAT_SECONDS
         kill_at: float | None = None
@@ -110,21 +111,34 @@ class JobWorker(Worker):
                 child.terminate()
                 kill_at = now + KILL_AFTER_SECONDS
             elif kill_at is not None and (now > kill_at or self._stops > 1):
-                logger.warning("job %s is killed: it did not stop in time", job_id)
-                child.kill()
+                child.kill("it did not stop in time")
+            elif (reason := child.hangs()) is not None:
+                child.kill(reason)
             elif now > next_heartbeat:
                 next_heartbeat = now + HEARTBEAT_SECONDS
                 self._nursery.keep_ready()
                 self._renew_registration(job, execution)
         child.kill()  # what the job may have started and left
         self._child, self._horse_pid = None, 0
+        self._tell_loss(child, lease)
+
+    def _tell_loss(self, child: JobProcess, lease: Lease) -> None:
+        """Count a lost worker, where the job's process ended in any other way than with the job."""
         status = child.returncode
-        if status not in (DONE, LEASE_LOST):
-            logger.warning("the process that ran job %s attempt %d ended with %s", job_id, attempt, status)
-            for lapse in report_lost(self._database, self._settings, job_id, attempt, owner):
-                publisher = Publisher(self._settings, lapse.job_id)
-                with contextlib.closing(publisher), contextlib.suppress(LeaseLost):  # another was quicker to take it
-                    publisher.publish(lapse.event)
+        if status in (DONE, LEASE_LOST):
+            return
+        logger.warning(
+            "the process that ran job %s attempt %d ended with %s: it %s",
+            *(lease.job_id, lease.attempt, status, child.ending()),
+        )
+        if self._stops and not child.begun:
+            return  # it ended with this worker, and the job was nobody's yet
+        reason = f"the process of attempt {lease.attempt} on {self.name} {child.ending()}"
+        lapse = report_lost(self._database, self._settings, lease, reason)
+        if lapse is not None:
+            publisher = Publisher(self._settings, lapse.job_id)
+            with contextlib.closing(publisher), contextlib.suppress(LeaseLost):  # another was quicker to take it
+                publisher.publish(lapse.event)
 
     def _begin(self, job: Job) -> Execution | None:
         with self._without_redis("the start of a job"):
@@ -233,7 +247,7 @@ def work(settings: Settings, queues: Sequence[str], name: str) -> None:
         stopped = True
         raise StopRequested
 
-    nursery, database = Nursery(), Database(settings.resolved_database_url)
+    nursery, database = Nursery(settings), Database(settings.resolved_database_url)
     # The client's own patience (seconds for each command) would keep us from watching the child.
     connection = redis.Redis.from_url(
         settings.resolved_redis_url, socket_connect_timeout=5, retry=Retry(NoBackoff(), retries=1)

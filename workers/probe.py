@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from app.settings import Settings
-from models.errors import DatasetCorrupt, DatasetMissing
+from models.errors import DatasetCorrupt, DatasetMissing, FamilyBroken
+from models.families import KINDS, PROBLEMS
 from models.machine import usable_cpus
 from models.tasks.data import known
 
@@ -42,6 +43,21 @@ def data_sets(data_dir: Path) -> dict[str, dict[str, Any] | None]:
     return found
 
 
+def families(opened: bool) -> dict[str, Any]:
+    """The registered kinds and why the tasks of each cannot be imported (None where they can), and the plug-ins that
+    could not be loaded. opened: whether tasks are tried, which needs torch."""
+    kinds: dict[str, str | None] = dict.fromkeys(KINDS)
+    if opened:
+        from models.tasks.catalogue import tasks_class
+
+        for kind in KINDS.values():
+            try:
+                tasks_class(kind)
+            except FamilyBroken as error:
+                kinds[kind.name] = str(error)
+    return {"kinds": kinds, "problems": [vars(problem) for problem in PROBLEMS]}
+
+
 def computing() -> dict[str, Any]:
     """What computes here: torch, the kernel for LSTM rules, GPUs."""
     nothing: dict[str, Any] = {"torch": None, "kernel": "", "kernel_reason": None, "gpus": [], "cuda": None}
@@ -61,7 +77,9 @@ def computing() -> dict[str, Any]:
 
 
 def main() -> int:
-    told = computing() | {
+    told = computing()
+    told |= {
+        "families": families(opened=told["torch"] is not None),
         "cpus": usable_cpus(),
         "driver": _DRIVER.exists(),
         "datasets": data_sets(Settings().data_dir),

@@ -17,7 +17,7 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any
 
-from app.tether import die_with_parent
+from app.host.tether import die_with_parent
 
 ADDRESS = "GRADSMITH_RANKS"  # the variable that names the socket
 

@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 
-from app.tether import tethered
+from app.host.tether import tethered
 from models import checkpoint
 from models.errors import RankLost
 from models.meta_train import Event, MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working

@@ -8,15 +8,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Path, Request, Response
 
-from app.api import examples
-from app.api.delivery import NOT_MODIFIED, deliver
 from app.api.dependencies import After, CallerDep, Limit, ServicesDep, only_parameters
 from app.api.documents import alias_document
 from app.api.families import known_family_name
-from app.api.preconditions import IfMatch, IfNoneMatch, expected
-from app.api.resolve import known_optimizer
 from app.api.schemas import Alias, AliasTarget, Page
-from app.errors import FieldError, Problem, invalid_request, responses
+from app.http.delivery import NOT_MODIFIED, deliver
+from app.http.preconditions import IfMatch, IfNoneMatch, expected
+from app.http.problems import FieldError, Problem, invalid_request, responses
+from app.jobs.resolve import known_optimizer
+from app.openapi import examples
 from app.store.aliases import ALIAS_PATTERN, Aliases
 from app.store.errors import AliasMoved
 from app.store.registry import Registry

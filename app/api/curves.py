@@ -10,14 +10,14 @@ import numpy as np
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from app.api import examples
-from app.api.delivery import NOT_MODIFIED, deliver
 from app.api.dependencies import Accept, CallerDep, JobId, Services, ServicesDep, only_parameters
-from app.api.documents import not_ready
-from app.api.negotiation import chosen
 from app.api.schemas import CurveDocument, NonFinite
 from app.auth import Caller
-from app.errors import Problem, responses
+from app.http.delivery import NOT_MODIFIED, deliver
+from app.http.negotiation import chosen
+from app.http.problems import Problem, responses
+from app.jobs.documents import not_ready
+from app.openapi import examples
 from app.report import figures
 from app.store import curves
 from app.store.curve_format import Curve, Floats
@@ -68,6 +68,7 @@ Method = Annotated[Literal["minmax"], Query(description="How `max_points` choose
             "not_ready",
             "no_result",
             "invalid_request",
+            "damaged_data",
         ),
     },
     dependencies=[Depends(only_parameters("max_points", "method"))],
@@ -116,7 +117,13 @@ def _has_an_address(form: str, media_type: str, content: dict[str, Any]) -> None
             },
             304: NOT_MODIFIED,
             **responses(
-                "job_not_found", "no_curve", "precondition_failed", "not_ready", "no_result", "invalid_request"
+                "job_not_found",
+                "no_curve",
+                "precondition_failed",
+                "not_ready",
+                "no_result",
+                "invalid_request",
+                "damaged_data",
             ),
         },
         dependencies=[Depends(only_parameters(*parameters))],

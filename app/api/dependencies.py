@@ -9,14 +9,14 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Request
 from redis.asyncio import Redis
 
-from app.api.submission import Submission
-from app.api.wording import IDEMPOTENCY_KEY_PATTERN, choice
 from app.auth import Caller, unkeyed
 from app.auth.keyring import KeyRing
 from app.auth.rates import RateLimits
 from app.batching import Batching
-from app.dispatch import Dispatcher
-from app.errors import FieldError, invalid_request, pointer_of
+from app.http.problems import FieldError, invalid_request, pointer_of
+from app.http.wording import IDEMPOTENCY_KEY_PATTERN, choice
+from app.jobs.dispatch import Dispatcher
+from app.jobs.submission import Submission
 from app.metrics import Metrics
 from app.settings import Settings
 from app.store.errors import JobNotFound
@@ -54,7 +54,7 @@ async def services(request: Request) -> Services:
 
 
 async def caller(request: Request) -> Caller:
-    """The caller, as app.api.admission identified it; on a server without keys, everybody is the same one."""
+    """The caller, as app.http.admission identified it; on a server without keys, everybody is the same one."""
     found: Caller | None = request.scope.get("state", {}).get("caller")
     return unkeyed() if found is None else found
 

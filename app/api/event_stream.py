@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -18,9 +19,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from app.api.dependencies import CallerDep, JobId, Services, ServicesDep, only_parameters
-from app.api.documents import progress_of, reason_of
-from app.errors import Problem, responses
+from app.http.problems import Problem, responses
+from app.jobs.documents import progress_of, reason_of
 from app.store import events
+from app.store.errors import StoreError
 from app.store.events import START, Event, EventId
 from app.store.jobs import JobRepository
 
@@ -30,6 +32,11 @@ HEARTBEAT_SECONDS = 15.0
 RECONNECT_MILLISECONDS = 1000
 # When the server stops: the next one has a moment to start, and its clients do not all come at once.
 STOPPING_MILLISECONDS = (1000, 3000)
+
+# After a failure: a fault of the database often lasts, and its clients should not add to it.
+FAILED_MILLISECONDS = (3000, 9000)
+
+logger = logging.getLogger(__name__)
 
 _EXAMPLE = """retry: 1000
 
@@ -68,9 +75,10 @@ _AN_ID: dict[str, Any] = {"pattern": "^([0-9]{1,9}-[0-9]{1,18})?$", "examples": 
         "`status`, `metrics`, `log`, `checkpoint`, `resumed` (drop the points after its `from_step`) and `done`, after "
         "which the stream ends. Ids are `<attempt>-<sequence>`; `Last-Event-ID`, or `after`, resumes with nothing lost "
         "or doubled. The first event is a `status` without an id: how the job stands now. A comment keeps idle "
-        "connections open. A server that stops ends the stream with a new `retry:`; come back after it, and nothing is "
-        "lost. 204 when the caller has had the last event: an EventSource then stops reconnecting. An id of an attempt "
-        "that has not begun is refused. A stream whose key is revoked or expires ends with a comment that says so."
+        "connections open. A server that stops, or whose database fails, ends the stream with a new `retry:`; come "
+        "back after it, and nothing is lost. 204 when the caller has had the last event: an EventSource then stops "
+        "reconnecting. An id of an attempt that has not begun is refused. A stream whose key is revoked or expires "
+        "ends with a comment that says so."
     ),
     response_class=StreamingResponse,
     responses={
@@ -151,9 +159,22 @@ async def _stream(services: Services, job_id: str, position: EventId, standing: 
                             retry=random.randint(*STOPPING_MILLISECONDS),
                         )
                     return
+                except Exception as error:  # noqa: BLE001  (the answer has begun: no problem document can follow)
+                    _log_failure(job_id, error)
+                    yield format_sse_event(
+                        comment="this stream failed; come back with Last-Event-ID",
+                        retry=random.randint(*FAILED_MILLISECONDS),
+                    )
+                    return
                 upcoming = None
                 yield format_sse_event(event=event.kind, data_str=event.text, id=str(event.id))
         finally:
             if upcoming is not None:
                 upcoming.cancel()
                 await asyncio.wait({upcoming})
+
+
+def _log_failure(job_id: str, error: Exception) -> None:
+    """Log why a stream ended: one line for what the store foresees, else a traceback."""
+    trace = None if isinstance(error, StoreError) else error
+    logger.error("the event stream of job %s ended with a retry hint: %s", job_id, error, exc_info=trace)

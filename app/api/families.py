@@ -5,25 +5,27 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
-from app.api.delivery import NOT_MODIFIED, deliver
 from app.api.dependencies import only_parameters
-from app.api.examples import FAMILY
-from app.api.resolve import no_such_family
-from app.api.schemas import Family, FamilyDetail, Page
-from app.errors import Problem, responses
-from models.families import FAMILIES
+from app.api.schemas import Families, Family, FamilyDetail, PluginProblem
+from app.http.delivery import NOT_MODIFIED, deliver
+from app.http.problems import Problem, responses
+from app.jobs.resolve import no_such_family
+from app.openapi.examples import FAMILY
+from models.families import FAMILIES, PROBLEMS
 from models.spec import FamilySpec
 
 router = APIRouter(tags=["families"])
+
+_EXAMPLE = {"data": [FAMILY], "has_more": False, "next": None, "problems": []}
 
 
 @router.get(
     "/families",
     operation_id="families_list",
     summary="List the families that a rule can be trained on",
-    response_model=Page[Family],
+    response_model=Families,
     responses={
-        200: {"content": {"application/json": {"example": {"data": [FAMILY], "has_more": False, "next": None}}}},
+        200: {"content": {"application/json": {"example": _EXAMPLE}}},
         304: NOT_MODIFIED,
         **responses("invalid_request", "precondition_failed"),
     },
@@ -31,7 +33,8 @@ router = APIRouter(tags=["families"])
 )
 def families_list(request: Request) -> Response:
     families = [Family(**_fields(family)) for family in FAMILIES.values()]
-    return _delivered(request, Page[Family](data=families, has_more=False, next=None))
+    problems = [PluginProblem(**vars(problem)) for problem in PROBLEMS]
+    return _delivered(request, Families(data=families, has_more=False, next=None, problems=problems))
 
 
 @router.get(

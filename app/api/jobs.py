@@ -9,7 +9,6 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.api import examples
 from app.api.dependencies import (
     After,
     CallerDep,
@@ -20,20 +19,14 @@ from app.api.dependencies import (
     ServicesDep,
     only_parameters,
 )
-from app.api.documents import job_document, job_documents
-from app.api.schemas import (
-    MAX_LABELS,
-    Job,
-    JobKind,
-    JobRequest,
-    JobStatus,
-    Labels,
-    Name,
-    Page,
-)
-from app.api.submission import Submission, prepared
-from app.api.submission import create as create_jobs
-from app.errors import field_errors, invalid_request, responses
+from app.api.schemas import Page
+from app.http.fields import MAX_LABELS, Labels, Name
+from app.http.problems import field_errors, invalid_request, responses
+from app.jobs.documents import job_document, job_documents
+from app.jobs.schemas import Job, JobKind, JobRequest, JobStatus
+from app.jobs.submission import Submission, prepared
+from app.jobs.submission import create as create_jobs
+from app.openapi import examples
 from app.store.idempotency import Answer, fingerprint, once
 from app.store.jobs import JobRepository
 from app.store.keys import admit_job

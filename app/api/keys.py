@@ -11,12 +11,13 @@ from pydantic import AwareDatetime, BaseModel, Field, Strict, field_validator
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.api import schemas
 from app.api.dependencies import After, CallerDep, IdempotencyKey, Limit, ServicesDep, only_parameters
-from app.api.schemas import Name, Page
+from app.api.schemas import Page
 from app.auth import Scope, tokens
 from app.auth.issue import issue
-from app.errors import responses
+from app.http import fields
+from app.http.fields import Name
+from app.http.problems import responses
 from app.store.errors import KeyNotFound
 from app.store.idempotency import Answer, fingerprint, once
 from app.store.ids import is_id
@@ -42,7 +43,7 @@ _EXAMPLE: dict[str, Any] = {
 _NEW_EXAMPLE = _EXAMPLE | {"token": "gs_0198f0c2a4b07e3f9d5c1b2a3d4e5f60_" + "0123456789abcdef" * 3}
 
 
-class KeyRequest(schemas.Request):
+class KeyRequest(fields.Request):
     """A key of your own workspace."""
 
     name: Name = Field(description="What it is for; so that you know later which one to revoke.")

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import ServicesDep
-from app.errors import responses
+from app.http.problems import responses
 from app.metrics.exposition import MEDIA_TYPE
 
 router = APIRouter(tags=["health"])

@@ -9,14 +9,16 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.api import examples
-from app.api.delivery import NOT_MODIFIED, deliver
 from app.api.dependencies import Accept, After, CallerDep, Limit, Services, ServicesDep, only_parameters
-from app.api.documents import card_facts, not_ready, optimizer_documents
-from app.api.negotiation import chosen
-from app.api.schemas import MAX_LABELS, Name, Optimizer, Page, Tag
+from app.api.documents import card_facts, optimizer_documents
+from app.api.schemas import Optimizer, Page
 from app.auth import Caller
-from app.errors import Problem, responses
+from app.http.delivery import NOT_MODIFIED, deliver
+from app.http.fields import MAX_LABELS, Name, Tag
+from app.http.negotiation import chosen
+from app.http.problems import Problem, responses
+from app.jobs.documents import not_ready
+from app.openapi import examples
 from app.report.card import card_markdown
 from app.store.aliases import ALIAS_PATTERN, RESERVED
 from app.store.errors import OptimizerNotFound
@@ -96,7 +98,12 @@ def optimizers_list(
         206: {"description": "The bytes asked for by `Range`."},
         304: NOT_MODIFIED,
         **responses(
-            "optimizer_not_found", "not_acceptable", "not_ready", "precondition_failed", "range_not_satisfiable"
+            "optimizer_not_found",
+            "not_acceptable",
+            "not_ready",
+            "precondition_failed",
+            "range_not_satisfiable",
+            "damaged_data",
         ),
     },
 )
@@ -120,7 +127,7 @@ async def optimizers_get(
         },
         206: {"description": "The bytes asked for by `Range`."},
         304: NOT_MODIFIED,
-        **responses("optimizer_not_found", "not_ready", "precondition_failed", "range_not_satisfiable"),
+        **responses("optimizer_not_found", "not_ready", "precondition_failed", "range_not_satisfiable", "damaged_data"),
     },
 )
 async def optimizers_weights(reference: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
@@ -277,13 +284,6 @@ def _located(session: Session, workspace: str, reference: str) -> Located:
     except OptimizerNotFound:
         family, separator, name = reference.partition("@")
         job = JobRepository(session, workspace).newest_unfinished(family) if separator else None
-        if job is not None and (name in RESERVED or name == str(_next_version(registry, family))):
+        if job is not None and (name in RESERVED or name == str(registry.next_version(family))):
             raise not_ready(job, f"optimizer {reference}") from None
         raise
-
-
-def _next_version(registry: Registry, family: str) -> int:
-    try:
-        return registry.locate(f"{family}@latest").version + 1
-    except OptimizerNotFound:
-        return 1

@@ -11,8 +11,8 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 from starlette.responses import HTMLResponse
 
-from app.api.delivery import deliver
-from app.api.reference import Page
+from app.http.delivery import deliver
+from app.openapi.reference import Page
 
 router = APIRouter(include_in_schema=False)
 
@@ -51,7 +51,7 @@ def _picture(request: Request, name: str, media_type: str) -> Response:
 
 @cache
 def _static(name: str) -> bytes:
-    return (Path(__file__).parent / "static" / name).read_bytes()
+    return (Path(__file__).parents[1] / "static" / name).read_bytes()
 
 
 @cache

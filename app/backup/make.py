@@ -26,9 +26,9 @@ from app.backup.manifest import (
     synchronize_folder,
 )
 from app.commands import command
-from app.openapi import VERSION
 from app.settings import Settings
 from app.store.sqlite import file_of
+from app.version import VERSION
 
 BUSY_SECONDS = 30.0
 SPARE_BYTES = 50 * 2**20

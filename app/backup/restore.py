@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from sqlalchemy import URL
+
 import migrations
 from app import private
 from app.backup.make import revision_of
@@ -36,10 +38,10 @@ from app.backup.manifest import (
     synchronize_folder,
 )
 from app.commands import command
+from app.host.supervise import ServeError, only_one
 from app.settings import Settings
 from app.store.sqlite import file_of
 from app.store.tables import SCHEMA_REVISION
-from app.supervise import ServeError, only_one
 
 Opener = Callable[[str], BinaryIO]
 
@@ -152,7 +154,7 @@ def _prepare(staged: Path, manifest: Manifest, source: Path) -> None:
         raise BackupError(f"the database in {source} cannot be read: {error}; use another backup") from error
     if said != "ok" or revision != manifest.schema_revision:
         raise BackupError(f"the database in {source} is not what its {MANIFEST} says ({said}, schema {revision})")
-    migrations.upgrade(f"sqlite:///{staged}")
+    migrations.upgrade(URL.create("sqlite", database=str(staged)))
     with closing(sqlite3.connect(staged)) as found:  # one file again, with nothing beside it
         found.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         found.execute("PRAGMA journal_mode = DELETE")

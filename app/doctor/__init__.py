@@ -41,6 +41,7 @@ def examine(patient: Patient, environment: Mapping[str, str] | None = None) -> I
         machine.disk,
         running.service,
         stores.database,
+        stores.stored_data,
         stores.redis_server,
         service.workers,
         service.address,

@@ -81,7 +81,7 @@ def disk(patient: Patient) -> Iterator[Finding]:
 
 
 def what_workers_have(patient: Patient) -> Iterator[Finding]:
-    """Data sets, the kernel and the GPU, as a worker on this machine would find them."""
+    """Families, data sets, the kernel and the GPU, as a worker on this machine would find them."""
     environment = {**os.environ, "GRADSMITH_DATA_DIR": str(patient.settings.data_dir.resolve())}
     try:
         done = subprocess.run(
@@ -113,6 +113,7 @@ def of_probe(told: dict[str, Any], settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield ok("torch", f"{told['torch']}, {told['cpus']} CPUs")
+    yield from _of_families(told["families"])
     for name, wrong in told["datasets"].items():
         if wrong is None:
             yield ok("data sets", f"{name} is ready")
@@ -134,6 +135,21 @@ def of_probe(told: dict[str, Any], settings: Settings) -> Iterator[Finding]:
                 advice = "is there a C++ compiler (`apt install g++`, or CXX)? docs/operations.md, Settings"
             yield warn("kernel", f"LSTM rules run through torch, more slowly: {why}", advice)
         yield _of_gpus(told)
+
+
+def _of_families(told: dict[str, Any]) -> Iterator[Finding]:
+    broken = [reason for reason in told["kinds"].values() if reason is not None]
+    if not broken and not told["problems"]:
+        yield ok("families", f"kinds: {', '.join(told['kinds'])}")
+        return
+    for problem in told["problems"]:
+        yield fail(
+            "families",
+            f"the plug-in {problem['plugin']} could not be loaded: {problem['reason']}",
+            "mend it (the logs of the API and of workers have its traceback), or uninstall it; docs/extending.md",
+        )
+    for reason in broken:
+        yield fail("families", *_found_and_advice(reason))
 
 
 def _of_gpus(told: dict[str, Any]) -> Finding:

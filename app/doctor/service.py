@@ -17,8 +17,8 @@ from app.commands import command
 from app.doctor.findings import Finding, fail, ok, warn
 from app.doctor.running import answers
 from app.doctor.stores import asked
+from app.host.server import AddressError, bind
 from app.metrics.collector import DEVICES, Fleet, fleet
-from app.server import AddressError, bind
 from app.settings import Settings
 from app.store import census
 from app.store.census import Census

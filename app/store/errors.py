@@ -1,4 +1,4 @@
-"""What the store refuses, as a tree. `app.errors` gives each branch its HTTP status, in one place.
+"""What the store refuses, as a tree. `app.http.problems` gives each branch its HTTP status, in one place.
 
 StoreError
   NotFound              JobNotFound  OptimizerNotFound  EvaluationNotFound  AliasNotFound      404
@@ -11,7 +11,9 @@ StoreError
   KeyNotFound  LastAdminKey  QuotaExceeded    of API keys                                      404, 409, 429
   BadCursor             `after` is not a cursor of this list                                   400
   BadEventId            `Last-Event-ID` or `after` is no `<attempt>-<sequence>`                400
-  CorruptCurve          stored points that cannot be read                                      500
+  DamagedData           stored bytes are not those that were written                           500
+    DamagedWeights        do not match their SHA-256
+    CorruptCurve          points that cannot be read
   DatabaseUnavailable   it cannot be opened, or a writer waited too long                       503
   SchemaMismatch        the database is not migrated, or for another version of the code       503
     SchemaIncomplete    tables or columns were lost since it was migrated                      503
@@ -157,7 +159,22 @@ class BadEventId(StoreError):
         super().__init__(f"Event id {text!r} is not of the form <attempt>-<sequence>, such as 1-42.")
 
 
-class CorruptCurve(StoreError):
+class DamagedData(StoreError):
+    """The database returned other bytes than were written. Asking again does not help."""
+
+
+class DamagedWeights(DamagedData):
+    def __init__(self, optimizer: str, reference: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"The stored weights of optimizer {optimizer} ({reference}) are damaged: their SHA-256 is {found[:12]}..., "
+            f"and {expected[:12]}... was recorded. They are not served. The server's operator can restore a backup "
+            f"({command('doctor')} lists all damaged data). Or train it again: the same recipe and seed on the same "
+            "type of machine give equal bytes, which replace the damaged ones."
+        )
+        self.optimizer = optimizer
+
+
+class CorruptCurve(DamagedData):
     pass
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pydantic import TypeAdapter
-from sqlalchemy import bindparam, delete, select
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from app.store import events, insertion
+from app.store import events, insertion, outbox
 from app.store.errors import JobFinished, JobNotFinished, JobNotFound
 from app.store.events import Event, EventId
 from app.store.ids import new_id
@@ -18,7 +18,10 @@ from app.store.sessions import now
 from app.store.sql import clock, has_label
 from app.store.tables import DEFAULT_WORKSPACE, TERMINAL_STATUSES, JobRow, OutboxRow
 from app.store.transitions import move
+from models.errors import SpecUnreadable, UnknownKind
+from models.families import no_such_kind
 from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec
+from models.task_spec import UNKNOWN_KIND
 
 _ONE = select(JobRow).where(JobRow.id == bindparam("job"), JobRow.workspace == bindparam("workspace"))
 _LOCKED = _ONE.with_for_update().execution_options(populate_existing=True)
@@ -27,8 +30,23 @@ _JOB_SPEC: TypeAdapter[MetaTrainSpec | EvaluateSpec] = TypeAdapter(JobSpec)
 
 
 def spec_of(job: JobRow) -> MetaTrainSpec | EvaluateSpec:
-    """The job's spec as it was resolved when it was created."""
-    return _JOB_SPEC.validate_python(job.spec)
+    """The job's spec as it was resolved when it was created.
+
+    Raises UnknownKind or SpecUnreadable where what is installed here cannot read it.
+    """
+    try:
+        return _JOB_SPEC.validate_python(job.spec)
+    except ValidationError as error:
+        plugin = job.spec["family"].get("plugin")
+        wrong = error.errors(include_url=False)[0]
+        if wrong["type"] == UNKNOWN_KIND:
+            raise UnknownKind(no_such_kind(wrong["ctx"]["name"], plugin)) from error
+        place = ".".join(str(part) for part in wrong["loc"][1:])
+        made_with = f"; it was made with {plugin}" if plugin else ""
+        raise SpecUnreadable(
+            f"What is installed here cannot read the job's spec: {place}: {wrong['msg']}{made_with}. Install the "
+            f"version that it was made with, or post the job anew."
+        ) from error
 
 
 class JobRepository:
@@ -125,7 +143,7 @@ class JobRepository:
         """Queued: `cancelled` at once. Running: `cancelling`, and the worker ends it. Raises JobFinished otherwise."""
         job = self._one(job_id, lock=True)
         if job.status == "queued":
-            self._session.execute(delete(OutboxRow).where(OutboxRow.job == job.id))
+            outbox.cancel(self._session, job.id)
             end(self._session, job, "cancelled", "cancelled while queued", None)
         elif job.status == "running":
             move(job, "cancelling", "cancellation was requested")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.store import events, outbox
@@ -148,12 +148,35 @@ def held(session: Session, lease: Lease) -> JobRow:
 
 @dataclass(frozen=True)
 class Lapse:
-    """What became of a job whose worker was lost: `outcome` is its status now, `event` what its stream says of it."""
+    """What became of a job whose worker was lost."""
 
     job_id: str
     attempt: int
     outcome: str
+    """The job's status now."""
     event: Event
+    """What its stream says of it."""
+
+
+def lost(session: Session, lease: Lease, reason: str, max_lost_workers: int, backoff_seconds: float) -> Lapse | None:
+    """Count a lost worker: the process that had claimed this attempt, or was to claim it, has ended.
+
+    The job then goes on as after a lease that ran out. None when the attempt is over or another process holds it.
+    """
+    job = session.scalar(
+        select(JobRow)
+        .where(
+            JobRow.id == lease.job_id,
+            JobRow.attempt == lease.attempt,
+            or_(JobRow.status == "queued", and_(JobRow.status.in_(ACTIVE), JobRow.lease_owner == lease.owner)),
+        )
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if job is None:
+        return None
+    outbox.cancel(session, job.id)  # an unclaimed attempt may have been put there again
+    return _go_on_or_fail(session, job, f"worker_lost: {reason}", max_lost_workers, backoff_seconds)
 
 
 def lapsed(session: Session, max_lost_workers: int, backoff_seconds: float, limit: int = 100) -> list[Lapse]:
@@ -167,20 +190,29 @@ def lapsed(session: Session, max_lost_workers: int, backoff_seconds: float, limi
         .with_for_update(skip_locked=True)
         .execution_options(populate_existing=True)
     ).all()
-    lapses = []
-    for job in jobs:
-        lost = f"worker_lost: {job.lease_owner} stopped renewing attempt {job.attempt}"
-        job.lost_workers += 1
-        if job.status == "running" and job.lost_workers < max_lost_workers:
-            event = requeue(session, job, lost, delay_seconds=_backoff(job, backoff_seconds))
-        else:
-            # A new attempt fences the old worker out, and its ids cannot meet those that were streamed live only.
-            job.attempt += 1
-            event = end(
-                session, job, "failed", f"{lost}; {job.lost_workers} workers were lost", EventId(job.attempt, 1)
-            )
-        lapses.append(Lapse(job.id, job.attempt, job.status, event))
-    return lapses
+    return [
+        _go_on_or_fail(
+            session,
+            job,
+            f"worker_lost: {job.lease_owner} stopped renewing attempt {job.attempt}",
+            max_lost_workers,
+            backoff_seconds,
+        )
+        for job in jobs
+    ]
+
+
+def _go_on_or_fail(session: Session, job: JobRow, reason: str, max_lost_workers: int, backoff_seconds: float) -> Lapse:
+    """One more lost worker of a locked job."""
+    job.lost_workers += 1
+    if job.status != "cancelling" and job.lost_workers < max_lost_workers:
+        event = requeue(session, job, reason, delay_seconds=_backoff(job, backoff_seconds))
+    else:
+        # A new attempt fences the old worker out, and its ids cannot meet those that were streamed live only.
+        job.attempt += 1
+        told = f"{reason}; {job.lost_workers} workers were lost"
+        event = end(session, job, "failed", told, EventId(job.attempt, 1))
+    return Lapse(job.id, job.attempt, job.status, event)
 
 
 def _backoff(job: JobRow, backoff_seconds: float) -> float:

@@ -46,6 +46,11 @@ def rung(session: Session, doorbells: Sequence[tuple[str, int]]) -> None:
     charge(session, sorted(gone))
 
 
+def cancel(session: Session, job_id: str) -> None:
+    """Ring no doorbell of this job: it has ended, or goes on as another attempt."""
+    session.execute(delete(OutboxRow).where(OutboxRow.job == job_id))
+
+
 def queued(session: Session, device: str) -> list[tuple[str, int]]:
     """(job id, attempt) of ready jobs whose doorbell was rung: those that RQ must know, or that Redis has lost."""
     waiting = exists().where(OutboxRow.job == JobRow.id, OutboxRow.attempt == JobRow.attempt)

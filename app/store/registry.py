@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, func, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
-from app.store.errors import EvaluationNotFound
+from app.store.errors import DamagedWeights, EvaluationNotFound
 from app.store.ids import new_id
 from app.store.pages import Page, page_of
 from app.store.references import Located, locate
@@ -25,6 +26,8 @@ from app.store.tables import (
     WeightsRow,
     WorkspaceRow,
 )
+
+logger = logging.getLogger(__name__)
 
 _WEIGHTS = select(WeightsRow.__table__.c.content).where(WeightsRow.__table__.c.sha256 == bindparam("sha256"))
 _WEIGHTS = _WEIGHTS.execution_options(binary_results=True)
@@ -75,7 +78,7 @@ class Registry:
     def _named(self, alias: str) -> ColumnElement[bool]:
         """Whether `alias` names an optimizer now."""
         other = aliased(OptimizerRow)
-        within = (other.workspace == self._workspace, other.family == OptimizerRow.family)
+        within = (other.workspace == self._workspace, other.family == OptimizerRow.family, other.automatic)
         if alias == "latest":
             newest = select(func.max(other.version)).where(*within).correlate(OptimizerRow)
             return OptimizerRow.version == newest.scalar_subquery()
@@ -96,10 +99,22 @@ class Registry:
         )
 
     def weights(self, optimizer: OptimizerRow | Located) -> bytes:
-        """The safetensors bytes, whose SHA-256 is `optimizer.sha256`."""
+        """The safetensors bytes, whose SHA-256 is `optimizer.sha256`. Raises DamagedWeights when it is not."""
         content: bytes | None = self._session.scalar(_WEIGHTS, {"sha256": optimizer.sha256})
         assert content is not None, "a foreign key holds the weights"
+        found = hashlib.sha256(content).hexdigest()
+        if found != optimizer.sha256:
+            raise DamagedWeights(optimizer.id, f"{optimizer.family}@{optimizer.version}", optimizer.sha256, found)
         return content
+
+    def _keep(self, sha256: str, weights: bytes) -> None:
+        """Store the bytes unless they are there. Other bytes under their hash are damaged: these replace them."""
+        if insert_if_absent(self._session, WeightsRow, sha256=sha256, size=len(weights), content=weights):
+            return
+        differs = (WeightsRow.sha256 == sha256) & (WeightsRow.content != weights)
+        mended = self._session.execute(update(WeightsRow).where(differs).values(content=weights, size=len(weights)))
+        if mended.rowcount:  # type: ignore[attr-defined]  # an UPDATE's result has it
+            logger.warning("the stored weights %s were damaged, and are replaced by the same job's bytes", sha256)
 
     def evaluations(self, optimizer_id: str) -> list[EvaluationRow]:
         """Newest first."""
@@ -120,27 +135,36 @@ class Registry:
             raise EvaluationNotFound(f"Job {job_id} has no evaluation.")
         return row
 
+    def next_version(self, family: str) -> int:
+        """The number that the family's next optimizer will get, unless somebody is quicker."""
+        newest = select(func.max(OptimizerRow.version)).where(
+            OptimizerRow.workspace == self._workspace, OptimizerRow.family == family
+        )
+        return 1 + (self._session.scalar(newest) or 0)
+
     def register(
-        self, job: JobRow, weights: bytes, validation_score: float | None, card: dict[str, Any]
+        self,
+        job: JobRow,
+        weights: bytes,
+        validation_score: float | None,
+        card: dict[str, Any],
+        *,
+        automatic: bool = True,
     ) -> OptimizerRow:
-        """File what a job made as the next version of its family. Within the transaction that ends the job, whose row
-        is locked: `outcomes.finish_training` does both."""
+        """Register what a job made as the next version of its family. Needs the transaction that ends the job, whose
+        row is locked: `outcomes.finish_training` does both.
+
+        automatic: whether `latest` and `best` may name it
+        """
         sha256 = hashlib.sha256(weights).hexdigest()
-        insert_if_absent(self._session, WeightsRow, sha256=sha256, size=len(weights), content=weights)
+        self._keep(sha256, weights)
         # One registration a workspace at a time, so that versions are counted without gap or double. Not FOR UPDATE:
         # that would also wait for every transaction that inserts a row of this workspace.
         self._session.execute(
             select(WorkspaceRow.id).where(WorkspaceRow.id == job.workspace).with_for_update(key_share=True)
         )
         for _ in range(10):
-            version = 1 + (
-                self._session.scalar(
-                    select(func.max(OptimizerRow.version)).where(
-                        OptimizerRow.workspace == job.workspace, OptimizerRow.family == job.family
-                    )
-                )
-                or 0
-            )
+            version = self.next_version(job.family)
             row = OptimizerRow(
                 id=new_id("opt"),
                 workspace=job.workspace,
@@ -151,6 +175,7 @@ class Registry:
                 validation_score=validation_score
                 if validation_score is not None and math.isfinite(validation_score)
                 else None,
+                automatic=automatic,
                 card=card,
                 created_at=clock(),
             )

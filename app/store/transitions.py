@@ -9,7 +9,8 @@ from app.store.tables import JobRow
 Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 
 ALLOWED: dict[str, frozenset[str]] = {
-    "queued": frozenset({"running", "cancelled"}),  # claimed; cancelled before anyone claimed it
+    # claimed; cancelled before anyone claimed it; its worker lost before the claim: another attempt, or the end
+    "queued": frozenset({"running", "cancelled", "queued", "failed"}),
     "running": frozenset(
         {"cancelling", "succeeded", "failed", "cancelled", "queued"}
     ),  # queued: preempted, worker lost

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,12 +16,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.metrics.instruments import Instruments
 from app.settings import Settings
 from app.store import events as stored
-from app.store.errors import DatabaseUnavailable
+from app.store.errors import BadEventId, DatabaseUnavailable, StoreError
 from app.store.events import START, Event, EventId, Replay
 from app.store.ids import random_name
 from app.store.sessions import Database
@@ -225,7 +226,7 @@ class StreamHub:
         except _AWAY as error:
             self._redis_away(error)
             return []
-        return [decode(entry_id, fields) for entry_id, fields in entries or []]
+        return list(_decoded(entries or []))
 
     async def _read_streams(self) -> None:
         while True:
@@ -246,9 +247,9 @@ class StreamHub:
                     self._bell_from = entries[-1][0]
                 elif key in self._read_from:
                     self._read_from[key] = entries[-1][0]
-                    for entry_id, fields in entries:
-                        event = decode(entry_id, fields)
+                    for _, fields in entries:
                         self._note_lag(fields)
+                    for event in _decoded(entries):
                         for watcher in self._watchers.get(job_of(key), ()):
                             watcher.offer(event)
 
@@ -262,6 +263,10 @@ class StreamHub:
                 now = await self._in_thread(lambda session: _states(session, list(self._watchers)))
             except DatabaseUnavailable:
                 now = {}  # the clients' own queries log it
+            except (StoreError, SQLAlchemyError) as error:
+                logger.error("watched jobs cannot be looked at: %s", error)
+                now = {}
+                self._nudge_all()  # each client meets the fault itself, and is told to come back
             for job_id, state in now.items():
                 if state != seen.get(job_id) or state.status in TERMINAL_STATUSES:
                     for watcher in self._watchers.get(job_id, ()):
@@ -304,6 +309,15 @@ async def _in_time(call: Awaitable[Any]) -> Any:
     """Raises TimeoutError when Redis does not answer: a network that swallows packets must not look like silence."""
     async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
         return await call
+
+
+def _decoded(entries: Iterable[tuple[str, Mapping[str, str]]]) -> Iterator[Event]:
+    """The events of stream entries. An entry that is none is left out: the hole sends clients to the database."""
+    for entry_id, fields in entries:
+        try:
+            yield decode(entry_id, fields)
+        except (KeyError, ValueError, BadEventId) as error:
+            logger.warning("an entry %s of a stream in Redis is no event: %r", entry_id, error)
 
 
 class _State(NamedTuple):

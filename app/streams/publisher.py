@@ -11,10 +11,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
+from app.metrics.speed import SPEED_SECONDS, speed_key
 from app.settings import Settings
 from app.store.errors import LeaseLost
 from app.store.events import Event, EventId
-from app.streams.speed import SPEED_SECONDS, speed_key
 from app.streams.wire import encode, stream_key
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from app.tether import tethered
+from app.host.tether import tethered
 from benchmarks.core.environment import ROOT, python_of
 
 REQUIREMENTS = Path(__file__).with_name("mlflow-requirements.txt")

@@ -41,3 +41,16 @@ for _kind in (QUADRATIC, MLP):
     register(_kind)
 PROBLEMS: tuple[plugins.Problem, ...] = plugins.load(register)
 """Plug-ins that could not be loaded, and why."""
+
+
+def problems_in_words() -> str:
+    """A sentence about the plug-ins that could not be loaded here, with a space before it; "" where there are none."""
+    if not PROBLEMS:
+        return ""
+    return f" Not loaded here: {'; '.join(f'{problem.plugin} ({problem.reason})' for problem in PROBLEMS)}."
+
+
+def no_such_kind(name: object, plugin: str | None = None) -> str:
+    """What to say of a kind that is not registered here. plugin: what brought it where it was."""
+    advice = f"install {plugin}" if plugin else "install the plug-in that adds it"
+    return f"There is no kind of family {name!r} here ({', '.join(KINDS)}); {advice} here too.{problems_in_words()}"

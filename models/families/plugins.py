@@ -1,5 +1,5 @@
-"""Kinds that operators add: packages with an entry point in the group `gradsmith.families`, and the file that
-GRADSMITH_FAMILIES names. docs/extending.md walks through one.
+"""Kinds that operators add: packages with an entry point in the group `gradsmith.families`, and the files that
+GRADSMITH_FAMILIES names, separated like those of PATH. docs/extending.md walks through one.
 
 A plug-in that cannot be loaded becomes a Problem and is logged with its traceback; nothing else goes down with it.
 """
@@ -11,10 +11,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
@@ -28,7 +29,7 @@ VARIABLE = "GRADSMITH_FAMILIES"
 
 @dataclass(frozen=True)
 class Problem:
-    """A plug-in that is not there although it was asked for. plugin: the entry point or the file; reason: in words."""
+    """A plug-in that could not be loaded. plugin: its name, with the version where it has one; reason: in words."""
 
     plugin: str
     reason: str
@@ -42,7 +43,7 @@ def load(register: Callable[[Kind], None]) -> tuple[Problem, ...]:
             with _WithoutTorch():
                 loaded = kinds()
             for kind in [loaded] if isinstance(loaded, Kind) else _all_kinds(loaded):
-                register(kind)
+                register(_signed(kind, plugin))
         except Exception as error:
             logger.exception("The plug-in %s could not be loaded; its families are missing.", plugin)
             problems.append(Problem(plugin, f"{type(error).__name__}: {error}"))
@@ -50,12 +51,20 @@ def load(register: Callable[[Kind], None]) -> tuple[Problem, ...]:
 
 
 def _sources() -> Iterable[tuple[str, Callable[[], object]]]:
-    """The name of each plug-in, and what loads it."""
+    """The name of each plug-in, and what loads it. Clients read the names, so a file goes without its folder."""
     for point in entry_points(group=GROUP):
-        origin = f" of {point.dist.name} {point.dist.version}" if point.dist else ""
-        yield f"{point.name} ({point.value}{origin})", point.load
-    if named := os.environ.get(VARIABLE):
-        yield f"{VARIABLE}={named}", lambda: _kinds_of_file(Path(named))
+        yield _name_of(point), point.load
+    for path in map(Path, filter(None, os.environ.get(VARIABLE, "").split(os.pathsep))):
+        yield path.name, partial(_kinds_of_file, path)
+
+
+def _name_of(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+
+
+def _signed(kind: Kind, plugin: str) -> Kind:
+    """The kind with the plug-in's name in its families, so that every job's record names what made its tasks."""
+    return replace(kind, built_in=tuple(family.model_copy(update={"plugin": plugin}) for family in kind.built_in))
 
 
 def _kinds_of_file(path: Path) -> object:

@@ -171,6 +171,8 @@ def worth_retrying(failure: errors.ResponseError) -> bool:
     """True when the same request may succeed soon."""
     if (failure.retry_after_seconds or 0) > LONGEST_PAUSE_SECONDS:
         return False  # better to tell than to hang
+    if failure.code == "damaged_data":
+        return False  # a 500 that lasts until its operator acts
     return failure.status in _RETRIED_STATUSES or failure.code == "idempotency_in_flight"
 
 

@@ -21,16 +21,19 @@ from sqlalchemy import text
 
 import migrations
 from app.doctor import Finding, Outcome, Patient, document, examine, exit_code, line, machine, running, service, stores
+from app.host.tether import tethered
 from app.settings import Settings, embedded_socket
 from app.store.sessions import Database
-from app.store.tables import Base
-from app.tether import tethered
+from app.store.tables import SCHEMA_REVISION, Base
 from models.tasks.data import MNIST
-from tests import services
-from tests.app.api.running import Worker, serving
+from tests.app.store.bench import Bench, metrics, points
+from tests.app.store.damage import flip_a_bit
 from tests.workers.harness import create, training
 from workers import probe
 from workers.main import JobWorker
+from workshop import services
+from workshop.serving import serving
+from workshop.working import Worker
 
 ALL_FREE = 0
 
@@ -98,8 +101,8 @@ def test_a_sound_installation_passes_beside_its_running_server_and_nothing_is_ch
     outcomes = {(check["check"], check["found"].split()[0]): check["outcome"] for check in told["checks"]}
     names = {name for name, _ in outcomes}
     assert names == {
-        "settings", "data folder", "disk", "service", "database", "redis", "workers", "address", "keys", "torch",
-        "data sets", "kernel", "gpu",
+        "settings", "data folder", "disk", "service", "database", "stored data", "redis", "workers", "address", "keys",
+        "torch", "data sets", "kernel", "gpu",
     }  # fmt: skip
     assert {check["outcome"] for check in told["checks"] if check["check"] not in ("data sets", "kernel", "gpu")} == {
         "ok"
@@ -211,14 +214,14 @@ def test_a_database_that_is_not_migrated_or_is_older_or_newer(settings: Settings
     migrations.upgrade(empty.resolved_database_url, "0001")
     older = only(stores.database, empty)
     assert older.outcome is Outcome.FAIL
-    assert "at schema 0001, and 0003 is needed" in older.found
+    assert f"at schema 0001, and {SCHEMA_REVISION} is needed" in older.found
     assert "gradsmith-server migrate" in older.advice
     migrations.upgrade(empty.resolved_database_url)
     with Database(empty.resolved_database_url) as found, found.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0099'"))
     newer = only(stores.database, empty)
     assert newer.outcome is Outcome.FAIL
-    assert "0099, which this version (0003) does not know" in newer.found
+    assert f"0099, which this version ({SCHEMA_REVISION}) does not know" in newer.found
     assert "newer version of Gradsmith" in newer.advice
 
 
@@ -238,7 +241,9 @@ def test_a_table_or_column_that_was_lost_is_named_and_migrate_is_not_advised(
                 session.execute(text(statement))
             finding = only(stores.database, ours)
             assert finding.outcome is Outcome.FAIL
-            assert f"is at schema 0003 and lacks {lacks}: migrating does not bring that back" in finding.found
+            assert (
+                f"is at schema {SCHEMA_REVISION} and lacks {lacks}: migrating does not bring that back" in finding.found
+            )
             assert ("gradsmith-server restore BACKUP --replace" if database.is_sqlite else "dump") in finding.advice
             assert "migrate`" not in finding.advice
 
@@ -266,6 +271,28 @@ def test_a_file_that_is_no_database_or_is_damaged_is_to_be_restored(settings: Se
     assert damaged.outcome is Outcome.FAIL
     assert "malformed" in damaged.found or "damaged" in damaged.found
     assert "gradsmith-server restore" in damaged.advice
+
+
+def test_stored_bytes_that_changed_are_named_with_what_mends_them(settings: Settings) -> None:
+    with Database(settings.resolved_database_url) as database:
+        bench = Bench(database)
+        lease = bench.running()
+        bench.record(lease, metrics(1, 1, points(1, 30)))
+        optimizer = bench.finish(lease, 2).optimizer
+        assert optimizer is not None
+        sound = only(stores.stored_data, settings)
+        assert (sound.outcome, sound.found) == (
+            Outcome.OK,
+            "as it was written: 1 weights, 0 checkpoints, 1 pieces of curves",
+        )
+        flip_a_bit(database, "weights", "content")
+        flip_a_bit(database, "curve_chunks", "columns", 0.0)
+    weights, curve = stores.stored_data(Patient(settings, ALL_FREE))
+    assert weights.outcome is Outcome.FAIL
+    assert f"the weights of {optimizer.id} (quadratic@1) are damaged" in weights.found
+    assert "gradsmith-server restore BACKUP" in weights.advice
+    assert curve.outcome is Outcome.WARN
+    assert lease.job_id in curve.found
 
 
 def test_a_database_whose_lock_is_held_is_told_apart_from_one_that_is_away(
@@ -333,7 +360,7 @@ def test_a_redis_that_asks_for_a_password_evicts_or_copies_another_is_pointed_ou
         client.config_set("maxmemory", "100mb")
         client.config_set("maxmemory-policy", "allkeys-lru")
         assert "may evict keys (allkeys-lru)" in only(stores.redis_server, ours).found
-        client.config_set("maxmemory", "1mb")
+        client.config_set("maxmemory", str(int(1.05 * client.info()["used_memory"])))
         client.config_set("maxmemory-policy", "noeviction")
         assert "90 % of its maxmemory" in only(stores.redis_server, ours).found
         client.config_set("maxmemory", "0")
@@ -344,6 +371,23 @@ def test_a_redis_that_asks_for_a_password_evicts_or_copies_another_is_pointed_ou
     asked = only(stores.redis_server, ours)
     assert asked.outcome is Outcome.FAIL
     assert "user or the password in REDIS_URL" in asked.advice
+
+
+@pytest.mark.parametrize(
+    ("setting", "word", "advice"),
+    [("maxmemory 1kb", "is full", "maxmemory"), ("min-replicas-to-write 1", "too few replicas", "log")],
+)
+def test_a_redis_that_refuses_writes_fails(
+    settings: Settings, valkey: services.ValkeyServer, setting: str, word: str, advice: str
+) -> None:
+    with redis.Redis.from_url(valkey.url) as client:
+        client.config_set(*setting.split())
+        keys = client.keys()
+        finding = only(stores.redis_server, with_redis(settings, valkey.url))
+        assert client.keys() == keys, "the doctor leaves nothing behind"
+    assert finding.outcome is Outcome.FAIL
+    assert word in finding.found
+    assert advice in finding.advice
 
 
 def test_something_on_that_port_that_never_answers(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -506,7 +550,9 @@ def test_data_sets_kernel_and_compiler_as_a_worker_would_find_them(
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("GRADSMITH_CACHE_DIR", str(tmp_path / "cache"))
     told = probe.computing() | {"cpus": 2, "driver": False, "datasets": probe.data_sets(settings.data_dir)}
-    _torch, digits, mnist, kernel, _gpu = machine.of_probe(told, settings)
+    told["families"] = probe.families(opened=True)
+    _torch, families, digits, mnist, kernel, _gpu = machine.of_probe(told, settings)
+    assert (families.outcome, families.found) == (Outcome.OK, "kinds: quadratic, mlp")
     assert (digits.outcome, digits.found) == (Outcome.OK, "digits is ready")
     assert mnist.outcome is Outcome.WARN
     assert str(settings.data_dir / "datasets" / "mnist") in mnist.found
@@ -518,7 +564,7 @@ def test_data_sets_kernel_and_compiler_as_a_worker_would_find_them(
     for file in MNIST.values():
         (folder / file.name).write_bytes(b"\0\0\x08\x01 not what was published")
     told["datasets"] = probe.data_sets(settings.data_dir)
-    damaged = list(machine.of_probe(told, settings))[2]
+    damaged = list(machine.of_probe(told, settings))[3]
     assert damaged.outcome is Outcome.FAIL
     assert damaged.advice.startswith("delete it, then `gradsmith-server data fetch mnist")
 
@@ -537,11 +583,18 @@ def test_workers_that_cannot_even_start_are_a_failure_in_one_line(
 def test_a_machine_without_torch_or_with_a_gpu_that_torch_cannot_see(settings: Settings) -> None:
     told: dict[str, Any] = {
         "torch": None, "kernel": "", "kernel_reason": None, "gpus": [], "cuda": None, "cpus": 2, "driver": False,
+        "families": {
+            "kinds": {"mlp": None, "lines": "The tasks of kind 'lines' cannot be imported: no scipy. Install it."},
+            "problems": [{"plugin": "curves 1.2", "reason": "ValueError: bad bounds"}],
+        },
         "datasets": {
             "digits": {"message": "The data set digits is not complete. Bring it.", "damaged": False, "fetched": False}
         },
     }  # fmt: skip
-    torch, digits = machine.of_probe(told, settings)
+    torch, unloaded, unopened, digits = machine.of_probe(told, settings)
+    assert (unloaded.outcome, unopened.outcome) == (Outcome.FAIL, Outcome.FAIL)
+    assert unloaded.found == "the plug-in curves 1.2 could not be loaded: ValueError: bad bounds"
+    assert (unopened.found, unopened.advice) == ("The tasks of kind 'lines' cannot be imported: no scipy", "Install it")
     assert (torch.outcome, torch.check) == (Outcome.WARN, "torch")
     assert (digits.outcome, digits.found, digits.advice) == (
         Outcome.WARN, "The data set digits is not complete", "Bring it",

@@ -18,10 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import logs, supervise
-from app.server import bind, url_of
+from app import logs
+from app.host import supervise
+from app.host.server import bind, url_of
+from app.host.tether import tethered
 from app.settings import Settings
-from app.tether import tethered
 from tests.workers.harness import environment
 
 SECRETS = [
@@ -115,7 +116,7 @@ def test_a_server_logs_json_that_leads_from_a_request_to_its_job_and_shows_no_se
     away = {"REDIS_URL": "redis://:topsecret@127.0.0.1:1/0"}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            tethered([sys.executable, "-P", "-m", "app.server", "--fd", str(listener.fileno())]),
+            tethered([sys.executable, "-P", "-m", "app.host.server", "--fd", str(listener.fileno())]),
             env=environment(settings) | away | {"GRADSMITH_PORT": str(listener.getsockname()[1])},
             pass_fds=(listener.fileno(),),
             stdout=output,

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parents[2]))  # benchmarks are no installed package
-
-from benchmarks.memory import cases, evaluation, measured, predicted, training
 from gradsmith.rules import LSTMRule
 from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.native import native_kernel
@@ -22,6 +18,7 @@ from models.machine import peak_memory_bytes, usable_cpus, usable_memory_bytes
 from models.memory import follow_up_estimate_bytes, likely_backend, memory_estimate_bytes
 from models.rule_spec import RULE_SPECS
 from models.spec import Resources
+from workshop.memory import cases, evaluation, measured, predicted, training
 
 GIB = 2**30
 
@@ -97,7 +94,7 @@ def test_the_tape_is_what_it_says(tasks):
 def test_each_process_of_a_job_counts_and_so_does_the_worker_that_starts_them():
     alone = memory_estimate_bytes(training("", "quadratic", {"tasks": 4096}).spec)
     two = memory_estimate_bytes(training("", "quadratic", {"tasks": 8192}, processes=2).spec)
-    assert two == 2 * alone + memory._WORKER_BYTES + memory._TORCHRUN_BYTES
+    assert two == 2 * alone + memory.WORKER_BYTES + memory._TORCHRUN_BYTES
 
 
 def test_an_evaluation_is_estimated_with_the_rule_that_it_measures(evaluation_spec):

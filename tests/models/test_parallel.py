@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.tether import tethered
+from app.host.tether import tethered
 from models import meta_train
 from models.families import FAMILIES
 from models.families.quadratic import QuadraticSpec

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 import gradsmith
-from app.tether import tethered
+from app.host.tether import tethered
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,8 @@ from fastapi.responses import JSONResponse
 
 import gradsmith
 from gradsmith import errors, resources, transport
-from tests.sdk.live import serving
 from tests.sdk.records import job_json, problem_json
+from workshop.serving import serving_app
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def server(running: Server) -> Server:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Server]:
     made = Server()
-    with serving(made.app) as url:
+    with serving_app(made.app) as url:
         made.url = url
         yield made
 
@@ -101,6 +101,13 @@ def test_a_change_that_may_have_been_made_is_not_sent_again(client: gradsmith.Cl
         with pytest.raises(errors.ServerError):
             change()
         assert len(server.requests) == 1
+
+
+def test_what_lasts_until_an_operator_acts_is_not_asked_again(client: gradsmith.Client, server: Server) -> None:
+    server.replies(problem_json(500, "damaged_data"), 500)
+    with pytest.raises(errors.ServerError, match="damaged_data"):
+        client.optimizers.get("quadratic@best")
+    assert len(server.requests) == 1
 
 
 # --- jobs ---------------------------------------------------------------------------------------------------------
@@ -148,6 +155,14 @@ def test_wait_returns_when_the_job_has_succeeded(client: gradsmith.Client, serve
     server.answer = lambda _request, number: JSONResponse(job_json(status="succeeded" if number > 2 else "running"))
     assert client.jobs.wait("job_1", poll_seconds=0.01).status == "succeeded"
     assert len(server.requests) == 3
+
+
+def test_wait_warns_of_a_training_whose_result_no_automatic_alias_names(
+    client: gradsmith.Client, server: Server
+) -> None:
+    server.replies(job_json(status="succeeded", status_reason="worse_than_standing_still: 9 and 4"))
+    with pytest.warns(UserWarning, match="job_1 succeeded, but worse_than_standing_still: 9 and 4"):
+        assert client.jobs.wait("job_1").status == "succeeded"
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])

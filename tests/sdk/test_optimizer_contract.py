@@ -3,6 +3,8 @@ steps under any default dtype, default device and autocast, and rest for what ne
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import warnings
@@ -294,25 +296,6 @@ def test_autocast_changes_nothing() -> None:
     assert torch.equal(inside, outside)
 
 
-_UNDER = """
-import sys, torch
-from gradsmith import LearnedOptimizer
-path, dtype, device, when = sys.argv[1:]
-def set_defaults():
-    torch.set_default_dtype(getattr(torch, dtype))
-    torch.set_default_device(device)
-if when == "before": set_defaults()
-parameter = torch.nn.Parameter(torch.zeros(100, dtype=torch.float32, device="cpu"))
-optimizer = LearnedOptimizer([parameter], path)
-if when == "after": set_defaults()
-for step in range(3):
-    parameter.grad = torch.linspace(-1, 1, 100, dtype=torch.float32, device="cpu") * (step + 1)
-    optimizer.step()
-assert all(t.dtype == torch.float32 and t.device.type == "cpu" for t in optimizer.state[parameter]["memory"])
-sys.stdout.buffer.write(parameter.detach().numpy().tobytes())
-"""
-
-
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_weights_for_triton_are_laid_out_alike_under_any_default_device(device: str) -> None:
     rule = make_rule()
@@ -322,35 +305,55 @@ def test_weights_for_triton_are_laid_out_alike_under_any_default_device(device: 
     assert torch.equal(found, wanted)
 
 
-@pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize(
-    ("dtype", "device"), [("float16", "cpu"), ("bfloat16", "cpu"), ("float64", "meta"), ("float32", "meta")]
-)
-def test_defaults_of_torch_change_nothing(tmp_path: Path, dtype: str, device: str, when: str) -> None:
-    path = tmp_path / "rule.safetensors"
+DEFAULTS = [
+    {"dtype": dtype, "device": device, "when": when}
+    for dtype, device in (("float16", "cpu"), ("bfloat16", "cpu"), ("float64", "meta"), ("float32", "meta"))
+    for when in ("before", "after")
+]
+UNCHANGED = {"dtype": "float32", "device": "cpu", "when": "before"}
+HOMES = ("another user's", "none")
+
+
+@pytest.fixture(scope="module")
+def steps_in_forks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What three steps leave in fresh processes of all the settings, by the setting."""
+    folder = tmp_path_factory.mktemp("steps")
+    path = folder / "rule.safetensors"
     path.write_bytes(dumps(make_rule()))
-
-    def run(*defaults: str) -> bytes:
-        command = [sys.executable, "-c", _UNDER, str(path), *defaults]
-        return subprocess.run(command, capture_output=True, check=True, timeout=100).stdout
-
-    assert run(dtype, device, when) == run("float32", "cpu", when)
-
-
-@pytest.mark.parametrize("home", ["another user's", "none"])
-def test_a_step_needs_no_home(tmp_path: Path, home: str) -> None:
-    path = tmp_path / "rule.safetensors"
-    path.write_bytes(dumps(make_rule()))
-    program = (
-        "import pathlib, sys\n"
-        "def refuse(*args, **kwargs): raise RuntimeError('Could not determine home directory.')\n"
-        f"if {home == 'none'}: pathlib.Path.home = refuse\n" + _UNDER
-    )
     # A file in the place of the home: nothing below it can be read or made, for root neither.
-    (tmp_path / "home").write_text("")
-    environment = {"HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin"}
-    command = [sys.executable, "-c", program, str(path), "float32", "cpu", "before"]
-    done = subprocess.run(command, capture_output=True, text=False, timeout=100, check=False, env=environment)
-    assert done.returncode == 0, done.stderr.decode()
-    assert len(done.stdout) == 400
+    (folder / "home").write_text("")
+    homeless = {"HOME": str(folder / "home"), "PATH": "/usr/bin:/bin"}
+    settings = {
+        setting_id(backend, **defaults): {
+            **defaults,
+            "environment": {**os.environ, "GRADSMITH_NATIVE": "auto" if backend == "native" else "off"},
+        }
+        for backend in BACKENDS
+        for defaults in (UNCHANGED, *DEFAULTS)
+    }
+    settings |= {home: {**UNCHANGED, "home": home, "environment": homeless} for home in HOMES}
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("steps_in_forks.py"), path],
+        input=json.dumps(list(settings.values())), capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return dict(zip(settings, json.loads(done.stdout), strict=True))
+
+
+def setting_id(backend: str, dtype: str, device: str, when: str) -> str:
+    return f"{backend} {dtype} {device} {when}"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("defaults", DEFAULTS, ids=lambda defaults: "-".join(defaults.values()))
+def test_defaults_of_torch_change_nothing(
+    steps_in_forks: dict[str, str], backend: str, defaults: dict[str, str]
+) -> None:
+    plain = steps_in_forks[setting_id(backend, **UNCHANGED)]
+    assert len(bytes.fromhex(plain)) == 400
+    assert steps_in_forks[setting_id(backend, **defaults)] == plain
+
+
+@pytest.mark.parametrize("home", HOMES)
+def test_a_step_needs_no_home(steps_in_forks: dict[str, str], home: str) -> None:
+    assert steps_in_forks[home] == steps_in_forks[setting_id("torch", **UNCHANGED)]  # no kernel can be compiled

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from app.host.tether import tethered
 from app.settings import Settings
 from app.store import events
 from app.store.events import Event
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from app.store.tables import JobRow, OptimizerRow
-from app.tether import tethered
 from models.families import FAMILIES
 from models.spec import EvaluateSpec, EvaluationPlan, MetaTrainSpec, Recipe, Resources, overridden
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from app.host.tether import tethered
 from app.settings import Settings
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
-from app.tether import tethered
 from models.errors import RankLost
 from models.meta_train import MetaStep, TrainingResult, meta_train
 from models.spec import MetaTrainSpec, Resources

@@ -16,14 +16,13 @@ import redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from app.dispatch import Dispatcher
+from app.jobs.dispatch import Dispatcher
 from app.settings import Settings
 from app.store.jobs import JobRepository
 from app.store.registry import Registry
 from app.store.sessions import Database
 from models.meta_train import TrainingResult, meta_train
 from models.spec import MetaTrainSpec
-from tests.services import ValkeyServer
 from tests.workers.harness import (
     QUICK,
     WorkerProcess,
@@ -38,6 +37,7 @@ from tests.workers.harness import (
     wait_for_status,
     wait_for_step,
 )
+from workshop.services import ValkeyServer
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
 
@@ -143,6 +143,62 @@ def test_a_job_whose_child_is_killed_runs_again_at_once(on_postgres: tuple[Setti
     (lost,) = [line for line in logged if "ended with -9" in line["event"]]
     assert (lost["job_id"], lost["attempt"], lost["level"]) == (job_id, 1, "warning")
     assert lost["worker"].endswith(f"-{worker.pid}")
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("torch does not import", "could not start: ImportError: libtorch_cpu.so: cannot open shared object file"),
+        ("it never becomes ready", "was killed: it was not ready for a job 0.1 s after its start"),
+    ],
+)
+def test_a_job_whose_process_ends_before_the_claim_fails_with_the_reason(
+    on_sqlite: tuple[Settings, Database], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, told: str
+) -> None:
+    quick, jobs = on_sqlite
+    if fault == "torch does not import":  # as after an upgrade that was broken off
+        (tmp_path / "site/torch").mkdir(parents=True)
+        error = "libtorch_cpu.so: cannot open shared object file"
+        (tmp_path / "site/torch/__init__.py").write_text(f"raise ImportError({error!r})")
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
+    else:
+        quick = quick.model_copy(update={"process_start_seconds": 0.1})
+    with dispatching(quick, jobs), running_worker(quick, tmp_path) as worker:
+        job_id = create(jobs, training())
+        failed = wait_for_status(jobs, job_id, "failed")
+        assert worker.process.poll() is None
+    assert failed.lost_workers == quick.max_lost_workers
+    assert str(failed.status_reason).startswith("worker_lost: the process of attempt 3 on ")
+    assert told in str(failed.status_reason)
+    told_events = [event.data for event in stored_events(jobs, job_id)]
+    assert [data["status"] for data in told_events] == ["queued", "queued", "failed"]
+    assert all(told in data["reason"] for data in told_events), "whoever watches the job sees it at once"
+
+
+def test_processes_that_hang_are_killed_and_their_job_goes_on(
+    on_sqlite: tuple[Settings, Database], tmp_path: Path
+) -> None:
+    """A stopped process is as good as one that a driver holds. There is one worker: nobody else could help."""
+    quick, jobs = on_sqlite
+    quick = quick.model_copy(update={"lease_seconds": 3.0, "process_answer_seconds": 0.5})
+    with dispatching(quick, jobs), running_worker(quick, tmp_path) as worker:
+        before = spare_of(worker)
+        spec = training(**LONG)
+        job_id = create(jobs, spec)
+        wait_for_step(jobs, job_id, 1)
+        running = running_child(worker, before)
+        [spare] = wait_for(lambda: [pid for pid in worker.children if pid != running], "the next spare")
+        os.kill(running, signal.SIGSTOP)
+        wait_for(lambda: f"process {spare} is ready" in worker.output(), "the spare to finish its imports")
+        os.kill(spare, signal.SIGSTOP)
+        done = wait_for_status(jobs, job_id, "succeeded")
+        assert (done.attempt, done.lost_workers) == (2, 1)
+        assert only_weights(jobs) == expected_weights(spec)
+        assert not is_alive(running)
+        assert not is_alive(spare)
+        logged = worker.output()
+    assert "was killed: it did not renew its lease for 3.5 s" in logged
+    assert f"the spare process {spare} is killed: it did not answer within 0.5 s" in logged
 
 
 def test_when_the_worker_is_killed_its_children_die_and_another_runs_the_job(

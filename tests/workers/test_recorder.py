@@ -7,10 +7,10 @@ import time
 import pytest
 import redis
 
+from app.metrics.speed import speeds
 from app.settings import Settings
 from app.store.sessions import Database
 from app.streams import stream_key
-from app.streams.speed import speeds
 from app.streams.wire import decode
 from tests.workers.harness import create, stored_events, training
 from workers import recorder

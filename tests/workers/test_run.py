@@ -18,6 +18,8 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.api.documents import card_facts
+from app.report.card import card_markdown
 from app.settings import Settings
 from app.store import checkpoints, curves, leases, outbox
 from app.store.errors import DatabaseUnavailable, LeaseLost
@@ -35,8 +37,11 @@ from models.meta_train import MetaStep, TrainingResult, meta_train
 from models.rule_spec import RULE_SPECS
 from models.spec import MetaTrainSpec, Resources
 from models.tasks.data import MNIST, mnist_folder
+from tests.app.store.bench import Bench
+from tests.app.store.damage import flip_a_bit
 from tests.workers.harness import QUICK, create, evaluation, job, optimizers, stored_events, training, wait_for
-from workers import lifecycle, recorder, run
+from workers import attempt as attempt_module
+from workers import kinds, lifecycle, recorder, run
 from workers.facts import machine_facts, runtime_facts
 from workers.lifecycle import Keeper, claim, report_lost, still_queued
 from workers.run import run_job
@@ -81,6 +86,35 @@ def test_a_job_registers_the_weights_and_the_curve_that_the_science_gives(quick:
     assert (follow_up.kind, follow_up.status, follow_up.optimizer) == ("evaluate", "queued", optimizer.id)
 
 
+def test_a_run_that_is_worse_than_standing_still_succeeds_without_an_automatic_alias_and_says_why(
+    quick: Settings, jobs: Database
+) -> None:
+    """Steps of 100 a unit of output: validation ends far above the loss at the start, and is finite."""
+    for spec in (training(), training(rule={"output_scale": 100.0})):
+        run_job(create(jobs, spec), 1, settings=quick)
+    good, poor = sorted(optimizers(jobs), key=lambda optimizer: optimizer.version)
+    assert (good.automatic, poor.automatic, poor.version) == (True, False, 2)
+    done = job(jobs, poor.job)
+    assert done.status == "succeeded"
+    reason = str(done.status_reason)
+    standing_still = poor.card["training"]["standing_still"]
+    assert reason.startswith(f"worse_than_standing_still: the best validation score is {poor.validation_score:.4g}, ")
+    assert f"score {standing_still:.4g}." in reason
+    assert standing_still == good.card["training"]["standing_still"]
+    assert good.validation_score < standing_still < poor.validation_score
+    assert "rule.output_scale (now 100)" in reason
+    with jobs.read() as session:
+        registry = Registry(session)
+        assert {registry.resolve(f"quadratic@{alias}").id for alias in ("latest", "best")} == {good.id}
+        assert registry.resolve("quadratic@2").id == poor.id
+        card = card_markdown(card_facts(session, poor))
+    assert f"- **Anywhere.** {reason}" in card
+    assert "| Named now by | no alias |" in card
+    told = stored_events(jobs, poor.job)
+    assert {"level": "warning", "message": reason} in [event.data for event in told if event.kind == "log"]
+    assert told[-1].data == {"status": "succeeded", "reason": reason, "optimizer": poor.id}
+
+
 def test_events_are_numbered_without_a_hole_from_running_to_done(quick: Settings, jobs: Database) -> None:
     job_id = create(jobs, training(meta_steps=80, tasks=2))
     run_job(job_id, 1, settings=quick)
@@ -115,6 +149,17 @@ def test_an_optimizer_that_is_gone_fails_the_evaluation_and_says_so(quick: Setti
     assert "opt_00000000000000000000000000000000" in str(failed.status_reason)
 
 
+def test_damaged_weights_fail_the_evaluation_and_it_says_so(quick: Settings, jobs: Database) -> None:
+    optimizer = Bench(jobs).finish(Bench(jobs).running()).optimizer
+    assert optimizer is not None
+    flip_a_bit(jobs, "weights", "content")
+    job_id = create(jobs, evaluation(optimizer.id))
+    run_job(job_id, 1, settings=quick)
+    failed = job(jobs, job_id)
+    assert failed.status == "failed"
+    assert f"stored weights of optimizer {optimizer.id} (quadratic@1) are damaged" in str(failed.status_reason)
+
+
 def test_unusable_data_fails_the_job_and_names_the_folder(quick_sqlite: Settings, sqlite_database: Database) -> None:
     folder = mnist_folder(quick_sqlite.data_dir)
     folder.mkdir(parents=True)
@@ -134,7 +179,7 @@ def test_an_unexpected_error_fails_the_job_and_its_log_has_the_trace(
     def broken(*_args: Any, **_options: Any) -> Any:
         raise ZeroDivisionError("a bug of ours")
 
-    monkeypatch.setattr(run, "meta_train", broken)
+    monkeypatch.setattr(kinds.training, "meta_train", broken)
     job_id = create(sqlite_database, training())
     run_job(job_id, 1, settings=quick_sqlite)
     failed = job(sqlite_database, job_id)
@@ -221,7 +266,7 @@ def test_a_cancel_reaches_a_job_in_the_middle_of_a_validation(
 def test_preemption_in_the_middle_of_a_validation_hands_the_job_back_in_time(
     quick_sqlite: Settings, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "PREEMPTION_SECONDS", 0.5)
+    monkeypatch.setattr(attempt_module, "PREEMPTION_SECONDS", 0.5)
     job_id = create(sqlite_database, long_validation())
     began = time.monotonic()
     run_job(job_id, 1, settings=quick_sqlite, preempted=lambda: True)
@@ -269,8 +314,8 @@ def test_resumed_says_identical_only_when_every_step_before_was_made_alike(
 
     def attempt(number: int, torch_version: str, *, checkpoint: bool = True) -> dict[str, Any] | None:
         facts = {"torch": torch_version, "backend": "torch", "threads": 1, "memory_estimate_bytes": 0}
-        monkeypatch.setattr(run, "runtime_facts", lambda *_: facts)
-        monkeypatch.setattr(run, "PREEMPTION_SECONDS", 60.0 if checkpoint else 0.0)
+        monkeypatch.setattr(attempt_module, "runtime_facts", lambda *_: facts)
+        monkeypatch.setattr(attempt_module, "PREEMPTION_SECONDS", 60.0 if checkpoint else 0.0)
         run_job(job_id, number, settings=quick, preempted=preempted_after(15) if checkpoint else lambda: True)
         assert job(jobs, job_id).attempt == number + 1, job(jobs, job_id).status_reason
         told = [event for event in stored_events(jobs, job_id) if event.id.attempt == number]
@@ -306,7 +351,7 @@ def test_the_record_names_what_ran_the_jobs_own_rule(
     for optimizer in optimizers(sqlite_database):
         ran = job(sqlite_database, optimizer.job).runtime
         for fact in ("backend", "threads", "torch", "device"):
-            assert ran[fact] == optimizer.card["runtime"][fact] == optimizer.card["training"]["runtime"][fact]
+            assert ran[fact] == optimizer.card["runtime"][fact]
         assert ran["hostname"]
         evaluating = create(sqlite_database, evaluation(optimizer.id))
         run_job(evaluating, 1, settings=quick_sqlite)
@@ -424,7 +469,9 @@ def test_a_worker_that_lost_its_lease_writes_nothing_more(quick: Settings, jobs:
     facts = machine_facts()
     stale = Lease(job_id, 1, "stale")
     assert claim(jobs, quick, stale, facts) is not None
-    assert [lapse.outcome for lapse in report_lost(jobs, quick, job_id, 1, "stale")] == ["queued"]
+    lapse = report_lost(jobs, quick, stale, "it died")
+    assert lapse is not None
+    assert lapse.outcome == "queued"
     lost: list[Lease] = []
     with Keeper(jobs, quick, stale, time.monotonic(), lost.append) as keeper:
         with pytest.raises(LeaseLost):
@@ -451,22 +498,25 @@ def test_a_cancel_ends_a_job_whose_meta_step_does_not(
         with jobs.write() as session:
             JobRepository(session).cancel(job_id)
         wait_for(lambda: stuck == [lease], "the keeper to lose patience")
-    assert [lapse.outcome for lapse in report_lost(jobs, quick, job_id, 1, "child")] == ["cancelled"]
+    lapse = report_lost(jobs, quick, lease, "it died")
+    assert lapse is not None
+    assert lapse.outcome == "cancelled"
     assert job(jobs, job_id).status == "cancelled"
 
 
 def test_reporting_a_lost_child_spares_a_job_that_it_had_ended(quick: Settings, jobs: Database) -> None:
     job_id = create(jobs, training())
     run_job(job_id, 1, owner="child", settings=quick)
-    assert report_lost(jobs, quick, job_id, 1, "child") == []
+    assert report_lost(jobs, quick, Lease(job_id, 1, "child"), "it died") is None
     assert job(jobs, job_id).status == "succeeded"
 
 
 def test_a_job_that_loses_every_worker_fails(quick: Settings, jobs: Database) -> None:
     job_id = create(jobs, training())
     for attempt in range(1, quick.max_lost_workers + 1):
-        assert claim(jobs, quick, Lease(job_id, attempt, f"worker {attempt}"), {}) is not None
-        report_lost(jobs, quick, job_id, attempt, f"worker {attempt}")
+        lease = Lease(job_id, attempt, f"worker {attempt}")
+        assert claim(jobs, quick, lease, {}) is not None
+        report_lost(jobs, quick, lease, "it died")
     failed = job(jobs, job_id)
     assert failed.status == "failed"
     assert str(failed.status_reason).startswith("worker_lost")

@@ -12,9 +12,9 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
-from app import openapi
-from app.api.body import MOST_LEVELS
-from app.errors import ProblemDocument
+from app.http.body import MOST_LEVELS
+from app.http.problems import ProblemDocument
+from app.openapi import document as openapi
 
 JSON = {"Content-Type": "application/json"}
 SMALLEST = b'{"kind": "meta_train", "family": "quadratic"}'

@@ -18,14 +18,15 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from app import auth, errors
-from app.api.negotiation import chosen
-from app.errors import CATALOGUE, Problem, ProblemDocument
+from app import auth
+from app.http import problems
+from app.http.negotiation import chosen
+from app.http.problems import CATALOGUE, Problem, ProblemDocument
 from app.main import create_app
 from app.settings import Settings
 from app.store.sessions import Database
-from tests.app.api.keyed import with_keys
-from tests.app.api.running import serving
+from workshop.keyed import with_keys
+from workshop.serving import serving
 
 SMALLEST = {"kind": "meta_train", "family": "quadratic"}
 
@@ -369,8 +370,8 @@ def test_the_server_starts_without_torch_and_without_matplotlib() -> None:
 
 
 def test_every_translation_has_its_entry_in_the_catalogue() -> None:
-    assert set(errors.TRANSLATIONS.values()) <= set(CATALOGUE)
-    assert set(errors.RETRY_AFTER_SECONDS) <= set(CATALOGUE)
+    assert set(problems.TRANSLATIONS.values()) <= set(CATALOGUE)
+    assert set(problems.RETRY_AFTER_SECONDS) <= set(CATALOGUE)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -12,12 +13,18 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
+from sqlalchemy import text
 
 from app.api import event_stream
 from app.settings import Settings
+from app.store.events import Event, EventId
 from app.store.sessions import Database
-from tests.app.api.running import Worker, serving
-from tests.services import ValkeyServer
+from app.streams import stream_key
+from tests.app.store.damage import flip_a_bit
+from workshop.services import ValkeyServer
+from workshop.serving import serving
+from workshop.working import Worker
 
 
 @dataclass(frozen=True)
@@ -231,3 +238,53 @@ def test_head_of_a_stream_ends_at_its_headers(api: httpx.Client, training_job: s
     answer = api.head(f"/jobs/{training_job}/events", timeout=5)
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["X-Accel-Buffering"] == "no"
+
+
+@pytest.mark.parametrize("fault", ["a table is gone", "a curve is damaged"])
+def test_a_database_that_fails_ends_the_stream_with_a_retry_hint(
+    api: httpx.Client,
+    training_job: str,
+    worker: Callable[..., Worker],
+    database: Database,
+    fault: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    held = worker(training_job)
+    held.record(held.metrics(1, 2))
+    with contextlib.ExitStack() as undo:
+        with api.stream("GET", f"/jobs/{training_job}/events") as answer:
+            lines = answer.iter_lines()
+            assert any(line == "id: 1-1" for line in lines)
+            held.record(held.metrics(3, 4))
+            if fault == "a curve is damaged":
+                flip_a_bit(database, "curve_chunks", "columns", 0.0)
+            else:
+                undo.callback(rename_table, database, "lost", "job_events")
+                rename_table(database, "job_events", "lost")
+            rest = list(lines)  # it ends well: no chunk is missing
+        assert any(line.startswith(": this stream failed") for line in rest)
+        [retry] = [int(line.removeprefix("retry: ")) for line in rest if line.startswith("retry: ")]
+        assert 3000 <= retry <= 9000
+    told = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert any(f"event stream of job {training_job} ended" in record.getMessage() for record in told)
+    assert not any("ASGI" in record.getMessage() or record.exc_info for record in told)
+
+
+def rename_table(database: Database, name: str, other: str) -> None:
+    with database.write() as session:
+        session.execute(text(f"ALTER TABLE {name} RENAME TO {other}"))
+
+
+def test_an_entry_in_redis_that_is_no_event_does_not_end_live_streams(
+    api: httpx.Client, training_job: str, worker: Callable[..., Worker], app_settings: Settings
+) -> None:
+    held = worker(training_job)
+    with following(api, training_job) as stream, redis.Redis.from_url(app_settings.resolved_redis_url) as other:
+        assert next(stream).id is None
+        held.publish(held.event("log", {"message": "one", "level": "info"}))
+        assert next(stream).id == "1-1"
+        other.xadd(stream_key(training_job), {"kind": "log", "data": "{"}, id="1-2")
+        held.next_id()
+        held.publish(held.event("log", {"message": "three", "level": "info"}))
+        held.record(*(Event(EventId(1, number), "log", {"message": str(number)}) for number in (1, 2, 3)))
+        assert [next(stream).id for _ in range(2)] == ["1-2", "1-3"]

@@ -9,11 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from app import openapi
-from app.api.links import LINKS, Link
+from app.openapi import document as openapi
+from app.openapi.links import LINKS, Link
 from app.settings import Settings
 from app.store.sessions import Database
-from tests.app.api.running import Worker, evaluation_result, serving
+from workshop.serving import serving
+from workshop.working import Worker, evaluation_result
 
 
 @pytest.fixture

@@ -17,16 +17,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from app.metrics import collector
+from app.metrics.speed import speed_key
 from app.settings import Settings
 from app.store.sessions import Database
 from app.store.tables import SCHEMA_REVISION
-from app.streams.speed import speed_key
-from tests import services
-from tests.app import test_supervise as service
-from tests.app.api.keyed import bearing, make_key, with_keys
-from tests.app.api.running import Worker, serving
+from tests.app.host import test_supervise as service
 from tests.workers.harness import wait_for
 from workers.main import JobWorker
+from workshop import services
+from workshop.keyed import bearing, make_key, with_keys
+from workshop.serving import serving
+from workshop.working import Worker
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

@@ -12,12 +12,13 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter
 
-from app import openapi
-from app.api import examples
-from app.api.links import LINKS
-from app.api.schemas import CurveDocument, Family, Job, JobRequest, Optimizer
-from app.errors import CATALOGUE, MEDIA_TYPE
+from app.api.schemas import CurveDocument, Family, Optimizer
+from app.http.problems import CATALOGUE, MEDIA_TYPE
+from app.jobs.schemas import Job, JobRequest
 from app.main import create_app
+from app.openapi import document as openapi
+from app.openapi import examples
+from app.openapi.links import LINKS
 from app.settings import Settings
 
 COMMITTED = Path(__file__).resolve().parents[3] / "docs" / "openapi.json"

@@ -10,9 +10,11 @@ import pytest
 from safetensors.numpy import load
 
 from app.store.outcomes import Outcome
+from app.store.sessions import Database
 from models.families import FAMILIES
-from tests.app.api.running import WEIGHTS, Worker, evaluation_result
 from tests.app.api.shelf import OTHER_WEIGHTS, Shelf
+from tests.app.store.damage import flip_a_bit
+from workshop.working import WEIGHTS, Worker, evaluation_result
 
 
 def trained(api: httpx.Client, worker: Callable[..., Worker], weights: bytes, score: float | None) -> Outcome:
@@ -42,6 +44,23 @@ def test_every_reference_gives_the_bytes_it_names(api: httpx.Client, two_version
         assert answer.headers["Content-Location"] == f"/optimizers/{first if content is WEIGHTS else second}"
         assert answer.headers["Vary"] == "Accept"
     assert load(api.get("/optimizers/quadratic@1").content)["weight"].tolist() == list(range(64))
+
+
+def test_damaged_weights_are_not_served(
+    api: httpx.Client, two_versions: list[str], database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    flip_a_bit(database, "weights", "content", 0.9)
+    first = two_versions[0]
+    for address in (f"/optimizers/{first}", "/optimizers/quadratic@best", "/optimizers/quadratic@1/weights"):
+        answer = api.get(address)
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (500, "damaged_data"), address
+        assert first in problem["detail"]
+        assert "backup" in problem["detail"]
+        assert "Retry-After" not in answer.headers
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert any(f"optimizer {first} (quadratic@1) are damaged" in record.getMessage() for record in caplog.records)
+    assert api.get("/optimizers/quadratic@1/record").json()["id"] == first
 
 
 @pytest.mark.parametrize(
@@ -149,6 +168,22 @@ def test_an_optimizer_that_is_still_trained_is_not_ready(api: httpx.Client, work
             assert (answer.status_code, problem["code"], problem["job"]) == (409, "not_ready", job)
             assert problem["progress"]["step"] == 412
     assert api.get("/optimizers/quadratic@2").status_code == 404
+
+
+def test_what_no_automatic_alias_may_name_is_said_by_record_and_job(
+    api: httpx.Client, worker: Callable[..., Worker]
+) -> None:
+    job = api.post("/jobs", json={"kind": "meta_train", "family": "quadratic"}).json()["id"]
+    worker(job).finish_training(shortfall="worse_than_standing_still: 9 and 4")
+    record = api.get("/optimizers/quadratic@1/record").json()
+    assert (record["automatic"], record["aliases"]) == (False, [])
+    assert api.get(f"/jobs/{job}").json()["status_reason"] == "worse_than_standing_still: 9 and 4"
+    for reference in ("quadratic@latest", "quadratic@best"):
+        problem = api.get(f"/optimizers/{reference}").json()
+        assert problem["code"] == "optimizer_not_found"
+        assert "There are quadratic@1. None of them beats parameters that never move" in problem["detail"]
+    second = api.post("/jobs", json={"kind": "meta_train", "family": "quadratic"}).json()["id"]
+    assert api.get("/optimizers/quadratic@2").json()["job"] == second, "versions count whatever is named"
 
 
 @pytest.mark.parametrize(

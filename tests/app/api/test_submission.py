@@ -14,12 +14,12 @@ from sqlalchemy import event, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.api import submission
-from app.api.schemas import JobRequest
-from app.api.submission import Answers, Submission, submit
 from app.auth import Caller, unkeyed
 from app.auth.issue import issue
-from app.errors import Problem
+from app.http.problems import Problem
+from app.jobs import submission
+from app.jobs.schemas import JobRequest
+from app.jobs.submission import Answers, Submission, submit
 from app.settings import Settings
 from app.store import outbox
 from app.store.errors import DatabaseUnavailable, QuotaExceeded, RowLocked
@@ -27,7 +27,7 @@ from app.store.idempotency import Answer
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from app.store.tables import KeyRow
-from tests.app.api.running import serving
+from workshop.serving import serving
 
 BODY: TypeAdapter[Any] = TypeAdapter(JobRequest)
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.errors import MOST_ERRORS
+from app.http.problems import MOST_ERRORS
 from tests.app.api.shelf import Shelf
 
 SMALLEST = {"kind": "meta_train", "family": "quadratic"}

@@ -12,21 +12,28 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.store import outcomes
-from app.store.errors import BadCursor, EvaluationNotFound, OptimizerNotFound
+from app.store import checkpoints, integrity, outcomes
+from app.store.errors import BadCursor, DamagedWeights, EvaluationNotFound, OptimizerNotFound
 from app.store.events import EventId
 from app.store.jobs import JobRepository
 from app.store.records import records
 from app.store.references import is_reference
 from app.store.registry import Registry
 from app.store.tables import DEFAULT_WORKSPACE, OptimizerRow
-from tests.app.store.bench import Bench, evaluation, training
+from models.seal import seal
+from tests.app.store.bench import Bench, evaluation, metrics, points, training
+from tests.app.store.damage import flip_a_bit
 
 
 def made(
-    bench: Bench, score: float | None = 1.0, family: str = "quadratic", weights: bytes = b"weights"
+    bench: Bench,
+    score: float | None = 1.0,
+    family: str = "quadratic",
+    weights: bytes = b"weights",
+    shortfall: str | None = None,
 ) -> OptimizerRow:
-    optimizer = bench.finish(bench.running(training(family)), score=score, weights=weights).optimizer
+    lease = bench.running(training(family))
+    optimizer = bench.finish(lease, score=score, weights=weights, shortfall=shortfall).optimizer
     assert optimizer is not None
     return optimizer
 
@@ -68,6 +75,32 @@ def test_without_a_score_there_is_no_best(bench: Bench) -> None:
     assert record.aliases == ["latest"]
 
 
+def test_what_is_worse_than_standing_still_has_a_version_and_no_name_that_moves_by_itself(bench: Bench) -> None:
+    poor = made(bench, 1.0, shortfall="worse_than_standing_still: 1 and 0.5")
+    job = bench.get(poor.job)
+    assert (job.status, job.status_reason) == ("succeeded", "worse_than_standing_still: 1 and 0.5")
+    for alias in ("latest", "best"):
+        with pytest.raises(OptimizerNotFound, match="None of them beats parameters that never move"):
+            resolve(bench, f"quadratic@{alias}")
+        assert bench.read(lambda session: Registry(session).page(alias=alias).rows) == []  # noqa: B023
+    assert resolve(bench, "quadratic@1") == poor.id
+
+    good = made(bench, 2.0)
+    poorer = made(bench, 0.1, shortfall="worse_than_standing_still: 0.1 and 0.05")
+    assert (good.version, poorer.version) == (2, 3)
+    assert bench.read(lambda session: Registry(session).next_version("quadratic")) == 4
+    for alias in ("latest", "best"):
+        assert resolve(bench, f"quadratic@{alias}") == good.id
+        [found] = bench.read(lambda session: Registry(session).page(alias=alias).rows)  # noqa: B023
+        assert found.id == good.id
+    rows = [poor, good, poorer]
+    assert [record.aliases for record in bench.read(lambda session: records(session, DEFAULT_WORKSPACE, rows))] == [
+        [],
+        ["best", "latest"],
+        [],
+    ]
+
+
 @pytest.mark.parametrize(
     "reference", ["opt_none", "quadratic@3", "quadratic@0", "quadratic@", "quadratic@prod", "x@best"]
 )
@@ -97,6 +130,43 @@ def test_weights_are_kept_once_by_their_content(bench: Bench) -> None:
     assert bench.read(lambda session: session.scalar(text("SELECT count(*) FROM weights"))) == 2
     assert bench.read(lambda session: Registry(session).of_job(first.job).id) == first.id
     assert first.card == {"cost": {"seconds": 1.5}}
+
+
+def test_damaged_weights_are_refused_and_the_same_training_mends_them(bench: Bench) -> None:
+    row = made(bench, weights=b"a" * 20_000)
+    flip_a_bit(bench.database, "weights", "content")
+    with pytest.raises(DamagedWeights, match=rf"optimizer {row.id} \(quadratic@1\) are damaged: .*{row.sha256[:12]}"):
+        bench.read(lambda session: Registry(session).weights(row))
+    again = made(bench, weights=b"a" * 20_000)
+    for each in (row, again):
+        assert bench.read(lambda session, each=each: Registry(session).weights(each)) == b"a" * 20_000
+
+
+def test_every_kind_of_stored_bytes_is_checked(bench: Bench) -> None:
+    made(bench), made(bench, weights=b"other")
+    lease = bench.running()
+    bench.record(lease, metrics(1, 1, points(1, 30)))
+    for other, content in ((lease, seal(b"a checkpoint")), (bench.running(), (2).to_bytes(8, "little") + b"{}")):
+        bench.write(
+            lambda session, other=other, content=content: checkpoints.put(
+                session, other, 10, EventId(1, 2), content, runtime={}, identical=True
+            )
+        )
+    sound = bench.read(integrity.check)
+    assert sound == integrity.Checked({"weights": 2, "checkpoint": 2, "curve": 1}, [])
+    flip_a_bit(bench.database, "weights", "content")
+    flip_a_bit(
+        bench.database, "checkpoints", "content", 0.99
+    )  # of the second, whose format has no checksum, none sees it
+    flip_a_bit(bench.database, "curve_chunks", "columns", 0.0)
+    found = bench.read(integrity.check).damaged
+    assert [(damage.kind, damage.owner.partition(" ")[2]) for damage in found[:2]] == [
+        ("weights", "(quadratic@1)"), ("weights", "(quadratic@2)"),
+    ]  # fmt: skip
+    assert found[2:] == [("checkpoint", lease.job_id), ("curve", lease.job_id)]
+    flip_a_bit(bench.database, "checkpoints", "content", 0.99)
+    flip_a_bit(bench.database, "checkpoints", "content", 0.0)  # the mark of a seal; the length of a header
+    assert [damage.kind for damage in bench.read(integrity.check).damaged].count("checkpoint") == 2
 
 
 def test_workers_that_finish_at_once_get_one_version_each(bench: Bench) -> None:

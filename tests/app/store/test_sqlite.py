@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from app.store.sqlite import write_ahead_log
+import migrations
+from app.backup import back_up, restore
+from app.settings import Settings
+from app.store.sessions import Database
+from app.store.sqlite import file_of, write_ahead_log
+from tests.app.store.bench import Bench
 
 
 @pytest.fixture
@@ -49,3 +55,37 @@ def test_another_fault_is_no_reason_to_wait(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.DatabaseError, match="not a database"):
         write_ahead_log(connection, 30.0)
     connection.close()
+
+
+ODD_NAMES = (
+    "what?now", "c#", "100%", "a%20b", "feature%2Fx", "my data", "žofia", "user@example.org", "a&b=c", "it's", "a:b",
+    "a\\b", "?x=1", ":memory:", "file:x?mode=memory", "a+b", " ", "%",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_data_folder_is_used_as_it_is_named(name: str, tmp_path: Path, migrated_sqlite: Path) -> None:
+    settings = Settings(data_dir=tmp_path / name, database_url=None)
+    place = settings.data_dir / "gradsmith.db"
+    settings.data_dir.mkdir()
+    shutil.copy(migrated_sqlite, place)
+    assert file_of(settings.resolved_database_url) == place
+    with Database(settings.resolved_database_url) as database:
+        Bench(database).create()
+    assert {path.name for path in tmp_path.iterdir()} == {name}, "nothing is made anywhere else"
+    with sqlite3.connect(place) as found:
+        assert found.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
+    found.close()
+
+
+def test_an_oddly_named_folder_is_migrated_backed_up_and_restored(tmp_path: Path) -> None:
+    folder, other = tmp_path / "it's 100%25 what?now#&x=1", tmp_path / "?%#"
+    ours, theirs = (Settings(data_dir=each, database_url=None) for each in (folder, other))
+    migrations.upgrade(ours.resolved_database_url)
+    with Database(ours.resolved_database_url) as database:
+        job = Bench(database).create()
+    back_up(ours, tmp_path / "a?b#c%20d")
+    restore(theirs, tmp_path / "a?b#c%20d")
+    with Database(theirs.resolved_database_url) as database:
+        assert Bench(database).get(job.id).id == job.id
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name, other.name, "a?b#c%20d"}

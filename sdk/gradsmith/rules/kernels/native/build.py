@@ -74,7 +74,7 @@ def _user_cache(env: Mapping[str, str]) -> Path:
     try:
         return Path.home() / ".cache"
     except RuntimeError:  # no HOME, and no entry in the password file
-        return Path("/nonexistent/.cache")
+        return Path(os.devnull, ".cache")  # root could make a folder of any other name
 
 
 def prebuilt(sizes: Sizes, target: Target, settings: BuildSettings) -> Path | None:

@@ -1,0 +1,179 @@
+"""The command `gradsmith-server`. It never imports torch: what needs it is a program of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from app import private
+from app.cli import operation
+from app.cli.common import Data, Host, Port, existing_file
+from app.cli.common import refuse as _refuse
+from app.cli.common import settings_from as _settings
+from app.cli.keys import keys_commands
+from app.commands import command as named
+from app.commands import started_as
+
+app = typer.Typer(
+    name="gradsmith-server",
+    help="Optimization as a service: run the Gradsmith server and its parts.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+families_commands = typer.Typer(
+    name="families",
+    help="Families of tasks, your own among them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+app.add_typer(keys_commands)
+app.add_typer(families_commands)
+for command in (operation.doctor, operation.backup, operation.restore):
+    app.command()(command)
+
+
+@app.command()
+def serve(
+    host: Host = None,
+    port: Port = None,
+    data: Data = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, max=256, help="Worker processes: jobs run at once.")] = 1,
+    api_processes: Annotated[
+        int, typer.Option("--api-processes", min=1, max=64, help="API processes; each uses up to one core.")
+    ] = 1,
+) -> None:
+    """Run everything on this machine: store, migrations, workers and API.
+
+    Starts the bundled Valkey server unless REDIS_URL is set, and keeps its data in SQLite unless DATABASE_URL is set.
+    Ctrl-C or SIGTERM ends every part; a running job writes a checkpoint and goes on at the next start.
+    """
+    from app import logs
+    from app.auth import UnguardedAddress
+    from app.host.embedded import EmbeddedStoreError
+    from app.host.server import AddressError
+    from app.host.supervise import ServeError, Supervisor
+
+    logs.configure()  # a misspelt setting is logged before the settings are known
+    settings = _settings(data_dir=data, host=host, port=port)
+    logs.configure(settings.log_format, settings.log_level)
+    try:
+        Supervisor(settings, workers, api_processes).run()
+    except (ServeError, AddressError, EmbeddedStoreError, UnguardedAddress) as error:
+        _refuse(str(error))
+
+
+@app.command()
+def api(host: Host = None, port: Port = None, data: Data = None) -> None:
+    """Run one API process. DATABASE_URL and REDIS_URL name the stores; `migrate` must have run."""
+    settings = _settings(data_dir=data, host=host, port=port)
+    existing_file(settings)
+    _become(
+        "app.host.server",
+        environment={"GRADSMITH_HOST": settings.host, "GRADSMITH_PORT": str(settings.port)},
+        data=data,
+    )
+
+
+@app.command()
+def worker(
+    queues: Annotated[str, typer.Option("--queues", help="Queues to work on, separated by commas: cpu, gpu.")] = "cpu",
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name in logs and leases.", show_default="host-pid")
+    ] = None,
+    data: Data = None,
+) -> None:
+    """Run one worker process: it takes jobs from the queues, one at a time, until SIGTERM.
+
+    On SIGTERM the running job writes a checkpoint and goes back to the queue; a second signal, or 10 s, kills it.
+    """
+    if unknown := sorted({queue.strip() for queue in queues.split(",")} - {"cpu", "gpu"}):
+        _refuse(f"--queues {queues}: there is no queue {unknown[0]!r}; there are cpu and gpu")
+    existing_file(_settings(data_dir=data))  # refuses here, in one sentence, what the worker could not use
+    _become("workers.main", "--queues", queues, *(("--name", name) if name else ()), data=data)
+
+
+@app.command()
+def migrate(
+    data: Data = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="Migrate back to this schema. Data that only newer schemas have is lost."),
+    ] = None,
+) -> None:
+    """Bring the database up to date: create or alter its tables. It is safe to run it again, and before every start."""
+    from alembic.util.exc import CommandError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    import migrations  # Alembic: a quarter of a second that no other command needs
+    from app.store.errors import StoreError
+    from app.store.sessions import Database
+
+    settings = _settings(data_dir=data)
+    try:
+        if to is None:
+            private.make_folder(settings.data_dir)
+            migrations.upgrade(settings.resolved_database_url)
+            with Database(settings.resolved_database_url) as database:
+                database.check()  # what was lost since it was migrated comes back by no migration
+        elif to in migrations.revisions():
+            existing_file(settings)
+            migrations.downgrade(settings.resolved_database_url, to)
+        else:
+            _refuse(f"--to {to}: there is no such schema; there are {', '.join(sorted(migrations.revisions()))}")
+    except CommandError:
+        _refuse(
+            f"--to {to}: the database is not as far as that; {named('migrate', settings)} without --to brings it up"
+        )
+    except OSError as error:
+        _refuse(f"the data folder {settings.data_dir} cannot be used: {error.strerror}; choose another with --data")
+    except StoreError as error:
+        _refuse(str(error))
+    except SQLAlchemyError as error:
+        # The driver's first line says what it met; SQLAlchemy's further lines hold statements and a link.
+        _refuse(f"the database does not answer or refuses: {str(error).splitlines()[0]}; check DATABASE_URL")
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def data(context: typer.Context) -> None:
+    """List, fetch or import data sets: `data`, `data fetch mnist`, `data import mnist FOLDER`; all take `--data`."""
+    _become("models.tasks.data", *context.args)
+
+
+@families_commands.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def check(context: typer.Context) -> None:
+    """Check what every family promises on one of them: `families check NAME`, which also takes `--data`.
+
+    Gradients, independence of other tasks, splits, seeds, dtypes and the predicted memory. Needs torch.
+    """
+    if importlib.util.find_spec("torch") is None:
+        _refuse("families check computes tasks, which needs torch: pip install 'gradsmith-server[worker]'")
+    _become("models.tasks.check", *context.args)
+
+
+def _become(
+    module: str, *arguments: str, environment: dict[str, str] | None = None, data: Path | None = None
+) -> NoReturn:
+    """Replace this process by `python -m module`: signals and the exit code are then the program's own."""
+    os.environ.update(environment or {})
+    if data is not None:
+        os.environ["GRADSMITH_DATA_DIR"] = str(data.resolve())
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])
+
+
+def main() -> None:
+    started_as(sys.argv[0], os.environ)
+    app()

@@ -1,0 +1,35 @@
+"""Types of fields that several requests have, with their bounds."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+
+MAX_LABELS = 16
+LABEL_KEY_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
+TAG_PATTERN = r"^[A-Za-z0-9_.-]{1,64}(=[^\x00]{0,512})?$"
+
+
+def _storable(text: str) -> str:
+    """Neither database keeps NUL or half a surrogate pair in text."""
+    if "\x00" in text or re.search("[\ud800-\udfff]", text):
+        raise ValueError("text with a NUL or half of a surrogate pair cannot be stored; leave that character out")
+    return text
+
+
+# For readers of the schema; half a surrogate pair is nothing that a pattern could name.
+_WITHOUT_NUL: dict[str, Any] = {"pattern": r"^[^\u0000]*$"}
+Name = Annotated[
+    str, Strict(), Field(min_length=1, max_length=128, json_schema_extra=_WITHOUT_NUL), AfterValidator(_storable)
+]
+LabelKey = Annotated[str, Strict(), Field(pattern=LABEL_KEY_PATTERN)]
+LabelValue = Annotated[str, Strict(), Field(max_length=512, json_schema_extra=_WITHOUT_NUL), AfterValidator(_storable)]
+Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)]
+Tag = Annotated[str, Field(pattern=TAG_PATTERN), AfterValidator(_storable)]
+Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)

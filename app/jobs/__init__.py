@@ -1,0 +1,1 @@
+"""Requests become jobs: what they resolve to, how they are written, and how workers hear of them."""

@@ -1,0 +1,144 @@
+"""Example values of the OpenAPI document, true to what the server answers (a test validates them)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.families import FAMILIES
+
+JOB_ID = "job_0198f0c2a4b07e3f9d5c1b2a3d4e5f60"
+EVALUATION_ID = "job_0198f0c4d1e27a619c7e0f1b2a3c4d5e"
+OPTIMIZER_ID = "opt_0198f0c3f00d7b21a1b2c3d4e5f60718"
+
+_QUADRATIC = FAMILIES["quadratic"]
+
+FAMILY: dict[str, Any] = _QUADRATIC.model_dump(mode="json") | {
+    "coordinates_per_task": _QUADRATIC.tasks.coordinates_per_task
+}
+
+META_TRAIN: dict[str, Any] = {"kind": "meta_train", "family": "quadratic"}
+META_TRAIN_CHANGED: dict[str, Any] = {
+    "kind": "meta_train",
+    "family": "digits-mlp",
+    "seed": 7,
+    "recipe": {"meta_steps": 500, "rule": {"hidden_size": 16}},
+    "evaluation": {"test_tasks": 256},
+    "metadata": {"experiment": "smaller-rule"},
+}
+EVALUATE: dict[str, Any] = {"kind": "evaluate", "optimizer": "quadratic@best"}
+
+JOB: dict[str, Any] = {
+    "id": JOB_ID,
+    "kind": "meta_train",
+    "family": "quadratic",
+    "status": "running",
+    "status_reason": None,
+    "attempt": 1,
+    "queue_position": None,
+    "progress": {"step": 412, "total": 1000, "eta_seconds": 14.2},
+    "optimizer": None,
+    "parent": None,
+    "evaluation": None,
+    "metadata": {},
+    "spec": {
+        "kind": "meta_train",
+        "family": _QUADRATIC.model_dump(mode="json"),
+        "seed": 5577006791947779,
+        "recipe": _QUADRATIC.recipe.model_dump(mode="json"),
+        "evaluate": True,
+        "evaluation": _QUADRATIC.evaluation.model_dump(mode="json"),
+        "resources": {"device": "cpu", "threads": 1, "processes": 1, "backend": "auto"},
+    },
+    "runtime": {"torch": "2.13.0", "device": "cpu", "threads": 1},
+    "created_at": "2026-11-24T09:00:00.000000Z",
+    "started_at": "2026-11-24T09:00:00.412000Z",
+    "finished_at": None,
+}
+QUEUED_JOB: dict[str, Any] = JOB | {
+    "status": "queued",
+    "queue_position": 0,
+    "progress": {"step": 0, "total": 1000, "eta_seconds": None},
+    "runtime": {},
+    "started_at": None,
+}
+
+CURVE: dict[str, Any] = {
+    "job": JOB_ID,
+    "attempt": 1,
+    "status": "running",
+    "total_points": 3,
+    "step": [1, 2, 3],
+    "loss": [11.2, None, 10.7],
+    "gradient_norm": [0.4, None, 0.6],
+    "validation": [None, None, 9.8],
+    "non_finite": [
+        {"index": 1, "column": "loss", "value": "nan"},
+        {"index": 1, "column": "gradient_norm", "value": "inf"},
+    ],
+}
+
+COMPARISON: dict[str, Any] = {
+    "ratio_of_means": 0.31,
+    "ratio_interval": [0.25, 0.38],
+    "ratio_of_medians": 0.12,
+    "share_won": 0.93,
+    "difference_interval": [-1.2, -0.6],
+    "verdict": "wins",
+}
+
+OPTIMIZER: dict[str, Any] = {
+    "id": OPTIMIZER_ID,
+    "family": "quadratic",
+    "version": 1,
+    "reference": "quadratic@1",
+    "aliases": ["best", "latest", "prod"],
+    "tags": {"experiment": "smaller-rule"},
+    "job": JOB_ID,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "size_bytes": 21_204,
+    "validation_score": 2.41,
+    "automatic": True,
+    "card": {"seconds": 31.5, "best_step": 950, "skipped_steps": 0},
+    "evaluations": [
+        {
+            "job": EVALUATION_ID,
+            "family": "quadratic",
+            "verdict": {"final": "wins", "area": "wins"},
+            "best_baseline": {
+                "final": COMPARISON | {"baseline": "adam"},
+                "area": COMPARISON | {"baseline": "adam", "ratio_of_means": 0.52, "ratio_interval": [0.47, 0.57]},
+            },
+            "created_at": "2026-11-24T09:01:10.000000Z",
+        }
+    ],
+    "created_at": "2026-11-24T09:00:32.000000Z",
+}
+
+ALIAS: dict[str, Any] = {
+    "family": "quadratic",
+    "alias": "prod",
+    "reference": "quadratic@prod",
+    "optimizer": OPTIMIZER_ID,
+    "version": 1,
+    "created_at": "2026-11-24T09:02:00.000000Z",
+    "updated_at": "2026-11-24T09:02:00.000000Z",
+    "etag": '"1-9f86d081884c7d65"',
+}
+ALIAS_TARGET: dict[str, Any] = {"optimizer": "quadratic@1"}
+
+# What stands in paths. A pattern says which ids can name anything at all: others are answered 404 too.
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "job_id": {
+        "description": "The `id` of a job.",
+        "example": JOB_ID,
+        "schema": {"pattern": "^job_[0-9a-f]{32}$"},
+    },
+    "reference": {
+        "description": "An optimizer's id, `<family>@<version>` or `<family>@<alias>`.",
+        "example": "quadratic@best",
+        "schema": {"minLength": 1},
+    },
+    "name": {"description": "The name of a family.", "example": "quadratic", "schema": {"minLength": 1}},
+    "alias": {"example": "production"},
+    "key_id": {"example": "key_0198f0c2a4b07e3f9d5c1b2a3d4e5f60", "schema": {"pattern": "^key_[0-9a-f]{32}$"}},
+}

@@ -1,0 +1,5 @@
+"""The version of the server that is installed."""
+
+from importlib.metadata import version
+
+VERSION = version("gradsmith-server")

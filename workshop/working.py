@@ -1,0 +1,142 @@
+"""What a worker does to the stores, without training anything, and results to store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from app.settings import Settings
+from app.store import events, leases, outcomes
+from app.store.curves import Points
+from app.store.events import Event, EventId
+from app.store.leases import Lease
+from app.store.outcomes import Outcome
+from app.store.sessions import Database
+from app.streams import Publisher
+
+WEIGHTS = save({"weight": np.arange(64, dtype=np.float32)}, metadata={"gradsmith": '{"format_version":1}'})
+
+
+def points(*steps: int, loss: float | None = None) -> Points:
+    return Points(
+        step=list(steps),
+        loss=[10.0 / step if loss is None else loss for step in steps],
+        gradient_norm=[1.0 for _ in steps],
+        validation=[0.5 if step % 5 == 0 else None for step in steps],
+    )
+
+
+@dataclass
+class Worker:
+    """What a worker does to the stores, without training anything."""
+
+    settings: Settings
+    database: Database
+    job_id: str
+    attempt: int = 1
+    sequence: int = 0
+    sent: list[Event] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.lease = Lease(self.job_id, self.attempt, "test:1")
+        with self.database.write() as session:
+            assert leases.claim(session, self.lease, 60.0, {"torch": "2.13.0", "threads": 1}) is not None
+            self.sequence = events.next_id(session, self.job_id, self.attempt).sequence - 1
+        self.publisher = Publisher(self.settings, self.job_id)
+
+    def next_id(self) -> EventId:
+        self.sequence += 1
+        return EventId(self.attempt, self.sequence)
+
+    def event(self, kind: Any, data: dict[str, Any]) -> Event:
+        return Event(self.next_id(), kind, data)
+
+    def metrics(self, *steps: int, loss: float | None = None) -> Event:
+        return Event.metrics(self.next_id(), points(*steps, loss=loss))
+
+    def publish(self, *sent: Event) -> None:
+        for event in sent:
+            self.publisher.publish(event)
+            self.sent.append(event)
+
+    def record(self, *stored: Event) -> None:
+        with self.database.write() as session:
+            leases.record(session, self.lease, stored)
+
+    def progress(self, step: int, total: int = 1000, eta_seconds: float = 5.0) -> None:
+        with self.database.write() as session:
+            leases.progress(session, self.lease, step, total, eta_seconds)
+
+    def finish_training(
+        self, weights: bytes = WEIGHTS, score: float | None = 1.0, *, shortfall: str | None = None, **card: Any
+    ) -> Outcome:
+        with self.database.write() as session:
+            outcome = outcomes.finish_training(
+                session,
+                self.lease,
+                self.next_id(),
+                weights=weights,
+                validation_score=score,
+                card=card,
+                shortfall=shortfall,
+            )
+        self.publish(outcome.event)
+        return outcome
+
+    def finish_evaluation(self, result: dict[str, Any]) -> Outcome:
+        with self.database.write() as session:
+            outcome = outcomes.finish_evaluation(session, self.lease, self.next_id(), result=result)
+        self.publish(outcome.event)
+        return outcome
+
+    def fail(self, reason: str) -> None:
+        with self.database.write() as session:
+            event = leases.fail(session, self.lease, reason, self.next_id())
+        self.publish(event)
+
+    def close(self) -> None:
+        self.publisher.close()
+
+
+def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str = "wins") -> dict[str, Any]:
+    """A small result in the form that models.evaluate gives."""
+    rates = {"learned": 0.3, "adam": 0.12, "rmsprop": 0.1, "nag": 0.08, "sgd": 0.04}
+    steps = np.arange(horizon + 1)
+
+    def measured(rate: float) -> dict[str, Any]:
+        mean = 10.0 * np.exp(-rate * steps) + 0.01
+        rows = {"mean": 1.0, "median": 0.7, "q10": 0.3, "q90": 1.9, "low": 0.9, "high": 1.1}
+        curve = {name: (mean * factor).tolist() for name, factor in rows.items()}
+        final = {name: curve[name][-1] for name in ("mean", "median", "q10", "q90")}
+        final["interval"] = [curve["low"][-1], curve["high"][-1]]
+        return {"curve": {"step": steps.tolist(), **curve}, "final": final, "area": final, "diverged": 0}
+
+    found = {
+        "ratio_of_means": 0.31,
+        "ratio_interval": [0.25, 0.38],
+        "ratio_of_medians": 0.12,
+        "share_won": 0.93,
+        "difference_interval": [-1.2, -0.6],
+        "verdict": verdict,
+    }
+    baselines = [name for name in rates if name != "learned"]
+    grid = [{"learning_rate": 10 ** (k / 4), "final": 1.0, "area": 2.0, "diverged": int(k > 0)} for k in range(-6, 2)]
+    tuned = {"learning_rate": {"final": 0.1, "area": 0.178}, "runs": len(grid), "grid": grid}
+    return {
+        "format": 1,
+        "family": family,
+        "seed": 7,
+        "horizon": horizon,
+        "test_tasks": 512,
+        "tuning_tasks": 128,
+        "optimizers": {name: measured(rate) for name, rate in rates.items()},
+        "tuning": dict.fromkeys(baselines, tuned),
+        "comparisons": {name: {"final": found, "area": found} for name in baselines}
+        | {"best_baseline": dict.fromkeys(("final", "area"), found | {"baseline": "adam"})},
+        "verdict": {"final": verdict, "area": verdict},
+        "cost": {"seconds": 12.3, "gradient_evaluations": {"tuning": 123_456, "test": 51_200}},
+        "runtime": {"torch": "2.13.0", "device": "cpu", "threads": 1},
+    }
