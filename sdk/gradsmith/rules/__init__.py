@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from gradsmith.rules.construction import KINDS as KINDS
     from gradsmith.rules.construction import build as build
     from gradsmith.rules.lstm import LSTMRule as LSTMRule
+    from gradsmith.rules.mlp import MLPRule as MLPRule
 
-__all__ = ["KINDS", "LSTMRule", "Rule", "Segments", "State", "build"]
+__all__ = ["KINDS", "LSTMRule", "MLPRule", "Rule", "Segments", "State", "build"]
 
 _HOMES = {
     "KINDS": "construction",
     "LSTMRule": "lstm",
+    "MLPRule": "mlp",
     "Rule": "base",
     "Segments": "base",
     "State": "base",

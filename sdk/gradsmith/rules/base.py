@@ -86,9 +86,10 @@ class Rule(nn.Module, ABC):
         """Draw starting weights, in place. One seed gives one rule, whatever dtype and device the rule is on."""
 
 
-def draw_uniform(rule: Rule, bound: float, generator: torch.Generator) -> None:
-    """Fill all weights from U(-bound, bound): in float32 on the generator's device, in the order of their names."""
+def draw_uniform(module: nn.Module, bound: float, generator: torch.Generator) -> None:
+    """Fill all weights of a rule, or of a part of it, from U(-bound, bound): in float32 on the generator's device, in
+    the order of their names."""
     with torch.no_grad():
-        for _, parameter in sorted(rule.named_parameters()):
+        for _, parameter in sorted(module.named_parameters()):
             draw = torch.rand(parameter.shape, generator=generator, device=generator.device, dtype=torch.float32)
             parameter.copy_((2 * draw - 1) * bound)
