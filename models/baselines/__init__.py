@@ -6,13 +6,14 @@ schemas, error messages, tuning, the order and the labels of reports. Nothing he
 
 from __future__ import annotations
 
+from models.baselines.adagrad import ADAGRAD
 from models.baselines.adam import ADAM
 from models.baselines.base import Baseline as Baseline
 from models.baselines.nag import NAG
 from models.baselines.rmsprop import RMSPROP
 from models.baselines.sgd import SGD
 
-BASELINES: dict[str, Baseline] = {each.name: each for each in (SGD, NAG, RMSPROP, ADAM)}
+BASELINES: dict[str, Baseline] = {each.name: each for each in (SGD, NAG, RMSPROP, ADAM, ADAGRAD)}
 """Every baseline by its name, from plain to refined: the order of reports."""
 
 DEFAULT_BASELINES = tuple(name for name, each in BASELINES.items() if each.by_default)
