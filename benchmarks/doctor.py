@@ -28,13 +28,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' Postgres
-
 from sqlalchemy import text
 
 import migrations
 from app.store.sessions import Database
-from tests import services
+from workshop import services
 
 SHOWN, SHOWN_POSTGRES = "/srv/gradsmith", "postgresql+psycopg://db/gradsmith"  # in place of the temporary ones
 READY_SECONDS = 90.0

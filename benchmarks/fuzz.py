@@ -17,14 +17,12 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' servers
-
 from pydantic import SecretStr
 
 import migrations
 from app.settings import Settings
-from tests import services
-from tests.app.api.fuzzing import fuzzed_server
+from workshop import services
+from workshop.fuzzing import fuzzed_server
 
 KINDS = ("sqlite", "postgres", "keyed")
 

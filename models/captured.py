@@ -5,20 +5,19 @@ holds all of them and is launched at once, but it holds their arguments too: the
 the window is recorded on buffers that stay, into which each window's position, tasks and first step are copied, and
 what it computed is copied out.
 
-Two things are checked, since both would go wrong in silence: what a batch of tasks keeps must be tensors and plain
-values, or its next batch could not be copied in; and the first replays are compared with the window run plainly.
+The next batch of tasks is copied in by its `buffers()`. Whatever a batch does not name there would go wrong in
+silence, and so would a number that was recorded; so the first replays, and the first of a second batch, are compared
+with the window run plainly.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, is_dataclass
-from typing import TypeVar, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor
 
 from gradsmith.rules import Rule
@@ -28,16 +27,13 @@ from models.unroll import Position, Window, unroll_window
 
 logger = logging.getLogger(__name__)
 
-Kept = TypeVar("Kept")
 Outcome = tuple[Window, Position]
 Windows = Callable[[Rule, TaskBatch, Position, int], Outcome]
 Recorder = Callable[[Callable[[], Outcome]], tuple[Outcome, Callable[[], None]]]
 """Records `work`, running it as often as needed. Returns the outcome, in fixed buffers, and a function that
 recomputes it into them."""
 
-_COMPARED = 2  # replays that are checked; from the second on, step and weights are others than when it was recorded
 _LARGEST_ERROR = 1e-3  # of a replay against the same window run plainly; they are equal but for the choice of GEMMs
-_PLAIN = (int, float, str, bool, type(None), torch.dtype, torch.device, BaseModel)
 
 
 def windows(backend: Backend, device: torch.device) -> Windows:
@@ -65,10 +61,6 @@ def record_on_cuda(work: Callable[[], Outcome]) -> tuple[Outcome, Callable[[], N
     return outcome, graph.replay
 
 
-class CannotCapture(Exception):
-    """A batch of tasks keeps something that is neither a tensor nor a plain value."""
-
-
 @dataclass
 class _Recording:
     key: tuple[object, ...]
@@ -78,7 +70,8 @@ class _Recording:
     position: Position
     outcome: Outcome
     replay: Callable[[], None]
-    compared: int = 0
+    to_compare: int = 2  # replays: in the second, step and weights are others than when it was recorded
+    had_other_tasks: bool = False
 
 
 class CapturedWindows:
@@ -111,8 +104,8 @@ class CapturedWindows:
         _load(recording, tasks, position)
         recording.replay()
         outcome = _copied(recording.outcome, position.step + unroll_steps)
-        if recording.compared < _COMPARED:
-            recording.compared += 1
+        if recording.to_compare > 0:
+            recording.to_compare -= 1
             plainly = unroll_window(rule, tasks, position, unroll_steps, self._backend)
             error = _difference(outcome, plainly)
             if error > _LARGEST_ERROR:
@@ -123,7 +116,7 @@ class CapturedWindows:
     def _recorded(
         self, key: tuple[object, ...], rule: Rule, tasks: TaskBatch, position: Position, unroll_steps: int
     ) -> _Recording:
-        twin = _twin(tasks)
+        twin = copy.deepcopy(tasks)  # with tensors of its own
         first_step = torch.zeros((), dtype=torch.int64, device=tasks.device)
         memory = tuple(tensor.clone() for tensor in position.memory)
         still = Position(0, position.theta.clone(), memory, position.gradient.clone(), position.losses.clone())
@@ -152,47 +145,21 @@ class _Later(TaskBatch):
     def initial(self) -> Tensor:
         return self._batch.initial()
 
-    def losses_and_gradient(self, theta: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        return self._batch.losses_and_gradient(theta, cast(int, self._first_step + step))
+    def buffers(self) -> Mapping[str, Tensor]:
+        return self._batch.buffers()
 
-    def losses(self, theta: Tensor, step: int) -> Tensor:
-        return self._batch.losses(theta, cast(int, self._first_step + step))
+    def losses_and_gradient(self, theta: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor]:
+        return self._batch.losses_and_gradient(theta, self._first_step + step)
 
-
-def _parts(value: object, inside: str = "") -> Iterator[tuple[str, object]]:
-    """What an object keeps, name by name; of a dataclass within it, what that keeps."""
-    remembered = value.remembered if isinstance(value, TaskBatch) else ()
-    for name, item in sorted(vars(value).items()):
-        if name in remembered:
-            continue
-        if is_dataclass(item) and not isinstance(item, type):
-            yield from _parts(item, f"{inside}{name}.")
-        else:
-            yield f"{inside}{name}", item
+    def losses(self, theta: Tensor, step: int | Tensor) -> Tensor:
+        return self._batch.losses(theta, self._first_step + step)
 
 
 def _described(tasks: TaskBatch) -> tuple[object, ...]:
-    """Equal for two batches of which one can be copied into the other. Raises CannotCapture."""
-    described: list[object] = [type(tasks)]
-    for name, item in _parts(tasks):
-        if isinstance(item, Tensor):
-            described.append((name, item.shape, item.dtype, item.device))
-        elif isinstance(item, _PLAIN):
-            described.append((name, item))
-        else:
-            raise CannotCapture(f"{type(tasks).__name__} keeps {name}, of type {type(item).__name__}")
-    return tuple(described)
-
-
-def _twin(value: Kept) -> Kept:
-    """A copy with tensors of its own."""
-    twin = copy.copy(value)
-    for name, item in vars(value).items():
-        if isinstance(item, Tensor):
-            object.__setattr__(twin, name, item.clone())  # a dataclass may be frozen
-        elif is_dataclass(item) and not isinstance(item, type):
-            object.__setattr__(twin, name, _twin(item))
-    return twin
+    """Equal for two batches of which one can be copied into the other."""
+    size = (tasks.tasks, tasks.coordinates_per_task, tasks.dtype, tasks.device)
+    buffers = tasks.buffers().items()
+    return type(tasks), tasks.namespace, size, *((name, it.shape, it.dtype, it.device) for name, it in buffers)
 
 
 def _load(recording: _Recording, tasks: TaskBatch, position: Position) -> None:
@@ -203,10 +170,12 @@ def _load(recording: _Recording, tasks: TaskBatch, position: Position) -> None:
     for kept, current in zip(still.memory, position.memory, strict=True):
         kept.copy_(current)
     if recording.loaded is not tasks:
-        for (_, mine), (_, given) in zip(_parts(recording.tasks), _parts(tasks), strict=True):
-            if isinstance(mine, Tensor) and isinstance(given, Tensor):
-                mine.copy_(given)
+        given = tasks.buffers()
+        for name, mine in recording.tasks.buffers().items():
+            mine.copy_(given[name])
         recording.loaded = tasks
+        if not recording.had_other_tasks:
+            recording.had_other_tasks, recording.to_compare = True, max(1, recording.to_compare)
 
 
 def _copied(outcome: Outcome, step: int) -> Outcome:

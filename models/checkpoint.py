@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from pydantic_core import to_json
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -17,7 +18,7 @@ from models.meta_optimizer import Adam
 from models.seal import is_sealed, seal, unseal
 from models.spec import MetaTrainSpec
 
-FORMAT_VERSION = 2  # 1 is the same without a seal
+FORMAT_VERSION = 3  # 2 names its job by `_fingerprint_until_2`; 1 does so too, and has no seal
 _KEY = "gradsmith-checkpoint"
 _TENSORS = ("weights", "averaged", "best_weights", "adam")
 
@@ -114,16 +115,17 @@ def loads(data: bytes, spec: MetaTrainSpec, device: torch.device) -> Progress:
 
     Format 1 had no seal, so damage to it is noticed only where it does not parse.
     """
-    expected = 1
+    readable: tuple[int, ...] = (1,)
     if is_sealed(data):
-        data, expected = unseal(data), FORMAT_VERSION
+        data, readable = unseal(data), (2, FORMAT_VERSION)
     header = _header(data)
-    if header.get("format_version") != expected:
+    version = header.get("format_version")
+    if version not in readable or isinstance(version, bool):
         raise CheckpointMismatch(
-            f"The checkpoint has format version {header.get('format_version')!r}, and this version reads "
-            f"{FORMAT_VERSION} sealed and 1 without a seal. Start the job again without it."
+            f"The checkpoint has format version {version!r}, and this version reads 2 and {FORMAT_VERSION} sealed and "
+            f"1 without a seal. Start the job again without it."
         )
-    if header.get("job") != fingerprint(spec):
+    if header.get("job") != (fingerprint(spec) if version == FORMAT_VERSION else _fingerprint_until_2(spec)):
         raise CheckpointMismatch("The checkpoint belongs to a job with another spec. Start this job without it.")
     try:
         tensors = {name: tensor.to(device) for name, tensor in load(data).items()}
@@ -141,6 +143,19 @@ def fingerprint(spec: MetaTrainSpec) -> str:
     bits, and a run goes on all the same; whoever resumes it compares the facts of the two runs."""
     text = spec.model_dump_json(include={"family": {"tasks"}, "seed": True, "recipe": True})
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _fingerprint_until_2(spec: MetaTrainSpec) -> str | None:
+    """`fingerprint` as it was when a recipe had one LSTM and the forget bias beside it; None for any other."""
+    parts = json.loads(spec.model_dump_json(include={"family": {"tasks"}, "seed": True, "recipe": True}))
+    recipe = parts["recipe"]
+    if recipe["rule"]["kind"] != "lstm" or recipe.pop("rules", {}):
+        return None
+    forget_bias = recipe["rule"].pop("forget_bias")
+    fields = list(recipe.items())
+    place = list(recipe).index("gradient_clip")
+    parts["recipe"] = dict([*fields[:place], ("forget_bias", forget_bias), *fields[place:]])
+    return hashlib.sha256(to_json(parts)).hexdigest()
 
 
 def _header(data: bytes) -> dict[str, Any]:

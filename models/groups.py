@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gradsmith.rules import LSTMRule, Rule
+from gradsmith.rules import Rule
 from models.backends import Backend
 from models.captured import Windows
 from models.memory import group_tasks
@@ -50,11 +50,11 @@ class Groups:
         return Window(torch.cat([window.losses for window in done], dim=1), gradient)
 
 
-def ranges(own: range, coordinates_per_task: int, rule: Rule, unroll_steps: int, device: torch.device) -> list[range]:
-    """The tasks `own` as groups, none longer than another by more than one task."""
-    if device.type != "cpu" or not isinstance(rule, LSTMRule):
+def ranges(own: range, coordinates_per_task: int, record: int, unroll_steps: int, device: torch.device) -> list[range]:
+    """The tasks `own` as groups, none longer than another by more than one task. record: as for `group_tasks`."""
+    if device.type != "cpu":
         return [own]
-    most = group_tasks(coordinates_per_task, len(rule.layers) * rule.hidden_size, unroll_steps)
+    most = group_tasks(coordinates_per_task, record, unroll_steps)
     groups = -(-len(own) // most)
     shares = (share(len(own), groups, number) for number in range(groups))
     return [range(own.start + part.start, own.start + part.stop) for part in shares]

@@ -17,14 +17,6 @@ import torch
 from torch import Tensor
 
 from gradsmith.rules import LSTMRule, State
-from gradsmith.rules.features import FEATURES
-
-
-def floats_per_coordinate_step(rule: LSTMRule) -> int:
-    """Numbers that a replay keeps for each coordinate and step."""
-    H = rule.hidden_size
-    widths = [FEATURES[rule.input][0]] + [H] * (len(rule.layers) - 1)
-    return sum(width + H + 1 + 6 * H for width in widths)
 
 
 class LSTMReplay:
@@ -33,7 +25,7 @@ class LSTMReplay:
 
     def __init__(self, rule: LSTMRule, steps: int, block: int, like: Tensor) -> None:
         self._rule = rule
-        width, self._features = FEATURES[rule.input]
+        width = rule.features.width
         self._layers: list[_Buffers] = []
         for _ in rule.layers:
             self._layers.append(_Buffers.made(width, rule.hidden_size, steps, block, like))
@@ -60,7 +52,7 @@ class LSTMReplay:
             buffers.cell[0].copy_(cell.t())
         top = len(self._layers) - 1
         for t, gradient in enumerate(G):
-            self._layers[0].signal(t).copy_(self._features(gradient, self._rule.p).t())
+            self._layers[0].signal(t).copy_(self._rule.features.read(gradient, ())[0].t())
             for level, buffers in enumerate(self._layers):
                 buffers.forward(t)
                 if level < top:

@@ -1,12 +1,12 @@
-"""How much memory a job will need, before it starts: what it is refused on, at POST and once more by its worker.
+"""How much memory a job will need. A job that needs too much is refused at POST, and again by its worker.
 
 The prediction adds up what a run holds at its fullest moment, phase by phase, in the order of the code that allocates
-it. It is of resident memory, all processes of the job together, and meant to be within 20 % of the measured peak:
-`./run bench memory` prints both, and decision 0025 says where torch's heap makes that a matter of luck. Needs no torch:
-the API asks it.
+it. It counts resident memory, all processes of the job together, and should be within 20 % of the measured peak:
+`./run bench memory` prints both, and decision 0025 says where torch's heap makes that a matter of luck. The API uses
+this module, so it needs no torch.
 
-Which backend will run is the worker's to know. At POST the native kernel is assumed wherever it fits, as it does on
-every worker with a compiler or the worker image; a worker asks again with what it has.
+Only the worker knows which backend will run. POST assumes the native kernel wherever it fits, which every worker with a
+compiler or the worker image has; a worker predicts again with the backend that it has.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gradsmith.rules.configs import Costs as RuleCosts
 from gradsmith.rules.kernels.sizes import WIDTHS, Sizes
-from models.spec import EvaluateSpec, MetaTrainSpec, RuleSpec
+from models.spec import EvaluateSpec, MetaTrainSpec
 from models.task_spec import Costs, TaskSpec
 
 Computes = Literal["native", "torch", "reference", "triton"]
 
 BLOCK_FLOATS = 8_000_000
 """Numbers that a replayed block may hold (32 MB in float32): 1,300 coordinates of a 20-step window of the 2x20 LSTM.
-Smaller blocks are all overhead of torch's calls, larger ones gain nothing and fall out of the cache."""
+Smaller blocks spend their time in the overhead of torch's calls; larger ones gain nothing and leave the cache."""
 
 CHUNK_COORDINATES = 16_384
-"""Coordinates that validation and evaluation run at once. A task does not see its neighbours, so this bounds memory
-and keeps minibatches and states in the cache: 64 networks on digits take half the time in chunks of ten."""
+"""How many coordinates validation and evaluation run at once. Tasks do not depend on each other, so this only bounds
+memory and keeps minibatches and states in the cache: 64 networks on digits take half the time in chunks of ten."""
 
 KEPT_BYTES = 104 * 2**20
-"""What the native backend keeps of a window instead of computing it again, at most: both layers of the 2x20 LSTM for
-6,800 coordinates and 20 steps, or one for 13,600. Decision 0026."""
+"""How much the native backend keeps of a window at most instead of computing it again: both layers of the 2x20 LSTM
+for 6,800 coordinates and 20 steps, or one layer for 13,600. Decision 0026."""
 
 GROUP_COORDINATES = (2048, 8192)
-"""Coordinates that go through a window side by side: at least so many, or torch's calls cost more than the work, and no
-more, or the state leaves the caches. Between the two, as many as `KEPT_BYTES` hold whole; and a task is never cut."""
+"""How many coordinates go through a window side by side: the least, below which torch's calls cost more than the work,
+and the most, above which the state leaves the caches. Between the two it is as many as `KEPT_BYTES` hold whole. A task
+is never divided."""
 
-AUTOGRAD_FLOATS = 25  # numbers that autograd keeps for each coordinate, step, and unit of the rule; measured
-
-_WORKER_BYTES = 285 * 2**20  # Python, torch, the worker's own libraries and connections
+WORKER_BYTES = 285 * 2**20  # Python, torch, the worker's own libraries and connections
 _TORCHRUN_BYTES = 225 * 2**20  # torch once more
 _DRAWN_AT_ONCE, _DRAWING_BYTES = 1_000_000, 50  # numbers, and bytes for each of them, while tasks are drawn
 _BOOTSTRAP_BYTES = 40 * 2**20
@@ -46,10 +46,10 @@ _BOOTSTRAP_BYTES = 40 * 2**20
 
 @dataclass(frozen=True)
 class _Sizes:
-    """What both kinds of job have: the family, the rule, what computes, bytes a number."""
+    """What a job of either kind is made of."""
 
     family: TaskSpec
-    rule: RuleSpec
+    rule: RuleCosts
     computes: Computes
     threads: int
 
@@ -65,7 +65,7 @@ class _Sizes:
     @property
     def state(self) -> int:
         """Bytes of the rule's memory for one coordinate."""
-        return self.width * 2 * self.rule.hidden_size * self.rule.layers
+        return self.width * self.rule.state
 
 
 def memory_estimate_bytes(
@@ -76,27 +76,39 @@ def memory_estimate_bytes(
     computes: what the worker has; default: what most workers have for this job, see `likely_backend`
     threads: of each process, where the spec leaves them to be calibrated; default 1
     """
-    rule = spec.recipe.rule if isinstance(spec, MetaTrainSpec) else spec.rule
+    rule = _rule_costs(spec)
     sizes = _Sizes(spec.family.tasks, rule, computes or likely_backend(spec), threads or spec.resources.threads_or(1))
     if isinstance(spec, EvaluateSpec):
-        return _WORKER_BYTES + max(sizes.costs.loading_bytes, sizes.costs.resident_bytes + _evaluating(sizes, spec))
+        return WORKER_BYTES + max(sizes.costs.loading_bytes, sizes.costs.resident_bytes + _evaluating(sizes, spec))
     running = max(_window(sizes, spec), _validating(sizes, spec))
-    each = _WORKER_BYTES + max(sizes.costs.loading_bytes, sizes.costs.resident_bytes + running)
+    each = WORKER_BYTES + max(sizes.costs.loading_bytes, sizes.costs.resident_bytes + running)
     processes = spec.resources.processes
     if processes == 1:
         return each
-    return _WORKER_BYTES + _TORCHRUN_BYTES + processes * each  # the worker's own hears the others, torchrun starts them
+    return WORKER_BYTES + _TORCHRUN_BYTES + processes * each  # the worker's own hears the others, torchrun starts them
 
 
-def group_tasks(coordinates_per_task: int, units: int, unroll_steps: int) -> int:
-    """How many tasks at most go through a window side by side (models.groups). units: hidden units of all layers."""
+def group_tasks(coordinates_per_task: int, record: int, unroll_steps: int) -> int:
+    """How many tasks at most go through a window side by side (models.groups). record: numbers that a step of the rule
+    leaves of a coordinate on a tape, 0 where there is none."""
     least, most = GROUP_COORDINATES
-    kept_whole = KEPT_BYTES // (4 * 5 * units * unroll_steps)
+    kept_whole = KEPT_BYTES // (4 * record * unroll_steps) if record else most
     return max(1, min(most, max(least, kept_whole)) // coordinates_per_task)
 
 
+def _rule_costs(spec: MetaTrainSpec | EvaluateSpec) -> RuleCosts:
+    return (spec.recipe.rule if isinstance(spec, MetaTrainSpec) else spec.rule).config.costs()
+
+
+def batch_estimate_bytes(tasks: TaskSpec, count: int) -> int:
+    """Peak memory of `count` float32 tasks that are drawn and compute their losses and gradient once."""
+    costs, theta = tasks.costs(), 4 * tasks.coordinates_per_task
+    held, used = 4 * costs.held + costs.held_bytes, 4 * costs.used + costs.used_bytes
+    return count * held + max(count * (theta + used), _drawing(costs, count))
+
+
 def follow_up_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:
-    """Of the evaluation that follows a training, in a process of its own; 0 where none does."""
+    """Peak resident memory of the evaluation that follows a training, in its own process; 0 where none follows."""
     if isinstance(spec, EvaluateSpec) or not spec.evaluate:
         return 0
     return memory_estimate_bytes(
@@ -113,17 +125,17 @@ def follow_up_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:
 
 def likely_backend(spec: MetaTrainSpec | EvaluateSpec, *, native: bool = True) -> Computes:
     """What will compute this job on a worker that has it all. native: whether workers have the native kernel."""
-    rule, wanted = spec.recipe.rule if isinstance(spec, MetaTrainSpec) else spec.rule, spec.resources.backend
-    if wanted != "auto":
-        return wanted
-    return "native" if native and _kernel_sizes(rule) is not None and spec.resources.device == "cpu" else "torch"
+    if spec.resources.backend != "auto":
+        return spec.resources.backend
+    fits = _rule_costs(spec).sizes is not None and spec.resources.device == "cpu"
+    return "native" if native and fits else "torch"
 
 
 # --- phases -----------------------------------------------------------------------------------------------------
 
 
 def _window(sizes: _Sizes, spec: MetaTrainSpec) -> int:
-    """A meta-step: of all tasks where they stand; of the group that is in its window, gradients G (T + 1 rows) and
+    """A meta-step. All tasks hold their position; the group in its window also holds the gradients G (T + 1 rows) and
     their suffix sums D (twice while they are made), the rule's memory before it, and what the backend needs."""
     T, tasks = spec.recipe.unroll_steps, spec.tasks_per_process
     group = _group(sizes, spec)
@@ -142,8 +154,7 @@ def _group(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     tasks = spec.tasks_per_process
     if spec.resources.device != "cpu":
         return tasks
-    units = sizes.rule.layers * sizes.rule.hidden_size
-    most = group_tasks(sizes.family.coordinates_per_task, units, spec.recipe.unroll_steps)
+    most = group_tasks(sizes.family.coordinates_per_task, sizes.rule.record, spec.recipe.unroll_steps)
     return -(-tasks // -(-tasks // most))
 
 
@@ -160,7 +171,7 @@ def _validating(sizes: _Sizes, spec: MetaTrainSpec) -> int:
 
 
 def _evaluating(sizes: _Sizes, spec: EvaluateSpec) -> int:
-    """Every optimizer's curve is kept to the end: the learned one's and two a baseline."""
+    """An evaluation keeps every optimizer's curve to the end: the learned one's, and two for each baseline."""
     plan = spec.evaluation
     curve = (plan.horizon + 1) * plan.test_tasks
     kept = sizes.width * curve * (1 + 2 * len(plan.baselines))
@@ -171,12 +182,12 @@ def _evaluating(sizes: _Sizes, spec: EvaluateSpec) -> int:
 
 
 def _rollout(sizes: _Sizes, tasks: int) -> int:
-    """A run forward on a chunk of the tasks; the next chunk is drawn before the last one is let go."""
+    """A run forward on a chunk of the tasks; the next chunk is drawn before the last one is freed."""
     chunk = min(tasks, max(1, CHUNK_COORDINATES // sizes.family.coordinates_per_task))
     problems = min(2, -(-tasks // chunk)) * _problem(sizes, chunk)
     coordinates = chunk * sizes.family.coordinates_per_task
     stepping = _minibatch(sizes, chunk) + (sizes.state + _step(sizes) + 6 * sizes.width) * coordinates
-    return problems + max(stepping, _drawing(sizes, chunk))
+    return problems + max(stepping, _drawing(sizes.costs, chunk))
 
 
 # --- parts ------------------------------------------------------------------------------------------------------
@@ -188,67 +199,58 @@ def _problem(sizes: _Sizes, tasks: int) -> int:
 
 
 def _slack(sizes: _Sizes, tasks: int) -> int:
-    """What glibc's heap has been given back and keeps: after tasks were drawn, and between the temporaries of torch's
-    steps, where it is a matter of luck (none to twice this was seen). From 32 MiB on they are mapped, and go back at
-    once."""
+    """Memory that glibc's heap keeps after it was freed: that of drawn tasks, and gaps between the temporaries of
+    torch's steps, where it is a matter of luck (none to twice this was seen). A block of 32 MiB or more is mapped, and
+    returns to the system at once."""
     coordinates = tasks * sizes.family.coordinates_per_task
-    mapped = sizes.width * sizes.rule.hidden_size * coordinates >= 32 * 2**20
+    mapped = sizes.width * sizes.rule.largest * coordinates >= 32 * 2**20
     fragments = 0 if mapped or _step(sizes) == 0 else 5 * (_step(sizes) + sizes.state) * coordinates // 4
-    return _drawing(sizes, tasks) + fragments
+    return _drawing(sizes.costs, tasks) + fragments
 
 
-def _drawing(sizes: _Sizes, tasks: int) -> int:
-    """Numbers are drawn in float64, some tasks at a time; one task is always whole."""
-    each = sizes.costs.drawn
+def _drawing(costs: Costs, tasks: int) -> int:
+    """Numbers are drawn in float64, some tasks at a time; one task is never divided."""
+    each = costs.drawn
     return _DRAWING_BYTES * min(tasks * each, max(_DRAWN_AT_ONCE, each))
 
 
 def _minibatch(sizes: _Sizes, tasks: int) -> int:
-    """What tasks take to say their losses and their gradient."""
+    """What tasks take to compute their losses and their gradient."""
     return tasks * (sizes.width * sizes.costs.used + sizes.costs.used_bytes)
 
 
 def _step(sizes: _Sizes) -> int:
-    """Bytes a coordinate beside its memory while the rule makes a step; the kernel works in place."""
-    H, layers = sizes.rule.hidden_size, sizes.rule.layers
-    if sizes.computes == "native":
-        return 0
-    return sizes.width * (2 * H * (layers - 1) + 8 * H)
+    """Bytes for each coordinate, beside the rule's memory, while the rule makes a step; the kernel works in place."""
+    return 0 if sizes.computes == "native" else sizes.width * sizes.rule.step
 
 
 def _gradient(sizes: _Sizes, coordinates: int, steps: int) -> int:
-    """What a backend takes while it differentiates a window, and gives back."""
-    H, layers = sizes.rule.hidden_size, sizes.rule.layers
+    """What a backend takes while it differentiates a window, and then frees."""
     if sizes.computes == "native":
-        return sizes.threads * _workspace(sizes.rule, steps)
-    if sizes.computes == "reference":
-        return 8 * min(coordinates * steps * AUTOGRAD_FLOATS * H * layers, BLOCK_FLOATS)
+        return sizes.threads * _workspace(sizes.rule.sizes, steps)
+    if sizes.computes == "reference" or not sizes.rule.replay:
+        return sizes.width * min(coordinates * steps * sizes.rule.autograd, BLOCK_FLOATS)
     return 0
 
 
 def _buffers(sizes: _Sizes, coordinates: int, steps: int) -> int:
-    """What a backend keeps from window to window. The native one: a tape of gates and c, of as many whole layers as the
-    budget holds, or a part of one. torch's replay: one block's buffers, and another's where the last is shorter."""
-    H, layers = sizes.rule.hidden_size, sizes.rule.layers
-    if sizes.computes == "native":
-        layer = 4 * coordinates * steps * 5 * H
+    """What a backend keeps from window to window. The native backend keeps a tape of gates and c, for as many whole
+    layers as the budget holds, or a part of one; torch's replay keeps one block's buffers, and a second set where the
+    last block is shorter."""
+    if sizes.computes == "native" and sizes.rule.sizes is not None:
+        layers = sizes.rule.sizes.layers
+        layer = 4 * coordinates * steps * sizes.rule.record // layers
         return min(KEPT_BYTES, layer * max(1, min(layers, KEPT_BYTES // layer)))
-    if sizes.computes == "reference":
+    if sizes.computes == "reference" or not sizes.rule.replay:
         return 0
-    inputs = {"log_sign": 2, "raw": 1}[sizes.rule.input]
-    floats = steps * (inputs + (layers - 1) * H + layers * (7 * H + 1))
+    floats = steps * sizes.rule.replay
     blocks = -(-coordinates // max(1, BLOCK_FLOATS // floats))
     size = -(-coordinates // blocks)
     return sizes.width * floats * size * (2 if coordinates % size else 1)
 
 
-def _workspace(rule: RuleSpec, steps: int) -> int:
-    """A thread of the kernel, on the CPU with the widest vectors: which one a worker has is not known at POST."""
-    sizes = _kernel_sizes(rule)
-    if sizes is None:
-        raise ValueError(f"there is no native kernel for {rule!r}, so it takes no memory")
-    return max(sizes.workspace_bytes(steps, width) for width in WIDTHS.values())
-
-
-def _kernel_sizes(rule: RuleSpec) -> Sizes | None:
-    return Sizes.fitting(rule.hidden_size, rule.layers, rule.input)
+def _workspace(kernel: Sizes | None, steps: int) -> int:
+    """What a thread of the kernel takes on the CPU with the widest vectors; POST does not know the worker's CPU."""
+    if kernel is None:
+        raise ValueError("there is no native kernel for this rule, so it takes no memory")
+    return max(kernel.workspace_bytes(steps, width) for width in WIDTHS.values())

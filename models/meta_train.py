@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
-from gradsmith.rules import LSTMRule, Rule, build, initialise
+from gradsmith.rules import Rule, build
 from gradsmith.rules import weights as rule_weights
 from models import checkpoint
 from models.backends import Backend, backend_for, dtype_for
@@ -174,11 +174,13 @@ class _Trainer:
         self._team = team
         wanted = spec.resources.backend
         self._dtype = dtype_for(wanted)
-        self._rule = build(spec.recipe.rule.model_dump()).to(device, self._dtype)
+        self._rule = build(spec.recipe.rule.config).to(device, self._dtype)
         self._backend = backend_for(self._rule, self._dtype, device, threads, wanted=wanted)
         self._windows = windows(self._backend, device)
         own = share(spec.recipe.tasks, team.size, team.rank)
-        self._parts = ranges(own, family.coordinates_per_task, self._rule, spec.recipe.unroll_steps, device)
+        self._parts = ranges(
+            own, family.coordinates_per_task, spec.recipe.rule.config.costs().record, spec.recipe.unroll_steps, device
+        )
 
     @property
     def _recipe(self) -> Recipe:
@@ -190,8 +192,7 @@ class _Trainer:
 
     def _initial_weights(self, restarts: int) -> Tensor:
         generator = torch.Generator().manual_seed(key("rule", self._spec.seed, restarts) & (2**63 - 1))
-        initialise(self._rule, generator)
-        open_forget_gates(self._rule, self._recipe.forget_bias)
+        self._rule.initialise(generator)
         return parameters_to_vector(self._rule.parameters()).detach().clone()
 
     def trajectory(self, progress: Progress) -> Generator[Event, None, Progress]:
@@ -402,15 +403,6 @@ def _at_work(steps: Generator[None, None, T], step: int) -> Generator[Working, N
             seconds += elapsed
             yield Working(step)
             started = time.perf_counter()
-
-
-def open_forget_gates(rule: Rule, by: float) -> None:
-    """Add `by` to the forget gates' biases of a fresh LSTM (Gers et al. 2000). With gates half closed a coordinate
-    forgets its past in a few steps, and a learned momentum has to be found before it can pay off."""
-    if isinstance(rule, LSTMRule):
-        with torch.no_grad():
-            for layer in rule.layers:
-                layer.get_parameter("bias")[rule.hidden_size : 2 * rule.hidden_size] += by
 
 
 def load_weights(rule: Rule, weights: Tensor) -> None:

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, model_validator
 
 from models.baselines import BASELINES, DEFAULT_BASELINES
+from models.rule_spec import USUAL, AnyRule
+from models.rule_spec import ByKind as ByKind
+from models.rule_spec import RuleSpec as RuleSpec
 from models.task_spec import Spec as Spec
 from models.task_spec import Tasks
 
@@ -35,29 +38,13 @@ class Split(StrEnum):
     TEST = "test"
 
 
-# --- the learned rule -------------------------------------------------------------------------------------------
-
-
-class RuleSpec(Spec):
-    """A coordinatewise LSTM (Andrychowicz et al. 2016, section 2.1)."""
-
-    kind: Literal["lstm"] = "lstm"
-    hidden_size: int = Field(20, ge=1, le=256, description="Units in each layer.")
-    layers: int = Field(2, ge=1, le=4)
-    input: Literal["log_sign", "raw"] = Field(
-        "log_sign", description="How the gradient enters: (log|g|/p, sign g) as in appendix A, or as it is."
-    )
-    p: float = Field(10.0, gt=0, le=50, description="log_sign treats |g| >= e^-p by its logarithm.")
-    output_scale: float = Field(0.1, gt=0, le=100, description="theta changes by this much per unit of output.")
-
-
 # --- families ---------------------------------------------------------------------------------------------------
 
 
 class Recipe(Spec):
     """How a rule is meta-trained. A *meta-step* is one window: `unroll_steps` inner steps, one meta-gradient."""
 
-    rule: RuleSpec = RuleSpec()
+    rule: AnyRule = USUAL
     meta_steps: int = Field(1000, ge=1, le=1_000_000)
     horizon: int = Field(100, ge=1, le=10_000, description="Inner steps of one trajectory.")
     unroll_steps: int = Field(20, ge=1, le=1000, description="Inner steps between truncations; divides the horizon.")
@@ -65,12 +52,6 @@ class Recipe(Spec):
     meta_learning_rate: float = Field(0.003, gt=0, le=1)
     final_learning_rate_ratio: float = Field(
         0.03, gt=0, le=1, description="The meta-learning rate decays along a cosine to this share of itself."
-    )
-    forget_bias: float = Field(
-        1.0,
-        ge=-20,
-        le=20,
-        description="Added to the forget gates of a fresh LSTM, so that it remembers from the first meta-step on.",
     )
     gradient_clip: float = Field(1.0, gt=0, le=1e6, description="The meta-gradient's norm is clipped here.")
     averaging: float = Field(
@@ -203,7 +184,7 @@ class EvaluateSpec(Spec):
 
     kind: Literal["evaluate"] = "evaluate"
     optimizer: str = Field(description="The optimizer's id.")
-    rule: RuleSpec = Field(RuleSpec(), description="The optimizer's rule, as it was trained.")
+    rule: AnyRule = Field(USUAL, description="The optimizer's rule, as it was trained.")
     family: FamilySpec
     seed: int = Field(ge=0, lt=2**63)
     evaluation: EvaluationPlan
@@ -231,7 +212,8 @@ JobSpec = Annotated[MetaTrainSpec | EvaluateSpec, Field(discriminator="kind")]
 
 
 def overridden(default: Spec, changes: dict[str, Any]) -> Any:
-    """`default` with `changes` laid over it, nested objects field by field, validated anew.
+    """`default` with `changes` laid over it, nested objects field by field, validated anew. An object of another
+    `kind` takes the place of the whole.
 
     Raises pydantic.ValidationError, with the field's own location, when a value does not fit.
     """
@@ -242,7 +224,12 @@ def overridden(default: Spec, changes: dict[str, Any]) -> Any:
 
 def _lay_over(target: dict[str, Any], changes: dict[str, Any]) -> None:
     for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(target.get(key), dict):
-            _lay_over(target[key], value)
+        present = target.get(key)
+        if (
+            isinstance(value, dict)
+            and isinstance(present, dict)
+            and value.get("kind", present.get("kind")) == present.get("kind")
+        ):
+            _lay_over(present, value)
         else:
             target[key] = value

@@ -24,7 +24,7 @@ import pytest
 import migrations
 from app.settings import Settings
 from app.store.sessions import Database
-from tests import services
+from workshop import services
 
 # A shared machine stalls now and then: the time of one example says nothing.
 hypothesis.settings.register_profile("gradsmith", deadline=None)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests import services
+from workshop import services
 
 ROOT = Path(__file__).parent.parent
 
 PROGRAM = """
 import sys, time
-from tests import services
+from workshop import services
 try:
     server = services.{start}()
 except services.NoServer as error:
@@ -58,7 +58,7 @@ def running(pid: int) -> bool:
 
 
 def test_short_folders_leave_room_for_a_socket() -> None:
-    folder = services._short_folder(for_everyone=True)
+    folder = services.short_folder(for_everyone=True)
     assert len(str(folder)) < 80
     assert os.stat(folder.parent).st_mode & 0o001  # noqa: PTH116
     folder.rmdir()

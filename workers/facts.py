@@ -6,7 +6,7 @@ import copy
 import platform
 import socket
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, assert_never, get_args
 
 import torch
 
@@ -33,7 +33,7 @@ def machine_facts() -> dict[str, Any]:
 
 
 def runtime_facts(rule: Rule, spec: MetaTrainSpec | EvaluateSpec, most_threads: int) -> dict[str, Any]:
-    """`machine_facts`, and what runs `rule`, the job's: threads, device and backend. torch has that many threads then.
+    """`machine_facts`, and what runs the job's `rule`: threads, device and backend. Gives torch so many threads.
 
     Calibrates them, up to `most_threads`, where the job asks for `auto`; compiles the rule's kernel on this machine's
     first need of it. Raises DeviceUnavailable and BackendUnavailable.
@@ -62,10 +62,25 @@ def runtime_facts(rule: Rule, spec: MetaTrainSpec | EvaluateSpec, most_threads: 
     }
 
 
-def measured_facts(spec: MetaTrainSpec | EvaluateSpec) -> dict[str, Any]:
-    """What is known when the job is done, of a job that ran in this process alone."""
+def card_of(spec: MetaTrainSpec, summary: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str, Any]:
+    """The optimizer's record: what it was trained on, what the run came to, and what computed it.
+
+    summary: the training's own. What it says of its runtime joins the worker's facts, which say more: the device's name
+        and not its kind.
+    """
+    training = dict(summary)
+    facts = training.pop("runtime") | dict(runtime)
     peak = peak_memory_bytes()
-    return {} if peak is None or spec.resources.processes > 1 else {"memory_peak_bytes": peak}
+    if peak is not None and spec.resources.processes == 1:  # it ran in this process alone
+        facts["memory_peak_bytes"] = peak
+    return {
+        "family": spec.family.name,
+        "seed": spec.seed,
+        "horizon": spec.recipe.horizon,
+        "recipe": spec.recipe.model_dump(mode="json"),
+        "training": training,
+        "runtime": facts,
+    }
 
 
 def refuse_too_large(runtime: Mapping[str, Any], worker_memory_bytes: int | None) -> None:
@@ -88,13 +103,19 @@ def _computes(backend: str) -> Computes:
 
 
 def _coordinates(spec: MetaTrainSpec | EvaluateSpec) -> int:
-    """That one inner step of the job moves."""
-    tasks = spec.recipe.tasks if isinstance(spec, MetaTrainSpec) else spec.evaluation.test_tasks
+    """Number of coordinates that one inner step of the job moves."""
+    match spec:
+        case MetaTrainSpec():
+            tasks = spec.recipe.tasks
+        case EvaluateSpec():
+            tasks = spec.evaluation.test_tasks
+        case _:
+            assert_never(spec)
     return tasks * spec.family.tasks.coordinates_per_task
 
 
 def same_bits(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether a run begun with the facts `one` and resumed with `other` gives the bits of an uninterrupted one."""
-    usual = {"processes": 1}  # of a checkpoint that is older than the fact
+    usual = {"processes": 1}  # in checkpoints that are older than the fact
     before, now = usual | dict(one), usual | dict(other)
     return all(before.get(fact) == now.get(fact) for fact in SAME_BITS)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import APIRouter
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import Services, ServicesDep
 from app.api.schemas import Health
 from app.commands import command
 from app.http.problems import Problem, responses
+from app.metrics.writable import WRITE, refusal
 from app.store.errors import DatabaseUnavailable, SchemaIncomplete, SchemaMismatch
 from app.store.sessions import Database
 
@@ -40,8 +41,8 @@ async def health_live() -> Health:
     summary="The stores can be reached",
     description=(
         "503 while the database is away, not migrated or lacks tables; `checks` names what is wrong with each store. "
-        "Without Redis the server still takes jobs and shows results; they run and stream live when it is back, so "
-        "that is `degraded` and not an error."
+        "Without a Redis that accepts writes, the server still takes jobs and shows results; they run and stream live "
+        "when it is back, so that is `degraded` and not an error."
     ),
     responses={
         200: {
@@ -56,8 +57,7 @@ async def health_ready(services: ServicesDep) -> Health:
     if database != OK:
         raise Problem(
             "store_unavailable",
-            f"This server is not ready. The database {database}; Redis "
-            + ("answers." if redis == OK else f"{redis} either."),
+            f"This server is not ready. The database {database}; Redis " + ("answers." if redis == OK else f"{redis}."),
             checks=checks,
         )
     return Health(status="ok" if redis == OK else "degraded", checks=checks)
@@ -77,7 +77,9 @@ def _of_database(database: Database) -> str:
 
 async def _of_redis(services: Services) -> str:
     try:
-        await services.redis.ping()
+        await services.redis.execute_command(*WRITE)  # type: ignore[no-untyped-call]
+    except ResponseError as error:
+        return refusal(error)
     except (RedisError, OSError):
         return AWAY
     return OK

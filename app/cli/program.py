@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -26,7 +27,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+families_commands = typer.Typer(
+    name="families",
+    help="Families of tasks, your own among them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
 app.add_typer(keys_commands)
+app.add_typer(families_commands)
 for command in (operation.doctor, operation.backup, operation.restore):
     app.command()(command)
 
@@ -139,6 +148,20 @@ def migrate(
 def data(context: typer.Context) -> None:
     """List, fetch or import data sets: `data`, `data fetch mnist`, `data import mnist FOLDER`; all take `--data`."""
     _become("models.tasks.data", *context.args)
+
+
+@families_commands.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def check(context: typer.Context) -> None:
+    """Check what every family promises on one of them: `families check NAME`, which also takes `--data`.
+
+    Gradients, independence of other tasks, splits, seeds, dtypes and the predicted memory. Needs torch.
+    """
+    if importlib.util.find_spec("torch") is None:
+        _refuse("families check computes tasks, which needs torch: pip install 'gradsmith-server[worker]'")
+    _become("models.tasks.check", *context.args)
 
 
 def _become(

@@ -21,6 +21,7 @@ from app.doctor.findings import Finding, fail, ok, warn
 from app.doctor.running import answers
 from app.host.embedded import EmbeddedStoreError, find_binary
 from app.logs import scrub
+from app.metrics.writable import refusal, try_write
 from app.settings import Settings, embedded_socket
 from app.store import integrity
 from app.store.errors import DatabaseBusy, DatabaseUnavailable, SchemaIncomplete, SchemaMismatch, StoreError
@@ -224,12 +225,35 @@ def redis_server(patient: Patient) -> Iterator[Finding]:
         try:
             info: dict[str, Any] = dict(client.info())
             policy = dict(client.config_get("maxmemory-policy")) if _may_configure(client) else {}
+            refused = _refused(client)
         except (redis.RedisError, OSError) as error:
             yield fail(
                 "redis", f"{_shown(settings)} does not answer: {_one_line(error)}", _redis_advice(error, settings)
             )
             return
+    if refused is not None:
+        yield fail("redis", f"{_shown(settings)} {refused[0]}", refused[1])
+        return
     yield _of_redis(_shown(settings), info, str(policy.get("maxmemory-policy", "noeviction")))
+
+
+def _refused(client: redis.Redis) -> tuple[str, str] | None:
+    """Why it accepts no writes, and what to do; None where it accepts them. Raises RedisError, OSError."""
+    try:
+        try_write(client)
+    except redis.ResponseError as error:
+        reason = refusal(error)
+        advice = next((advice for words, advice in _REFUSAL_ADVICE if words in reason), "see its log")
+        return f"{reason}: {_one_line(error)}", advice
+    return None
+
+
+_REFUSAL_ADVICE = (
+    ("is full", "raise maxmemory, or delete what is not Gradsmith's"),
+    ("is a replica", "name its primary in REDIS_URL"),
+    ("its disk", "make room on its disk, or give it the rights to its folder"),
+    ("this user", "give the user of REDIS_URL all commands on gradsmith:* and rq:*"),
+)
 
 
 def _accepts(settings: Settings) -> bool:
@@ -248,8 +272,6 @@ def _of_redis(shown: str, info: dict[str, Any], policy: str) -> Finding:
     version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
     if version < OLDEST_REDIS:
         return fail("redis", f"{shown} is {server}, too old", "use Redis 6.2 or newer, or Valkey")
-    if info.get("role") != "master":
-        return fail("redis", f"{shown} is a replica and takes no writes", "name its primary in REDIS_URL")
     if info.get("loading"):
         return warn("redis", f"{shown} is still reading its file", "wait; jobs start when it is done")
     for name, what in (("aof_last_write_status", "append-only file"), ("rdb_last_bgsave_status", "snapshot")):

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from app.http.fields import LABEL_KEY_PATTERN, TAG_PATTERN
 from app.store.aliases import ALIAS_PATTERN
+from models.spec import ByKind
 
 IDEMPOTENCY_KEY_PATTERN = r"^[\x21-\x7e]{1,255}$"
 IF_MATCH_PATTERN = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
@@ -35,8 +36,9 @@ def in_words(error: Mapping[str, Any], model: type[BaseModel] | None = None) -> 
     the error's `loc` then leads to the object that an unknown field stands in."""
     kind, context = str(error["type"]), error.get("ctx") or {}
     if kind == "extra_forbidden":
-        name = str(error["loc"][-1])
-        return f"{name!r} is not a field here; {_field_meant(name, _model_at(model, error['loc'][:-1]))}"
+        *place, name = map(str, error["loc"])
+        meant = choice(name, context["known"]) if "known" in context else _field_meant(name, model, place)
+        return f"{name!r} is not a field here; {meant}"
     if kind == "string_type":
         path = error.get("loc", ())
         return _not_text(str(path[0]) if len(path) == 1 else None, error.get("input"))
@@ -91,18 +93,31 @@ def _inner(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
     }
 
 
-def _field_meant(name: str, model: type[BaseModel] | None) -> str:
+def _fields_within(model: type[BaseModel]) -> dict[str, list[str]]:
+    """What the fields of `model` that are objects have as fields; where there are several kinds, those of all."""
+    within = {name: list(inner.model_fields) for name, inner in _inner(model).items()}
+    for name, field in model.model_fields.items():
+        for by_kind in field.metadata:
+            if isinstance(by_kind, ByKind):
+                within[name] = list(
+                    dict.fromkeys(each for kind in by_kind.choices.values() for each in kind.model_fields)
+                )
+    return within
+
+
+def _field_meant(name: str, body: type[BaseModel] | None, place: Sequence[str]) -> str:
     """Also a field one level down: who writes `meta_steps` beside `recipe` meant `recipe.meta_steps`."""
+    model = _model_at(body, place)
     if model is None:
         return choice(name, [])
-    for place, inner in ({} if name in model.model_fields else _inner(model)).items():
-        if name in inner.model_fields:
-            return f"did you mean '{place}.{name}'?"
+    for inner, fields in ({} if name in model.model_fields else _fields_within(model)).items():
+        if name in fields:
+            return f"did you mean '{'.'.join((*place, inner, name))}'?"
     known = list(model.model_fields)
     if not difflib.get_close_matches(name, known, n=1):
-        for place, inner in _inner(model).items():
-            if close := difflib.get_close_matches(name, list(inner.model_fields), n=1, cutoff=0.75):
-                return f"did you mean '{place}.{close[0]}'?"
+        for inner, fields in _fields_within(model).items():
+            if close := difflib.get_close_matches(name, fields, n=1, cutoff=0.75):
+                return f"did you mean '{'.'.join((*place, inner, close[0]))}'?"
     return choice(name, known)
 
 

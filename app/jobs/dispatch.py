@@ -19,16 +19,19 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq import Queue
-from rq.exceptions import DuplicateJobError, InvalidJobOperation, NoSuchJobError
+from rq.exceptions import DuplicateJobError
+from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.utils import as_text
 from rq.worker_registration import get_keys
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.commands import command
+from app.metrics.writable import refusal, try_write
 from app.settings import Settings
 from app.store import leases, outbox
-from app.store.errors import StoreError
+from app.store.errors import LeaseLost, StoreError
 from app.store.leases import Lapse
 from app.store.sessions import Database
 from app.streams import Publisher
@@ -46,6 +49,10 @@ LOOK_SECONDS = 1.0
 QUIET_SECONDS, FULL_SECONDS = 0.05, 0.2  # between two rounds of which the first found nothing to do, or no room
 
 REDIS_AWAY = "Redis is away; the job runs when it is back"
+
+
+def redis_refuses(reason: str) -> str:
+    return f"Redis {reason}; the job runs when it accepts them again"
 
 
 def _unserved(device: str) -> str:
@@ -105,9 +112,12 @@ class Dispatcher:
         return self._obstacles.get(device)
 
     def look(self) -> None:
-        """See whether Redis answers and which queues have a worker, for `obstacle`. Raises nothing."""
+        """See whether Redis accepts writes and which queues have a worker, for `obstacle`. Raises nothing."""
         try:
+            try_write(self._connection)
             served = {device: bool(self._worker_states(self._queue(device))) for device in DEVICES}
+        except redis.ResponseError as error:
+            self._obstacles = dict.fromkeys(DEVICES, redis_refuses(refusal(error)))
         except redis.RedisError:  # `ring` and `reconcile` log it as soon as a job waits for it
             self._obstacles = dict.fromkeys(DEVICES, REDIS_AWAY)
         else:
@@ -128,11 +138,18 @@ class Dispatcher:
             logger.warning(
                 "job %s: its worker was lost; now %s, attempt %d", lapse.job_id, lapse.outcome, lapse.attempt
             )
-            with closing(Publisher(self.settings, lapse.job_id)) as publisher:
-                publisher.publish(lapse.event)
+            self._publish(lapse)
         for device in DEVICES:
             self._find_lost_doorbells(device)
         return lapses
+
+    def _publish(self, lapse: Lapse) -> None:
+        """Tell those who watch the job; it is stored already, so what goes wrong here costs them a moment only."""
+        try:
+            with closing(Publisher(self.settings, lapse.job_id)) as publisher:
+                publisher.publish(lapse.event)
+        except LeaseLost:
+            logger.debug("job %s has gone on since attempt %d", lapse.job_id, lapse.attempt)
 
     # --- a round -------------------------------------------------------------------------------------------------
 
@@ -203,26 +220,42 @@ class Dispatcher:
         queue = self._queue(device)
         known = set(queue.get_job_ids())
         missing = {(job, attempt) for job, attempt in queued if doorbell_id(job, attempt) not in known}
-        for job_id, attempt in missing & self._missing.get(device, set()):
-            taken = self._forget(job_id, attempt)  # or `unique` would take what is left of it for the doorbell itself
-            with self.database.write() as session:
-                if not outbox.ring_again(session, job_id, attempt):
-                    continue
-            if taken:  # by one that starts slowly, more often than by one that died
-                logger.info("job %s attempt %d was taken and is not claimed yet; ringing again", job_id, attempt)
-            else:
-                logger.warning("job %s attempt %d had lost its doorbell; ringing again", job_id, attempt)
+        for job_id, attempt in sorted(missing & self._missing.get(device, set())):
+            try:
+                self._ring_again(queue, job_id, attempt)
+            except (redis.RedisError, StoreError, SQLAlchemyError):
+                raise  # a store is away: the next round is soon enough for all of them
+            except Exception:
+                logger.exception("the doorbell of job %s attempt %d cannot be rung again", job_id, attempt)
         self._missing[device] = missing
 
-    def _forget(self, job_id: str, attempt: int) -> bool:
-        """Whether Redis still had the doorbell's record: it was taken from the queue then, and not lost with it."""
+    def _ring_again(self, queue: Queue, job_id: str, attempt: int) -> None:
+        taken = self._forget(
+            queue, job_id, attempt
+        )  # or `unique` would take what is left of it for the doorbell itself
+        with self.database.write() as session:
+            if not outbox.ring_again(session, job_id, attempt):
+                return
+        if taken:  # by one that starts slowly, more often than by one that died
+            logger.info("job %s attempt %d was taken and is not claimed yet; ringing again", job_id, attempt)
+        else:
+            logger.warning("job %s attempt %d had lost its doorbell; ringing again", job_id, attempt)
+
+    def _forget(self, queue: Queue, job_id: str, attempt: int) -> bool:
+        """Delete what Redis has of a doorbell; whether there was any: it was taken from the queue then, and not lost.
+
+        Not by RQ's Job.delete, which reads every part of the record and raises where one has expired before another.
+        """
         name = doorbell_id(job_id, attempt)
-        try:
-            Job.fetch(name, connection=self._connection, serializer=JSONSerializer).delete()
-        except (NoSuchJobError, InvalidJobOperation):
-            self._connection.delete(Job.key_for(name))
-            return False
-        return True
+        executions = ExecutionRegistry(name, self._connection)
+        ids = self._connection.zrange(executions.key, 0, -1)
+        begun = [Execution(as_text(one), name, self._connection) for one in ids]  # type: ignore[arg-type]
+        with self._connection.pipeline() as pipeline:
+            pipeline.delete(Job.key_for(name), executions.key, *(execution.key for execution in begun))
+            for execution in begun:
+                queue.started_job_registry.remove_execution(execution, pipeline=pipeline)
+            deleted, *_ = pipeline.execute()
+        return bool(deleted)
 
     # --- the thread ----------------------------------------------------------------------------------------------
 

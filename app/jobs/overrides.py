@@ -11,10 +11,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Strict, create_model
 from pydantic.fields import FieldInfo
 
-from models.spec import Spec
+from models.spec import ByKind, Spec
 
 
-def partial(spec: type[Spec]) -> type[BaseModel]:
+def partial(spec: type[BaseModel]) -> type[BaseModel]:
     """`<Spec>Overrides`: the fields of `spec`, all optional, nested specs partial too.
 
     Numbers are strict: "100" is no count and true is not 1. What a request leaves out stays unset
@@ -23,6 +23,11 @@ def partial(spec: type[Spec]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for name, field in spec.model_fields.items():
         annotation: Any = field.annotation
+        by_kind = next((each for each in field.metadata if isinstance(each, ByKind)), None)
+        if by_kind is not None:
+            choices = {kind: partial(choice) for kind, choice in by_kind.choices.items()}
+            fields[name] = (Annotated[Any, ByKind(choices, by_kind.usual)], _optional(field))
+            continue
         if isinstance(annotation, type) and issubclass(annotation, Spec):
             annotation = partial(annotation)
         elif annotation in (int, float, bool, str):
@@ -38,7 +43,7 @@ def partial(spec: type[Spec]) -> type[BaseModel]:
 
 def _optional(field: FieldInfo) -> FieldInfo:
     merged = FieldInfo(default=None, description=field.description, json_schema_extra=_without_default)
-    merged.metadata = list(field.metadata)
+    merged.metadata = [each for each in field.metadata if not isinstance(each, ByKind)]
     return merged
 
 

@@ -21,6 +21,7 @@ from rq.worker_registration import get_keys
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.metrics.speed import speeds
+from app.metrics.writable import try_write
 from app.settings import Settings
 from app.store import census
 from app.store.errors import StoreError
@@ -101,7 +102,7 @@ class ServiceCollector(Collector):
         info = _gauge("gradsmith_info", "What runs here; always 1.", "version", "schema")
         info.add_metric([self.version, SCHEMA_REVISION], 1)
         yield info
-        up = _gauge("gradsmith_store_up", "Whether this process reaches the store.", "store")
+        up = _gauge("gradsmith_store_up", "Whether this process reaches the store; Redis: and may write.", "store")
         try:
             with self.database.read() as session:
                 counted = census.take(session)
@@ -112,6 +113,7 @@ class ServiceCollector(Collector):
             yield from _of_database(counted)
         try:
             found = fleet(self._connection)
+            try_write(self._connection)
         except (redis.RedisError, OSError):
             up.add_metric(["redis"], 0)
         else:

@@ -142,7 +142,7 @@ def _limits(facts: CardFacts) -> list[str]:
 def _recorded(facts: CardFacts) -> list[tuple[str, str]]:
     """What training and its worker wrote down, flat; what the card has said already is left out."""
     training = dict(facts.summary.get("training", facts.summary))
-    runtime = {**facts.runtime, **training.pop("runtime", {})}
+    runtime = {**facts.runtime, **facts.summary.get("runtime", {}), **training.pop("runtime", {})}
     runtime.pop("hostname", None)  # a card travels; whose machine it was stays here
     return _flat(training) + _flat(runtime)
 

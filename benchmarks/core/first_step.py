@@ -17,8 +17,8 @@ import redis
 import gradsmith
 from app.settings import Settings
 from app.streams.wire import stream_key
-from benchmarks.core.served import service
 from gradsmith.events import MetricsEvent
+from workshop.served import service
 
 JOB: dict[str, Any] = {
     "family": "quadratic",

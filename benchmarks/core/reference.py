@@ -13,7 +13,8 @@ from benchmarks.core.peers.ours import named, rule_with
 from benchmarks.core.problem import Problem
 from benchmarks.core.statistics import badness
 from benchmarks.core.tasks import batch_of
-from gradsmith.rules import LSTMRule, initialise
+from gradsmith.rules import LSTMRule
+from gradsmith.rules.configs import LSTMConfig
 from models.backends import TorchBackend
 from models.unroll import begin, unroll_window
 
@@ -25,8 +26,8 @@ inputs, 1e-5, which the tests check."""
 
 def starting_weights() -> Weights:
     """The rule that every peer begins with."""
-    rule = LSTMRule()
-    initialise(rule, torch.Generator().manual_seed(1))
+    rule = LSTMRule(LSTMConfig(forget_bias=0.0))
+    rule.initialise(torch.Generator().manual_seed(1))
     return {name: value.numpy().copy() for name, value in rule.state_dict().items()}
 
 

@@ -72,13 +72,16 @@ class ConvBatch(TaskBatch):
     def initial(self) -> Tensor:
         return self._start.clone()
 
-    def losses_and_gradient(self, theta: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def buffers(self) -> dict[str, Tensor]:
+        return {"start": self._start, "minibatches": self._minibatches}
+
+    def losses_and_gradient(self, theta: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor]:
         theta = theta.detach().requires_grad_()
         losses = self.losses(theta, step)
         (gradient,) = torch.autograd.grad(losses.sum(), theta)
         return losses.detach(), gradient
 
-    def losses(self, theta: Tensor, step: int) -> Tensor:
+    def losses(self, theta: Tensor, step: int | Tensor) -> Tensor:
         rows = indices(self._minibatches, step, BATCH, IMAGES)[0]
         inputs = self._pixels[rows].to(self.dtype).mul_(self._images.scale)
         return functional.cross_entropy(network(theta, inputs), self._images.labels[rows])[None]

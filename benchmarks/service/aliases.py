@@ -8,11 +8,11 @@ from typing import Any
 
 from app.store.aliases import Aliases, Expected
 from app.store.registry import Registry
-from benchmarks.core.served import Service
 from benchmarks.service.bench import EMBEDDED, FAMILY, MLFLOW, POSTGRES, Bench, finished, running
 from benchmarks.service.load import Load, Measured, Request, run
 from benchmarks.service.peer import Mlflow
 from benchmarks.service.rounds import interleaved
+from workshop.served import Service
 
 CLIENTS = 16
 ALIAS = "production"

@@ -17,11 +17,11 @@ from app.store.leases import Lease
 from app.store.sessions import Database
 from app.store.tables import JobRow
 from benchmarks.core.environment import PeersUnavailable
-from benchmarks.core.served import Service, service
 from benchmarks.service.peer import Mlflow, MlflowError, mlflow
 from benchmarks.service.stores import Postgres, postgres
 from models.families import FAMILIES
 from models.spec import MetaTrainSpec, Resources
+from workshop.served import Service, service
 
 POSTGRES, EMBEDDED, MLFLOW = "ours, Postgres + Redis", "ours, embedded", "MLflow"
 API_PROCESSES = 2  # over Postgres

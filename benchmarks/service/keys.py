@@ -16,12 +16,12 @@ import migrations
 from app.auth.issue import issue
 from app.settings import Settings
 from app.store.sessions import Database
-from benchmarks.core.served import Service, service
 from benchmarks.service.aliases import DOWNLOAD, set_alias
 from benchmarks.service.bench import API_PROCESSES, Bench
 from benchmarks.service.load import Load, Request, run
 from benchmarks.service.posts import new_job
 from benchmarks.service.rounds import interleaved
+from workshop.served import Service, service
 
 CLIENTS = 16
 NONE, ONE, MANY = "no keys", "one key", "100 keys"

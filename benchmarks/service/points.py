@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 from app.store import leases
 from app.store.events import Event
-from benchmarks.core.served import Service
 from benchmarks.service.bench import EMBEDDED, MLFLOW, POSTGRES, Bench, metrics, running
 from benchmarks.service.peer import BATCH, Mlflow, send
 from benchmarks.service.rounds import interleaved
+from workshop.served import Service
 
 EVENT, CHUNK = 64, 4096  # points of a live event and of a stored chunk: the settings' defaults
 WRITERS = 4

@@ -28,10 +28,10 @@ from app.store.jobs import JobRepository
 from app.store.leases import Lease
 from app.store.sessions import Database, now
 from app.store.tables import JobRow, KeyRow, OutboxRow
-from benchmarks.core.served import Service, service
 from benchmarks.service.bench import EMBEDDED, LEASE_SECONDS, POSTGRES, Bench, spec
 from benchmarks.service.load import Load, Request, run
 from benchmarks.service.rounds import interleaved
+from workshop.served import Service, service
 
 GREEDY = "greedy"
 KEYS = (2, 5)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psycopg
 from sqlalchemy import make_url
 
-from tests.services import NoServer, PostgresServer, start_postgres
+from workshop.services import NoServer, PostgresServer, start_postgres
 
 DURABLE = {
     "fsync": "on",

@@ -28,9 +28,9 @@ from app.store.curve_format import Points
 from app.store.events import Event, EventId
 from app.streams import Publisher
 from benchmarks.core.environment import ROOT
-from benchmarks.core.served import Service, service
 from benchmarks.service.bench import EMBEDDED, POSTGRES, Bench, running
 from benchmarks.service.rounds import interleaved
+from workshop.served import Service, service
 
 JOBS, CLIENTS_EACH, EVENTS_PER_SECOND, POINTS = 20, 10, 5, 64
 LOUD_EVENTS_PER_SECOND = 50  # of the job that the deaf client watches: 5 KB each fill what lies between

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gradsmith.rules import LSTMRule, Rule, State
 from models.backends.base import Memory
-from models.lstm_replay import LSTMReplay, floats_per_coordinate_step
+from models.lstm_replay import LSTMReplay
 from models.memory import BLOCK_FLOATS
 
 _AUTOGRAD_FLOATS = 1000  # numbers that autograd keeps for each coordinate and step of the 2x20 LSTM, measured
@@ -66,7 +66,7 @@ class TorchBackend:
         if self._replays_for != made_for:
             self._replays, self._replays_for = {}, made_for
         loaded = set()
-        for part in _blocks(G.shape[0], G.shape[1], floats_per_coordinate_step(rule), self._block_floats):
+        for part in _blocks(G.shape[0], G.shape[1], rule.settings.costs().replay, self._block_floats):
             size = part.stop - part.start
             if size not in self._replays:  # at most two: the blocks are equal, but for the last
                 self._replays[size] = LSTMReplay(rule, G.shape[0], size, like=G)

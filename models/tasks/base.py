@@ -8,9 +8,8 @@ coordinate is whose.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,10 +28,14 @@ class HeldOut:
 
 
 class TaskBatch(ABC):
-    """Some tasks of one family, side by side. Immutable: a minibatch is a function of the task and the step."""
+    """Some tasks of one family, side by side. Immutable: a minibatch is a function of the task and the step.
 
-    remembered: ClassVar[tuple[str, ...]] = ()
-    """Attributes that hold nothing but what was computed from the others."""
+    step: the number of an inner step. Where a CUDA graph is recorded it is an int64 scalar on the device, so that no
+        branch and no Python number may be made of it: multiply it, add to it, hand it to `randomness.indices`.
+    """
+
+    namespace = ""
+    """The distribution that `Family.sample` drew these tasks from."""
 
     def __init__(self, tasks: int, coordinates_per_task: int, dtype: torch.dtype, device: torch.device) -> None:
         self.tasks = tasks
@@ -51,14 +54,22 @@ class TaskBatch(ABC):
         """A new tensor with the starting point of every task: (coordinates,)."""
 
     @abstractmethod
-    def losses_and_gradient(self, theta: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def buffers(self) -> Mapping[str, Tensor]:
+        """The tensors, by name, in which this batch differs from another of its class, size and namespace.
+
+        A window that was recorded for one batch runs for another once the other's buffers have been copied into
+        its own. So these are the very tensors that losses are computed from, not copies.
+        """
+
+    @abstractmethod
+    def losses_and_gradient(self, theta: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor]:
         """Each task's loss at `theta` on the minibatch of `step`, and its gradient on the SAME minibatch.
 
         (coordinates,) -> (tasks,), (coordinates,). Both are constants: no graph is kept.
         """
 
     @abstractmethod
-    def losses(self, theta: Tensor, step: int) -> Tensor:
+    def losses(self, theta: Tensor, step: int | Tensor) -> Tensor:
         """Each task's loss at `theta` on the minibatch of `step`: (coordinates,) -> (tasks,). Differentiable."""
 
     def held_out(self, theta: Tensor) -> HeldOut | None:  # noqa: ARG002 - a family without held-out data has none
@@ -101,7 +112,9 @@ class Family(ABC):
                 f"Open it for evaluation (models.tasks.catalogue) where an optimizer is measured."
             )
         seeds = task_seeds(split, self.namespace, seed, trajectory, first, tasks)
-        return self._batch(seeds, split, dtype, torch.device(device))
+        batch = self._batch(seeds, split, dtype, torch.device(device))
+        batch.namespace = self.namespace
+        return batch
 
     @abstractmethod
     def _batch(self, seeds: Tensor, split: Split, dtype: torch.dtype, device: torch.device) -> TaskBatch:

@@ -21,21 +21,25 @@ TRAINING_SPLITS = frozenset({Split.TRAIN, Split.VALIDATION})
 
 def open_for_training(tasks: TaskSpec, data_dir: Path | None = None) -> Family:
     """Training and validation tasks; a test task cannot be drawn from what this returns."""
-    return _opened(tasks, TRAINING_SPLITS, data_dir)
+    return opened(tasks, TRAINING_SPLITS, data_dir)
 
 
 def open_for_tuning(tasks: TaskSpec, data_dir: Path | None = None) -> Family:
     """Validation tasks alone: what the learning rates of baselines are tuned on."""
-    return _opened(tasks, frozenset({Split.VALIDATION}), data_dir)
+    return opened(tasks, frozenset({Split.VALIDATION}), data_dir)
 
 
 def open_for_testing(tasks: TaskSpec, data_dir: Path | None = None) -> Family:
     """Test tasks alone: what an optimizer is measured on, once everything has been chosen."""
-    return _opened(tasks, frozenset({Split.TEST}), data_dir)
+    return opened(tasks, frozenset({Split.TEST}), data_dir)
 
 
-def _opened(tasks: TaskSpec, splits: Collection[Split], data_dir: Path | None) -> Family:
-    """Raises DatasetMissing or DatasetCorrupt when the family's data cannot be had, and what `tasks_class` raises."""
+def opened(tasks: TaskSpec, splits: Collection[Split], data_dir: Path | None) -> Family:
+    """The family, opened for these splits.
+
+    Raises DatasetMissing or DatasetCorrupt when the family's data cannot be had, UnknownKind for a kind that
+    is not registered, and FamilyBroken as `tasks_class` does.
+    """
     kind = KINDS.get(tasks.kind)
     if kind is None or not isinstance(tasks, kind.spec):
         raise UnknownKind(no_such_kind(tasks.kind))

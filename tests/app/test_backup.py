@@ -32,8 +32,9 @@ from app.settings import Settings
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from app.store.tables import SCHEMA_REVISION
-from tests.app.api.running import Worker, serving
 from tests.workers.harness import create, training
+from workshop.serving import serving
+from workshop.working import Worker
 
 
 @pytest.fixture

@@ -26,13 +26,14 @@ from app.settings import Settings, embedded_socket
 from app.store.sessions import Database
 from app.store.tables import SCHEMA_REVISION, Base
 from models.tasks.data import MNIST
-from tests import services
-from tests.app.api.running import Worker, serving
 from tests.app.store.bench import Bench, metrics, points
 from tests.app.store.damage import flip_a_bit
 from tests.workers.harness import create, training
 from workers import probe
 from workers.main import JobWorker
+from workshop import services
+from workshop.serving import serving
+from workshop.working import Worker
 
 ALL_FREE = 0
 
@@ -359,7 +360,7 @@ def test_a_redis_that_asks_for_a_password_evicts_or_copies_another_is_pointed_ou
         client.config_set("maxmemory", "100mb")
         client.config_set("maxmemory-policy", "allkeys-lru")
         assert "may evict keys (allkeys-lru)" in only(stores.redis_server, ours).found
-        client.config_set("maxmemory", "1mb")
+        client.config_set("maxmemory", str(int(1.05 * client.info()["used_memory"])))
         client.config_set("maxmemory-policy", "noeviction")
         assert "90 % of its maxmemory" in only(stores.redis_server, ours).found
         client.config_set("maxmemory", "0")
@@ -370,6 +371,23 @@ def test_a_redis_that_asks_for_a_password_evicts_or_copies_another_is_pointed_ou
     asked = only(stores.redis_server, ours)
     assert asked.outcome is Outcome.FAIL
     assert "user or the password in REDIS_URL" in asked.advice
+
+
+@pytest.mark.parametrize(
+    ("setting", "word", "advice"),
+    [("maxmemory 1kb", "is full", "maxmemory"), ("min-replicas-to-write 1", "too few replicas", "log")],
+)
+def test_a_redis_that_refuses_writes_fails(
+    settings: Settings, valkey: services.ValkeyServer, setting: str, word: str, advice: str
+) -> None:
+    with redis.Redis.from_url(valkey.url) as client:
+        client.config_set(*setting.split())
+        keys = client.keys()
+        finding = only(stores.redis_server, with_redis(settings, valkey.url))
+        assert client.keys() == keys, "the doctor leaves nothing behind"
+    assert finding.outcome is Outcome.FAIL
+    assert word in finding.found
+    assert advice in finding.advice
 
 
 def test_something_on_that_port_that_never_answers(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from app.streams import Publisher, StreamHub, stream_key
 from app.streams import hub as hub_module
 from app.streams.hub import BUFFERED_EVENTS
 from tests.app.store.bench import Bench, points
-from tests.services import ValkeyServer
+from workshop.services import ValkeyServer
 
 PATIENCE_SECONDS = 25.0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from gradsmith.rules import build, initialise
+from gradsmith.rules import build
 from models import meta_train, parallel
 from models.errors import RankLost
 from models.meta_train import MetaStep, TrainingResult, TrajectoryEnd, Validated
@@ -25,8 +25,8 @@ WINDOW = 6
 
 def window_mean(team: Team, spec: MetaTrainSpec, tasks: int) -> tuple[float, torch.Tensor]:
     """Loss and meta-gradient of one float64 window on `tasks` tasks, by plain autograd."""
-    rule = build(spec.recipe.rule.model_dump()).double()
-    initialise(rule, torch.Generator().manual_seed(3))
+    rule = build(spec.recipe.rule.config).double()
+    rule.initialise(torch.Generator().manual_seed(3))
     own = share(tasks, team.size, team.rank)
     batch = open_for_training(spec.family.tasks).sample(
         Split.TRAIN, seed=spec.seed, trajectory=0, first=own.start, tasks=len(own), dtype=torch.float64

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from gradsmith.rules import build, initialise, weights
+from gradsmith.rules import build, weights
 from models import captured
 from models.backends import NativeBackend, TorchBackend, backend_for, dtype_for
 from models.errors import BackendUnavailable
@@ -23,7 +23,7 @@ RULES = [{}, {"input": "raw", "layers": 1, "hidden_size": 7}, {"layers": 3, "hid
 
 def rule_with(dtype=torch.float32, **settings):
     rule = build({"kind": "lstm", **settings})
-    initialise(rule, torch.Generator().manual_seed(3))
+    rule.initialise(torch.Generator().manual_seed(3))
     return rule.to(dtype)
 
 

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from gradsmith.rules import Rule, build, initialise
+from gradsmith.rules import Rule, build
 from models.backends import TorchBackend, backend_for
 from models.captured import CapturedWindows, Outcome, windows
 from models.families.mlp import MLPSpec
 from models.families.mlp.tasks import MLPFamily
 from models.families.quadratic import QuadraticSpec
-from models.families.quadratic.tasks import QuadraticFamily
+from models.families.quadratic.tasks import QuadraticBatch, QuadraticFamily
 from models.spec import Split
-from models.tasks.base import Family, TaskBatch
+from models.tasks.base import Family
 from models.unroll import Position, Window, begin, unroll_window
 
 torch.set_num_threads(1)
@@ -55,7 +55,7 @@ def record_by_fx(work: Callable[[], Outcome]) -> tuple[Outcome, Callable[[], Non
 
 def make_rule(seed: int) -> Rule:
     rule = build({"kind": "lstm", "hidden_size": 5, "layers": 1})
-    initialise(rule, torch.Generator().manual_seed(seed))
+    rule.initialise(torch.Generator().manual_seed(seed))
     return rule
 
 
@@ -141,24 +141,24 @@ def test_a_replay_that_does_nothing_is_found_out(quadratics: Family, caplog: pyt
     )
 
 
-def test_tasks_that_keep_more_than_tensors_run_plainly(family: Family, caplog: pytest.LogCaptureFixture) -> None:
-    runs_plainly(CapturedWindows(TorchBackend(), record_by_fx), family, caplog, "keeps extra, of type list", extra=True)
-
-
-def runs_plainly(
-    captured: CapturedWindows, family: Family, caplog: pytest.LogCaptureFixture, reason: str, *, extra: bool = False
+def test_tasks_that_do_not_name_a_buffer_are_found_out_with_the_second_batch(
+    quadratics: Family, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(QuadraticBatch, "buffers", lambda self: {"W": self.W})
+    runs_plainly(CapturedWindows(TorchBackend(), record_by_fx), quadratics, caplog, "a replay was off by")
+
+
+def runs_plainly(captured: CapturedWindows, family: Family, caplog: pytest.LogCaptureFixture, reason: str) -> None:
     caplog.set_level(logging.WARNING)
     rule, backend = make_rule(0), TorchBackend()
-    tasks: TaskBatch = family.sample(Split.TRAIN, seed=1, trajectory=0, tasks=2)
-    if extra:
-        tasks.extra = [torch.zeros(2)]  # type: ignore[attr-defined]
-    position = begin(rule, tasks, backend)
-    for _ in range(3):
-        truth = unroll_window(rule, tasks, position, STEPS, backend)
-        found = captured(rule, tasks, position, STEPS)
-        assert_same(found, truth)
-        position = found[1]
+    for trajectory in range(2):
+        tasks = family.sample(Split.TRAIN, seed=1, trajectory=trajectory, tasks=2)
+        position = begin(rule, tasks, backend)
+        for _ in range(3):
+            truth = unroll_window(rule, tasks, position, STEPS, backend)
+            found = captured(rule, tasks, position, STEPS)
+            assert_same(found, truth)
+            position = found[1]
     assert len(caplog.records) == 1
     assert reason in caplog.text
     assert "small tasks train more slowly" in caplog.text

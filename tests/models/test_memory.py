@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parents[2]))  # benchmarks are no installed package
-
-from benchmarks.memory import cases, evaluation, measured, predicted, training
 from gradsmith.rules import LSTMRule
 from gradsmith.rules.kernels.native import native_kernel
-from gradsmith.rules.kernels.sizes import MOST_HIDDEN, MOST_LAYERS
+from gradsmith.rules.kernels.sizes import MOST_HIDDEN, MOST_LAYERS, Sizes
 from models import memory
 from models.families import FAMILIES
 from models.machine import peak_memory_bytes, usable_cpus, usable_memory_bytes
 from models.memory import follow_up_estimate_bytes, likely_backend, memory_estimate_bytes
-from models.spec import Resources, RuleSpec
+from models.rule_spec import RULE_SPECS
+from models.spec import Resources
+from workshop.memory import cases, evaluation, measured, predicted, training
 
 GIB = 2**30
 
@@ -76,7 +74,7 @@ def test_the_kernels_workspace_is_that_of_the_widest_vectors(steps):
     kernel = native_kernel(LSTMRule())
     if kernel is None:
         pytest.skip("no native kernel on this machine: no C++ compiler")
-    predicted, its_own = memory._workspace(RuleSpec(), steps), kernel.workspace_bytes(steps)
+    predicted, its_own = memory._workspace(Sizes.fitting(20, 2, "log_sign"), steps), kernel.workspace_bytes(steps)
     assert predicted == its_own if kernel.target.width == 16 else predicted > its_own
 
 
@@ -86,7 +84,7 @@ def test_the_tape_is_what_it_says(tasks):
     if kernel is None:
         pytest.skip("no native kernel on this machine: no C++ compiler")
     case = training("", "quadratic", {"tasks": tasks})
-    sizes = memory._Sizes(case.spec.family.tasks, case.spec.recipe.rule, "native", 1)
+    sizes = memory._Sizes(case.spec.family.tasks, case.spec.recipe.rule.config.costs(), "native", 1)
     tape = kernel.tape(10 * tasks, 20, memory.KEPT_BYTES)
     assert tape is not None
     assert tape.data.numel() * 4 == pytest.approx(memory._buffers(sizes, 10 * tasks, 20), rel=0.01)
@@ -95,12 +93,12 @@ def test_the_tape_is_what_it_says(tasks):
 def test_each_process_of_a_job_counts_and_so_does_the_worker_that_starts_them():
     alone = memory_estimate_bytes(training("", "quadratic", {"tasks": 4096}).spec)
     two = memory_estimate_bytes(training("", "quadratic", {"tasks": 8192}, processes=2).spec)
-    assert two == 2 * alone + memory._WORKER_BYTES + memory._TORCHRUN_BYTES
+    assert two == 2 * alone + memory.WORKER_BYTES + memory._TORCHRUN_BYTES
 
 
 def test_an_evaluation_is_estimated_with_the_rule_that_it_measures(evaluation_spec):
     spec = evaluation_spec("digits-mlp").model_copy(update={"resources": Resources(backend="torch")})
-    large = spec.model_copy(update={"rule": RuleSpec(hidden_size=256, layers=4)})
+    large = spec.model_copy(update={"rule": RULE_SPECS["lstm"](hidden_size=256, layers=4)})
     # Four layers of 256 keep 2,048 numbers a coordinate, and a step needs twice that again.
     coordinates = 10 * spec.family.tasks.coordinates_per_task
     assert memory_estimate_bytes(large) - memory_estimate_bytes(spec) > 2 * 4 * 2048 * coordinates

@@ -14,6 +14,7 @@ from models.errors import CheckpointMismatch, DeviceUnavailable, TrainingDiverge
 from models.meta_optimizer import Adam, clipped, cosine
 from models.meta_train import VALIDATION_SEED, MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working
 from models.rollout import Learned, Sample, curves, run
+from models.seal import seal
 from models.selection import shortfall
 from models.spec import Recipe, Resources, Split
 from models.tasks import randomness
@@ -250,16 +251,21 @@ def test_one_flipped_bit_anywhere_in_a_checkpoint_is_noticed(training_spec):
     assert checkpoint.loads(whole, spec, torch.device("cpu")).step > 0
 
 
-def test_a_checkpoint_of_format_1_still_resumes_bit_for_bit(training_spec):
-    """It is what is sealed today, with its own number and no seal."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_checkpoint_of_an_older_format_still_resumes_bit_for_bit(training_spec, version):
+    """It is what is sealed today, with its own number and its own name of the job; the first had no seal."""
     spec = training_spec()
     whole = events_of(spec)
     end = of_kind(whole, TrajectoryEnd)[1]
     content = end.checkpoint()[len(b"gradsmith-sealed-1\n") + 32 :]
-    older = content.replace(rb"\"format_version\":2", rb"\"format_version\":1")
+    older = content.replace(rb"\"format_version\":3", rb"\"format_version\":%d" % version)
+    older = older.replace(checkpoint.fingerprint(spec).encode(), checkpoint._fingerprint_until_2(spec).encode())
     assert older != content
+    older = seal(older) if version == 2 else older
     assert events_of(spec, resume=older)[-1].weights == whole[-1].weights
-    with pytest.raises(CheckpointMismatch, match="format version 2"):
+    with pytest.raises(CheckpointMismatch, match="another spec"):
+        events_of(training_spec(rule={"forget_bias": 0.5}), resume=older)
+    with pytest.raises(CheckpointMismatch, match="format version 3"):
         events_of(spec, resume=content)  # a new one that lost its seal
 
 

@@ -116,10 +116,10 @@ def test_what_is_kept_is_the_moving_average_of_the_weights(training_spec, update
 
 
 def test_the_forget_bias_is_added_to_the_forget_gates_and_to_nothing_else(training_spec, updates):
-    specs = [training_spec(meta_steps=1, forget_bias=by) for by in (0.0, 2.5)]
+    specs = [training_spec(meta_steps=1, rule={"forget_bias": by}) for by in (0.0, 2.5)]
     for spec in specs:
         steps_of(spec)
-    rule = build(specs[0].recipe.rule.model_dump())
+    rule = build(specs[0].recipe.rule.config)
     without, with_bias = (weights for _, weights, _, _ in updates)
     vector_to_parameters(with_bias - without, rule.parameters())
     for name, added in rule.named_parameters():

@@ -21,8 +21,8 @@ from fastapi.responses import JSONResponse
 
 import gradsmith
 from gradsmith import errors, resources, transport
-from tests.sdk.live import serving
 from tests.sdk.records import job_json, problem_json
+from workshop.serving import serving_app
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def server(running: Server) -> Server:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Server]:
     made = Server()
-    with serving(made.app) as url:
+    with serving_app(made.app) as url:
         made.url = url
         yield made
 

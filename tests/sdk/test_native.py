@@ -18,7 +18,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradsmith.rules import LSTMRule, State, build, initialise
+from gradsmith.rules import LSTMRule, State, build
+from gradsmith.rules.configs import LSTMConfig
 from gradsmith.rules.kernels.native import TARGETS, BuildSettings, NativeKernel, Sizes, Target, native_kernel
 from gradsmith.rules.kernels.native.build import COMPILERS, BuildFailed, built_here, file_name
 from gradsmith.rules.kernels.native.library import Library
@@ -59,7 +60,7 @@ Kernels = Callable[[str, Target], NativeKernel]
 
 def make_rule(name: str = "2x20 log_sign", seed: int = 0, dtype: torch.dtype = torch.float32) -> LSTMRule:
     rule = build({"kind": "lstm", **RULES[name]})
-    initialise(rule, torch.Generator().manual_seed(seed))
+    rule.initialise(torch.Generator().manual_seed(seed))
     assert isinstance(rule, LSTMRule)
     return rule.to(dtype)
 
@@ -77,7 +78,7 @@ def kernels(settings: BuildSettings) -> Kernels:
     @functools.cache
     def made(name: str, target: Target) -> NativeKernel:
         rule = make_rule(name)
-        sizes = Sizes.of(rule)
+        sizes = rule.settings.costs().sizes
         assert sizes is not None
         return NativeKernel(rule, Library(built_here(sizes, target, settings), sizes), target)
 
@@ -133,7 +134,7 @@ class TestSizes:
 
     @pytest.mark.parametrize("name", RULES)
     def test_the_workspace_of_rules_of_all_sizes(self, kernels: Kernels, name: str) -> None:
-        kernel, sizes = kernels(name, BEST), Sizes.of(make_rule(name))
+        kernel, sizes = kernels(name, BEST), make_rule(name).settings.costs().sizes
         assert sizes is not None
         assert kernel.workspace_bytes(7) == sizes.workspace_bytes(7, BEST.width)
 
@@ -367,7 +368,7 @@ class TestChoice:
 
     def test_off_and_what_has_no_kernel(self, settings: BuildSettings, caplog: pytest.LogCaptureFixture) -> None:
         assert native_kernel(make_rule(), settings=replace(settings, instructions="off")) is None
-        assert native_kernel(LSTMRule(hidden_size=500), settings=settings) is None
+        assert native_kernel(LSTMRule(LSTMConfig(hidden_size=200)), settings=settings) is None
         assert not caplog.records
 
     def test_settings_come_from_the_environment(self) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import gradsmith
 from gradsmith.errors import StateMismatch, UnknownSource, UnsupportedGradient, UnsupportedParameter
-from gradsmith.rules import LSTMRule, Rule, build, initialise
+from gradsmith.rules import LSTMRule, Rule, build
 from gradsmith.rules.kernels.native import native_kernel
 from gradsmith.rules.weights import dumps
 
@@ -21,7 +21,7 @@ torch.set_num_threads(1)
 
 def make_rule(seed: int = 0, **settings: object) -> Rule:
     rule = build({"kind": "lstm", **settings})
-    initialise(rule, torch.Generator().manual_seed(seed))
+    rule.initialise(torch.Generator().manual_seed(seed))
     return rule
 
 
@@ -106,7 +106,7 @@ def test_the_caller_s_rule_is_neither_changed_nor_watched() -> None:
     train(twin, gradsmith.LearnedOptimizer(twin.parameters(), rule), 5)
     assert dumps(rule) == before
     assert all(parameter.requires_grad for parameter in rule.parameters())
-    initialise(rule, torch.Generator().manual_seed(99))
+    rule.initialise(torch.Generator().manual_seed(99))
     train(model, optimizer, 5)
     assert torch.equal(flat(model), flat(twin))
 

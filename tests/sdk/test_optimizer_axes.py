@@ -23,8 +23,8 @@ from gradsmith import LearnedOptimizer
 from gradsmith.axes import Home, NativeAxis, Place, TorchAxis
 from gradsmith.axes.native import Prepared, agrees_with_torch
 from gradsmith.errors import StateMismatch, UnsupportedGradient, UnsupportedParameter
-from gradsmith.rules import LSTMRule, Rule, State, build, initialise
-from gradsmith.rules.kernels.native import TARGETS, BuildSettings, NativeKernel, Sizes, Target
+from gradsmith.rules import LSTMRule, Rule, State, build
+from gradsmith.rules.kernels.native import TARGETS, BuildSettings, NativeKernel, Target
 from gradsmith.rules.kernels.native.build import COMPILERS, built_here
 from gradsmith.rules.kernels.native.library import Library
 from gradsmith.rules.kernels.native.targets import targets_here
@@ -44,7 +44,7 @@ STEPS = 6
 
 def make_rule(seed: int = 0, **settings: object) -> LSTMRule:
     rule = build({"kind": "lstm", **settings})
-    initialise(rule, torch.Generator().manual_seed(seed))
+    rule.initialise(torch.Generator().manual_seed(seed))
     assert isinstance(rule, LSTMRule)
     return rule.requires_grad_(False)
 
@@ -54,7 +54,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[LSTMRule, Ta
     settings = BuildSettings(tmp_path_factory.getbasetemp().parent / "kernels", compiler=COMPILER)
 
     def made(rule: LSTMRule, target: Target) -> Prepared:
-        sizes = Sizes.of(rule)
+        sizes = rule.settings.costs().sizes
         assert sizes is not None
         kernel = NativeKernel(rule, Library(built_here(sizes, target, settings), sizes), target)
         return Prepared(kernel, kernel.weights(rule))
@@ -472,7 +472,7 @@ class TestState:
 
 def downhill() -> LSTMRule:
     """A rule that remembers the direction and goes against it, so that the loss falls."""
-    rule = make_rule()
+    rule = make_rule(forget_bias=0.0)
     with torch.no_grad():
         layer = rule.layers[0]
         layer.weight.mul_(0.1)
@@ -502,8 +502,8 @@ class MeanRule(Rule):
     def config(self) -> dict[str, object]:
         return {"kind": self.kind}
 
-    def initial_bound(self) -> float:
-        return 1.0
+    def initialise(self, generator: torch.Generator) -> None:
+        pass
 
 
 class TestRulesWhoseCoordinatesSeeOneAnother:

@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, ge
 from torch.optim import Optimizer
 
 from gradsmith import LearnedOptimizer
-from gradsmith.rules import LSTMRule, build, initialise
+from gradsmith.rules import LSTMRule, build
 from gradsmith.rules.kernels.triton import Layout
 from gradsmith.rules.weights import dumps
 
@@ -29,7 +29,7 @@ BACKENDS = ("native", "torch")
 
 def make_rule() -> LSTMRule:
     rule = build({"kind": "lstm"})
-    initialise(rule, torch.Generator().manual_seed(0))
+    rule.initialise(torch.Generator().manual_seed(0))
     assert isinstance(rule, LSTMRule)
     return rule
 

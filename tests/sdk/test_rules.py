@@ -9,15 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from gradsmith.errors import UnknownRule
-from gradsmith.rules import LSTMRule, build, initialise
-from gradsmith.rules.features import log_sign
+from gradsmith.rules import LSTMRule, build
+from gradsmith.rules.inputs import LogSign
 
 torch.set_num_threads(1)
 
 
+def log_sign(gradient: Tensor, p: float) -> Tensor:
+    return LogSign(p).read(gradient, ())[0]
+
+
 def make_rule(seed: int = 0, dtype: torch.dtype = torch.float64, **settings: object) -> LSTMRule:
     rule = build({"kind": "lstm", **settings})
-    initialise(rule, torch.Generator().manual_seed(seed))
+    rule.initialise(torch.Generator().manual_seed(seed))
     assert isinstance(rule, LSTMRule)
     return rule.to(dtype)
 
@@ -62,7 +66,7 @@ def test_it_equals_torchs_own_lstm(settings: dict[str, object]) -> None:
     lstm, weight, bias = torch_twin(rule)
     generator = torch.Generator().manual_seed(1)
     gradients = torch.randn(12, 33, generator=generator, dtype=torch.float64) * torch.logspace(-8, 3, 33).double()
-    features = torch.stack([log_sign(g, rule.p) if rule.input == "log_sign" else g[:, None] for g in gradients])
+    features = torch.stack([rule.features.read(g, ())[0] for g in gradients])
     hidden, _ = lstm(features)
     expected = rule.output_scale * (hidden @ weight + bias)
     torch.testing.assert_close(unroll(rule, gradients), expected, rtol=1e-12, atol=1e-13)
@@ -157,12 +161,12 @@ def test_nothing_is_changed_in_place() -> None:
 
 def test_a_seed_gives_one_rule_on_every_dtype_and_another_seed_another() -> None:
     first, again, double = make_rule(3, torch.float32), make_rule(3, torch.float32), build({"kind": "lstm"}).double()
-    initialise(double, torch.Generator().manual_seed(3))
+    double.initialise(torch.Generator().manual_seed(3))
     for name, value in first.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
         assert torch.equal(value, double.state_dict()[name].float())
     assert not torch.equal(first.readout_weight, make_rule(4, torch.float32).readout_weight)
-    largest = max(parameter.abs().max().item() for parameter in first.parameters())
+    largest = max(parameter.abs().max().item() for parameter in make_rule(3, forget_bias=0.0).parameters())
     assert 0.95 / math.sqrt(20) < largest <= 1 / math.sqrt(20)
 
 
@@ -176,6 +180,16 @@ def test_config_builds_the_same_rule() -> None:
     config = {"kind": "lstm", "hidden_size": 5, "layers": 3, "input": "raw", "p": 7.0, "output_scale": 1.0}
     assert build(config).config() == config
     assert build({"kind": "lstm"}).config()["hidden_size"] == 20
+    assert build(config | {"forget_bias": 3.0}).config() == config, "what matters for fresh weights alone is not in it"
+
+
+def test_forget_gates_begin_open_and_nothing_else_is_shifted() -> None:
+    rule, closed = make_rule(forget_bias=2.5), make_rule(forget_bias=0.0)
+    for (name, value), without in zip(rule.named_parameters(), closed.parameters(), strict=True):
+        expected = torch.zeros_like(value)
+        if name.startswith("layers.") and name.endswith("bias"):
+            expected[20:40] = 2.5  # the gates are in torch's order: input, forget, cell, output
+        torch.testing.assert_close(value - without, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +205,7 @@ def test_config_builds_the_same_rule() -> None:
         ({"kind": "lstm", "layers": True}, "layers.*True"),
         ({"kind": "lstm", "p": math.nan}, "p of.*nan"),
         ({"kind": "lstm", "output_scale": "1"}, "output_scale.*'1'"),
-        ({"kind": "lstm", "input": "adam"}, "'adam'.*log_sign"),
+        ({"kind": "lstm", "input": "adam"}, "input of.*log_sign.*'adam'"),
     ],
 )
 def test_a_configuration_that_fits_no_rule_is_named(config: dict[str, object], named: str) -> None:

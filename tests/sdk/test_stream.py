@@ -27,8 +27,8 @@ from gradsmith.events import (
     lines,
     messages,
 )
-from tests.sdk.live import serving
 from tests.sdk.records import problem_json
+from workshop.serving import serving_app
 
 HISTORY: list[tuple[str, str, dict[str, Any]]] = [
     ("1-1", "status", {"status": "running", "attempt": 1, "reason": None}),
@@ -84,7 +84,7 @@ class BreakingServer:
 @pytest.fixture(scope="module")
 def running() -> Iterator[BreakingServer]:
     made = BreakingServer()
-    with serving(made.app) as url:
+    with serving_app(made.app) as url:
         made.url = url
         yield made
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gradsmith.rules import LSTMRule, State, build, initialise
+from gradsmith.rules import LSTMRule, State, build
 
 Array = npt.NDArray[Any]
 CPU = "cpu"
@@ -51,7 +51,7 @@ def _interpret_faster() -> None:
 
 def make_rule(config: dict[str, Any], seed: int = 0) -> LSTMRule:
     rule = build({"kind": "lstm", **config})
-    initialise(rule, torch.Generator().manual_seed(seed))
+    rule.initialise(torch.Generator().manual_seed(seed))
     assert isinstance(rule, LSTMRule)
     return rule
 

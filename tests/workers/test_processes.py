@@ -23,7 +23,6 @@ from app.store.registry import Registry
 from app.store.sessions import Database
 from models.meta_train import TrainingResult, meta_train
 from models.spec import MetaTrainSpec
-from tests.services import ValkeyServer
 from tests.workers.harness import (
     QUICK,
     WorkerProcess,
@@ -38,6 +37,7 @@ from tests.workers.harness import (
     wait_for_status,
     wait_for_step,
 )
+from workshop.services import ValkeyServer
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
 

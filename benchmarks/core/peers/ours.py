@@ -14,6 +14,7 @@ from benchmarks.core.peers.base import Weights
 from benchmarks.core.problem import HORIZON, META_LEARNING_RATE, OUTPUT_SCALE, Loaded
 from benchmarks.core.tasks import batch_of
 from gradsmith.rules import LSTMRule
+from gradsmith.rules.configs import LSTMConfig
 from models import unroll
 from models.backends import Backend, backend_for
 from models.captured import windows
@@ -46,7 +47,13 @@ class Ours:
         self._rule = rule_with(weights)
         own = share(loaded.problem.tasks, self._team.size, self._team.rank)
         self._backend = backend or default_backend(self._rule, threads)
-        parts = ranges(own, loaded.problem.coordinates_per_task, self._rule, loaded.problem.unroll_steps, _CPU)
+        parts = ranges(
+            own,
+            loaded.problem.coordinates_per_task,
+            self._rule.settings.costs().record,
+            loaded.problem.unroll_steps,
+            _CPU,
+        )
         self._batches = [batch_of(loaded.problem, loaded=loaded, own=part) for part in parts]
         self._windows = windows(self._backend, _CPU)
         self._weights = parameters_to_vector(self._rule.parameters()).detach().clone()
@@ -116,7 +123,7 @@ make = Ours
 
 def rule_with(weights: Weights, dtype: torch.dtype = torch.float32) -> LSTMRule:
     """The product's rule with these weights."""
-    rule = LSTMRule(output_scale=OUTPUT_SCALE).to(dtype)
+    rule = LSTMRule(LSTMConfig(output_scale=OUTPUT_SCALE)).to(dtype)
     rule.load_state_dict({name: torch.from_numpy(value).to(dtype) for name, value in weights.items()})
     return rule
 

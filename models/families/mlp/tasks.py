@@ -5,7 +5,7 @@ All tasks of a batch are one batched matrix product; the gradient is written out
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,8 +29,6 @@ class MLPBatch(TaskBatch):
     """Networks side by side. Layer l has weights (tasks, fan_in, fan_out) and biases (tasks, 1, fan_out), which are
     views of theta: task by task, layer by layer, weights before biases."""
 
-    remembered = ("_drawn",)
-
     def __init__(
         self, spec: MLPSpec, seeds: Tensor, training: Images, held_out: Images, dtype: torch.dtype, device: torch.device
     ) -> None:
@@ -47,7 +45,12 @@ class MLPBatch(TaskBatch):
         start = drawn(normals, streams(self._seeds, "start"), self.coordinates_per_task, self.dtype)
         return start.mul_(self.spec.start_std).to(self.device).reshape(-1)
 
-    def losses_and_gradient(self, theta: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def buffers(self) -> Mapping[str, Tensor]:
+        """The images and what `_rows` has drawn are no part of it: all batches share the ones, and a recorded window
+        draws anew."""
+        return {"seeds": self._seeds, "minibatches": self._minibatches}
+
+    def losses_and_gradient(self, theta: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             inputs, labels = self._minibatch(step)
             layers = self._layers(theta)
@@ -72,7 +75,7 @@ class MLPBatch(TaskBatch):
                         delta.mul_(below > 0)
             return losses, gradient
 
-    def losses(self, theta: Tensor, step: int) -> Tensor:
+    def losses(self, theta: Tensor, step: int | Tensor) -> Tensor:
         inputs, labels = self._minibatch(step)
         return self._cross_entropy(self._forward(self._layers(theta), inputs)[-1], labels)
 
@@ -92,7 +95,7 @@ class MLPBatch(TaskBatch):
                 hits += (logits.argmax(dim=2) == labels).sum(dim=1)
             return HeldOut(losses / len(self._held_out), hits / len(self._held_out))
 
-    def _minibatch(self, step: int) -> tuple[Tensor, Tensor]:
+    def _minibatch(self, step: int | Tensor) -> tuple[Tensor, Tensor]:
         # (tasks, batch, inputs) in this batch's dtype, (tasks, batch) int64
         rows = self._rows(step)
         # index_select takes an eighth of the time of indexing.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -26,14 +26,17 @@ class QuadraticBatch(TaskBatch):
     def initial(self) -> Tensor:
         return self._start.reshape(-1).clone()
 
-    def losses_and_gradient(self, theta: Tensor, step: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - see losses
+    def buffers(self) -> Mapping[str, Tensor]:
+        return {"W": self.W, "y": self.y, "start": self._start}
+
+    def losses_and_gradient(self, theta: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - see losses
         with torch.no_grad():
             residual = self._residual(theta)
             losses = residual.square().sum(dim=(1, 2))
             gradient = torch.bmm(self.W.transpose(1, 2), residual).mul_(2.0)
             return losses, gradient.reshape(-1)
 
-    def losses(self, theta: Tensor, step: int) -> Tensor:  # noqa: ARG002 - a quadratic has no minibatches
+    def losses(self, theta: Tensor, step: int | Tensor) -> Tensor:  # noqa: ARG002 - a quadratic has no minibatches
         return self._residual(theta).square().sum(dim=(1, 2))
 
     def _residual(self, theta: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
 This is the one place where a rule's math is told. Meta-training differentiates these objects; users run the same
 objects under `no_grad` through `gradsmith.LearnedOptimizer`.
 
-Importing this package brings no torch, so that what is known of a rule without running it (`kernels.sizes`) can be
-asked by processes that have none; each name below brings it when it is touched.
+Importing this package brings no torch, so that what is known of a rule without running it (`configs`, `kernels.sizes`)
+can be asked by processes that have none; each name below brings it when it is touched.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from gradsmith.rules.base import State as State
     from gradsmith.rules.construction import KINDS as KINDS
     from gradsmith.rules.construction import build as build
-    from gradsmith.rules.construction import initialise as initialise
     from gradsmith.rules.lstm import LSTMRule as LSTMRule
 
-__all__ = ["KINDS", "LSTMRule", "Rule", "State", "build", "initialise"]
+__all__ = ["KINDS", "LSTMRule", "Rule", "State", "build"]
 
 _HOMES = {
     "KINDS": "construction",
@@ -28,7 +27,6 @@ _HOMES = {
     "Rule": "base",
     "State": "base",
     "build": "construction",
-    "initialise": "construction",
 }
 
 

@@ -18,12 +18,14 @@ except ModuleNotFoundError as error:
     ) from error
 from torch import Tensor, nn
 
-State = tuple[Tensor, ...]
-"""A rule's memory. Every tensor is (coordinates, width), so that `tensor[a:b]` is the memory of coordinates a..b."""
+from gradsmith.rules.inputs import State as State
 
 
 class Rule(nn.Module, ABC):
     """The only base class that rules have; a rule is final. To vary one, wrap it.
+
+    A rule is an input, a core and a head: the input turns gradients into features (`gradsmith.rules.inputs`), the core
+    has the weights, and the head makes an update of what the core puts out (`gradsmith.rules.heads`).
 
     kind: the name under which `gradsmith.rules.build` and the weights file know the rule
     coordinatewise: True when coordinates are independent given the gradient, so that any block of coordinates
@@ -50,8 +52,17 @@ class Rule(nn.Module, ABC):
 
     @abstractmethod
     def config(self) -> dict[str, object]:
-        """Kind and settings, as plain JSON values: `build(rule.config())` has the same shape as `rule`."""
+        """Kind and settings, as plain JSON values: `build(rule.config())` computes what `rule` does, given its
+        weights. Settings that matter for fresh weights alone are not in it."""
 
     @abstractmethod
-    def initial_bound(self) -> float:
-        """Starting weights are uniform between minus and plus this."""
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw starting weights, in place. One seed gives one rule, whatever dtype and device the rule is on."""
+
+
+def draw_uniform(rule: Rule, bound: float, generator: torch.Generator) -> None:
+    """Fill all weights from U(-bound, bound): in float32 on the generator's device, in the order of their names."""
+    with torch.no_grad():
+        for _, parameter in sorted(rule.named_parameters()):
+            draw = torch.rand(parameter.shape, generator=generator, device=generator.device, dtype=torch.float32)
+            parameter.copy_((2 * draw - 1) * bound)

@@ -15,9 +15,10 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from gradsmith.errors import UnknownRule
-from gradsmith.rules.base import Rule, State
-from gradsmith.rules.features import FEATURES
+from gradsmith.rules.base import Rule, State, draw_uniform
+from gradsmith.rules.configs import LSTMConfig
+from gradsmith.rules.heads import Linear
+from gradsmith.rules.inputs import stateless
 
 
 @final
@@ -26,39 +27,22 @@ class LSTMRule(Rule):
 
     5,141 weights at the defaults. The state is (h_1, c_1, ..., h_layers, c_layers), each (N, H).
 
-    input: "log_sign" (appendix A, with threshold e^-p) or "raw"
-    output_scale: theta changes by this much per unit of output; 0.1 for networks
-
-    Raises UnknownRule when a setting is out of range.
+    settings: what each of them means and may be is told by `LSTMConfig`
     """
 
-    kind: ClassVar[str] = "lstm"
+    kind: ClassVar[str] = LSTMConfig.kind
     coordinatewise: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        *,
-        hidden_size: int = 20,
-        layers: int = 2,
-        input: str = "log_sign",  # noqa: A002  the API's word
-        p: float = 10.0,
-        output_scale: float = 0.1,
-    ) -> None:
+    def __init__(self, settings: LSTMConfig | None = None) -> None:
         super().__init__()
-        _require_integer("hidden_size", hidden_size, 65_536)
-        _require_integer("layers", layers, 64)
-        _require_positive("p", p, 80.0)
-        _require_positive("output_scale", output_scale, 1e6)
-        if input not in FEATURES:
-            raise UnknownRule(f"unknown input {input!r} of an lstm rule; choose one of {', '.join(FEATURES)}")
-        self.hidden_size = hidden_size
-        self.input = input
-        self.p = float(p)
-        self.output_scale = float(output_scale)
-        features, self._features = FEATURES[input]
-        widths = [features] + [hidden_size] * (layers - 1)
-        self.layers = nn.ModuleList(_Layer(width, hidden_size) for width in widths)
-        self.readout_weight = nn.Parameter(torch.zeros(hidden_size, dtype=torch.float32))
+        self.settings = settings or LSTMConfig()
+        self.hidden_size = self.settings.hidden_size
+        self.output_scale = self.settings.output_scale
+        self.features = stateless(self.settings.input, self.settings.p)
+        self._head = Linear(self.output_scale)
+        widths = [self.features.width] + [self.hidden_size] * (self.settings.layers - 1)
+        self.layers = nn.ModuleList(_Layer(width, self.hidden_size) for width in widths)
+        self.readout_weight = nn.Parameter(torch.zeros(self.hidden_size, dtype=torch.float32))
         self.readout_bias = nn.Parameter(torch.zeros(1, dtype=torch.float32))
 
     def initial_state(
@@ -77,29 +61,29 @@ class LSTMRule(Rule):
         segments: Tensor | None = None,  # noqa: ARG002  coordinates do not see one another
     ) -> tuple[Tensor, State]:
         """One step for all coordinates; see `Rule.forward`."""
-        signal = self._features(gradient.detach(), self.p).t()  # (features, N)
+        features, _ = self.features.read(gradient.detach(), ())
+        signal = features.t()  # (features, N)
         next_state: list[Tensor] = []
         for layer, hidden, cell in zip(self.layers, state[0::2], state[1::2], strict=True):
             # A copy only when the state came in another layout: the bits do not depend on the caller's strides.
             signal, cell = layer(signal, hidden.t(), cell.t().contiguous())  # (H, N)
             next_state += (signal.t(), cell.t())
         output = torch.mv(signal.t(), self.readout_weight) + self.readout_bias  # (H, N) -> (N,)
-        return self.output_scale * output, tuple(next_state)
+        return self._head.update(output), tuple(next_state)
 
     def config(self) -> dict[str, object]:
-        """`kind` and the arguments of the constructor."""
-        return {
-            "kind": self.kind,
-            "hidden_size": self.hidden_size,
-            "layers": len(self.layers),
-            "input": self.input,
-            "p": self.p,
-            "output_scale": self.output_scale,
-        }
+        """`kind` and the settings, `forget_bias` left out."""
+        return self.settings.plain()
 
-    def initial_bound(self) -> float:
-        """1 / sqrt(hidden_size)."""
-        return 1 / math.sqrt(self.hidden_size)
+    def initialise(self, generator: torch.Generator) -> None:
+        """U(-1/sqrt(H), 1/sqrt(H)), PyTorch's own default for LSTMs, with `forget_bias` added to the forget gates'
+        biases (Gers et al. 2000): with gates half closed a coordinate forgets its past in a few steps, and a learned
+        momentum has to be found before it can pay off."""
+        draw_uniform(self, 1 / math.sqrt(self.hidden_size), generator)
+        with torch.no_grad():
+            for layer in self.layers:
+                forget = layer.get_parameter("bias")[self.hidden_size : 2 * self.hidden_size]
+                forget += self.settings.forget_bias
 
 
 @final
@@ -124,13 +108,3 @@ class _Layer(nn.Module):
 def _tanh(x: Tensor) -> Tensor:
     """tanh(x) = 2 sigmoid(2x) - 1: torch's vectorised sigmoid is several times as fast on a CPU as its tanh."""
     return 2 * torch.sigmoid(2 * x) - 1
-
-
-def _require_integer(name: str, value: object, at_most: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= at_most:
-        raise UnknownRule(f"{name} of an lstm rule must be an integer from 1 to {at_most}, not {value!r}")
-
-
-def _require_positive(name: str, value: object, at_most: float) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= at_most:
-        raise UnknownRule(f"{name} of an lstm rule must be above 0 and at most {at_most:g}, not {value!r}")

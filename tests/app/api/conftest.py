@@ -11,8 +11,9 @@ import pytest
 
 from app.settings import Settings
 from app.store.sessions import Database
-from tests.app.api.running import Worker, serving
 from tests.app.api.shelf import Shelf, filled
+from workshop.serving import serving
+from workshop.working import Worker
 
 GIB = 2**30
 

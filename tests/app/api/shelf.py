@@ -12,7 +12,8 @@ from safetensors.numpy import save
 
 from app.settings import Settings
 from app.store.sessions import Database
-from tests.app.api.running import WEIGHTS, Worker, evaluation_result, serving
+from workshop.serving import serving
+from workshop.working import WEIGHTS, Worker, evaluation_result
 
 OTHER_WEIGHTS = save({"weight": np.ones(64, dtype=np.float32)})
 

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.app.api.running import WEIGHTS, Worker
 from tests.app.api.shelf import OTHER_WEIGHTS, Shelf
 from tests.app.api.test_optimizers import trained
+from workshop.working import WEIGHTS, Worker
 
 NEW = {"If-None-Match": "*"}
 PROD = "/families/quadratic/aliases/prod"

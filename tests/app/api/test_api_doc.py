@@ -17,8 +17,9 @@ import pytest
 from app.http.problems import CATALOGUE
 from app.settings import Settings
 from app.store.sessions import Database
-from tests.app.api.running import Worker, evaluation_result, serving
 from tests.app.api.walking import Line, Reader, Request, steps
+from workshop.serving import serving
+from workshop.working import Worker, evaluation_result
 
 DOC = (Path(__file__).resolve().parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
 

@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.app.api.running import Worker, evaluation_result
+from workshop.working import Worker, evaluation_result
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 

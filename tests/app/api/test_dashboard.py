@@ -8,8 +8,9 @@ import pytest
 
 from app.settings import Settings
 from app.store.sessions import Database
-from tests.app.api.keyed import bearing, make_key, with_keys
-from tests.app.api.running import Worker, evaluation_result, serving
+from workshop.keyed import bearing, make_key, with_keys
+from workshop.serving import serving
+from workshop.working import Worker, evaluation_result
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

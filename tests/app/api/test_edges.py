@@ -25,8 +25,8 @@ from app.http.problems import CATALOGUE, Problem, ProblemDocument
 from app.main import create_app
 from app.settings import Settings
 from app.store.sessions import Database
-from tests.app.api.keyed import with_keys
-from tests.app.api.running import serving
+from workshop.keyed import with_keys
+from workshop.serving import serving
 
 SMALLEST = {"kind": "meta_train", "family": "quadratic"}
 

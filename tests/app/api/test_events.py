@@ -21,9 +21,10 @@ from app.settings import Settings
 from app.store.events import Event, EventId
 from app.store.sessions import Database
 from app.streams import stream_key
-from tests.app.api.running import Worker, serving
 from tests.app.store.damage import flip_a_bit
-from tests.services import ValkeyServer
+from workshop.services import ValkeyServer
+from workshop.serving import serving
+from workshop.working import Worker
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.app.api.running import WEIGHTS
 from tests.app.api.shelf import Shelf
+from workshop.working import WEIGHTS
 
 pytest.importorskip("openapi_python_client")
 PACKAGE = "generated_gradsmith_client"

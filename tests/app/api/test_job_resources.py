@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from app.settings import Settings
-from tests.app.api.running import serving
+from workshop.serving import serving
 
 SMALLEST = {"kind": "meta_train", "family": "quadratic"}
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import redis
 import rq
+from pydantic import SecretStr
 
 from app.settings import Settings
 from app.store import leases
@@ -19,8 +20,9 @@ from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from models.families import FAMILIES
 from models.spec import Resources
-from tests.app.api.running import Worker, serving
-from tests.services import ValkeyServer
+from workshop.services import ValkeyServer
+from workshop.serving import serving
+from workshop.working import Worker
 
 SMALLEST = {"kind": "meta_train", "family": "quadratic"}
 
@@ -247,6 +249,28 @@ def test_a_job_is_accepted_while_redis_is_away(settings: Settings, valkey: Valke
         job_id = answer.json()["id"]
         job = waiting_for(api, job_id, "Redis")
         assert (job["status"], job["status_reason"]) == ("queued", "Redis is away; the job runs when it is back")
+
+
+def test_a_redis_that_answers_and_refuses_writes_is_told(settings: Settings, valkey: ValkeyServer) -> None:
+    ours = settings.model_copy(update={"redis_url": SecretStr(valkey.url), "data_dir": settings.data_dir})
+    with (
+        serving(ours) as url,
+        httpx.Client(base_url=url, timeout=10) as api,
+        redis.Redis.from_url(valkey.url) as other,
+    ):
+        assert api.get("/readyz").json()["status"] == "ok"
+        for setting, amiss, mended, reason in (
+            ("maxmemory", "1kb", "0", "is full (maxmemory) and refuses writes"),
+            ("replicaof", "127.0.0.1 1", "NO ONE", "is a replica and refuses writes"),
+        ):
+            change = other.config_set if setting == "maxmemory" else lambda _, place: other.replicaof(*place.split())
+            change(setting, amiss)
+            assert api.get("/readyz").json() == {"status": "degraded", "checks": {"database": "ok", "redis": reason}}
+            job = waiting_for(api, api.post("/jobs", json=SMALLEST).json()["id"], "Redis is")
+            assert job["status_reason"] == f"Redis {reason}; the job runs when it accepts them again"
+            change(setting, mended)
+            assert api.get("/readyz").json()["status"] == "ok"
+            waiting_for(api, job["id"], "no worker serves the cpu queue")
 
 
 def waiting_for(api: httpx.Client, job_id: str, word: str | None, seconds: float = 15) -> dict[str, Any]:

@@ -24,8 +24,9 @@ from app.auth.keyring import InvalidKey, KeyRing
 from app.main import create_app
 from app.settings import Settings
 from app.store.sessions import Database
-from tests.app.api.keyed import bearing, id_of, make_key, with_keys
-from tests.app.api.running import Worker, evaluation_result, serving
+from workshop.keyed import bearing, id_of, make_key, with_keys
+from workshop.serving import serving
+from workshop.working import Worker, evaluation_result
 
 SMALLEST = {"kind": "meta_train", "family": "quadratic", "seed": 7}
 PUBLIC = {"/", "/docs", "/openapi.json", "/healthz", "/readyz", "/favicon.svg", "/favicon.ico"}

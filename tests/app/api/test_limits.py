@@ -20,9 +20,10 @@ from app.auth.rates import RateLimits
 from app.http import admission
 from app.settings import Settings
 from app.store.sessions import Database
-from tests.app.api.keyed import bearing, id_of, make_key, with_keys
-from tests.app.api.running import Worker, serving
-from tests.services import ValkeyServer
+from workshop.keyed import bearing, id_of, make_key, with_keys
+from workshop.services import ValkeyServer
+from workshop.serving import serving
+from workshop.working import Worker
 
 SMALLEST = {"kind": "meta_train", "family": "quadratic", "seed": 7}
 

@@ -13,7 +13,8 @@ from app.openapi import document as openapi
 from app.openapi.links import LINKS, Link
 from app.settings import Settings
 from app.store.sessions import Database
-from tests.app.api.running import Worker, evaluation_result, serving
+from workshop.serving import serving
+from workshop.working import Worker, evaluation_result
 
 
 @pytest.fixture

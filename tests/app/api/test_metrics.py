@@ -21,12 +21,13 @@ from app.metrics.speed import speed_key
 from app.settings import Settings
 from app.store.sessions import Database
 from app.store.tables import SCHEMA_REVISION
-from tests import services
-from tests.app.api.keyed import bearing, make_key, with_keys
-from tests.app.api.running import Worker, serving
 from tests.app.host import test_supervise as service
 from tests.workers.harness import wait_for
 from workers.main import JobWorker
+from workshop import services
+from workshop.keyed import bearing, make_key, with_keys
+from workshop.serving import serving
+from workshop.working import Worker
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -236,7 +237,7 @@ def test_a_database_that_is_not_migrated_is_told_apart_from_one_that_is_away(
         assert ready.json()["checks"]["redis"] == "ok"
     finally:
         with database.write() as session:
-            session.execute(text(f"UPDATE alembic_version SET version_num = '{SCHEMA_REVISION}'"))
+            session.execute(text("UPDATE alembic_version SET version_num = :now"), {"now": SCHEMA_REVISION})
 
 
 def test_the_operators_manual_names_every_metric_and_no_other(standing_api: httpx.Client) -> None:

@@ -12,9 +12,9 @@ from safetensors.numpy import load
 from app.store.outcomes import Outcome
 from app.store.sessions import Database
 from models.families import FAMILIES
-from tests.app.api.running import WEIGHTS, Worker, evaluation_result
 from tests.app.api.shelf import OTHER_WEIGHTS, Shelf
 from tests.app.store.damage import flip_a_bit
+from workshop.working import WEIGHTS, Worker, evaluation_result
 
 
 def trained(api: httpx.Client, worker: Callable[..., Worker], weights: bytes, score: float | None) -> Outcome:

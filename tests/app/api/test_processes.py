@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.app.api.running import Worker
+from workshop.working import Worker
 
 SMALLEST = {"kind": "meta_train", "family": "quadratic"}
 

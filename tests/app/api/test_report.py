@@ -22,7 +22,7 @@ from app.report.order import in_order
 from app.report.page import evaluation_page
 from app.report.words import NOTHING, headline, number, percent, subtitle
 from models.families import FAMILIES
-from tests.app.api.running import evaluation_result
+from workshop.working import evaluation_result
 
 
 def size_of(png: bytes) -> tuple[int, int]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from tests.app.api.running import WEIGHTS
 from tests.app.api.shelf import OTHER_WEIGHTS, Shelf
+from workshop.working import WEIGHTS
 
 SAFETENSORS, JSON, MARKDOWN = "application/vnd.safetensors", "application/json", "text/markdown; charset=utf-8"
 FOREVER, ASK = "private, max-age=31536000, immutable", "private, no-cache"

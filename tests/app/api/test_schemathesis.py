@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
-from tests.app.api.fuzzing import fuzzed_server
+from workshop.fuzzing import fuzzed_server
 
 
 def answers_as_documented(settings: Settings, database_url: str, auth: Any, phases: str, examples: int) -> None:

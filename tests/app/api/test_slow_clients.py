@@ -15,7 +15,7 @@ import pytest
 
 from app.http.problems import CATALOGUE
 from app.settings import Settings
-from tests.app.api.running import serving
+from workshop.serving import serving
 
 SECONDS = 0.4
 POST = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

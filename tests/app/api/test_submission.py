@@ -27,7 +27,7 @@ from app.store.idempotency import Answer
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from app.store.tables import KeyRow
-from tests.app.api.running import serving
+from workshop.serving import serving
 
 BODY: TypeAdapter[Any] = TypeAdapter(JobRequest)
 

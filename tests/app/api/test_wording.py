@@ -111,10 +111,14 @@ def test_a_family_that_is_misspelt_in_a_path_is_told_which_was_meant(standing_ap
         ({"recipe": {"meta_step": 9}}, "'meta_step' is not a field here; did you mean 'meta_steps'?"),
         ({"meta_step": 9}, "'meta_step' is not a field here; did you mean 'recipe.meta_steps'?"),
         ({"horizon": 9}, "'horizon' is not a field here; did you mean 'recipe.horizon'?"),
+        (
+            {"recipe": {"forget_bias": 2.0}},
+            "'forget_bias' is not a field here; did you mean 'recipe.rule.forget_bias'?",
+        ),
         ({"familly": "x"}, "'familly' is not a field here; did you mean 'family'?"),
         (
             {"recipe": {"rule": {"units": 9}}},
-            "'units' is not a field here; known are: kind, hidden_size, layers, input, p, output_scale",
+            "'units' is not a field here; known are: kind, hidden_size, layers, input, p, output_scale, forget_bias",
         ),
         (
             {"evaluation": {"baselines": ["adem"]}},

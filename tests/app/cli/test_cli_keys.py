@@ -20,7 +20,7 @@ from app.host import server
 from app.host.server import bind, url_of
 from app.settings import Settings
 from app.store.sessions import Database
-from tests.app.api.keyed import id_of
+from workshop.keyed import id_of
 
 
 def keys(*arguments: str, **environment: str) -> Any:

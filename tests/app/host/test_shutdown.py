@@ -23,8 +23,8 @@ from app.settings import Settings
 from app.store.sessions import Database
 from gradsmith import Client
 from gradsmith.events import Event, MetricsEvent
-from tests.app.api.running import Worker
 from tests.workers.harness import environment, wait_for
+from workshop.working import Worker
 
 pytestmark = pytest.mark.service
 

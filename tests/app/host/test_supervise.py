@@ -28,8 +28,8 @@ from app.host.supervise import Child
 from app.host.tether import tethered
 from app.settings import Settings, embedded_socket
 from tests.workers.harness import children_of, is_alive, wait_for
+from workers import attempt as worker_attempt
 from workers import main as worker_main
-from workers import run as worker_run
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
 
@@ -406,5 +406,5 @@ def test_without_any_server_the_error_names_the_extra_and_the_variable(monkeypat
 def test_each_waits_longer_than_those_below_it_need_to_hand_their_job_back() -> None:
     """Otherwise a process is killed while it still does what it was given time for."""
     slack_seconds = 2.0
-    assert worker_run.PREEMPTION_SECONDS + slack_seconds <= worker_main.KILL_AFTER_SECONDS
+    assert worker_attempt.PREEMPTION_SECONDS + slack_seconds <= worker_main.KILL_AFTER_SECONDS
     assert worker_main.KILL_AFTER_SECONDS + slack_seconds <= supervise.WORKER_GRACE_SECONDS

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 import redis
 from rq import Queue, Worker
+from rq.job import Job
 from rq.serializers import JSONSerializer
 from sqlalchemy.orm import Session
 
 from app.jobs.dispatch import FUNCTION, REDIS_AWAY, Dispatcher, doorbell_id
 from app.settings import Settings
 from app.store import leases, outbox
+from app.store.events import Event, EventId
 from app.store.jobs import JobRepository
 from app.store.leases import Lease
 from app.store.sessions import Database
-from tests.services import ValkeyServer
+from app.streams import Publisher, stream_key
 from tests.workers.harness import QUICK, create, job, training, wait_for
+from workshop.services import ValkeyServer
 
 
 @pytest.fixture
@@ -146,6 +149,72 @@ def test_a_job_whose_worker_died_before_the_claim_is_rung_again(
     dispatcher.stop()
     assert warnings_of(caplog) == [], "most often it only starts slowly"
     assert any("is not claimed yet; ringing again" in record.getMessage() for record in caplog.records)
+
+
+def taken_and_left(queue: Queue, name: str) -> str:
+    """A worker took this doorbell and was killed before the claim; the key of RQ's record of that execution."""
+    worker = Worker([queue], name=name, connection=queue.connection, serializer=JSONSerializer)
+    worker.register_birth()
+    doorbell, _ = Queue.dequeue_any([queue], None, connection=queue.connection, serializer=JSONSerializer) or (
+        None,
+        None,
+    )
+    assert doorbell is not None
+    execution = worker.prepare_execution(doorbell)
+    worker.prepare_job_execution(doorbell)  # its status is `started` now
+    return str(execution.key)
+
+
+def test_a_record_of_rq_that_expired_in_parts_keeps_no_job_from_its_doorbell(
+    quick: Settings, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The hash of an execution lives a minute less than the registry that names it."""
+    jobs = [create(database, training()) for _ in range(2)]
+    dispatcher = Dispatcher(quick, database)
+    with queue_of(quick) as queue:
+        dispatcher.ring()
+        for number in range(2):
+            queue.connection.delete(taken_and_left(queue, f"w{number}"))
+        with pytest.raises(ValueError, match="not found in Redis"):
+            Job.fetch(doorbell_id(jobs[0], 1), connection=queue.connection, serializer=JSONSerializer).delete()
+        queue.connection.delete(*queue.connection.keys("rq:worker:*"))
+        dispatcher.reconcile()
+        dispatcher.reconcile()
+        assert dispatcher.ring() == 2
+        assert queue.get_job_ids() == [doorbell_id(job_id, 1) for job_id in jobs]
+        assert queue.started_job_registry.get_job_ids(cleanup=False) == [], "nothing is left of those who took them"
+    dispatcher.stop()
+    assert warnings_of(caplog) == []
+
+
+def test_a_key_that_is_no_record_of_rq_keeps_no_job_from_its_doorbell(quick: Settings, database: Database) -> None:
+    jobs = [create(database, training()) for _ in range(2)]
+    dispatcher = Dispatcher(quick, database)
+    with queue_of(quick) as queue:
+        queue.connection.set(Job.key_for(doorbell_id(jobs[0], 1)), "no record of RQ")
+        dispatcher.ring()
+        assert queue.get_job_ids() == [doorbell_id(jobs[1], 1)]
+        dispatcher.reconcile()
+        dispatcher.reconcile()
+        dispatcher.ring()
+        assert queue.get_job_ids() == [doorbell_id(job_id, 1) for job_id in reversed(jobs)]
+    dispatcher.stop()
+
+
+def test_a_lapse_that_another_attempt_has_outlived_stops_no_round(quick: Settings, database: Database) -> None:
+    """The next attempt wrote to the job's stream before the dispatcher told of the lapse."""
+    jobs = [create(database, training()) for _ in range(2)]
+    with database.write() as session:
+        for job_id in jobs:
+            leases.claim(session, Lease(job_id, 1, "somebody"), -1.0)
+    with closing(Publisher(quick, jobs[0])) as publisher:
+        publisher.publish(Event(EventId(9, 1), "log", {"level": "info", "message": "later"}))
+    dispatcher = Dispatcher(quick, database)
+    assert sorted(lapse.job_id for lapse in dispatcher.reconcile()) == sorted(jobs)
+    with queue_of(quick) as queue:
+        entries = queue.connection.xrange(stream_key(jobs[1]))
+        assert len(entries) == 1, "the other job's watchers are told"
+    dispatcher.stop()
 
 
 def test_a_lapsed_lease_is_a_new_attempt_with_a_doorbell(quick: Settings, database: Database) -> None:

@@ -14,7 +14,7 @@ from app.store.errors import DatabaseUnavailable, SchemaIncomplete, SchemaMismat
 from app.store.sessions import Database
 from app.store.sqlite import file_of
 from app.store.tables import SCHEMA_REVISION, Base
-from tests import services
+from workshop import services
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -30,6 +30,7 @@ from sqlalchemy import (
     inspect,
     select,
     text,
+    update,
 )
 from typer.testing import CliRunner
 
@@ -38,12 +39,12 @@ from app.cli import app
 from app.settings import Settings
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
-from app.store.tables import SCHEMA_REVISION
+from app.store.tables import SCHEMA_REVISION, JobRow
 from gradsmith.rules import weights
-from tests import services
-from tests.app.api.running import serving
 from tests.workers.harness import stored_events
 from workers.run import run_job
+from workshop import services
+from workshop.serving import serving
 
 OLD = gzip.decompress((Path(__file__).parent / "schema_0001.sql.gz").read_bytes()).decode()
 TRAINED, EVALUATED = "job_01a20da1c7827720bd5f34ab3a3d68b2", "job_01a20da1d8d676f590d22a11fc67a18f"
@@ -120,21 +121,47 @@ def content_of(url: str) -> dict[str, list[tuple[Any, ...]]]:
     return content
 
 
+def recipes_in(content: dict[str, list[tuple[Any, ...]]]) -> Iterator[dict[str, Any]]:
+    """Every recipe in the documents of jobs and cards."""
+    for rows in (content["jobs"], content["optimizers"]):
+        for document in (value for row in rows for value in row if isinstance(value, dict)):
+            family = document.get("family")
+            for holder in (document, family if isinstance(family, dict) else {}):
+                if "recipe" in holder:
+                    yield holder["recipe"]
+
+
 def test_nothing_is_lost_on_the_way_up_down_and_up_again(old_url: str) -> None:
     before = content_of(old_url)
     assert len(before["jobs"]) == 5
     assert before["weights"]
     assert before["idempotency_keys"], "answers for those who send their POST again"
+    for _ in "12":
+        migrations.upgrade(old_url)
+        moved_back = content_of(old_url)
+        recipes = list(recipes_in(moved_back))
+        assert len(recipes) == 10, "of jobs, of their families, and a card's"
+        for recipe in recipes:
+            recipe["forget_bias"] = recipe["rule"].pop("forget_bias")
+        assert moved_back == before
+        migrations.check(old_url)
+        migrations.downgrade(old_url, "0001")  # the way back to the older version
+        engine = create_engine(old_url)
+        assert "keys" not in inspect(engine).get_table_names()
+        engine.dispose()
+        assert content_of(old_url) == before
+
+
+def test_there_is_no_way_back_for_rules_that_the_older_version_does_not_know(old_url: str) -> None:
     migrations.upgrade(old_url)
+    with Database(old_url) as database, database.write() as session:
+        spec = JobRepository(session).get(QUEUED).spec
+        spec["recipe"]["rules"] = {"bias": spec["recipe"]["rule"]}
+        session.execute(update(JobRow).where(JobRow.id == QUEUED).values(spec=spec))
+    before = content_of(old_url)
+    with pytest.raises(RuntimeError, match=r"rules other than one LSTM.*Put back the backup"):
+        migrations.downgrade(old_url, "0002")
     assert content_of(old_url) == before
-    migrations.downgrade(old_url, "0001")  # the way back to the older version
-    engine = create_engine(old_url)
-    assert "keys" not in inspect(engine).get_table_names()
-    engine.dispose()
-    assert content_of(old_url) == before
-    migrations.upgrade(old_url)
-    assert content_of(old_url) == before
-    migrations.check(old_url)
 
 
 def test_the_new_server_shows_what_the_old_one_made_and_runs_what_it_left(
@@ -188,4 +215,4 @@ def test_the_command_goes_back_for_an_older_version_and_knows_which_schemas_ther
     assert " migrate` without --to brings it up" in forwards.stderr
     refused = CliRunner().invoke(app, ["migrate", "--to", "base"])
     assert refused.exit_code == 2
-    assert "--to base: there is no such schema; there are 0001, 0002" in refused.stderr
+    assert "--to base: there is no such schema; there are 0001, 0002, 0003, 0004" in refused.stderr

@@ -7,10 +7,6 @@ what is told here is true of every kernel that runs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from gradsmith.rules.lstm import LSTMRule
 
 MOST_HIDDEN, MOST_LAYERS = 128, 4
 """Larger rules have no kernel: compilation takes minutes and a block no longer fits a cache; torch serves them well."""
@@ -38,11 +34,6 @@ class Sizes:
         """The sizes for an LSTM rule with these settings. None where no kernel can be made for it."""
         fits = input in INPUTS and hidden_size <= MOST_HIDDEN and layers <= MOST_LAYERS
         return cls(hidden_size, layers, INPUTS[input]) if fits else None
-
-    @classmethod
-    def of(cls, rule: LSTMRule) -> Sizes | None:
-        """None where no kernel can be made for the rule."""
-        return cls.fitting(rule.hidden_size, len(rule.layers), rule.input)
 
     @property
     def weights(self) -> int:

@@ -3,7 +3,7 @@ when a kernel was written."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -24,10 +24,9 @@ def worst_error(kernel: Kernel, rule: LSTMRule, coordinates: int, device: torch.
     """The larger of two errors of two steps, theta's and the weights' gradient's, against a rule of the same
     configuration in float64: largest difference over largest value. NaN when the kernel gives NaN."""
     generator = torch.Generator("cpu").manual_seed(0)
-    settings: dict[str, Any] = {key: value for key, value in rule.config().items() if key != "kind"}
     # The caller may be within autocast or under another default device: neither changes what is right.
     with torch.enable_grad(), torch.autocast("cpu", enabled=False), torch.device("cpu"):
-        truth = LSTMRule(**settings).double()
+        truth = LSTMRule(rule.settings).double()
         for parameter in truth.parameters():
             drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
             parameter.data.copy_(drawn * truth.hidden_size**-0.5)

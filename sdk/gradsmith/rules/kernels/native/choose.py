@@ -8,6 +8,7 @@ import logging
 import torch
 
 from gradsmith.rules.base import Rule
+from gradsmith.rules.configs import LSTMConfig
 from gradsmith.rules.kernels.native.build import BuildFailed, BuildSettings, built_here, prebuilt
 from gradsmith.rules.kernels.native.kernel import NativeKernel
 from gradsmith.rules.kernels.native.library import Library, Unloadable
@@ -32,7 +33,7 @@ def native_kernel(rule: Rule, *, threads: int = 1, settings: BuildSettings | Non
     settings = BuildSettings.from_environment() if settings is None else settings
     if settings.instructions == "off" or not isinstance(rule, LSTMRule):
         return None
-    sizes = Sizes.of(rule)
+    sizes = rule.settings.costs().sizes
     best = None if sizes is None else _best(sizes, settings)
     return None if best is None else NativeKernel(rule, *best, threads=threads)
 
@@ -70,7 +71,7 @@ def _load(sizes: Sizes, target: Target, settings: BuildSettings) -> Library:
 def _tried(loaded: Library, sizes: Sizes, target: Target) -> Library:
     """The library, after a trial on a block and a bit."""
     kind = {features: name for name, features in INPUTS.items()}[sizes.inputs]
-    rule = LSTMRule(hidden_size=sizes.hidden, layers=sizes.layers, input=kind)
+    rule = LSTMRule(LSTMConfig(hidden_size=sizes.hidden, layers=sizes.layers, input=kind))
     error = worst_error(NativeKernel(rule, loaded, target), rule, loaded.block + 1, torch.device("cpu"))
     if not error <= _LARGEST_ERROR:
         raise BuildFailed(f"the compiled {target.name} kernel is wrong by {error:.1e} on this CPU")

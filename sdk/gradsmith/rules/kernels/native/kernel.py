@@ -35,7 +35,7 @@ class NativeKernel:
         self.block = loaded.block
         self.threads = threads
         self._library = self.library = loaded  # functions of its own: `gradsmith.axes.native` calls one
-        self._p, self._scale = rule.p, rule.output_scale
+        self._p, self._scale = rule.settings.p, rule.output_scale
         sizes = {name: parameter.numel() for name, parameter in rule.named_parameters()}
         self._names = list(sizes)
         self._order = [f"layers.{level}.{part}" for level in range(len(rule.layers)) for part in ("weight", "bias")]

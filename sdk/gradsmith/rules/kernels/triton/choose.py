@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 
 from gradsmith.rules.base import Rule
+from gradsmith.rules.configs import LSTMConfig
 from gradsmith.rules.kernels.trial import worst_error
 from gradsmith.rules.kernels.triton.layout import Layout
 from gradsmith.rules.lstm import LSTMRule
@@ -51,18 +52,16 @@ def triton_kernel(rule: Rule, device: torch.device, *, choice: Choice | None = N
         return None
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
-    return _tried(json.dumps(rule.config(), sort_keys=True), device, "bf16" if choice == "bf16" else "float32")
+    return _tried(replace(rule.settings, forget_bias=0.0), device, "bf16" if choice == "bf16" else "float32")
 
 
 @functools.lru_cache(maxsize=64)
-def _tried(config: str, device: torch.device, precision: Literal["float32", "bf16"]) -> TritonKernel | None:
+def _tried(settings: LSTMConfig, device: torch.device, precision: Literal["float32", "bf16"]) -> TritonKernel | None:
     if not _importable():
         return None
     from gradsmith.rules.kernels.triton.kernel import TritonKernel
 
-    settings: dict[str, Any] = json.loads(config)
-    settings.pop("kind")
-    rule = LSTMRule(**settings)
+    rule = LSTMRule(settings)
     try:
         kernel = TritonKernel(rule, device, precision=precision)
         error = worst_error(kernel, rule, kernel.block + 1, device)

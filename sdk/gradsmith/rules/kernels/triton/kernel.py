@@ -60,12 +60,12 @@ class TritonKernel:
         layout.to(device)
         self._most_programs = _programs_of(device) if programs is None else programs
         self._rows = 2 * layout.layers * layout.hidden
-        self._features = (rule.p, math.exp(-rule.p), rule.output_scale)
+        self._features = (rule.settings.p, math.exp(-rule.settings.p), rule.output_scale)
         self.constants: dict[str, Any] = {
             "H": layout.hidden,
             "PADDED": layout.padded,
             "LAYERS": layout.layers,
-            "LOG_SIGN": rule.input == "log_sign",
+            "LOG_SIGN": rule.settings.input == "log_sign",
             "BLOCK": self.block,
             "BF16": precision == "bf16",
             "INTERPRETED": interpreted(),

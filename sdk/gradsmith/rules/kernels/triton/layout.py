@@ -7,7 +7,6 @@ from typing import final
 import torch
 from torch import Tensor
 
-from gradsmith.rules.features import FEATURES
 from gradsmith.rules.lstm import LSTMRule
 
 MOST_HIDDEN, MOST_LAYERS = 32, 4
@@ -34,7 +33,7 @@ class Layout:
         self._layer = 2 * self._matrix + 4 * self.padded
         self.size = self.layers * self._layer + 2 * self.padded
         self.names = [name for name, _ in rule.named_parameters()]
-        width, _ = FEATURES[rule.input]
+        width = rule.features.width
         places: dict[str, Tensor] = {}
         for level in range(self.layers):
             places[f"layers.{level}.weight"] = self._of_layer(level, width)
@@ -47,7 +46,7 @@ class Layout:
     @classmethod
     def of(cls, rule: LSTMRule) -> Layout | None:
         """None where the programs cannot run the rule."""
-        fits = rule.input in INPUTS and rule.hidden_size <= MOST_HIDDEN and len(rule.layers) <= MOST_LAYERS
+        fits = rule.settings.input in INPUTS and rule.hidden_size <= MOST_HIDDEN and len(rule.layers) <= MOST_LAYERS
         return cls(rule) if fits else None
 
     def to(self, device: torch.device) -> None:

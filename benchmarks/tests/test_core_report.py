@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[2]))  # benchmarks are no installed package
 
 from benchmarks.core import accuracy, main, parts, picture, report
 from benchmarks.core.kept import Kept

@@ -1,21 +1,13 @@
-"""The real application behind a real uvicorn, and the store's side of a worker."""
+"""What a worker does to the stores, without training anything, and results to store."""
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import uvicorn
 from safetensors.numpy import save
 
-from app.host.protocol import patient
-from app.main import create_app
 from app.settings import Settings
 from app.store import events, leases, outcomes
 from app.store.curves import Points
@@ -26,32 +18,6 @@ from app.store.sessions import Database
 from app.streams import Publisher
 
 WEIGHTS = save({"weight": np.arange(64, dtype=np.float32)}, metadata={"gradsmith": '{"format_version":1}'})
-
-
-@contextlib.contextmanager
-def serving(settings: Settings) -> Iterator[str]:
-    """The URL of a server in a thread of this process; it has stopped when the block ends."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(128)
-    config = uvicorn.Config(
-        create_app(settings), loop="uvloop", http=patient(settings.head_timeout_seconds), lifespan="on",
-        log_level="error", timeout_graceful_shutdown=1,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    try:
-        deadline = time.monotonic() + 20
-        while not server.started:
-            assert thread.is_alive(), "the server ended before it had started"
-            assert time.monotonic() < deadline, "the server did not start in 20 s"
-            time.sleep(0.005)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive(), "the server did not stop in 20 s"
 
 
 def points(*steps: int, loss: float | None = None) -> Points:

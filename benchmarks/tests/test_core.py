@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-
-from gradsmith import LearnedOptimizer
-
-sys.path.append(str(Path(__file__).parents[2]))  # benchmarks are no installed package
 
 from benchmarks.core import ceilings, problem, reference, report, step, tasks
 from benchmarks.core.peers import ours, plain_torch
 from benchmarks.core.peers.base import Weights
 from benchmarks.core.problem import Problem
 from benchmarks.core.statistics import ratios
+from gradsmith import LearnedOptimizer
 
 SMALL = [
     Problem("quadratics", tasks=3, unroll_steps=5),

@@ -1,65 +1,25 @@
-"""The real servers that tests run against: one Postgres and one Valkey for each pytest process, started when first
-needed. They die with pytest, however it ends."""
+"""A Postgres of the caller's own, and a migrated database in it."""
 
 from __future__ import annotations
 
 import atexit
-import ctypes
 import os
 import pwd
 import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
-import redis
 from sqlalchemy import Engine, create_engine, make_url, text
 
 import migrations
-from app.host.embedded import EmbeddedStoreError, find_binary
 from app.settings import Settings
 from app.store.tables import Base
-
-START_SECONDS = 60.0
-_PR_SET_PDEATHSIG = 1
-
-
-class NoServer(Exception):
-    """This machine has no such server; the message says what would bring one."""
-
-
-def _dies_with_pytest(signum: int) -> Callable[[], None]:
-    """A `preexec_fn`: the kernel sends `signum` when the thread that started the server ends. It is run after the
-    change of user, which would clear it."""
-    parent = os.getpid()
-
-    def prepare() -> None:
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
-            if os.getppid() != parent:
-                os._exit(1)
-
-    return prepare
-
-
-def _short_folder(*, for_everyone: bool) -> Path:
-    """A temporary folder whose path leaves room for a socket's name (108 bytes) and, for a server that runs as
-    another user, through whose parents that user may pass."""
-    for base in (tempfile.gettempdir(), "/tmp", "/dev/shm"):
-        path = Path(base)
-        reachable = not for_everyone or all(parent.stat().st_mode & 0o001 for parent in (path, *path.parents))
-        if path.is_dir() and len(base) < 60 and reachable:
-            return Path(tempfile.mkdtemp(prefix="gs-", dir=base))
-    raise NoServer("no temporary folder has a short path that other users may pass through")
-
-
-# --- Postgres ---------------------------------------------------------------------------------------------------
+from workshop.services.starting import START_SECONDS, NoServer, dies_with_caller, short_folder
 
 
 def _postgres_binaries() -> list[Path]:
@@ -79,7 +39,7 @@ class PostgresServer:
     def __init__(self, binaries: Path, changes: Mapping[str, str] | None = None) -> None:
         as_root = os.getuid() == 0  # Postgres refuses to run as root
         self._user = "nobody" if as_root else None
-        self.folder = _short_folder(for_everyone=as_root)
+        self.folder = short_folder(for_everyone=as_root)
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.stop)
         if as_root:
@@ -116,7 +76,7 @@ class PostgresServer:
                 user=self._user,
                 env=self._environment(),
                 start_new_session=True,  # Ctrl-C is for pytest
-                preexec_fn=_dies_with_pytest(signal.SIGQUIT),  # noqa: PLW1509  (before threads; SIGQUIT: stop at once)
+                preexec_fn=dies_with_caller(signal.SIGQUIT),  # noqa: PLW1509  (before threads; SIGQUIT: stop at once)
             )
         self.url = f"postgresql+psycopg://postgres@/postgres?host={self.folder}"
         self._wait()
@@ -227,61 +187,3 @@ class PostgresDatabase:
     def _execute(engine: Engine, statement: str) -> None:
         with engine.connect() as connection:
             connection.execute(text(statement))
-
-
-# --- Redis ------------------------------------------------------------------------------------------------------
-
-
-class ValkeyServer:
-    """A Redis-compatible server in memory, on a unix socket; `stop` and `start` make Redis go away and come back."""
-
-    def __init__(self) -> None:
-        try:
-            self._binary = find_binary()
-        except EmbeddedStoreError as error:
-            raise NoServer(f"no Redis: set TEST_REDIS_URL, or {error}") from error
-        self.folder = _short_folder(for_everyone=False)
-        self.socket = self.folder / "v.sock"
-        self.url = f"unix://{self.socket}"
-        self._process: subprocess.Popen[bytes] | None = None
-        atexit.register(self.close)
-        self.start()
-
-    def start(self) -> None:
-        """Start it, empty, and return once it answers."""
-        command = [self._binary, "--port", "0", "--unixsocket", self.socket, "--dir", self.folder]
-        self._process = subprocess.Popen(
-            [*command, "--save", "", "--appendonly", "no"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=_dies_with_pytest(signal.SIGKILL),  # noqa: PLW1509
-        )
-        deadline = time.monotonic() + START_SECONDS
-        with redis.Redis(unix_socket_path=str(self.socket), retry=None) as client:
-            while True:
-                try:
-                    client.ping()
-                    return
-                except redis.RedisError as error:
-                    if self._process.poll() is not None or time.monotonic() > deadline:
-                        raise RuntimeError(f"{self._binary} did not start: {error}") from error
-                    time.sleep(0.01)
-
-    def stop(self) -> None:
-        """Kill it, with all that it holds."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-            self.socket.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def flush(url: str) -> None:
-    with redis.Redis.from_url(url, retry=None) as client:
-        client.flushdb()

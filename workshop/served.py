@@ -17,8 +17,8 @@ from pathlib import Path
 from app.host.tether import tethered
 from app.settings import Settings
 from app.store.sessions import Database
-from benchmarks.core.environment import ROOT
 
+ROOT = Path(__file__).parents[1]
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 

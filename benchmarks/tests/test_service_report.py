@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
-
-sys.path.append(str(Path(__file__).parents[2]))  # benchmarks are no installed package
 
 from benchmarks.service import report, tables, verdicts
 from benchmarks.service.bench import POSTGRES

@@ -20,8 +20,9 @@ from app.store.errors import DatabaseUnavailable, LeaseLost
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from app.store.tables import JobRow
-from tests.app.api.keyed import id_of, make_key
-from tests.app.api.running import Worker, evaluation_result, serving
+from workshop.keyed import id_of, make_key
+from workshop.serving import serving
+from workshop.working import Worker, evaluation_result
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 

@@ -1,0 +1,107 @@
+"""The rules that a job may ask for: models of `gradsmith.rules.configs`, which has the settings and their bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, create_model
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+
+from gradsmith.rules.configs import CONFIGS, RuleConfig
+from models.task_spec import Spec
+
+
+class RuleSpec(Spec):
+    """The kind of a rule and its settings. Each kind has a subclass, which `RULE_SPECS` names."""
+
+    config_class: ClassVar[type[RuleConfig]]
+
+    if TYPE_CHECKING:
+        kind: str
+        output_scale: float
+
+    @property
+    def config(self) -> RuleConfig:
+        """The same settings as the rule itself has them."""
+        return self.config_class(**self.model_dump(exclude={"kind"}))
+
+
+def _spec_of(config: type[RuleConfig]) -> type[RuleSpec]:
+    fields: dict[str, Any] = {"kind": (Literal[config.kind], config.kind)}
+    for name, default, bounds in config.settings():
+        annotation = Literal[bounds.choices] if bounds.choices else type(default)
+        limits: dict[str, Any] = {"ge": bounds.at_least, "gt": bounds.above, "le": bounds.at_most}
+        given = {limit: value for limit, value in limits.items() if value is not None}
+        described: Any = Field(default, description=bounds.description or None, **given)
+        fields[name] = (annotation, described)
+    name = config.__name__.removesuffix("Config") + "RuleSpec"
+    made = create_model(name, __base__=RuleSpec, __module__=__name__, __doc__=config.__doc__, **fields)
+    made.config_class = config
+    return made
+
+
+RULE_SPECS: dict[str, type[RuleSpec]] = {kind: _spec_of(config) for kind, config in CONFIGS.items()}
+"""The model of each kind of rule, by its name."""
+
+
+@dataclass(frozen=True)
+class ByKind:
+    """An annotation: an object is validated by the model of the `kind` that it names, or of `usual` where it names
+    none. Errors have the place and the words that the model alone would give them.
+
+    choices: the model of each kind
+    """
+
+    choices: Mapping[str, type[BaseModel]]
+    usual: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self._validated, serialization=core_schema.simple_ser_schema("any")
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        # Not a tagged union: `kind` may be left out.
+        return handler(core_schema.union_schema([each.__pydantic_core_schema__ for each in self.choices.values()]))
+
+    def _validated(self, value: Any) -> BaseModel:
+        if isinstance(value, tuple(self.choices.values())):
+            assert isinstance(value, BaseModel)
+            return value
+        if not isinstance(value, Mapping):
+            raise PydanticCustomError("model_type", "Input should be an object with the field `kind`")
+        kind = value.get("kind", self.usual)
+        if not isinstance(kind, str) or kind not in self.choices:
+            expected = " or ".join(repr(name) for name in self.choices)
+            wrong = InitErrorDetails(type="literal_error", loc=("kind",), input=kind, ctx={"expected": expected})
+            raise ValidationError.from_exception_data("rule", [wrong])
+        model = self.choices[kind]
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            raise ValidationError.from_exception_data(error.title, _with_known_fields(error, model)) from error
+
+
+def _with_known_fields(error: ValidationError, model: type[BaseModel]) -> list[InitErrorDetails]:
+    """The errors; those of unknown fields say in their context which fields the model has."""
+    details = []
+    for each in error.errors(include_url=False):
+        kind: str | PydanticCustomError = each["type"]
+        context = dict(each.get("ctx", {}))
+        if kind == "extra_forbidden" and len(each["loc"]) == 1:
+            kind = PydanticCustomError("extra_forbidden", each["msg"], {"known": list(model.model_fields)})
+        details.append(InitErrorDetails(type=kind, loc=each["loc"], input=each["input"], ctx=context))
+    return details
+
+
+USUAL = RULE_SPECS["lstm"].model_validate({})
+"""The rule of a spec that says nothing of it."""
+
+if TYPE_CHECKING:
+    AnyRule: TypeAlias = RuleSpec
+else:
+    AnyRule = Annotated[Any, ByKind(RULE_SPECS, USUAL.kind)]
+"""A RuleSpec of any kind."""

@@ -1,0 +1,251 @@
+"""What every family promises, checked on one: `gradsmith-server families check NAME`.
+
+Training, validation, evaluation and CUDA graphs rely on each of these promises, and most of them break in silence: a
+wrong gradient trains a rule for another problem, a task that depends on its neighbours gives other results on two ranks
+than on one.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.errors import SplitHeldOut
+from models.spec import Split
+from models.task_spec import TaskSpec
+from models.tasks import footprint
+from models.tasks.base import TaskBatch
+from models.tasks.catalogue import TRAINING_SPLITS, open_for_testing, open_for_training, opened
+from models.tasks.randomness import key, normals
+
+logger = logging.getLogger(__name__)
+
+TASKS, STEPS = 5, (0, 7)
+DIRECTIONS = 6
+GRADIENT_TOLERANCE = 1e-4  # of the slope along a direction; a central difference in float64 is a hundred times closer
+COMPANY_TOLERANCE = 1e-9  # of float64 numbers, which another order of summation changes in the last bits
+
+
+class Broken(Exception):
+    """The family does not keep a promise; `str(error)` says which, and what was seen."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The family that is looked at."""
+
+    spec: TaskSpec
+    data_dir: Path | None = None
+
+    def drawn(
+        self,
+        *,
+        split: Split = Split.TRAIN,
+        seed: int = 1,
+        tasks: int = TASKS,
+        first: int = 0,
+        dtype: torch.dtype = torch.float64,
+        device: str = "cpu",
+    ) -> TaskBatch:
+        """Tasks of a family that is opened for them anew."""
+        family = open_for_testing if split is Split.TEST else open_for_training
+        return family(self.spec, self.data_dir).sample(
+            split, seed=seed, trajectory=3, tasks=tasks, first=first, dtype=dtype, device=device
+        )
+
+
+def conformance(subject: Subject) -> Iterator[tuple[str, str | None]]:
+    """The name of each promise, and how it is broken; None where it is kept."""
+    for name, check in CHECKS.items():
+        try:
+            check(subject)
+        except Broken as broken:
+            yield name, str(broken)
+        except Exception as error:  # a plug-in raises what it likes
+            logger.exception("The check %r ended with an exception.", name)
+            yield name, f"{type(error).__name__}: {error}"
+        else:
+            yield name, None
+
+
+def _size(subject: Subject) -> None:
+    spec, tasks = subject.spec, subject.drawn()
+    if type(spec).model_validate_json(spec.model_dump_json()) != spec:
+        raise Broken(f"the spec is another one after it was written as JSON and read: {spec!r}")
+    names = [part.name for part in spec.parts()]
+    if len(set(names)) < len(names):
+        raise Broken(f"parts() uses a name twice: {', '.join(names)}")
+    theta = tasks.initial()
+    if theta.shape != (TASKS * spec.coordinates_per_task,):
+        raise Broken(
+            f"initial() of {TASKS} tasks has shape {tuple(theta.shape)}, and parts() add up to "
+            f"{spec.coordinates_per_task} coordinates a task"
+        )
+    losses, gradient = tasks.losses_and_gradient(theta, 0)
+    if losses.shape != (TASKS,) or gradient.shape != theta.shape:
+        raise Broken(
+            f"losses_and_gradient gives shapes {tuple(losses.shape)} and {tuple(gradient.shape)}, not ({TASKS},) and "
+            f"{tuple(theta.shape)}"
+        )
+    theta += 1.0
+    if torch.equal(tasks.initial(), theta):
+        raise Broken("initial() gives the same tensor twice, so that a run would move the start of the next")
+
+
+def _gradient(subject: Subject) -> None:
+    tasks = subject.drawn()
+    theta = _somewhere(tasks)
+    for step in STEPS:
+        losses, gradient = tasks.losses_and_gradient(theta, step)
+        if losses.requires_grad or gradient.requires_grad:
+            raise Broken("losses_and_gradient keeps a graph; give back constants (torch.no_grad, detach)")
+        free = theta.clone().requires_grad_()
+        plain = tasks.losses(free, step)
+        _same(f"losses() and losses_and_gradient() at step {step}", plain.detach(), losses, COMPANY_TOLERANCE)
+        (expected,) = torch.autograd.grad(plain.sum(), free)
+        _same(f"the gradient of step {step} and autograd's of losses()", gradient, expected, GRADIENT_TOLERANCE)
+        for number in range(DIRECTIONS):
+            direction = _noise(f"direction {number}", theta)
+            h = 1e-6 * float(theta.abs().mean() + 1.0)
+            ahead, behind = (tasks.losses(theta + sign * h * direction, step).detach() for sign in (1, -1))
+            slopes = (ahead - behind) / (2 * h)
+            by_task = (gradient * direction).view(TASKS, -1).sum(dim=1)
+            # Along a random direction terms cancel; what they add up to without their signs is the scale.
+            scale = (gradient * direction).abs().view(TASKS, -1).sum(dim=1) + 1e-12
+            error = float(((slopes - by_task).abs() / scale).median())  # one task may stand at a kink
+            if not error < GRADIENT_TOLERANCE:
+                raise Broken(
+                    f"at step {step} the gradient along a random direction is {float(by_task[0]):.6g}, and finite "
+                    f"differences of the loss give {float(slopes[0]):.6g} (relative error {error:.1e})"
+                )
+
+
+def _company(subject: Subject) -> None:
+    together, index = subject.drawn(), 2
+    theta = _somewhere(together)
+    own = slice(index * subject.spec.coordinates_per_task, (index + 1) * subject.spec.coordinates_per_task)
+    alone = subject.drawn(tasks=1, first=index)
+    if not torch.equal(alone.initial(), together.initial()[own]):
+        raise Broken(f"task {index} starts elsewhere when it is drawn alone")
+    for step in STEPS:
+        losses, gradient = together.losses_and_gradient(theta, step)
+        lonely, steepest = alone.losses_and_gradient(theta[own], step)
+        _same(f"the loss of task {index} alone and in company", lonely, losses[index : index + 1], COMPANY_TOLERANCE)
+        _same(f"the gradient of task {index} alone and in company", steepest, gradient[own], COMPANY_TOLERANCE)
+
+
+def _splits(subject: Subject) -> None:
+    for splits, hidden in ((TRAINING_SPLITS, Split.TEST), ({Split.TEST}, Split.TRAIN)):
+        family = opened(subject.spec, splits, subject.data_dir)
+        try:
+            family.sample(hidden, seed=1, trajectory=0, tasks=1)
+        except SplitHeldOut:
+            continue
+        raise Broken(f"a family that is opened for {', '.join(sorted(splits))} gives tasks of the {hidden} split")
+    seen = torch.cat([_print(subject.drawn(split=split)) for split in Split])
+    if len({tuple(row) for row in seen.tolist()}) < len(seen):
+        raise Broken("tasks of two splits, or two tasks of one, are the same: draw each from its own seed")
+
+
+def _seeds(subject: Subject) -> None:
+    torch.manual_seed(1)
+    first = _answers(subject.drawn(), STEPS)
+    torch.manual_seed(2)
+    again = subject.drawn()
+    for step in (40, *STEPS):  # what was asked before must not matter
+        again.losses_and_gradient(again.initial(), step)
+    for name, value in _answers(again, STEPS).items():
+        if not torch.equal(value, first[name]):
+            raise Broken(f"{name} differs between two draws of the same seed: use models.tasks.randomness alone")
+    if torch.equal(_print(subject.drawn(seed=2)), _print(subject.drawn())):
+        raise Broken("another seed gives the same tasks")
+
+
+def _kinds_of_numbers(subject: Subject) -> None:
+    precise = _answers(subject.drawn(), STEPS)
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)  # what names no dtype becomes visible
+        try:
+            found = _answers(subject.drawn(dtype=torch.float32, device=device), STEPS)
+        finally:
+            torch.set_default_dtype(default)
+        for name, value in found.items():
+            if value.dtype != torch.float32 or value.device.type != device:
+                raise Broken(f"{name} of a float32 batch on {device} is {value.dtype} on {value.device.type}")
+            _same(f"{name} in float32 and in float64", value.double().cpu(), precise[name], 1e-3)
+
+
+def _graphs(subject: Subject) -> None:
+    ours, other = subject.drawn(), subject.drawn(seed=2)
+    twin = copy.deepcopy(ours)  # before it has computed anything that it may keep
+    for step in STEPS:
+        counted = ours.losses_and_gradient(ours.initial(), torch.tensor(step))
+        for found, truth in zip(counted, ours.losses_and_gradient(ours.initial(), step), strict=True):
+            _same(f"step {step} as a number and as a tensor", found, truth, COMPANY_TOLERANCE)
+    given = other.buffers()
+    for name, mine in twin.buffers().items():
+        mine.copy_(given[name])
+    for name, value in _answers(other, STEPS).items():
+        if not torch.equal(_answers(twin, STEPS)[name], value):
+            raise Broken(f"buffers() leaves out a tensor: with those of another batch, {name} is not the other's")
+
+
+def _memory(subject: Subject) -> None:
+    if (wrong := footprint.compared(subject.spec, subject.data_dir)) is not None:
+        raise Broken(wrong)
+
+
+CHECKS: Mapping[str, Callable[[Subject], None]] = {
+    "size": _size,
+    "gradient": _gradient,
+    "company": _company,
+    "splits": _splits,
+    "seeds": _seeds,
+    "dtype": _kinds_of_numbers,
+    "graphs": _graphs,
+    "memory": _memory,
+}
+
+
+def _noise(name: str, like: Tensor) -> Tensor:
+    """Standard normal numbers, the same for the same name."""
+    stream = torch.tensor([key("conformance", name)], dtype=torch.int64)
+    return normals(stream, like.numel())[0].to(like.dtype)
+
+
+def _somewhere(tasks: TaskBatch) -> Tensor:
+    """A point beside the start, where a symmetry of the start hides nothing."""
+    start = tasks.initial()
+    return start + 0.1 * (start.abs().mean() + 0.1) * _noise("place", start)
+
+
+def _answers(tasks: TaskBatch, steps: Collection[int]) -> dict[str, Tensor]:
+    """All that a batch says, by name."""
+    theta = tasks.initial()
+    found = {"the start": theta}
+    for step in steps:
+        losses, gradient = tasks.losses_and_gradient(theta, step)
+        found |= {f"the loss of step {step}": losses, f"the gradient of step {step}": gradient}
+    return found
+
+
+def _print(tasks: TaskBatch) -> Tensor:
+    """Numbers by which a task is known, (tasks, numbers): its losses at the same place and several steps."""
+    size = tasks.coordinates_per_task
+    theta = _noise("print", torch.empty(size, dtype=tasks.dtype)).repeat(tasks.tasks).mul_(0.5)
+    return torch.stack([tasks.losses_and_gradient(theta, step)[0] for step in (0, 1, 2, 7)], dim=1)
+
+
+def _same(what: str, found: Tensor, truth: Tensor, tolerance: float) -> None:
+    """Raises Broken where they differ by more than this share of their size."""
+    scale = float(torch.maximum(found.abs().max(), truth.abs().max())) or 1.0
+    error = float((found - truth).abs().max()) / scale
+    if not error <= tolerance:
+        raise Broken(f"{what} differ by {error:.1e} of their size")

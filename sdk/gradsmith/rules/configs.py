@@ -1,0 +1,169 @@
+"""The settings of every kind of rule, with their bounds and meanings. They are told here and nowhere else.
+
+`gradsmith.rules.build` makes rules from these classes; the service derives its JSON schemas from them, and its
+prediction of a job's memory from `costs()`. Needs no torch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, NamedTuple, cast, final
+
+from gradsmith.errors import UnknownRule
+from gradsmith.rules.kernels.sizes import Sizes
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Which values a setting may have. A number: `at_least` and `at_most` are allowed, `above` is not."""
+
+    description: str = ""
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    choices: tuple[str, ...] = ()
+    initial: bool = False
+    """The setting decides where a fresh rule starts and nothing else, so weights files do not carry it."""
+
+
+class Setting(NamedTuple):
+    """One setting of a kind of rule: its name, its default, whose type is the setting's, and its bounds."""
+
+    name: str
+    default: int | float | str
+    bounds: Bounds
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Numbers of memory that a rule takes for ONE coordinate; they have the width of the run, 4 or 8 bytes."""
+
+    state: int
+    """The rule's memory, from step to step."""
+    step: int
+    """Beside it, while torch makes a step."""
+    largest: int
+    """The largest single tensor among those."""
+    autograd: int
+    """What autograd keeps of one step, for a window's gradient."""
+    replay: int
+    """What torch's fused replay keeps of one step; 0 where there is none."""
+    record: int
+    """What one step leaves on a kernel's tape; 0 where no kernel has one."""
+    sizes: Sizes | None
+    """The compiled kernel's sizes; None where none can be made."""
+
+
+def _setting(default: Any, description: str = "", **bounds: Any) -> Any:
+    return field(default=default, metadata={"bounds": Bounds(description, **bounds)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleConfig(ABC):
+    """A kind of rule with its settings; making one checks them. Raises UnknownRule when one is out of its bounds."""
+
+    kind: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        for name, default, bounds in self.settings():
+            given = getattr(self, name)
+            problem = _problem(given, default, bounds)
+            if problem:
+                raise UnknownRule(f"{name} of a rule of kind {self.kind!r} {problem}, not {given!r}")
+            object.__setattr__(self, name, type(default)(given))  # 7 for a real setting becomes 7.0
+
+    @classmethod
+    def settings(cls) -> Iterator[Setting]:
+        """Every setting, in the order in which it is written."""
+        for each in fields(cls):
+            yield Setting(each.name, cast(int | float | str, each.default), each.metadata["bounds"])
+
+    def plain(self) -> dict[str, object]:
+        """The kind and the settings without the initial ones, as JSON values: what a weights file says."""
+        settings = {name: getattr(self, name) for name, _, bounds in self.settings() if not bounds.initial}
+        return {"kind": self.kind, **settings}
+
+    @abstractmethod
+    def costs(self) -> Costs:
+        """The memory that such a rule takes. A wrong answer gets a job refused, or its worker killed."""
+
+
+def _problem(given: object, default: object, bounds: Bounds) -> str | None:
+    """What is wrong with a value, in words; None where nothing is."""
+    if bounds.choices:
+        return None if given in bounds.choices else f"must be one of {', '.join(bounds.choices)}"
+    kinds, noun = ((int,), "an integer") if isinstance(default, int) else ((int, float), "a number")
+    within = isinstance(given, kinds) and not isinstance(given, bool)
+    within = within and (bounds.at_least is None or given >= bounds.at_least)  # type: ignore[operator]
+    within = within and (bounds.above is None or given > bounds.above)  # type: ignore[operator]
+    within = within and (bounds.at_most is None or given <= bounds.at_most)  # type: ignore[operator]
+    if within:
+        return None
+    lowest = f"above {bounds.above:g}" if bounds.above is not None else f"from {bounds.at_least:g}"
+    return f"must be {noun} {lowest} to {bounds.at_most:g}"
+
+
+_OUTPUT_SCALE = "theta changes by this much per unit of output."
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class LSTMConfig(RuleConfig):
+    """A coordinatewise LSTM (Andrychowicz et al. 2016, section 2.1)."""
+
+    kind: ClassVar[str] = "lstm"
+
+    hidden_size: int = _setting(20, "Units in each layer.", at_least=1, at_most=256)
+    layers: int = _setting(2, at_least=1, at_most=4)
+    input: str = _setting(
+        "log_sign",
+        "How the gradient enters: (log|g|/p, sign g) as in appendix A, or as it is.",
+        choices=("log_sign", "raw"),
+    )
+    p: float = _setting(10.0, "log_sign treats |g| >= e^-p by its logarithm.", above=0, at_most=50)
+    output_scale: float = _setting(0.1, _OUTPUT_SCALE, above=0, at_most=100)
+    forget_bias: float = _setting(
+        1.0,
+        "Added to the forget gates of a fresh rule, so that it remembers from the first meta-step on.",
+        at_least=-20,
+        at_most=20,
+        initial=True,
+    )
+
+    def costs(self) -> Costs:
+        """States h and c of each layer. What autograd keeps was measured; the replay's numbers are its buffers'."""
+        H, L = self.hidden_size, self.layers
+        inputs = 2 if self.input == "log_sign" else 1
+        return Costs(
+            state=2 * H * L,
+            step=2 * H * (L - 1) + 8 * H,
+            largest=H,
+            autograd=25 * H * L,
+            replay=inputs + (L - 1) * H + L * (7 * H + 1),
+            record=5 * H * L,
+            sizes=Sizes.fitting(H, L, self.input),
+        )
+
+
+CONFIGS: dict[str, type[RuleConfig]] = {config.kind: config for config in (LSTMConfig,)}
+"""Every kind of rule, by its name."""
+
+
+def configured(config: Mapping[str, Any]) -> RuleConfig:
+    """The settings that a mapping such as `{"kind": "lstm", "hidden_size": 20}` names; the others have their defaults.
+
+    Raises UnknownRule for a kind or a setting that this version does not know, and for a value out of its bounds.
+    """
+    settings = dict(config)
+    kind = settings.pop("kind", None)
+    if not isinstance(kind, str) or kind not in CONFIGS:
+        raise UnknownRule(
+            f"unknown kind of rule {kind!r}; this version of gradsmith knows {', '.join(sorted(CONFIGS))}. "
+            "A newer one may know it: update your checkout of Gradsmith and run pip install './sdk[torch]' in it"
+        )
+    try:
+        return CONFIGS[kind](**settings)
+    except TypeError as error:
+        raise UnknownRule(f"a rule of kind {kind!r} cannot be built from {settings!r}: {error}") from error

@@ -1,0 +1,81 @@
+"""Families that each break one promise: what `families check` must find. Named by the check that finds them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from models.families.quadratic import QuadraticSpec
+from models.families.quadratic.tasks import QuadraticBatch, QuadraticFamily
+from models.spec import Split
+
+
+class BrokenSpec(QuadraticSpec):
+    kind: Literal["broken"] = "broken"
+    dimension: int = 4
+
+
+class Batch(QuadraticBatch):
+    @classmethod
+    def like(cls, batch):
+        return cls(batch.W, batch.y, batch._start)
+
+
+class Broken(QuadraticFamily):
+    batch = Batch
+
+    def _batch(self, seeds, split, dtype, device):
+        return self.batch.like(super()._batch(seeds, split, dtype, device))
+
+
+class size(Broken):  # noqa: N801
+    class batch(Batch):  # noqa: N801
+        def initial(self):
+            return self._start.flatten()[1:]
+
+
+class gradient(Broken):  # noqa: N801
+    class batch(Batch):  # noqa: N801
+        def losses_and_gradient(self, theta, step):
+            losses, found = super().losses_and_gradient(theta, step)
+            return losses, found * 1.01
+
+
+class company(Broken):  # noqa: N801
+    class batch(Batch):  # noqa: N801
+        def losses(self, theta, step):
+            return super().losses(theta, step) / self.tasks
+
+        def losses_and_gradient(self, theta, step):
+            losses, found = super().losses_and_gradient(theta, step)
+            return losses / self.tasks, found / self.tasks
+
+
+class splits(Broken):  # noqa: N801
+    def sample(self, split, **which):
+        self.splits = frozenset(Split)
+        return super().sample(split, **which)
+
+
+class same(Broken):  # noqa: N801
+    def _batch(self, seeds, split, dtype, device):
+        return super()._batch(torch.zeros_like(seeds), split, dtype, device)
+
+
+class seeds(Broken):  # noqa: N801
+    def _batch(self, seeds, split, dtype, device):
+        found = super()._batch(seeds, split, dtype, device)
+        return Batch(found.W, found.y + 1e-3 * torch.randn_like(found.y), found._start)
+
+
+class dtype(Broken):  # noqa: N801
+    class batch(Batch):  # noqa: N801
+        def initial(self):
+            return torch.zeros(self.coordinates)
+
+
+class graphs(Broken):  # noqa: N801
+    class batch(Batch):  # noqa: N801
+        def buffers(self):
+            return {"W": self.W, "start": self._start}

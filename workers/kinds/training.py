@@ -1,0 +1,116 @@
+"""A `meta_train` job: resume from its checkpoint, stream its curve, write checkpoints, register the optimizer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from typing import assert_never
+
+from sqlalchemy.orm import Session
+
+from app.store import checkpoints, outcomes
+from app.store.events import Event, EventId
+from gradsmith.rules import build
+from models.errors import CheckpointMismatch
+from models.meta_train import Event as TrainingEvent
+from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working, meta_train
+from models.selection import shortfall
+from models.spec import MetaTrainSpec
+from workers.attempt import Attempt
+from workers.facts import card_of
+from workers.lifecycle import Preempted
+from workers.ranks import train_in_ranks
+
+logger = logging.getLogger("gradsmith.worker")
+
+
+def run(attempt: Attempt, spec: MetaTrainSpec) -> None:
+    """Raises as `workers.kinds.run` says."""
+    attempt.settle(build(spec.recipe.rule.config), spec)
+    result: TrainingResult | None = None
+    checkpointed = time.monotonic()
+    with closing(_events(attempt, spec)) as stream:  # whatever ends it ends the job's ranks
+        for happened in stream:
+            match happened:
+                case MetaStep():
+                    attempt.recorder.point(happened.step, happened.loss, happened.gradient_norm)
+                case Validated():
+                    attempt.recorder.score(happened.step, happened.score)
+                case Restarted():
+                    message = f"meta-step {happened.step}: {happened.reason}"
+                    attempt.recorder.say("log", {"level": "warning", "message": message})
+                case TrajectoryEnd():
+                    stopping = attempt.preempted()  # asked once: no job is handed back without its checkpoint
+                    if stopping or time.monotonic() - checkpointed >= attempt.settings.checkpoint_interval_seconds:
+                        _write_checkpoint(attempt, happened)
+                        checkpointed = time.monotonic()
+                    if stopping:
+                        raise Preempted
+                case TrainingResult():
+                    result = happened
+                case Working():
+                    pass  # in the middle of something long: only to look around
+                case _:
+                    assert_never(happened)
+            attempt.look_around()
+    assert result is not None, "meta_train ends with its result"
+    _register(attempt, spec, result)
+
+
+def _events(attempt: Attempt, spec: MetaTrainSpec) -> Generator[TrainingEvent, None, None]:
+    """What happens from the newest checkpoint on, if there is one that can be used."""
+    checkpoint = attempt.claimed.checkpoint
+    if checkpoint is not None:
+        stream = _science(attempt, spec, checkpoint.content)
+        try:
+            first = next(stream)
+        except CheckpointMismatch as error:
+            logger.warning("job %s starts anew: %s", attempt.keeper.lease.job_id, error)
+            attempt.recorder.say("log", {"level": "warning", "message": f"starting anew: {error}"})
+        else:
+            attempt.announce(checkpoint)
+            yield first
+            yield from stream
+            return
+    attempt.announce(None)
+    yield from _science(attempt, spec, None)
+
+
+def _science(attempt: Attempt, spec: MetaTrainSpec, resume: bytes | None) -> Iterator[TrainingEvent]:
+    data_dir, threads = attempt.settings.data_dir, attempt.runtime["threads"]
+    if spec.resources.processes > 1:
+        return train_in_ranks(spec, data_dir=data_dir, resume=resume, threads=threads)
+    return meta_train(spec, data_dir=data_dir, resume=resume, threads=threads)
+
+
+def _write_checkpoint(attempt: Attempt, end: TrajectoryEnd) -> None:
+    content, lease = end.checkpoint(), attempt.keeper.lease
+
+    def put(session: Session, event: Event) -> None:
+        facts, identical = attempt.runtime, attempt.identical
+        checkpoints.put(session, lease, end.step, event.id, content, runtime=facts, identical=identical)
+
+    attempt.recorder.say_with("checkpoint", {"step": end.step}, put)
+
+
+def _register(attempt: Attempt, spec: MetaTrainSpec, result: TrainingResult) -> None:
+    card = card_of(spec, result.summary, attempt.runtime)
+    poor = shortfall(result.validation_score, result.standing_still, spec.recipe)
+    if poor is not None:
+        attempt.recorder.say("log", {"level": "warning", "message": poor})
+
+    def finish(session: Session, last_events: list[Event], done_id: EventId) -> Event:
+        return outcomes.finish_training(
+            session,
+            attempt.keeper.lease,
+            done_id,
+            weights=result.weights,
+            validation_score=result.validation_score,
+            card=card,
+            shortfall=poor,
+            last_events=last_events,
+        ).event
+
+    attempt.recorder.finish(finish)
