@@ -19,13 +19,14 @@ from torch import Tensor
 
 from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for, dtype_for
-from models.baselines import GRID_POINTS, KINDS, GridPoint, Tuning, tune
+from models.baselines import BASELINES
 from models.meta_train import device_of, runtime
 from models.rollout import Contender, Curves, Learned, Sample, run
 from models.spec import BaselineName, EvaluateSpec, Split
 from models.statistics import Bootstrap, Comparison, Floats, Summary, compare, curve_quantiles, summary
 from models.tasks.catalogue import open_for_testing, open_for_tuning
 from models.tasks.randomness import key
+from models.tuning import GRID_POINTS, GridPoint, Tuning, tune
 
 FORMAT = 2
 PROGRESS_INTERVAL_SECONDS = 0.25
@@ -103,14 +104,21 @@ class _Evaluation:
         for name in self._plan.baselines:
             tunings[name] = yield from self._tuned(name)
         for name, tuning in tunings.items():
-            final, area = (KINDS[tuning.name](point.learning_rate) for point in (tuning.best_final, tuning.best_area))
+            final, area = (tuning.best(criterion) for criterion in CRITERIA)
             measured[name] = yield from self._tested(name, final, area)
         yield EvaluationProgress(self._done, self._total, "bootstrap")
         yield EvaluationResult(_plain(self._result(measured, tunings)))
 
     def _tuned(self, name: BaselineName) -> Generator[EvaluationProgress, None, Tuning]:
         sample = Sample(Split.VALIDATION, self._spec.seed, TUNING_TRAJECTORY, self._plan.tuning_tasks)
-        sweep = tune(name, self._tuning_family, sample, self._plan.horizon, dtype=self._dtype, device=self._device)
+        sweep = tune(
+            BASELINES[name],
+            self._tuning_family,
+            sample,
+            self._plan.horizon,
+            dtype=self._dtype,
+            device=self._device,
+        )
         tuning = yield from self._ticking(sweep, f"tuning {name}'s learning rate")
         self._total += len(tuning.points) - GRID_POINTS
         self._tuning_gradients += len(tuning.points) * sample.tasks * (self._plan.horizon + 1)
