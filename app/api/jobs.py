@@ -124,7 +124,7 @@ def jobs_list(
     responses={200: _ONE_JOB, **responses("job_not_found")},
 )
 def jobs_get(job_id: JobId, services: ServicesDep, caller: CallerDep) -> Response:
-    with services.database.glance() as session:  # what follows the job's row is asked for a few of them only
+    with services.database.autocommit_read() as session:  # what follows the job's row is asked for a few of them only
         job = job_document(session, JobRepository(session, caller.workspace).get(job_id), services.dispatcher)
     return _written(job)
 

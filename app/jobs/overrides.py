@@ -6,14 +6,16 @@ see are written once, in models/spec.py.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Strict, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, create_model
 from pydantic.fields import FieldInfo
 
 from models.spec import ByKind, EvaluationPlan, Recipe, Resources, Spec
 
 
+@cache
 def partial(spec: type[BaseModel]) -> type[BaseModel]:
     """`<Spec>Overrides`: the fields of `spec`, all optional, nested specs partial too.
 
@@ -30,8 +32,8 @@ def partial(spec: type[BaseModel]) -> type[BaseModel]:
             continue
         if isinstance(annotation, type) and issubclass(annotation, Spec):
             annotation = partial(annotation)
-        elif annotation in (int, float, bool, str):
-            annotation = Annotated[annotation, Strict()]
+        else:
+            annotation = _strict(annotation)
         fields[name] = (annotation, _optional(field))
     return create_model(
         f"{spec.__name__}Overrides",
@@ -39,6 +41,18 @@ def partial(spec: type[BaseModel]) -> type[BaseModel]:
         __doc__=f"{spec.__doc__ or spec.__name__} Each field is optional; the default is the family's recipe.",
         **fields,
     )
+
+
+def _strict(annotation: Any) -> Any:
+    """The same type without conversions; also within a list or a tuple."""
+    if annotation in (int, float, bool, str):
+        return Annotated[annotation, Strict()]
+    if get_origin(annotation) is Annotated:
+        inner, *metadata = get_args(annotation)
+        return Annotated[(_strict(inner), *metadata)]
+    if get_origin(annotation) in (list, tuple):
+        return get_origin(annotation)[tuple(_strict(inner) for inner in get_args(annotation))]
+    return annotation
 
 
 def _optional(field: FieldInfo) -> FieldInfo:
@@ -59,3 +73,23 @@ else:
     RecipeOverrides = partial(Recipe)
     EvaluationPlanOverrides = partial(EvaluationPlan)
     ResourcesOverrides = partial(Resources)
+
+
+def _refuse_what_is_no_object(value: Any) -> Any:
+    """In its own words: who sends a number here means another field."""
+    if isinstance(value, dict):
+        return value
+    raise ValueError(
+        'send a JSON object with the fields of the family\'s tasks that change, such as {"hidden": [16]}; how many '
+        "tasks are trained side by side is recipe.tasks"
+    )
+
+
+TaskOverrides = Annotated[
+    dict[str, Any],
+    BeforeValidator(_refuse_what_is_no_object),
+    Field(
+        description="Fields of the family's tasks that change, such as `hidden` of `digits-mlp`. Their schema is "
+        "`schemas.tasks` of `GET /families/{name}`."
+    ),
+]

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from app.http.problems import FieldError, Problem, field_errors, invalid_request
+from app.jobs.overrides import partial
 from app.store.errors import OptimizerNotFound
 from app.store.references import REFERENCE_FORMS, is_reference
 from app.store.registry import Registry
@@ -24,7 +25,9 @@ from models.spec import (
     Resources,
     Spec,
     overridden,
+    with_tasks,
 )
+from models.task_spec import TaskSpec
 
 
 def known_family(name: str) -> FamilySpec:
@@ -43,6 +46,16 @@ def no_such_family(name: str) -> tuple[str, str | None]:
     meant = f" Did you mean {close[0]!r}?" if close else ""
     detail = f"There is no family {name!r}.{meant} Families: {', '.join(FAMILIES)}.{problems_in_words()}"
     return detail, close[0] if close else None
+
+
+def changed(family: FamilySpec, tasks: TaskSpec, changes: dict[str, Any]) -> FamilySpec:
+    """The family with `tasks`, some fields of which are changed. Raises Problem `invalid_request`."""
+    if changes:
+        strict = partial(type(tasks))
+        with refused_at("tasks", model=strict):
+            strict.model_validate(changes)
+            tasks = overridden(tasks, changes)
+    return with_tasks(family, tasks) if tasks != family.tasks else family
 
 
 def known_optimizer(reference: str, registry: Registry) -> OptimizerRow:
@@ -83,9 +96,9 @@ def laid_over(default: Spec, changes: BaseModel, within: str) -> Any:
 
 
 @contextmanager
-def refused_at(*within: str) -> Iterator[None]:
-    """What pydantic refuses, as `invalid_request`; `within`: where in the request that stands."""
+def refused_at(*within: str, model: type[BaseModel] | None = None) -> Iterator[None]:
+    """What pydantic refuses, as `invalid_request`. within: where in the request that is; model: what should be there"""
     try:
         yield
     except ValidationError as error:
-        raise invalid_request(field_errors(error.errors(include_url=False), within=within)) from error
+        raise invalid_request(field_errors(error.errors(include_url=False), within=within, model=model)) from error

@@ -83,7 +83,7 @@ def submit(
     single = by_key.keys() == {None} and all(each.keyed is None for each in submissions)
     while True:
         try:
-            with database.write_one() if single else database.write() as session:
+            with database.autocommit_write() if single else database.write() as session:
                 if not single:
                     wait_for_locks(session, lock_seconds)
                 return create(session, settings, submissions)

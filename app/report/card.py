@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from app.report.page import verdict_sentence
-from app.report.words import LABELS, METRICS, headline, interval, number, ordered, percent
+from app.report.words import LABELS, METRICS, headline, in_words, interval, number, ordered, percent
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,12 @@ class CardFacts:
     summary: Mapping[str, Any]  # what training recorded of itself
     evaluations: Sequence[tuple[str, Mapping[str, Any]]]  # (job, result), newest first
     measuring: Sequence[tuple[str, str]] = ()  # (job, status) of evaluations that have not ended, newest first
+    shortfall: str | None = None  # why `latest` and `best` may not name it
 
 
 def card_markdown(facts: CardFacts) -> str:
     family, recipe, rule = facts.spec["family"], facts.spec["recipe"], facts.spec["recipe"]["rule"]
+    changes = in_words(family.get("overrides", {}))
     lines = [
         f"# {facts.reference}",
         "",
@@ -42,7 +44,7 @@ def card_markdown(facts: CardFacts) -> str:
             [
                 ("Optimizer", f"`{facts.id}`"),
                 ("Named now by", ", ".join(f"`{alias}`" for alias in facts.aliases) or "no alias"),
-                ("Family", f"`{family['name']}`"),
+                ("Family", f"`{family['name']}`" + (f", with {changes}" if changes else "")),
                 ("Horizon", f"{recipe['horizon']} steps, trained in windows of {recipe['unroll_steps']}"),
                 ("Rule", f"{rule['kind']}, {rule['layers']} x {rule['hidden_size']}, {rule['input']} input"),
                 ("Meta-training", f"{recipe['meta_steps']:,} meta-steps of {recipe['tasks']} tasks"),
@@ -133,6 +135,8 @@ def _limits(facts: CardFacts) -> list[str]:
         limits.insert(0, f"**Where a tuned baseline beat it**: {', '.join(sorted(lost))}.")
     if not facts.evaluations:
         limits.insert(0, "**Anywhere yet**: nothing has been measured.")
+    if facts.shortfall is not None:
+        limits.insert(0, f"**Anywhere.** {_inline(facts.shortfall)}")
     return [f"- {limit}" for limit in limits]
 
 

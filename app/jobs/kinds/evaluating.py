@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from app.http.fields import Labels, Name, Request, Seed
-from app.jobs.overrides import EvaluationPlanOverrides, ResourcesOverrides
-from app.jobs.resolve import known_family, known_optimizer, plan_of, refused_at, resources_of, seed_of
+from app.jobs.overrides import EvaluationPlanOverrides, ResourcesOverrides, TaskOverrides
+from app.jobs.resolve import changed, known_family, known_optimizer, plan_of, refused_at, resources_of, seed_of
 from app.store.jobs import JobRepository
 from app.store.registry import Registry
 from models.spec import BackendName, EvaluateSpec, Recipe
@@ -19,7 +19,10 @@ class EvaluateRequest(Request):
 
     kind: Literal["evaluate"]
     optimizer: Name = Field(description="An id, `<family>@<version>` or `<family>@<alias>`, such as `quadratic@best`.")
-    family: Name | None = Field(None, description="Default: the family that the optimizer was trained on.")
+    family: Name | None = Field(
+        None, description="Default: the family that the optimizer was trained on, with the tasks of its training."
+    )
+    tasks: TaskOverrides = Field(default_factory=dict)
     seed: Seed | None = Field(None, description="Default: a fresh random one, recorded in the job.")
     evaluation: EvaluationPlanOverrides = Field(default_factory=EvaluationPlanOverrides)
     resources: ResourcesOverrides = Field(default_factory=ResourcesOverrides)
@@ -30,9 +33,14 @@ def resolved(request: EvaluateRequest, registry: Registry, jobs: JobRepository, 
     """backend: what a job runs on that names none. Raises Problem `unknown_optimizer`, `unknown_family` or
     `invalid_request`."""
     optimizer = known_optimizer(request.optimizer, registry)
+    training = jobs.get(optimizer.job).spec  # only parts of it: its family may be a plug-in's that has gone
     family = known_family(request.family or optimizer.family)
-    # its recipe alone: the family that it was trained on may be a plug-in's that has gone
-    trained = Recipe.model_validate(jobs.get(optimizer.job).spec["recipe"])
+    tasks = family.tasks
+    if request.family is None:
+        with refused_at("tasks"):  # where the family's plug-in has another version by now
+            tasks = type(tasks).model_validate(training["family"]["tasks"])
+    family = changed(family, tasks, request.tasks)
+    trained = Recipe.model_validate(training["recipe"])
     with refused_at("resources", "processes"):
         return EvaluateSpec(
             optimizer=optimizer.id,

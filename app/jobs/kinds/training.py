@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict
 
 from app.http.fields import Labels, Name, Request, Seed
-from app.jobs.overrides import EvaluationPlanOverrides, RecipeOverrides, ResourcesOverrides
-from app.jobs.resolve import known_family, laid_over, plan_of, refused_at, resources_of, seed_of
+from app.jobs.overrides import EvaluationPlanOverrides, RecipeOverrides, ResourcesOverrides, TaskOverrides
+from app.jobs.resolve import changed, known_family, laid_over, plan_of, refused_at, resources_of, seed_of
 from models.spec import BackendName, MetaTrainSpec, Recipe
 
 
@@ -17,6 +17,7 @@ class MetaTrainRequest(Request):
 
     kind: Literal["meta_train"]
     family: Name = Field(description="A name of GET /families.")
+    tasks: TaskOverrides = Field(default_factory=dict)
     seed: Seed | None = Field(None, description="Default: a fresh random one, recorded in the job.")
     recipe: RecipeOverrides = Field(default_factory=RecipeOverrides)
     evaluate: Annotated[bool, Strict()] = Field(
@@ -30,6 +31,7 @@ class MetaTrainRequest(Request):
 def resolved(request: MetaTrainRequest, backend: BackendName) -> MetaTrainSpec:
     """backend: what a job runs on that names none. Raises Problem `unknown_family` or `invalid_request`."""
     family = known_family(request.family)
+    family = changed(family, family.tasks, request.tasks)
     recipe = laid_over(family.recipe, request.recipe, "recipe")
     assert isinstance(recipe, Recipe)
     with refused_at("resources", "processes"):
