@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from models.errors import CheckpointMismatch
-from models.meta_optimizer import Adam
+from models.meta_optimizer import AdamState
 from models.seal import is_sealed, seal, unseal
 from models.spec import MetaTrainSpec
 
@@ -63,7 +63,7 @@ class TrainingProgress:
     """Moving average of `weights` over meta-steps."""
     best_weights: Tensor
     """The average with the best validation score."""
-    adam: Adam
+    adam: AdamState
     step: int = 0
     """Meta-steps done."""
     trajectory: int = 0
@@ -136,7 +136,7 @@ def loads(data: bytes, spec: MetaTrainSpec, device: torch.device) -> TrainingPro
         record = dict(header["progress"])
         record |= {"scores": tuple(record["scores"]), "restarts": tuple(record["restarts"])}
         record["cost"] = Cost(**record["cost"])
-        adam = Adam(tensors["adam_first"], tensors["adam_second"], int(header["adam_count"]))
+        adam = AdamState(tensors["adam_first"], tensors["adam_second"], int(header["adam_count"]))
         return TrainingProgress(tensors["weights"], tensors["averaged"], tensors["best_weights"], adam, **record)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointMismatch(f"The checkpoint is damaged ({error}). Start the job again without it.") from error

@@ -33,7 +33,7 @@ from models.captured import windows
 from models.checkpoint import TrainingProgress
 from models.errors import DeviceUnavailable, TrainingDiverged
 from models.groups import Groups, ranges
-from models.meta_optimizer import Adam, averaged_weights, clipped, cosine
+from models.meta_optimizer import AdamState, averaged_weights, clipped, cosine
 from models.parallel import Alone, Team, mean_over_tasks, refuse_drift, refuse_missing_gpus
 from models.rollout import Learned, Sample, run, tasks_at_once
 from models.spec import MetaTrainSpec, Recipe, Resources, Split, share
@@ -175,7 +175,9 @@ class _Trainer:
         wanted = spec.resources.backend
         self._dtype = dtype_for(wanted)
         self._rule = build(spec.recipe.rule.config).to(device, self._dtype)
-        self._backend = backend_for(self._rule, self._dtype, device, threads, wanted=wanted)
+        self._backend = backend_for(
+            *(self._rule, self._dtype, device, threads), wanted=wanted, parts=spec.family.tasks.parts()
+        )
         self._windows = windows(self._backend, device)
         own = share(spec.recipe.tasks, team.size, team.rank)
         self._parts = ranges(
@@ -188,7 +190,7 @@ class _Trainer:
 
     def fresh(self) -> TrainingProgress:
         weights = self._initial_weights(restarts=0)
-        return TrainingProgress(weights, weights, weights, Adam.zero(weights))
+        return TrainingProgress(weights, weights, weights, AdamState.zero(weights))
 
     def _initial_weights(self, restarts: int) -> Tensor:
         generator = torch.Generator().manual_seed(key("rule", self._spec.seed, restarts) & (2**63 - 1))
@@ -200,11 +202,11 @@ class _Trainer:
         recipe = self._recipe
         load_weights(self._rule, progress.weights)
         started = time.perf_counter()
-        groups = Groups(self._rule, [self._drawn(progress.trajectory, part) for part in self._parts], self._backend)
+        groups = Groups([self._drawn(progress.trajectory, part) for part in self._parts], self._backend)
         gradients = recipe.tasks
         progress = progress.but(trajectory=progress.trajectory + 1)
         for _ in range(min(recipe.horizon // recipe.unroll_steps, recipe.meta_steps - progress.step)):
-            window = groups.unroll(self._windows, self._rule, recipe.unroll_steps)
+            window = groups.unroll(self._windows, recipe.unroll_steps)
             gradients += recipe.tasks * recipe.unroll_steps
             progress, step = self._learned_from(window, progress)
             load_weights(self._rule, progress.weights)
@@ -304,12 +306,12 @@ class _Trainer:
 
     def _validate_chunks(self, own: range, chunk: int, found: Tensor) -> Generator[None, None, None]:
         """Fill the columns of `found` that belong to these chunks of `chunk` tasks."""
-        recipe, optimizer = self._recipe, Learned(self._rule, self._backend)
+        recipe, learned = self._recipe, Learned(self._backend)
         for index in own:  # each by itself: how a mean over steps is rounded depends on how many tasks are side by side
             part = slice(index * chunk, min((index + 1) * chunk, recipe.validation_tasks))
             sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, part.stop - part.start, part.start)
             curves = yield from run(
-                optimizer, self._family, sample, recipe.horizon, dtype=self._dtype, device=self._device
+                learned, self._family, sample, recipe.horizon, dtype=self._dtype, device=self._device
             )
             found[0, part], found[1, part] = curves.area, curves.losses[0]
 
@@ -342,7 +344,7 @@ class _Trainer:
         return progress.but(
             weights=weights,
             averaged=weights,
-            adam=Adam.zero(weights),
+            adam=AdamState.zero(weights),
             since=progress.step,
             scores=(),
             restarts=(*progress.restarts, progress.step),

@@ -9,18 +9,21 @@ all there is to know about how it ran.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from models.baselines import BASELINES, DEFAULT_BASELINES
 from models.rule_spec import USUAL, AnyRule
 from models.rule_spec import ByKind as ByKind
 from models.rule_spec import RuleSpec as RuleSpec
 from models.task_spec import Spec as Spec
-from models.task_spec import Tasks
+from models.task_spec import Tasks, TaskSpec
 
-BaselineName = Literal["sgd", "nag", "rmsprop", "adam"]
-BASELINES: tuple[BaselineName, ...] = ("sgd", "nag", "rmsprop", "adam")
+if TYPE_CHECKING:  # a Literal that is made from the register says nothing to a type checker
+    BaselineName: TypeAlias = str
+else:
+    BaselineName = Literal[tuple(BASELINES)]
 BackendName = Literal["auto", "native", "torch", "triton", "reference"]
 DEVICE_OF: dict[BackendName, Literal["cpu", "gpu"]] = {"native": "cpu", "triton": "gpu"}  # the others run on any
 MOST_THREADS = 256
@@ -82,7 +85,7 @@ class EvaluationPlan(Spec):
     horizon: int = Field(100, ge=1, le=10_000)
     test_tasks: int = Field(512, ge=2, le=65_536, description="Held-out tasks, the same for every optimizer.")
     tuning_tasks: int = Field(128, ge=1, le=65_536, description="Validation tasks that learning rates are tuned on.")
-    baselines: tuple[BaselineName, ...] = Field(BASELINES, min_length=1)
+    baselines: tuple[BaselineName, ...] = Field(DEFAULT_BASELINES, min_length=1)
     bootstrap_samples: int = Field(2000, ge=100, le=100_000)
 
 
@@ -95,6 +98,9 @@ class FamilySpec(Spec):
     tasks: Tasks
     recipe: Recipe
     evaluation: EvaluationPlan
+    overrides: dict[str, Any] = Field(
+        {}, description="The fields of `tasks` that a job changed, with its values; empty for the family's own tasks."
+    )
     plugin: str | None = Field(
         None, description="The plug-in that brought it, with its version; null for Gradsmith's own families."
     )
@@ -206,6 +212,13 @@ def share(count: int, processes: int, process: int) -> range:
 
 
 JobSpec = Annotated[MetaTrainSpec | EvaluateSpec, Field(discriminator="kind")]
+
+
+def with_tasks(family: FamilySpec, tasks: TaskSpec) -> FamilySpec:
+    """A family that no job has changed yet, with these tasks in place of its own, and a note of what they change."""
+    own = family.tasks.model_dump(mode="json")
+    changed = {name: value for name, value in tasks.model_dump(mode="json").items() if own.get(name) != value}
+    return family.model_copy(update={"tasks": tasks, "overrides": changed})
 
 
 def overridden(default: Spec, changes: dict[str, Any]) -> Any:

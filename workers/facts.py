@@ -75,6 +75,8 @@ def card_of(spec: MetaTrainSpec, summary: Mapping[str, Any], runtime: Mapping[st
         facts["memory_peak_bytes"] = peak
     return {
         "family": spec.family.name,
+        "tasks": spec.family.tasks.model_dump(mode="json"),
+        "overrides": spec.family.overrides,
         "seed": spec.seed,
         "horizon": spec.recipe.horizon,
         "recipe": spec.recipe.model_dump(mode="json"),

@@ -173,7 +173,7 @@ def _answer(
         return not_ready(job, "loss curve", within_seconds=services.settings.curve_flush_seconds)
 
     # Of one statement each: what is read later may be newer than the ETag, which then does its holder no harm.
-    with services.database.glance() as session:
+    with services.database.autocommit_read() as session:
         # who has an answer already will mostly keep it, and needs no overviews
         certain = max_points is not None and wanted != PNG and "if-none-match" not in request.headers
         outline = curves.outline(session, job_id, caller.workspace, with_overviews=certain)

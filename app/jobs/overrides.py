@@ -6,7 +6,8 @@ see are written once, in models/spec.py.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from functools import cache
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Strict, create_model
 from pydantic.fields import FieldInfo
@@ -14,6 +15,7 @@ from pydantic.fields import FieldInfo
 from models.spec import ByKind, Spec
 
 
+@cache
 def partial(spec: type[BaseModel]) -> type[BaseModel]:
     """`<Spec>Overrides`: the fields of `spec`, all optional, nested specs partial too.
 
@@ -30,8 +32,8 @@ def partial(spec: type[BaseModel]) -> type[BaseModel]:
             continue
         if isinstance(annotation, type) and issubclass(annotation, Spec):
             annotation = partial(annotation)
-        elif annotation in (int, float, bool, str):
-            annotation = Annotated[annotation, Strict()]
+        else:
+            annotation = _strict(annotation)
         fields[name] = (annotation, _optional(field))
     return create_model(
         f"{spec.__name__}Overrides",
@@ -39,6 +41,18 @@ def partial(spec: type[BaseModel]) -> type[BaseModel]:
         __doc__=f"{spec.__doc__ or spec.__name__} Each field is optional; the default is the family's recipe.",
         **fields,
     )
+
+
+def _strict(annotation: Any) -> Any:
+    """The same type without conversions; also within a list or a tuple."""
+    if annotation in (int, float, bool, str):
+        return Annotated[annotation, Strict()]
+    if get_origin(annotation) is Annotated:
+        inner, *metadata = get_args(annotation)
+        return Annotated[(_strict(inner), *metadata)]
+    if get_origin(annotation) in (list, tuple):
+        return get_origin(annotation)[tuple(_strict(inner) for inner in get_args(annotation))]
+    return annotation
 
 
 def _optional(field: FieldInfo) -> FieldInfo:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from app.report.page import verdict_sentence
-from app.report.words import LABELS, METRICS, headline, interval, number, ordered, percent
+from app.report.words import LABELS, METRICS, headline, in_words, interval, number, ordered, percent
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class CardFacts:
 
 def card_markdown(facts: CardFacts) -> str:
     family, recipe, rule = facts.spec["family"], facts.spec["recipe"], facts.spec["recipe"]["rule"]
+    changes = in_words(family.get("overrides", {}))
     lines = [
         f"# {facts.reference}",
         "",
@@ -43,7 +44,7 @@ def card_markdown(facts: CardFacts) -> str:
             [
                 ("Optimizer", f"`{facts.id}`"),
                 ("Named now by", ", ".join(f"`{alias}`" for alias in facts.aliases) or "no alias"),
-                ("Family", f"`{family['name']}`"),
+                ("Family", f"`{family['name']}`" + (f", with {changes}" if changes else "")),
                 ("Horizon", f"{recipe['horizon']} steps, trained in windows of {recipe['unroll_steps']}"),
                 ("Rule", f"{rule['kind']}, {rule['layers']} x {rule['hidden_size']}, {rule['input']} input"),
                 ("Meta-training", f"{recipe['meta_steps']:,} meta-steps of {recipe['tasks']} tasks"),

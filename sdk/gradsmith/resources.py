@@ -38,6 +38,7 @@ class Jobs:
         *,
         family: str | None = None,
         optimizer: str | None = None,
+        tasks: Mapping[str, Any] | None = None,
         seed: int | None = None,
         recipe: Mapping[str, Any] | None = None,
         evaluate: bool | None = None,
@@ -49,6 +50,7 @@ class Jobs:
         """Start a job and return at once: `create(family="quadratic")` is enough to train a rule.
 
         kind: "meta_train" (needs `family`) or "evaluate" (needs `optimizer`, an id or such as "quadratic@best")
+        tasks: values that differ from the family's tasks, for example {"hidden": [16], "activation": "relu"}
         seed: default: a random one, recorded in the job
         recipe: values that differ from the family's recipe, for example {"meta_steps": 300, "rule": {"layers": 1}}
         evaluate: False: do not measure the result against tuned baselines afterwards
@@ -63,6 +65,7 @@ class Jobs:
             "kind": kind,
             "family": family,
             "optimizer": optimizer,
+            "tasks": tasks,
             "seed": seed,
             "recipe": recipe,
             "evaluate": evaluate,
