@@ -27,7 +27,7 @@ from models.statistics import Bootstrap, Comparison, Floats, Summary, compare, c
 from models.tasks.catalogue import open_for_testing, open_for_tuning
 from models.tasks.randomness import key
 
-FORMAT = 1
+FORMAT = 2
 PROGRESS_INTERVAL_SECONDS = 0.25
 TUNING_TRAJECTORY = 1  # trajectory 0 of the validation split selected the rule; baselines are tuned on other tasks
 CRITERIA = ("final", "area")
@@ -211,13 +211,21 @@ def _compared(learned: _Measured, baseline: _Measured, criterion: str, bootstrap
 
 
 def _described(measured: _Measured, bootstrap: Bootstrap) -> dict[str, Any]:
-    losses = _numbers(measured.final.losses)
+    """`area_curve` is there where another run than that of `curve` stands for the area."""
+    curves = {"curve": _curve(measured.final, bootstrap)}
+    if measured.area is not measured.final:
+        curves["area_curve"] = _curve(measured.area, bootstrap)
     return {
-        "curve": {"step": list(range(losses.shape[0]))}
-        | {name: values.tolist() for name, values in curve_quantiles(losses, bootstrap).items()},
+        **curves,
         **{criterion: _summarised(summary(measured.losses(criterion), bootstrap)) for criterion in CRITERIA},
         "diverged": int((~measured.final.finite).sum()),
     }
+
+
+def _curve(found: Curves, bootstrap: Bootstrap) -> dict[str, list[float]]:
+    losses = _numbers(found.losses)
+    quantiles = curve_quantiles(losses, bootstrap)
+    return {"step": list(range(losses.shape[0]))} | {name: values.tolist() for name, values in quantiles.items()}
 
 
 def _summarised(found: Summary) -> dict[str, Any]:

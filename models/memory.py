@@ -96,15 +96,15 @@ def group_tasks(coordinates_per_task: int, record: int, unroll_steps: int) -> in
     return max(1, min(most, max(least, kept_whole)) // coordinates_per_task)
 
 
+def _rule_costs(spec: MetaTrainSpec | EvaluateSpec) -> RuleCosts:
+    return (spec.recipe.rule if isinstance(spec, MetaTrainSpec) else spec.rule).config.costs()
+
+
 def batch_estimate_bytes(tasks: TaskSpec, count: int) -> int:
     """Peak memory of `count` float32 tasks that are drawn and compute their losses and gradient once."""
     costs, theta = tasks.costs(), 4 * tasks.coordinates_per_task
     held, used = 4 * costs.held + costs.held_bytes, 4 * costs.used + costs.used_bytes
     return count * held + max(count * (theta + used), _drawing(costs, count))
-
-
-def _rule_costs(spec: MetaTrainSpec | EvaluateSpec) -> RuleCosts:
-    return (spec.recipe.rule if isinstance(spec, MetaTrainSpec) else spec.rule).config.costs()
 
 
 def follow_up_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:

@@ -101,10 +101,14 @@ class TrajectoryEnd:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The best rule as weights (gradsmith.rules.weights), its validation score, and what it took."""
+    """The best rule as weights (gradsmith.rules.weights), its validation score, and what it took.
+
+    standing_still: mean loss of the validation tasks before the first step, which a rule should beat
+    """
 
     weights: bytes
     validation_score: float
+    standing_still: float
     summary: dict[str, Any]
 
 
@@ -364,6 +368,7 @@ class _Trainer:
             "meta_steps": progress.step,
             "trajectories": progress.trajectory,
             "best_step": progress.best_step,
+            "standing_still": progress.standing_still,
             "skipped_steps": progress.skipped,
             "diverged_windows": progress.diverged_windows,
             "restarts": list(progress.restarts),
@@ -379,7 +384,9 @@ class _Trainer:
             },
             "runtime": runtime(self._device, self._backend, self._team.size),
         }
-        return TrainingResult(rule_weights.dumps(self._rule, extra), progress.best_score, summary)
+        assert progress.standing_still is not None, "whoever has a score has been validated"
+        weights = rule_weights.dumps(self._rule, extra)
+        return TrainingResult(weights, progress.best_score, progress.standing_still, summary)
 
 
 def _at_work(steps: Generator[None, None, T], step: int) -> Generator[Working, None, tuple[T, float]]:

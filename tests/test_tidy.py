@@ -23,7 +23,6 @@ NOT_YET_PLAIN = {
     "models/checkpoint.py",
     "sdk/gradsmith/axes/native.py",
     "sdk/gradsmith/optimizer.py",
-    "app/report/figures.py",
 }
 BINARY = {".png", ".safetensors", ".gz", ".ico", ".woff2"}
 

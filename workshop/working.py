@@ -70,10 +70,18 @@ class Worker:
         with self.database.write() as session:
             leases.progress(session, self.lease, step, total, eta_seconds)
 
-    def finish_training(self, weights: bytes = WEIGHTS, score: float | None = 1.0, **card: Any) -> Outcome:
+    def finish_training(
+        self, weights: bytes = WEIGHTS, score: float | None = 1.0, *, shortfall: str | None = None, **card: Any
+    ) -> Outcome:
         with self.database.write() as session:
             outcome = outcomes.finish_training(
-                session, self.lease, self.next_id(), weights=weights, validation_score=score, card=card
+                session,
+                self.lease,
+                self.next_id(),
+                weights=weights,
+                validation_score=score,
+                card=card,
+                shortfall=shortfall,
             )
         self.publish(outcome.event)
         return outcome

@@ -284,13 +284,6 @@ def _located(session: Session, workspace: str, reference: str) -> Located:
     except OptimizerNotFound:
         family, separator, name = reference.partition("@")
         job = JobRepository(session, workspace).newest_unfinished(family) if separator else None
-        if job is not None and (name in RESERVED or name == str(_next_version(registry, family))):
+        if job is not None and (name in RESERVED or name == str(registry.next_version(family))):
             raise not_ready(job, f"optimizer {reference}") from None
         raise
-
-
-def _next_version(registry: Registry, family: str) -> int:
-    try:
-        return registry.locate(f"{family}@latest").version + 1
-    except OptimizerNotFound:
-        return 1

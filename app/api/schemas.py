@@ -72,6 +72,9 @@ class Optimizer(BaseModel):
     sha256: str
     size_bytes: int
     validation_score: float | None = Field(description="Mean loss over the validation curves; `best` is the lowest.")
+    automatic: bool = Field(
+        description="Whether `latest` and `best` may name it; false where parameters that never move score as well."
+    )
     card: dict[str, Any] = Field(description="What training recorded: cost, skipped steps, versions.")
     evaluations: list[EvaluationSummary]
     created_at: datetime

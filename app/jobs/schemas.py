@@ -92,7 +92,8 @@ class Job(BaseModel):
     family: str
     status: JobStatus
     status_reason: str | None = Field(
-        description="In words: why it failed or was cancelled, or what a queued job waits for (no worker, no Redis)."
+        description="In words: why it failed or was cancelled, what a queued job waits for (no worker, no Redis), or "
+        "why `latest` and `best` will not name what a job that succeeded made."
     )
     attempt: int = Field(description="Counts from 1; a retry or a lost worker begins another.")
     queue_position: int | None = Field(description="0 is next; null unless queued.")

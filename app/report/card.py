@@ -28,6 +28,7 @@ class CardFacts:
     summary: Mapping[str, Any]  # what training recorded of itself
     evaluations: Sequence[tuple[str, Mapping[str, Any]]]  # (job, result), newest first
     measuring: Sequence[tuple[str, str]] = ()  # (job, status) of evaluations that have not ended, newest first
+    shortfall: str | None = None  # why `latest` and `best` may not name it
 
 
 def card_markdown(facts: CardFacts) -> str:
@@ -134,6 +135,8 @@ def _limits(facts: CardFacts) -> list[str]:
         limits.insert(0, f"**Where a tuned baseline beat it**: {', '.join(sorted(lost))}.")
     if not facts.evaluations:
         limits.insert(0, "**Anywhere yet**: nothing has been measured.")
+    if facts.shortfall is not None:
+        limits.insert(0, f"**Anywhere.** {_inline(facts.shortfall)}")
     return [f"- {limit}" for limit in limits]
 
 

@@ -43,12 +43,13 @@ def test_the_result_is_complete_plain_json(rule, evaluation_spec):
     spec = evaluation_spec()
     result, progress = result_of(rule_weights.dumps(rule), spec)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
-    assert result["format"] == 1
+    assert result["format"] == 2
     assert set(result["optimizers"]) == {"learned", *BASELINES}
     assert set(result["comparisons"]) == {"best_baseline", *BASELINES}
     for described in result["optimizers"].values():
         assert described["curve"]["step"] == list(range(21))
-        assert all(len(row) == 21 for row in described["curve"].values())
+        for curve in (described["curve"], described.get("area_curve", described["curve"])):
+            assert all(len(row) == 21 for row in curve.values())
         assert set(described["final"]) == {"mean", "median", "q10", "q90", "interval"}
     assert "held_out" not in result
     runs = sum(tuned["runs"] for tuned in result["tuning"].values())
@@ -82,6 +83,19 @@ def test_each_criterion_is_compared_with_the_run_that_was_tuned_for_it(rule, eva
         best = result["comparisons"]["best_baseline"][criterion]
         means = {name: result["optimizers"][name][criterion]["mean"] for name in BASELINES}
         assert best["baseline"] == min(means, key=means.get)
+
+
+def test_each_criterion_has_the_curve_of_the_run_that_stands_for_it(rule, evaluation_spec):
+    result, _ = result_of(rule_weights.dumps(rule), evaluation_spec())
+    two = 0
+    for name, measured in result["optimizers"].items():
+        rates = result["tuning"][name]["learning_rate"] if name in BASELINES else {"final": None, "area": None}
+        assert ("area_curve" in measured) is (rates["final"] != rates["area"])
+        two += "area_curve" in measured
+        assert measured["curve"]["mean"][-1] == pytest.approx(measured["final"]["mean"])
+        area = measured.get("area_curve", measured["curve"])["mean"]
+        assert np.mean(area[1:]) == pytest.approx(measured["area"]["mean"], rel=1e-5)
+    assert two > 0, "some baseline needs another learning rate for each criterion"
 
 
 def test_networks_report_loss_and_accuracy_on_test_images(rule, evaluation_spec):

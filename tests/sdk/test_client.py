@@ -157,6 +157,14 @@ def test_wait_returns_when_the_job_has_succeeded(client: gradsmith.Client, serve
     assert len(server.requests) == 3
 
 
+def test_wait_warns_of_a_training_whose_result_no_automatic_alias_names(
+    client: gradsmith.Client, server: Server
+) -> None:
+    server.replies(job_json(status="succeeded", status_reason="worse_than_standing_still: 9 and 4"))
+    with pytest.warns(UserWarning, match="job_1 succeeded, but worse_than_standing_still: 9 and 4"):
+        assert client.jobs.wait("job_1").status == "succeeded"
+
+
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 def test_wait_raises_for_a_job_that_did_not_succeed(client: gradsmith.Client, server: Server, status: str) -> None:
     server.replies(job_json(status=status, status_reason="worker_lost: three workers died"))

@@ -16,6 +16,7 @@ from gradsmith.rules import build
 from models.errors import CheckpointMismatch
 from models.meta_train import Event as TrainingEvent
 from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working, meta_train
+from models.selection import shortfall
 from models.spec import MetaTrainSpec
 from workers.attempt import Attempt
 from workers.facts import card_of
@@ -96,6 +97,9 @@ def _write_checkpoint(attempt: Attempt, end: TrajectoryEnd) -> None:
 
 def _register(attempt: Attempt, spec: MetaTrainSpec, result: TrainingResult) -> None:
     card = card_of(spec, result.summary, attempt.runtime)
+    poor = shortfall(result.validation_score, result.standing_still, spec.recipe)
+    if poor is not None:
+        attempt.recorder.say("log", {"level": "warning", "message": poor})
 
     def finish(session: Session, last_events: list[Event], done_id: EventId) -> Event:
         return outcomes.finish_training(
@@ -105,6 +109,7 @@ def _register(attempt: Attempt, spec: MetaTrainSpec, result: TrainingResult) -> 
             weights=result.weights,
             validation_score=result.validation_score,
             card=card,
+            shortfall=poor,
             last_events=last_events,
         ).event
 

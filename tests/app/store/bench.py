@@ -95,6 +95,7 @@ class Bench:
         weights: bytes = b"weights",
         score: float | None = 1.0,
         last: Sequence[Event] = (),
+        shortfall: str | None = None,
     ) -> Outcome:
         with self.database.write() as session:
             return outcomes.finish_training(
@@ -104,6 +105,7 @@ class Bench:
                 weights=weights,
                 validation_score=score,
                 card={"cost": {"seconds": 1.5}},
+                shortfall=shortfall,
                 last_events=last,
             )
 
