@@ -30,10 +30,10 @@ from gradsmith.rules import weights as rule_weights
 from models import checkpoint
 from models.backends import Backend, backend_for, dtype_for
 from models.captured import windows
-from models.checkpoint import Progress
+from models.checkpoint import TrainingProgress
 from models.errors import DeviceUnavailable, TrainingDiverged
 from models.groups import Groups, ranges
-from models.meta_optimizer import Adam, averaged_weights, clipped, cosine
+from models.meta_optimizer import AdamState, averaged_weights, clipped, cosine
 from models.parallel import Alone, Team, mean_over_tasks, refuse_drift, refuse_missing_gpus
 from models.rollout import Learned, Sample, run, tasks_at_once
 from models.spec import MetaTrainSpec, Recipe, Resources, Split, share
@@ -160,12 +160,12 @@ def device_of(resources: Resources) -> torch.device:
     return torch.device("cuda")
 
 
-def _frozen_checkpoint(progress: Progress, spec: MetaTrainSpec) -> Callable[[], bytes]:
+def _frozen_checkpoint(progress: TrainingProgress, spec: MetaTrainSpec) -> Callable[[], bytes]:
     return lambda: checkpoint.dumps(progress, spec)
 
 
 class _Trainer:
-    """The parts of a run that do not change while it runs, but for the rule, whose weights are `Progress.weights`."""
+    """The parts of a run that do not change while it runs, but for the weights of its rule."""
 
     def __init__(self, spec: MetaTrainSpec, family: Family, device: torch.device, threads: int, team: Team) -> None:
         self._spec = spec
@@ -175,7 +175,9 @@ class _Trainer:
         wanted = spec.resources.backend
         self._dtype = dtype_for(wanted)
         self._rule = build(spec.recipe.rule.config).to(device, self._dtype)
-        self._backend = backend_for(self._rule, self._dtype, device, threads, wanted=wanted)
+        self._backend = backend_for(
+            *(self._rule, self._dtype, device, threads), wanted=wanted, parts=spec.family.tasks.parts()
+        )
         self._windows = windows(self._backend, device)
         own = share(spec.recipe.tasks, team.size, team.rank)
         self._parts = ranges(
@@ -186,25 +188,25 @@ class _Trainer:
     def _recipe(self) -> Recipe:
         return self._spec.recipe
 
-    def fresh(self) -> Progress:
+    def fresh(self) -> TrainingProgress:
         weights = self._initial_weights(restarts=0)
-        return Progress(weights, weights, weights, Adam.zero(weights))
+        return TrainingProgress(weights, weights, weights, AdamState.zero(weights))
 
     def _initial_weights(self, restarts: int) -> Tensor:
         generator = torch.Generator().manual_seed(key("rule", self._spec.seed, restarts) & (2**63 - 1))
         self._rule.initialise(generator)
         return parameters_to_vector(self._rule.parameters()).detach().clone()
 
-    def trajectory(self, progress: Progress) -> Generator[Event, None, Progress]:
+    def trajectory(self, progress: TrainingProgress) -> Generator[Event, None, TrainingProgress]:
         """All windows of one trajectory, or those that the meta-steps leave room for."""
         recipe = self._recipe
         load_weights(self._rule, progress.weights)
         started = time.perf_counter()
-        groups = Groups(self._rule, [self._drawn(progress.trajectory, part) for part in self._parts], self._backend)
+        groups = Groups([self._drawn(progress.trajectory, part) for part in self._parts], self._backend)
         gradients = recipe.tasks
         progress = progress.but(trajectory=progress.trajectory + 1)
         for _ in range(min(recipe.horizon // recipe.unroll_steps, recipe.meta_steps - progress.step)):
-            window = groups.unroll(self._windows, self._rule, recipe.unroll_steps)
+            window = groups.unroll(self._windows, recipe.unroll_steps)
             gradients += recipe.tasks * recipe.unroll_steps
             progress, step = self._learned_from(window, progress)
             load_weights(self._rule, progress.weights)
@@ -232,7 +234,7 @@ class _Trainer:
             device=self._device,
         )
 
-    def _learned_from(self, window: Window, progress: Progress) -> tuple[Progress, MetaStep]:
+    def _learned_from(self, window: Window, progress: TrainingProgress) -> tuple[TrainingProgress, MetaStep]:
         recipe = self._recipe
         step = progress.step + 1
         rate = cosine(
@@ -264,7 +266,7 @@ class _Trainer:
             )
         return progress, MetaStep(step, loss, norm, rate, skipped=True)
 
-    def _validated(self, progress: Progress) -> Generator[Event, None, Progress]:
+    def _validated(self, progress: TrainingProgress) -> Generator[Event, None, TrainingProgress]:
         """Measure the rule on the fixed validation tasks, and keep it when it is the best so far."""
         recipe = self._recipe
         load_weights(self._rule, progress.averaged)
@@ -283,7 +285,7 @@ class _Trainer:
         yield Validated(progress.step, score, best)
         return progress
 
-    def _validation_losses(self, progress: Progress) -> Generator[Event, None, tuple[Tensor, Tensor, float]]:
+    def _validation_losses(self, progress: TrainingProgress) -> Generator[Event, None, tuple[Tensor, Tensor, float]]:
         """Each validation task's mean loss and its first, both (validation_tasks,), and the seconds they took.
 
         The ranks share the chunks that one process would run, and put together what they found: the same bits for any
@@ -304,21 +306,21 @@ class _Trainer:
 
     def _validate_chunks(self, own: range, chunk: int, found: Tensor) -> Generator[None, None, None]:
         """Fill the columns of `found` that belong to these chunks of `chunk` tasks."""
-        recipe, optimizer = self._recipe, Learned(self._rule, self._backend)
+        recipe, learned = self._recipe, Learned(self._backend)
         for index in own:  # each by itself: how a mean over steps is rounded depends on how many tasks are side by side
             part = slice(index * chunk, min((index + 1) * chunk, recipe.validation_tasks))
             sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, part.stop - part.start, part.start)
             curves = yield from run(
-                optimizer, self._family, sample, recipe.horizon, dtype=self._dtype, device=self._device
+                learned, self._family, sample, recipe.horizon, dtype=self._dtype, device=self._device
             )
             found[0, part], found[1, part] = curves.area, curves.losses[0]
 
-    def agree(self, progress: Progress) -> None:
+    def agree(self, progress: TrainingProgress) -> None:
         """Raises RankLost if the ranks do not hold the same bits. Called at the end of a trajectory."""
         adam = progress.adam
         refuse_drift(self._team, progress.weights, progress.averaged, progress.best_weights, adam.first, adam.second)
 
-    def _stuck(self, progress: Progress) -> bool:
+    def _stuck(self, progress: TrainingProgress) -> bool:
         """Whether the last validations neither moved nor did much better than standing still.
 
         Some initialisations sit on such a plateau for minutes. After half of the meta-steps it is too late for a
@@ -331,7 +333,7 @@ class _Trainer:
         standing_still = progress.standing_still or math.inf
         return not math.isfinite(low) or (low > STUCK_ABOVE * standing_still and high - low < STUCK_WITHIN * low)
 
-    def _restarted(self, progress: Progress) -> Generator[Event, None, Progress]:
+    def _restarted(self, progress: TrainingProgress) -> Generator[Event, None, TrainingProgress]:
         weights = self._initial_weights(restarts=len(progress.restarts) + 1)
         score = progress.scores[-1]
         yield Restarted(
@@ -342,14 +344,14 @@ class _Trainer:
         return progress.but(
             weights=weights,
             averaged=weights,
-            adam=Adam.zero(weights),
+            adam=AdamState.zero(weights),
             since=progress.step,
             scores=(),
             restarts=(*progress.restarts, progress.step),
             skipped_in_a_row=0,
         )
 
-    def result(self, progress: Progress) -> TrainingResult:
+    def result(self, progress: TrainingProgress) -> TrainingResult:
         """Raises TrainingDiverged when nothing was learned: such a rule is not to be registered."""
         if progress.best_score is None or progress.skipped == progress.step:
             recipe = self._recipe

@@ -41,16 +41,15 @@ def calibrated(
         return 1
     width = min(coordinates, COORDINATES)
     backends = {count: backend_for(rule, dtype, device, count, wanted=wanted) for count in counts}
-    memory = backends[1].initial_memory(rule, width, dtype, device)
+    memory = backends[1].initial_memory(width)
     rows = torch.ones(_STEPS, width, dtype=dtype)
-    segments = None if rule.coordinatewise else torch.zeros(width, dtype=torch.int64)
     shortest = dict.fromkeys(counts, float("inf"))
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or float("inf") in shortest.values():
         for count, backend in backends.items():  # interleaved, so that a passing disturbance meets them all
             torch.set_num_threads(count)
             start = time.perf_counter()
-            backend.window_gradient(rule, memory, rows, rows, segments)
+            backend.window_gradient(memory, rows, rows)
             shortest[count] = min(shortest[count], time.perf_counter() - start)
     fastest = min(shortest.values())
     chosen: int = min(count for count in counts if shortest[count] <= _WORTH * fastest)

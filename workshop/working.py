@@ -26,6 +26,8 @@ def points(*steps: int, loss: float | None = None) -> Points:
         loss=[10.0 / step if loss is None else loss for step in steps],
         gradient_norm=[1.0 for _ in steps],
         validation=[0.5 if step % 5 == 0 else None for step in steps],
+        learning_rate=[1e-3 / step for step in steps],
+        skipped=[step % 7 == 0 for step in steps],
     )
 
 

@@ -71,6 +71,8 @@ CURVE: dict[str, Any] = {
     "loss": [11.2, None, 10.7],
     "gradient_norm": [0.4, None, 0.6],
     "validation": [None, None, 9.8],
+    "learning_rate": [0.003, 0.003, 0.0029],
+    "skipped": [False, True, False],
     "non_finite": [
         {"index": 1, "column": "loss", "value": "nan"},
         {"index": 1, "column": "gradient_norm", "value": "inf"},

@@ -9,12 +9,14 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.report.words import number
+from models.baselines import BASELINES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
 
 Format = Literal["png", "svg"]
 
-COLORS = {"learned": "#c2410c", "adam": "#1d4ed8", "rmsprop": "#0f766e", "nag": "#7c3aed", "sgd": "#64748b"}
+# one for each baseline, in the order of the register; a longer register begins anew
+_PALETTE = ("#64748b", "#7c3aed", "#0f766e", "#1d4ed8", "#a16207", "#be185d", "#4d7c0f", "#0e7490")
+COLORS = {"learned": "#c2410c"} | dict(zip(BASELINES, cycle(_PALETTE), strict=False))
+_LOSS = "#1d4ed8"
 INK, FAINT = "#1f2937", "#6b7280"
 # Fonts and the text layout are caches that matplotlib shares between threads without a lock of its own.
 _ONE_AT_A_TIME = threading.Lock()
@@ -49,11 +54,9 @@ def loss_curve(
         step, loss = columns["step"].astype(float), positive(columns["loss"])
         centres, means = _binned(columns["step"], loss, windows_per_trajectory)
         single = len(centres) < 2
-        axes.plot(
-            step, loss, color=COLORS["adam"], linewidth=0.8, alpha=0.9 if single else 0.3, label="loss of each window"
-        )
+        axes.plot(step, loss, color=_LOSS, linewidth=0.8, alpha=0.9 if single else 0.3, label="loss of each window")
         if not single:
-            axes.plot(centres, means, color=COLORS["adam"], linewidth=2, label="mean of whole trajectories")
+            axes.plot(centres, means, color=_LOSS, linewidth=2, label="mean of whole trajectories")
         validation = positive(columns["validation"])
         seen = np.isfinite(validation)
         if seen.any():

@@ -7,9 +7,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from models.baselines import BASELINES
+
 NOTHING = "\N{EN DASH}"  # stands for a number that was not finite, or not measured
-# in the order of every table, list and document: what was learned first, then baselines from plain to refined
-LABELS = {"learned": "Learned", "sgd": "SGD", "nag": "NAG", "rmsprop": "RMSprop", "adam": "Adam"}
+# in the order of every table, list and document: what was learned first, then the baselines as they are registered
+LABELS = {"learned": "Learned"} | {name: baseline.label for name, baseline in BASELINES.items()}
 METRICS = {"final": "loss at the last step", "area": "mean over the whole curve"}
 WHERE = {"final": "at the last step", "area": "over the whole curve"}
 

@@ -17,7 +17,7 @@ from gradsmith.errors import StateMismatch, UnknownSource, UnsupportedGradient, 
 from gradsmith.rules import Rule, State  # before torch itself: it says how to install torch when that is missing
 from gradsmith.rules.weights import dumps, load, loads
 
-from gradsmith.axes import MEMORY, Layout, Place  # isort: skip
+from gradsmith.axes import MEMORY, Place, Placement  # isort: skip
 import torch  # isort: skip
 from torch import Tensor  # isort: skip
 from torch.optim.optimizer import Optimizer, ParamsT  # isort: skip
@@ -87,7 +87,7 @@ class LearnedOptimizer(Optimizer):
             raise ValueError(f"threads must be at least 1, or None for as many as torch uses, not {threads}")
         self._rule = copy.deepcopy(rule_from(rule, client)).requires_grad_(False)
         self._state_dtype, self._threads = state_dtype, threads
-        self._layout = Layout(self._rule, state_dtype, threads)
+        self._placement = Placement(self._rule, state_dtype, threads)
         # In every group: `print(optimizer)` shows it, and a state dict says which rule its memory belongs to.
         super().__init__(params, {"rule": _signature(self._rule), "lr": lr})
 
@@ -140,7 +140,7 @@ class LearnedOptimizer(Optimizer):
         with contextlib.ExitStack() as plain:
             for device in {parameter.device.type for parameter in rates}:
                 plain.enter_context(torch.autocast(device, enabled=False))  # a caller's autocast is not for the rule
-            for axis, parameters in self._layout.axes(moving, self.state).items():
+            for axis, parameters in self._placement.axes(moving, self.state).items():
                 factors = [0.0 if parameter is None else rates[parameter] for parameter in parameters]
                 if any(factors):
                     axis.step([p if factor else None for p, factor in zip(parameters, factors, strict=True)], factors)
@@ -219,11 +219,11 @@ class LearnedOptimizer(Optimizer):
         self.defaults.setdefault("lr", 1.0)  # pickles of earlier versions have none
         for group in self.param_groups:
             group.setdefault("lr", 1.0)
-        self._layout = Layout(self._rule, self._state_dtype, self._threads)
+        self._placement = Placement(self._rule, self._state_dtype, self._threads)
         for parameter, entry in self.state.items():
             kept = entry.get(MEMORY) if isinstance(entry, dict) else None
             if isinstance(kept, _Kept):
-                dtype = self._layout.stored_in(parameter)
+                dtype = self._placement.stored_in(parameter)
                 entry[MEMORY] = tuple(tensor.to(parameter.device, dtype) for tensor in kept.memory)
 
 

@@ -256,6 +256,8 @@ class Curve:
     total_points: points of the whole curve; more than came when it was thinned out
     loss, gradient_norm: NaN and infinity where the run had them
     validation: None where none was measured
+    learning_rate: None where an older version of the server stored the point without it
+    skipped: whether the meta-step changed nothing, because its loss or gradient was not finite
     """
 
     job: str
@@ -264,6 +266,8 @@ class Curve:
     loss: tuple[float, ...]
     gradient_norm: tuple[float, ...]
     validation: tuple[float | None, ...]
+    learning_rate: tuple[float | None, ...]
+    skipped: tuple[bool, ...]
     raw: dict[str, Any] = field(repr=False, compare=False)
 
     @classmethod
@@ -278,6 +282,8 @@ class Curve:
             loss=tuple(math.nan if value is None else value for value in columns["loss"]),
             gradient_norm=tuple(math.nan if value is None else value for value in columns["gradient_norm"]),
             validation=tuple(raw["validation"]),
+            learning_rate=tuple(raw["learning_rate"]),
+            skipped=tuple(raw["skipped"]),
             raw=raw,
         )
 

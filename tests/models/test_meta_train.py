@@ -11,7 +11,7 @@ from gradsmith.rules import weights as rule_weights
 from models import captured, checkpoint, meta_train
 from models.backends import backend_for
 from models.errors import CheckpointMismatch, DeviceUnavailable, TrainingDiverged
-from models.meta_optimizer import Adam, clipped, cosine
+from models.meta_optimizer import AdamState, clipped, cosine
 from models.meta_train import VALIDATION_SEED, MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working
 from models.rollout import Learned, Sample, curves, run
 from models.seal import seal
@@ -111,7 +111,7 @@ def test_the_best_rule_is_what_the_result_holds(training_spec, monkeypatch):
     sample = Sample(Split.VALIDATION, meta_train.VALIDATION_SEED, 0, spec.recipe.validation_tasks)
     found = curves(
         run(
-            Learned(rule, backend_for(rule, torch.float32, torch.device("cpu"))),
+            Learned(backend_for(rule, torch.float32, torch.device("cpu"))),
             open_for_training(spec.family.tasks),
             sample,
             20,
@@ -281,7 +281,7 @@ def test_the_meta_optimizer_is_torchs_adam():
     weights = torch.randn(50, generator=generator, dtype=torch.float64)
     theirs = weights.clone().requires_grad_()
     oracle = torch.optim.Adam([theirs], lr=0.02)
-    ours = Adam.zero(weights)
+    ours = AdamState.zero(weights)
     for _ in range(40):
         gradient = torch.randn(50, generator=generator, dtype=torch.float64)
         weights, ours = ours.updated(weights, gradient, 0.02)

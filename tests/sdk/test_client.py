@@ -248,6 +248,8 @@ def test_a_curve_has_its_non_finite_points_back(client: gradsmith.Client, server
             "loss": [0.5, None, None],
             "gradient_norm": [1.0, 2.0, 3.0],
             "validation": [None, 0.25, None],
+            "learning_rate": [None, 0.1, 0.1],
+            "skipped": [False, True, True],
             "non_finite": [
                 {"index": 1, "column": "loss", "value": "nan"},
                 {"index": 2, "column": "loss", "value": "-inf"},
@@ -258,6 +260,7 @@ def test_a_curve_has_its_non_finite_points_back(client: gradsmith.Client, server
     assert math.isnan(curve.loss[1])
     assert (curve.loss[0], curve.loss[2]) == (0.5, -math.inf)
     assert (curve.step, curve.validation, curve.total_points) == ((1, 2, 3), (None, 0.25, None), 9)
+    assert (curve.learning_rate, curve.skipped) == ((None, 0.1, 0.1), (False, True, True))
     assert dict(server.requests[0][0].query_params) == {"max_points": "3", "method": "minmax"}
 
 

@@ -82,6 +82,8 @@ def test_a_job_registers_the_weights_and_the_curve_that_the_science_gives(quick:
     np.testing.assert_array_equal(curve.step, [step.step for step in steps])
     np.testing.assert_array_equal(curve.loss, [step.loss for step in steps])
     np.testing.assert_array_equal(curve.gradient_norm, [step.gradient_norm for step in steps])
+    np.testing.assert_array_equal(curve.learning_rate, [step.learning_rate for step in steps])
+    assert curve.skipped.tolist() == [step.skipped for step in steps]
     assert not np.isnan(curve.validation[[9, 19]]).any()
     assert (follow_up.kind, follow_up.status, follow_up.optimizer) == ("evaluate", "queued", optimizer.id)
 

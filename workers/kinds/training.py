@@ -35,7 +35,7 @@ def run(attempt: Attempt, spec: MetaTrainSpec) -> None:
         for happened in stream:
             match happened:
                 case MetaStep():
-                    attempt.recorder.point(happened.step, happened.loss, happened.gradient_norm)
+                    attempt.recorder.point(**vars(happened))
                 case Validated():
                     attempt.recorder.score(happened.step, happened.score)
                 case Restarted():

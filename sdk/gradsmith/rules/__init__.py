@@ -14,17 +14,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gradsmith.rules.base import Rule as Rule
+    from gradsmith.rules.base import Segments as Segments
     from gradsmith.rules.base import State as State
     from gradsmith.rules.construction import KINDS as KINDS
     from gradsmith.rules.construction import build as build
     from gradsmith.rules.lstm import LSTMRule as LSTMRule
+    from gradsmith.rules.mlp import MLPRule as MLPRule
 
-__all__ = ["KINDS", "LSTMRule", "Rule", "State", "build"]
+__all__ = ["KINDS", "LSTMRule", "MLPRule", "Rule", "Segments", "State", "build"]
 
 _HOMES = {
     "KINDS": "construction",
     "LSTMRule": "lstm",
+    "MLPRule": "mlp",
     "Rule": "base",
+    "Segments": "base",
     "State": "base",
     "build": "construction",
 }

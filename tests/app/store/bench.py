@@ -46,6 +46,8 @@ def points(first: int, count: int, loss: Callable[[int], float] = lambda step: 1
         [loss(step) for step in steps],
         [0.5 * step for step in steps],
         [2.0 / step if step % 10 == 0 else None for step in steps],
+        [1e-3 / step for step in steps],
+        [step % 7 == 0 for step in steps],
     )
 
 

@@ -215,4 +215,4 @@ def test_the_command_goes_back_for_an_older_version_and_knows_which_schemas_ther
     assert " migrate` without --to brings it up" in forwards.stderr
     refused = CliRunner().invoke(app, ["migrate", "--to", "base"])
     assert refused.exit_code == 2
-    assert "--to base: there is no such schema; there are 0001, 0002, 0003" in refused.stderr
+    assert "--to base: there is no such schema; there are 0001, 0002, 0003, 0004" in refused.stderr

@@ -1,4 +1,4 @@
-"""`Layout`: which axis each of an optimizer's parameters lies on."""
+"""`Placement`: which axis each of an optimizer's parameters lies on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from gradsmith.axes.base import Axis, Home, Place
 from gradsmith.axes.native import NativeAxis, Prepared, agrees_with_torch
 from gradsmith.axes.plain_torch import TorchAxis
 from gradsmith.errors import StateMismatch
-from gradsmith.rules import LSTMRule, Rule
+from gradsmith.rules import Rule
+from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.native import native_kernel
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ OptimizerState = dict[Tensor, Any]
 
 
 @final
-class Layout:
+class Placement:
     """Finds each parameter's axis by its `Place` in the optimizer's state, and makes axes for those without one.
 
     Nothing else is remembered: the state alone says where a memory is, so it may be cleared, loaded or replaced.
@@ -101,9 +102,9 @@ class Layout:
     def _kernel(self) -> Prepared | None:
         """The compiled kernel with the rule's weights, if there is one. Asked for once and when first needed, for the
         machine may have to compile it."""
-        if not self._looked_for_kernel and isinstance(self._rule, LSTMRule):
+        if not self._looked_for_kernel:
             kernel = native_kernel(self._rule)
-            if kernel is not None:
+            if not isinstance(kernel, Refusal):
                 prepared = Prepared(kernel, kernel.weights(self._rule))
                 if agrees_with_torch(prepared, self._rule_on(torch.device("cpu"), torch.float32)):
                     self._prepared = prepared
