@@ -45,6 +45,7 @@ def resolved(request: EvaluateRequest, registry: Registry, jobs: JobRepository, 
         return EvaluateSpec(
             optimizer=optimizer.id,
             rule=trained.rule,
+            rules=trained.rules,
             family=family,
             seed=seed_of(request.seed),
             evaluation=plan_of(family, request.evaluation, trained.horizon),
