@@ -24,6 +24,7 @@ from models.machine import usable_memory_bytes
 from models.memory import follow_up_estimate_bytes, memory_estimate_bytes
 from models.spec import (
     DEVICE_OF,
+    IDLE_RULE,
     BackendName,
     EvaluateSpec,
     EvaluationPlan,
@@ -176,4 +177,6 @@ def _refused_at(*within: str, model: type[BaseModel] | None = None) -> Iterator[
     try:
         yield
     except ValidationError as error:
-        raise invalid_request(field_errors(error.errors(include_url=False), within=within, model=model)) from error
+        errors = error.errors(include_url=False)
+        place = ("recipe", "rules") if errors[0]["type"] == IDLE_RULE else within
+        raise invalid_request(field_errors(errors, within=place, model=model)) from error
