@@ -63,6 +63,10 @@ class NativeBackend:
         self.kernel.step(self.weights(), theta, gradient, memory[0])
         return memory
 
+    def forget(self, memory: Memory, coordinates: Tensor) -> Memory:
+        memory[0][coordinates // self.kernel.block, :, coordinates % self.kernel.block] = 0.0
+        return memory
+
     def kept(self, memory: Memory) -> Memory:
         return tuple(tensor.clone() for tensor in memory)
 
@@ -101,6 +105,9 @@ class _Recording:
         self._backend.kernel.step(self._backend.weights(), theta, gradient, memory[0], self._tape, self._steps)
         self._steps += 1
         return memory
+
+    def forget(self, memory: Memory, coordinates: Tensor) -> Memory:
+        return self._backend.forget(memory, coordinates)
 
     def kept(self, memory: Memory) -> Memory:
         return self._backend.kept(memory)

@@ -63,6 +63,10 @@ class TorchBackend:
             theta += update
         return memory
 
+    def forget(self, memory: Memory, coordinates: Tensor) -> Memory:
+        anew = self.initial_memory(len(coordinates))
+        return tuple(tensor.index_copy(0, coordinates, fresh) for tensor, fresh in zip(memory, anew, strict=True))
+
     def kept(self, memory: Memory) -> Memory:
         return memory  # a rule changes nothing in place
 
