@@ -51,9 +51,9 @@ class _LearnedRun:
     def step(self, theta: Tensor, gradient: Tensor) -> None:
         self._memory = self._backend.step(theta, gradient, self._memory)
 
-    def forget(self, coordinates: Tensor) -> None:
-        """Make the memory of these coordinates (their numbers) what it was before the first step."""
-        self._memory = self._backend.forget(self._memory, coordinates)
+    def forget(self, where: Tensor) -> None:
+        """Make the memory of these coordinates, bool (coordinates,), what it was before the first step."""
+        self._memory = self._backend.forget(self._memory, where)
 
 
 class _RestingRun:
@@ -68,8 +68,11 @@ class _RestingRun:
             self._resting = (gradient == 0).nonzero().squeeze(1)
         elif len(self._resting):
             asleep = gradient[self._resting] == 0
-            self._run.forget(self._resting[~asleep])
-            self._resting = self._resting[asleep]
+            if not asleep.all():
+                woken = torch.zeros_like(gradient, dtype=torch.bool)
+                woken[self._resting] = ~asleep
+                self._run.forget(woken)
+                self._resting = self._resting[asleep]
         if not len(self._resting):
             self._run.step(theta, gradient)
             return

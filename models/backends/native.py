@@ -63,7 +63,8 @@ class NativeBackend:
         self.kernel.step(self.weights(), theta, gradient, memory[0])
         return memory
 
-    def forget(self, memory: Memory, coordinates: Tensor) -> Memory:
+    def forget(self, memory: Memory, where: Tensor) -> Memory:
+        coordinates = where.nonzero()[:, 0]
         memory[0][coordinates // self.kernel.block, :, coordinates % self.kernel.block] = 0.0
         return memory
 
@@ -106,8 +107,8 @@ class _Recording:
         self._steps += 1
         return memory
 
-    def forget(self, memory: Memory, coordinates: Tensor) -> Memory:
-        return self._backend.forget(memory, coordinates)
+    def forget(self, memory: Memory, where: Tensor) -> Memory:
+        return self._backend.forget(memory, where)
 
     def kept(self, memory: Memory) -> Memory:
         return self._backend.kept(memory)

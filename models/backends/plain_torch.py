@@ -63,9 +63,9 @@ class TorchBackend:
             theta += update
         return memory
 
-    def forget(self, memory: Memory, coordinates: Tensor) -> Memory:
-        anew = self.initial_memory(len(coordinates))
-        return tuple(tensor.index_copy(0, coordinates, fresh) for tensor, fresh in zip(memory, anew, strict=True))
+    def forget(self, memory: Memory, where: Tensor) -> Memory:
+        anew = self.initial_memory(where.shape[0])
+        return tuple(torch.where(where[:, None], fresh, kept) for fresh, kept in zip(anew, memory, strict=True))
 
     def kept(self, memory: Memory) -> Memory:
         return memory  # a rule changes nothing in place

@@ -58,8 +58,8 @@ class TritonBackend:
         self._kernel.step(self._weights(), theta, gradient, memory[0])
         return memory
 
-    def forget(self, memory: Memory, coordinates: Tensor) -> Memory:
-        memory[0][:, coordinates] = 0.0
+    def forget(self, memory: Memory, where: Tensor) -> Memory:
+        memory[0][:, where.nonzero()[:, 0]] = 0.0
         return memory
 
     def kept(self, memory: Memory) -> Memory:
