@@ -14,6 +14,7 @@ from sqlalchemy import URL, Connection, create_engine, event, make_url, text
 from sqlalchemy.pool import NullPool
 
 from app import private
+from app.store.postgres import without_threshold
 from app.store.sqlite import file_of, write_ahead_log
 
 SQLITE_SECONDS = 60.0  # how long a migration waits for the one that another process runs
@@ -68,7 +69,9 @@ def _exclusive(url: str | URL) -> Iterator[Config]:
     if path is not None:
         private.make_folder(path.parent)
         private.make_file(path)
-    engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": SQLITE_SECONDS} if sqlite else {})
+    # Nothing is prepared: a migration runs each statement once, and a pooler may stand between.
+    arguments: dict[str, Any] = {"timeout": SQLITE_SECONDS} if sqlite else {"prepare_threshold": None}
+    engine = create_engine(without_threshold(parsed), poolclass=NullPool, connect_args=arguments)
     if sqlite:
 
         @event.listens_for(engine, "connect")

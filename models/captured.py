@@ -20,15 +20,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradsmith.rules import Rule
-from models.backends import Backend, TritonBackend
+from models.backends import Backend
 from models.tasks.base import TaskBatch
 from models.unroll import Position, Window, unroll_window
 
 logger = logging.getLogger(__name__)
 
 Outcome = tuple[Window, Position]
-Windows = Callable[[Rule, TaskBatch, Position, int], Outcome]
+Windows = Callable[[TaskBatch, Position, int], Outcome]
 Recorder = Callable[[Callable[[], Outcome]], tuple[Outcome, Callable[[], None]]]
 """Records `work`, running it as often as needed. Returns the outcome, in fixed buffers, and a function that
 recomputes it into them."""
@@ -37,12 +36,12 @@ _LARGEST_ERROR = 1e-3  # of a replay against the same window run plainly; they a
 
 
 def windows(backend: Backend, device: torch.device) -> Windows:
-    """`unroll_window` with `backend`: from a CUDA graph for Triton's kernel, plainly for every other."""
-    if isinstance(backend, TritonBackend) and device.type == "cuda":
+    """`unroll_window` with `backend`: from a CUDA graph where the backend allows it, else plainly."""
+    if backend.replayable and device.type == "cuda":
         return CapturedWindows(backend, record_on_cuda)
 
-    def plain(rule: Rule, tasks: TaskBatch, position: Position, unroll_steps: int) -> Outcome:
-        return unroll_window(rule, tasks, position, unroll_steps, backend)
+    def plain(tasks: TaskBatch, position: Position, unroll_steps: int) -> Outcome:
+        return unroll_window(tasks, position, unroll_steps, backend)
 
     return plain
 
@@ -75,7 +74,7 @@ class _Recording:
 
 
 class CapturedWindows:
-    """`unroll_window` by a recording. One is kept: another rule, window length or shape of tasks is recorded anew.
+    """`unroll_window` by a recording. One is kept: another window length or shape of tasks is recorded anew.
     Whatever cannot be recorded, or is not replayed as it should be, runs plainly from then on, after one log line."""
 
     def __init__(self, backend: Backend, record: Recorder) -> None:
@@ -84,38 +83,36 @@ class CapturedWindows:
         self._recording: _Recording | None = None
         self._given_up = False
 
-    def __call__(self, rule: Rule, tasks: TaskBatch, position: Position, unroll_steps: int) -> Outcome:
+    def __call__(self, tasks: TaskBatch, position: Position, unroll_steps: int) -> Outcome:
         """Runs a window like `models.unroll.unroll_window`; the caller owns what it returns."""
         if not self._given_up:
             try:
-                return self._replayed(rule, tasks, position, unroll_steps)
+                return self._replayed(tasks, position, unroll_steps)
             except Exception as error:  # noqa: BLE001  a driver refuses in many ways, and the plain window is right
                 self._give_up(f"{type(error).__name__}: {error}")
-        return unroll_window(rule, tasks, position, unroll_steps, self._backend)
+        return unroll_window(tasks, position, unroll_steps, self._backend)
 
-    def _replayed(self, rule: Rule, tasks: TaskBatch, position: Position, unroll_steps: int) -> Outcome:
-        weights = tuple(parameter.data_ptr() for parameter in rule.parameters())
+    def _replayed(self, tasks: TaskBatch, position: Position, unroll_steps: int) -> Outcome:
+        weights = tuple(parameter.data_ptr() for parameter in self._backend.parameters())
         shapes = tuple(memory.shape for memory in position.memory)
-        key = (rule, weights, unroll_steps, shapes, *_described(tasks))
+        key = (weights, unroll_steps, shapes, *_described(tasks))
         recording = self._recording
         if recording is None or recording.key != key:
             self._recording = None  # its memory is free for the next one
-            recording = self._recording = self._recorded(key, rule, tasks, position, unroll_steps)
+            recording = self._recording = self._recorded(key, tasks, position, unroll_steps)
         _load(recording, tasks, position)
         recording.replay()
         outcome = _copied(recording.outcome, position.step + unroll_steps)
         if recording.to_compare > 0:
             recording.to_compare -= 1
-            plainly = unroll_window(rule, tasks, position, unroll_steps, self._backend)
+            plainly = unroll_window(tasks, position, unroll_steps, self._backend)
             error = _difference(outcome, plainly)
             if error > _LARGEST_ERROR:
                 self._give_up(f"a replay was off by {error:.1e}")
                 return plainly
         return outcome
 
-    def _recorded(
-        self, key: tuple[object, ...], rule: Rule, tasks: TaskBatch, position: Position, unroll_steps: int
-    ) -> _Recording:
+    def _recorded(self, key: tuple[object, ...], tasks: TaskBatch, position: Position, unroll_steps: int) -> _Recording:
         twin = copy.deepcopy(tasks)  # with tensors of its own
         first_step = torch.zeros((), dtype=torch.int64, device=tasks.device)
         memory = tuple(tensor.clone() for tensor in position.memory)
@@ -123,7 +120,7 @@ class CapturedWindows:
         later = _Later(twin, first_step)
 
         def work() -> Outcome:
-            return unroll_window(rule, later, still, unroll_steps, self._backend)
+            return unroll_window(later, still, unroll_steps, self._backend)
 
         outcome, replay = self._record(work)
         return _Recording(key, twin, tasks, first_step, still, outcome, replay)

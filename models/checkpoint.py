@@ -1,4 +1,4 @@
-"""Where a meta-training run stands, as one immutable value, and as bytes that resume it bit for bit."""
+"""The progress of a meta-training run: an immutable value, and the bytes that resume it bit for bit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from models.errors import CheckpointMismatch
-from models.meta_optimizer import Adam
+from models.meta_optimizer import AdamState
 from models.seal import is_sealed, seal, unseal
 from models.spec import MetaTrainSpec
 
@@ -34,11 +34,11 @@ class Cost:
 
     @property
     def seconds_a_gradient(self) -> float:
-        """Of training, so far."""
+        """Mean seconds that training has spent on an inner gradient evaluation so far."""
         return self.training_seconds / max(1, self.training_gradients)
 
     def training(self, gradients: int, seconds: float) -> Cost:
-        """With this much more spent on meta-steps."""
+        """Add what was spent on meta-steps."""
         return replace(
             self,
             training_gradients=self.training_gradients + gradients,
@@ -46,7 +46,7 @@ class Cost:
         )
 
     def selection(self, gradients: int, seconds: float) -> Cost:
-        """With this much more spent on validation."""
+        """Add what was spent on validation."""
         return replace(
             self,
             selection_gradients=self.selection_gradients + gradients,
@@ -55,38 +55,42 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """A run between two trajectories.
-
-    weights, averaged, best_weights: flat, in the order of `rule.parameters()`; `averaged` is the moving average of
-        `weights` over meta-steps, and `best_weights` the best of it
-    since: the meta-step after which the present initialisation began (0, or that of the last restart)
-    scores: validation scores of the present initialisation, in order
-    skipped_in_a_row: meta-steps skipped since the last good one
-    """
+class TrainingProgress:
+    """A run between two trajectories. Vectors are flat, in the order of `rule.parameters()`."""
 
     weights: Tensor
     averaged: Tensor
+    """Moving average of `weights` over meta-steps."""
     best_weights: Tensor
-    adam: Adam
+    """The average with the best validation score."""
+    adam: AdamState
     step: int = 0
+    """Meta-steps done."""
     trajectory: int = 0
+    """Trajectories begun."""
     since: int = 0
+    """Meta-step after which the present initialisation began: 0, or that of the last restart."""
     best_score: float | None = None
     best_step: int = 0
     scores: tuple[float, ...] = ()
+    """Validation scores of the present initialisation, in order."""
     standing_still: float | None = None
+    """Mean loss of the validation tasks before their first step, which a rule should beat."""
     restarts: tuple[int, ...] = ()
+    """Meta-steps after which a new initialisation began."""
     skipped: int = 0
+    """Meta-steps skipped so far."""
     skipped_in_a_row: int = 0
+    """Meta-steps skipped since the last good one."""
     diverged_windows: int = 0
+    """Meta-steps whose loss was not finite."""
     cost: Cost = Cost()
 
-    def but(self, **changes: Any) -> Progress:
+    def but(self, **changes: Any) -> TrainingProgress:
         return replace(self, **changes)
 
 
-def dumps(progress: Progress, spec: MetaTrainSpec) -> bytes:
+def dumps(progress: TrainingProgress, spec: MetaTrainSpec) -> bytes:
     """Sealed safetensors with one metadata key holding canonical JSON: no pickle, and equal runs give equal bytes
     (the seconds spent aside)."""
     tensors = {
@@ -110,7 +114,7 @@ def dumps(progress: Progress, spec: MetaTrainSpec) -> bytes:
     return seal(save({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, metadata={_KEY: text}))
 
 
-def loads(data: bytes, spec: MetaTrainSpec, device: torch.device) -> Progress:
+def loads(data: bytes, spec: MetaTrainSpec, device: torch.device) -> TrainingProgress:
     """The progress that `dumps` wrote for the same job. Raises CheckpointMismatch: also when one byte has changed.
 
     Format 1 had no seal, so damage to it is noticed only where it does not parse.
@@ -132,8 +136,8 @@ def loads(data: bytes, spec: MetaTrainSpec, device: torch.device) -> Progress:
         record = dict(header["progress"])
         record |= {"scores": tuple(record["scores"]), "restarts": tuple(record["restarts"])}
         record["cost"] = Cost(**record["cost"])
-        adam = Adam(tensors["adam_first"], tensors["adam_second"], int(header["adam_count"]))
-        return Progress(tensors["weights"], tensors["averaged"], tensors["best_weights"], adam, **record)
+        adam = AdamState(tensors["adam_first"], tensors["adam_second"], int(header["adam_count"]))
+        return TrainingProgress(tensors["weights"], tensors["averaged"], tensors["best_weights"], adam, **record)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointMismatch(f"The checkpoint is damaged ({error}). Start the job again without it.") from error
 

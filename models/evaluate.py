@@ -19,15 +19,16 @@ from torch import Tensor
 
 from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for, dtype_for
-from models.baselines import GRID_POINTS, KINDS, GridPoint, Tuning, tune
+from models.baselines import BASELINES
 from models.meta_train import device_of, runtime
-from models.rollout import Curves, Learned, Optimizer, Sample, run
+from models.rollout import Contender, Curves, Learned, Sample, run
 from models.spec import BaselineName, EvaluateSpec, Split
 from models.statistics import Bootstrap, Comparison, Floats, Summary, compare, curve_quantiles, summary
 from models.tasks.catalogue import open_for_testing, open_for_tuning
 from models.tasks.randomness import key
+from models.tuning import GRID_POINTS, GridPoint, Tuning, tune
 
-FORMAT = 1
+FORMAT = 2
 PROGRESS_INTERVAL_SECONDS = 0.25
 TUNING_TRAJECTORY = 1  # trajectory 0 of the validation split selected the rule; baselines are tuned on other tasks
 CRITERIA = ("final", "area")
@@ -82,8 +83,10 @@ class _Evaluation:
         self._device = device_of(spec.resources)
         rule, wanted = rule_weights.loads(weights), spec.resources.backend
         self._dtype = dtype_for(wanted, given=next(rule.parameters()).dtype)
-        self._rule = rule.to(self._device, self._dtype)
-        self._backend = backend_for(self._rule, self._dtype, self._device, threads, wanted=wanted)
+        rule = rule.to(self._device, self._dtype)
+        self._backend = backend_for(
+            *(rule, self._dtype, self._device, threads), wanted=wanted, parts=spec.family.tasks.parts()
+        )
         # Two families, each opened for one split: what tunes cannot see what is measured.
         self._tuning_family = open_for_tuning(spec.family.tasks, data_dir)
         self._test_family = open_for_testing(spec.family.tasks, data_dir)
@@ -96,40 +99,47 @@ class _Evaluation:
         self._test_gradients = 0
 
     def events(self) -> Iterator[EvaluationProgress | EvaluationResult]:
-        measured = {"learned": (yield from self._tested("learned", Learned(self._rule, self._backend), None))}
+        measured = {"learned": (yield from self._tested("learned", Learned(self._backend), None))}
         tunings: dict[BaselineName, Tuning] = {}
         for name in self._plan.baselines:
             tunings[name] = yield from self._tuned(name)
         for name, tuning in tunings.items():
-            final, area = (KINDS[tuning.name](point.learning_rate) for point in (tuning.best_final, tuning.best_area))
+            final, area = (tuning.best(criterion) for criterion in CRITERIA)
             measured[name] = yield from self._tested(name, final, area)
         yield EvaluationProgress(self._done, self._total, "bootstrap")
         yield EvaluationResult(_plain(self._result(measured, tunings)))
 
     def _tuned(self, name: BaselineName) -> Generator[EvaluationProgress, None, Tuning]:
         sample = Sample(Split.VALIDATION, self._spec.seed, TUNING_TRAJECTORY, self._plan.tuning_tasks)
-        sweep = tune(name, self._tuning_family, sample, self._plan.horizon, dtype=self._dtype, device=self._device)
+        sweep = tune(
+            BASELINES[name],
+            self._tuning_family,
+            sample,
+            self._plan.horizon,
+            dtype=self._dtype,
+            device=self._device,
+        )
         tuning = yield from self._ticking(sweep, f"tuning {name}'s learning rate")
         self._total += len(tuning.points) - GRID_POINTS
         self._tuning_gradients += len(tuning.points) * sample.tasks * (self._plan.horizon + 1)
         return tuning
 
     def _tested(
-        self, name: str, optimizer: Optimizer, for_area: Optimizer | None
+        self, name: str, contender: Contender, for_area: Contender | None
     ) -> Generator[EvaluationProgress, None, _Measured]:
-        final = yield from self._curves(name, optimizer)
+        final = yield from self._curves(name, contender)
         if for_area is None:
             return _Measured(final, final)
-        if for_area == optimizer:
+        if for_area == contender:
             self._done += 1
             return _Measured(final, final)
         return _Measured(final, (yield from self._curves(name, for_area)))
 
-    def _curves(self, name: str, optimizer: Optimizer) -> Generator[EvaluationProgress, None, Curves]:
+    def _curves(self, name: str, contender: Contender) -> Generator[EvaluationProgress, None, Curves]:
         sample = Sample(Split.TEST, self._spec.seed, 0, self._plan.test_tasks)
         message = f"measuring {name} on {sample.tasks} held-out tasks"
         steps = run(
-            optimizer,
+            contender,
             self._test_family,
             sample,
             self._plan.horizon,
@@ -211,13 +221,21 @@ def _compared(learned: _Measured, baseline: _Measured, criterion: str, bootstrap
 
 
 def _described(measured: _Measured, bootstrap: Bootstrap) -> dict[str, Any]:
-    losses = _numbers(measured.final.losses)
+    """`area_curve` is there where another run than that of `curve` stands for the area."""
+    curves = {"curve": _curve(measured.final, bootstrap)}
+    if measured.area is not measured.final:
+        curves["area_curve"] = _curve(measured.area, bootstrap)
     return {
-        "curve": {"step": list(range(losses.shape[0]))}
-        | {name: values.tolist() for name, values in curve_quantiles(losses, bootstrap).items()},
+        **curves,
         **{criterion: _summarised(summary(measured.losses(criterion), bootstrap)) for criterion in CRITERIA},
         "diverged": int((~measured.final.finite).sum()),
     }
+
+
+def _curve(found: Curves, bootstrap: Bootstrap) -> dict[str, list[float]]:
+    losses = _numbers(found.losses)
+    quantiles = curve_quantiles(losses, bootstrap)
+    return {"step": list(range(losses.shape[0]))} | {name: values.tolist() for name, values in quantiles.items()}
 
 
 def _summarised(found: Summary) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 
 import torch
 
-from gradsmith.rules import Rule
 from models.backends import Backend
 from models.captured import Windows
 from models.memory import group_tasks
@@ -27,19 +26,19 @@ from models.unroll import Position, Window, begin
 class Groups:
     """The tasks of a trajectory, in groups, and where each group stands."""
 
-    def __init__(self, rule: Rule, batches: Sequence[TaskBatch], backend: Backend) -> None:
+    def __init__(self, batches: Sequence[TaskBatch], backend: Backend) -> None:
         """Every task at its starting point, with an empty memory."""
         self.batches = tuple(batches)
-        self.positions: list[Position] = [begin(rule, batch, backend) for batch in batches]
+        self.positions: list[Position] = [begin(batch, backend) for batch in batches]
 
-    def unroll(self, windows: Windows, rule: Rule, unroll_steps: int) -> Window:
+    def unroll(self, windows: Windows, unroll_steps: int) -> Window:
         """One window of all groups: losses (unroll_steps, tasks) in the tasks' order, the gradient of their mean.
 
         A group moves on as soon as it is done, so that one group's memory at a time is there twice.
         """
         done: list[Window] = []
         for number, batch in enumerate(self.batches):
-            window, self.positions[number] = windows(rule, batch, self.positions[number], unroll_steps)
+            window, self.positions[number] = windows(batch, self.positions[number], unroll_steps)
             done.append(window)
         if len(done) == 1:
             return done[0]

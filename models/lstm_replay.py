@@ -16,7 +16,51 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradsmith.rules import LSTMRule, State
+from gradsmith.rules import LSTMRule, Rule, State
+
+
+class Replays:
+    """The gradient of windows of one LSTM rule, block by block, in buffers that are kept.
+
+    Not to be shared between threads.
+    """
+
+    def __init__(self, rule: LSTMRule, block_floats: int) -> None:
+        self._rule = rule
+        self._block_floats = block_floats
+        self._made: dict[int, LSTMReplay] = {}
+        self._made_for: tuple[object, ...] = ()
+
+    @classmethod
+    def of(cls, rule: Rule, block_floats: int) -> Replays | None:
+        """None for a rule that is no LSTM: autograd differentiates it."""
+        return cls(rule, block_floats) if isinstance(rule, LSTMRule) else None
+
+    def gradient(self, snapshot: State, G: Tensor, D: Tensor) -> Tensor:
+        """See `Backend.window_gradient`."""
+        total = {name: torch.zeros_like(parameter) for name, parameter in self._rule.named_parameters()}
+        made_for = (*G.shape, G.dtype, G.device)
+        if self._made_for != made_for:
+            self._made, self._made_for = {}, made_for
+        loaded = set()
+        steps, coordinates = G.shape
+        for part in blocks(steps, coordinates, self._rule.settings.costs().replay, self._block_floats):
+            size = part.stop - part.start
+            if size not in self._made:  # at most two: the blocks are equal, but for the last
+                self._made[size] = LSTMReplay(self._rule, G.shape[0], size, like=G)
+            replay = self._made[size]
+            if size not in loaded:
+                replay.load()
+                loaded.add(size)
+            replay.accumulate(tuple(memory[part] for memory in snapshot), G[:, part], D[:, part], total)
+        return torch.cat([piece.reshape(-1) for piece in total.values()])
+
+
+def blocks(steps: int, coordinates: int, floats_per_coordinate_step: int, block_floats: int) -> list[slice]:
+    """Slices of nearly equal size that hold at most `block_floats` numbers each."""
+    most = max(1, block_floats // max(1, steps * floats_per_coordinate_step))
+    size = max(1, -(-coordinates // max(1, -(-coordinates // most))))
+    return [slice(first, min(first + size, coordinates)) for first in range(0, coordinates, size)]
 
 
 class LSTMReplay:

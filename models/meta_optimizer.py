@@ -14,7 +14,7 @@ EPSILON = 1e-8
 
 
 @dataclass(frozen=True)
-class Adam:
+class AdamState:
     """Adam's memory (Kingma and Ba 2015); equal to torch.optim.Adam at its defaults, but a value: `updated` returns
     the next one, so that a checkpoint is a reference and not a copy."""
 
@@ -23,17 +23,17 @@ class Adam:
     count: int = 0
 
     @classmethod
-    def zero(cls, like: Tensor) -> Adam:
+    def zero(cls, like: Tensor) -> AdamState:
         return cls(torch.zeros_like(like), torch.zeros_like(like))
 
-    def updated(self, weights: Tensor, gradient: Tensor, learning_rate: float) -> tuple[Tensor, Adam]:
+    def updated(self, weights: Tensor, gradient: Tensor, learning_rate: float) -> tuple[Tensor, AdamState]:
         """New weights and new memory, all (weights,)."""
         count = self.count + 1
         first = self.first.lerp(gradient, 1 - BETA_1)
         second = (BETA_2 * self.second).addcmul_(gradient, gradient, value=1 - BETA_2)
         scale = (second.sqrt() / math.sqrt(1 - BETA_2**count)).add_(EPSILON)
         moved = torch.addcdiv(weights, first, scale, value=-learning_rate / (1 - BETA_1**count))
-        return moved, Adam(first, second, count)
+        return moved, AdamState(first, second, count)
 
 
 def cosine(base: float, final_ratio: float, step: int, total: int) -> float:

@@ -25,15 +25,16 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
-from gradsmith.rules import Rule, build
+from gradsmith.rules import Rules, RuleSet, build
 from gradsmith.rules import weights as rule_weights
 from models import checkpoint
 from models.backends import Backend, backend_for, dtype_for
 from models.captured import windows
-from models.checkpoint import Progress
+from models.checkpoint import TrainingProgress
 from models.errors import DeviceUnavailable, TrainingDiverged
 from models.groups import Groups, ranges
-from models.meta_optimizer import Adam, averaged_weights, clipped, cosine
+from models.memory import record_of
+from models.meta_optimizer import AdamState, averaged_weights, clipped, cosine
 from models.parallel import Alone, Team, mean_over_tasks, refuse_drift, refuse_missing_gpus
 from models.rollout import Learned, Sample, run, tasks_at_once
 from models.spec import MetaTrainSpec, Recipe, Resources, Split, share
@@ -101,10 +102,14 @@ class TrajectoryEnd:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The best rule as weights (gradsmith.rules.weights), its validation score, and what it took."""
+    """The best rule as weights (gradsmith.rules.weights), its validation score, and what it took.
+
+    standing_still: mean loss of the validation tasks before the first step, which a rule should beat
+    """
 
     weights: bytes
     validation_score: float
+    standing_still: float
     summary: dict[str, Any]
 
 
@@ -156,12 +161,12 @@ def device_of(resources: Resources) -> torch.device:
     return torch.device("cuda")
 
 
-def _frozen_checkpoint(progress: Progress, spec: MetaTrainSpec) -> Callable[[], bytes]:
+def _frozen_checkpoint(progress: TrainingProgress, spec: MetaTrainSpec) -> Callable[[], bytes]:
     return lambda: checkpoint.dumps(progress, spec)
 
 
 class _Trainer:
-    """The parts of a run that do not change while it runs, but for the rule, whose weights are `Progress.weights`."""
+    """The parts of a run that do not change while it runs, but for the weights of its rule."""
 
     def __init__(self, spec: MetaTrainSpec, family: Family, device: torch.device, threads: int, team: Team) -> None:
         self._spec = spec
@@ -170,37 +175,37 @@ class _Trainer:
         self._team = team
         wanted = spec.resources.backend
         self._dtype = dtype_for(wanted)
-        self._rule = build(spec.recipe.rule.config).to(device, self._dtype)
-        self._backend = backend_for(self._rule, self._dtype, device, threads, wanted=wanted)
+        self._rule = untrained(spec).to(device, self._dtype)
+        self._backend = backend_for(
+            *(self._rule, self._dtype, device, threads), wanted=wanted, parts=spec.family.tasks.parts()
+        )
         self._windows = windows(self._backend, device)
         own = share(spec.recipe.tasks, team.size, team.rank)
-        self._parts = ranges(
-            own, family.coordinates_per_task, spec.recipe.rule.config.costs().record, spec.recipe.unroll_steps, device
-        )
+        self._parts = ranges(own, family.coordinates_per_task, record_of(spec), spec.recipe.unroll_steps, device)
 
     @property
     def _recipe(self) -> Recipe:
         return self._spec.recipe
 
-    def fresh(self) -> Progress:
+    def fresh(self) -> TrainingProgress:
         weights = self._initial_weights(restarts=0)
-        return Progress(weights, weights, weights, Adam.zero(weights))
+        return TrainingProgress(weights, weights, weights, AdamState.zero(weights))
 
     def _initial_weights(self, restarts: int) -> Tensor:
         generator = torch.Generator().manual_seed(key("rule", self._spec.seed, restarts) & (2**63 - 1))
         self._rule.initialise(generator)
         return parameters_to_vector(self._rule.parameters()).detach().clone()
 
-    def trajectory(self, progress: Progress) -> Generator[Event, None, Progress]:
+    def trajectory(self, progress: TrainingProgress) -> Generator[Event, None, TrainingProgress]:
         """All windows of one trajectory, or those that the meta-steps leave room for."""
         recipe = self._recipe
         load_weights(self._rule, progress.weights)
         started = time.perf_counter()
-        groups = Groups(self._rule, [self._drawn(progress.trajectory, part) for part in self._parts], self._backend)
+        groups = Groups([self._drawn(progress.trajectory, part) for part in self._parts], self._backend)
         gradients = recipe.tasks
         progress = progress.but(trajectory=progress.trajectory + 1)
         for _ in range(min(recipe.horizon // recipe.unroll_steps, recipe.meta_steps - progress.step)):
-            window = groups.unroll(self._windows, self._rule, recipe.unroll_steps)
+            window = groups.unroll(self._windows, recipe.unroll_steps)
             gradients += recipe.tasks * recipe.unroll_steps
             progress, step = self._learned_from(window, progress)
             load_weights(self._rule, progress.weights)
@@ -228,7 +233,7 @@ class _Trainer:
             device=self._device,
         )
 
-    def _learned_from(self, window: Window, progress: Progress) -> tuple[Progress, MetaStep]:
+    def _learned_from(self, window: Window, progress: TrainingProgress) -> tuple[TrainingProgress, MetaStep]:
         recipe = self._recipe
         step = progress.step + 1
         rate = cosine(
@@ -255,12 +260,12 @@ class _Trainer:
             raise TrainingDiverged(
                 f"Meta-training diverged: the last {progress.skipped_in_a_row} meta-steps (up to step {step} of "
                 f"{recipe.meta_steps}) gave a loss of {loss:g} and a meta-gradient of norm {norm:g}, and all were "
-                f"skipped. Lower meta_learning_rate (now {recipe.meta_learning_rate:g}) or rule.output_scale (now "
-                f"{recipe.rule.output_scale:g}), or shorten the horizon."
+                f"skipped. Lower meta_learning_rate (now {recipe.meta_learning_rate:g}) or {recipe.output_scales}, or "
+                f"shorten the horizon."
             )
         return progress, MetaStep(step, loss, norm, rate, skipped=True)
 
-    def _validated(self, progress: Progress) -> Generator[Event, None, Progress]:
+    def _validated(self, progress: TrainingProgress) -> Generator[Event, None, TrainingProgress]:
         """Measure the rule on the fixed validation tasks, and keep it when it is the best so far."""
         recipe = self._recipe
         load_weights(self._rule, progress.averaged)
@@ -279,7 +284,7 @@ class _Trainer:
         yield Validated(progress.step, score, best)
         return progress
 
-    def _validation_losses(self, progress: Progress) -> Generator[Event, None, tuple[Tensor, Tensor, float]]:
+    def _validation_losses(self, progress: TrainingProgress) -> Generator[Event, None, tuple[Tensor, Tensor, float]]:
         """Each validation task's mean loss and its first, both (validation_tasks,), and the seconds they took.
 
         The ranks share the chunks that one process would run, and put together what they found: the same bits for any
@@ -300,21 +305,21 @@ class _Trainer:
 
     def _validate_chunks(self, own: range, chunk: int, found: Tensor) -> Generator[None, None, None]:
         """Fill the columns of `found` that belong to these chunks of `chunk` tasks."""
-        recipe, optimizer = self._recipe, Learned(self._rule, self._backend)
+        recipe, learned = self._recipe, Learned(self._backend)
         for index in own:  # each by itself: how a mean over steps is rounded depends on how many tasks are side by side
             part = slice(index * chunk, min((index + 1) * chunk, recipe.validation_tasks))
             sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, part.stop - part.start, part.start)
             curves = yield from run(
-                optimizer, self._family, sample, recipe.horizon, dtype=self._dtype, device=self._device
+                learned, self._family, sample, recipe.horizon, dtype=self._dtype, device=self._device
             )
             found[0, part], found[1, part] = curves.area, curves.losses[0]
 
-    def agree(self, progress: Progress) -> None:
+    def agree(self, progress: TrainingProgress) -> None:
         """Raises RankLost if the ranks do not hold the same bits. Called at the end of a trajectory."""
         adam = progress.adam
         refuse_drift(self._team, progress.weights, progress.averaged, progress.best_weights, adam.first, adam.second)
 
-    def _stuck(self, progress: Progress) -> bool:
+    def _stuck(self, progress: TrainingProgress) -> bool:
         """Whether the last validations neither moved nor did much better than standing still.
 
         Some initialisations sit on such a plateau for minutes. After half of the meta-steps it is too late for a
@@ -327,7 +332,7 @@ class _Trainer:
         standing_still = progress.standing_still or math.inf
         return not math.isfinite(low) or (low > STUCK_ABOVE * standing_still and high - low < STUCK_WITHIN * low)
 
-    def _restarted(self, progress: Progress) -> Generator[Event, None, Progress]:
+    def _restarted(self, progress: TrainingProgress) -> Generator[Event, None, TrainingProgress]:
         weights = self._initial_weights(restarts=len(progress.restarts) + 1)
         score = progress.scores[-1]
         yield Restarted(
@@ -338,14 +343,14 @@ class _Trainer:
         return progress.but(
             weights=weights,
             averaged=weights,
-            adam=Adam.zero(weights),
+            adam=AdamState.zero(weights),
             since=progress.step,
             scores=(),
             restarts=(*progress.restarts, progress.step),
             skipped_in_a_row=0,
         )
 
-    def result(self, progress: Progress) -> TrainingResult:
+    def result(self, progress: TrainingProgress) -> TrainingResult:
         """Raises TrainingDiverged when nothing was learned: such a rule is not to be registered."""
         if progress.best_score is None or progress.skipped == progress.step:
             recipe = self._recipe
@@ -355,7 +360,7 @@ class _Trainer:
                 else f"every validation of {recipe.horizon} steps met a non-finite loss, so there is no rule to keep"
             )
             raise TrainingDiverged(
-                f"Meta-training learned nothing: {why}. Lower rule.output_scale (now {recipe.rule.output_scale:g}) or "
+                f"Meta-training learned nothing: {why}. Lower {recipe.output_scales} or "
                 f"meta_learning_rate (now {recipe.meta_learning_rate:g}), or shorten the horizon."
             )
         load_weights(self._rule, progress.best_weights)
@@ -364,6 +369,7 @@ class _Trainer:
             "meta_steps": progress.step,
             "trajectories": progress.trajectory,
             "best_step": progress.best_step,
+            "standing_still": progress.standing_still,
             "skipped_steps": progress.skipped,
             "diverged_windows": progress.diverged_windows,
             "restarts": list(progress.restarts),
@@ -379,7 +385,9 @@ class _Trainer:
             },
             "runtime": runtime(self._device, self._backend, self._team.size),
         }
-        return TrainingResult(rule_weights.dumps(self._rule, extra), progress.best_score, summary)
+        assert progress.standing_still is not None, "whoever has a score has been validated"
+        weights = rule_weights.dumps(self._rule, extra)
+        return TrainingResult(weights, progress.best_score, progress.standing_still, summary)
 
 
 def _at_work(steps: Generator[None, None, T], step: int) -> Generator[Working, None, tuple[T, float]]:
@@ -398,7 +406,14 @@ def _at_work(steps: Generator[None, None, T], step: int) -> Generator[Working, N
             started = time.perf_counter()
 
 
-def load_weights(rule: Rule, weights: Tensor) -> None:
+def untrained(spec: MetaTrainSpec) -> Rules:
+    """The rule that the job trains, or all of them, with weights of zero."""
+    if not spec.recipe.rules:
+        return build(spec.recipe.rule.config)
+    return RuleSet({pattern: build(rule.config) for pattern, (rule, _) in spec.assigned().items()})
+
+
+def load_weights(rule: Rules, weights: Tensor) -> None:
     """Copy a flat vector into the rule's parameters."""
     with torch.no_grad():
         offset = 0

@@ -1,4 +1,4 @@
-"""Running an optimizer forward on tasks and writing down every loss: what validation and evaluation share."""
+"""Running a rule or a baseline forward on tasks and writing down every loss: what validation and evaluation share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from gradsmith.rules import Rule
 from models.backends import Backend
 from models.memory import CHUNK_COORDINATES
 from models.spec import Split
@@ -22,32 +21,29 @@ class Stepper(Protocol):
     def step(self, theta: Tensor, gradient: Tensor) -> None: ...
 
 
-class Optimizer(Protocol):
-    """Something that starts a fresh run on a batch of tasks."""
+class Contender(Protocol):
+    """A learned rule or a baseline: something that starts a fresh run on a batch of tasks."""
 
     def start(self, tasks: TaskBatch) -> Stepper: ...
 
 
 @dataclass(frozen=True)
 class Learned:
-    """A rule as an optimizer."""
+    """A rule, with what computes it."""
 
-    rule: Rule
     backend: Backend
 
     def start(self, tasks: TaskBatch) -> Stepper:
-        return _LearnedRun(self.rule, self.backend, tasks)
+        return _LearnedRun(self.backend, tasks.coordinates)
 
 
 class _LearnedRun:
-    def __init__(self, rule: Rule, backend: Backend, tasks: TaskBatch) -> None:
-        self._rule = rule
+    def __init__(self, backend: Backend, coordinates: int) -> None:
         self._backend = backend
-        self._segments = None if rule.coordinatewise else tasks.segments
-        self._memory = backend.initial_memory(rule, tasks.coordinates, tasks.dtype, tasks.device)
+        self._memory = backend.initial_memory(coordinates)
 
     def step(self, theta: Tensor, gradient: Tensor) -> None:
-        self._memory = self._backend.step(self._rule, theta, gradient, self._memory, self._segments)
+        self._memory = self._backend.step(theta, gradient, self._memory)
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ class Sample:
 
 
 def run(
-    optimizer: Optimizer,
+    contender: Contender,
     family: Family,
     sample: Sample,
     horizon: int,
@@ -112,7 +108,7 @@ def run(
             device=device,
         )
         theta = tasks.initial()
-        stepper = optimizer.start(tasks)
+        stepper = contender.start(tasks)
         rows = []
         for step in range(horizon):
             loss, gradient = tasks.losses_and_gradient(theta, step)

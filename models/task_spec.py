@@ -33,6 +33,11 @@ class Part(NamedTuple):
     shape: tuple[int, ...]
     role: str
 
+    @property
+    def size(self) -> int:
+        """Its number of coordinates."""
+        return math.prod(self.shape)
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -77,7 +82,7 @@ class TaskSpec(Spec):
     @property
     def coordinates_per_task(self) -> int:
         """Numbers that an optimizer moves in one task."""
-        return sum(math.prod(part.shape) for part in self.parts())
+        return sum(part.size for part in self.parts())
 
     @property
     def datasets(self) -> tuple[str, ...]:

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gradsmith.rules import Rule
 from models.backends import Backend, Memory
 from models.tasks.base import TaskBatch
 
@@ -46,16 +45,14 @@ class Window:
     gradient: Tensor
 
 
-def begin(rule: Rule, tasks: TaskBatch, backend: Backend) -> Position:
+def begin(tasks: TaskBatch, backend: Backend) -> Position:
     """Every task at its starting point, with an empty memory."""
     theta = tasks.initial()
     losses, gradient = tasks.losses_and_gradient(theta, 0)
-    memory = backend.initial_memory(rule, tasks.coordinates, tasks.dtype, tasks.device)
-    return Position(0, theta, memory, gradient, losses)
+    return Position(0, theta, backend.initial_memory(tasks.coordinates), gradient, losses)
 
 
 def advance(
-    rule: Rule,
     tasks: TaskBatch,
     position: Position,
     steps: int,
@@ -63,19 +60,16 @@ def advance(
     visit: Callable[[Tensor, Tensor], None],
 ) -> Position:
     """`steps` inner steps without a graph. `visit(losses, gradient)` sees f and grad f at each new theta."""
-    segments = None if rule.coordinatewise else tasks.segments
     theta = position.theta.clone()
     memory, gradient, losses = backend.kept(position.memory), position.gradient, position.losses
     for step in range(position.step + 1, position.step + steps + 1):
-        memory = backend.step(rule, theta, gradient, memory, segments)
+        memory = backend.step(theta, gradient, memory)
         losses, gradient = tasks.losses_and_gradient(theta, step)
         visit(losses, gradient)
     return Position(position.step + steps, theta, memory, gradient, losses)
 
 
-def unroll_window(
-    rule: Rule, tasks: TaskBatch, position: Position, unroll_steps: int, backend: Backend
-) -> tuple[Window, Position]:
+def unroll_window(tasks: TaskBatch, position: Position, unroll_steps: int, backend: Backend) -> tuple[Window, Position]:
     """One window: forward, then the meta-gradient. The gradient at theta_T is the next window's first.
 
     Costs `unroll_steps` evaluations of the tasks' gradients. Non-finite losses are returned as they are.
@@ -89,10 +83,9 @@ def unroll_window(
         G[len(losses)] = gradient
 
     backend = backend.for_window(tasks.coordinates, unroll_steps)
-    after = advance(rule, tasks, position, unroll_steps, backend, visit)
+    after = advance(tasks, position, unroll_steps, backend, visit)
     D = suffix_sums(G).div_(tasks.tasks)
-    segments = None if rule.coordinatewise else tasks.segments
-    gradient = backend.window_gradient(rule, position.memory, G[:-1], D, segments)
+    gradient = backend.window_gradient(position.memory, G[:-1], D)
     return Window(torch.stack(losses), gradient), after
 
 

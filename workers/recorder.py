@@ -79,7 +79,7 @@ class Recorder:
         self._pace = Pace(step)
         self._speed_since, self._speed_step = time.monotonic(), step
 
-    def point(self, step: int, loss: float, gradient_norm: float) -> None:
+    def point(self, step: int, loss: float, gradient_norm: float, learning_rate: float, skipped: bool) -> None:
         """A meta-step. The newest point stays back until the next call, for its validation score may follow."""
         self._flush_points_if_due()
         if not len(self._points):
@@ -88,6 +88,8 @@ class Recorder:
         self._points.loss.append(loss)
         self._points.gradient_norm.append(gradient_norm)
         self._points.validation.append(None)
+        self._points.learning_rate.append(learning_rate)
+        self._points.skipped.append(skipped)
         self._step = step
         self._tell_speed_if_due()
         self._store_if_due()

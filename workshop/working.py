@@ -26,6 +26,8 @@ def points(*steps: int, loss: float | None = None) -> Points:
         loss=[10.0 / step if loss is None else loss for step in steps],
         gradient_norm=[1.0 for _ in steps],
         validation=[0.5 if step % 5 == 0 else None for step in steps],
+        learning_rate=[1e-3 / step for step in steps],
+        skipped=[step % 7 == 0 for step in steps],
     )
 
 
@@ -70,10 +72,18 @@ class Worker:
         with self.database.write() as session:
             leases.progress(session, self.lease, step, total, eta_seconds)
 
-    def finish_training(self, weights: bytes = WEIGHTS, score: float | None = 1.0, **card: Any) -> Outcome:
+    def finish_training(
+        self, weights: bytes = WEIGHTS, score: float | None = 1.0, *, shortfall: str | None = None, **card: Any
+    ) -> Outcome:
         with self.database.write() as session:
             outcome = outcomes.finish_training(
-                session, self.lease, self.next_id(), weights=weights, validation_score=score, card=card
+                session,
+                self.lease,
+                self.next_id(),
+                weights=weights,
+                validation_score=score,
+                card=card,
+                shortfall=shortfall,
             )
         self.publish(outcome.event)
         return outcome

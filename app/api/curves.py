@@ -27,11 +27,17 @@ from app.store.tables import JobRow
 
 router = APIRouter(tags=["jobs"])
 
-RENDERING = 1  # part of the ETag: raise it when the same points are written or drawn differently than before
+RENDERING = 2  # part of the ETag: raise it when the same points are written or drawn differently than before
 JSON, CSV, BINARY, PNG = "application/json", "text/csv", "application/octet-stream", "image/png"
-CSV_EXAMPLE = "step,loss,gradient_norm,validation\n1,11.2,0.4,\n2,nan,inf,\n3,10.7,0.6,9.8\n"
+CSV_EXAMPLE = (
+    "step,loss,gradient_norm,validation,learning_rate,skipped\n"
+    "1,11.2,0.4,,0.003,false\n2,nan,inf,,0.003,true\n3,10.7,0.6,9.8,0.0029,false\n"
+)
 BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-COLUMNS = (("step", "<i8"), ("loss", "<f8"), ("gradient_norm", "<f8"), ("validation", "<f8"))
+COLUMNS = (
+    *(("step", "<i8"), ("loss", "<f8"), ("gradient_norm", "<f8"), ("validation", "<f8"), ("learning_rate", "<f8")),
+    ("skipped", "<i8"),
+)
 
 MaxPoints = Annotated[int | None, Query(ge=4, le=1_000_000, description="Default: every point.")]
 Method = Annotated[Literal["minmax"], Query(description="How `max_points` chooses.")]
@@ -43,10 +49,10 @@ Method = Annotated[Literal["minmax"], Query(description="How `max_points` choose
     summary="The loss curve, as JSON, CSV, raw columns or PNG by `Accept`",
     description=(
         "`max_points` thins a long curve out and keeps its spikes: each stretch keeps its lowest and highest loss. "
-        "JSON has no NaN: such values are null there, and `non_finite` says which they were. The raw form is the four "
-        "columns step (int64), loss, gradient_norm and validation (float64), little-endian, one after another; "
-        "`X-Points` counts the points. The PNG draws every point. Each form has an address of its own too: "
-        "`curve.json`, `curve.csv`, `curve.bin`, `curve.png`."
+        "JSON has no NaN: such values are null there, and `non_finite` says which they were. The raw form is the six "
+        "columns step (int64), loss, gradient_norm, validation and learning_rate (float64) and skipped (int64: 0, 1), "
+        "little-endian, one after another; `X-Points` counts the points. The PNG draws every point. Each form has an "
+        "address of its own too: `curve.json`, `curve.csv`, `curve.bin`, `curve.png`."
     ),
     response_model=CurveDocument,
     responses={
@@ -167,7 +173,7 @@ def _answer(
         return not_ready(job, "loss curve", within_seconds=services.settings.curve_flush_seconds)
 
     # Of one statement each: what is read later may be newer than the ETag, which then does its holder no harm.
-    with services.database.glance() as session:
+    with services.database.autocommit_read() as session:
         # who has an answer already will mostly keep it, and needs no overviews
         certain = max_points is not None and wanted != PNG and "if-none-match" not in request.headers
         outline = curves.outline(session, job_id, caller.workspace, with_overviews=certain)
@@ -222,13 +228,13 @@ def _non_finite(curve: Curve) -> list[NonFinite]:
 
 
 def _csv(_outline: Outline, curve: Curve, _total_points: int) -> bytes:
-    """`nan` and `inf` as they are; an empty cell where nothing was validated."""
+    """`nan` and `inf` as they are; an empty cell where nothing was validated, or no learning rate was stored."""
     out = io.StringIO()
-    out.write("step,loss,gradient_norm,validation\n")
+    out.write(",".join(name for name, _ in COLUMNS) + "\n")
     columns = (getattr(curve, name).tolist() for name, _ in COLUMNS)
-    for step, loss, gradient_norm, validation in zip(*columns, strict=True):
-        score = "" if validation != validation else repr(validation)
-        out.write(f"{step},{loss!r},{gradient_norm!r},{score}\n")
+    for step, loss, gradient_norm, validation, learning_rate, skipped in zip(*columns, strict=True):
+        score, rate = ("" if value != value else repr(value) for value in (validation, learning_rate))
+        out.write(f"{step},{loss!r},{gradient_norm!r},{score},{rate},{'true' if skipped else 'false'}\n")
     return out.getvalue().encode()
 
 

@@ -44,7 +44,8 @@ event: status
 data: {"status": "running", "attempt": 1, "reason": null, "progress": {"step": 0, "total": 1000, "eta_seconds": null}}
 
 event: metrics
-data: {"step": [1, 2], "loss": [11.2, 10.9], "gradient_norm": [0.4, 0.5], "validation": [null, null]}
+data: {"step": [1, 2], "loss": [11.2, 10.9], "gradient_norm": [0.4, 0.5], "validation": [null, null], \
+"learning_rate": [0.003, 0.003], "skipped": [false, false]}
 id: 1-2
 
 event: done

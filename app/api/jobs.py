@@ -6,8 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import (
     After,
@@ -15,7 +13,6 @@ from app.api.dependencies import (
     IdempotencyKey,
     JobId,
     Limit,
-    Services,
     ServicesDep,
     only_parameters,
 )
@@ -24,12 +21,10 @@ from app.http.fields import MAX_LABELS, Labels, Name
 from app.http.problems import field_errors, invalid_request, responses
 from app.jobs.documents import job_document, job_documents
 from app.jobs.schemas import Job, JobKind, JobRequest, JobStatus
-from app.jobs.submission import Submission, prepared
-from app.jobs.submission import create as create_jobs
+from app.jobs.submission import prepared
 from app.openapi import examples
-from app.store.idempotency import Answer, fingerprint, once
 from app.store.jobs import JobRepository
-from app.store.keys import admit_job
+from app.store.keys import quotas
 from app.store.sql import LOCK_SECONDS, wait_for_locks
 
 router = APIRouter(tags=["jobs"])
@@ -82,25 +77,10 @@ async def jobs_create(
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    if idempotency_key is None:
-        answer = await services.submissions.ask(prepared(body, caller, services.settings))
-    else:
-        answer = await run_in_threadpool(_submitted_once, services, Submission(body, caller), idempotency_key)
+    answer = await services.submissions.ask(prepared(body, caller, services.settings, idempotency_key))
     services.dispatcher.wake()
     headers = answer.headers | ({"Idempotent-Replayed": "true"} if answer.replayed else {})
     return Response(answer.body, answer.status_code, headers, media_type="application/json")
-
-
-def _submitted_once(services: Services, submission: Submission, key: str) -> Answer:
-    def create(session: Session) -> Answer:
-        [answer] = create_jobs(session, services.settings, [submission]).values()
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    body, caller = submission.body, submission.caller
-    request_print = fingerprint("POST", "/jobs", body.model_dump(mode="json", exclude_unset=True))
-    return once(services.database, key, request_print, create, workspace=caller.workspace, api_key=caller.api_key or "")
 
 
 @router.get(
@@ -142,7 +122,7 @@ def jobs_list(
     responses={200: _ONE_JOB, **responses("job_not_found")},
 )
 def jobs_get(job_id: JobId, services: ServicesDep, caller: CallerDep) -> Response:
-    with services.database.glance() as session:  # what follows the job's row is asked for a few of them only
+    with services.database.autocommit_read() as session:  # what follows the job's row is asked for a few of them only
         job = job_document(session, JobRepository(session, caller.workspace).get(job_id), services.dispatcher)
     return _written(job)
 
@@ -183,7 +163,8 @@ def jobs_retry(job_id: JobId, services: ServicesDep, caller: CallerDep, response
     with services.database.write() as session:
         wait_for_locks(session, LOCK_SECONDS)
         job = JobRepository(session, caller.workspace).retry(job_id)
-        admit_job(session, job.api_key, services.settings.max_active_jobs, besides=job.id)
+        if job.api_key is not None:
+            quotas(session, [job.api_key], services.settings.max_active_jobs, besides=job.id)[job.api_key].take()
         document = job_document(session, job, services.dispatcher)
     services.dispatcher.wake()
     response.headers["Location"] = f"/jobs/{job_id}"

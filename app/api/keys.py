@@ -19,7 +19,7 @@ from app.http import fields
 from app.http.fields import Name
 from app.http.problems import responses
 from app.store.errors import KeyNotFound
-from app.store.idempotency import Answer, fingerprint, once
+from app.store.idempotency import Answer, KeyedRequest, fingerprint, once
 from app.store.ids import is_id
 from app.store.keys import KeyRepository, status_of
 from app.store.tables import KeyRow
@@ -160,11 +160,12 @@ def keys_create(
         return Answer(201, {"Location": f"/keys/{row.id}", _SALT: salt}, content)
 
     made: list[str] = []
-    request_print = fingerprint("POST", "/keys", body.model_dump(mode="json", exclude_unset=True))
-    answer = once(
-        services.database, idempotency_key, request_print, create,
-        workspace=caller.workspace, api_key=caller.api_key or "",
-    )  # fmt: skip
+    asked = body.model_dump(mode="json", exclude_unset=True)
+    keyed = None
+    if idempotency_key is not None:
+        by = caller.api_key or ""
+        keyed = KeyedRequest(caller.workspace, by, idempotency_key, fingerprint("POST", "/keys", asked))
+    answer = once(services.database, keyed, create)
     new = NewKey.model_validate_json(answer.body)
     headers = dict(answer.headers)
     salt = headers.pop(_SALT)

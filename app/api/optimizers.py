@@ -153,7 +153,7 @@ def located(database: Database, asked: Sequence[tuple[str, str]]) -> dict[tuple[
     """Where the optimizers are that are asked for, each as (workspace, reference); or why one cannot be had."""
     found: dict[tuple[str, str], Located | Exception] = {}
     # the weights never change, so they need no transaction with their place
-    with database.glance() as session:
+    with database.autocommit_read() as session:
         for workspace, reference in asked:
             try:
                 found[workspace, reference] = _located(session, workspace, reference)
@@ -186,7 +186,7 @@ def _download(
     request: Request, services: Services, caller: Caller, found: Located, reference: str, address: str
 ) -> Response:
     def read() -> bytes:
-        with services.database.glance() as session:
+        with services.database.autocommit_read() as session:
             return Registry(session, caller.workspace).weights(found)
 
     _, separator, name = reference.partition("@")
@@ -284,13 +284,6 @@ def _located(session: Session, workspace: str, reference: str) -> Located:
     except OptimizerNotFound:
         family, separator, name = reference.partition("@")
         job = JobRepository(session, workspace).newest_unfinished(family) if separator else None
-        if job is not None and (name in RESERVED or name == str(_next_version(registry, family))):
+        if job is not None and (name in RESERVED or name == str(registry.next_version(family))):
             raise not_ready(job, f"optimizer {reference}") from None
         raise
-
-
-def _next_version(registry: Registry, family: str) -> int:
-    try:
-        return registry.locate(f"{family}@latest").version + 1
-    except OptimizerNotFound:
-        return 1

@@ -15,7 +15,7 @@ from app.http.negotiation import chosen
 from app.http.problems import Problem, responses
 from app.jobs.documents import evaluation_of, not_ready
 from app.openapi.examples import COMPARISON, EVALUATION_ID, OPTIMIZER_ID
-from app.report import figures
+from app.report.evaluation_figure import evaluation
 from app.report.order import in_order
 from app.report.page import CONTENT_SECURITY_POLICY, evaluation_page
 from app.store.errors import EvaluationNotFound
@@ -26,10 +26,10 @@ from app.store.tables import EvaluationRow, JobRow
 router = APIRouter(tags=["jobs"])
 
 JSON, HTML, PNG = "application/json", "text/html", "image/png"
-RENDERING = 2  # part of the ETag: raise it when the same result reads or looks different than before
+RENDERING = 3  # part of the ETag: raise it when the same result reads or looks different than before
 
 _EXAMPLE = {
-    "format": 1,
+    "format": 2,
     "job": EVALUATION_ID,
     "optimizer": OPTIMIZER_ID,
     "family": "quadratic",
@@ -109,7 +109,7 @@ def _answer(
 
     def content() -> bytes:
         if wanted == PNG:
-            return figures.evaluation(row.result)
+            return evaluation(row.result)
         if wanted == HTML:
             return evaluation_page(row.result, job=row.job, optimizer=row.optimizer).encode()
         return json.dumps(in_order({"job": row.job, "optimizer": row.optimizer} | row.result)).encode()

@@ -20,7 +20,7 @@ class NonFinite(BaseModel):
 
 
 class CurveDocument(BaseModel):
-    """Columns of equal length, by rising step. `validation` is null where none was measured."""
+    """Columns of equal length, by rising step."""
 
     job: str
     attempt: int
@@ -29,7 +29,11 @@ class CurveDocument(BaseModel):
     step: list[int]
     loss: list[float | None]
     gradient_norm: list[float | None]
-    validation: list[float | None]
+    validation: list[float | None] = Field(description="Null where none was measured.")
+    learning_rate: list[float | None] = Field(description="Null where an older version stored the point without it.")
+    skipped: list[bool] = Field(
+        description="Whether the meta-step changed nothing, because its loss or gradient was not finite."
+    )
     non_finite: list[NonFinite] = Field(description="What the nulls in `loss` and `gradient_norm` stand for.")
 
 
@@ -72,6 +76,9 @@ class Optimizer(BaseModel):
     sha256: str
     size_bytes: int
     validation_score: float | None = Field(description="Mean loss over the validation curves; `best` is the lowest.")
+    automatic: bool = Field(
+        description="Whether `latest` and `best` may name it; false where parameters that never move score as well."
+    )
     card: dict[str, Any] = Field(description="What training recorded: cost, skipped steps, versions.")
     evaluations: list[EvaluationSummary]
     created_at: datetime

@@ -113,6 +113,7 @@ def migrate(
     from sqlalchemy.exc import SQLAlchemyError
 
     import migrations  # Alembic: a quarter of a second that no other command needs
+    from app.store import sqlite
     from app.store.errors import StoreError
     from app.store.sessions import Database
 
@@ -133,12 +134,15 @@ def migrate(
             f"--to {to}: the database is not as far as that; {named('migrate', settings)} without --to brings it up"
         )
     except OSError as error:
-        _refuse(f"the data folder {settings.data_dir} cannot be used: {error.strerror}; choose another with --data")
+        _refuse(private.unusable(settings.data_dir, error))
     except StoreError as error:
         _refuse(str(error))
     except SQLAlchemyError as error:
         # The driver's first line says what it met; SQLAlchemy's further lines hold statements and a link.
-        _refuse(f"the database does not answer or refuses: {str(error).splitlines()[0]}; check DATABASE_URL")
+        said = str(error).splitlines()[0]
+        if (path := sqlite.file_of(settings.resolved_database_url)) is not None:
+            _refuse(f"the database {path} cannot be used: {said}; {sqlite.advice(said) or named('doctor', settings)}")
+        _refuse(f"the database does not answer or refuses: {said}; check DATABASE_URL")
 
 
 @app.command(

@@ -23,7 +23,7 @@ from app.host.embedded import EmbeddedStoreError, find_binary
 from app.logs import scrub
 from app.metrics.writable import refusal, try_write
 from app.settings import Settings, embedded_socket
-from app.store import integrity
+from app.store import integrity, sqlite
 from app.store.errors import DatabaseBusy, DatabaseUnavailable, SchemaIncomplete, SchemaMismatch, StoreError
 from app.store.sessions import Database
 from app.store.sqlite import file_of, missing_file
@@ -173,24 +173,15 @@ def _restore(found: Database, settings: Settings) -> str:
 
 
 def _advice(found: Database, settings: Settings, said: str) -> str:
+    if found.is_sqlite:
+        return sqlite.advice(said) or _restore(found, settings)
     said = said.lower()
-    for words, advice in _SQLITE_ADVICE if found.is_sqlite else _POSTGRES_ADVICE:
+    for words, advice in _POSTGRES_ADVICE:
         if any(word in said for word in words):
             return advice
-    return (
-        _restore(found, settings)
-        if found.is_sqlite
-        else "is the server running, and are the host and port in DATABASE_URL right?"
-    )
+    return "is the server running, and are the host and port in DATABASE_URL right?"
 
 
-_SQLITE_ADVICE = (
-    (("full",), "make room on that disk"),
-    (
-        ("readonly", "permission denied", "unable to open"),
-        "give the file and its folder to the user that runs Gradsmith (`chown`)",
-    ),
-)
 _POSTGRES_ADVICE = (
     (
         ("no such file", "refused", "timeout", "resolve"),

@@ -79,10 +79,13 @@ class Child:
         return self.process is not None and self.process.poll() is None
 
     def start(self) -> None:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        if self.log.exists() and self.log.stat().st_size > LARGEST_LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
-        with self.log.open("ab") as output:
+        """Raises ServeError when its log cannot be written, OSError when no process can be made."""
+        with _written(self.log.parent.parent):
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            if self.log.exists() and self.log.stat().st_size > LARGEST_LOG_BYTES:
+                self.log.replace(self.log.with_suffix(".log.1"))
+            output = self.log.open("ab")
+        with output:
             self.log_start = os.fstat(output.fileno()).st_size
             self.process = subprocess.Popen(
                 tethered(self.command),
@@ -115,7 +118,12 @@ class Child:
             )
             self.backoff_seconds = min(2 * self.backoff_seconds, LONGEST_BACKOFF_SECONDS)
         elif now >= self.restart_at:
-            self.start()
+            try:
+                self.start()
+            except (ServeError, OSError) as error:  # what still runs goes on; this one follows when the cause is gone
+                logger.error("%s cannot start: %s; trying again in %.1f s", self.name, error, self.backoff_seconds)
+                self.restart_at = now + self.backoff_seconds
+                self.backoff_seconds = min(2 * self.backoff_seconds, LONGEST_BACKOFF_SECONDS)
 
     def mended(self) -> bool:
         """Whether what ended the process was found and removed, which is logged."""
@@ -183,21 +191,27 @@ class Supervisor:
                 self._start(listener)
                 if not self.stop_signals:
                     url = url_of(listener)
-                    _write_atomically(record, json.dumps({"url": url, "pid": os.getpid()}))
+                    with _written(data):
+                        _write_atomically(record, json.dumps({"url": url, "pid": os.getpid()}))
                     print(f"Gradsmith is ready at {url}  (Ctrl-C stops it)", flush=True)
                 while not self.stop_signals:
                     for child in self.children:
                         child.look_after()
                     time.sleep(POLL_SECONDS)
             finally:
-                record.unlink(missing_ok=True)
                 listener.close()
                 self._end()
+                with contextlib.suppress(
+                    OSError
+                ):  # it may be why the service ends; doctor tells of a record that stays
+                    record.unlink(missing_ok=True)
 
     def _start(self, listener: socket.socket) -> None:
         data = self.settings.data_dir
         if self.settings.redis_url is None:
-            store = self._launch("valkey", embedded.command(data), STORE_GRACE_SECONDS)
+            with _written(data):
+                command = embedded.command(data)
+            store = self._launch("valkey", command, STORE_GRACE_SECONDS)
             store.mend = partial(embedded.mend, data)
             try:
                 self._wait_for_store(store)
@@ -256,8 +270,9 @@ class Supervisor:
     def _share_metrics(self) -> None:
         """A folder in which the API processes add up what each has counted, for whichever is asked."""
         folder = self.settings.data_dir.resolve() / "metrics"
-        shutil.rmtree(folder, ignore_errors=True)  # counters begin anew with the service
-        folder.mkdir()
+        with _written(folder.parent):
+            shutil.rmtree(folder, ignore_errors=True)  # counters begin anew with the service
+            folder.mkdir(exist_ok=True)
         self.shared_metrics = {SHARED_FOLDER: str(folder)}
 
     def _migrate(self) -> None:
@@ -321,13 +336,9 @@ def only_one(data: Path) -> Iterator[None]:
     Where the folder was not there and the block raises before anything else was put into it, it is gone again.
     """
     new = next((place for place in reversed((data, *data.parents)) if not place.exists()), None)
-    try:
+    with _written(data):
         private.make_folder(data)
         lock = (data / "serve.lock").open("a+")
-    except OSError as error:
-        raise ServeError(
-            f"the data folder {data} cannot be used: {error.strerror}; choose another with --data"
-        ) from error
     with lock:
         try:
             # The kernel lets go of it when this process ends, however it ends; children do not inherit it.
@@ -340,9 +351,10 @@ def only_one(data: Path) -> Iterator[None]:
             ) from None
         if not (data / "serve.lock").exists():  # its last holder took it back just now: the next would lock another
             raise ServeError(f"the data folder {data.resolve()} was removed meanwhile; start again")
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        with _written(data):
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
         try:
             yield
         except BaseException:
@@ -373,6 +385,15 @@ def _answers(host: str, port: int) -> bool:
         return False
     finally:
         connection.close()
+
+
+@contextlib.contextmanager
+def _written(data: Path) -> Iterator[None]:
+    """Say in a user's words that the data folder cannot be written. Raises ServeError."""
+    try:
+        yield
+    except OSError as error:
+        raise ServeError(private.unusable(data, error)) from error
 
 
 def _write_atomically(path: Path, text: str) -> None:

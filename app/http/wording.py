@@ -149,7 +149,7 @@ def _not_text(field: str | None, value: Any) -> str:
     advice = "put it in double quotes" if quoted else 'send text in double quotes, such as "a"'
     advice = _NAMES.get(field or "", advice)
     if field == "family" and isinstance(value, dict):
-        advice += "; what a job may change of it goes into `recipe` and `evaluation`"
+        advice += "; what a job may change of it goes into `tasks`, `recipe` and `evaluation`"
     return _of_type("text", advice)(shown(value), value, {})
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from app.http.problems import FieldError, Problem, field_errors, invalid_request
+from app.jobs.overrides import partial
 from app.jobs.schemas import EvaluateRequest, MetaTrainRequest
 from app.store.errors import OptimizerNotFound
 from app.store.jobs import JobRepository
@@ -32,12 +33,15 @@ from models.spec import (
     Resources,
     Spec,
     overridden,
+    with_tasks,
 )
+from models.task_spec import TaskSpec
 
 
 def meta_train_spec(request: MetaTrainRequest, backend: BackendName = "auto") -> MetaTrainSpec:
     """backend: what a job runs on that names none. Raises Problem `unknown_family` or `invalid_request`."""
     family = known_family(request.family)
+    family = _changed(family, family.tasks, request.tasks)
     recipe = _overridden(family.recipe, request.recipe, "recipe")
     assert isinstance(recipe, Recipe)
     with _refused_at("resources", "processes"):
@@ -57,12 +61,19 @@ def evaluate_spec(
 ) -> EvaluateSpec:
     """backend: as for `meta_train_spec`. Raises Problem `unknown_optimizer`, `unknown_family` or `invalid_request`."""
     optimizer = known_optimizer(request.optimizer, registry)
+    training = jobs.get(optimizer.job).spec
     family = known_family(request.family or optimizer.family)
-    trained = Recipe.model_validate(jobs.get(optimizer.job).spec["recipe"])
+    tasks = family.tasks
+    if request.family is None:
+        with _refused_at("tasks"):  # where the family's plug-in has another version by now
+            tasks = type(tasks).model_validate(training["family"]["tasks"])
+    family = _changed(family, tasks, request.tasks)
+    trained = Recipe.model_validate(training["recipe"])
     with _refused_at("resources", "processes"):
         return EvaluateSpec(
             optimizer=optimizer.id,
             rule=trained.rule,
+            rules=trained.rules,
             family=family,
             seed=_seed(request.seed),
             evaluation=_plan(family, request.evaluation, trained.horizon),
@@ -86,6 +97,16 @@ def no_such_family(name: str) -> tuple[str, str | None]:
     meant = f" Did you mean {close[0]!r}?" if close else ""
     detail = f"There is no family {name!r}.{meant} Families: {', '.join(FAMILIES)}.{problems_in_words()}"
     return detail, close[0] if close else None
+
+
+def _changed(family: FamilySpec, tasks: TaskSpec, changes: dict[str, Any]) -> FamilySpec:
+    """The family with `tasks`, some fields of which are changed. Raises Problem `invalid_request`."""
+    if changes:
+        strict = partial(type(tasks))
+        with _refused_at("tasks", model=strict):
+            strict.model_validate(changes)
+            tasks = overridden(tasks, changes)
+    return with_tasks(family, tasks) if tasks != family.tasks else family
 
 
 @cache
@@ -150,9 +171,9 @@ def _overridden(default: Spec, changes: BaseModel, within: str) -> Any:
 
 
 @contextmanager
-def _refused_at(*within: str) -> Iterator[None]:
-    """What pydantic refuses, as `invalid_request`; `within`: where in the request that stands."""
+def _refused_at(*within: str, model: type[BaseModel] | None = None) -> Iterator[None]:
+    """What pydantic refuses, as `invalid_request`. within: where in the request that is; model: what should be there"""
     try:
         yield
     except ValidationError as error:
-        raise invalid_request(field_errors(error.errors(include_url=False), within=within)) from error
+        raise invalid_request(field_errors(error.errors(include_url=False), within=within, model=model)) from error

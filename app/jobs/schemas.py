@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, Field, Strict
+from pydantic import BaseModel, BeforeValidator, Field, Strict
 
 from app.http.fields import Labels, Name, Request, Seed
 from app.jobs.overrides import partial
@@ -26,11 +26,32 @@ JobKind = Literal["meta_train", "evaluate"]
 assert JobStatus.__args__ == JOB_STATUSES  # type: ignore[attr-defined]
 
 
+def _refuse_what_is_no_object(value: Any) -> Any:
+    """In its own words: who sends a number here means another field."""
+    if isinstance(value, dict):
+        return value
+    raise ValueError(
+        'send a JSON object with the fields of the family\'s tasks that change, such as {"hidden": [16]}; how many '
+        "tasks are trained side by side is recipe.tasks"
+    )
+
+
+TaskOverrides = Annotated[
+    dict[str, Any],
+    BeforeValidator(_refuse_what_is_no_object),
+    Field(
+        description="Fields of the family's tasks that change, such as `hidden` of `digits-mlp`. Their schema is "
+        "`schemas.tasks` of `GET /families/{name}`."
+    ),
+]
+
+
 class MetaTrainRequest(Request):
     """Train a rule on a family. What is left out comes from the family's recipe."""
 
     kind: Literal["meta_train"]
     family: Name = Field(description="A name of GET /families.")
+    tasks: TaskOverrides = Field(default_factory=dict)
     seed: Seed | None = Field(None, description="Default: a fresh random one, recorded in the job.")
     recipe: RecipeOverrides = Field(default_factory=RecipeOverrides)
     evaluate: Annotated[bool, Strict()] = Field(
@@ -46,7 +67,10 @@ class EvaluateRequest(Request):
 
     kind: Literal["evaluate"]
     optimizer: Name = Field(description="An id, `<family>@<version>` or `<family>@<alias>`, such as `quadratic@best`.")
-    family: Name | None = Field(None, description="Default: the family that the optimizer was trained on.")
+    family: Name | None = Field(
+        None, description="Default: the family that the optimizer was trained on, with the tasks of its training."
+    )
+    tasks: TaskOverrides = Field(default_factory=dict)
     seed: Seed | None = Field(None, description="Default: a fresh random one, recorded in the job.")
     evaluation: EvaluationPlanOverrides = Field(default_factory=EvaluationPlanOverrides)
     resources: ResourcesOverrides = Field(default_factory=ResourcesOverrides)
@@ -68,7 +92,8 @@ class Job(BaseModel):
     family: str
     status: JobStatus
     status_reason: str | None = Field(
-        description="In words: why it failed or was cancelled, or what a queued job waits for (no worker, no Redis)."
+        description="In words: why it failed or was cancelled, what a queued job waits for (no worker, no Redis), or "
+        "why `latest` and `best` will not name what a job that succeeded made."
     )
     attempt: int = Field(description="Counts from 1; a retry or a lost worker begins another.")
     queue_position: int | None = Field(description="0 is next; null unless queued.")

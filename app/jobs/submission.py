@@ -9,13 +9,14 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.auth import Caller
+from app.http.problems import Problem
 from app.jobs.documents import job_documents
 from app.jobs.resolve import evaluate_spec, meta_train_spec, refuse_too_large
 from app.jobs.schemas import EvaluateRequest, Job, MetaTrainRequest
 from app.settings import Settings
-from app.store import insertion, keys
-from app.store.errors import RowLocked
-from app.store.idempotency import Answer
+from app.store import idempotency, insertion, keys
+from app.store.errors import IdempotencyInFlight, RowLocked
+from app.store.idempotency import Answer, KeyedRequest
 from app.store.jobs import JobRepository
 from app.store.registry import Registry
 from app.store.sessions import Database
@@ -29,16 +30,38 @@ MOST_TOGETHER = 64
 
 @dataclass(frozen=True, eq=False)
 class Submission:
-    """One request; two of the same words are two. `spec`: resolved beforehand, where that needs no database."""
+    """One request; two of the same words are two.
+
+    spec: resolved beforehand, where that needs no database; or why it was refused. keyed: where it has an
+    `Idempotency-Key`.
+    """
 
     body: MetaTrainRequest | EvaluateRequest
     caller: Caller
-    spec: MetaTrainSpec | None = None
+    spec: MetaTrainSpec | Problem | None = None
+    keyed: KeyedRequest | None = None
 
 
-def prepared(body: MetaTrainRequest | EvaluateRequest, caller: Caller, settings: Settings) -> Submission:
-    """What can be refused without the database is refused here, and waits for nobody's transaction."""
-    return Submission(body, caller, _trained(body, settings) if isinstance(body, MetaTrainRequest) else None)
+def prepared(
+    body: MetaTrainRequest | EvaluateRequest, caller: Caller, settings: Settings, idempotency_key: str | None = None
+) -> Submission:
+    """What can be refused without the database is refused here, and waits for nobody's transaction; unless it has an
+    Idempotency-Key, which may have an answer from better times."""
+    keyed = None if idempotency_key is None else _keyed(body, caller, idempotency_key)
+    spec: MetaTrainSpec | Problem | None = None
+    if isinstance(body, MetaTrainRequest):
+        try:
+            spec = _trained(body, settings)
+        except Problem as problem:
+            if keyed is None:
+                raise
+            spec = problem
+    return Submission(body, caller, spec, keyed)
+
+
+def _keyed(body: MetaTrainRequest | EvaluateRequest, caller: Caller, key: str) -> KeyedRequest:
+    asked = idempotency.fingerprint("POST", "/jobs", body.model_dump(mode="json", exclude_unset=True))
+    return KeyedRequest(caller.workspace, caller.api_key or "", key, asked)
 
 
 Answers = Mapping[Submission, Answer | Exception]
@@ -47,24 +70,29 @@ Answers = Mapping[Submission, Answer | Exception]
 def submit(
     database: Database, settings: Settings, submissions: Sequence[Submission], lock_seconds: float = LOCK_SECONDS
 ) -> Answers:
-    """Writes the jobs in one transaction, which on Postgres is a single statement if no key's jobs must be counted.
+    """Writes the jobs in one transaction, which on Postgres is a single statement if there are neither API keys, whose
+    jobs must be counted, nor Idempotency-Keys.
 
-    A refused job does not affect the others. If a key's row stays locked, the keys are retried one by one, so that the
-    others wait only briefly.
+    A refused job does not affect the others. If a row stays locked, those that may be waiting for it are retried apart,
+    so that the others wait only briefly.
     """
     by_key: dict[str | None, list[Submission]] = {}
     for each in submissions:
         by_key.setdefault(each.caller.api_key, []).append(each)
-    counted = by_key.keys() != {None}
-    try:
-        with database.write() if counted else database.write_one() as session:
-            if counted:
-                wait_for_locks(session, lock_seconds)
-            return create(session, settings, submissions)
-    except RowLocked as error:
-        return _apart(database, settings, list(by_key.values()), error)
-    except (DataError, IntegrityError) as error:  # the database refused one of them, and wrote none
-        return _apart(database, settings, [[each] for each in submissions], error)
+    single = by_key.keys() == {None} and all(each.keyed is None for each in submissions)
+    while True:
+        try:
+            with database.autocommit_write() if single else database.write() as session:
+                if not single:
+                    wait_for_locks(session, lock_seconds)
+                return create(session, settings, submissions)
+        except idempotency.OvertakenError:
+            continue
+        except RowLocked as error:
+            return _apart(database, settings, list(by_key.values()), error)
+        # one of them meets a twin that does not end, or the database refused it; none was written
+        except (IdempotencyInFlight, DataError, IntegrityError) as error:
+            return _apart(database, settings, [[each] for each in submissions], error)
 
 
 def _apart(database: Database, settings: Settings, parts: Sequence[Sequence[Submission]], error: Exception) -> Answers:
@@ -81,18 +109,28 @@ def _apart(database: Database, settings: Settings, parts: Sequence[Sequence[Subm
 
 
 def create(session: Session, settings: Settings, submissions: Sequence[Submission]) -> Answers:
-    """The jobs of these, written within the caller's transaction; or why there is none."""
-    limit, alone = settings.max_active_jobs, len(submissions) == 1
-    of_keys = set() if alone else {each.caller.api_key for each in submissions if each.caller.api_key is not None}
-    quotas = keys.quotas(session, of_keys, limit)
+    """The jobs of these, written within the caller's transaction, with the records of their Idempotency-Keys; or why
+    there is none."""
+    before = idempotency.stored(session, {each.keyed for each in submissions if each.keyed is not None})
     answers: dict[Submission, Answer | Exception] = {}
-    jobs: dict[Submission, JobRow] = {}
+    fresh: list[Submission] = []
     for each in submissions:
+        if each.keyed is not None and each.keyed in before:
+            answers[each] = before[each.keyed]
+        else:
+            fresh.append(each)
+    of_keys = {each.caller.api_key for each in fresh if each.caller.api_key is not None}
+    quotas = keys.quotas(session, of_keys, settings.max_active_jobs)
+    jobs: dict[Submission, JobRow] = {}
+    firsts: dict[tuple[str, str, str], Submission] = {}  # by the name of their Idempotency-Key
+    twins: list[Submission] = []
+    for each in fresh:
+        if each.keyed is not None and each.keyed.name in firsts:
+            twins.append(each)
+            continue
         try:
             job = _job(session, settings, each)
-            if alone:
-                keys.admit_job(session, each.caller.api_key, limit)  # which waits for no other that is alone
-            elif each.caller.api_key is not None:
+            if each.caller.api_key is not None:
                 quotas[each.caller.api_key].take()
         except SQLAlchemyError:
             raise  # of the transaction that they share
@@ -100,10 +138,19 @@ def create(session: Session, settings: Settings, submissions: Sequence[Submissio
             answers[each] = error
         else:
             jobs[each] = job
+            if each.keyed is not None:
+                firsts[each.keyed.name] = each
     insertion.write(session, list(jobs.values()))
     # without what they wait for just now: the answer is stored, for those who send their key again
     documents = job_documents(session, list(jobs.values()))
-    return answers | {each: _answer(document) for each, document in zip(jobs, documents, strict=True)}
+    made = {each: _answer(document) for each, document in zip(jobs, documents, strict=True)}
+    for each in twins:
+        assert each.keyed is not None
+        first = firsts[each.keyed.name]
+        assert first.keyed is not None
+        answers[each] = each.keyed.replay(made[first], first.keyed.fingerprint)
+    idempotency.store(session, {each.keyed: answer for each, answer in made.items() if each.keyed is not None})
+    return answers | made
 
 
 def _job(session: Session, settings: Settings, submission: Submission) -> JobRow:
@@ -111,6 +158,8 @@ def _job(session: Session, settings: Settings, submission: Submission) -> JobRow
     body, caller = submission.body, submission.caller
     jobs = JobRepository(session, caller.workspace)
     spec: MetaTrainSpec | EvaluateSpec
+    if isinstance(submission.spec, Problem):
+        raise submission.spec
     if isinstance(body, MetaTrainRequest):
         spec = submission.spec or _trained(body, settings)
     else:

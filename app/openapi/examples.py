@@ -71,6 +71,8 @@ CURVE: dict[str, Any] = {
     "loss": [11.2, None, 10.7],
     "gradient_norm": [0.4, None, 0.6],
     "validation": [None, None, 9.8],
+    "learning_rate": [0.003, 0.003, 0.0029],
+    "skipped": [False, True, False],
     "non_finite": [
         {"index": 1, "column": "loss", "value": "nan"},
         {"index": 1, "column": "gradient_norm", "value": "inf"},
@@ -97,6 +99,7 @@ OPTIMIZER: dict[str, Any] = {
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "size_bytes": 21_204,
     "validation_score": 2.41,
+    "automatic": True,
     "card": {"seconds": 31.5, "best_step": 950, "skipped_steps": 0},
     "evaluations": [
         {

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from app.report.page import verdict_sentence
-from app.report.words import LABELS, METRICS, headline, interval, number, ordered, percent
+from app.report.words import LABELS, METRICS, headline, in_words, interval, number, ordered, percent
+from models.spec import MetaTrainSpec
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,23 @@ class CardFacts:
     summary: Mapping[str, Any]  # what training recorded of itself
     evaluations: Sequence[tuple[str, Mapping[str, Any]]]  # (job, result), newest first
     measuring: Sequence[tuple[str, str]] = ()  # (job, status) of evaluations that have not ended, newest first
+    shortfall: str | None = None  # why `latest` and `best` may not name it
+
+
+def _rules(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The rule; of several, each with the parts that it moves."""
+    assigned = MetaTrainSpec.model_validate(spec).assigned().values()
+    if len(assigned) == 1:
+        return [("Rule", rule.config.in_words()) for rule, _ in assigned]
+    return [
+        (f"Rule for {', '.join(f'`{_inline(part.name)}`' for part in parts)}", rule.config.in_words())
+        for rule, parts in assigned
+    ]
 
 
 def card_markdown(facts: CardFacts) -> str:
-    family, recipe, rule = facts.spec["family"], facts.spec["recipe"], facts.spec["recipe"]["rule"]
+    family, recipe = facts.spec["family"], facts.spec["recipe"]
+    changes = in_words(family.get("overrides", {}))
     lines = [
         f"# {facts.reference}",
         "",
@@ -42,9 +56,9 @@ def card_markdown(facts: CardFacts) -> str:
             [
                 ("Optimizer", f"`{facts.id}`"),
                 ("Named now by", ", ".join(f"`{alias}`" for alias in facts.aliases) or "no alias"),
-                ("Family", f"`{family['name']}`"),
+                ("Family", f"`{family['name']}`" + (f", with {changes}" if changes else "")),
                 ("Horizon", f"{recipe['horizon']} steps, trained in windows of {recipe['unroll_steps']}"),
-                ("Rule", f"{rule['kind']}, {rule['layers']} x {rule['hidden_size']}, {rule['input']} input"),
+                *_rules(facts.spec),
                 ("Meta-training", f"{recipe['meta_steps']:,} meta-steps of {recipe['tasks']} tasks"),
                 ("Seed", str(facts.spec["seed"])),
                 ("Validation score", f"{number(facts.validation_score)} (mean loss over the whole curve)"),
@@ -133,6 +147,8 @@ def _limits(facts: CardFacts) -> list[str]:
         limits.insert(0, f"**Where a tuned baseline beat it**: {', '.join(sorted(lost))}.")
     if not facts.evaluations:
         limits.insert(0, "**Anywhere yet**: nothing has been measured.")
+    if facts.shortfall is not None:
+        limits.insert(0, f"**Anywhere.** {_inline(facts.shortfall)}")
     return [f"- {limit}" for limit in limits]
 
 

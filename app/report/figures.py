@@ -1,6 +1,7 @@
-"""Pictures of loss curves and evaluations. matplotlib is loaded at the first picture, not with the server.
+"""The picture of a job's loss, and what it shares with other pictures.
 
-Only the object-oriented interface is used: pyplot keeps global state that threads would share.
+matplotlib is loaded at the first picture, not with the server. Only its object-oriented interface is used: pyplot keeps
+global state that threads would share.
 """
 
 from __future__ import annotations
@@ -8,26 +9,26 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.report.words import LABELS, best_baseline, headline, number, ordered, subtitle
+from app.report.words import number
+from models.baselines import BASELINES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Annotation
 
 Format = Literal["png", "svg"]
 
-COLORS = {"learned": "#c2410c", "adam": "#1d4ed8", "rmsprop": "#0f766e", "nag": "#7c3aed", "sgd": "#64748b"}
+# one for each baseline, in the order of the register; a longer register begins anew
+_PALETTE = ("#64748b", "#7c3aed", "#0f766e", "#1d4ed8", "#a16207", "#be185d", "#4d7c0f", "#0e7490")
+COLORS = {"learned": "#c2410c"} | dict(zip(BASELINES, cycle(_PALETTE), strict=False))
+_LOSS = "#1d4ed8"
 INK, FAINT = "#1f2937", "#6b7280"
-
-_LABEL_AT = 1.03  # where the labels of the curves' ends begin, in widths of the panel
-_MARGIN = 0.012  # free space beside them, in widths of the figure
-
 # Fonts and the text layout are caches that matplotlib shares between threads without a lock of its own.
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -40,90 +41,45 @@ def loss_curve(
     windows_per_trajectory: int = 1,
     image_format: Format = "png",
 ) -> bytes:
-    """The loss of a job over its meta-steps, with the validations as points.
+    """Draw the loss of a job over its meta-steps, with the validations as points.
 
-    `columns` holds `step`, `loss` and `validation` (NaN where there was none), each (points,). The loss of one
-    meta-step is that of one window: high at a trajectory's start, low at its end. So the line to read is the mean
-    over whole trajectories, which is also what a validation measures.
+    columns: `step`, `loss` and `validation` (NaN where there was none), (points,) each
+
+    The loss of a meta-step is the loss of its window, which is high where a trajectory begins and low where it ends.
+    The line to read is therefore the mean over whole trajectories, which is also what a validation measures.
     """
 
     def draw(figure: Figure) -> None:
         axes = figure.add_axes((0.095, 0.125, 0.87, 0.645))
-        step, loss = columns["step"].astype(float), _positive(columns["loss"])
+        step, loss = columns["step"].astype(float), positive(columns["loss"])
         centres, means = _binned(columns["step"], loss, windows_per_trajectory)
         single = len(centres) < 2
-        axes.plot(
-            step, loss, color=COLORS["adam"], linewidth=0.8, alpha=0.9 if single else 0.3, label="loss of each window"
-        )
+        axes.plot(step, loss, color=_LOSS, linewidth=0.8, alpha=0.9 if single else 0.3, label="loss of each window")
         if not single:
-            axes.plot(centres, means, color=COLORS["adam"], linewidth=2, label="mean of whole trajectories")
-        validation = _positive(columns["validation"])
+            axes.plot(centres, means, color=_LOSS, linewidth=2, label="mean of whole trajectories")
+        validation = positive(columns["validation"])
         seen = np.isfinite(validation)
         if seen.any():
             axes.plot(
                 step[seen], validation[seen], linestyle="none", marker="o", markersize=5, color=COLORS["learned"],
-                markeredgecolor="white", markeredgewidth=0.8, label="validation, likewise",
+                markeredgecolor="white", markeredgewidth=0.8, label="mean of a validation",
             )  # fmt: skip
         missing = ~np.isfinite(columns["loss"])
         if missing.any():
             axes.plot(
                 step[missing], np.full(int(missing.sum()), 0.015), transform=axes.get_xaxis_transform(), marker="x",
-                linestyle="none", color="#b91c1c", label=f"{int(missing.sum())} windows not finite",
+                linestyle="none", color="#b91c1c", label=f"{int(missing.sum())} windows with a non-finite loss",
             )  # fmt: skip
-        _dress(axes, "meta-step", "loss, mean of the tasks", np.concatenate([loss, validation[seen]]))
+        dress(axes, "meta-step", "loss, mean of the tasks", np.concatenate([loss, validation[seen]]))
         if step.size:
             axes.set_xlim(0, max(float(step[-1]), 1.0) * 1.02)
         axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
-        _titles(figure, title, subtitle)
+        titles(figure, title, subtitle)
 
-    return _render(draw, (8.0, 4.5), image_format)
-
-
-def evaluation(result: dict[str, Any], *, image_format: Format = "png", titled: bool = True) -> bytes:
-    """Learned against tuned baselines on held-out tasks: means with 95 % intervals, medians with the middle 80 %.
-
-    The verdict is in the title; a page that says it already leaves it out (`titled`)."""
-
-    rival = best_baseline(result)["baseline"]
-    bottom, height = (0.125, 0.645) if titled else (0.145, 0.76)
-
-    def draw(figure: Figure) -> None:
-        panels: tuple[tuple[str, str, str, str], ...] = (
-            ("mean", "low", "high", "mean of the tasks, with its 95 % interval"),
-            ("median", "q10", "q90", f"median task; middle 80 % of learned and {LABELS.get(rival, rival)}"),
-        )
-        drawn: list[tuple[Axes, list[Annotation]]] = []
-        for left, (line, low, high, caption) in zip((0.065, 0.545), panels, strict=True):
-            axes = figure.add_axes((left, bottom, 0.335, height))
-            ends: list[tuple[float, str]] = []
-            every: list[NDArray[Any]] = []
-            for name in reversed(ordered(result["optimizers"])):  # the learned one is drawn last, on top
-                curve = result["optimizers"][name]["curve"]
-                step = np.asarray(curve["step"], dtype=float)
-                values = _positive(curve[line])
-                color, learned = COLORS.get(name, INK), name == "learned"
-                band = _positive(curve[low]), _positive(curve[high])
-                # the spread of the tasks is wide: that of two optimizers can be told apart, that of five cannot
-                if line == "mean" or name in ("learned", rival):
-                    axes.fill_between(step, *band, color=color, alpha=0.22 if learned else 0.1, linewidth=0)
-                    every += band
-                axes.plot(step, values, color=color, linewidth=2.4 if learned else 1.4)
-                finite = values[np.isfinite(values)]
-                every.append(finite)
-                if finite.size:
-                    ends.append((float(finite[-1]), name))
-            _dress(axes, "inner step", "loss" if line == "mean" else "", np.concatenate(every or [np.ones(1)]))
-            axes.set_title(caption, fontsize=9.5, color=FAINT, loc="left", pad=6)
-            axes.set_xlim(0, float(result["horizon"]))
-            drawn.append((axes, _label_ends(axes, ends)))
-        _make_room(figure, drawn)
-        if titled:
-            _titles(figure, headline(result), subtitle(result))
-
-    return _render(draw, (11.0, 4.8 if titled else 4.1), image_format)
+    return render(draw, (8.0, 4.5), image_format)
 
 
-def _render(draw: Callable[[Figure], None], size_inches: tuple[float, float], image_format: Format) -> bytes:
+def render(draw: Callable[[Figure], None], size_inches: tuple[float, float], image_format: Format) -> bytes:
     with _ONE_AT_A_TIME:
         from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -140,8 +96,8 @@ def _render(draw: Callable[[Figure], None], size_inches: tuple[float, float], im
             return out.getvalue()
 
 
-def _positive(values: Sequence[float | None] | NDArray[Any]) -> NDArray[np.float64]:
-    """As floats, with NaN where there is nothing that a logarithmic axis can show."""
+def positive(values: Sequence[float | None] | NDArray[Any]) -> NDArray[np.float64]:
+    """Convert to floats, with NaN for what a logarithmic axis cannot show."""
     numbers = np.asarray([np.nan if value is None else value for value in values], dtype=np.float64)
     return np.where(np.isfinite(numbers) & (numbers > 0), numbers, np.nan)
 
@@ -149,7 +105,10 @@ def _positive(values: Sequence[float | None] | NDArray[Any]) -> NDArray[np.float
 def _binned(
     step: NDArray[Any], loss: NDArray[np.float64], windows_per_trajectory: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean loss of bins that hold whole trajectories, at most 300 of them; a bin that is not full yet is left out."""
+    """Centres and mean losses of at most 300 bins, each of which holds whole trajectories.
+
+    The last bin is left out until it is full.
+    """
     if not step.size:
         return np.empty(0), np.empty(0)
     trajectories = -(-int(step[-1]) // (windows_per_trajectory * 300))
@@ -164,7 +123,7 @@ def _binned(
     return ((bins[starts] + 0.5) * size + 0.5)[full], means[full]
 
 
-def _dress(axes: Axes, x_label: str, y_label: str, values: NDArray[Any]) -> None:
+def dress(axes: Axes, x_label: str, y_label: str, values: NDArray[Any]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     values = values[np.isfinite(values)]
@@ -189,58 +148,16 @@ def _dress(axes: Axes, x_label: str, y_label: str, values: NDArray[Any]) -> None
         axes.spines[side].set_color("#d1d5db")
 
 
-def _label_ends(axes: Axes, ends: list[tuple[float, str]]) -> list[Annotation]:
-    """Each curve's name and last value beside its end, pushed apart where they would overlap. Returns the labels."""
-    low, high = np.log(axes.get_ylim())
-    wanted = sorted(((np.log(value) - low) / (high - low), value, name) for value, name in ends)
-    gap, places = 0.062, [place for place, _, _ in wanted]
-    for _ in range(100):
-        for below in range(len(places) - 1):
-            overlap = gap - (places[below + 1] - places[below])
-            if overlap > 0:
-                places[below] -= overlap / 2
-                places[below + 1] += overlap / 2
-        if places and places[0] < 0.03:  # clear of the axis
-            places[0] = 0.03
-    labels = []
-    for place, (end, value, name) in zip(places, wanted, strict=True):
-        color = COLORS.get(name, INK)
-        label = axes.annotate(
-            f"{LABELS.get(name, name)}  {number(value)}",
-            xy=(1.0, end), xytext=(_LABEL_AT, place), xycoords="axes fraction", textcoords="axes fraction",
-            va="center", ha="left", fontsize=9, color=color, annotation_clip=False,
-            fontweight="bold" if name == "learned" else "normal",
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0},
-        )  # fmt: skip
-        labels.append(label)
-    return labels
-
-
-def _make_room(figure: Figure, drawn: list[tuple[Axes, list[Annotation]]]) -> None:
-    """Narrow each panel until its widest label ends before the next panel's ticks, or the figure's edge."""
-    from matplotlib.text import Text
-
-    renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # of the Agg canvas
-    width = float(figure.bbox.width)
-    limit = 1.0 - _MARGIN
-    for axes, labels in reversed(drawn):
-        left, bottom, _, height = axes.get_position().bounds
-        # Text's own extent: that of an annotation includes its arrow
-        widest = max((Text.get_window_extent(label, renderer).width for label in labels), default=0.0) / width
-        axes.set_position((left, bottom, (limit - left - widest) / _LABEL_AT, height))
-        ticks = axes.yaxis.get_tightbbox(renderer)
-        limit = (left if ticks is None else ticks.x0 / width) - _MARGIN
-
-
-def _titles(figure: Figure, title: str, subtitle: str) -> None:
-    _fitting(figure, 0.955, title, fontsize=13, fontweight="bold", color=INK)
-    _fitting(figure, 0.89, subtitle, fontsize=9.5, color=FAINT)
+def titles(figure: Figure, title: str, subtitle: str) -> None:
+    height = figure.get_figheight()  # inches
+    _fitting(figure, 1 - 0.21 / height, title, fontsize=13, fontweight="bold", color=INK)
+    _fitting(figure, 1 - 0.51 / height, subtitle, fontsize=9.5, color=FAINT)
 
 
 def _fitting(figure: Figure, y: float, words: str, *, fontsize: float, **style: Any) -> None:
-    """A line of text, smaller where it would not fit."""
+    """Write a line of text, in a smaller size where it would not fit."""
     text = figure.text(0.02, y, words, fontsize=fontsize, va="center", **style)
-    renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # of the Agg canvas
+    renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]  # the Agg canvas has it
     # step by step: hinting makes widths jump
     while text.get_window_extent(renderer).width > 0.965 * figure.bbox.width and fontsize > 5:
         fontsize -= 0.25

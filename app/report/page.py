@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from app.report import figures
+from app.report.evaluation_figure import evaluation
 from app.report.words import LABELS, METRICS, NOTHING, VERB, headline, interval, number, ordered, percent, subtitle
 
 # Pages run no script and load nothing: what they show, they carry.
@@ -33,7 +33,7 @@ class Markup(str):
 
 
 def evaluation_page(result: Mapping[str, Any], *, job: str, optimizer: str) -> str:
-    picture = figures.evaluation(dict(result), image_format="svg", titled=False).decode()
+    picture = evaluation(result, image_format="svg", titled=False).decode()
     picture = re.sub(r"^.*?(?=<svg)", "", picture, flags=re.DOTALL)  # no XML prologue inside HTML
     title = headline(result)
     parts = [

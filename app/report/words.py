@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from models.baselines import BASELINES
+
 NOTHING = "\N{EN DASH}"  # stands for a number that was not finite, or not measured
-# in the order of every table, list and document: what was learned first, then baselines from plain to refined
-LABELS = {"learned": "Learned", "sgd": "SGD", "nag": "NAG", "rmsprop": "RMSprop", "adam": "Adam"}
+# in the order of every table, list and document: what was learned first, then the baselines as they are registered
+LABELS = {"learned": "Learned"} | {name: baseline.label for name, baseline in BASELINES.items()}
 METRICS = {"final": "loss at the last step", "area": "mean over the whole curve"}
 WHERE = {"final": "at the last step", "area": "over the whole curve"}
 
@@ -39,6 +42,11 @@ def ordered(names: Mapping[str, Any]) -> list[str]:
     """The learned optimizer first, then baselines in a fixed order, then what we do not know."""
     known = [name for name in LABELS if name in names]
     return known + sorted(set(names) - set(known))
+
+
+def in_words(overrides: Mapping[str, Any]) -> str:
+    """What a job changed of a family's tasks: `hidden [16], activation "relu"`; "" where it changed nothing."""
+    return ", ".join(f"{name} {json.dumps(value)}" for name, value in overrides.items())
 
 
 def best_baseline(result: Mapping[str, Any], metric: str = "final") -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ RESERVED = {
     "best": "names the lowest validation score of its family",
     "latest": "names the newest version of its family",
 }
+"""Aliases that move by themselves, and what each does. Neither names an optimizer that is worse than standing still."""
 ALIAS_PATTERN = r"^[a-z][a-z0-9_.-]{0,63}$"  # never a version: those begin with a digit
 
 

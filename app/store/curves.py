@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from app.store import overviews
-from app.store.curve_format import Chunk, Curve, Points, curve_of, joined, pack, unpack, unpack_all
+from app.store.curve_format import Chunk, Curve, Floats, Points, curve_of, joined, pack, unpack, unpack_all
 from app.store.errors import JobNotFound
 from app.store.tables import CurveChunkRow, JobEventRow, JobRow
 
@@ -42,7 +42,9 @@ def append(session: Session, job_id: str, metrics: Sequence[tuple[tuple[int, int
                 np.asarray(points.step, np.int64),
                 np.asarray(points.loss, np.float64),
                 np.asarray(points.gradient_norm, np.float64),
-                np.asarray([np.nan if score is None else score for score in points.validation], np.float64),
+                _nan_for_none(points.validation),
+                _nan_for_none(points.learning_rate),
+                np.asarray(points.skipped, np.bool_),
                 np.full(len(points), event_id[1], np.int64),
             )
             for event_id, points in metrics
@@ -187,10 +189,15 @@ def thinned(session: Session, outlined: Outline, max_points: int) -> tuple[Curve
 
 
 def _until(chunk: Chunk, last_step: int) -> Chunk:
-    end = int(np.searchsorted(chunk.step, last_step, side="right"))
-    return Chunk(
-        chunk.step[:end], chunk.loss[:end], chunk.gradient_norm[:end], chunk.validation[:end], chunk.sequence[:end]
-    )
+    return chunk.take(slice(int(np.searchsorted(chunk.step, last_step, side="right"))))
+
+
+def _nan_for_none(values: Sequence[float | None]) -> Floats:
+    return np.asarray([np.nan if value is None else value for value in values], np.float64)
+
+
+def _none_for_nan(values: Floats) -> list[float | None]:
+    return [None if value != value else value for value in values.tolist()]
 
 
 def points_after(
@@ -221,16 +228,14 @@ def points_after(
         for start, end in zip(starts, [*starts[1:], len(chunk.sequence)], strict=True):
             event_id = (chunk_attempt, int(chunk.sequence[start]))
             if event_id > position:
-                scores = chunk.validation[start:end].tolist()
-                events.append(
-                    (
-                        event_id,
-                        Points(
-                            chunk.step[start:end].tolist(),
-                            chunk.loss[start:end].tolist(),
-                            chunk.gradient_norm[start:end].tolist(),
-                            [None if score != score else score for score in scores],
-                        ),
-                    )
+                part = chunk.take(slice(start, end))
+                points = Points(
+                    part.step.tolist(),
+                    part.loss.tolist(),
+                    part.gradient_norm.tolist(),
+                    _none_for_nan(part.validation),
+                    _none_for_nan(part.learning_rate),
+                    part.skipped.tolist(),
                 )
+                events.append((event_id, points))
     return events, False

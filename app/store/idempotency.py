@@ -1,24 +1,35 @@
-"""Answers to POSTs with an `Idempotency-Key`, stored in the transaction of what they created and kept 24 hours."""
+"""Answers to POSTs with an `Idempotency-Key`, stored in the transaction of what they created and kept 24 hours.
+
+The record is written last, with the answer in it. So whoever has the same key in another transaction waits for no more
+than a commit, finds that it was overtaken, and takes back what it did.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import delete, update
+from sqlalchemy import bindparam, delete, select, tuple_
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.store.errors import IdempotencyConflict, IdempotencyInFlight
-from app.store.sessions import BUSY_SECONDS, Database
-from app.store.sql import LOCK_SECONDS, clock, insert_if_absent, is_lock_timeout, wait_for_locks
-from app.store.tables import DEFAULT_WORKSPACE, IdempotencyRow
+from app.store.sessions import Database
+from app.store.sql import LOCK_SECONDS, clock, is_lock_timeout, wait_for_locks
+from app.store.tables import Base, IdempotencyRow
 
 KEPT_SECONDS = 24 * 3600.0
-WAIT_SECONDS = BUSY_SECONDS  # how long a twin waits for the first request with its key
+
+_RECORDS = Base.metadata.tables[IdempotencyRow.__tablename__]
+_NAME = (_RECORDS.c.workspace, _RECORDS.c.api_key, _RECORDS.c.key)
+_OF_NAMES = select(*_NAME, _RECORDS.c.fingerprint, _RECORDS.c.status_code, _RECORDS.c.headers, _RECORDS.c.body).where(
+    tuple_(*_NAME).in_(bindparam("names", expanding=True))
+)
 
 
 @dataclass(frozen=True)
@@ -31,62 +42,111 @@ class Answer:
     replayed: bool = False
 
 
+@dataclass(frozen=True)
+class KeyedRequest:
+    """A request with an `Idempotency-Key`, which belongs to the API key that used it ("" on a server without keys)."""
+
+    workspace: str
+    api_key: str
+    key: str
+    fingerprint: str
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """What no two requests with different answers share."""
+        return self.workspace, self.api_key, self.key
+
+    def replay(self, answer: Answer, fingerprint: str) -> Answer | IdempotencyConflict:
+        """What this request is told where its key has an answer already, to a request with that fingerprint."""
+        return replace(answer, replayed=True) if fingerprint == self.fingerprint else IdempotencyConflict(self.key)
+
+
+class OvertakenError(Exception):
+    """Another transaction stored an answer under the same key meanwhile. Roll back and begin anew: `stored` has it."""
+
+
 def fingerprint(method: str, path: str, body: Any) -> str:
     """SHA-256 of a request: method, path and the parsed body in canonical JSON, so that spacing makes no difference."""
     text = json.dumps([method, path, body], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def stored(session: Session, requests: Collection[KeyedRequest]) -> dict[KeyedRequest, Answer | IdempotencyConflict]:
+    """Those of `requests` whose key was used before, with what they are told."""
+    if not requests:
+        return {}
+    purge(session)  # here, where keys are used: then nobody need think of it, and no old answer is replayed
+    names = sorted({request.name for request in requests})
+    found = {tuple(row[:3]): row[3:] for row in session.execute(_OF_NAMES, {"names": names})}
+    return {
+        request: request.replay(Answer(*found[request.name][1:]), found[request.name][0])
+        for request in requests
+        if request.name in found
+    }
+
+
+def store(session: Session, answers: Mapping[KeyedRequest, Answer]) -> None:
+    """Writes the records of requests that had none. The last statement of a transaction: see above.
+
+    Raises OvertakenError when one has a record by now, and IdempotencyInFlight when another transaction has written one
+    and neither commits nor rolls back within the time that `wait_for_locks` gave.
+    """
+    if not answers:
+        return
+    insert = postgresql_insert if session.get_bind().dialect.name == "postgresql" else sqlite_insert
+    statement = insert(_RECORDS).values(created_at=clock()).on_conflict_do_nothing(index_elements=_NAME)
+    rows: list[dict[str, Any]] = [
+        {
+            "workspace": request.workspace,
+            "api_key": request.api_key,
+            "key": request.key,
+            "fingerprint": request.fingerprint,
+            "status_code": answer.status_code,
+            "headers": answer.headers,
+            "body": answer.body,
+        }
+        # in one order everywhere: two transactions never wait for each other
+        for request, answer in sorted(answers.items(), key=lambda item: item[0].name)
+    ]
+    try:
+        written = session.execute(statement.returning(_RECORDS.c.key), rows).all()
+    except OperationalError as error:
+        if is_lock_timeout(error):
+            raise IdempotencyInFlight(rows[0]["key"]) from error
+        raise
+    if len(written) < len(rows):
+        raise OvertakenError
+
+
 def once(
     database: Database,
-    key: str | None,
-    request_fingerprint: str,
+    request: KeyedRequest | None,
     create: Callable[[Session], Answer],
     *,
-    workspace: str = DEFAULT_WORKSPACE,
-    api_key: str = "",
-    wait_seconds: float = WAIT_SECONDS,
+    lock_seconds: float = LOCK_SECONDS,
 ) -> Answer:
-    """Run `create` in a write transaction, unless `key` has an answer: then that, marked `replayed`.
+    """Run `create` in a write transaction, unless `request` has an answer: then that, marked `replayed`.
 
-    `key` belongs to the API key that used it ("" on a server without keys). What `create` raises is not stored; without
-    a key `create` simply runs. Raises IdempotencyConflict for a key of another request, IdempotencyInFlight when the
-    first request has not ended within `wait_seconds`; on SQLite that is DatabaseBusy, as for any other writer.
+    `create` has no effects but those of its transaction: it may be rolled back and run again. What it raises is not
+    stored; without a key it simply runs. Raises IdempotencyConflict for a key of another request, and
+    IdempotencyInFlight as `store`.
     """
-    if key is None:
-        with database.write() as session:
-            return create(session)
-    with database.write(wait_seconds) as session:
+    while True:
         try:
-            wait_for_locks(session, wait_seconds)
-            stored = _begin(session, workspace, api_key, key, request_fingerprint)
-        except OperationalError as error:  # on SQLite, whose one writer may be anybody, it is DatabaseBusy above
-            if is_lock_timeout(error):
-                raise IdempotencyInFlight(key) from error
-            raise
-        if stored is not None:
-            return stored
-        wait_for_locks(session, LOCK_SECONDS)
-        answer = create(session)
-        session.execute(
-            update(IdempotencyRow)
-            .where(IdempotencyRow.workspace == workspace, IdempotencyRow.api_key == api_key, IdempotencyRow.key == key)
-            .values(status_code=answer.status_code, headers=answer.headers, body=answer.body)
-        )
-        return answer
-
-
-def _begin(session: Session, workspace: str, api_key: str, key: str, request_fingerprint: str) -> Answer | None:
-    """Insert the key first. Its twin waits here until this transaction ends, then finds the row."""
-    purge(session)  # here, where a key is used: then nobody need think of it, and no old answer is replayed
-    values: dict[str, Any] = {"status_code": 0, "headers": {}, "body": b"", "created_at": clock()}
-    named = {"workspace": workspace, "api_key": api_key, "key": key}
-    if insert_if_absent(session, IdempotencyRow, **named, fingerprint=request_fingerprint, **values):
-        return None
-    row = session.get_one(IdempotencyRow, (workspace, api_key, key), populate_existing=True)
-    if row.fingerprint != request_fingerprint:
-        raise IdempotencyConflict(key)
-    return replace(Answer(row.status_code, row.headers, row.body), replayed=True)
+            with database.write() as session:
+                wait_for_locks(session, lock_seconds)
+                if request is None:
+                    return create(session)
+                match stored(session, [request]).get(request):
+                    case Answer() as found:
+                        return found
+                    case IdempotencyConflict() as conflict:
+                        raise conflict
+                answer = create(session)
+                store(session, {request: answer})
+                return answer
+        except OvertakenError:
+            continue
 
 
 def purge(session: Session) -> int:

@@ -69,7 +69,7 @@ _INSERT_ALL = _insert_all()
 def write(session: Session, jobs: Sequence[JobRow]) -> None:
     """Write new, queued jobs, of which all is known but when; they belong to the session then, as those that were read.
 
-    In Postgres a single statement; so with `Database.write_one` a transaction of its own.
+    In Postgres a single statement; so with `Database.autocommit_write` a transaction of its own.
     """
     if not jobs:
         return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from sqlalchemy import Integer, ScalarSelect, and_, cast, func, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.store.errors import KeyNotFound, LastAdminKey, QuotaExceeded
@@ -152,29 +152,3 @@ def quotas(
     )
     active = {key_id: count for key_id, count in session.execute(counted)}  # noqa: C416  (a row is no pair to mypy)
     return {key_id: Quota(limit, active.get(key_id, 0)) for key_id, limit in limits.items()}
-
-
-def admit_job(session: Session, key_id: str | None, default_limit: int | None, *, besides: str | None = None) -> None:
-    """Room for one more job of this key, held until the transaction ends; None: jobs without a key are not counted.
-    Raises QuotaExceeded.
-
-    On Postgres, far from the limit, the key's row is shared by those who create one job each: there are no more of them
-    than connections, so all together they do not reach it. Nearer, as in `quotas`, they come one after another.
-    """
-    if key_id is None:
-        return
-    if session.get_bind().dialect.name == "postgresql":
-        alone = session.begin_nested()  # its end lets the row go: two that both shared it could not both lock it
-        key = select(KeyRow.max_active_jobs).where(KeyRow.id == key_id)
-        own = session.scalar(key.with_for_update(read=True, key_share=True))  # FOR KEY SHARE waits for FOR UPDATE alone
-        limit = default_limit if own is None else own
-        others = cast(func.current_setting("max_connections"), Integer)
-        if limit is None or (session.scalar(select(_active(key_id) + others)) or 0) < limit:
-            alone.commit()
-            return
-        alone.rollback()
-    quotas(session, [key_id], default_limit, besides=besides)[key_id].take()
-
-
-def _active(key_id: str) -> ScalarSelect[int]:
-    return select(func.count()).where(*_ACTIVE_JOBS, JobRow.api_key == key_id).scalar_subquery()

@@ -39,17 +39,25 @@ def finish_training(
     weights: bytes,
     validation_score: float | None,
     card: dict[str, Any],
+    shortfall: str | None = None,
     last_events: Sequence[Event] = (),
 ) -> Outcome:
     """Store the last events (with the end of the curve), register the optimizer, set the job `succeeded`, and enqueue
-    its evaluation when its spec asks for one. `event_id` is that of the `done` event. Raises LeaseLost."""
+    its evaluation when its spec asks for one.
+
+    event_id: id of the `done` event
+    shortfall: why `latest` and `best` may not name the optimizer; this becomes the job's reason
+    Raises LeaseLost.
+    """
     job = held(session, lease)
     spec = spec_of(job)
     assert isinstance(spec, MetaTrainSpec), f"job {job.id} is no meta_train job"
     events.append(session, job.id, last_events)
     if job.status == "cancelling":
         return Outcome(job, end(session, job, "cancelled", None, event_id))
-    optimizer = Registry(session, job.workspace).register(job, weights, validation_score, card)
+    optimizer = Registry(session, job.workspace).register(
+        job, weights, validation_score, card, automatic=shortfall is None
+    )
     job.optimizer = optimizer.id
     job.step = job.total
     follow_up = None
@@ -57,6 +65,7 @@ def finish_training(
         evaluation = EvaluateSpec(
             optimizer=optimizer.id,
             rule=spec.recipe.rule,
+            rules=spec.recipe.rules,
             family=spec.family,
             seed=spec.seed,
             evaluation=spec.evaluation,
@@ -65,7 +74,7 @@ def finish_training(
         follow_up = JobRepository(session, job.workspace).create(
             evaluation, job.labels, parent=job.id, priority=job.priority, api_key=job.api_key
         )
-    return Outcome(job, end(session, job, "succeeded", None, event_id), optimizer, follow_up)
+    return Outcome(job, end(session, job, "succeeded", shortfall, event_id), optimizer, follow_up)
 
 
 def finish_evaluation(

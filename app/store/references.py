@@ -1,7 +1,8 @@
 """References: what stands for an optimizer, and where that is.
 
-`opt_...`, `<family>@<version>`, `<family>@latest`, `<family>@best` (the lowest validation score, the older version of
-equals) or `<family>@<alias>`.
+`opt_...`, `<family>@<version>`, `<family>@latest` (the newest version), `<family>@best` (the lowest validation score,
+the older version of equals) or `<family>@<alias>`. `latest` and `best` pass over optimizers that are not `automatic`:
+those that are worse than standing still.
 """
 
 from __future__ import annotations
@@ -47,9 +48,10 @@ _BY_ALIAS = _EVERY.where(
     _ALIASES.family == bindparam("family"),
     _ALIASES.alias == bindparam("name"),
 )
+_AUTOMATIC = _OF_FAMILY.where(_OPTIMIZERS.automatic)
 _RESERVED = {
-    "latest": _OF_FAMILY.order_by(_OPTIMIZERS.version.desc()).limit(1),
-    "best": _OF_FAMILY.where(_OPTIMIZERS.validation_score.is_not(None))
+    "latest": _AUTOMATIC.order_by(_OPTIMIZERS.version.desc()).limit(1),
+    "best": _AUTOMATIC.where(_OPTIMIZERS.validation_score.is_not(None))
     .order_by(_OPTIMIZERS.validation_score, _OPTIMIZERS.version)
     .limit(1),
 }
@@ -127,9 +129,18 @@ def _available(session: Session, workspace: str, family: str = "", name: str = "
         shown = ", ".join(f"{family}@{version}" for version in sorted(versions))
         more = " and older ones" if counts[family] > len(versions) else ""
         own = "".join(f", {family}@{alias}" for alias in _some_aliases(session, workspace, family))
-        return f"There are {shown}{more}{own}, {family}@latest, and {family}@best once one has a validation score."
+        return f"There are {shown}{more}{own}{_reserved_names(session, workspace, family)}."
     shown = ", ".join(f"{each} ({count})" for each, count in counts.items())
     return f"{meant}Families with optimizers: {shown}. GET /optimizers lists them."
+
+
+def _reserved_names(session: Session, workspace: str, family: str) -> str:
+    if named(session, workspace, family, "latest") is None:
+        return (
+            f". None of them beats parameters that never move, so {family}@latest and {family}@best name none; "
+            "train again with a lower recipe.meta_learning_rate"
+        )
+    return f", {family}@latest, and {family}@best once one has a validation score"
 
 
 def _some_aliases(session: Session, workspace: str, family: str) -> list[str]:

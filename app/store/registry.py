@@ -78,7 +78,7 @@ class Registry:
     def _named(self, alias: str) -> ColumnElement[bool]:
         """Whether `alias` names an optimizer now."""
         other = aliased(OptimizerRow)
-        within = (other.workspace == self._workspace, other.family == OptimizerRow.family)
+        within = (other.workspace == self._workspace, other.family == OptimizerRow.family, other.automatic)
         if alias == "latest":
             newest = select(func.max(other.version)).where(*within).correlate(OptimizerRow)
             return OptimizerRow.version == newest.scalar_subquery()
@@ -135,11 +135,27 @@ class Registry:
             raise EvaluationNotFound(f"Job {job_id} has no evaluation.")
         return row
 
+    def next_version(self, family: str) -> int:
+        """The number that the family's next optimizer will get, unless somebody is quicker."""
+        newest = select(func.max(OptimizerRow.version)).where(
+            OptimizerRow.workspace == self._workspace, OptimizerRow.family == family
+        )
+        return 1 + (self._session.scalar(newest) or 0)
+
     def register(
-        self, job: JobRow, weights: bytes, validation_score: float | None, card: dict[str, Any]
+        self,
+        job: JobRow,
+        weights: bytes,
+        validation_score: float | None,
+        card: dict[str, Any],
+        *,
+        automatic: bool = True,
     ) -> OptimizerRow:
-        """File what a job made as the next version of its family. Within the transaction that ends the job, whose row
-        is locked: `outcomes.finish_training` does both."""
+        """Register what a job made as the next version of its family. Needs the transaction that ends the job, whose
+        row is locked: `outcomes.finish_training` does both.
+
+        automatic: whether `latest` and `best` may name it
+        """
         sha256 = hashlib.sha256(weights).hexdigest()
         self._keep(sha256, weights)
         # One registration a workspace at a time, so that versions are counted without gap or double. Not FOR UPDATE:
@@ -148,14 +164,7 @@ class Registry:
             select(WorkspaceRow.id).where(WorkspaceRow.id == job.workspace).with_for_update(key_share=True)
         )
         for _ in range(10):
-            version = 1 + (
-                self._session.scalar(
-                    select(func.max(OptimizerRow.version)).where(
-                        OptimizerRow.workspace == job.workspace, OptimizerRow.family == job.family
-                    )
-                )
-                or 0
-            )
+            version = self.next_version(job.family)
             row = OptimizerRow(
                 id=new_id("opt"),
                 workspace=job.workspace,
@@ -166,6 +175,7 @@ class Registry:
                 validation_score=validation_score
                 if validation_score is not None and math.isfinite(validation_score)
                 else None,
+                automatic=automatic,
                 card=card,
                 created_at=clock(),
             )

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import re
-import select as select_files
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
+from sqlalchemy import Engine, inspect, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.commands import command
-from app.store import schema
+from app.store import postgres, schema, sqlite
 from app.store.errors import DatabaseBusy, DatabaseUnavailable, RowLocked, SchemaIncomplete, SchemaMismatch
 from app.store.queue import Queues
 from app.store.sql import clock, is_lock_timeout
-from app.store.sqlite import missing_file, write_ahead_log
+from app.store.sqlite import BUSY_SECONDS
 from app.store.tables import SCHEMA_REVISION
 
-CONNECTIONS, KEPT_CONNECTIONS = 40, 10
-BUSY_SECONDS = 10.0  # how long a SQLite writer waits for the one before it
+CONNECTIONS = 40
 _SQLITE_FAULTS = (
     "unable to open database file",
     "file is not a database",
@@ -64,8 +62,8 @@ class Database:
         none. A file that is not there is not made: `migrations` does that, and asking tells to run it."""
         try:
             self.url: URL = make_url(url)
-            sqlite = self.is_sqlite
-            self.engine: Engine = _sqlite_engine(self.url) if sqlite else _postgres_engine(self.url, connections)
+            lite = self.is_sqlite
+            self.engine: Engine = sqlite.engine_of(self.url) if lite else postgres.engine_of(self.url, connections)
         except (ArgumentError, ImportError) as error:
             raise DatabaseUnavailable(
                 f"DATABASE_URL is no URL that this server can use ({error}). "
@@ -73,7 +71,7 @@ class Database:
             ) from error
         self._writer = self.engine.execution_options(begin_immediate=True)
         alone: dict[str, Any] = {"no_begin": True} if self.is_sqlite else {"isolation_level": "AUTOCOMMIT"}
-        self._glancing = self.engine.execution_options(**alone)
+        self._autocommit = self.engine.execution_options(**alone)
         still: dict[str, Any] = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
         self._still = self.engine.execution_options(**still)
         self._info = {"queues": Queues()}
@@ -97,10 +95,10 @@ class Database:
             yield session
 
     @contextmanager
-    def glance(self) -> Iterator[Session]:
+    def autocommit_read(self) -> Iterator[Session]:
         """Reads in autocommit mode: on Postgres each statement is a transaction of its own, so that it takes one round
         trip instead of three (BEGIN, the statement, ROLLBACK). Two statements may see different snapshots."""
-        with Session(self._glancing, expire_on_commit=False, info=self._info) as session, self._explained():
+        with Session(self._autocommit, expire_on_commit=False, info=self._info) as session, self._explained():
             yield session
 
     @contextmanager
@@ -121,10 +119,10 @@ class Database:
             yield session
 
     @contextmanager
-    def write_one(self) -> Iterator[Session]:
+    def autocommit_write(self) -> Iterator[Session]:
         """Writes in autocommit mode on Postgres, for a change that is one statement there: neither BEGIN nor COMMIT is
         sent, and a later failure does not undo it. On SQLite, the same as `write()`."""
-        with self.write() if self.is_sqlite else self.glance() as session:
+        with self.write() if self.is_sqlite else self.autocommit_read() as session:
             yield session
 
     @contextmanager
@@ -211,64 +209,3 @@ class Database:
         # psycopg gives a failed connect no SQLSTATE. 08: connection, 53: resources, 57P: the server is going down.
         state = getattr(error.orig, "sqlstate", None)
         return isinstance(error, OperationalError) and (state is None or state.startswith(("08", "53", "57P")))
-
-
-def _sqlite_engine(url: URL) -> Engine:
-    engine = create_engine(url, pool_size=8, max_overflow=64, connect_args={"timeout": BUSY_SECONDS})
-
-    @event.listens_for(engine, "do_connect")
-    def _is_there(*_: object) -> None:
-        # It would be made, empty: in a misspelt folder too, or where that of a running service was removed.
-        missing = missing_file(url)
-        if missing is not None:
-            raise SchemaMismatch(f"There is no database at {missing}. {command('migrate')} makes one.")
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver would begin late and only before some statements: we begin
-        write_ahead_log(connection, BUSY_SECONDS)
-        cursor = connection.cursor()
-        for pragma in ("synchronous = FULL", "foreign_keys = ON"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        options = connection.get_execution_options()
-        if options.get("no_begin"):
-            return
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(1000 * options.get('busy_seconds', BUSY_SECONDS))}")
-        # A deferred transaction that reads first and writes later fails at once when another wrote between.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("begin_immediate") else "BEGIN")
-
-    return engine
-
-
-def _postgres_engine(url: URL, connections: int) -> Engine:
-    engine = create_engine(
-        url,
-        pool_size=min(KEPT_CONNECTIONS, connections),
-        max_overflow=max(0, connections - KEPT_CONNECTIONS),
-        pool_timeout=10,
-        pool_use_lifo=True,  # one that was just used: its statements are prepared there, its server is in the caches
-        connect_args={"connect_timeout": 10, "application_name": "gradsmith"},
-    )
-
-    @event.listens_for(engine, "checkout")
-    def _is_alive(connection: Any, _record: Any, _proxy: Any) -> None:
-        # A restarted server costs a reconnect, not an error. It has said farewell, so there is something to read where
-        # nothing was asked: seen without the journey of a ping, which would be a quarter of a short request.
-        ready = select_files.poll()  # not select(): that knows 1,024 files, and each live stream is one
-        ready.register(connection.fileno(), select_files.POLLIN)
-        if connection.closed or ready.poll(0):
-            raise InvalidatePoolError("the server closed this connection")
-
-    @event.listens_for(engine, "do_execute")
-    def _execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-        # Text results, psycopg's default, hold bytes as hexadecimal digits: a long curve takes three times as long.
-        if not context.execution_options.get("binary_results"):
-            return False
-        cursor.execute(statement, parameters, binary=True)
-        return True
-
-    return engine

@@ -21,6 +21,7 @@ from benchmarks.core.peers.base import Weights
 from benchmarks.core.peers.ours import named, rule_with
 from benchmarks.core.problem import MLP, QUADRATICS, Problem
 from benchmarks.core.tasks import batch_of
+from gradsmith.rules import LSTMRule
 from models.backends import Backend, TorchBackend, backend_for
 from models.errors import ModelsError
 from models.spec import BackendName
@@ -57,7 +58,8 @@ def measure(problems: tuple[Problem, ...] = (MLP, QUADRATICS)) -> dict[str, Any]
     missing: dict[str, str] = {}
     for problem in problems:
         G, D = _inputs(problem)
-        truth, moved = _window(TorchBackend(fused=False), torch.float64, "cpu", G, D)
+        exact = rule_with(reference.starting_weights(), torch.float64)
+        truth, moved = _window(exact, TorchBackend(exact, fused=False), G, D)
         for wanted, dtype, device in CANDIDATES:
             precision = str(dtype).removeprefix("torch.")
             if device == "cuda" and not torch.cuda.is_available():
@@ -67,14 +69,14 @@ def measure(problems: tuple[Problem, ...] = (MLP, QUADRATICS)) -> dict[str, Any]
                 rule = rule_with(reference.starting_weights(), dtype).to(device)
                 backend = backend_for(rule, dtype, torch.device(device), 1, wanted=wanted)
             except ModelsError as error:
-                missing[wanted] = str(error).split(" Send resources")[0]
+                missing[wanted] = str(error).split(". Send resources")[0]
                 continue
             # A window's own backend may use what its steps have left; without it, they are computed again.
             window = backend.for_window(problem.coordinates, problem.unroll_steps)
             for one, how in ((backend, ""), (window, ", from what the steps left")):
                 if one is backend and how:
                     continue  # it leaves nothing
-                found, theirs = _window(one, dtype, device, G, D)
+                found, theirs = _window(rule, one, G, D)
                 rows.append(
                     {
                         "backend": backend.name + how,
@@ -93,25 +95,24 @@ def measure(problems: tuple[Problem, ...] = (MLP, QUADRATICS)) -> dict[str, Any]
 def _inputs(problem: Problem) -> tuple[Tensor, Tensor]:
     """G, D of the problem's first window, in float32."""
     rule = rule_with(reference.starting_weights(), torch.float64)
-    batch, backend = batch_of(problem, torch.float64), TorchBackend()
-    position = begin(rule, batch, backend)
+    batch, backend = batch_of(problem, torch.float64), TorchBackend(rule)
+    position = begin(batch, backend)
     gradients = [position.gradient]
-    advance(rule, batch, position, problem.unroll_steps, backend, lambda _losses, gradient: gradients.append(gradient))
+    advance(batch, position, problem.unroll_steps, backend, lambda _losses, gradient: gradients.append(gradient))
     G = torch.stack(gradients)
     return G[:-1].float(), (suffix_sums(G) / problem.tasks).float()
 
 
-def _window(backend: Backend, dtype: torch.dtype, device: str, G: Tensor, D: Tensor) -> tuple[Weights, Tensor]:
-    """The window's gradient, by tensor, and what its steps add to theta; both in float64."""
-    rule = rule_with(reference.starting_weights(), dtype).to(device)
-    G, D = (tensor.to(device, dtype) for tensor in (G, D))
+def _window(rule: LSTMRule, backend: Backend, G: Tensor, D: Tensor) -> tuple[Weights, Tensor]:
+    """The window's gradient, by tensor, and what its steps add to theta; both in float64. backend: the rule's"""
+    G, D = (tensor.to(rule.readout_bias) for tensor in (G, D))
     coordinates = G.shape[1]
-    snapshot = backend.initial_memory(rule, coordinates, dtype, torch.device(device))
-    theta = torch.zeros(coordinates, dtype=dtype, device=device)
+    snapshot = backend.initial_memory(coordinates)
+    theta = torch.zeros_like(G[0])
     memory = backend.kept(snapshot)
     for gradient in G:
-        memory = backend.step(rule, theta, gradient, memory, None)
-    gradient = backend.window_gradient(rule, snapshot, G, D, None)
+        memory = backend.step(theta, gradient, memory)
+    gradient = backend.window_gradient(snapshot, G, D)
     return named(rule, gradient.double().cpu()), theta.double().cpu()
 
 

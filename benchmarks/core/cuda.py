@@ -25,12 +25,14 @@ from benchmarks.core.peers.ours import rule_with
 from benchmarks.core.peers.plain_torch import CoordinatewiseLSTM
 from benchmarks.core.problem import HORIZON, META_LEARNING_RATE, MLP
 from benchmarks.core.reference import starting_weights
+from gradsmith.rules import LSTMRule
+from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.triton import triton_kernel
 from models.backends import Backend, TorchBackend, TritonBackend
 from models.captured import windows
 from models.families.mlp import MLPSpec
 from models.families.mlp.tasks import MLPBatch
-from models.meta_optimizer import Adam
+from models.meta_optimizer import AdamState
 from models.meta_train import load_weights
 from models.spec import Split
 from models.tasks.base import TaskBatch
@@ -74,34 +76,35 @@ def contenders(tasks: TaskBatch, device: torch.device) -> dict[str, Run]:
     """Who runs, by name; what cannot run here is left out."""
     runs: dict[str, Run] = {}
     for name, choice in (("ours", "auto"), ("ours, bf16 products", "bf16")):
-        kernel = triton_kernel(rule_with(starting_weights()), device, choice=choice)  # type: ignore[arg-type]
-        if kernel is not None:
-            runs[f"{name}, CUDA graph"] = ours(tasks, TritonBackend(kernel), captured=True)
-            runs[f"{name}, no graph"] = ours(tasks, TritonBackend(kernel), captured=False)
-    runs["ours, torch backend"] = ours(tasks, TorchBackend(), captured=False)
+        for captured, how in ((True, "CUDA graph"), (False, "no graph")):
+            rule = rule_with(starting_weights()).to(device)
+            kernel = triton_kernel(rule, device, choice=choice)  # type: ignore[arg-type]
+            if not isinstance(kernel, Refusal):
+                runs[f"{name}, {how}"] = ours(tasks, rule, TritonBackend(rule, kernel), captured=captured)
+    rule = rule_with(starting_weights()).to(device)
+    runs["ours, torch backend"] = ours(tasks, rule, TorchBackend(rule), captured=False)
     runs["eager PyTorch"] = eager(tasks)
     if tasks.tasks == 1 and importlib.util.find_spec("jax") is not None:
         runs["JAX scan + checkpoint"] = jax_scan()
     return runs
 
 
-def ours(tasks: TaskBatch, backend: Backend, *, captured: bool) -> Run:
+def ours(tasks: TaskBatch, rule: LSTMRule, backend: Backend, *, captured: bool) -> Run:
     """Our meta-training without what surrounds it: windows, Adam, the weights put back."""
-    rule = rule_with(starting_weights()).to(tasks.device)
     window_of = windows(backend, tasks.device)
     weights = parameters_to_vector(rule.parameters()).detach().clone()
-    state = (begin(rule, tasks, backend), weights, Adam.zero(weights))
+    state = (begin(tasks, backend), weights, AdamState.zero(weights))
 
     def run(meta_steps: int) -> None:
         nonlocal state
         position, weights, adam = state
         for _ in range(meta_steps):
             if position.step + UNROLL_STEPS > HORIZON:
-                position = begin(rule, tasks, backend)
+                position = begin(tasks, backend)
             if captured:
-                window, position = window_of(rule, tasks, position, UNROLL_STEPS)
+                window, position = window_of(tasks, position, UNROLL_STEPS)
             else:
-                window, position = unroll_window(rule, tasks, position, UNROLL_STEPS, backend)
+                window, position = unroll_window(tasks, position, UNROLL_STEPS, backend)
             weights, adam = adam.updated(weights, window.gradient, META_LEARNING_RATE)
             load_weights(rule, weights)
         state = position, weights, adam

@@ -36,8 +36,8 @@ def meta_gradient(problem: Problem, counted_losses: int) -> Weights:
     """The meta-gradient at `starting_weights`: losses at theta_1 .. theta_counted summed, tasks averaged."""
     rule = rule_with(starting_weights(), torch.float64)
     tasks = batch_of(problem, torch.float64)
-    backend = TorchBackend(fused=False)
-    window, _ = unroll_window(rule, tasks, begin(rule, tasks, backend), counted_losses, backend)
+    backend = TorchBackend(rule, fused=False)
+    window, _ = unroll_window(tasks, begin(tasks, backend), counted_losses, backend)
     return named(rule, window.gradient)
 
 

@@ -16,16 +16,17 @@ import torch
 
 from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for
-from models.baselines import KINDS, Tuning, tune
-from models.evaluate import TUNING_TRAJECTORY
+from models.baselines import BASELINES
+from models.evaluate import CRITERIA, TUNING_TRAJECTORY
 from models.meta_train import MetaStep, Restarted, TrainingResult, Validated, meta_train
 from models.rollout import Curves, Learned, Sample, curves, run
 from models.spec import FamilySpec, MetaTrainSpec, Resources, Split, overridden
 from models.statistics import Bootstrap, Comparison, compare
 from models.tasks.catalogue import open_for_testing, open_for_tuning
+from models.tuning import Tuning, tune
 
 EVALUATION_SEED = 0
-NAMES = {"learned": "learned", "adam": "Adam", "rmsprop": "RMSprop", "nag": "NAG", "sgd": "SGD"}
+NAMES = {"learned": "learned"} | {name: baseline.label for name, baseline in BASELINES.items()}
 T = TypeVar("T")
 
 
@@ -97,13 +98,12 @@ def baselines(family: FamilySpec, data_dir: Path | None) -> tuple[dict[str, Tuni
     tunings: dict[str, Tuning] = {}
     found: dict[str, dict[str, Curves]] = {}
     for name in plan.baselines:
-        tunings[name] = _to_the_end(tune(name, tuning_family, sample, plan.horizon))
-        best = {"final": tunings[name].best_final, "area": tunings[name].best_area}
+        tunings[name] = _to_the_end(tune(BASELINES[name], tuning_family, sample, plan.horizon))
         found[name] = {
             criterion: curves(
-                run(KINDS[name](point.learning_rate), test_family, _test_sample(family), plan.horizon, held_out=True)
+                run(tunings[name].best(criterion), test_family, _test_sample(family), plan.horizon, held_out=True)
             )
-            for criterion, point in best.items()
+            for criterion in CRITERIA
         }
         print(f"{name} tuned in {len(tunings[name].points)} runs", file=sys.stderr, flush=True)
     return tunings, found
@@ -121,7 +121,7 @@ def measured(
     rows = []
     for one in rules:
         rule = rule_weights.loads(one.weights)
-        optimizer = Learned(rule, backend_for(rule, torch.float32, torch.device("cpu")))
+        optimizer = Learned(backend_for(rule, torch.float32, torch.device("cpu")))
         found = curves(run(optimizer, test_family, _test_sample(family), plan.horizon, held_out=True))
         rows.append(
             Row(

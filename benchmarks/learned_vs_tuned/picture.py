@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from app.report.figures import COLORS
 from benchmarks.core.environment import ROOT
 from benchmarks.learned_vs_tuned.measure import NAMES, Row, as_array
-from models.baselines import Tuning
 from models.rollout import Curves
 from models.spec import FamilySpec
-
-COLORS = {"learned": "#c2410c", "adam": "#1d4ed8", "rmsprop": "#0f766e", "nag": "#7c3aed", "sgd": "#64748b"}
+from models.tuning import Tuning
 
 
 def draw(

@@ -9,9 +9,9 @@ import torch
 
 from benchmarks.core.machine import described
 from benchmarks.learned_vs_tuned.measure import NAMES, Row
-from models.baselines import Tuning
 from models.rollout import Curves
 from models.spec import FamilySpec
+from models.tuning import Tuning
 
 
 def marks(family: str) -> tuple[str, str]:

@@ -119,7 +119,7 @@ def points(first: int, count: int) -> Points:
     loss = 10.0 / np.sqrt(steps) + noise.normal(0.0, 0.1, count)
     norms = noise.lognormal(0.0, 1.0, count)
     validation = [float(value) if step % 50 == 0 else None for step, value in zip(steps, loss, strict=True)]
-    return Points(steps.tolist(), loss.tolist(), norms.tolist(), validation)
+    return Points(steps.tolist(), loss.tolist(), norms.tolist(), validation, [0.003] * count, [False] * count)
 
 
 def metrics(first: int, count: int, sequence: int) -> Event:

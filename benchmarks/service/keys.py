@@ -1,5 +1,5 @@
 """What API keys cost: the same calls on a server without keys, on one with keys by one key, and by a hundred in turn;
-and POST /jobs with an Idempotency-Key, another for each, which is written by itself.
+and POST /jobs with an Idempotency-Key, another for each.
 
 Both servers are new and over Postgres, with two API processes. A call with a key is verified, counted against a rate
 that nobody reaches, and a POST /jobs is counted against the quota of its key. Keys are new in each

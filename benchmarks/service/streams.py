@@ -106,7 +106,8 @@ class _Worker:
         self._sequence += 1
         first = 1 + POINTS * (self._sequence - 1)
         losses = [time.perf_counter()] + [0.123456789012345] * (POINTS - 1)
-        points = Points(list(range(first, first + POINTS)), losses, [1.5] * POINTS, [None] * POINTS)
+        steps = list(range(first, first + POINTS))
+        points = Points(steps, losses, [1.5] * POINTS, [None] * POINTS, [0.003] * POINTS, [False] * POINTS)
         event = Event.metrics(EventId(1, self._sequence), points)
         self._publisher.publish(event)
         self._pending.append(event)

@@ -1,65 +1,87 @@
 """How a rule is run and differentiated: one interface, and the backends that compute it.
 
-`backend_for` chooses: for an LSTM rule in float32 the native kernel on the CPU and Triton's on a CUDA device, where
-there is one; plain torch for everything else. A job can force one (`resources.backend`), a worker can leave out the
-kernels (GRADSMITH_NATIVE=off, GRADSMITH_TRITON=off).
-A job's record and card name what ran.
+`backend_for` binds a rule to the first backend that offers to run it: the native kernel on the CPU, Triton's on a CUDA
+device, and plain torch for everything else. A job can force one (`resources.backend`), a worker can leave out the
+kernels (GRADSMITH_NATIVE=off, GRADSMITH_TRITON=off). A job's record and card name what ran.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 
-from gradsmith.rules import Rule
-from gradsmith.rules.kernels.native import native_kernel
-from gradsmith.rules.kernels.triton import triton_kernel
+from gradsmith.rules import Rule, Rules, RuleSet
+from gradsmith.rules.kernels.base import Refusal
+from models.backends import native, triton
 from models.backends.base import Backend, Memory
+from models.backends.composite import CompositeBackend
 from models.backends.native import NativeBackend
 from models.backends.plain_torch import TorchBackend
 from models.backends.triton import TritonBackend
 from models.errors import BackendUnavailable
 from models.spec import BackendName
+from models.task_spec import Part
 
-__all__ = ["Backend", "Memory", "NativeBackend", "TorchBackend", "TritonBackend", "backend_for", "dtype_for"]
+__all__ = [
+    "Backend",
+    "CompositeBackend",
+    "Memory",
+    "NativeBackend",
+    "TorchBackend",
+    "TritonBackend",
+    "backend_for",
+    "dtype_for",
+]
+
+_KERNELS = {"native": native.offered, "triton": triton.offered}
 
 
 def backend_for(
-    rule: Rule, dtype: torch.dtype, device: torch.device, threads: int = 1, *, wanted: BackendName = "auto"
+    rule: Rules,
+    dtype: torch.dtype,
+    device: torch.device,
+    threads: int = 1,
+    *,
+    wanted: BackendName = "auto",
+    parts: Sequence[Part] = (),
 ) -> Backend:
-    """The fastest backend that can run this rule here, or the one that is wanted.
+    """The rule, bound to the fastest backend that can run it here, or to the one that is wanted; of several rules, each
+    to its own.
 
-    Raises BackendUnavailable when the wanted one cannot run it here; the message says what is missing.
+    parts: the tensors of one task, for rules that look across coordinates, and for several rules
+    Raises BackendUnavailable when the wanted one cannot run it here; the message says why.
     """
-    if wanted == "reference":
-        return TorchBackend(fused=False)
-    if wanted in ("auto", "native") and dtype == torch.float32 and device.type == "cpu":
-        kernel = native_kernel(rule, threads=threads)
-        if kernel is not None:
-            return NativeBackend(kernel)
-    if wanted in ("auto", "triton") and dtype == torch.float32 and device.type == "cuda":
-        on_cuda = triton_kernel(rule, device)
-        if on_cuda is not None:
-            return TritonBackend(on_cuda)
-    if wanted in ("auto", "torch"):
-        return TorchBackend()
-    raise BackendUnavailable(_why_not(wanted, rule, dtype, device))
+    if isinstance(rule, RuleSet):
+        return _composite(
+            rule, parts, lambda one, own: backend_for(one, dtype, device, threads, wanted=wanted, parts=own)
+        )
+    refusals: dict[str, str] = {}
+    for name, offered in _KERNELS.items():
+        if wanted in ("auto", name):
+            offer = offered(rule, dtype, device, threads)
+            if not isinstance(offer, Refusal):
+                return offer
+            refusals[name] = offer.reason
+    if wanted in ("auto", "torch", "reference"):
+        return TorchBackend(rule, dtype, device, parts=parts, fused=wanted != "reference")
+    raise BackendUnavailable(
+        f"The job forces the backend {wanted}, which cannot run {rule.config()} here: {refusals[wanted]}. Send "
+        f"resources.backend auto to run it on what there is; the worker's log may say more."
+    )
+
+
+def _composite(rules: RuleSet, parts: Sequence[Part], bind: Callable[[Rule, Sequence[Part]], Backend]) -> Backend:
+    """Raises UnknownRule where a part has no rule."""
+    owners = [rules.number_of(part.name, (part.role,)) for part in parts]
+    members = []
+    for number, (_, rule) in enumerate(rules.members()):
+        places = [place for place, owner in enumerate(owners) if owner == number]
+        members.append((bind(rule, [parts[place] for place in places]), places))
+    return CompositeBackend(members, parts)
 
 
 def dtype_for(wanted: BackendName, given: torch.dtype = torch.float32) -> torch.dtype:
     """The precision that a job runs in, from its start to its result. given: where the backend leaves the choice, that
     of the weights."""
     return {"reference": torch.float64, "native": torch.float32, "triton": torch.float32}.get(wanted, given)
-
-
-def _why_not(wanted: BackendName, rule: Rule, dtype: torch.dtype, device: torch.device) -> str:
-    needs = {
-        "native": "an LSTM rule of at most 4 layers of 128 in float32, the CPU, a C++ compiler on the worker (or "
-        "kernels compiled beforehand: GRADSMITH_KERNELS), and a worker that was not started with GRADSMITH_NATIVE=off",
-        "triton": "an LSTM rule of at most 4 layers of 32 in float32, a CUDA device, the package triton and a C "
-        "compiler on the worker, and a worker that was not started with GRADSMITH_TRITON=off",
-    }
-    what = f"{rule.config()} in {str(dtype).removeprefix('torch.')} on {device.type}"
-    return (
-        f"The job forces the backend {wanted}, and this worker has none for {what}. It needs {needs[wanted]}. "
-        f"Send resources.backend auto to run it on what there is; the worker's log may say more."
-    )

@@ -1,39 +1,46 @@
-"""What every backend is: the rule's step, and the gradient of a window of steps with respect to the rule's weights."""
+"""What every backend is: a rule's step, and the gradient of a window of steps with respect to the rule's weights."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-import torch
-from torch import Tensor
-
-from gradsmith.rules import Rule
+from torch import Tensor, nn
 
 Memory = tuple[Tensor, ...]
 """What a backend keeps of the rule's state, in a layout of its own; it is opaque to everybody else."""
 
 
 class Backend(Protocol):
-    """Every backend computes the same functions; tests hold them equal."""
+    """A rule, bound to what computes it on one device and in one precision. Every backend computes the same functions;
+    tests hold them equal. Weights that change in place are those of the next step.
+
+    name: what a job's record says
+    replayable: whether its windows may be recorded in a CUDA graph
+    """
 
     name: str
+    replayable: bool
 
-    def initial_memory(self, rule: Rule, coordinates: int, dtype: torch.dtype, device: torch.device) -> Memory:
+    def parameters(self) -> Sequence[nn.Parameter]:
+        """The rule's weights, in the order of `window_gradient`."""
+
+    def initial_memory(self, coordinates: int) -> Memory:
         """The rule's state before the first step."""
 
     def for_window(self, coordinates: int, steps: int) -> Backend:
         """The backend for one window: what its `steps` steps leave may make its `window_gradient` cheaper. Only one
         window's at a time is to be used."""
 
-    def step(self, rule: Rule, theta: Tensor, gradient: Tensor, memory: Memory, segments: Tensor | None) -> Memory:
+    def step(self, theta: Tensor, gradient: Tensor, memory: Memory) -> Memory:
         """One inner step: `theta` (coordinates,) moves in place, the next memory is returned. The one that was given
         may be overwritten: it is not to be used again."""
 
     def kept(self, memory: Memory) -> Memory:
         """`memory` as it is now, whatever later steps do."""
 
-    def window_gradient(self, rule: Rule, snapshot: Memory, G: Tensor, D: Tensor, segments: Tensor | None) -> Tensor:
-        """d/d(weights) of sum_t <D[t], update_t>, flat, in the order of `rule.parameters()`.
+    def window_gradient(self, snapshot: Memory, G: Tensor, D: Tensor) -> Tensor:
+        """d/d(weights) of sum_t <D[t], update_t>, flat, in the order of `parameters()`.
 
         snapshot: the rule's memory before the window
         G, D: (steps, coordinates), the gradients that entered the rule and the weights of its updates

@@ -1,35 +1,55 @@
-"""The compiled kernel of the CPU, for LSTM rules in float32."""
+"""The compiled kernel of the CPU."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Sequence
 
-from gradsmith.rules import LSTMRule, Rule
-from gradsmith.rules.kernels.native import NativeKernel, Tape
+import torch
+from torch import Tensor, nn
+
+from gradsmith.rules import Rule
+from gradsmith.rules.kernels.base import Refusal
+from gradsmith.rules.kernels.native import NativeKernel, Tape, native_kernel
 from models.backends.base import Backend, Memory
 from models.memory import KEPT_BYTES
 
 
+def offered(rule: Rule, dtype: torch.dtype, device: torch.device, threads: int) -> NativeBackend | Refusal:
+    """The rule on the compiled kernel, or why it cannot run there."""
+    if device.type != "cpu":
+        return Refusal(f"it runs on the CPU, not on {device.type}")
+    if dtype != torch.float32:
+        return Refusal("it computes in float32")
+    kernel = native_kernel(rule, threads=threads)
+    return kernel if isinstance(kernel, Refusal) else NativeBackend(rule, kernel)
+
+
 class NativeBackend:
-    """The compiled kernel: LSTM rules in float32 on the CPU. Its memory is one tensor of blocks, moved in place.
+    """A rule on the compiled kernel, in float32 on the CPU. Its memory is one tensor of blocks, moved in place.
 
-    One for each rule that runs: the weights' packed form is kept until the rule's parameters change, and the tape from
-    window to window, because touching fresh memory costs as much as the tape saves.
+    The weights' packed form is kept until the rule's parameters change, and the tape from window to window, because
+    touching fresh memory costs as much as the tape saves.
 
-    kept_bytes: of what a window's steps leave for its gradient, at most; beyond, they are computed again
+    kept_bytes: memory that a window's steps may leave for its gradient; beyond it, they are computed again
     """
 
-    def __init__(self, kernel: NativeKernel, *, kept_bytes: int = KEPT_BYTES) -> None:
+    replayable = False
+
+    def __init__(self, rule: Rule, kernel: NativeKernel, *, kept_bytes: int = KEPT_BYTES) -> None:
+        self.rule = rule
         self.kernel = kernel
         self.name = f"native-{kernel.target.name}"
         self._kept_bytes = kept_bytes
+        self._parameters = tuple(rule.parameters())
         self._packed: Tensor | None = None
         self._packed_from: tuple[object, ...] = ()
         self._tape: Tape | None = None
         self._tape_for: tuple[int, int] | None = None
 
-    def initial_memory(self, rule: Rule, coordinates: int, dtype: torch.dtype, device: torch.device) -> Memory:  # noqa: ARG002
+    def parameters(self) -> Sequence[nn.Parameter]:
+        return self._parameters
+
+    def initial_memory(self, coordinates: int) -> Memory:
         return (self.kernel.initial_state(coordinates),)
 
     def for_window(self, coordinates: int, steps: int) -> Backend:
@@ -39,27 +59,28 @@ class NativeBackend:
             self._tape_for = (coordinates, steps)
         return self if self._tape is None else _Recording(self, self._tape)
 
-    def step(self, rule: Rule, theta: Tensor, gradient: Tensor, memory: Memory, segments: Tensor | None) -> Memory:  # noqa: ARG002
-        self.kernel.step(self.weights(rule), theta, gradient, memory[0])
+    def step(self, theta: Tensor, gradient: Tensor, memory: Memory) -> Memory:
+        self.kernel.step(self.weights(), theta, gradient, memory[0])
         return memory
 
     def kept(self, memory: Memory) -> Memory:
         return tuple(tensor.clone() for tensor in memory)
 
-    def window_gradient(self, rule: Rule, snapshot: Memory, G: Tensor, D: Tensor, segments: Tensor | None) -> Tensor:  # noqa: ARG002
-        return self.kernel.window_gradient(self.weights(rule), snapshot[0], G, D)
+    def window_gradient(self, snapshot: Memory, G: Tensor, D: Tensor) -> Tensor:
+        return self.kernel.window_gradient(self.weights(), snapshot[0], G, D)
 
-    def weights(self, rule: Rule) -> Tensor:
+    def weights(self) -> Tensor:
         """The rule's present weights as the kernel wants them."""
-        assert isinstance(rule, LSTMRule), "backend_for gives other rules to torch"
-        now = (rule, *((parameter.data_ptr(), parameter._version) for parameter in rule.parameters()))
+        now = tuple((parameter.data_ptr(), parameter._version) for parameter in self._parameters)
         if self._packed is None or now != self._packed_from:
-            self._packed, self._packed_from = self.kernel.weights(rule), now
+            self._packed, self._packed_from = self.kernel.weights(self.rule), now
         return self._packed
 
 
 class _Recording:
     """One window: each step leaves its records on the next row of the tape, and the gradient reads them there."""
+
+    replayable = False
 
     def __init__(self, backend: NativeBackend, tape: Tape) -> None:
         self.name = backend.name
@@ -67,20 +88,23 @@ class _Recording:
         self._tape = tape
         self._steps = 0
 
-    def initial_memory(self, rule: Rule, coordinates: int, dtype: torch.dtype, device: torch.device) -> Memory:
-        return self._backend.initial_memory(rule, coordinates, dtype, device)
+    def parameters(self) -> Sequence[nn.Parameter]:
+        return self._backend.parameters()
+
+    def initial_memory(self, coordinates: int) -> Memory:
+        return self._backend.initial_memory(coordinates)
 
     def for_window(self, coordinates: int, steps: int) -> Backend:
         return self._backend.for_window(coordinates, steps)
 
-    def step(self, rule: Rule, theta: Tensor, gradient: Tensor, memory: Memory, segments: Tensor | None) -> Memory:  # noqa: ARG002
-        self._backend.kernel.step(self._backend.weights(rule), theta, gradient, memory[0], self._tape, self._steps)
+    def step(self, theta: Tensor, gradient: Tensor, memory: Memory) -> Memory:
+        self._backend.kernel.step(self._backend.weights(), theta, gradient, memory[0], self._tape, self._steps)
         self._steps += 1
         return memory
 
     def kept(self, memory: Memory) -> Memory:
         return self._backend.kept(memory)
 
-    def window_gradient(self, rule: Rule, snapshot: Memory, G: Tensor, D: Tensor, segments: Tensor | None) -> Tensor:  # noqa: ARG002
+    def window_gradient(self, snapshot: Memory, G: Tensor, D: Tensor) -> Tensor:
         assert self._steps == G.shape[0], "the tape is that of this window's steps"
-        return self._backend.kernel.window_gradient(self._backend.weights(rule), snapshot[0], G, D, self._tape)
+        return self._backend.kernel.window_gradient(self._backend.weights(), snapshot[0], G, D, self._tape)

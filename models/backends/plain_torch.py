@@ -2,85 +2,94 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gradsmith.rules import LSTMRule, Rule, State
+from gradsmith.rules import Rule, Segments
 from models.backends.base import Memory
-from models.lstm_replay import LSTMReplay
+from models.lstm_replay import Replays, blocks
 from models.memory import BLOCK_FLOATS
-
-_AUTOGRAD_FLOATS = 1000  # numbers that autograd keeps for each coordinate and step of the 2x20 LSTM, measured
+from models.task_spec import Part
 
 
 class TorchBackend:
-    """Plain torch, any device and dtype, any rule. An LSTM rule is differentiated by its fast twin, `lstm_replay`;
-    every other rule, or all of them with `fused=False`, by autograd through its forward: the reference.
+    """A rule in plain torch, on any device and in any dtype. Where the rule has a fast twin (`lstm_replay`), that one
+    differentiates it; every other rule, or all of them with `fused=False`, is differentiated by autograd through its
+    forward: the reference.
 
     Not to be shared between threads: the replay's buffers are kept.
+
+    dtype, device: default, those of the rule's weights
+    parts: the tensors of one task, which a rule that looks across coordinates has to know; default: one
     """
 
-    def __init__(self, *, block_floats: int = BLOCK_FLOATS, fused: bool = True) -> None:
-        self._block_floats = block_floats
-        self._fused = fused
-        self.name = "torch" if fused else "reference"
-        self._replays: dict[int, LSTMReplay] = {}
-        self._replays_for: tuple[object, ...] = ()
+    replayable = False
 
-    def initial_memory(self, rule: Rule, coordinates: int, dtype: torch.dtype, device: torch.device) -> Memory:
-        return rule.initial_state(coordinates, dtype=dtype, device=device)
+    def __init__(
+        self,
+        rule: Rule,
+        dtype: torch.dtype | None = None,
+        device: torch.device | None = None,
+        *,
+        parts: Sequence[Part] = (),
+        block_floats: int = BLOCK_FLOATS,
+        fused: bool = True,
+    ) -> None:
+        self.rule = rule
+        self.name = "torch" if fused else "reference"
+        like = next(rule.parameters(), None)
+        self._dtype = dtype or (torch.float32 if like is None else like.dtype)
+        self._device = device or (torch.device("cpu") if like is None else like.device)
+        self._block_floats = block_floats
+        self._parameters = tuple(rule.parameters())
+        self._replays = Replays.of(rule, block_floats) if fused else None
+        self._parts = tuple(parts)
+        self._segments: tuple[int, Segments] | None = None
+
+    def parameters(self) -> Sequence[nn.Parameter]:
+        return self._parameters
+
+    def initial_memory(self, coordinates: int) -> Memory:
+        return self.rule.initial_state(coordinates, dtype=self._dtype, device=self._device)
 
     def for_window(self, coordinates: int, steps: int) -> TorchBackend:  # noqa: ARG002
         return self
 
-    def step(self, rule: Rule, theta: Tensor, gradient: Tensor, memory: Memory, segments: Tensor | None) -> Memory:
+    def step(self, theta: Tensor, gradient: Tensor, memory: Memory) -> Memory:
         with torch.no_grad():
-            update, memory = rule(gradient, memory, segments)
+            update, memory = self.rule(gradient, memory, self._segments_of(theta.shape[0]))
             theta += update
         return memory
 
     def kept(self, memory: Memory) -> Memory:
         return memory  # a rule changes nothing in place
 
-    def window_gradient(self, rule: Rule, snapshot: Memory, G: Tensor, D: Tensor, segments: Tensor | None) -> Tensor:
-        if self._fused and isinstance(rule, LSTMRule):
-            return self._lstm_gradient(rule, snapshot, G, D)
-        parameters = list(rule.parameters())
-        total = torch.zeros(sum(p.numel() for p in parameters), dtype=G.dtype, device=G.device)
-        # A rule that looks across coordinates is replayed whole: a block would not see its neighbours.
-        floats = _AUTOGRAD_FLOATS if rule.coordinatewise else 0
-        for part in _blocks(G.shape[0], G.shape[1], floats, self._block_floats):
+    def window_gradient(self, snapshot: Memory, G: Tensor, D: Tensor) -> Tensor:
+        if self._replays is not None:
+            return self._replays.gradient(snapshot, G, D)
+        total = torch.zeros(sum(p.numel() for p in self._parameters), dtype=G.dtype, device=G.device)
+        for part in self._blocks(G.shape[0], G.shape[1]):
             state = tuple(memory[part] for memory in snapshot)
-            own = None if segments is None else segments[part]
             updates = []
             for gradient in G:
-                update, state = rule(gradient[part], state, own)
+                update, state = self.rule(gradient[part], state, self._segments_of(G.shape[1]))
                 updates.append(update)
-            pieces = torch.autograd.grad(updates, parameters, list(D[:, part]))
+            pieces = torch.autograd.grad(updates, self._parameters, list(D[:, part]))
             total += torch.cat([piece.reshape(-1) for piece in pieces])
         return total
 
-    def _lstm_gradient(self, rule: LSTMRule, snapshot: State, G: Tensor, D: Tensor) -> Tensor:
-        total = {name: torch.zeros_like(parameter) for name, parameter in rule.named_parameters()}
-        made_for = (rule, *G.shape, G.dtype, G.device)
-        if self._replays_for != made_for:
-            self._replays, self._replays_for = {}, made_for
-        loaded = set()
-        for part in _blocks(G.shape[0], G.shape[1], rule.settings.costs().replay, self._block_floats):
-            size = part.stop - part.start
-            if size not in self._replays:  # at most two: the blocks are equal, but for the last
-                self._replays[size] = LSTMReplay(rule, G.shape[0], size, like=G)
-            replay = self._replays[size]
-            if size not in loaded:
-                replay.load()
-                loaded.add(size)
-            replay.accumulate(tuple(memory[part] for memory in snapshot), G[:, part], D[:, part], total)
-        return torch.cat([piece.reshape(-1) for piece in total.values()])
+    def _blocks(self, steps: int, coordinates: int) -> list[slice]:
+        """A rule that looks across coordinates is replayed whole: a block would not see its neighbours."""
+        if not self.rule.coordinatewise:
+            return [slice(0, coordinates)]
+        return blocks(steps, coordinates, self.rule.settings.costs().autograd, self._block_floats)
 
-
-def _blocks(steps: int, coordinates: int, floats_per_coordinate_step: int, block_floats: int) -> list[slice]:
-    """Slices of nearly equal size that hold at most `block_floats` numbers each; one slice for 0 a step."""
-    most = max(1, block_floats // max(1, steps * floats_per_coordinate_step))
-    count = 1 if floats_per_coordinate_step == 0 else -(-coordinates // most)
-    size = max(1, -(-coordinates // max(1, count)))
-    return [slice(first, min(first + size, coordinates)) for first in range(0, coordinates, size)]
+    def _segments_of(self, coordinates: int) -> Segments | None:
+        if self.rule.coordinatewise:
+            return None
+        if self._segments is None or self._segments[0] != coordinates:
+            sizes = [part.size for part in self._parts] or [coordinates]
+            self._segments = coordinates, Segments.repeated(sizes, coordinates, self._device)
+        return self._segments[1]

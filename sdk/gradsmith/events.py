@@ -42,12 +42,16 @@ class MetricsEvent(Event):
     step: meta-steps, rising
     loss, gradient_norm: NaN where the run had no finite value
     validation: None where none was measured
+    learning_rate: None where an older version of the server stored the point without it
+    skipped: whether the meta-step changed nothing, because its loss or gradient was not finite
     """
 
     step: tuple[int, ...]
     loss: tuple[float, ...]
     gradient_norm: tuple[float, ...]
     validation: tuple[float | None, ...]
+    learning_rate: tuple[float | None, ...]
+    skipped: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ def event_from(kind: str, id: str | None, data: dict[str, Any]) -> Event:  # noq
                     loss=_numbers(data["loss"]),
                     gradient_norm=_numbers(data.get("gradient_norm") or [None] * len(data["step"])),
                     validation=tuple(data.get("validation") or [None] * len(data["step"])),
+                    learning_rate=tuple(data.get("learning_rate") or [None] * len(data["step"])),
+                    skipped=tuple(data.get("skipped") or [False] * len(data["step"])),
                 )
             case "log":
                 return LogEvent(kind, id, data, data["message"], data.get("level", "info"))

@@ -7,6 +7,7 @@ import math
 import os
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -37,6 +38,7 @@ class Jobs:
         *,
         family: str | None = None,
         optimizer: str | None = None,
+        tasks: Mapping[str, Any] | None = None,
         seed: int | None = None,
         recipe: Mapping[str, Any] | None = None,
         evaluate: bool | None = None,
@@ -48,6 +50,7 @@ class Jobs:
         """Start a job and return at once: `create(family="quadratic")` is enough to train a rule.
 
         kind: "meta_train" (needs `family`) or "evaluate" (needs `optimizer`, an id or such as "quadratic@best")
+        tasks: values that differ from the family's tasks, for example {"hidden": [16], "activation": "relu"}
         seed: default: a random one, recorded in the job
         recipe: values that differ from the family's recipe, for example {"meta_steps": 300, "rule": {"layers": 1}}
         evaluate: False: do not measure the result against tuned baselines afterwards
@@ -62,6 +65,7 @@ class Jobs:
             "kind": kind,
             "family": family,
             "optimizer": optimizer,
+            "tasks": tasks,
             "seed": seed,
             "recipe": recipe,
             "evaluate": evaluate,
@@ -113,8 +117,9 @@ class Jobs:
         """Wait until the job has succeeded, and return it. A server that is away for a while (a restart, an upgrade) is
         waited for, as in `stream`.
 
-        Raises JobFailed when it failed or was cancelled, WaitTimeout when `timeout_seconds` have passed; the job
-        itself runs on then. Raises NotFound, and ConnectionFailed when the server stays away.
+        Warns (UserWarning) when what it made is worse than parameters that never move, so that "latest" and "best" will
+        not name it. Raises JobFailed when it failed or was cancelled, WaitTimeout when `timeout_seconds` have passed;
+        the job itself runs on then. Raises NotFound, and ConnectionFailed when the server stays away.
         """
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         seen: Job | None = None
@@ -133,6 +138,8 @@ class Jobs:
             else:
                 failures = 0
                 if seen.status == "succeeded":
+                    if seen.status_reason is not None:
+                        warnings.warn(f"job {seen.id} succeeded, but {seen.status_reason}", UserWarning, stacklevel=2)
                     return seen
                 if seen.finished:
                     reason = f": {seen.status_reason}" if seen.status_reason else ""

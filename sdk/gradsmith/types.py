@@ -65,7 +65,8 @@ class Job:
 
     kind: "meta_train" or "evaluate"
     status: queued -> running -> succeeded, failed or cancelled, with cancelling between
-    status_reason: why it failed or was cancelled, in words
+    status_reason: why it failed or was cancelled, in words; for a training that succeeded, why "latest" and "best" will
+        not name its optimizer
     attempt: counts from 1; a retry or a lost worker begins another
     queue_position: 0 is next; None unless queued
     optimizer: id of the optimizer that it made, or that it measures
@@ -135,6 +136,7 @@ class Optimizer:
     sha256: of the weights file
     size_bytes: of the weights file
     validation_score: mean loss over the validation curves; "best" is the lowest
+    automatic: whether "latest" and "best" may name it; False where parameters that never move score as well
     card: what training recorded: cost, skipped steps, versions
     evaluations: summaries of its evaluations: verdict, the best baseline, the job with the report
     """
@@ -149,6 +151,7 @@ class Optimizer:
     sha256: str
     size_bytes: int | None
     validation_score: float | None
+    automatic: bool
     card: dict[str, Any] = field(repr=False)
     evaluations: tuple[dict[str, Any], ...] = field(repr=False)
     created_at: datetime | None
@@ -167,6 +170,7 @@ class Optimizer:
             sha256=raw["sha256"],
             size_bytes=raw.get("size_bytes"),
             validation_score=raw.get("validation_score"),
+            automatic=raw.get("automatic", True),
             card=raw.get("card") or {},
             evaluations=tuple(raw.get("evaluations") or ()),
             created_at=_moment(raw.get("created_at")),
@@ -249,6 +253,8 @@ class Curve:
     total_points: points of the whole curve; more than came when it was thinned out
     loss, gradient_norm: NaN and infinity where the run had them
     validation: None where none was measured
+    learning_rate: None where an older version of the server stored the point without it
+    skipped: whether the meta-step changed nothing, because its loss or gradient was not finite
     """
 
     job: str
@@ -257,6 +263,8 @@ class Curve:
     loss: tuple[float, ...]
     gradient_norm: tuple[float, ...]
     validation: tuple[float | None, ...]
+    learning_rate: tuple[float | None, ...]
+    skipped: tuple[bool, ...]
     raw: dict[str, Any] = field(repr=False, compare=False)
 
     @classmethod
@@ -271,6 +279,8 @@ class Curve:
             loss=tuple(math.nan if value is None else value for value in columns["loss"]),
             gradient_norm=tuple(math.nan if value is None else value for value in columns["gradient_norm"]),
             validation=tuple(raw["validation"]),
+            learning_rate=tuple(raw["learning_rate"]),
+            skipped=tuple(raw["skipped"]),
             raw=raw,
         )
 

@@ -31,6 +31,7 @@ from app.host.tether import tethered
 from app.settings import Settings
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
+from app.store.tables import SCHEMA_REVISION
 from tests.workers.harness import create, training
 from workshop.serving import serving
 from workshop.working import Worker
@@ -279,7 +280,8 @@ def test_a_tar_file_that_is_cut_off_or_holds_a_link_is_refused(ours: Settings, t
     secret = tmp_path / "secret"
     secret.write_text("topsecret")
     manifest = io.BytesIO(json.dumps({"files": {"gradsmith.db": {"bytes": 9, "sha256": "0" * 64}}, "format": 1,
-                                      "made_at": "", "gradsmith": "", "schema_revision": "0003"}).encode())  # fmt: skip
+                                      "made_at": "", "gradsmith": "",
+                                      "schema_revision": SCHEMA_REVISION}).encode())  # fmt: skip
     with tarfile.open(tmp_path / "link.tar", "w") as tar:
         described = tarfile.TarInfo("manifest.json")
         described.size = len(manifest.getvalue())
@@ -356,7 +358,7 @@ def test_the_commands_say_what_they_did_and_refuse_in_one_sentence(ours: Setting
     data = {"DATABASE_URL": ours.resolved_database_url}
     made = invoke("backup", str(tmp_path / "copy"), "--data", str(ours.data_dir), **data)
     assert made.exit_code == 0, made.output
-    assert made.stdout.startswith(f"{tmp_path / 'copy'}: schema 0003, 2 files, ")
+    assert made.stdout.startswith(f"{tmp_path / 'copy'}: schema {SCHEMA_REVISION}, 2 files, ")
     again = invoke("backup", str(tmp_path / "copy"), "--data", str(ours.data_dir), **data)
     assert (again.exit_code, again.stderr.count("\n")) == (2, 1)
     refused = invoke("restore", str(tmp_path / "copy"), "--data", str(ours.data_dir), **data)

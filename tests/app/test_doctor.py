@@ -24,7 +24,7 @@ from app.doctor import Finding, Outcome, Patient, document, examine, exit_code, 
 from app.host.tether import tethered
 from app.settings import Settings, embedded_socket
 from app.store.sessions import Database
-from app.store.tables import Base
+from app.store.tables import SCHEMA_REVISION, Base
 from models.tasks.data import MNIST
 from tests.app.store.bench import Bench, metrics, points
 from tests.app.store.damage import flip_a_bit
@@ -214,14 +214,14 @@ def test_a_database_that_is_not_migrated_or_is_older_or_newer(settings: Settings
     migrations.upgrade(empty.resolved_database_url, "0001")
     older = only(stores.database, empty)
     assert older.outcome is Outcome.FAIL
-    assert "at schema 0001, and 0003 is needed" in older.found
+    assert f"at schema 0001, and {SCHEMA_REVISION} is needed" in older.found
     assert "gradsmith-server migrate" in older.advice
     migrations.upgrade(empty.resolved_database_url)
     with Database(empty.resolved_database_url) as found, found.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0099'"))
     newer = only(stores.database, empty)
     assert newer.outcome is Outcome.FAIL
-    assert "0099, which this version (0003) does not know" in newer.found
+    assert f"0099, which this version ({SCHEMA_REVISION}) does not know" in newer.found
     assert "newer version of Gradsmith" in newer.advice
 
 
@@ -241,7 +241,9 @@ def test_a_table_or_column_that_was_lost_is_named_and_migrate_is_not_advised(
                 session.execute(text(statement))
             finding = only(stores.database, ours)
             assert finding.outcome is Outcome.FAIL
-            assert f"is at schema 0003 and lacks {lacks}: migrating does not bring that back" in finding.found
+            assert (
+                f"is at schema {SCHEMA_REVISION} and lacks {lacks}: migrating does not bring that back" in finding.found
+            )
             assert ("gradsmith-server restore BACKUP --replace" if database.is_sqlite else "dump") in finding.advice
             assert "migrate`" not in finding.advice
 

@@ -32,7 +32,7 @@ def window_mean(team: Team, spec: MetaTrainSpec, tasks: int) -> tuple[float, tor
         Split.TRAIN, seed=spec.seed, trajectory=0, first=own.start, tasks=len(own), dtype=torch.float64
     )
     backend = meta_train.backend_for(rule, torch.float64, torch.device("cpu"), wanted="reference")
-    window, _ = unroll_window(rule, batch, begin(rule, batch, backend), WINDOW, backend)
+    window, _ = unroll_window(batch, begin(batch, backend), WINDOW, backend)
     return mean_over_tasks(team, window.losses, window.gradient, tasks)
 
 

@@ -49,12 +49,12 @@ def some_window(steps, coordinates, dtype=torch.float32):
     return G.to(dtype), torch.randn(steps, coordinates, generator=generator).to(dtype)
 
 
-def window_gradient(backend, rule, G, D):
+def window_gradient(backend, G, D):
     """Of a window that begins with a memory which a step has filled; and theta after that step."""
-    memory = backend.initial_memory(rule, G.shape[1], G.dtype, CPU)
+    memory = backend.initial_memory(G.shape[1])
     theta = torch.zeros(G.shape[1], dtype=G.dtype)
-    memory = backend.step(rule, theta, G[0], memory, None)
-    return backend.window_gradient(rule, memory, G, D, None), theta
+    memory = backend.step(theta, G[0], memory)
+    return backend.window_gradient(memory, G, D), theta
 
 
 # The native kernel of other rules: tests/sdk/test_native.py, which compiles them.
@@ -70,9 +70,9 @@ def test_every_backend_agrees_with_the_reference(name, dtype, tolerance, setting
     rule = rule_with(dtype, **settings)
     truth = in_double(rule)
     G, D = some_window(steps, coordinates, dtype)
-    found, theta = window_gradient(forced(name, rule), rule, G, D)
+    found, theta = window_gradient(forced(name, rule), G, D)
     reference = backend_for(truth, torch.float64, CPU, wanted="reference")
-    expected, expected_theta = window_gradient(reference, truth, G.double(), D.double())
+    expected, expected_theta = window_gradient(reference, G.double(), D.double())
     sizes = [parameter.numel() for parameter in rule.parameters()]
     for ours, theirs in [*zip(found.split(sizes), expected.split(sizes), strict=True), (theta, expected_theta)]:
         assert (ours.double() - theirs).abs().max() <= tolerance * theirs.abs().max()
@@ -88,7 +88,7 @@ def test_the_reference_is_plain_autograd():
         total = total + update @ weight
     expected = torch.cat([piece.reshape(-1) for piece in torch.autograd.grad(total, list(rule.parameters()))])
     reference = backend_for(rule, torch.float64, CPU, wanted="reference")
-    found = reference.window_gradient(rule, reference.initial_memory(rule, 9, torch.float64, CPU), G, D, None)
+    found = reference.window_gradient(reference.initial_memory(9), G, D)
     torch.testing.assert_close(found, expected, rtol=1e-13, atol=0)
 
 
@@ -100,7 +100,7 @@ def test_odd_shapes_and_sizes_stay_finite(name, coordinates, steps, value):
     rule = rule_with(dtype_for(name))
     dtype = next(rule.parameters()).dtype
     G, D = torch.full((steps, coordinates), value, dtype=dtype), torch.ones(steps, coordinates, dtype=dtype)
-    found, theta = window_gradient(forced(name, rule), rule, G, D)
+    found, theta = window_gradient(forced(name, rule), G, D)
     assert torch.isfinite(found).all()
     assert torch.isfinite(theta).all()
     assert found.abs().max() > 0, "biases have a gradient whatever comes in"
@@ -116,14 +116,14 @@ def test_a_nan_gradient_spoils_its_coordinate_and_no_other(name):
     thetas = []
     for row in (torch.ones_like(gradient), gradient):
         theta = torch.zeros(33, dtype=dtype)
-        backend.step(rule, theta, row, backend.initial_memory(rule, 33, dtype, CPU), None)
+        backend.step(theta, row, backend.initial_memory(33))
         thetas.append(theta)
     others = torch.arange(33) != 7
     assert torch.isnan(thetas[1][7])
     assert torch.equal(thetas[0][others], thetas[1][others])
     G = gradient.expand(3, 33)
-    snapshot = backend.initial_memory(rule, 33, dtype, CPU)
-    assert not torch.isfinite(backend.window_gradient(rule, snapshot, G, torch.ones(3, 33, dtype=dtype), None)).all()
+    snapshot = backend.initial_memory(33)
+    assert not torch.isfinite(backend.window_gradient(snapshot, G, torch.ones(3, 33, dtype=dtype))).all()
 
 
 @pytest.mark.parametrize("name", ["torch", "native"])
@@ -135,12 +135,12 @@ def test_nan_gradients_of_a_task_skip_the_meta_step_and_leave_the_weights(traini
     spec = spec.model_copy(update={"resources": Resources(backend=name)})
     original, seen, weights = captured.unroll_window, [], []
 
-    def poisoned(rule, tasks, position, *more):
+    def poisoned(tasks, position, steps, backend):
         seen.append(position.step)
-        weights.append(parameters_to_vector(rule.parameters()).detach().clone())
+        weights.append(parameters_to_vector(backend.parameters()).detach().clone())
         if len(seen) == 2:
             position.gradient[3] = torch.nan
-        return original(rule, tasks, position, *more)
+        return original(tasks, position, steps, backend)
 
     monkeypatch.setattr(captured, "unroll_window", poisoned)
     *events, result = meta_train(spec)
@@ -157,7 +157,7 @@ def test_a_window_at_the_function_level_may_be_longer_than_any_horizon():
     horizon."""
     tasks = open_for_training(FAMILIES["quadratic"].tasks).sample(Split.TRAIN, seed=0, trajectory=0, tasks=2)
     rule = rule_with()
-    window, after = unroll_window(rule, tasks, begin(rule, tasks, TorchBackend()), 150, TorchBackend())
+    window, after = unroll_window(tasks, begin(tasks, TorchBackend(rule)), 150, TorchBackend(rule))
     assert window.losses.shape == (150, 2)
     assert after.step == 150
     with pytest.raises(ValueError, match="horizon 100 is not a multiple of unroll_steps 150"):
@@ -168,8 +168,8 @@ def test_a_window_at_the_function_level_may_be_longer_than_any_horizon():
 def test_the_native_backends_bits_do_not_depend_on_its_threads(threads):
     rule = rule_with()
     G, D = some_window(6, 3000)
-    alone = window_gradient(forced("native", rule), rule, G, D)
-    assert all(map(torch.equal, alone, window_gradient(forced("native", rule, threads), rule, G, D)))
+    alone = window_gradient(forced("native", rule), G, D)
+    assert all(map(torch.equal, alone, window_gradient(forced("native", rule, threads), G, D)))
 
 
 # --- the choice -------------------------------------------------------------------------------------------------
@@ -211,9 +211,9 @@ def test_the_reference_runs_the_whole_job_in_float64(training_spec, monkeypatch)
     seen = set()
     original = captured.unroll_window
 
-    def watched(rule, tasks, *more):
-        window, position = original(rule, tasks, *more)
-        seen.update({next(rule.parameters()).dtype, tasks.dtype, position.theta.dtype, window.gradient.dtype})
+    def watched(tasks, *more):
+        window, position = original(tasks, *more)
+        seen.update({more[-1].parameters()[0].dtype, tasks.dtype, position.theta.dtype, window.gradient.dtype})
         return window, position
 
     monkeypatch.setattr(captured, "unroll_window", watched)

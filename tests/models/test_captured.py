@@ -15,7 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from gradsmith.rules import Rule, build
 from models.backends import TorchBackend, backend_for
-from models.captured import CapturedWindows, Outcome, windows
+from models.captured import CapturedWindows, Outcome, Recorder, windows
 from models.families.mlp import MLPSpec
 from models.families.mlp.tasks import MLPFamily
 from models.families.quadratic import QuadraticSpec
@@ -79,7 +79,8 @@ def assert_same(found: Outcome, truth: Outcome) -> None:
 
 
 def test_replays_follow_step_weights_and_tasks(family: Family, caplog: pytest.LogCaptureFixture) -> None:
-    rule, backend = make_rule(0), TorchBackend()
+    rule = make_rule(0)
+    backend = TorchBackend(rule)
     recorded: list[int] = []
 
     def record(work: Callable[[], Outcome]) -> Any:
@@ -89,10 +90,10 @@ def test_replays_follow_step_weights_and_tasks(family: Family, caplog: pytest.Lo
     captured = CapturedWindows(backend, record)
     for trajectory in range(2):
         tasks = family.sample(Split.TRAIN, seed=1, trajectory=trajectory, tasks=2)
-        position = begin(rule, tasks, backend)
+        position = begin(tasks, backend)
         for window in range(3):
-            truth = unroll_window(rule, tasks, position, STEPS, backend)
-            found = captured(rule, tasks, position, STEPS)
+            truth = unroll_window(tasks, position, STEPS, backend)
+            found = captured(tasks, position, STEPS)
             assert_same(found, truth)
             with torch.no_grad():  # a meta-step, in place
                 for parameter in rule.parameters():
@@ -103,24 +104,26 @@ def test_replays_follow_step_weights_and_tasks(family: Family, caplog: pytest.Lo
 
 
 def test_what_is_returned_is_the_callers_own(quadratics: Family) -> None:
-    rule, backend = make_rule(0), TorchBackend()
+    rule = make_rule(0)
+    backend = TorchBackend(rule)
     captured = CapturedWindows(backend, record_by_fx)
     tasks = quadratics.sample(Split.TRAIN, seed=1, trajectory=0, tasks=2)
-    first = captured(rule, tasks, begin(rule, tasks, backend), 1)
+    first = captured(tasks, begin(tasks, backend), 1)
     kept = [tensor.clone() for tensor in (first[0].gradient, first[1].theta, *first[1].memory)]
-    second = captured(rule, tasks, first[1], 1)
+    second = captured(tasks, first[1], 1)
     assert not torch.equal(first[1].theta, second[1].theta)
     assert all(map(torch.equal, kept, (first[0].gradient, first[1].theta, *first[1].memory)))
 
 
-def test_another_length_or_rule_is_recorded_anew(quadratics: Family, caplog: pytest.LogCaptureFixture) -> None:
-    backend = TorchBackend()
+def test_another_length_or_number_of_tasks_is_recorded_anew(
+    quadratics: Family, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = TorchBackend(make_rule(0))
     captured = CapturedWindows(backend, record_by_fx)
-    tasks = quadratics.sample(Split.TRAIN, seed=1, trajectory=0, tasks=2)
-    for seed, steps in ((0, 1), (0, 2), (1, 2)):
-        rule = make_rule(seed)
-        position = begin(rule, tasks, backend)
-        assert_same(captured(rule, tasks, position, steps), unroll_window(rule, tasks, position, steps, backend))
+    for number, steps in ((2, 1), (2, 2), (3, 2)):
+        tasks = quadratics.sample(Split.TRAIN, seed=1, trajectory=0, tasks=number)
+        position = begin(tasks, backend)
+        assert_same(captured(tasks, position, steps), unroll_window(tasks, position, steps, backend))
     assert "CUDA graph" not in caplog.text
 
 
@@ -131,13 +134,16 @@ def test_what_a_recorder_refuses_runs_plainly_after_one_line(
         work()
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    runs_plainly(CapturedWindows(TorchBackend(), refuse), quadratics, caplog, "RuntimeError: operation not permitted")
+    runs_plainly(refuse, quadratics, caplog, "RuntimeError: operation not permitted")
 
 
 def test_a_replay_that_does_nothing_is_found_out(quadratics: Family, caplog: pytest.LogCaptureFixture) -> None:
     """As one would that had kept the step or the weights of the window that was recorded."""
     runs_plainly(
-        CapturedWindows(TorchBackend(), lambda work: (work(), lambda: None)), quadratics, caplog, "a replay was off by"
+        lambda work: (work(), lambda: None),
+        quadratics,
+        caplog,
+        "a replay was off by",
     )
 
 
@@ -145,18 +151,20 @@ def test_tasks_that_do_not_name_a_buffer_are_found_out_with_the_second_batch(
     quadratics: Family, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(QuadraticBatch, "buffers", lambda self: {"W": self.W})
-    runs_plainly(CapturedWindows(TorchBackend(), record_by_fx), quadratics, caplog, "a replay was off by")
+    runs_plainly(record_by_fx, quadratics, caplog, "a replay was off by")
 
 
-def runs_plainly(captured: CapturedWindows, family: Family, caplog: pytest.LogCaptureFixture, reason: str) -> None:
+def runs_plainly(record: Recorder, family: Family, caplog: pytest.LogCaptureFixture, reason: str) -> None:
     caplog.set_level(logging.WARNING)
-    rule, backend = make_rule(0), TorchBackend()
+    rule = make_rule(0)
+    backend = TorchBackend(rule)
+    captured = CapturedWindows(backend, record)
     for trajectory in range(2):
         tasks = family.sample(Split.TRAIN, seed=1, trajectory=trajectory, tasks=2)
-        position = begin(rule, tasks, backend)
+        position = begin(tasks, backend)
         for _ in range(3):
-            truth = unroll_window(rule, tasks, position, STEPS, backend)
-            found = captured(rule, tasks, position, STEPS)
+            truth = unroll_window(tasks, position, STEPS, backend)
+            found = captured(tasks, position, STEPS)
             assert_same(found, truth)
             position = found[1]
     assert len(caplog.records) == 1
@@ -166,11 +174,12 @@ def runs_plainly(captured: CapturedWindows, family: Family, caplog: pytest.LogCa
 
 def test_on_a_cpu_windows_run_plainly(quadratics: Family) -> None:
     tasks = quadratics.sample(Split.TRAIN, seed=1, trajectory=0, tasks=2)
-    rule, backend = make_rule(0), TorchBackend()
-    position = begin(rule, tasks, backend)
+    rule = make_rule(0)
+    backend = TorchBackend(rule)
+    position = begin(tasks, backend)
     run = windows(backend, torch.device("cpu"))
     assert not isinstance(run, CapturedWindows)
-    assert_same(run(rule, tasks, position, STEPS), unroll_window(rule, tasks, position, STEPS, backend))
+    assert_same(run(tasks, position, STEPS), unroll_window(tasks, position, STEPS, backend))
 
 
 @pytest.mark.gpu
@@ -183,10 +192,10 @@ def test_on_a_gpu_a_graph_gives_what_the_plain_window_gives(family: Family, capl
     assert isinstance(run, CapturedWindows)
     for trajectory in range(2):
         tasks = family.sample(Split.TRAIN, seed=1, trajectory=trajectory, tasks=2, device=device)
-        position = begin(rule, tasks, backend)
+        position = begin(tasks, backend)
         for _ in range(4):
-            truth = unroll_window(rule, tasks, position, STEPS, backend)
-            window, after = run(rule, tasks, position, STEPS)
+            truth = unroll_window(tasks, position, STEPS, backend)
+            window, after = run(tasks, position, STEPS)
             torch.testing.assert_close(window.gradient, truth[0].gradient, rtol=1e-4, atol=1e-6)
             torch.testing.assert_close(window.losses, truth[0].losses, rtol=1e-5, atol=1e-6)
             torch.testing.assert_close(after.theta, truth[1].theta, rtol=1e-5, atol=1e-6)

@@ -14,15 +14,17 @@ from gradsmith.rules import weights as rule_weights
 from models import evaluate as evaluation
 from models import meta_train as training
 from models.backends import backend_for
+from models.baselines import BASELINES, DEFAULT_BASELINES
 from models.evaluate import EvaluationProgress, EvaluationResult, evaluate
 from models.families.mlp import MLPSpec
 from models.families.quadratic import QuadraticSpec
 from models.meta_train import TrainingResult, meta_train
 from models.rollout import Learned, Sample, curves, run
-from models.spec import BASELINES, Split
+from models.spec import Split
 from models.tasks import randomness
 from models.tasks.base import Family
 from models.tasks.catalogue import open_for_testing, open_for_training
+from models.tuning import Tuned
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +45,13 @@ def test_the_result_is_complete_plain_json(rule, evaluation_spec):
     spec = evaluation_spec()
     result, progress = result_of(rule_weights.dumps(rule), spec)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
-    assert result["format"] == 1
-    assert set(result["optimizers"]) == {"learned", *BASELINES}
-    assert set(result["comparisons"]) == {"best_baseline", *BASELINES}
+    assert result["format"] == 2
+    assert set(result["optimizers"]) == {"learned", *DEFAULT_BASELINES}
+    assert set(result["comparisons"]) == {"best_baseline", *DEFAULT_BASELINES}
     for described in result["optimizers"].values():
         assert described["curve"]["step"] == list(range(21))
-        assert all(len(row) == 21 for row in described["curve"].values())
+        for curve in (described["curve"], described.get("area_curve", described["curve"])):
+            assert all(len(row) == 21 for row in curve.values())
         assert set(described["final"]) == {"mean", "median", "q10", "q90", "interval"}
     assert "held_out" not in result
     runs = sum(tuned["runs"] for tuned in result["tuning"].values())
@@ -68,20 +71,33 @@ def test_each_criterion_is_compared_with_the_run_that_was_tuned_for_it(rule, eva
     result, _ = result_of(rule_weights.dumps(rule), spec)
     family = open_for_testing(spec.family.tasks)
     sample = Sample(Split.TEST, spec.seed, 0, 16)
-    learned = curves(run(Learned(rule, backend_for(rule, torch.float32, torch.device("cpu"))), family, sample, 20))
-    for name in BASELINES:
+    learned = curves(run(Learned(backend_for(rule, torch.float32, torch.device("cpu"))), family, sample, 20))
+    for name in DEFAULT_BASELINES:
         rates = result["tuning"][name]["learning_rate"]
         grid = {point["learning_rate"]: point for point in result["tuning"][name]["grid"]}
         for criterion in ("final", "area"):
             usable = [point for point in grid.values() if point[criterion] is not None]
             assert rates[criterion] == min(usable, key=lambda point: point[criterion])["learning_rate"]
-            tuned = curves(run(evaluation.KINDS[name](rates[criterion]), family, sample, 20))
+            tuned = curves(run(Tuned(BASELINES[name], rates[criterion]), family, sample, 20))
             expected = getattr(learned, criterion).double().mean() / getattr(tuned, criterion).double().mean()
             assert result["comparisons"][name][criterion]["ratio_of_means"] == pytest.approx(float(expected))
     for criterion in ("final", "area"):
         best = result["comparisons"]["best_baseline"][criterion]
-        means = {name: result["optimizers"][name][criterion]["mean"] for name in BASELINES}
+        means = {name: result["optimizers"][name][criterion]["mean"] for name in DEFAULT_BASELINES}
         assert best["baseline"] == min(means, key=means.get)
+
+
+def test_each_criterion_has_the_curve_of_the_run_that_stands_for_it(rule, evaluation_spec):
+    result, _ = result_of(rule_weights.dumps(rule), evaluation_spec())
+    two = 0
+    for name, measured in result["optimizers"].items():
+        rates = result["tuning"][name]["learning_rate"] if name in DEFAULT_BASELINES else {"final": None, "area": None}
+        assert ("area_curve" in measured) is (rates["final"] != rates["area"])
+        two += "area_curve" in measured
+        assert measured["curve"]["mean"][-1] == pytest.approx(measured["final"]["mean"])
+        area = measured.get("area_curve", measured["curve"])["mean"]
+        assert np.mean(area[1:]) == pytest.approx(measured["area"]["mean"], rel=1e-5)
+    assert two > 0, "some baseline needs another learning rate for each criterion"
 
 
 def test_networks_report_loss_and_accuracy_on_test_images(rule, evaluation_spec):
@@ -177,7 +193,7 @@ def test_what_was_trained_is_what_is_saved_bit_for_bit(training_spec, monkeypatc
     family = open_for_testing(spec.family.tasks)
 
     def losses(rule):
-        learned = Learned(rule, backend_for(rule, torch.float32, torch.device("cpu")))
+        learned = Learned(backend_for(rule, torch.float32, torch.device("cpu")))
         return curves(run(learned, family, Sample(Split.TEST, 0, 0, 8), 30)).losses
 
     in_memory = []
@@ -226,7 +242,7 @@ def side_by_side(rule, tasks, dtype, folder, *, steps):
     theta = torch.nn.Parameter(tasks.initial())
     optimizer = gradsmith.LearnedOptimizer([theta], path)
     ours = tasks.initial()
-    stepper = Learned(rule, backend_for(rule, dtype, torch.device("cpu"))).start(tasks)
+    stepper = Learned(backend_for(rule, dtype, torch.device("cpu"))).start(tasks)
     for step in range(steps):
         _, gradient = tasks.losses_and_gradient(ours, step)
         stepper.step(ours, gradient)

@@ -41,8 +41,8 @@ def test_groups_give_the_losses_and_the_gradient_of_all_tasks_together(
             family.sample(Split.TRAIN, seed=1, trajectory=2, tasks=len(part), first=part.start, dtype=dtype)
             for part in parts
         ]
-        all_of_them = Groups(rule, batches, backend)
-        found = [all_of_them.unroll(windows(backend, CPU), rule, STEPS) for _ in range(3)]  # they go on where they were
+        all_of_them = Groups(batches, backend)
+        found = [all_of_them.unroll(windows(backend, CPU), STEPS) for _ in range(3)]  # they go on where they were
         return [len(part) for part in parts], [one.losses for one in found], [one.gradient for one in found]
 
     sizes, losses, gradients = unrolled(4)

@@ -11,14 +11,15 @@ from gradsmith.rules import weights as rule_weights
 from models import captured, checkpoint, meta_train
 from models.backends import backend_for
 from models.errors import CheckpointMismatch, DeviceUnavailable, TrainingDiverged
-from models.meta_optimizer import Adam, clipped, cosine
-from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working
+from models.meta_optimizer import AdamState, clipped, cosine
+from models.meta_train import VALIDATION_SEED, MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working
 from models.rollout import Learned, Sample, curves, run
 from models.seal import seal
-from models.spec import Resources, Split
+from models.selection import shortfall
+from models.spec import Recipe, Resources, Split
 from models.tasks import randomness
 from models.tasks.base import Family
-from models.tasks.catalogue import open_for_training
+from models.tasks.catalogue import open_for_training, open_for_tuning
 
 
 def events_of(spec, **options):
@@ -47,6 +48,27 @@ def test_the_events_tell_the_whole_run(training_spec, family):
     assert result.summary["cost"]["training"]["gradient_evaluations"] == 3 * (3 * 21 + 11)
     assert result.summary["cost"]["selection"]["gradient_evaluations"] == 2 * 8 * 21
     assert rule_weights.metadata(result.weights)["extra"]["family"] == family
+
+
+def test_the_result_says_what_standing_still_scores(training_spec):
+    """A hand's own answer: the validation tasks' mean loss at theta_0."""
+    spec = training_spec(meta_steps=8)
+    (result,) = of_kind(events_of(spec), TrainingResult)
+    sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, spec.recipe.validation_tasks)
+    family = open_for_tuning(spec.family.tasks, None)
+    tasks = family.sample(sample.split, seed=sample.seed, trajectory=0, tasks=sample.tasks)
+    expected = float(tasks.losses(tasks.initial(), 0).mean())
+    assert result.standing_still == result.summary["standing_still"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("score", "standing_still", "named"),
+    [(0.99, 1.0, True), (1.0, 1.0, False), (1e9, 1.0, False), (5.0, math.inf, True)],
+)
+def test_who_may_be_named_beats_standing_still(score, standing_still, named):
+    found = shortfall(score, standing_still, Recipe(meta_learning_rate=0.5))
+    assert (found is None) is named
+    assert named or "lower recipe.meta_learning_rate (now 0.5)" in found
 
 
 def test_it_learns(training_spec):
@@ -89,7 +111,7 @@ def test_the_best_rule_is_what_the_result_holds(training_spec, monkeypatch):
     sample = Sample(Split.VALIDATION, meta_train.VALIDATION_SEED, 0, spec.recipe.validation_tasks)
     found = curves(
         run(
-            Learned(rule, backend_for(rule, torch.float32, torch.device("cpu"))),
+            Learned(backend_for(rule, torch.float32, torch.device("cpu"))),
             open_for_training(spec.family.tasks),
             sample,
             20,
@@ -259,7 +281,7 @@ def test_the_meta_optimizer_is_torchs_adam():
     weights = torch.randn(50, generator=generator, dtype=torch.float64)
     theirs = weights.clone().requires_grad_()
     oracle = torch.optim.Adam([theirs], lr=0.02)
-    ours = Adam.zero(weights)
+    ours = AdamState.zero(weights)
     for _ in range(40):
         gradient = torch.randn(50, generator=generator, dtype=torch.float64)
         weights, ours = ours.updated(weights, gradient, 0.02)

@@ -11,7 +11,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
 from models import captured, meta_train
-from models.meta_optimizer import Adam
+from models.meta_optimizer import AdamState
 from models.meta_train import MetaStep, Restarted
 from models.spec import Split
 from models.tasks.base import Family
@@ -24,14 +24,14 @@ STANDS_STILL = {"meta_steps": 40, "validation_interval": 4, "plateau_patience": 
 def updates(monkeypatch):
     """Every step of Adam on the rule: (memory, weights before, gradient, weights after)."""
     seen = []
-    original = Adam.updated
+    original = AdamState.updated
 
     def recorded(self, weights, gradient, learning_rate):
         after, memory = original(self, weights, gradient, learning_rate)
         seen.append((self, weights, gradient, after))
         return after, memory
 
-    monkeypatch.setattr(Adam, "updated", recorded)
+    monkeypatch.setattr(AdamState, "updated", recorded)
     return seen
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from gradsmith.rules import LSTMRule, Rule, build
+from gradsmith.rules import LSTMRule, Rule, Segments, build
 from models.backends import NativeBackend, TorchBackend, backend_for
 from models.families.mlp import MLPSpec
 from models.families.quadratic import QuadraticSpec
@@ -20,11 +20,13 @@ from models.unroll import advance, begin, suffix_sums, unroll_window
 
 FAMILIES = {"quadratic": QuadraticSpec(dimension=5), "mlp": MLPSpec(hidden=(4,), batch_size=12)}
 BACKENDS = {  # for so many coordinates
-    "fused": lambda _: TorchBackend(),
-    "fused, in blocks": lambda _: TorchBackend(block_floats=6 * 304 * 70),
-    "autograd": lambda _: TorchBackend(fused=False),
+    "fused": lambda rule, _: TorchBackend(rule),
+    "fused, in blocks": lambda rule, _: TorchBackend(rule, block_floats=6 * 304 * 70),
+    "autograd": lambda rule, _: TorchBackend(rule, fused=False),
     # three of them, and the last is smaller
-    "autograd, in blocks": lambda coordinates: TorchBackend(fused=False, block_floats=6000 * (coordinates * 7 // 20)),
+    "autograd, in blocks": lambda rule, coordinates: TorchBackend(
+        rule, fused=False, block_floats=6 * rule.settings.costs().autograd * (coordinates * 7 // 20)
+    ),
 }
 SETTINGS = ({}, {"input": "raw", "layers": 1, "hidden_size": 7}, {"layers": 3})
 
@@ -52,7 +54,7 @@ def through_the_whole_graph(rule, tasks, steps, windows):
         for step in range(window * steps, (window + 1) * steps):
             loss = tasks.losses(theta, step).sum()
             (gradient,) = torch.autograd.grad(loss, theta, retain_graph=True)
-            update, state = rule(gradient.detach(), state, tasks.segments)
+            update, state = rule(gradient.detach(), state, Segments(tasks.segments, tasks.segments))
             theta = theta + update
             total = total + tasks.losses(theta, step + 1).mean()
         pieces = torch.autograd.grad(total, list(rule.parameters()))
@@ -71,11 +73,11 @@ def the_truth(family, settings):
 @pytest.mark.parametrize("settings", SETTINGS, ids=repr)
 def test_the_meta_gradient_is_that_of_the_whole_graph(family, backend, settings):
     rule, tasks = make_rule(**settings), make_tasks(family)
-    made = BACKENDS[backend](tasks.coordinates)
+    made = BACKENDS[backend](rule, tasks.coordinates)
     expected, theta = the_truth(family, SETTINGS.index(settings))
-    position = begin(rule, tasks, made)
+    position = begin(tasks, made)
     for reference in expected:
-        window, position = unroll_window(rule, tasks, position, 6, made)
+        window, position = unroll_window(tasks, position, 6, made)
         error = (window.gradient - reference).abs().max() / reference.abs().max()
         assert error <= 1e-12
     torch.testing.assert_close(position.theta, theta, rtol=1e-11, atol=1e-12)
@@ -85,13 +87,14 @@ def test_the_meta_gradient_is_that_of_the_whole_graph(family, backend, settings)
 def test_the_meta_gradient_is_the_finite_difference_when_the_input_is_held(family):
     """Central differences of the surrogate sum_t <D[t], update_t>, which IS the meta-loss to first order once the
     gradients that enter the rule are constants."""
-    rule, tasks, backend = make_rule(hidden_size=5), make_tasks(family, tasks=2), TorchBackend()
-    position = begin(rule, tasks, backend)
+    rule, tasks = make_rule(hidden_size=5), make_tasks(family, tasks=2)
+    backend = TorchBackend(rule)
+    position = begin(tasks, backend)
     rows = [position.gradient]
-    advance(rule, tasks, position, 5, backend, lambda _, gradient: rows.append(gradient))
+    advance(tasks, position, 5, backend, lambda _, gradient: rows.append(gradient))
     G = torch.stack(rows)
     D = suffix_sums(G) / tasks.tasks
-    window, _ = unroll_window(rule, tasks, position, 5, backend)
+    window, _ = unroll_window(tasks, position, 5, backend)
     weights = parameters_to_vector(rule.parameters()).detach().clone()
 
     def surrogate(at):
@@ -122,11 +125,11 @@ def test_the_native_backend_agrees_with_the_whole_graph(family, threads):
         pytest.skip("no native kernel on this machine: no C++ compiler")
     expected, theta = through_the_whole_graph(rule, make_tasks(family), steps=5, windows=2)
     tasks = make_tasks(family, dtype=torch.float32)
-    position = begin(single, tasks, backend)
+    position = begin(tasks, backend)
     before = [memory.clone() for memory in position.memory]
     for reference in expected:
         kept = position
-        window, position = unroll_window(single, tasks, position, 5, backend)
+        window, position = unroll_window(tasks, position, 5, backend)
         assert all(torch.equal(now, then) for now, then in zip(kept.memory, before, strict=True)), "it was only read"
         before = [memory.clone() for memory in position.memory]
         torch.testing.assert_close(window.gradient.double(), reference, rtol=1e-3, atol=1e-4 * reference.abs().max())
@@ -140,7 +143,7 @@ def test_changed_weights_reach_the_native_backend():
     for seed in (0, 1):
         rule.initialise(torch.Generator().manual_seed(seed))
         theta = torch.zeros(40)
-        backend.step(rule, theta, gradient, backend.initial_memory(rule, 40, theta.dtype, theta.device), None)
+        backend.step(theta, gradient, backend.initial_memory(40))
         torch.testing.assert_close(theta, rule(gradient, rule.initial_state(40))[0].detach(), rtol=1e-4, atol=1e-7)
         moved.append(theta)
     assert not torch.equal(*moved)
@@ -158,15 +161,15 @@ def test_each_loss_counts_once_and_the_last_gradient_is_the_next_windows_first()
             seen.append(step)
             return tasks.losses_and_gradient(theta, step)
 
-    position = begin(rule, Counted(), TorchBackend())
+    position = begin(Counted(), TorchBackend(rule))
     windows = []
     for _ in range(3):
-        window, position = unroll_window(rule, Counted(), position, 4, TorchBackend())
+        window, position = unroll_window(Counted(), position, 4, TorchBackend(rule))
         windows.append(window.losses)
     assert seen == list(range(13))  # theta_0, and then each of 3 x 4 steps once
     assert torch.cat(windows).shape == (12, 2)
-    again = begin(rule, tasks, TorchBackend())
-    again = advance(rule, tasks, again, 12, TorchBackend(), lambda *_: None)
+    again = begin(tasks, TorchBackend(rule))
+    again = advance(tasks, again, 12, TorchBackend(rule), lambda *_: None)
     assert torch.equal(again.theta, position.theta)
     assert torch.equal(again.losses, windows[-1][-1])
 
@@ -190,9 +193,9 @@ class Averaging(Rule):
         return (torch.zeros(coordinates, 1, dtype=dtype, device=device),)
 
     def forward(self, gradient, state, segments=None):
-        counts = torch.bincount(segments)
-        mean = torch.zeros(len(counts), dtype=gradient.dtype).index_add(0, segments, gradient.tanh()) / counts
-        memory = 0.9 * state[0][:, 0] + self.rate[1] * mean[segments]
+        counts = torch.bincount(segments.tasks)
+        mean = torch.zeros(len(counts), dtype=gradient.dtype).index_add(0, segments.tasks, gradient.tanh()) / counts
+        memory = 0.9 * state[0][:, 0] + self.rate[1] * mean[segments.tasks]
         return -self.rate[0] * gradient.tanh() - memory, (memory[:, None],)
 
     def config(self):
@@ -205,10 +208,11 @@ class Averaging(Rule):
 def test_a_rule_that_averages_over_its_task_is_replayed_whole():
     rule, tasks = Averaging(), make_tasks("quadratic")
     expected, _ = through_the_whole_graph(rule, tasks, steps=5, windows=2)
-    backend = TorchBackend(block_floats=1)  # would be one coordinate at a time
-    position = begin(rule, tasks, backend)
+    # One number would be one coordinate at a time.
+    backend = TorchBackend(rule, block_floats=1, parts=FAMILIES["quadratic"].parts())
+    position = begin(tasks, backend)
     for reference in expected:
-        window, position = unroll_window(rule, tasks, position, 5, backend)
+        window, position = unroll_window(tasks, position, 5, backend)
         torch.testing.assert_close(window.gradient, reference, rtol=1e-12, atol=0)
 
 
@@ -220,7 +224,7 @@ def test_odd_shapes_and_extreme_gradients(coordinates, steps, extreme):
     G = torch.full((steps, coordinates), extreme)
     D = torch.ones(steps, coordinates)
     state = rule.initial_state(coordinates)
-    fused = TorchBackend(block_floats=20 * 304 * 8).window_gradient(rule, state, G, D, None)
-    plain = TorchBackend(fused=False).window_gradient(rule, state, G, D, None)
+    fused = TorchBackend(rule, block_floats=20 * 304 * 8).window_gradient(state, G, D)
+    plain = TorchBackend(rule, fused=False).window_gradient(state, G, D)
     assert torch.isfinite(fused).all()
     torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)

@@ -157,6 +157,14 @@ def test_wait_returns_when_the_job_has_succeeded(client: gradsmith.Client, serve
     assert len(server.requests) == 3
 
 
+def test_wait_warns_of_a_training_whose_result_no_automatic_alias_names(
+    client: gradsmith.Client, server: Server
+) -> None:
+    server.replies(job_json(status="succeeded", status_reason="worse_than_standing_still: 9 and 4"))
+    with pytest.warns(UserWarning, match="job_1 succeeded, but worse_than_standing_still: 9 and 4"):
+        assert client.jobs.wait("job_1").status == "succeeded"
+
+
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 def test_wait_raises_for_a_job_that_did_not_succeed(client: gradsmith.Client, server: Server, status: str) -> None:
     server.replies(job_json(status=status, status_reason="worker_lost: three workers died"))
@@ -240,6 +248,8 @@ def test_a_curve_has_its_non_finite_points_back(client: gradsmith.Client, server
             "loss": [0.5, None, None],
             "gradient_norm": [1.0, 2.0, 3.0],
             "validation": [None, 0.25, None],
+            "learning_rate": [None, 0.1, 0.1],
+            "skipped": [False, True, True],
             "non_finite": [
                 {"index": 1, "column": "loss", "value": "nan"},
                 {"index": 2, "column": "loss", "value": "-inf"},
@@ -250,6 +260,7 @@ def test_a_curve_has_its_non_finite_points_back(client: gradsmith.Client, server
     assert math.isnan(curve.loss[1])
     assert (curve.loss[0], curve.loss[2]) == (0.5, -math.inf)
     assert (curve.step, curve.validation, curve.total_points) == ((1, 2, 3), (None, 0.25, None), 9)
+    assert (curve.learning_rate, curve.skipped) == ((None, 0.1, 0.1), (False, True, True))
     assert dict(server.requests[0][0].query_params) == {"max_points": "3", "method": "minmax"}
 
 

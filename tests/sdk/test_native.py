@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gradsmith.rules import LSTMRule, State, build
 from gradsmith.rules.configs import LSTMConfig
+from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.native import TARGETS, BuildSettings, NativeKernel, Sizes, Target, native_kernel
 from gradsmith.rules.kernels.native.build import COMPILERS, BuildFailed, built_here, file_name
 from gradsmith.rules.kernels.native.library import Library
@@ -363,12 +364,12 @@ class TestRefusals:
 class TestChoice:
     def test_a_kernel_is_chosen_compiled_and_tried(self, settings: BuildSettings) -> None:
         kernel = native_kernel(make_rule(), settings=settings)
-        assert kernel is not None
+        assert not isinstance(kernel, Refusal)
         assert kernel.target == BEST
 
     def test_off_and_what_has_no_kernel(self, settings: BuildSettings, caplog: pytest.LogCaptureFixture) -> None:
-        assert native_kernel(make_rule(), settings=replace(settings, instructions="off")) is None
-        assert native_kernel(LSTMRule(LSTMConfig(hidden_size=200)), settings=settings) is None
+        assert isinstance(native_kernel(make_rule(), settings=replace(settings, instructions="off")), Refusal)
+        assert isinstance(native_kernel(LSTMRule(LSTMConfig(hidden_size=200)), settings=settings), Refusal)
         assert not caplog.records
 
     def test_settings_come_from_the_environment(self) -> None:
@@ -395,7 +396,7 @@ class TestChoice:
 
     def test_a_lower_instruction_set_can_be_asked_for(self, settings: BuildSettings) -> None:
         kernel = native_kernel(make_rule(), settings=replace(settings, instructions="portable"))
-        assert kernel is not None
+        assert not isinstance(kernel, Refusal)
         assert (kernel.target, kernel.block) == (PORTABLE, 8)
 
 
@@ -410,7 +411,7 @@ class TestWhatMayGoWrong:
         broken = script(tmp_path / "cc", 'test "$1" = --version && exit 0; echo "disk on fire" >&2; exit 3')
         settings = BuildSettings(tmp_path / "cache", compiler=broken)
         for _ in range(3):
-            assert native_kernel(make_rule(), settings=settings) is None
+            assert isinstance(native_kernel(make_rule(), settings=settings), Refusal)
         [record] = caplog.records
         assert record.levelno == logging.WARNING
         assert "status 3 and said: disk on fire; set CXX" in record.message
@@ -421,7 +422,7 @@ class TestWhatMayGoWrong:
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
-        assert native_kernel(make_rule(), settings=BuildSettings(tmp_path)) is None
+        assert isinstance(native_kernel(make_rule(), settings=BuildSettings(tmp_path)), Refusal)
         assert "there is no C++ compiler; install one" in caplog.text
 
     def test_a_compiler_that_does_not_know_the_best_instructions(
@@ -432,7 +433,7 @@ class TestWhatMayGoWrong:
         old = script(tmp_path / "cc", f'case "$*" in *-mfma*) exit 1;; esac; exec {COMPILER} "$@"')
         rule = build({"kind": "lstm", **SMALL})
         kernel = native_kernel(rule, settings=BuildSettings(tmp_path, compiler=old))
-        assert kernel is not None
+        assert not isinstance(kernel, Refusal)
         assert kernel.target == PORTABLE
         assert "uses only portable" in caplog.text
 
@@ -449,7 +450,7 @@ class TestWhatMayGoWrong:
         )
         rule = build({"kind": "lstm", **SMALL})
         settings = BuildSettings(tmp_path, "portable", compiler=wrong)
-        assert native_kernel(rule, settings=settings) is None
+        assert isinstance(native_kernel(rule, settings=settings), Refusal)
         assert "the compiled portable kernel is wrong by" in caplog.text
 
     def test_a_damaged_file_in_the_cache_is_compiled_anew(self, settings: BuildSettings, tmp_path: Path) -> None:
@@ -458,13 +459,13 @@ class TestWhatMayGoWrong:
         damaged.parent.mkdir()
         damaged.write_bytes(sound.read_bytes()[:100])
         damaged_settings = BuildSettings(tmp_path, "portable", compiler=COMPILER)
-        assert native_kernel(make_rule(), settings=damaged_settings) is not None
+        assert not isinstance(native_kernel(make_rule(), settings=damaged_settings), Refusal)
         assert damaged.stat().st_size == sound.stat().st_size
 
     def test_a_cache_that_cannot_be_written(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         (tmp_path / "file").write_text("")
         settings = BuildSettings(tmp_path / "file" / "cache", compiler=COMPILER)
-        assert native_kernel(make_rule(), settings=settings) is None
+        assert isinstance(native_kernel(make_rule(), settings=settings), Refusal)
         assert "cannot be written (Not a directory); set GRADSMITH_CACHE_DIR" in caplog.text
 
     def test_two_processes_compile_beforehand_at_once_and_no_compiler_is_needed_then(
@@ -481,5 +482,5 @@ class TestWhatMayGoWrong:
         assert [path.name for path in folder.iterdir()] == [file_name(Sizes(hidden=4, layers=1, inputs=1), PORTABLE)]
         settings = BuildSettings(tmp_path / "cache", "portable", prebuilt=folder, compiler="no-such-compiler")
         kernel = native_kernel(build({"kind": "lstm", **SMALL}), settings=settings)
-        assert kernel is not None
+        assert not isinstance(kernel, Refusal)
         assert not caplog.records

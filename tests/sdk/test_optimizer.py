@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import gradsmith
 from gradsmith.errors import StateMismatch, UnknownSource, UnsupportedGradient, UnsupportedParameter
 from gradsmith.rules import LSTMRule, Rule, build
-from gradsmith.rules.kernels.native import native_kernel
+from gradsmith.rules.kernels.native import NativeKernel, native_kernel
 from gradsmith.rules.weights import dumps
 
 torch.set_num_threads(1)
@@ -71,14 +71,14 @@ def test_twenty_steps_are_the_rule_applied_by_hand_bit_for_bit(dtype: torch.dtyp
     inputs, labels = make_batch(dtype)
     theta = flat(twin)
     state = rule.initial_state(theta.numel(), dtype=dtype)
-    packed = None if kernel is None else kernel.initial_state(theta.numel())
+    packed = None if not isinstance(kernel, NativeKernel) else kernel.initial_state(theta.numel())
     for _ in range(20):
         nn.utils.vector_to_parameters(theta, twin.parameters())
         twin.zero_grad()
         nn.functional.cross_entropy(twin(inputs), labels).backward()
         gradient = torch.cat([parameter.grad.reshape(-1) for parameter in twin.parameters()])
         with torch.no_grad():
-            if kernel is not None and packed is not None:
+            if isinstance(kernel, NativeKernel) and packed is not None:
                 theta = theta.clone()  # the parameters are views of it
                 kernel.step(kernel.weights(rule), theta, gradient, packed)
             else:

@@ -30,9 +30,17 @@ from gradsmith.events import (
 from tests.sdk.records import problem_json
 from workshop.serving import serving_app
 
+METRICS: dict[str, Any] = {
+    "step": [1, 2],
+    "loss": [3.0, None],
+    "gradient_norm": [1, 1],
+    "validation": [None, 0.5],
+    "learning_rate": [0.1, 0.1],
+    "skipped": [False, True],
+}
 HISTORY: list[tuple[str, str, dict[str, Any]]] = [
     ("1-1", "status", {"status": "running", "attempt": 1, "reason": None}),
-    ("1-2", "metrics", {"step": [1, 2], "loss": [3.0, None], "gradient_norm": [1, 1], "validation": [None, 0.5]}),
+    ("1-2", "metrics", METRICS),
     ("1-3", "log", {"message": "a line\u2028and \u00e9\r\n", "level": "info"}),
     ("1-4", "checkpoint", {"step": 2}),
     ("2-1", "resumed", {"from_step": 2}),
@@ -119,6 +127,7 @@ def test_every_event_comes_typed_once_and_in_order(client: gradsmith.Client, ser
     assert metrics.loss[0] == 3.0
     assert math.isnan(metrics.loss[1])
     assert metrics.validation == (None, 0.5)
+    assert (metrics.learning_rate, metrics.skipped) == ((0.1, 0.1), (False, True))
     assert isinstance(log, LogEvent)
     assert log.message == "a line\u2028and \u00e9\r\n"
     assert isinstance(done, DoneEvent)

@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from gradsmith.rules import build
+from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.triton import Layout, choice_from_environment, triton_kernel
 from tests.sdk import triton_trials as trials
 
@@ -192,7 +193,7 @@ class TestOnAGPU:
         assert np.array_equal(first, second)
 
     def test_the_kernel_is_handed_out(self, caplog: pytest.LogCaptureFixture) -> None:
-        assert triton_kernel(build({"kind": "lstm"}), torch.device("cuda"), choice="auto") is not None
+        assert not isinstance(triton_kernel(build({"kind": "lstm"}), torch.device("cuda"), choice="auto"), Refusal)
         assert not caplog.records
 
 
@@ -211,7 +212,7 @@ class TestTheLayout:
     def test_sizes_beyond_the_programs_go_to_torch(self) -> None:
         for config in ({"hidden_size": 33}, {"layers": 5}):
             assert Layout.of(trials.make_rule(config)) is None
-            assert triton_kernel(trials.make_rule(config), torch.device("cpu"), choice="auto") is None
+            assert isinstance(triton_kernel(trials.make_rule(config), torch.device("cpu"), choice="auto"), Refusal)
 
 
 class TestTheChoice:
@@ -222,7 +223,7 @@ class TestTheChoice:
             choice_from_environment({"GRADSMITH_TRITON": "fast"})
 
     def test_off_is_off(self, caplog: pytest.LogCaptureFixture) -> None:
-        assert triton_kernel(build({"kind": "lstm"}), torch.device("cpu"), choice="off") is None
+        assert isinstance(triton_kernel(build({"kind": "lstm"}), torch.device("cpu"), choice="off"), Refusal)
         assert not caplog.records
 
     def test_without_the_package_one_line_says_what_is_slower(self) -> None:
@@ -234,7 +235,8 @@ class TestTheChoice:
             from gradsmith.rules import build
             from gradsmith.rules.kernels.triton import triton_kernel
             for hidden in (20, 20, 7):
-                assert triton_kernel(build({"kind": "lstm", "hidden_size": hidden}), torch.device("cuda", 0)) is None
+                rule = build({"kind": "lstm", "hidden_size": hidden})
+                print(triton_kernel(rule, torch.device("cuda", 0)).reason)
         """
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False

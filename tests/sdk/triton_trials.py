@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gradsmith.rules import LSTMRule, State, build
+from gradsmith.rules.kernels.base import Refusal
 
 Array = npt.NDArray[Any]
 CPU = "cpu"
@@ -225,7 +226,7 @@ def chosen(config: dict[str, Any], *, break_it: str = "") -> list[str]:
         step.step = whole
         choose.logger.removeHandler(keep)
         choose._tried.cache_clear()
-    return ["none" if kernel is None else type(kernel).__name__, *lines]
+    return ["none" if isinstance(kernel, Refusal) else type(kernel).__name__, *lines]
 
 
 def compiled(config: dict[str, Any], name: str, capability: int, **settings: Any) -> tuple[str, int]:
@@ -265,14 +266,14 @@ def windows_of_the_backend() -> list[float]:
         Split.TRAIN, seed=0, trajectory=0, tasks=3
     )
     found = []
-    for backend in (TritonBackend(TritonKernel(rule, torch.device(CPU), block=16)), TorchBackend()):
+    for backend in (TritonBackend(rule, TritonKernel(rule, torch.device(CPU), block=16)), TorchBackend(rule)):
         rule.load_state_dict(make_rule({"hidden_size": 5, "layers": 1}).state_dict())
-        position, results = begin(rule, tasks, backend), []
+        position, results = begin(tasks, backend), []
         for _ in range(2):
-            window, position = unroll_window(rule, tasks, position, 1, backend)
+            window, position = unroll_window(tasks, position, 1, backend)
             results.append(window.gradient)
             with torch.no_grad():
                 for parameter in rule.parameters():
                     parameter.mul_(1.5)
-        found.append([*results, advance(rule, tasks, position, 1, backend, lambda *_: None).theta])
+        found.append([*results, advance(tasks, position, 1, backend, lambda *_: None).theta])
     return [share(ours, truth.double()) for ours, truth in zip(*found, strict=True)]

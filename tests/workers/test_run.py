@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import threading
@@ -18,6 +19,8 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.api.documents import card_facts
+from app.report.card import card_markdown
 from app.settings import Settings
 from app.store import checkpoints, curves, leases, outbox
 from app.store.errors import DatabaseUnavailable, LeaseLost
@@ -47,7 +50,12 @@ from workers.run import run_job
 
 def plain_run(spec: MetaTrainSpec) -> tuple[list[MetaStep], TrainingResult]:
     """The science alone: what a job must arrive at."""
-    happened = list(meta_train(spec))
+    return _plain_run(spec.model_dump_json())
+
+
+@functools.cache
+def _plain_run(spec: str) -> tuple[list[MetaStep], TrainingResult]:
+    happened = list(meta_train(MetaTrainSpec.model_validate_json(spec)))
     result = happened[-1]
     assert isinstance(result, TrainingResult)
     return [event for event in happened if isinstance(event, MetaStep)], result
@@ -80,8 +88,39 @@ def test_a_job_registers_the_weights_and_the_curve_that_the_science_gives(quick:
     np.testing.assert_array_equal(curve.step, [step.step for step in steps])
     np.testing.assert_array_equal(curve.loss, [step.loss for step in steps])
     np.testing.assert_array_equal(curve.gradient_norm, [step.gradient_norm for step in steps])
+    np.testing.assert_array_equal(curve.learning_rate, [step.learning_rate for step in steps])
+    assert curve.skipped.tolist() == [step.skipped for step in steps]
     assert not np.isnan(curve.validation[[9, 19]]).any()
     assert (follow_up.kind, follow_up.status, follow_up.optimizer) == ("evaluate", "queued", optimizer.id)
+
+
+def test_a_run_that_is_worse_than_standing_still_succeeds_without_an_automatic_alias_and_says_why(
+    quick: Settings, jobs: Database
+) -> None:
+    """Steps of 100 a unit of output: validation ends far above the loss at the start, and is finite."""
+    for spec in (training(), training(rule={"output_scale": 100.0})):
+        run_job(create(jobs, spec), 1, settings=quick)
+    good, poor = sorted(optimizers(jobs), key=lambda optimizer: optimizer.version)
+    assert (good.automatic, poor.automatic, poor.version) == (True, False, 2)
+    done = job(jobs, poor.job)
+    assert done.status == "succeeded"
+    reason = str(done.status_reason)
+    standing_still = poor.card["training"]["standing_still"]
+    assert reason.startswith(f"worse_than_standing_still: the best validation score is {poor.validation_score:.4g}, ")
+    assert f"score {standing_still:.4g}." in reason
+    assert standing_still == good.card["training"]["standing_still"]
+    assert good.validation_score < standing_still < poor.validation_score
+    assert "rule.output_scale (now 100)" in reason
+    with jobs.read() as session:
+        registry = Registry(session)
+        assert {registry.resolve(f"quadratic@{alias}").id for alias in ("latest", "best")} == {good.id}
+        assert registry.resolve("quadratic@2").id == poor.id
+        card = card_markdown(card_facts(session, poor))
+    assert f"- **Anywhere.** {reason}" in card
+    assert "| Named now by | no alias |" in card
+    told = stored_events(jobs, poor.job)
+    assert {"level": "warning", "message": reason} in [event.data for event in told if event.kind == "log"]
+    assert told[-1].data == {"status": "succeeded", "reason": reason, "optimizer": poor.id}
 
 
 def test_events_are_numbered_without_a_hole_from_running_to_done(quick: Settings, jobs: Database) -> None:

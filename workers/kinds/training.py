@@ -12,10 +12,19 @@ from sqlalchemy.orm import Session
 
 from app.store import checkpoints, outcomes
 from app.store.events import Event, EventId
-from gradsmith.rules import build
 from models.errors import CheckpointMismatch
 from models.meta_train import Event as TrainingEvent
-from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working, meta_train
+from models.meta_train import (
+    MetaStep,
+    Restarted,
+    TrainingResult,
+    TrajectoryEnd,
+    Validated,
+    Working,
+    meta_train,
+    untrained,
+)
+from models.selection import shortfall
 from models.spec import MetaTrainSpec
 from workers.attempt import Attempt
 from workers.facts import card_of
@@ -27,14 +36,14 @@ logger = logging.getLogger("gradsmith.worker")
 
 def run(attempt: Attempt, spec: MetaTrainSpec) -> None:
     """Raises as `workers.kinds.run` says."""
-    attempt.settle(build(spec.recipe.rule.config), spec)
+    attempt.settle(untrained(spec), spec)
     result: TrainingResult | None = None
     checkpointed = time.monotonic()
     with closing(_events(attempt, spec)) as stream:  # whatever ends it ends the job's ranks
         for happened in stream:
             match happened:
                 case MetaStep():
-                    attempt.recorder.point(happened.step, happened.loss, happened.gradient_norm)
+                    attempt.recorder.point(**vars(happened))
                 case Validated():
                     attempt.recorder.score(happened.step, happened.score)
                 case Restarted():
@@ -96,6 +105,9 @@ def _write_checkpoint(attempt: Attempt, end: TrajectoryEnd) -> None:
 
 def _register(attempt: Attempt, spec: MetaTrainSpec, result: TrainingResult) -> None:
     card = card_of(spec, result.summary, attempt.runtime)
+    poor = shortfall(result.validation_score, result.standing_still, spec.recipe)
+    if poor is not None:
+        attempt.recorder.say("log", {"level": "warning", "message": poor})
 
     def finish(session: Session, last_events: list[Event], done_id: EventId) -> Event:
         return outcomes.finish_training(
@@ -105,6 +117,7 @@ def _register(attempt: Attempt, spec: MetaTrainSpec, result: TrainingResult) -> 
             weights=result.weights,
             validation_score=result.validation_score,
             card=card,
+            shortfall=poor,
             last_events=last_events,
         ).event
 

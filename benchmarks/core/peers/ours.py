@@ -16,10 +16,10 @@ from benchmarks.core.tasks import batch_of
 from gradsmith.rules import LSTMRule
 from gradsmith.rules.configs import LSTMConfig
 from models import unroll
-from models.backends import Backend, backend_for
+from models.backends import Backend, NativeBackend, backend_for
 from models.captured import windows
 from models.groups import Groups, ranges
-from models.meta_optimizer import Adam
+from models.meta_optimizer import AdamState
 from models.meta_train import load_weights
 from models.parallel import Alone, Team, mean_over_tasks
 from models.spec import share
@@ -39,12 +39,12 @@ class Ours:
         threads: int,
         *,
         team: Team | None = None,
-        backend: Backend | None = None,
+        backend: NativeBackend | None = None,
     ) -> None:
         torch.set_num_threads(threads)
         self._team = team or Alone()
         self._problem = loaded.problem
-        self._rule = rule_with(weights)
+        self._rule = rule_with(weights) if backend is None else backend.rule
         own = share(loaded.problem.tasks, self._team.size, self._team.rank)
         self._backend = backend or default_backend(self._rule, threads)
         parts = ranges(
@@ -57,7 +57,7 @@ class Ours:
         self._batches = [batch_of(loaded.problem, loaded=loaded, own=part) for part in parts]
         self._windows = windows(self._backend, _CPU)
         self._weights = parameters_to_vector(self._rule.parameters()).detach().clone()
-        self._adam = Adam.zero(self._weights)
+        self._adam = AdamState.zero(self._weights)
         self.counted_losses = loaded.problem.unroll_steps
         self.about = {
             "name": "Gradsmith",
@@ -66,11 +66,11 @@ class Ours:
         }
 
     def begin(self) -> None:
-        self._groups = Groups(self._rule, self._batches, self._backend)
+        self._groups = Groups(self._batches, self._backend)
 
     def gradient(self) -> Weights:
         self.begin()
-        window = self._groups.unroll(self._windows, self._rule, self._problem.unroll_steps)
+        window = self._groups.unroll(self._windows, self._problem.unroll_steps)
         _, gradient = mean_over_tasks(self._team, window.losses, window.gradient, self._problem.tasks)
         return named(self._rule, gradient)
 
@@ -78,7 +78,7 @@ class Ours:
         for _ in range(meta_steps):
             if self._groups.positions[0].step + self._problem.unroll_steps > HORIZON:
                 self.begin()
-            window = self._groups.unroll(self._windows, self._rule, self._problem.unroll_steps)
+            window = self._groups.unroll(self._windows, self._problem.unroll_steps)
             _, gradient = mean_over_tasks(self._team, window.losses, window.gradient, self._problem.tasks)
             self._weights, self._adam = self._adam.updated(self._weights, gradient, META_LEARNING_RATE)
             self._load()
@@ -92,7 +92,7 @@ class Ours:
                 (self._backend, "step", STEPS),
                 (self._backend, "window_gradient", WINDOW),
                 (unroll, "suffix_sums", "suffix sums"),
-                (Adam, "updated", "Adam and the weights"),
+                (AdamState, "updated", "Adam and the weights"),
                 (self, "_load", "Adam and the weights"),
             ):
                 if hasattr(owner, method):

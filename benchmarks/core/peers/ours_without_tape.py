@@ -10,6 +10,5 @@ from models.backends import NativeBackend
 
 def make(loaded: Loaded, weights: Weights, threads: int) -> Ours:
     backend = default_backend(rule_with(weights), threads)
-    if isinstance(backend, NativeBackend):
-        backend = NativeBackend(backend.kernel, kept_bytes=0)
-    return Ours(loaded, weights, threads, backend=backend)
+    without = NativeBackend(backend.rule, backend.kernel, kept_bytes=0) if isinstance(backend, NativeBackend) else None
+    return Ours(loaded, weights, threads, backend=without)

@@ -2,8 +2,8 @@
 through torch."""
 
 from gradsmith.axes.base import Axis, Home, Place
-from gradsmith.axes.layout import MEMORY, Layout
 from gradsmith.axes.native import NativeAxis
+from gradsmith.axes.placement import MEMORY, Placement
 from gradsmith.axes.plain_torch import TorchAxis
 
-__all__ = ["MEMORY", "Axis", "Home", "Layout", "NativeAxis", "Place", "TorchAxis"]
+__all__ = ["MEMORY", "Axis", "Home", "NativeAxis", "Place", "Placement", "TorchAxis"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import ClassVar
 
 from gradsmith.errors import MissingDependency
@@ -18,7 +21,29 @@ except ModuleNotFoundError as error:
     ) from error
 from torch import Tensor, nn
 
+from gradsmith.rules.configs import RuleConfig
 from gradsmith.rules.inputs import State as State
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Which coordinates of an axis belong together: indices, (coordinates,) int64.
+
+    tasks: the task of each coordinate
+    tensors: its tensor, such as the weights of a layer or a bias, counted through all tasks
+    """
+
+    tasks: Tensor
+    tensors: Tensor
+
+    @classmethod
+    def repeated(cls, sizes: Sequence[int], coordinates: int, device: torch.device | str = "cpu") -> Segments:
+        """Tasks one after another, each with tensors of these sizes."""
+        ends = torch.tensor(list(accumulate(sizes)), device=device)
+        places = torch.arange(coordinates, device=device)
+        tasks = places // ends[-1]
+        within = torch.searchsorted(ends, places - tasks * ends[-1], right=True)
+        return cls(tasks, tasks * len(sizes) + within)
 
 
 class Rule(nn.Module, ABC):
@@ -34,6 +59,7 @@ class Rule(nn.Module, ABC):
 
     kind: ClassVar[str]
     coordinatewise: ClassVar[bool]
+    settings: RuleConfig
 
     @abstractmethod
     def initial_state(
@@ -42,12 +68,12 @@ class Rule(nn.Module, ABC):
         """The memory before the first step; each tensor is (coordinates, width)."""
 
     @abstractmethod
-    def forward(self, gradient: Tensor, state: State, segments: Tensor | None = None) -> tuple[Tensor, State]:
+    def forward(self, gradient: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
         """One step: `(coordinates,)` gradient -> `(coordinates,)` update, and the next memory.
 
         The update is already scaled: `theta_next = theta + update`. The gradient counts as a constant (no second
         derivatives); the result is differentiable in the rule's weights and in the state. Nothing is changed in
-        place. `segments` holds the index of each coordinate's task, for rules that average over a task; None: one task.
+        place. `segments`: for rules that look across coordinates; None: all are one tensor of one task.
         """
 
     @abstractmethod
@@ -60,9 +86,10 @@ class Rule(nn.Module, ABC):
         """Draw starting weights, in place. One seed gives one rule, whatever dtype and device the rule is on."""
 
 
-def draw_uniform(rule: Rule, bound: float, generator: torch.Generator) -> None:
-    """Fill all weights from U(-bound, bound): in float32 on the generator's device, in the order of their names."""
+def draw_uniform(module: nn.Module, bound: float, generator: torch.Generator) -> None:
+    """Fill all weights of a rule, or of a part of it, from U(-bound, bound): in float32 on the generator's device, in
+    the order of their names."""
     with torch.no_grad():
-        for _, parameter in sorted(rule.named_parameters()):
+        for _, parameter in sorted(module.named_parameters()):
             draw = torch.rand(parameter.shape, generator=generator, device=generator.device, dtype=torch.float32)
             parameter.copy_((2 * draw - 1) * bound)

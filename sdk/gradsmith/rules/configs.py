@@ -86,6 +86,10 @@ class RuleConfig(ABC):
         return {"kind": self.kind, **settings}
 
     @abstractmethod
+    def in_words(self) -> str:
+        """One line for a card."""
+
+    @abstractmethod
     def costs(self) -> Costs:
         """The memory that such a rule takes. A wrong answer gets a job refused, or its worker killed."""
 
@@ -132,6 +136,9 @@ class LSTMConfig(RuleConfig):
         initial=True,
     )
 
+    def in_words(self) -> str:
+        return f"lstm, {self.layers} x {self.hidden_size}, {self.input} input"
+
     def costs(self) -> Costs:
         """States h and c of each layer. What autograd keeps was measured; the replay's numbers are its buffers'."""
         H, L = self.hidden_size, self.layers
@@ -147,7 +154,29 @@ class LSTMConfig(RuleConfig):
         )
 
 
-CONFIGS: dict[str, type[RuleConfig]] = {config.kind: config for config in (LSTMConfig,)}
+@final
+@dataclass(frozen=True, kw_only=True)
+class MLPConfig(RuleConfig):
+    """A small network for each coordinate, on momenta of the gradient: it says where to go and how far."""
+
+    kind: ClassVar[str] = "mlp"
+
+    hidden_size: int = _setting(24, "Units in each hidden layer.", at_least=1, at_most=256)
+    layers: int = _setting(2, "Hidden layers.", at_least=1, at_most=4)
+    output_scale: float = _setting(
+        0.03, "The learning rate of the Adam that a fresh rule is; what it learns multiplies it.", above=0, at_most=100
+    )
+
+    def in_words(self) -> str:
+        return f"mlp, {self.layers} x {self.hidden_size}, momentum inputs"
+
+    def costs(self) -> Costs:
+        """Three averages, one of squares, a count. What autograd keeps was counted with its hooks."""
+        H, L = self.hidden_size, self.layers
+        return Costs(state=5, step=2 * H + 30, largest=H, autograd=2 * H * L + 16, replay=0, record=0, sizes=None)
+
+
+CONFIGS: dict[str, type[RuleConfig]] = {config.kind: config for config in (LSTMConfig, MLPConfig)}
 """Every kind of rule, by its name."""
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from gradsmith.rules.base import Rule
 from gradsmith.rules.configs import RuleConfig, configured
 from gradsmith.rules.lstm import LSTMRule
+from gradsmith.rules.mlp import MLPRule
 
-KINDS: dict[str, Callable[[Any], Rule]] = {LSTMRule.kind: LSTMRule}
+KINDS: dict[str, Callable[[Any], Rule]] = {LSTMRule.kind: LSTMRule, MLPRule.kind: MLPRule}
 """What makes a rule of its configuration, for each kind in `gradsmith.rules.configs.CONFIGS`."""
 
 

@@ -15,7 +15,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from gradsmith.rules.base import Rule, State, draw_uniform
+from gradsmith.rules.base import Rule, Segments, State, draw_uniform
 from gradsmith.rules.configs import LSTMConfig
 from gradsmith.rules.heads import Linear
 from gradsmith.rules.inputs import stateless
@@ -32,6 +32,7 @@ class LSTMRule(Rule):
 
     kind: ClassVar[str] = LSTMConfig.kind
     coordinatewise: ClassVar[bool] = True
+    settings: LSTMConfig
 
     def __init__(self, settings: LSTMConfig | None = None) -> None:
         super().__init__()
@@ -58,7 +59,7 @@ class LSTMRule(Rule):
         self,
         gradient: Tensor,
         state: State,
-        segments: Tensor | None = None,  # noqa: ARG002  coordinates do not see one another
+        segments: Segments | None = None,  # noqa: ARG002  coordinates do not see one another
     ) -> tuple[Tensor, State]:
         """One step for all coordinates; see `Rule.forward`."""
         features, _ = self.features.read(gradient.detach(), ())

@@ -41,6 +41,7 @@ def test_json_has_null_for_what_is_no_number_and_says_which(api: httpx.Client, c
         {"index": 22, "column": "loss", "value": "inf"},
     ]
     assert curve["validation"][3:6] == [None, 0.5, None]
+    assert (curve["learning_rate"][:2], curve["skipped"][5:8]) == ([1e-3, 5e-4], [False, True, False])
     assert (curve["total_points"], curve["status"], curve["attempt"]) == (40, "running", 1)
 
 
@@ -52,11 +53,17 @@ def test_csv_and_raw_columns_hold_the_same_numbers(api: httpx.Client, curved: Wo
     points = int(raw.headers["X-Points"])
     assert points == len(rows) == 40
     step = np.frombuffer(raw.content, "<i8", points)
-    loss, norm, validation = np.frombuffer(raw.content, "<f8", 3 * points, 8 * points).reshape(3, points)
+    loss, norm, validation, rate = np.frombuffer(raw.content, "<f8", 4 * points, 8 * points).reshape(4, points)
+    skipped = np.frombuffer(raw.content, "<i8", points, 40 * points)
+    assert len(raw.content) == 48 * points
     assert [int(row["step"]) for row in rows] == step.tolist()
     np.testing.assert_array_equal([float(row["loss"]) for row in rows], loss)
     np.testing.assert_array_equal([float(row["gradient_norm"]) for row in rows], norm)
     assert [row["validation"] or "nan" for row in rows] == [repr(value) for value in validation.tolist()]
+    np.testing.assert_array_equal([float(row["learning_rate"]) for row in rows], rate)
+    assert [row["skipped"] for row in rows] == ["true" if one else "false" for one in skipped]
+    assert rate[0] == 1e-3
+    assert skipped.nonzero()[0].tolist() == [6, 13, 20, 27, 34]
     assert "Accept" in raw.headers["Vary"]
 
 

@@ -74,7 +74,7 @@ def test_a_generated_client_drives_the_service(shelf: Shelf) -> None:
         curve = call("jobs.jobs_curve_json", job_id=shelf.training).parsed
         assert (curve.job, len(curve.step)) == (shelf.training, curve.total_points)
         rows = call("jobs.jobs_curve_csv", job_id=shelf.training)
-        assert rows.content.decode().splitlines()[0] == "step,loss,gradient_norm,validation"
+        assert rows.content.decode().splitlines()[0] == "step,loss,gradient_norm,validation,learning_rate,skipped"
         assert call("jobs.jobs_curve_png", job_id=shelf.training).content[:8] == b"\x89PNG\r\n\x1a\n"
 
         missing = call("optimizers.optimizers_record", reference="quadratic@99")

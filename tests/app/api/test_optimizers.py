@@ -170,6 +170,22 @@ def test_an_optimizer_that_is_still_trained_is_not_ready(api: httpx.Client, work
     assert api.get("/optimizers/quadratic@2").status_code == 404
 
 
+def test_what_no_automatic_alias_may_name_is_said_by_record_and_job(
+    api: httpx.Client, worker: Callable[..., Worker]
+) -> None:
+    job = api.post("/jobs", json={"kind": "meta_train", "family": "quadratic"}).json()["id"]
+    worker(job).finish_training(shortfall="worse_than_standing_still: 9 and 4")
+    record = api.get("/optimizers/quadratic@1/record").json()
+    assert (record["automatic"], record["aliases"]) == (False, [])
+    assert api.get(f"/jobs/{job}").json()["status_reason"] == "worse_than_standing_still: 9 and 4"
+    for reference in ("quadratic@latest", "quadratic@best"):
+        problem = api.get(f"/optimizers/{reference}").json()
+        assert problem["code"] == "optimizer_not_found"
+        assert "There are quadratic@1. None of them beats parameters that never move" in problem["detail"]
+    second = api.post("/jobs", json={"kind": "meta_train", "family": "quadratic"}).json()["id"]
+    assert api.get("/optimizers/quadratic@2").json()["job"] == second, "versions count whatever is named"
+
+
 @pytest.mark.parametrize(
     "reference",
     ["opt_" + "0" * 32, "opt_1", "quadratic@9", "quadratic@newest", "nope@best", "x", "%00", "a@%00", "@", "%FF@best"],

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from PIL import Image
 
-from app.report import figures
+from app.report import evaluation_figure, figures
 from app.report.card import CardFacts, card_markdown
 from app.report.order import in_order
 from app.report.page import evaluation_page
@@ -78,7 +80,7 @@ def test_the_line_is_the_mean_of_whole_trajectories() -> None:
 
 @pytest.mark.parametrize("titled", [True, False])
 def test_a_diverged_baseline_is_drawn_as_far_as_it_goes(titled: bool) -> None:
-    png = figures.evaluation(ugly(), titled=titled)
+    png = evaluation_figure.evaluation(ugly(), titled=titled)
     assert size_of(png)[0] == 1540
     colors = Image.open(io.BytesIO(png)).convert("RGB").getcolors(2**24)
     assert colors is not None
@@ -87,13 +89,52 @@ def test_a_diverged_baseline_is_drawn_as_far_as_it_goes(titled: bool) -> None:
         assert tuple(bytes.fromhex(figures.COLORS[name][1:])) in drawn, name
 
 
+def drawn_lines(result: dict[str, Any], metric: str) -> dict[str, Any]:
+    """The lines of a panel by their colour, and which of them have a band around their median."""
+    axes = Figure().add_subplot()
+    evaluation_figure._panel(axes, result, metric, "median", ("q10", "q90"))
+    filled: list[Any] = [band.get_facecolor() for band in axes.collections]
+    bands = {to_hex(colors[0]) for colors in filled}
+    lines = {line.get_color(): np.asarray(line.get_ydata()).tolist() for line in axes.lines}
+    return {"lines": lines, "bands": bands}
+
+
+def test_each_row_draws_the_runs_that_its_verdict_compares() -> None:
+    result = judged(("wins", "adam"), ("loses", "nag"))
+    own = {name: measured["curve"]["median"] for name, measured in result["optimizers"].items()}
+    for name in ("adam", "nag"):
+        curve = result["optimizers"][name]["curve"]
+        result["optimizers"][name]["area_curve"] = {key: [value + 1 for value in row] for key, row in curve.items()}
+        result["optimizers"][name]["area_curve"]["step"] = curve["step"]
+    result["tuning"]["sgd"] = result["tuning"]["rmsprop"] = result["tuning"]["sgd"] | {
+        "learning_rate": {"final": 0.1, "area": 0.1}
+    }
+    colors = figures.COLORS
+    final, area = drawn_lines(result, "final"), drawn_lines(result, "area")
+    assert final["lines"] == {colors[name]: pytest.approx(row) for name, row in own.items()}
+    moved = {name: [value + 1 for value in own[name]] for name in ("adam", "nag")}
+    assert area["lines"] == {colors[name]: pytest.approx(row) for name, row in (own | moved).items()}
+    assert final["bands"] == {colors["learned"], colors["adam"]}
+    assert area["bands"] == {colors["learned"], colors["nag"]}
+
+
+def test_a_result_of_format_1_shows_the_row_whose_runs_it_holds() -> None:
+    """Two learning rates were best, and the run of one of them was not kept; where one was best for both, it was."""
+    lost, kept = evaluation_result(), evaluation_result()
+    for tuned in kept["tuning"].values():
+        tuned["learning_rate"] = {"final": 0.1, "area": 0.1}
+    one, two = (size_of(evaluation_figure.evaluation(result))[1] for result in (lost, kept))
+    assert 1.7 * one < two < 2 * one
+    assert "<svg" in evaluation_page(lost, job="job_1", optimizer="opt_1")
+
+
 def test_few_baselines_and_unknown_ones_are_fine() -> None:
     result = evaluation_result()
     for part in ("optimizers", "tuning", "comparisons"):
         for name in ("sgd", "nag", "rmsprop"):
             del result[part][name]
     result["optimizers"]["lion<"] = result["optimizers"]["adam"]
-    figures.evaluation(result)
+    evaluation_figure.evaluation(result)
     assert "lion&lt;" in evaluation_page(result, job="job_1", optimizer="opt_1")
 
 
@@ -108,7 +149,7 @@ def test_the_same_result_gives_the_same_bytes_from_any_thread() -> None:
     """ETags and caches need it, and the server draws in many threads."""
     result = evaluation_result()
     with ThreadPoolExecutor(4) as pool:
-        drawn = set(pool.map(lambda _: figures.evaluation(result, image_format="svg"), range(4)))
+        drawn = set(pool.map(lambda _: evaluation_figure.evaluation(result, image_format="svg"), range(4)))
     assert len(drawn) == 1
     ElementTree.fromstring(drawn.pop())
 
@@ -169,11 +210,11 @@ def test_nothing_is_cut_off_at_the_right(titled: bool) -> None:
     result = judged(("wins", "adam"), ("loses", "rmsprop")) | {"family": "quadratic-uniform"}
     for name, measured in result["optimizers"].items():
         for row in ("mean", "median"):
-            measured["curve"][row][-1] = 0.00985 if name == "learned" else 0.0123
-    assert not ink_at_the_right_edge(figures.evaluation(result, titled=titled))
-    measured["curve"]["median"][-1] = 1.2e-10  # however long a label is
+            measured["final"][row] = 0.00985 if name == "learned" else 0.0123
+    assert not ink_at_the_right_edge(evaluation_figure.evaluation(result, titled=titled))
+    measured["final"]["median"] = 1.2e-10  # however long a label is
     result["optimizers"]["an optimizer of tomorrow"] = measured
-    assert not ink_at_the_right_edge(figures.evaluation(result, titled=titled))
+    assert not ink_at_the_right_edge(evaluation_figure.evaluation(result, titled=titled))
 
 
 def test_a_result_is_read_in_one_order() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -22,7 +24,7 @@ from app.jobs.schemas import JobRequest
 from app.jobs.submission import Answers, Submission, submit
 from app.settings import Settings
 from app.store import outbox
-from app.store.errors import DatabaseUnavailable, QuotaExceeded, RowLocked
+from app.store.errors import DatabaseUnavailable, IdempotencyConflict, IdempotencyInFlight, QuotaExceeded, RowLocked
 from app.store.idempotency import Answer
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
@@ -35,6 +37,12 @@ BODY: TypeAdapter[Any] = TypeAdapter(JobRequest)
 def asked(caller: Caller | None = None, **changes: Any) -> Submission:
     body = BODY.validate_python({"kind": "meta_train", "family": "quadratic"} | changes)
     return Submission(body, caller or unkeyed())
+
+
+def once(key: str, caller: Caller | None = None, **changes: Any) -> Submission:
+    """With an Idempotency-Key, as the endpoint prepares it."""
+    body = BODY.validate_python({"kind": "meta_train", "family": "quadratic"} | changes)
+    return submission.prepared(body, caller or unkeyed(), Settings(), key)
 
 
 def keyed(database: Database, limit: int) -> Caller:
@@ -103,18 +111,6 @@ def test_a_key_that_somebody_has_locked_keeps_no_other_key_waiting(postgres_url:
         assert made(submit(database, settings, asking[:1])[asking[0]])
 
 
-def test_one_job_alone_waits_for_no_other_that_is_alone(postgres_url: str, settings: Settings) -> None:
-    """As those with an Idempotency-Key are: else each would wait for the commit of the one before."""
-    with Database(postgres_url) as database:
-        caller = keyed(database, limit=100_000)
-        one, two = asked(caller), [asked(caller), asked(caller)]
-        with database.write() as session:
-            first = submission.create(session, settings, [asked(caller)])  # and does not end yet
-            assert made(submit(database, settings, [one], lock_seconds=0.2)[one])
-            assert {type(each) for each in submit(database, settings, two, lock_seconds=0.2).values()} == {RowLocked}
-        assert len(stored(database)) == 1 + len(first)
-
-
 def test_what_was_written_stays_answered_when_a_later_part_fails(
     postgres_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,9 +135,10 @@ def test_what_was_written_stays_answered_when_a_later_part_fails(
 def test_together_they_cost_what_one_costs(database: Database, settings: Settings) -> None:
     statements: list[str] = []
 
-    def count(number: int, caller: Caller | None) -> int:
+    def count(number: int, caller: Caller | None, *, idempotent: bool = False) -> int:
+        asking = [once(str(uuid4()), caller) if idempotent else asked(caller) for _ in range(number)]
         statements.clear()
-        submit(database, settings, [asked(caller) for _ in range(number)])
+        submit(database, settings, asking)
         return len([each for each in statements if not each.startswith(("BEGIN", "PRAGMA"))])
 
     @event.listens_for(database.engine, "before_cursor_execute")
@@ -150,7 +147,9 @@ def test_together_they_cost_what_one_costs(database: Database, settings: Setting
 
     caller = keyed(database, limit=1000)  # so few jobs that the queue is read anew for each answer, by two statements
     assert count(1, None) == count(9, None) == (4 if database.is_sqlite else 3)
-    assert count(2, caller) == count(9, caller) == 6
+    assert count(1, caller) == count(9, caller) == 6
+    assert count(1, None, idempotent=True) == count(9, None, idempotent=True) == 7
+    assert count(1, caller, idempotent=True) == count(9, caller, idempotent=True) == 9
 
 
 def test_of_many_clients_each_gets_the_job_that_it_asked_for(app_settings: Settings, database: Database) -> None:
@@ -185,3 +184,65 @@ def test_what_needs_no_database_is_refused_without_it(settings: Settings) -> Non
         with pytest.raises(Problem) as refused:
             submission.prepared(body, unkeyed(), small)
         assert refused.value.code == code
+
+
+def test_with_an_idempotency_key_in_company(database: Database, settings: Settings) -> None:
+    """New ones, twins, a conflict, refusals and requests without a key: each is told what it would be told alone."""
+    caller = keyed(database, limit=9)
+    [old] = submit(database, settings, [once("old")]).values()
+    first, twin, other = once("a"), once("a"), once("a", seed=5)
+    wrong, late, plain, theirs = once("wrong", family="cubic"), once("old"), asked(), once("a", caller)
+    answers = submit(database, settings, [first, plain, twin, wrong, other, late, theirs])
+    jobs = [made(answers[each])["id"] for each in (first, plain, theirs)]
+    assert len(set(jobs)) == 3
+    assert isinstance(old, Answer)
+    assert answers[late] == replace(old, replayed=True)
+    assert answers[twin] == replace(answers[first], replayed=True)  # type: ignore[type-var]
+    assert isinstance(answers[other], IdempotencyConflict)
+    assert isinstance(answers[wrong], Problem)
+    assert answers[wrong].code == "unknown_family"
+    assert stored(database).keys() == {*jobs, json.loads(old.body)["id"]}
+    again = submit(database, settings, [twin, other, wrong, theirs])
+    assert again[twin] == answers[twin]
+    assert [type(again[each]) for each in (other, wrong)] == [IdempotencyConflict, Problem], "a refusal is not stored"
+    assert json.loads(again[theirs].body)["id"] == jobs[2]  # type: ignore[union-attr]
+
+
+def test_an_answer_from_better_times_is_given_again(database: Database, settings: Settings) -> None:
+    """Also where the same request would be refused by now, for its quota or for what the server no longer holds."""
+    caller = keyed(database, limit=1)
+    [first] = submit(database, settings, [once("k", caller)]).values()
+    assert isinstance(first, Answer)
+    small = settings.model_copy(update={"worker_memory_bytes": 1})
+    repeated = submission.prepared(once("k", caller).body, caller, small, "k")
+    assert isinstance(repeated.spec, Problem)
+    fresh = once("fresh", caller)
+    answers = submit(database, small, [repeated, fresh])
+    assert answers[repeated] == replace(first, replayed=True)
+    assert isinstance(answers[fresh], QuotaExceeded)
+    assert len(stored(database)) == 1
+
+
+def test_twins_over_two_processes_create_one_job(postgres_url: str, settings: Settings) -> None:
+    def post(number: int) -> tuple[str, bool]:
+        mine = [asked(), once(f"key {number % 5}")]
+        answer = submit(databases[number % 2], settings, mine)[mine[1]]
+        return made(answer)["id"], isinstance(answer, Answer) and answer.replayed
+
+    with Database(postgres_url) as one, Database(postgres_url) as two, ThreadPoolExecutor(8) as threads:
+        databases = (one, two)
+        found = list(threads.map(post, range(40)))
+        assert len(stored(one)) == 5 + 40
+    assert len({job for job, _ in found}) == 5
+    assert sum(not replayed for _, replayed in found) == 5
+
+
+def test_a_twin_that_hangs_keeps_nobody_else_waiting(postgres_url: str, settings: Settings) -> None:
+    with Database(postgres_url) as database:
+        asking = [asked(), once("k"), once("other")]
+        with database.write() as session:  # another process was stopped after it wrote its record
+            submission.create(session, settings, [once("k")])
+            answers = submit(database, settings, asking, lock_seconds=0.2)
+        assert [type(answers[each]) for each in asking] == [Answer, IdempotencyInFlight, Answer]
+        assert len(stored(database)) == 3
+        assert submit(database, settings, asking[1:2])[asking[1]].replayed  # type: ignore[union-attr]

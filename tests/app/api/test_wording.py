@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from app.http.problems import MOST_ERRORS
+from models.baselines import BASELINES
 from tests.app.api.shelf import Shelf
 
 SMALLEST = {"kind": "meta_train", "family": "quadratic"}
@@ -108,6 +109,12 @@ def test_a_family_that_is_misspelt_in_a_path_is_told_which_was_meant(standing_ap
         ),
         ({"recipe": {"meta_learning_rate": 0}}, "0 is too small; send more than 0.0"),
         ({"recipe": {"meta_step": 9}}, "'meta_step' is not a field here; did you mean 'meta_steps'?"),
+        (
+            {"tasks": 64},
+            'send a JSON object with the fields of the family\'s tasks that change, such as {"hidden": [16]}; how many '
+            "tasks are trained side by side is recipe.tasks; got 64",
+        ),
+        ({"tasks": {"dimensions": 9}}, "'dimensions' is not a field here; did you mean 'dimension'?"),
         ({"meta_step": 9}, "'meta_step' is not a field here; did you mean 'recipe.meta_steps'?"),
         ({"horizon": 9}, "'horizon' is not a field here; did you mean 'recipe.horizon'?"),
         (
@@ -120,8 +127,10 @@ def test_a_family_that_is_misspelt_in_a_path_is_told_which_was_meant(standing_ap
             "'units' is not a field here; known are: kind, hidden_size, layers, input, p, output_scale, forget_bias",
         ),
         (
-            {"evaluation": {"baselines": ["adamw"]}},
-            '"adamw" is not one of the choices (did you mean "adam"?); send "sgd", "nag", "rmsprop" or "adam"',
+            {"evaluation": {"baselines": ["adem"]}},
+            '"adem" is not one of the choices (did you mean "adam"?); send "'
+            + '", "'.join([*BASELINES][:-1])
+            + f'" or "{[*BASELINES][-1]}"',
         ),
         ({"evaluation": {"baselines": []}}, "[] is too short; send 1 or more items"),
         ({"evaluation": {"baselines": "adam"}}, '"adam" is text, not an array; put it in square brackets'),
@@ -149,7 +158,7 @@ A_FAMILY = 'send the name of a family, such as "quadratic" (GET /families lists 
         (
             {"family": {"tasks": {"hidden": [16]}}},
             f'{{"tasks": {{"hidden": [16]}}}} is an object, not text; {A_FAMILY}; '
-            "what a job may change of it goes into `recipe` and `evaluation`",
+            "what a job may change of it goes into `tasks`, `recipe` and `evaluation`",
         ),
         ({"family": ["quadratic"]}, f'["quadratic"] is an array, not text; {A_FAMILY}'),
         ({"family": 3}, f"3 is not text; {A_FAMILY}"),

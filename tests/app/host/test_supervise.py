@@ -366,6 +366,63 @@ def test_a_database_that_is_away_is_one_sentence_and_ends_what_had_started(tmp_p
         redis.Redis.from_url(f"unix://{embedded_socket(tmp_path / 'data')}").ping()
 
 
+BOUND = [
+    sys.executable, "-c",
+    "import ctypes, os, sys\n"
+    "for capability in (1, 2, 3): ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)\n"  # drop from the bounding set
+    "os.execvp(sys.argv[1], sys.argv[1:])",
+]  # fmt: skip
+"""Before a command: bound by file permissions, where the tests run as root."""
+
+
+def protect(data: Path, *, writable: bool) -> None:
+    for place in (data, data / "logs"):
+        place.chmod(0o700 if writable else 0o500)
+    for log in (data / "logs").iterdir():
+        log.chmod(0o600 if writable else 0o400)
+
+
+def test_a_data_folder_that_becomes_read_only_is_one_message_and_ends_nothing(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with serving(data, "--workers", "1", before=BOUND) as service:
+        protect(data, writable=False)
+        worker = service.named("workers.main")
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: not is_alive(worker), "the end of the worker")
+        time.sleep(1.5)  # for a try to start it again
+        assert service.process.poll() is None
+        assert service.health()["checks"] == {"database": "ok", "redis": "ok"}
+        protect(data, writable=True)
+        wait_for(lambda: workers_of(service), "a new worker")
+        protect(data, writable=False)
+        service.process.send_signal(signal.SIGTERM)
+        out, err = service.process.communicate(timeout=30)
+    assert service.process.returncode == 0
+    assert "Traceback" not in err
+    assert "worker-1 cannot start" in err
+    assert f"this user may not write {data / 'logs' / 'worker-1.log'}" in err
+    refused = start(data, before=BOUND)
+    out, err = refused.communicate(timeout=60)
+    protect(data, writable=True)
+    assert (refused.returncode, out) == (2, "")
+    assert err.startswith(f"gradsmith-server: the data folder {data} cannot be used: this user may not write {data}/")
+    assert "chown -R" in err
+    assert err.count("\n") == 1
+
+
+def workers_of(service: Service) -> list[int]:
+    return [pid for pid in children_of(service.process.pid) if "workers.main" in command_of(pid)]
+
+
+def test_a_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "server.json.partial").symlink_to("/dev/full")
+    with (
+        pytest.raises(supervise.ServeError, match=r"its disk is full; make room .* --data"),
+        supervise._written(tmp_path),
+    ):
+        supervise._write_atomically(tmp_path / "server.json", "{}")
+
+
 def test_a_data_folder_with_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
     data = tmp_path / ("long-" * 20) / "data"
     data.mkdir(parents=True)

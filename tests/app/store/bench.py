@@ -46,6 +46,8 @@ def points(first: int, count: int, loss: Callable[[int], float] = lambda step: 1
         [loss(step) for step in steps],
         [0.5 * step for step in steps],
         [2.0 / step if step % 10 == 0 else None for step in steps],
+        [1e-3 / step for step in steps],
+        [step % 7 == 0 for step in steps],
     )
 
 
@@ -95,6 +97,7 @@ class Bench:
         weights: bytes = b"weights",
         score: float | None = 1.0,
         last: Sequence[Event] = (),
+        shortfall: str | None = None,
     ) -> Outcome:
         with self.database.write() as session:
             return outcomes.finish_training(
@@ -104,6 +107,7 @@ class Bench:
                 weights=weights,
                 validation_score=score,
                 card={"cost": {"seconds": 1.5}},
+                shortfall=shortfall,
                 last_events=last,
             )
 

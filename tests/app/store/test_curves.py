@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable
 from dataclasses import astuple
 
@@ -43,6 +44,8 @@ def test_points_come_back_as_they_were(bench: Bench) -> None:
     assert whole.step.tolist() == values.step
     np.testing.assert_array_equal(whole.loss, values.loss)
     np.testing.assert_array_equal(whole.gradient_norm, values.gradient_norm)
+    np.testing.assert_array_equal(whole.learning_rate, values.learning_rate)
+    np.testing.assert_array_equal(whole.skipped, values.skipped)
     validated = whole.take(~np.isnan(whole.validation))
     assert validated.step.tolist() == [10, 20, 30, 40]
     assert validated.validation.tolist() == [0.2, 0.1, 2 / 30, 0.05]
@@ -261,10 +264,31 @@ def test_an_attempt_that_did_not_resume_starts_anew(bench: Bench) -> None:
 )
 def test_damaged_chunks_are_refused(damage: object, message: str) -> None:
     column = np.arange(3)
-    data = curve_format.pack(curve_format.Chunk(column, column * 1.0, column * 1.0, column * 1.0, column))
+    floats, skipped = column * 1.0, np.array([False, True, True])
+    data = curve_format.pack(curve_format.Chunk(column, floats, floats, floats, floats, skipped, column))
     assert curve_format.unpack(data).step.tolist() == [0, 1, 2]
+    assert curve_format.unpack(data).skipped.tolist() == [False, True, True]
     with pytest.raises(CorruptCurve, match=message):
         curve_format.unpack(damage(data))  # type: ignore[operator]
+
+
+def test_chunks_of_the_first_format_are_read_and_filled_up(bench: Bench) -> None:
+    """Its header and columns are written here as that version wrote them; it had no learning rates."""
+    lease = bench.running()
+    columns = [np.array([1, 2, 3], "<i8"), np.array([3.0, np.nan, 1.0]), np.array([0.5, 0.5, np.inf])]
+    columns += [np.array([np.nan, np.nan, 2.5]), np.array([1, 1, 1], "<i8")]
+    first = struct.pack("<4sHHI", b"GSCV", 1, 5, 3) + b"".join(column.tobytes() for column in columns)
+    bench.record(lease, metrics(1, 1, points(1, 3)))
+    with bench.database.write() as session:
+        session.execute(text("UPDATE curve_chunks SET columns = :first"), {"first": first})
+    bench.record(lease, metrics(1, 2, points(4, 10)))
+    whole = curve(bench, lease.job_id)
+    assert whole.step.tolist() == list(range(1, 14))
+    assert whole.skipped.tolist() == [False, True, True, *points(4, 10).skipped], "they were what was not finite"
+    np.testing.assert_array_equal(whole.learning_rate, [np.nan] * 3 + points(4, 10).learning_rate)
+    old, new = bench.events(lease.job_id)
+    assert (old.data["learning_rate"], old.data["skipped"]) == ([None] * 3, [False, True, True])
+    assert new.points == points(4, 10)
 
 
 losses = st.lists(st.floats(width=32) | st.sampled_from([1.0, math.nan, math.inf, -math.inf]), min_size=1, max_size=300)
@@ -274,7 +298,7 @@ losses = st.lists(st.floats(width=32) | st.sampled_from([1.0, math.nan, math.inf
 def test_downsampling_keeps_the_ends_the_extremes_and_the_failures(loss: list[float], max_points: int) -> None:
     values = np.array(loss)
     steps = np.arange(len(loss), dtype=np.int64)
-    whole = Curve(steps, values, values, values)
+    whole = Curve(steps, values, values, values, values, np.isnan(values))
     small = whole.downsampled(max_points)
     assert len(small) <= max_points
     assert (np.diff(small.step) > 0).all()
@@ -296,17 +320,18 @@ def test_every_spike_of_its_own_stretch_is_kept() -> None:
     values[spikes] = 50.0
     values[7_000] = np.nan
     steps = np.arange(10_000)
-    small = Curve(steps, values, values, values).downsampled(200)
+    small = Curve(steps, values, values, values, values, np.isnan(values)).downsampled(200)
     assert {*spikes, 7_000} <= set(small.step.tolist())
 
 
 def test_fewer_than_four_points_show_nothing() -> None:
     steps = np.arange(10)
     with pytest.raises(ValueError, match="max_points is 3"):
-        Curve(steps, steps * 1.0, steps * 1.0, steps * 1.0).downsampled(3)
+        Curve(steps, *[steps * 1.0] * 4, steps > 5).downsampled(3)
 
 
 def test_points_are_json_of_plain_numbers() -> None:
-    values = Points([np.int64(1)], [np.float64(0.5)], [math.nan], [None])  # type: ignore[list-item]
-    assert values.as_json() == {"step": [1], "loss": [0.5], "gradient_norm": [None], "validation": [None]}
-    assert {type(value) for column in values.as_json().values() for value in column} == {int, float, type(None)}
+    values = Points([np.int64(1)], [np.float64(0.5)], [math.nan], [None], [np.float64(0.1)], [np.True_])  # type: ignore[list-item]
+    columns = {"step": [1], "loss": [0.5], "gradient_norm": [None], "validation": [None]}
+    assert values.as_json() == columns | {"learning_rate": [0.1], "skipped": [True]}
+    assert {type(value) for column in values.as_json().values() for value in column} == {int, float, bool, type(None)}

@@ -12,12 +12,17 @@ from sqlalchemy.orm import Session
 
 from app.store import idempotency
 from app.store.errors import DatabaseBusy, IdempotencyConflict, IdempotencyInFlight, RowLocked
-from app.store.idempotency import Answer
+from app.store.idempotency import Answer, KeyedRequest, OvertakenError
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from tests.app.store.bench import Bench, training
 
 REQUEST = idempotency.fingerprint("POST", "/jobs", {"kind": "meta_train", "family": "quadratic"})
+OTHER = idempotency.fingerprint("POST", "/jobs", {"kind": "meta_train", "family": "digits-mlp"})
+
+
+def keyed(key: str = "key", fingerprint: str = REQUEST) -> KeyedRequest:
+    return KeyedRequest("default", "", key, fingerprint)
 
 
 def create(session: Session) -> Answer:
@@ -31,27 +36,26 @@ def jobs(bench: Bench) -> int:
 
 
 def test_the_first_answer_is_replayed(bench: Bench) -> None:
-    first = idempotency.once(bench.database, "key", REQUEST, create)
-    again = idempotency.once(bench.database, "key", REQUEST, create)
+    first = idempotency.once(bench.database, keyed(), create)
+    again = idempotency.once(bench.database, keyed(), create)
     assert not first.replayed
     assert again == Answer(first.status_code, first.headers, first.body, replayed=True)
     assert jobs(bench) == 1
-    idempotency.once(bench.database, "another", REQUEST, create)
+    idempotency.once(bench.database, keyed("another"), create)
     assert jobs(bench) == 2
 
 
 def test_without_a_key_nothing_is_stored(bench: Bench) -> None:
     for _ in range(2):
-        assert not idempotency.once(bench.database, None, REQUEST, create).replayed
+        assert not idempotency.once(bench.database, None, create).replayed
     assert jobs(bench) == 2
     assert bench.read(lambda session: session.scalar(text("SELECT count(*) FROM idempotency_keys"))) == 0
 
 
 def test_a_key_belongs_to_one_request(bench: Bench) -> None:
-    idempotency.once(bench.database, "key", REQUEST, create)
-    other = idempotency.fingerprint("POST", "/jobs", {"kind": "meta_train", "family": "digits-mlp"})
+    idempotency.once(bench.database, keyed(), create)
     with pytest.raises(IdempotencyConflict, match="'key' was used for a different request"):
-        idempotency.once(bench.database, "key", other, create)
+        idempotency.once(bench.database, keyed(fingerprint=OTHER), create)
     assert jobs(bench) == 1
 
 
@@ -66,9 +70,9 @@ def test_a_failure_is_not_stored(bench: Bench) -> None:
         raise ValueError("validation failed")
 
     with pytest.raises(ValueError, match="validation failed"):
-        idempotency.once(bench.database, "key", REQUEST, refuse)
+        idempotency.once(bench.database, keyed(), refuse)
     assert jobs(bench) == 0
-    assert not idempotency.once(bench.database, "key", REQUEST, create).replayed
+    assert not idempotency.once(bench.database, keyed(), create).replayed
 
 
 def test_twins_in_flight_create_one_job(bench: Bench) -> None:
@@ -78,7 +82,7 @@ def test_twins_in_flight_create_one_job(bench: Bench) -> None:
         return answer
 
     with ThreadPoolExecutor(6) as threads:
-        answers = list(threads.map(lambda _: idempotency.once(bench.database, "key", REQUEST, slowly), range(6)))
+        answers = list(threads.map(lambda _: idempotency.once(bench.database, keyed(), slowly), range(6)))
     assert jobs(bench) == 1
     assert len({answer.body for answer in answers}) == 1
     assert sorted(answer.replayed for answer in answers) == [False] + 5 * [True]
@@ -94,35 +98,63 @@ def test_a_twin_takes_over_when_the_first_fails(bench: Bench) -> None:
         raise ValueError("too late")
 
     with ThreadPoolExecutor(1) as threads:
-        first = threads.submit(idempotency.once, bench.database, "key", REQUEST, fail_late)
+        first = threads.submit(idempotency.once, bench.database, keyed(), fail_late)
         inside.wait(10)
-        assert not idempotency.once(bench.database, "key", REQUEST, create).replayed
+        assert not idempotency.once(bench.database, keyed(), create).replayed
         with pytest.raises(ValueError, match="too late"):
             first.result()
     assert jobs(bench) == 1
 
 
 def test_a_twin_gives_up_waiting(bench: Bench) -> None:
-    inside, enough = threading.Event(), threading.Event()
+    """The first one has written its record and hangs before its transaction ends, as a process that was stopped."""
+    with bench.database.write() as session:
+        idempotency.store(session, {keyed(): create(session)})
+        started = time.monotonic()
+        if bench.database.is_sqlite:
+            with pytest.raises(DatabaseBusy, match="busy"), bench.database.write(0.3):
+                pass
+        else:
+            with pytest.raises(IdempotencyInFlight, match="'key' is still being answered"):
+                idempotency.once(bench.database, keyed(), create, lock_seconds=0.3)
+        assert 0.2 < time.monotonic() - started < 8
+    assert idempotency.once(bench.database, keyed(), create).replayed
+    assert jobs(bench) == 1
 
-    def hang(session: Session) -> Answer:
-        inside.set()
-        enough.wait(10)
+
+@pytest.mark.parametrize(("fingerprint", "told"), [(REQUEST, Answer), (OTHER, IdempotencyConflict)])
+def test_who_was_overtaken_takes_back_what_he_did(postgres_url: str, fingerprint: str, told: type[object]) -> None:
+    """The twin, in another process, was not there yet when this one looked."""
+    overtook: list[Answer] = []
+
+    def slowly(session: Session) -> Answer:
+        if not overtook:
+            overtook.append(idempotency.once(other, keyed(fingerprint=fingerprint), create))
         return create(session)
 
-    with ThreadPoolExecutor(1) as threads:
-        first = threads.submit(idempotency.once, bench.database, "key", REQUEST, hang)
-        inside.wait(10)
-        started = time.monotonic()
-        in_flight = (
-            (DatabaseBusy, "busy") if bench.database.is_sqlite else (IdempotencyInFlight, "still being answered")
-        )
-        with pytest.raises(in_flight[0], match=in_flight[1]):
-            idempotency.once(bench.database, "key", REQUEST, create, wait_seconds=0.3)
-        assert 0.2 < time.monotonic() - started < 8
-        enough.set()
-        assert not first.result().replayed
-    assert idempotency.once(bench.database, "key", REQUEST, create).replayed
+    with Database(postgres_url) as other, Database(postgres_url) as database:
+        try:
+            found: object = idempotency.once(database, keyed(), slowly)
+        except IdempotencyConflict as conflict:
+            found = conflict
+        assert isinstance(found, told)
+        with database.read() as session:
+            assert session.scalar(text("SELECT count(*) FROM jobs")) == 1
+
+
+def test_records_are_stored_together_or_not_at_all(bench: Bench) -> None:
+    answer = Answer(202, {"Location": "/jobs/1"}, b"1")
+    idempotency.once(bench.database, keyed("b"), lambda _: answer)
+    with pytest.raises(OvertakenError), bench.database.write() as session:
+        idempotency.store(session, {keyed(name): answer for name in "cba"})
+    with bench.database.write() as session:
+        asked = [keyed("a"), keyed("b"), keyed("b", OTHER), keyed("c")]
+        found = idempotency.stored(session, asked)
+        assert found.keys() == {asked[1], asked[2]}
+        assert found[asked[1]] == Answer(202, {"Location": "/jobs/1"}, b"1", replayed=True)
+        assert isinstance(found[asked[2]], IdempotencyConflict)
+        idempotency.store(session, {keyed(name): answer for name in "ca"})
+        assert len(idempotency.stored(session, asked)) == 4
 
 
 def test_keys_are_forgotten_after_a_day(bench: Bench) -> None:
@@ -131,20 +163,18 @@ def test_keys_are_forgotten_after_a_day(bench: Bench) -> None:
             moment = "datetime('now', :ago)" if bench.database.is_sqlite else "now() + CAST(:ago AS interval)"
             session.execute(text(f"UPDATE idempotency_keys SET created_at = {moment}"), {"ago": f"-{hours} hours"})
 
-    idempotency.once(bench.database, "key", REQUEST, create)
+    idempotency.once(bench.database, keyed(), create)
     age(23.5)
     assert bench.write(idempotency.purge) == 0
-    assert idempotency.once(bench.database, "key", REQUEST, create).replayed
+    assert idempotency.once(bench.database, keyed(), create).replayed
     age(24.5)
-    assert not idempotency.once(bench.database, "key", REQUEST, create).replayed, "also when nobody purged"
+    assert not idempotency.once(bench.database, keyed(), create).replayed, "also when nobody purged"
     assert jobs(bench) == 2
     age(24.5)
     assert bench.write(idempotency.purge) == 1
 
 
-def test_who_waits_for_something_else_is_not_told_of_a_twin(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idempotency, "LOCK_SECONDS", 0.2)
-
+def test_who_waits_for_something_else_is_not_told_of_a_twin(postgres_url: str) -> None:
     def of_a_locked_job(session: Session) -> Answer:
         session.execute(text("SELECT id FROM jobs FOR UPDATE"))
         return create(session)
@@ -155,5 +185,5 @@ def test_who_waits_for_something_else_is_not_told_of_a_twin(postgres_url: str, m
         with database.write() as session:
             session.execute(text("SELECT id FROM jobs FOR UPDATE"))
             with pytest.raises(RowLocked, match="busy"):
-                idempotency.once(database, "key", REQUEST, of_a_locked_job)
-        assert not idempotency.once(database, "key", REQUEST, of_a_locked_job).replayed
+                idempotency.once(database, keyed(), of_a_locked_job, lock_seconds=0.2)
+        assert not idempotency.once(database, keyed(), of_a_locked_job).replayed

@@ -61,7 +61,7 @@ def test_what_is_answered_of_a_new_job_is_what_is_stored_and_its_doorbell_has_th
 
 
 def test_a_job_that_one_statement_creates_is_there_without_a_commit(bench: Bench) -> None:
-    with bench.database.write_one() as session:
+    with bench.database.autocommit_write() as session:
         job_id = JobRepository(session).create(training()).id
     assert bench.get(job_id).status == "queued"
     assert bench.read(outbox.waiting) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -90,26 +89,29 @@ def test_the_last_admin_key_goes_only_when_it_is_meant(database: Database) -> No
         assert repository.revoke(admin.id).revoked_at == revoked
 
 
+def admit(session: Session, key: str, default_limit: int | None, besides: str | None = None) -> None:
+    keys.quotas(session, [key], default_limit, besides=besides)[key].take()
+
+
 def test_the_quota_counts_what_is_queued_running_or_being_cancelled(database: Database) -> None:
     with database.write() as session:
         key, other = made(session, max_active_jobs=2).id, made(session).id
         jobs = JobRepository(session)
         for _ in range(2):
-            keys.admit_job(session, key, 1)
+            admit(session, key, 1)
             job = jobs.create(training(), api_key=key)
         for status in ("queued", "running", "cancelling"):
             session.execute(text("UPDATE jobs SET status = :status WHERE id = :id"), {"status": status, "id": job.id})
             with pytest.raises(QuotaExceeded, match="2 queued and running jobs and may have 2"):
-                keys.admit_job(session, key, 100)
+                admit(session, key, 100)
         session.execute(text("UPDATE jobs SET device = 'gpu' WHERE id = :id"), {"id": job.id})
         with pytest.raises(QuotaExceeded):
-            keys.admit_job(session, key, 100)
-        keys.admit_job(session, key, 100, besides=job.id)
-        keys.admit_job(session, other, 1)
-        keys.admit_job(session, other, None)
-        keys.admit_job(session, None, 0)
+            admit(session, key, 100)
+        admit(session, key, 100, besides=job.id)
+        admit(session, other, 1)
+        admit(session, other, None)
         session.execute(text("UPDATE jobs SET status = 'failed' WHERE id = :id"), {"id": job.id})
-        keys.admit_job(session, key, 100)
+        admit(session, key, 100)
 
 
 def test_however_jobs_are_created_a_key_has_no_more_than_it_may(database: Database) -> None:
@@ -144,36 +146,6 @@ def test_however_jobs_are_created_a_key_has_no_more_than_it_may(database: Databa
     assert min(counts) > limit / 2
 
 
-def test_single_jobs_share_a_key_far_from_its_limit_and_never_exceed_it(postgres_url: str) -> None:
-    with Database(postgres_url) as database:
-        with database.read() as session:
-            limit = int(session.execute(text("SHOW max_connections")).scalar_one()) + 20
-        with database.write() as session:
-            key = made(session, max_active_jobs=limit).id
-
-        def create_until_refused(_: int) -> int:
-            created = 0
-            with contextlib.suppress(QuotaExceeded):
-                while True:
-                    with database.write() as session:
-                        keys.admit_job(session, key, None)
-                        JobRepository(session).create(training(), api_key=key)
-                    created += 1
-            return created
-
-        with database.write() as session:  # is still at it
-            keys.admit_job(session, key, None)
-            JobRepository(session).create(training(), api_key=key)
-            with database.write() as other:
-                wait_for_locks(other, 0.3)
-                keys.admit_job(other, key, None)
-                JobRepository(other).create(training(), api_key=key)
-        with ThreadPoolExecutor(8) as threads:
-            assert sum(threads.map(create_until_refused, range(8))) == limit - 2
-        with database.write() as session:
-            assert keys.quotas(session, [key], None)[key].active == limit
-
-
 def test_who_counts_waits_for_jobs_that_are_being_created(postgres_url: str) -> None:
     with Database(postgres_url) as database:
         with database.write() as session:
@@ -182,10 +154,10 @@ def test_who_counts_waits_for_jobs_that_are_being_created(postgres_url: str) -> 
         def impatient() -> None:
             with database.write() as session:
                 wait_for_locks(session, 0.3)
-                keys.admit_job(session, key, 1)
+                admit(session, key, 1)
 
         with database.write() as session:
-            keys.admit_job(session, key, 1000)
+            admit(session, key, 1000)
             JobRepository(session).create(training(), api_key=key)
             with ThreadPoolExecutor(1) as threads, pytest.raises(RowLocked):
                 threads.submit(impatient).result()
@@ -204,7 +176,4 @@ def test_no_code_of_the_service_forgets_the_workspace() -> None:
             if node.func.id in ("JobRepository", "Registry", "KeyRepository", "Aliases"):
                 calls += 1
                 assert len(node.args) + len(node.keywords) >= 2, f"{path.name}:{node.lineno} names no workspace"
-            if node.func.id == "once":
-                named = {keyword.arg for keyword in node.keywords}
-                assert {"workspace", "api_key"} <= named, f"{path.name}:{node.lineno}"
     assert calls > 15

@@ -26,9 +26,14 @@ from tests.app.store.damage import flip_a_bit
 
 
 def made(
-    bench: Bench, score: float | None = 1.0, family: str = "quadratic", weights: bytes = b"weights"
+    bench: Bench,
+    score: float | None = 1.0,
+    family: str = "quadratic",
+    weights: bytes = b"weights",
+    shortfall: str | None = None,
 ) -> OptimizerRow:
-    optimizer = bench.finish(bench.running(training(family)), score=score, weights=weights).optimizer
+    lease = bench.running(training(family))
+    optimizer = bench.finish(lease, score=score, weights=weights, shortfall=shortfall).optimizer
     assert optimizer is not None
     return optimizer
 
@@ -68,6 +73,32 @@ def test_without_a_score_there_is_no_best(bench: Bench) -> None:
         resolve(bench, "quadratic@best")
     [record] = bench.read(lambda session: records(session, DEFAULT_WORKSPACE, [row]))
     assert record.aliases == ["latest"]
+
+
+def test_what_is_worse_than_standing_still_has_a_version_and_no_name_that_moves_by_itself(bench: Bench) -> None:
+    poor = made(bench, 1.0, shortfall="worse_than_standing_still: 1 and 0.5")
+    job = bench.get(poor.job)
+    assert (job.status, job.status_reason) == ("succeeded", "worse_than_standing_still: 1 and 0.5")
+    for alias in ("latest", "best"):
+        with pytest.raises(OptimizerNotFound, match="None of them beats parameters that never move"):
+            resolve(bench, f"quadratic@{alias}")
+        assert bench.read(lambda session: Registry(session).page(alias=alias).rows) == []  # noqa: B023
+    assert resolve(bench, "quadratic@1") == poor.id
+
+    good = made(bench, 2.0)
+    poorer = made(bench, 0.1, shortfall="worse_than_standing_still: 0.1 and 0.05")
+    assert (good.version, poorer.version) == (2, 3)
+    assert bench.read(lambda session: Registry(session).next_version("quadratic")) == 4
+    for alias in ("latest", "best"):
+        assert resolve(bench, f"quadratic@{alias}") == good.id
+        [found] = bench.read(lambda session: Registry(session).page(alias=alias).rows)  # noqa: B023
+        assert found.id == good.id
+    rows = [poor, good, poorer]
+    assert [record.aliases for record in bench.read(lambda session: records(session, DEFAULT_WORKSPACE, rows))] == [
+        [],
+        ["best", "latest"],
+        [],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -108,9 +108,9 @@ def test_passwords_are_not_shown() -> None:
         assert database.shown == "postgresql+psycopg://someone:***@host/name"
 
 
-def test_a_glance_leaves_no_transaction_behind(database: Database) -> None:
+def test_an_autocommit_read_leaves_no_transaction_behind(database: Database) -> None:
     """On Postgres an open one would be seen; on both the connection that comes back must be as good as new."""
-    with database.glance() as session:
+    with database.autocommit_read() as session:
         assert session.scalar(text("SELECT count(*) FROM jobs")) == 0
         if not database.is_sqlite:
             mine = session.scalar(text("SELECT pg_backend_pid()"))
@@ -118,9 +118,9 @@ def test_a_glance_leaves_no_transaction_behind(database: Database) -> None:
                 state = text("SELECT state FROM pg_stat_activity WHERE pid = :pid")
                 assert other.scalar(state, {"pid": mine}) == "idle"
     with database.write() as session:  # the same connection: it can roll back again
-        session.execute(text("INSERT INTO workspaces SELECT 'glanced', created_at FROM workspaces"))
+        session.execute(text("INSERT INTO workspaces SELECT 'seen', created_at FROM workspaces"))
         session.rollback()
-    with database.glance() as session:
+    with database.autocommit_read() as session:
         assert session.scalar(text("SELECT count(*) FROM workspaces")) == 1
 
 

@@ -39,7 +39,7 @@ from app.cli import app
 from app.settings import Settings
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
-from app.store.tables import JobRow
+from app.store.tables import SCHEMA_REVISION, JobRow
 from gradsmith.rules import weights
 from tests.workers.harness import stored_events
 from workers.run import run_job
@@ -204,15 +204,15 @@ def test_the_command_goes_back_for_an_older_version_and_knows_which_schemas_ther
 ) -> None:
     url = f"sqlite:///{tmp_path / 'one.db'}"
     monkeypatch.setenv("DATABASE_URL", url)
-    for arguments, revision in (([], "0003"), (["--to", "0001"], "0001"), ([], "0003")):
+    for arguments, revision in (([], SCHEMA_REVISION), (["--to", "0001"], "0001"), ([], SCHEMA_REVISION)):
         done = CliRunner().invoke(app, ["migrate", *arguments])
         assert (done.exit_code, done.stderr) == (0, "")
         with Database(url) as database:
             assert database.revision() == revision
     assert CliRunner().invoke(app, ["migrate", "--to", "0001"]).exit_code == 0
-    forwards = CliRunner().invoke(app, ["migrate", "--to", "0003"])
+    forwards = CliRunner().invoke(app, ["migrate", "--to", SCHEMA_REVISION])
     assert forwards.exit_code == 2
     assert " migrate` without --to brings it up" in forwards.stderr
     refused = CliRunner().invoke(app, ["migrate", "--to", "base"])
     assert refused.exit_code == 2
-    assert "--to base: there is no such schema; there are 0001, 0002, 0003" in refused.stderr
+    assert "--to base: there is no such schema; there are 0001, 0002, 0003, 0004" in refused.stderr

@@ -1,4 +1,4 @@
-"""Which kernel a rule gets on this machine, if any, and the one log line where there is none."""
+"""Which kernel a rule gets on this machine, or why none, and the one log line where it could not be compiled."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch
 
 from gradsmith.rules.base import Rule
 from gradsmith.rules.configs import LSTMConfig
+from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.native.build import BuildFailed, BuildSettings, built_here, prebuilt
 from gradsmith.rules.kernels.native.kernel import NativeKernel
 from gradsmith.rules.kernels.native.library import Library, Unloadable
 from gradsmith.rules.kernels.native.targets import Target, targets_here
-from gradsmith.rules.kernels.sizes import INPUTS, Sizes
+from gradsmith.rules.kernels.sizes import INPUTS, MOST_HIDDEN, MOST_LAYERS, Sizes
 from gradsmith.rules.kernels.trial import worst_error
 from gradsmith.rules.lstm import LSTMRule
 
@@ -22,8 +23,8 @@ logger = logging.getLogger(__name__)
 _LARGEST_ERROR = 1e-4  # of float32 against float64 in the trial; a right kernel is a hundred times better
 
 
-def native_kernel(rule: Rule, *, threads: int = 1, settings: BuildSettings | None = None) -> NativeKernel | None:
-    """The kernel for rules of this configuration, or None where there is none: another kind of rule, sizes beyond the
+def native_kernel(rule: Rule, *, threads: int = 1, settings: BuildSettings | None = None) -> NativeKernel | Refusal:
+    """The kernel for rules of this configuration, or why there is none: another kind of rule, sizes beyond the
     kernel's, GRADSMITH_NATIVE=off, or no way to compile it. In the last case a process logs one line.
 
     Compiles on first use (seconds), later loads from the cache (milliseconds). A kernel is tried against the rule in
@@ -31,15 +32,19 @@ def native_kernel(rule: Rule, *, threads: int = 1, settings: BuildSettings | Non
     Raises ValueError when GRADSMITH_NATIVE is not one of its choices.
     """
     settings = BuildSettings.from_environment() if settings is None else settings
-    if settings.instructions == "off" or not isinstance(rule, LSTMRule):
-        return None
+    if settings.instructions == "off":
+        return Refusal("it is turned off here (GRADSMITH_NATIVE=off)")
+    if not isinstance(rule, LSTMRule):
+        return Refusal(f"it runs rules of kind {LSTMRule.kind} alone")
     sizes = rule.settings.costs().sizes
-    best = None if sizes is None else _best(sizes, settings)
-    return None if best is None else NativeKernel(rule, *best, threads=threads)
+    if sizes is None:
+        return Refusal(f"it runs at most {MOST_LAYERS} layers of {MOST_HIDDEN} units")
+    best = _best(sizes, settings)
+    return best if isinstance(best, Refusal) else NativeKernel(rule, *best, threads=threads)
 
 
 @functools.lru_cache(maxsize=64)
-def _best(sizes: Sizes, settings: BuildSettings) -> tuple[Library, Target] | None:
+def _best(sizes: Sizes, settings: BuildSettings) -> tuple[Library, Target] | Refusal:
     reasons: list[str] = []
     for target in targets_here(settings.instructions):
         try:
@@ -51,7 +56,7 @@ def _best(sizes: Sizes, settings: BuildSettings) -> tuple[Library, Target] | Non
             logger.warning("The native kernel for %s uses only %s: %s", sizes, target.name, reasons[0])
         return loaded, target
     logger.warning("No native kernel for %s: %s. This rule runs through torch, more slowly.", sizes, reasons[0])
-    return None
+    return Refusal(f"it could not be made ready ({reasons[0]}); it needs a C++ compiler, or GRADSMITH_KERNELS")
 
 
 def _load(sizes: Sizes, target: Target, settings: BuildSettings) -> Library:

@@ -12,7 +12,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from gradsmith.rules.base import State
+from gradsmith.rules.base import Rule, State
 from gradsmith.rules.kernels.native.library import Library
 from gradsmith.rules.kernels.native.tape import Tape
 from gradsmith.rules.kernels.native.targets import Target
@@ -48,7 +48,7 @@ class NativeKernel:
             self._places[name] = slice(self._count, self._count + sizes[name])
             self._count += sizes[name]
 
-    def weights(self, rule: LSTMRule) -> Tensor:
+    def weights(self, rule: Rule) -> Tensor:
         """The rule's present weights as the other methods want them; to be made again after each change of them.
 
         Raises ValueError when the rule is not of this kernel's configuration.

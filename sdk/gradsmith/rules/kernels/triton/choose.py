@@ -13,8 +13,9 @@ import torch
 
 from gradsmith.rules.base import Rule
 from gradsmith.rules.configs import LSTMConfig
+from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.trial import worst_error
-from gradsmith.rules.kernels.triton.layout import Layout
+from gradsmith.rules.kernels.triton.layout import MOST_HIDDEN, MOST_LAYERS, Layout
 from gradsmith.rules.lstm import LSTMRule
 
 if TYPE_CHECKING:
@@ -38,27 +39,31 @@ def choice_from_environment(environ: Mapping[str, str] | None = None) -> Choice:
     return cast(Choice, choice)
 
 
-def triton_kernel(rule: Rule, device: torch.device, *, choice: Choice | None = None) -> TritonKernel | None:
-    """The kernel for rules of this configuration on `device`, or None where there is none: another kind of rule, sizes
-    beyond the programs', GRADSMITH_TRITON=off, no Triton, or a card that it does not serve. In the last two cases a
-    process logs one line.
+def triton_kernel(rule: Rule, device: torch.device, *, choice: Choice | None = None) -> TritonKernel | Refusal:
+    """The kernel for rules of this configuration on `device`, or why there is none: another kind of rule, sizes beyond
+    the programs', GRADSMITH_TRITON=off, no Triton, or a card that it does not serve. In the last two cases a process
+    logs one line.
 
     Compiles on first use (half a minute for a configuration), later loads from Triton's cache. A kernel is tried
     against the rule in float64 before it is handed out. choice: default, the environment.
     Raises ValueError when GRADSMITH_TRITON is not one of its choices.
     """
     choice = choice_from_environment() if choice is None else choice
-    if choice == "off" or not isinstance(rule, LSTMRule) or Layout.of(rule) is None:
-        return None
+    if choice == "off":
+        return Refusal("it is turned off here (GRADSMITH_TRITON=off)")
+    if not isinstance(rule, LSTMRule):
+        return Refusal(f"it runs rules of kind {LSTMRule.kind} alone")
+    if Layout.of(rule) is None:
+        return Refusal(f"it runs at most {MOST_LAYERS} layers of {MOST_HIDDEN} units")
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
     return _tried(replace(rule.settings, forget_bias=0.0), device, "bf16" if choice == "bf16" else "float32")
 
 
 @functools.lru_cache(maxsize=64)
-def _tried(settings: LSTMConfig, device: torch.device, precision: Literal["float32", "bf16"]) -> TritonKernel | None:
+def _tried(settings: LSTMConfig, device: torch.device, precision: Literal["float32", "bf16"]) -> TritonKernel | Refusal:
     if not _importable():
-        return None
+        return Refusal("the package triton cannot be imported here")
     from gradsmith.rules.kernels.triton.kernel import TritonKernel
 
     rule = LSTMRule(settings)
@@ -71,12 +76,12 @@ def _tried(settings: LSTMConfig, device: torch.device, precision: Literal["float
             "No Triton kernel on %s (%s: %s). This rule runs through torch, more slowly.",
             *(device, type(problem).__name__, said),
         )
-        return None
+        return Refusal(f"it could not be made ready on {device} ({type(problem).__name__}: {said})")
     if not error <= _LARGEST_ERROR[precision]:
         logger.warning(
             "The Triton kernel is wrong by %.1e on %s. This rule runs through torch, more slowly.", error, device
         )
-        return None
+        return Refusal(f"it is wrong by {error:.1e} on {device}")
     return kernel
 
 

@@ -16,7 +16,7 @@ import torch
 import triton
 from torch import Tensor
 
-from gradsmith.rules.base import State
+from gradsmith.rules.base import Rule, State
 from gradsmith.rules.kernels.triton import step, window
 from gradsmith.rules.kernels.triton.layout import Layout
 from gradsmith.rules.lstm import LSTMRule
@@ -74,7 +74,7 @@ class TritonKernel:
             "num_stages": 1,
         }
 
-    def weights(self, rule: LSTMRule) -> Tensor:
+    def weights(self, rule: Rule) -> Tensor:
         """The rule's present weights as the other methods want them; to be made again after each change of them.
 
         Raises ValueError when the rule is not of this kernel's configuration.

@@ -7,6 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from gradsmith.rules.base import Rule
 from gradsmith.rules.lstm import LSTMRule
 
 MOST_HIDDEN, MOST_LAYERS = 32, 4
@@ -53,7 +54,7 @@ class Layout:
         """Keep the index of the weights on `device`."""
         self._places = self._places.to(device)
 
-    def padded_weights(self, rule: LSTMRule) -> Tensor:
+    def padded_weights(self, rule: Rule) -> Tensor:
         """The rule's present weights, float32, (size,), on the device that `to` named."""
         named = dict(rule.named_parameters())
         flat = torch.cat([named[name].detach().reshape(-1) for name in self.names])

@@ -1,0 +1,28 @@
+"""RMSprop (Tieleman and Hinton 2012) with torch's defaults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.baselines.base import Baseline
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ALPHA = 0.99
+EPSILON = 1e-8
+
+
+class RMSpropRun:
+    def __init__(self, learning_rate: float) -> None:
+        self._learning_rate = learning_rate
+        self._square: Tensor | None = None
+
+    def step(self, theta: Tensor, gradient: Tensor) -> None:
+        if self._square is None:
+            self._square = gradient.new_zeros(gradient.shape)
+        self._square.mul_(ALPHA).addcmul_(gradient, gradient, value=1 - ALPHA)
+        theta.addcdiv_(gradient, self._square.sqrt().add_(EPSILON), value=-self._learning_rate)
+
+
+RMSPROP = Baseline("rmsprop", "RMSprop", centre=-6, start=RMSpropRun, torch="RMSprop")

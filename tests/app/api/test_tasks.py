@@ -1,0 +1,56 @@
+"""Jobs that change their family's tasks: what is trained, recorded and measured then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+
+from models.families import FAMILIES
+from workshop.working import Worker
+
+SMALLER = {"hidden": [16], "activation": "relu"}
+OWN = FAMILIES["digits-mlp"].tasks.model_dump(mode="json")
+TRAINING = {"kind": "meta_train", "family": "digits-mlp", "evaluate": True}
+
+
+def posted(api: httpx.Client, body: dict[str, object]) -> dict[str, object]:
+    answer = api.post("/jobs", json=body)
+    assert answer.status_code == 202, answer.text
+    family = answer.json()["spec"]["family"]
+    return answer.json() | {"tasks": family["tasks"], "overrides": family["overrides"]}
+
+
+def test_a_job_trains_on_the_tasks_that_it_names_and_an_evaluation_measures_on_those(
+    api: httpx.Client, worker: Callable[..., Worker]
+) -> None:
+    job = posted(api, TRAINING | {"tasks": SMALLER})
+    assert job["family"] == "digits-mlp"
+    assert job["tasks"] == OWN | SMALLER
+    assert job["overrides"] == SMALLER
+    outcome = worker(str(job["id"])).finish_training(score=1.0)
+    assert outcome.optimizer is not None
+    assert outcome.follow_up is not None
+    assert outcome.follow_up.spec["family"]["tasks"] == OWN | SMALLER
+
+    measure = {"kind": "evaluate", "optimizer": outcome.optimizer.id}
+    assert posted(api, measure)["tasks"] == OWN | SMALLER
+    also = posted(api, measure | {"tasks": {"hidden": [8]}})
+    assert (also["tasks"], also["overrides"]) == (OWN | SMALLER | {"hidden": [8]}, SMALLER | {"hidden": [8]})
+    assert (
+        posted(api, measure | {"tasks": {"hidden": OWN["hidden"], "activation": OWN["activation"]}})["overrides"] == {}
+    )
+    named = posted(api, measure | {"family": "digits-mlp"})
+    assert (named["tasks"], named["overrides"]) == (OWN, {})
+
+    card = api.get(f"/optimizers/{outcome.optimizer.id}/card").text
+    assert '| Family | `digits-mlp`, with hidden [16], activation "relu" |' in card.replace("\\", "")
+
+
+def test_what_is_the_familys_own_already_changes_nothing(api: httpx.Client) -> None:
+    assert posted(api, TRAINING | {"tasks": {"hidden": OWN["hidden"]}})["overrides"] == {}
+
+
+def test_memory_is_predicted_for_the_tasks_that_are_trained(api: httpx.Client) -> None:
+    wide = api.post("/jobs", json=TRAINING | {"tasks": {"hidden": [4096] * 8}, "recipe": {"tasks": 64}})
+    assert wide.json()["code"] == "job_too_large"
