@@ -71,7 +71,7 @@ def filled(version: Path, data: Path, database_url: str | None, made: str) -> Le
         alias = "/families/quadratic/aliases/production"
         api.put(alias, json={"optimizer": done["optimizer"]}, headers={"If-None-Match": "*"}).raise_for_status()
         preempted = _post(api, body(recipe=SMALL | {"meta_steps": 2000, "validation_interval": 500}, seed=2))
-        _until(api, preempted, lambda job: job["progress"]["step"] >= 30)
+        _until(api, preempted, lambda job: job["progress"].get("step", 0) >= 30)
     with (
         service(database_url, workers=0, data=data, checkout=version) as running,
         httpx.Client(base_url=running.url, timeout=60) as api,
