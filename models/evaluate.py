@@ -7,65 +7,41 @@ loss, an area under the curve with the run that was tuned for the area.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar, cast
-
-import numpy as np
-from torch import Tensor
+from typing import Any
 
 from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for, dtype_for
 from models.baselines import BASELINES
+from models.measured import (
+    CRITERIA,
+    TUNING_TRAJECTORY,
+    Measured,
+    MeasuringProgress,
+    MeasuringResult,
+    Runs,
+    described,
+    plain,
+    sweep_of,
+)
 from models.meta_train import device_of, runtime
 from models.rollout import Contender, Curves, Learned, Sample, run
 from models.spec import BaselineName, EvaluateSpec, Split
-from models.statistics import Bootstrap, Comparison, Floats, Summary, compare, curve_quantiles, summary
+from models.statistics import Bootstrap, Comparison, compare
 from models.tasks.catalogue import open_for_testing, open_for_tuning
 from models.tasks.randomness import key
-from models.tuning import GRID_POINTS, GridPoint, Tuning, tune
+from models.tuning import GRID_POINTS, Tuning, tune
 
 FORMAT = 2
-PROGRESS_INTERVAL_SECONDS = 0.25
-TUNING_TRAJECTORY = 1  # trajectory 0 of the validation split selected the rule; baselines are tuned on other tasks
-CRITERIA = ("final", "area")
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class EvaluationProgress:
-    """`step` of `total` runs are done; `total` grows when a grid of learning rates has to grow."""
-
-    step: int
-    total: int
-    message: str
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """Plain JSON values; non-finite numbers are None."""
-
-    result: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """An optimizer on the test tasks: the run that stands for its final loss, and the one for its area."""
-
-    final: Curves
-    area: Curves
-
-    def losses(self, criterion: str) -> Floats:
-        return _numbers(self.final.final if criterion == "final" else self.area.area)
 
 
 def evaluate(
     weights: bytes, spec: EvaluateSpec, *, data_dir: Path | None = None, threads: int | None = None
-) -> Iterator[EvaluationProgress | EvaluationResult]:
-    """Measure the optimizer in `weights`; the last event is the EvaluationResult.
+) -> Iterator[MeasuringProgress | MeasuringResult]:
+    """Measure the optimizer in `weights`; the last event is the MeasuringResult.
 
     Progress comes at least every quarter of a second of work, give or take one inner step.
     threads: as in `meta_train`
@@ -91,14 +67,12 @@ class _Evaluation:
         self._tuning_family = open_for_tuning(spec.family.tasks, data_dir)
         self._test_family = open_for_testing(spec.family.tasks, data_dir)
         self._started = time.perf_counter()
-        self._told = 0.0
-        self._done = 0
         # The learned rule and two runs a baseline on the test tasks, and each baseline's first grid.
-        self._total = 1 + len(self._plan.baselines) * (GRID_POINTS + 2)
+        self._runs = Runs(1 + len(self._plan.baselines) * (GRID_POINTS + 2))
         self._tuning_gradients = 0
         self._test_gradients = 0
 
-    def events(self) -> Iterator[EvaluationProgress | EvaluationResult]:
+    def events(self) -> Iterator[MeasuringProgress | MeasuringResult]:
         measured = {"learned": (yield from self._tested("learned", Learned(self._backend, rests=True), None))}
         tunings: dict[BaselineName, Tuning] = {}
         for name in self._plan.baselines:
@@ -106,10 +80,10 @@ class _Evaluation:
         for name, tuning in tunings.items():
             final, area = (tuning.best(criterion) for criterion in CRITERIA)
             measured[name] = yield from self._tested(name, final, area)
-        yield EvaluationProgress(self._done, self._total, "bootstrap")
-        yield EvaluationResult(_plain(self._result(measured, tunings)))
+        yield self._runs.so_far("bootstrap")
+        yield MeasuringResult(plain(self._result(measured, tunings)))
 
-    def _tuned(self, name: BaselineName) -> Generator[EvaluationProgress, None, Tuning]:
+    def _tuned(self, name: BaselineName) -> Generator[MeasuringProgress, None, Tuning]:
         sample = Sample(Split.VALIDATION, self._spec.seed, TUNING_TRAJECTORY, self._plan.tuning_tasks)
         sweep = tune(
             BASELINES[name],
@@ -119,23 +93,22 @@ class _Evaluation:
             dtype=self._dtype,
             device=self._device,
         )
-        tuning = yield from self._ticking(sweep, f"tuning {name}'s learning rate")
-        self._total += len(tuning.points) - GRID_POINTS
+        tuning = yield from self._runs.tuned(sweep, name)
         self._tuning_gradients += len(tuning.points) * sample.tasks * (self._plan.horizon + 1)
         return tuning
 
     def _tested(
         self, name: str, contender: Contender, for_area: Contender | None
-    ) -> Generator[EvaluationProgress, None, _Measured]:
+    ) -> Generator[MeasuringProgress, None, Measured]:
         final = yield from self._curves(name, contender)
         if for_area is None:
-            return _Measured(final, final)
+            return Measured(final, final)
         if for_area == contender:
-            self._done += 1
-            return _Measured(final, final)
-        return _Measured(final, (yield from self._curves(name, for_area)))
+            self._runs.done += 1
+            return Measured(final, final)
+        return Measured(final, (yield from self._curves(name, for_area)))
 
-    def _curves(self, name: str, contender: Contender) -> Generator[EvaluationProgress, None, Curves]:
+    def _curves(self, name: str, contender: Contender) -> Generator[MeasuringProgress, None, Curves]:
         sample = Sample(Split.TEST, self._spec.seed, 0, self._plan.test_tasks)
         message = f"measuring {name} on {sample.tasks} held-out tasks"
         steps = run(
@@ -147,27 +120,12 @@ class _Evaluation:
             device=self._device,
             held_out=True,
         )
-        found = yield from self._ticking(steps, message)
-        self._done += 1
+        found = yield from self._runs.ticking(steps, message)
+        self._runs.done += 1
         self._test_gradients += sample.tasks * (self._plan.horizon + 1)
         return found
 
-    def _ticking(
-        self, work: Generator[GridPoint | None, None, T], message: str
-    ) -> Generator[EvaluationProgress, None, T]:
-        """Do the work, telling about it now and then; each grid point that it yields is a run done."""
-        while True:
-            try:
-                point = next(work)
-            except StopIteration as end:
-                return cast(T, end.value)
-            self._done += point is not None
-            now = time.perf_counter()
-            if now - self._told >= PROGRESS_INTERVAL_SECONDS:
-                self._told = now
-                yield EvaluationProgress(self._done, max(self._total, self._done), message)
-
-    def _result(self, measured: dict[str, _Measured], tunings: dict[BaselineName, Tuning]) -> dict[str, Any]:
+    def _result(self, measured: dict[str, Measured], tunings: dict[BaselineName, Tuning]) -> dict[str, Any]:
         plan = self._plan
         seed = key("bootstrap", self._spec.seed) & (2**63 - 1)
         bootstrap = Bootstrap(plan.test_tasks, plan.bootstrap_samples, seed)
@@ -191,15 +149,15 @@ class _Evaluation:
             "horizon": plan.horizon,
             "test_tasks": plan.test_tasks,
             "tuning_tasks": plan.tuning_tasks,
-            "optimizers": {name: _described(each, bootstrap) for name, each in measured.items()},
-            "tuning": {name: _sweep(tuning) for name, tuning in tunings.items()},
+            "optimizers": {name: described(each, bootstrap) for name, each in measured.items()},
+            "tuning": {name: sweep_of(tuning) for name, tuning in tunings.items()},
             "comparisons": comparisons,
             "verdict": {criterion: comparisons["best_baseline"][criterion]["verdict"] for criterion in CRITERIA},
             "cost": {
                 "seconds": time.perf_counter() - self._started,
                 "gradient_evaluations": {"tuning": self._tuning_gradients, "test": self._test_gradients},
             },
-            "runtime": runtime(self._device, self._backend),
+            "runtime": runtime(self._device, self._backend.name),
         }
         held_out = {
             name: {
@@ -212,65 +170,10 @@ class _Evaluation:
         return result | ({"held_out": held_out} if held_out else {})
 
 
-def _best(tunings: dict[BaselineName, Tuning], measured: dict[str, _Measured], criterion: str) -> str:
+def _best(tunings: dict[BaselineName, Tuning], measured: dict[str, Measured], criterion: str) -> str:
     """The baseline with the lowest mean on the test tasks: the hardest one to beat, chosen in the baselines' favour."""
     return min(tunings, key=lambda name: float(measured[name].losses(criterion).mean()))
 
 
-def _compared(learned: _Measured, baseline: _Measured, criterion: str, bootstrap: Bootstrap) -> Comparison:
+def _compared(learned: Measured, baseline: Measured, criterion: str, bootstrap: Bootstrap) -> Comparison:
     return compare(learned.losses(criterion), baseline.losses(criterion), bootstrap)
-
-
-def _described(measured: _Measured, bootstrap: Bootstrap) -> dict[str, Any]:
-    """`area_curve` is there where another run than that of `curve` stands for the area."""
-    curves = {"curve": _curve(measured.final, bootstrap)}
-    if measured.area is not measured.final:
-        curves["area_curve"] = _curve(measured.area, bootstrap)
-    return {
-        **curves,
-        **{criterion: _summarised(summary(measured.losses(criterion), bootstrap)) for criterion in CRITERIA},
-        "diverged": int((~measured.final.finite).sum()),
-    }
-
-
-def _curve(found: Curves, bootstrap: Bootstrap) -> dict[str, list[float]]:
-    losses = _numbers(found.losses)
-    quantiles = curve_quantiles(losses, bootstrap)
-    return {"step": list(range(losses.shape[0]))} | {name: values.tolist() for name, values in quantiles.items()}
-
-
-def _summarised(found: Summary) -> dict[str, Any]:
-    return asdict(found)
-
-
-def _sweep(tuning: Tuning) -> dict[str, Any]:
-    return {
-        "learning_rate": {"final": tuning.best_final.learning_rate, "area": tuning.best_area.learning_rate},
-        "runs": len(tuning.points),
-        "grid": [
-            {
-                "learning_rate": point.learning_rate,
-                "final": point.final,
-                "area": point.area,
-                "diverged": point.diverged,
-            }
-            for point in tuning.points
-        ],
-    }
-
-
-def _numbers(losses: Tensor) -> Floats:
-    """float64 with every non-finite loss as infinity, which is what a diverged run counts as."""
-    values: Floats = losses.detach().cpu().numpy().astype(np.float64)
-    return np.where(np.isfinite(values), values, np.inf)
-
-
-def _plain(value: Any) -> Any:
-    """JSON values only: tuples become lists, and numbers that JSON cannot say become None."""
-    if isinstance(value, dict):
-        return {str(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value

@@ -48,11 +48,11 @@ _BOOTSTRAP_BYTES = 40 * 2**20
 
 @dataclass(frozen=True)
 class _Sizes:
-    """What a job of either kind is made of."""
+    """What a job of any kind is made of."""
 
     family: TaskSpec
     rules: tuple[tuple[float, RuleCosts], ...]
-    """What each rule takes, and the share of the coordinates that it moves."""
+    """What each rule takes, and the share of the coordinates that it moves; none where nothing is learned."""
     computes: Computes
     threads: int
 
@@ -228,7 +228,7 @@ def _minibatch(sizes: _Sizes, tasks: int) -> int:
 def _step(sizes: _Sizes) -> int:
     """Bytes for each coordinate, beside the rule's memory, while the rule makes a step; the kernel works in place."""
     each = ((share, 0 if sizes.on_kernel(rule) else rule.step) for share, rule in sizes.rules)
-    gathered = 0 if len(sizes.rules) == 1 else 3  # a rule's own theta and gradient, and which coordinates they are
+    gathered = 3 if len(sizes.rules) > 1 else 0  # a rule's own theta and gradient, and which coordinates they are
     return sizes.width * (_mean(each) + gathered)
 
 

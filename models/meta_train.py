@@ -28,7 +28,7 @@ from torch.nn.utils import parameters_to_vector
 from gradsmith.rules import Rules, RuleSet, build
 from gradsmith.rules import weights as rule_weights
 from models import checkpoint
-from models.backends import Backend, backend_for, dtype_for
+from models.backends import backend_for, dtype_for
 from models.captured import windows
 from models.checkpoint import TrainingProgress
 from models.errors import DeviceUnavailable, TrainingDiverged
@@ -384,7 +384,7 @@ class _Trainer:
                     "gradient_evaluations": progress.cost.selection_gradients,
                 },
             },
-            "runtime": runtime(self._device, self._backend, self._team.size),
+            "runtime": runtime(self._device, self._backend.name, self._team.size),
         }
         assert progress.standing_still is not None, "whoever has a score has been validated"
         weights = rule_weights.dumps(self._rule, extra)
@@ -424,7 +424,7 @@ def load_weights(rule: Rules, weights: Tensor) -> None:
             offset += count
 
 
-def runtime(device: torch.device, backend: Backend, processes: int = 1) -> dict[str, Any]:
+def runtime(device: torch.device, backend: str, processes: int = 1) -> dict[str, Any]:
     """What a run's last bits depend on, for its record."""
     return {
         "torch": torch.__version__,
@@ -433,5 +433,5 @@ def runtime(device: torch.device, backend: Backend, processes: int = 1) -> dict[
         "processes": processes,
         "threads": torch.get_num_threads(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
-        "backend": backend.name,
+        "backend": backend,
     }

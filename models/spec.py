@@ -196,9 +196,18 @@ class _Job(Spec, ABC):
     def measures(self) -> str | None:
         """The id of the optimizer that it measures; None where it makes one or has none."""
 
+    @property
+    @abstractmethod
+    def to_lower(self) -> list[str]:
+        """The fields of a request that its memory depends on most."""
+
     @abstractmethod
     def follow_up(self, optimizer: str) -> EvaluateSpec | None:
         """The job that is to run when this one has made `optimizer` (its id); None where none is asked for."""
+
+    @abstractmethod
+    def assigned(self) -> Assigned:
+        """Which rule moves which parts of a task; empty where the job has no rule."""
 
 
 class MetaTrainSpec(_Job):
@@ -220,6 +229,12 @@ class MetaTrainSpec(_Job):
     def measures(self) -> None:
         return None
 
+    @property
+    def to_lower(self) -> list[str]:
+        fields = ["recipe.tasks", "recipe.validation_tasks", "recipe.unroll_steps"]
+        fields += ["evaluation.test_tasks", "evaluation.horizon"] if self.evaluate else []
+        return fields + (["resources.processes"] if self.resources.processes > 1 else [])
+
     def follow_up(self, optimizer: str) -> EvaluateSpec | None:
         if not self.evaluate:
             return None
@@ -239,7 +254,6 @@ class MetaTrainSpec(_Job):
         return -(-self.recipe.tasks // self.resources.processes)
 
     def assigned(self) -> Assigned:
-        """Which rule moves which parts of a task."""
         return assigned(self.recipe.rule, self.recipe.rules, self.family.tasks.parts())
 
     @model_validator(mode="after")
@@ -288,11 +302,14 @@ class EvaluateSpec(_Job):
     def measures(self) -> str:
         return self.optimizer
 
+    @property
+    def to_lower(self) -> list[str]:
+        return ["evaluation.test_tasks", "evaluation.tuning_tasks", "evaluation.horizon"]
+
     def follow_up(self, optimizer: str) -> None:
         """None: it makes no optimizer."""
 
     def assigned(self) -> Assigned:
-        """Which rule moves which parts of a task."""
         return assigned(self.rule, self.rules, self.family.tasks.parts())
 
     @model_validator(mode="after")

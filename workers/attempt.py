@@ -16,7 +16,7 @@ from app.store.checkpoints import Checkpoint
 from app.store.events import Event, EventId
 from gradsmith.rules import Rules
 from models.machine import usable_cpus
-from models.spec import EvaluateSpec, MetaTrainSpec
+from models.spec import JobSpec
 from workers.facts import refuse_too_large, runtime_facts, same_bits
 from workers.lifecycle import Cancelled, Claimed, Keeper, Preempted
 from workers.recorder import Recorder
@@ -41,8 +41,10 @@ class Attempt:
     """Whether it is, so far, what an uninterrupted run with this runtime would be."""
     _preempted_at: float | None = field(default=None, init=False)
 
-    def settle(self, rule: Rules, spec: MetaTrainSpec | EvaluateSpec) -> None:
-        """Find out what will compute this job with `rule`, and write it down; then refuse what this worker cannot hold.
+    def settle(self, rule: Rules | None, spec: JobSpec) -> None:
+        """Find out what will compute this job, and write it down; then refuse what this worker cannot hold.
+
+        rule: None for a job that has none
 
         Raises DeviceUnavailable, BackendUnavailable and TooLittleMemory.
         """
@@ -50,7 +52,7 @@ class Attempt:
         self.runtime = runtime = runtime_facts(rule, spec, most_threads)
         lease = self.keeper.lease
         self.keeper.note(self.keeper.write(lambda session, _again: leases.ran_on(session, lease, runtime)))
-        refuse_too_large(runtime, self.settings.worker_memory_bytes)
+        refuse_too_large(spec, runtime, self.settings.worker_memory_bytes)
 
     def announce(self, resume: Checkpoint | None) -> None:
         """The first events of an attempt. `resumed` tells clients which points of earlier attempts still stand."""

@@ -16,7 +16,7 @@ from models.errors import TooLittleMemory
 from models.machine import peak_memory_bytes, usable_memory_bytes
 from models.memory import Computes, memory_estimate_bytes
 from models.meta_train import device_of
-from models.spec import EvaluateSpec, MetaTrainSpec
+from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec
 from models.threads import calibrated
 
 SAME_BITS = ("torch", "processes", "threads", "instruction_set", "device", "backend")
@@ -32,14 +32,19 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
-def runtime_facts(rule: Rules, spec: MetaTrainSpec | EvaluateSpec, most_threads: int) -> dict[str, Any]:
+def runtime_facts(rule: Rules | None, spec: JobSpec, most_threads: int) -> dict[str, Any]:
     """`machine_facts`, and what runs the job's `rule`: threads, device and backend. Gives torch so many threads.
 
     Calibrates them, up to `most_threads`, where the job asks for `auto`; compiles the rule's kernel on this machine's
-    first need of it. Raises DeviceUnavailable and BackendUnavailable.
+    first need of it. A job without a rule has nothing to calibrate with: torch computes it, `auto` is one thread.
+    Raises DeviceUnavailable and BackendUnavailable.
     """
     resources = spec.resources
     device = device_of(resources)
+    if rule is None:
+        threads = resources.threads_or(1)
+        torch.set_num_threads(threads)
+        return _facts(spec, device, threads, "reference" if resources.backend == "reference" else "torch")
     dtype = dtype_for(resources.backend, given=next(rule.parameters()).dtype)
     rule = copy.deepcopy(rule).to(device, dtype)
     parts = spec.family.tasks.parts()
@@ -55,15 +60,21 @@ def runtime_facts(rule: Rules, spec: MetaTrainSpec | EvaluateSpec, most_threads:
     else:
         threads = resources.threads
         torch.set_num_threads(threads)
+    return _facts(spec, device, threads, name, measured=resources.threads == "auto")
+
+
+def _facts(
+    spec: JobSpec, device: torch.device, threads: int, backend: str, *, measured: bool = False
+) -> dict[str, Any]:
     return {
         **machine_facts(),
-        "processes": resources.processes,
+        "processes": spec.resources.processes,
         "threads": threads,
-        "threads_calibrated": resources.threads == "auto",
+        "threads_calibrated": measured,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "backend": name,
-        "backend_forced": resources.backend != "auto",
-        "memory_estimate_bytes": memory_estimate_bytes(spec, computes=_computes(name), threads=threads),
+        "backend": backend,
+        "backend_forced": spec.resources.backend != "auto",
+        "memory_estimate_bytes": memory_estimate_bytes(spec, computes=_computes(backend), threads=threads),
     }
 
 
@@ -90,16 +101,17 @@ def card_of(spec: MetaTrainSpec, summary: Mapping[str, Any], runtime: Mapping[st
     }
 
 
-def refuse_too_large(runtime: Mapping[str, Any], worker_memory_bytes: int | None) -> None:
-    """Raises TooLittleMemory when a worker with this much memory (default: this machine's) cannot hold what runs with
-    these facts. The API refuses such jobs too, but it guesses the backend, and its machine may be another."""
+def refuse_too_large(spec: JobSpec, runtime: Mapping[str, Any], worker_memory_bytes: int | None) -> None:
+    """Raises TooLittleMemory when a worker with this much memory (default: this machine's) cannot hold a job that runs
+    with these facts. The API refuses such jobs too, but it guesses the backend, and its machine may be another."""
     limit = usable_memory_bytes() if worker_memory_bytes is None else worker_memory_bytes
     needed = runtime["memory_estimate_bytes"]
     if needed > limit:
+        *fields, last = spec.to_lower
         raise TooLittleMemory(
             f"out_of_memory: the job needs about {needed / 2**30:,.1f} GiB with the backend {runtime['backend']}, and "
-            f"this worker has {limit / 2**30:,.1f} GiB. It was not started. Lower recipe.tasks, recipe.unroll_steps, "
-            f"recipe.validation_tasks, evaluation.test_tasks or resources.processes, or use a larger worker"
+            f"this worker has {limit / 2**30:,.1f} GiB. It was not started. Lower {', '.join(fields)} or {last}, or "
+            f"use a larger worker"
             + (" or one with the native kernel, which needs less." if runtime["backend"] == "torch" else ".")
         )
 
@@ -109,7 +121,7 @@ def _computes(backend: str) -> Computes:
     return next(name for name in get_args(Computes) if name in kinds)
 
 
-def _coordinates(spec: MetaTrainSpec | EvaluateSpec) -> int:
+def _coordinates(spec: JobSpec) -> int:
     """Number of coordinates that one inner step of the job moves."""
     match spec:
         case MetaTrainSpec():

@@ -31,7 +31,7 @@ from app.store.leases import Lapse, Lease
 from app.store.sessions import Database
 from app.store.tables import JobRow
 from models.errors import ModelsError
-from models.spec import EvaluateSpec, MetaTrainSpec
+from models.spec import JobSpec
 from workers.children import LEASE_LOST, STUCK
 
 logger = logging.getLogger("gradsmith.worker")
@@ -89,7 +89,7 @@ class Claimed:
     """
 
     job: JobRow
-    spec: MetaTrainSpec | EvaluateSpec | ModelsError
+    spec: JobSpec | ModelsError
     next_id: EventId
     checkpoint: Checkpoint | None
 
@@ -105,7 +105,7 @@ def claim(database: Database, settings: Settings, lease: Lease, runtime: dict[st
         found = session.get(JobRow, lease.job_id)
         if found is None:
             return None
-        spec: MetaTrainSpec | EvaluateSpec | ModelsError
+        spec: JobSpec | ModelsError
         try:
             spec = spec_of(found)
         except ModelsError as error:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import assert_never
 
 import httpx
 from sqlalchemy.exc import OperationalError
@@ -17,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from app.auth import keys_required
 from app.settings import Settings
 from app.store.errors import DatabaseUnavailable, LeaseLost
-from app.store.jobs import JobRepository
+from app.store.jobs import JobRepository, kind_of
 from app.store.sessions import Database
 from app.store.tables import JobRow
 from workshop.keyed import id_of, make_key
@@ -111,10 +112,14 @@ def _end(settings: Settings, database: Database, job: JobRow) -> None:
     with contextlib.closing(worker):
         if job.labels.get("fails"):
             worker.fail("the loss was not finite")
-        elif job.kind == "evaluate":
-            worker.finish_evaluation(evaluation_result(job.family))
-        else:
-            metrics = worker.metrics(*range(1, 11))
-            worker.publish(metrics)
-            worker.record(metrics)
-            worker.finish_training(score=1.0)
+            return
+        match kind_of(job):
+            case "evaluate":
+                worker.finish_evaluation(evaluation_result(job.family))
+            case "meta_train":
+                metrics = worker.metrics(*range(1, 11))
+                worker.publish(metrics)
+                worker.record(metrics)
+                worker.finish_training(score=1.0)
+            case never:
+                assert_never(never)

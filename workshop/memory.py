@@ -45,13 +45,15 @@ if kind == "meta_train":
     for event in meta_train(spec, data_dir=data_dir):
         if isinstance(event, TrainingResult):
             ran = event.summary["runtime"]
-else:
+elif kind == "evaluate":
     spec = EvaluateSpec.model_validate_json(text)
     rule = build(spec.rule.config)
     rule.initialise(torch.Generator().manual_seed(0))
     for event in evaluate(rule_weights.dumps(rule), spec, data_dir=data_dir):
         pass
     ran = event.result["runtime"]
+else:
+    raise SystemExit(f"{kind}: no such kind of job is measured")
 print(ran["backend"], started, status("VmHWM"))
 """
 

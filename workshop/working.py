@@ -90,7 +90,7 @@ class Worker:
 
     def finish_evaluation(self, result: dict[str, Any]) -> Outcome:
         with self.database.write() as session:
-            outcome = outcomes.finish_evaluation(session, self.lease, self.next_id(), result=result)
+            outcome = outcomes.finish_with_result(session, self.lease, self.next_id(), result=result)
         self.publish(outcome.event)
         return outcome
 

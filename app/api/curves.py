@@ -180,8 +180,11 @@ def _answer(
         match outline.kind:
             case "meta_train":
                 pass
-            case "evaluate":
-                raise Problem("no_curve", f"Job {job_id} is an evaluation: see /jobs/{job_id}/report.")
+            case "evaluate" as kind:
+                raise Problem(
+                    "no_curve",
+                    f"Job {job_id} ({kind}) trains nothing and has no such curve: see /jobs/{job_id}/report.",
+                )
             case never:
                 assert_never(never)
         if outline.is_empty:

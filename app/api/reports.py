@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, assert_never
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, assert_never
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
@@ -105,14 +106,15 @@ def _answer(
 ) -> Response:
     """address: the last part of its path, which `Content-Location` repeats."""
     with services.database.read() as session:
-        row = _evaluation(session, JobRepository(session, caller.workspace).get(job_id))
+        row, forms = _measured(session, JobRepository(session, caller.workspace).get(job_id))
+    named = {"job": row.job} | ({"optimizer": row.optimizer} if row.optimizer is not None else {})
 
     def content() -> bytes:
         if wanted == PNG:
-            return evaluation(row.result)
+            return forms.picture(row.result)
         if wanted == HTML:
-            return evaluation_page(row.result, job=row.job, optimizer=row.optimizer).encode()
-        return json.dumps(in_order({"job": row.job, "optimizer": row.optimizer} | row.result)).encode()
+            return forms.page(row.result, **named).encode()
+        return json.dumps(in_order(named | row.result)).encode()
 
     return deliver(
         request.headers,
@@ -126,19 +128,28 @@ def _answer(
     )
 
 
-def _evaluation(session: Session, job: JobRow) -> EvaluationRow:
+class _Forms(NamedTuple):
+    """What shows a result; `page` takes the ids of its job and, where it has one, its optimizer."""
+
+    picture: Callable[[Mapping[str, Any]], bytes]
+    page: Callable[..., str]
+
+
+def _measured(session: Session, job: JobRow) -> tuple[EvaluationRow, _Forms]:
     """Raises Problem `not_ready` or `no_result`, with the progress of the job that is waited for."""
     match kind_of(job):
         case "meta_train":
-            measuring = _own_evaluation(session, job) if job.status == "succeeded" else job
+            if job.status != "succeeded":
+                raise not_ready(job, "report")
+            return _measured(session, _own_evaluation(session, job))
         case "evaluate":
-            measuring = job
+            forms = _Forms(evaluation, evaluation_page)
         case never:
             assert_never(never)
     try:
-        return Registry(session, job.workspace).evaluation(measuring.id)
+        return Registry(session, job.workspace).evaluation(job.id), forms
     except EvaluationNotFound:
-        raise not_ready(measuring, "report") from None
+        raise not_ready(job, "report") from None
 
 
 def _own_evaluation(session: Session, job: JobRow) -> JobRow:

@@ -53,7 +53,7 @@ CATALOGUE: dict[str, Kind] = {
     "family_not_found": Kind(404, "No such family", "List the families with GET /families."),
     "alias_not_found": Kind(404, "No such alias", "List the family's aliases with GET /families/{name}/aliases."),
     "key_not_found": Kind(404, "No such key", "List the keys with GET /keys."),
-    "no_curve": Kind(404, "This kind of job has no loss curve", "An evaluation's result is at /jobs/{id}/report."),
+    "no_curve": Kind(404, "This kind of job has no loss curve", "What such a job measured is at /jobs/{id}/report."),
     "method_not_allowed": Kind(405, "The path does not know this method", "See the `Allow` header."),
     "not_acceptable": Kind(406, "None of the accepted media types is on offer", "See `detail` for those on offer."),
     "too_slow": Kind(408, "The request came too slowly", "Send it again at one go, over a connection that holds."),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 
 from app.http.problems import Problem
-from app.jobs import kinds
 from models.machine import usable_memory_bytes
 from models.memory import memory_estimate_bytes
 from models.spec import JobSpec
@@ -25,7 +24,7 @@ def refuse_too_large(spec: JobSpec, worker_memory_bytes: int | None) -> None:
     limit = worker_memory_bytes if worker_memory_bytes is not None else _own_memory_bytes()
     if estimate <= limit:
         return
-    *fields, last = kinds.to_lower(spec)
+    *fields, last = spec.to_lower
     raise Problem(
         "job_too_large",
         f"This job needs about {estimate / 2**30:,.1f} GiB of memory and a worker has {limit / 2**30:,.1f} GiB. "

@@ -45,8 +45,7 @@ class Markup(str):
 
 
 def evaluation_page(result: Mapping[str, Any], *, job: str, optimizer: str) -> str:
-    picture = evaluation(result, image_format="svg", titled=False).decode()
-    picture = re.sub(r"^.*?(?=<svg)", "", picture, flags=re.DOTALL)  # no XML prologue inside HTML
+    picture = inline(evaluation(result, image_format="svg", titled=False))
     title = headline(result)
     parts = [
         f"<h1>{escape(title)}</h1>",
@@ -54,11 +53,21 @@ def evaluation_page(result: Mapping[str, Any], *, job: str, optimizer: str) -> s
         f"job <code>{escape(job)}</code>.</p>",
         f'<figure role="img" aria-label="{escape(title)}: {escape(subtitle(result))}">{picture}</figure>',
         *(_comparison_section(result, metric) for metric in METRICS),
-        _loss_section(result),
+        loss_section(result, f"{result['test_tasks']} held-out tasks"),
         _held_out_section(result),
-        _tuning_section(result),
+        tuning_section(result),
         _caveats(result),
     ]
+    return document(title, parts)
+
+
+def inline(svg: bytes) -> Markup:
+    """A picture inside a page, where an XML prologue has no place."""
+    return Markup(re.sub(r"^.*?(?=<svg)", "", svg.decode(), flags=re.DOTALL))
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A page that needs nothing else. parts: HTML"""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -98,7 +107,8 @@ def _comparison_section(result: Mapping[str, Any], metric: str) -> str:
     return _table(f"Learned against each baseline: {METRICS[metric]}", heads, rows, note)
 
 
-def _loss_section(result: Mapping[str, Any]) -> str:
+def loss_section(result: Mapping[str, Any], tasks: str) -> str:
+    """A table of every optimizer's losses. tasks: how many there were, and which"""
     rows = []
     for name in ordered(result["optimizers"]):
         measured = result["optimizers"][name]
@@ -116,7 +126,7 @@ def _loss_section(result: Mapping[str, Any]) -> str:
             ]
         )
     heads = ["optimizer", "mean at last step", "95 %", "median", "middle 80 %", "mean of curve", "95 %", "diverged"]
-    return _table(f"Losses on {result['test_tasks']} held-out tasks", heads, rows, classes=["learned"])
+    return _table(f"Losses on {tasks}", heads, rows, classes=["learned"] if "learned" in result["optimizers"] else [])
 
 
 def _held_out_section(result: Mapping[str, Any]) -> str:
@@ -130,7 +140,8 @@ def _held_out_section(result: Mapping[str, Any]) -> str:
     return _table("On test images, after the last step", ["optimizer", "loss", "accuracy"], rows, classes=["learned"])
 
 
-def _tuning_section(result: Mapping[str, Any]) -> str:
+def tuning_section(result: Mapping[str, Any]) -> str:
+    """A table of the learning rates that were tried and chosen."""
     rows = []
     for name in ordered(result["tuning"]):
         tuned = result["tuning"][name]

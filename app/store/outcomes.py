@@ -68,15 +68,14 @@ def finish_training(
     return Outcome(job, end(session, job, "succeeded", shortfall, event_id), optimizer, follow_up)
 
 
-def finish_evaluation(
+def finish_with_result(
     session: Session, lease: Lease, event_id: EventId, *, result: dict[str, Any], last_events: Sequence[Event] = ()
 ) -> Outcome:
-    """Store the last events and the result, and set the job `succeeded`. `result` is JSON without NaN.
+    """Store the last events and what the job measured, and set it `succeeded`. `result` is JSON without NaN.
 
     Raises LeaseLost.
     """
     job = held(session, lease)
-    assert job.optimizer is not None, f"job {job.id} is no evaluate job"
     events.append(session, job.id, last_events)
     if job.status == "cancelling":
         return Outcome(job, end(session, job, "cancelled", None, event_id))

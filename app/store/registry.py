@@ -128,7 +128,7 @@ class Registry:
         )
 
     def evaluation(self, job_id: str) -> EvaluationRow:
-        """The result of an `evaluate` job. Raises EvaluationNotFound while there is none."""
+        """The result of a job that measures. Raises EvaluationNotFound while there is none."""
         row = self._session.scalar(
             select(EvaluationRow).where(EvaluationRow.workspace == self._workspace, EvaluationRow.job == job_id)
         )

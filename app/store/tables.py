@@ -32,7 +32,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 DEFAULT_WORKSPACE = "default"
-SCHEMA_REVISION = "0005"  # the Alembic revision that these tables are; a test holds the two equal
+SCHEMA_REVISION = "0006"  # the Alembic revision that these tables are; a test holds the two equal
 
 JOB_STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 TERMINAL_STATUSES = ("succeeded", "failed", "cancelled")
@@ -270,12 +270,12 @@ class AliasRow(Base):
 
 
 class EvaluationRow(Base):
-    """The result of an `evaluate` job."""
+    """The result of a job that measures. optimizer: what was measured; None where there was none."""
 
     __tablename__ = "evaluations"
     job: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     workspace: Mapped[str] = mapped_column(ForeignKey("workspaces.id"))
-    optimizer: Mapped[str] = mapped_column(ForeignKey("optimizers.id"), index=True)
+    optimizer: Mapped[str | None] = mapped_column(ForeignKey("optimizers.id"), index=True)
     family: Mapped[str] = mapped_column(String(128))
     result: Mapped[dict[str, Any]] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -17,7 +17,7 @@ import torch
 from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for
 from models.baselines import BASELINES
-from models.evaluate import CRITERIA, TUNING_TRAJECTORY
+from models.measured import CRITERIA, TUNING_TRAJECTORY
 from models.meta_train import MetaStep, Restarted, TrainingResult, Validated, meta_train
 from models.rollout import Curves, Learned, Sample, curves, run
 from models.spec import FamilySpec, MetaTrainSpec, Resources, Split, overridden

@@ -15,9 +15,10 @@ from models import evaluate as evaluation
 from models import meta_train as training
 from models.backends import backend_for
 from models.baselines import BASELINES, DEFAULT_BASELINES
-from models.evaluate import EvaluationProgress, EvaluationResult, evaluate
+from models.evaluate import evaluate
 from models.families.mlp import MLPSpec
 from models.families.quadratic import QuadraticSpec
+from models.measured import MeasuringProgress, MeasuringResult
 from models.meta_train import TrainingResult, meta_train
 from models.rollout import Learned, Sample, curves, run
 from models.spec import Split
@@ -36,8 +37,8 @@ def rule():
 
 def result_of(weights, spec):
     *progress, last = evaluate(weights, spec)
-    assert all(isinstance(event, EvaluationProgress) for event in progress)
-    assert isinstance(last, EvaluationResult)
+    assert all(isinstance(event, MeasuringProgress) for event in progress)
+    assert isinstance(last, MeasuringResult)
     return last.result, progress
 
 
@@ -227,7 +228,7 @@ def test_users_run_twenty_steps_that_are_the_trainers_own(rule, dtype, tmp_path)
 def test_what_never_had_a_gradient_rests_for_users_and_in_evaluation(rule, dtype, tmp_path):
     """Some pixels are lit late, some never: their weights wait, and begin without a memory, to the last bit."""
     family = open_for_training(MLPSpec(hidden=(6,), batch_size=4))
-    tasks = family.sample(Split.TRAIN, seed=0, trajectory=0, tasks=3, dtype=dtype)
+    [tasks] = family.sample(Split.TRAIN, seed=0, trajectory=0, tasks=3, dtype=dtype)
     resting = torch.ones(tasks.coordinates, dtype=torch.bool)
     counts = []
     for step, (users, measured, gradient) in enumerate(

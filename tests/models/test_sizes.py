@@ -8,10 +8,11 @@ import torch
 from gradsmith.rules import build
 from models.backends import TorchBackend
 from models.baselines import BASELINES
-from models.evaluate import EvaluationResult, evaluate
+from models.evaluate import evaluate
 from models.families import KINDS
 from models.families.base import Kind
 from models.groups import Groups
+from models.measured import MeasuringResult
 from models.meta_train import TrainingResult, meta_train
 from models.rollout import Sample, curves, run
 from models.spec import Split
@@ -73,5 +74,5 @@ def test_a_whole_job(training_spec, evaluation_spec):
     again = list(meta_train(spec))[-1]
     assert result.weights == again.weights
     measured = list(evaluate(result.weights, evaluation_spec().model_copy(update={"family": MIXED})))[-1]
-    assert isinstance(measured, EvaluationResult)
+    assert isinstance(measured, MeasuringResult)
     assert measured.result["test_tasks"] == 16

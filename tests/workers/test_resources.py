@@ -15,9 +15,11 @@ from app.store.registry import Registry
 from app.store.sessions import Database
 from app.store.tables import JobRow
 from gradsmith import LearnedOptimizer
+from models.errors import TooLittleMemory
 from models.families import FAMILIES
-from models.spec import Resources, overridden
+from models.spec import JobSpec, Resources, overridden
 from tests.workers.harness import create, evaluation, job, optimizers, training
+from workers.facts import refuse_too_large
 from workers.run import run_job
 
 
@@ -139,3 +141,13 @@ def test_other_rules_go_through_a_whole_job(
         assert "'weight': lstm(hidden_size=4, layers=1" in repr(learned)
     else:
         assert "| Rule | mlp, 2 x 24, momentum inputs |" in card
+
+
+@pytest.mark.parametrize("spec", [training(), training(evaluate=True), evaluation("opt_any")])
+def test_a_worker_advises_what_the_kind_of_job_has_and_post_advises_the_same(spec: JobSpec) -> None:
+    with pytest.raises(TooLittleMemory) as refused:
+        refuse_too_large(spec, {"memory_estimate_bytes": 2**31, "backend": "torch"}, 2**30)
+    advice = str(refused.value).partition("Lower ")[2].partition(", or use a larger worker")[0]
+    assert advice.replace(" or ", ", ").split(", ") == spec.to_lower
+    fields = [field.split(".") for field in spec.to_lower]
+    assert all(name in spec.model_dump()[part] for part, name in fields), advice

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from models.spec import EvaluateSpec, MetaTrainSpec
+from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec
 from workers.attempt import Attempt
 from workers.kinds import evaluating, training
 
 
-def run(attempt: Attempt, spec: MetaTrainSpec | EvaluateSpec) -> None:
+def run(attempt: Attempt, spec: JobSpec) -> None:
     """Run a job to its end, and register what it made.
 
     Raises Cancelled, Preempted, LeaseLost and whatever the science and the store raise; the attempt has not ended then.

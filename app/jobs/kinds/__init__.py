@@ -15,7 +15,7 @@ from app.jobs.kinds.evaluating import EvaluateRequest
 from app.jobs.kinds.training import MetaTrainRequest
 from app.store.jobs import JobRepository
 from app.store.registry import Registry
-from models.spec import BackendName, EvaluateSpec, JobSpec, MetaTrainSpec
+from models.spec import BackendName, JobSpec
 
 AnyRequest: TypeAlias = MetaTrainRequest | EvaluateRequest
 JobRequest = Annotated[AnyRequest, Field(discriminator="kind")]
@@ -44,14 +44,3 @@ def resolved(request: AnyRequest, registry: Registry, jobs: JobRepository, backe
             return evaluating.resolved(request, registry, jobs, backend)
         case _:
             assert_never(request)
-
-
-def to_lower(spec: JobSpec) -> list[str]:
-    """Fields of a request that make a job smaller, when it needs more memory than there is."""
-    match spec:
-        case MetaTrainSpec():
-            return training.to_lower(spec)
-        case EvaluateSpec():
-            return evaluating.to_lower(spec)
-        case _:
-            assert_never(spec)

@@ -51,8 +51,3 @@ def resolved(request: EvaluateRequest, registry: Registry, jobs: JobRepository, 
             evaluation=plan_of(family, request.evaluation, trained.horizon),
             resources=resources_of(request.resources, backend),
         )
-
-
-def to_lower(_spec: EvaluateSpec) -> list[str]:
-    """The fields of a request that its memory depends on most."""
-    return ["evaluation.test_tasks", "evaluation.tuning_tasks", "evaluation.horizon"]

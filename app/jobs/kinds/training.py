@@ -44,10 +44,3 @@ def resolved(request: MetaTrainRequest, backend: BackendName) -> MetaTrainSpec:
             evaluation=plan_of(family, request.evaluation, recipe.horizon),
             resources=resources_of(request.resources, backend),
         )
-
-
-def to_lower(spec: MetaTrainSpec) -> list[str]:
-    """The fields of a request that its memory depends on most."""
-    fields = ["recipe.tasks", "recipe.validation_tasks", "recipe.unroll_steps"]
-    fields += ["evaluation.test_tasks", "evaluation.horizon"] if spec.evaluate else []
-    return fields + (["resources.processes"] if spec.resources.processes > 1 else [])

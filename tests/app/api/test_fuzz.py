@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import quote
 
 import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from models.spec import JobKind
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -30,7 +32,7 @@ recipe = st.dictionaries(
     or_anything(numbers),
 ) | st.fixed_dictionaries({"rule": or_anything(rule)})
 body = st.fixed_dictionaries(
-    {"kind": or_anything(st.sampled_from(["meta_train", "evaluate"]))},
+    {"kind": or_anything(st.sampled_from(get_args(JobKind)))},
     optional={
         "family": or_anything(st.sampled_from(["quadratic", "digits-mlp"])),
         "optimizer": or_anything(st.sampled_from(["quadratic@1", "quadratic@best", "opt_" + "0" * 32])),

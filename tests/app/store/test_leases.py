@@ -276,7 +276,7 @@ def test_an_evaluation_is_stored_with_its_end(bench: Bench) -> None:
     assert made is not None
     lease = bench.running(evaluation(made.id))
     result = {"format": 1, "verdict": {"final": "wins"}, "curve": [1.5, None]}
-    outcome = bench.write(lambda session: outcomes.finish_evaluation(session, lease, EventId(1, 1), result=result))
+    outcome = bench.write(lambda session: outcomes.finish_with_result(session, lease, EventId(1, 1), result=result))
     assert outcome.event.data["optimizer"] == made.id
     assert bench.get(lease.job_id).status == "succeeded"
 

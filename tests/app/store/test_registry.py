@@ -240,7 +240,7 @@ def test_evaluations_of_an_optimizer(bench: Bench) -> None:
             bench.read(lambda session: Registry(session).evaluation(lease.job_id))  # noqa: B023
         with bench.database.write() as session:
             result = {"verdict": verdict, "curve": [0.1, None]}
-            outcomes.finish_evaluation(session, lease, EventId(1, 1), result=result)
+            outcomes.finish_with_result(session, lease, EventId(1, 1), result=result)
     found = bench.read(lambda session: Registry(session).evaluations(optimizer.id))
     assert [(row.job, row.result["verdict"]) for row in found] == [(jobs[1], "ties"), (jobs[0], "wins")]
     one = bench.read(lambda session: Registry(session).evaluation(jobs[0]))

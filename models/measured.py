@@ -1,0 +1,136 @@
+"""Runs that were measured, as plain JSON: what the results of every kind of job that measures are made of."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from torch import Tensor
+
+from models.rollout import Curves
+from models.statistics import Bootstrap, Floats, curve_quantiles, summary
+from models.tuning import GRID_POINTS, GridPoint, Tuning
+
+PROGRESS_INTERVAL_SECONDS = 0.25
+TUNING_TRAJECTORY = 1  # trajectory 0 of the validation split selected the rule; baselines are tuned on other tasks
+CRITERIA = ("final", "area")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class MeasuringProgress:
+    """`step` of `total` runs are done; `total` grows when a grid of learning rates has to grow."""
+
+    step: int
+    total: int
+    message: str
+
+
+@dataclass(frozen=True)
+class MeasuringResult:
+    """Plain JSON values; non-finite numbers are None."""
+
+    result: dict[str, Any]
+
+
+class Runs:
+    """Counts runs, and tells of them at least every quarter of a second of work, give or take one inner step."""
+
+    def __init__(self, total: int) -> None:
+        self.done = 0
+        self.total = total
+        self._told = 0.0
+
+    def ticking(
+        self, work: Generator[GridPoint | None, None, T], message: str
+    ) -> Generator[MeasuringProgress, None, T]:
+        """Do the work, telling about it now and then; each grid point that it yields is a run done."""
+        while True:
+            try:
+                point = next(work)
+            except StopIteration as end:
+                return cast(T, end.value)
+            self.done += point is not None
+            now = time.perf_counter()
+            if now - self._told >= PROGRESS_INTERVAL_SECONDS:
+                self._told = now
+                yield self.so_far(message)
+
+    def tuned(
+        self, sweep: Generator[GridPoint | None, None, Tuning], name: str
+    ) -> Generator[MeasuringProgress, None, Tuning]:
+        """A baseline's sweep, of which the total had GRID_POINTS runs."""
+        tuning = yield from self.ticking(sweep, f"tuning {name}'s learning rate")
+        self.total += len(tuning.points) - GRID_POINTS
+        return tuning
+
+    def so_far(self, message: str) -> MeasuringProgress:
+        return MeasuringProgress(self.done, max(self.total, self.done), message)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An optimizer on some tasks: the run that stands for its final loss, and the one for its area."""
+
+    final: Curves
+    area: Curves
+
+    def losses(self, criterion: str) -> Floats:
+        """(tasks,): one number for each task."""
+        return numbers(self.final.final if criterion == "final" else self.area.area)
+
+
+def described(measured: Measured, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Its curves and summaries. `area_curve` is there where another run than that of `curve` stands for the area."""
+    curves = {"curve": _curve(measured.final, bootstrap)}
+    if measured.area is not measured.final:
+        curves["area_curve"] = _curve(measured.area, bootstrap)
+    return {
+        **curves,
+        **{criterion: asdict(summary(measured.losses(criterion), bootstrap)) for criterion in CRITERIA},
+        "diverged": int((~measured.final.finite).sum()),
+    }
+
+
+def _curve(found: Curves, bootstrap: Bootstrap) -> dict[str, list[float]]:
+    losses = numbers(found.losses)
+    quantiles = curve_quantiles(losses, bootstrap)
+    return {"step": list(range(losses.shape[0]))} | {name: values.tolist() for name, values in quantiles.items()}
+
+
+def sweep_of(tuning: Tuning) -> dict[str, Any]:
+    """The learning rates of a baseline that were best, and the grid that they were found on."""
+    return {
+        "learning_rate": {"final": tuning.best_final.learning_rate, "area": tuning.best_area.learning_rate},
+        "runs": len(tuning.points),
+        "grid": [
+            {
+                "learning_rate": point.learning_rate,
+                "final": point.final,
+                "area": point.area,
+                "diverged": point.diverged,
+            }
+            for point in tuning.points
+        ],
+    }
+
+
+def numbers(losses: Tensor) -> Floats:
+    """float64 with every non-finite loss as infinity, which is what a diverged run counts as."""
+    values: Floats = losses.detach().cpu().numpy().astype(np.float64)
+    return np.where(np.isfinite(values), values, np.inf)
+
+
+def plain(value: Any) -> Any:
+    """JSON values only: tuples become lists, and numbers that JSON cannot say become None."""
+    if isinstance(value, dict):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

@@ -1,0 +1,47 @@
+"""What every kind of job that measures does alike: tell of its runs, look around between them, store the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, assert_never
+
+from sqlalchemy.orm import Session
+
+from app.store import outcomes
+from app.store.events import Event, EventId
+from models.measured import MeasuringProgress, MeasuringResult
+from workers.attempt import Attempt
+from workers.lifecycle import Preempted
+
+
+def measure(attempt: Attempt, science: Iterator[MeasuringProgress | MeasuringResult]) -> None:
+    """Run it to its end and store its result. It is never resumed: another attempt starts anew.
+
+    Raises as `workers.kinds.run` says.
+    """
+    result: dict[str, Any] | None = None
+    message = None
+    for happened in science:
+        match happened:
+            case MeasuringProgress():
+                if happened.message != message:
+                    message = happened.message
+                    attempt.recorder.say("log", {"level": "info", "message": message})
+                attempt.recorder.progress(happened.step, happened.total)
+            case MeasuringResult():
+                result = happened.result
+            case _:
+                assert_never(happened)
+        attempt.look_around()
+        if attempt.preempted():
+            raise Preempted
+    assert result is not None, "what measures ends with its result"
+    _store(attempt, result)
+
+
+def _store(attempt: Attempt, result: dict[str, Any]) -> None:
+    def finish(session: Session, last_events: list[Event], done_id: EventId) -> Event:
+        lease = attempt.keeper.lease
+        return outcomes.finish_with_result(session, lease, done_id, result=result, last_events=last_events).event
+
+    attempt.recorder.finish(finish)
