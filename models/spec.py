@@ -206,8 +206,8 @@ class MetaTrainSpec(Spec):
             parts = ", ".join(f"{part.name} ({part.role})" for part in self.family.tasks.parts())
             raise PydanticCustomError(
                 IDLE_RULE,
-                "the rule for {pattern} would move nothing: {family} has no part left for it. There are {parts}; send a "
-                "pattern that matches one better than the others do, or leave it out",
+                "the rule for {pattern} would move nothing: {family} has no part left for it. There are {parts}; send "
+                "a pattern that matches one better than the others do, or leave it out",
                 {"pattern": repr(min(idle)), "family": self.family.name, "parts": parts},
             )
         return self
