@@ -8,6 +8,7 @@ all there is to know about how it ran.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -179,7 +180,28 @@ class Resources(Spec):
         return self
 
 
-class MetaTrainSpec(Spec):
+JobKind = Literal["meta_train", "evaluate"]
+
+
+class _Job(Spec, ABC):
+    """What every kind of job says of itself."""
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """How many steps `progress` counts; 0 where only the worker can tell."""
+
+    @property
+    @abstractmethod
+    def measures(self) -> str | None:
+        """The id of the optimizer that it measures; None where it makes one or has none."""
+
+    @abstractmethod
+    def follow_up(self, optimizer: str) -> EvaluateSpec | None:
+        """The job that is to run when this one has made `optimizer` (its id); None where none is asked for."""
+
+
+class MetaTrainSpec(_Job):
     """A resolved `meta_train` job: nothing is left to defaults."""
 
     kind: Literal["meta_train"] = "meta_train"
@@ -189,6 +211,27 @@ class MetaTrainSpec(Spec):
     evaluate: bool
     evaluation: EvaluationPlan
     resources: Resources
+
+    @property
+    def total(self) -> int:
+        return self.recipe.meta_steps
+
+    @property
+    def measures(self) -> None:
+        return None
+
+    def follow_up(self, optimizer: str) -> EvaluateSpec | None:
+        if not self.evaluate:
+            return None
+        return EvaluateSpec(
+            optimizer=optimizer,
+            rule=self.recipe.rule,
+            rules=self.recipe.rules,
+            family=self.family,
+            seed=self.seed,
+            evaluation=self.evaluation,
+            resources=self.resources.model_copy(update={"processes": 1}),  # an evaluation runs in one
+        )
 
     @property
     def tasks_per_process(self) -> int:
@@ -223,7 +266,7 @@ class MetaTrainSpec(Spec):
         return self
 
 
-class EvaluateSpec(Spec):
+class EvaluateSpec(_Job):
     """A resolved `evaluate` job: one optimizer of the registry on held-out tasks of a family."""
 
     kind: Literal["evaluate"] = "evaluate"
@@ -236,6 +279,17 @@ class EvaluateSpec(Spec):
     seed: int = Field(ge=0, lt=2**63)
     evaluation: EvaluationPlan
     resources: Resources
+
+    @property
+    def total(self) -> int:
+        return 0
+
+    @property
+    def measures(self) -> str:
+        return self.optimizer
+
+    def follow_up(self, optimizer: str) -> None:
+        """None: it makes no optimizer."""
 
     def assigned(self) -> Assigned:
         """Which rule moves which parts of a task."""
