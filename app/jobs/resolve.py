@@ -19,6 +19,7 @@ from app.store.tables import OptimizerRow
 from models.families import FAMILIES, problems_in_words
 from models.spec import (
     DEVICE_OF,
+    IDLE_RULE,
     BackendName,
     EvaluationPlan,
     FamilySpec,
@@ -104,4 +105,6 @@ def refused_at(*within: str, model: type[BaseModel] | None = None) -> Iterator[N
     try:
         yield
     except ValidationError as error:
-        raise invalid_request(field_errors(error.errors(include_url=False), within=within, model=model)) from error
+        errors = error.errors(include_url=False)
+        place = ("recipe", "rules") if errors[0]["type"] == IDLE_RULE else within
+        raise invalid_request(field_errors(errors, within=place, model=model)) from error
