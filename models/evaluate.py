@@ -186,6 +186,7 @@ class _Evaluation:
         result = {
             "format": FORMAT,
             "family": self._spec.family.name,
+            "overrides": self._spec.family.overrides,
             "seed": self._spec.seed,
             "horizon": plan.horizon,
             "test_tasks": plan.test_tasks,

@@ -11,6 +11,8 @@ compiler or the worker image has; a worker predicts again with the backend that 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,7 +51,8 @@ class _Sizes:
     """What a job of either kind is made of."""
 
     family: TaskSpec
-    rule: RuleCosts
+    rules: tuple[tuple[float, RuleCosts], ...]
+    """What each rule takes, and the share of the coordinates that it moves."""
     computes: Computes
     threads: int
 
@@ -64,8 +67,12 @@ class _Sizes:
 
     @property
     def state(self) -> int:
-        """Bytes of the rule's memory for one coordinate."""
-        return self.width * self.rule.state
+        """Bytes of the rules' memory for one coordinate, in the mean."""
+        return self.width * _mean((share, rule.state) for share, rule in self.rules)
+
+    def on_kernel(self, rule: RuleCosts) -> Sizes | None:
+        """The sizes of the kernel that computes this rule; None where torch does."""
+        return rule.sizes if self.computes == "native" else None
 
 
 def memory_estimate_bytes(
@@ -76,8 +83,8 @@ def memory_estimate_bytes(
     computes: what the worker has; default: what most workers have for this job, see `likely_backend`
     threads: of each process, where the spec leaves them to be calibrated; default 1
     """
-    rule = _rule_costs(spec)
-    sizes = _Sizes(spec.family.tasks, rule, computes or likely_backend(spec), threads or spec.resources.threads_or(1))
+    backend = computes or likely_backend(spec)
+    sizes = _Sizes(spec.family.tasks, _rules(spec), backend, threads or spec.resources.threads_or(1))
     if isinstance(spec, EvaluateSpec):
         return WORKER_BYTES + max(sizes.costs.loading_bytes, sizes.costs.resident_bytes + _evaluating(sizes, spec))
     running = max(_window(sizes, spec), _validating(sizes, spec))
@@ -96,8 +103,20 @@ def group_tasks(coordinates_per_task: int, record: int, unroll_steps: int) -> in
     return max(1, min(most, max(least, kept_whole)) // coordinates_per_task)
 
 
-def _rule_costs(spec: MetaTrainSpec | EvaluateSpec) -> RuleCosts:
-    return (spec.recipe.rule if isinstance(spec, MetaTrainSpec) else spec.rule).config.costs()
+def record_of(spec: MetaTrainSpec | EvaluateSpec) -> int:
+    """Numbers that a step leaves of one coordinate on a tape, in the mean over a task."""
+    return _mean((share, rule.record) for share, rule in _rules(spec))
+
+
+def _rules(spec: MetaTrainSpec | EvaluateSpec) -> tuple[tuple[float, RuleCosts], ...]:
+    whole = spec.family.tasks.coordinates_per_task
+    owned = ((rule, sum(part.size for part in parts)) for rule, parts in spec.assigned().values())
+    return tuple((size / whole, rule.config.costs()) for rule, size in owned)
+
+
+def _mean(each: Iterable[tuple[float, int]]) -> int:
+    """The mean of numbers with their shares, rounded up."""
+    return math.ceil(sum(share * number for share, number in each) - 1e-9)
 
 
 def batch_estimate_bytes(tasks: TaskSpec, count: int) -> int:
@@ -115,6 +134,7 @@ def follow_up_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:
         EvaluateSpec(
             optimizer="",
             rule=spec.recipe.rule,
+            rules=spec.recipe.rules,
             family=spec.family,
             seed=spec.seed,
             evaluation=spec.evaluation,
@@ -127,7 +147,7 @@ def likely_backend(spec: MetaTrainSpec | EvaluateSpec, *, native: bool = True) -
     """What will compute this job on a worker that has it all. native: whether workers have the native kernel."""
     if spec.resources.backend != "auto":
         return spec.resources.backend
-    fits = _rule_costs(spec).sizes is not None and spec.resources.device == "cpu"
+    fits = any(rule.sizes is not None for _, rule in _rules(spec)) and spec.resources.device == "cpu"
     return "native" if native and fits else "torch"
 
 
@@ -154,7 +174,7 @@ def _group(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     tasks = spec.tasks_per_process
     if spec.resources.device != "cpu":
         return tasks
-    most = group_tasks(sizes.family.coordinates_per_task, sizes.rule.record, spec.recipe.unroll_steps)
+    most = group_tasks(sizes.family.coordinates_per_task, record_of(spec), spec.recipe.unroll_steps)
     return -(-tasks // -(-tasks // most))
 
 
@@ -203,7 +223,8 @@ def _slack(sizes: _Sizes, tasks: int) -> int:
     torch's steps, where it is a matter of luck (none to twice this was seen). A block of 32 MiB or more is mapped, and
     returns to the system at once."""
     coordinates = tasks * sizes.family.coordinates_per_task
-    mapped = sizes.width * sizes.rule.largest * coordinates >= 32 * 2**20
+    largest = max(share * rule.largest for share, rule in sizes.rules)
+    mapped = sizes.width * largest * coordinates >= 32 * 2**20
     fragments = 0 if mapped or _step(sizes) == 0 else 5 * (_step(sizes) + sizes.state) * coordinates // 4
     return _drawing(sizes.costs, tasks) + fragments
 
@@ -221,36 +242,46 @@ def _minibatch(sizes: _Sizes, tasks: int) -> int:
 
 def _step(sizes: _Sizes) -> int:
     """Bytes for each coordinate, beside the rule's memory, while the rule makes a step; the kernel works in place."""
-    return 0 if sizes.computes == "native" else sizes.width * sizes.rule.step
+    each = ((share, 0 if sizes.on_kernel(rule) else rule.step) for share, rule in sizes.rules)
+    gathered = 0 if len(sizes.rules) == 1 else 3  # a rule's own theta and gradient, and which coordinates they are
+    return sizes.width * (_mean(each) + gathered)
 
 
 def _gradient(sizes: _Sizes, coordinates: int, steps: int) -> int:
-    """What a backend takes while it differentiates a window, and then frees."""
-    if sizes.computes == "native":
-        return sizes.threads * _workspace(sizes.rule.sizes, steps)
-    if sizes.computes == "reference" or not sizes.rule.replay:
-        return sizes.width * min(coordinates * steps * sizes.rule.autograd, BLOCK_FLOATS)
-    return 0
+    """What backends take while they differentiate a window, one rule after the other, and then free."""
+    return max(_differentiating(sizes, rule, math.ceil(share * coordinates), steps) for share, rule in sizes.rules)
+
+
+def _differentiating(sizes: _Sizes, rule: RuleCosts, coordinates: int, steps: int) -> int:
+    gathered = 0 if len(sizes.rules) == 1 else 2 * sizes.width * steps * coordinates
+    kernel = sizes.on_kernel(rule)
+    if kernel is not None:
+        return gathered + sizes.threads * _workspace(kernel, steps)
+    if sizes.computes == "reference" or not rule.replay:
+        return gathered + sizes.width * min(coordinates * steps * rule.autograd, BLOCK_FLOATS)
+    return gathered
 
 
 def _buffers(sizes: _Sizes, coordinates: int, steps: int) -> int:
-    """What a backend keeps from window to window. The native backend keeps a tape of gates and c, for as many whole
+    """What backends keep from window to window. The native backend keeps a tape of gates and c, for as many whole
     layers as the budget holds, or a part of one; torch's replay keeps one block's buffers, and a second set where the
     last block is shorter."""
-    if sizes.computes == "native" and sizes.rule.sizes is not None:
-        layers = sizes.rule.sizes.layers
-        layer = 4 * coordinates * steps * sizes.rule.record // layers
-        return min(KEPT_BYTES, layer * max(1, min(layers, KEPT_BYTES // layer)))
-    if sizes.computes == "reference" or not sizes.rule.replay:
+    return sum(_kept(sizes, rule, math.ceil(share * coordinates), steps) for share, rule in sizes.rules)
+
+
+def _kept(sizes: _Sizes, rule: RuleCosts, coordinates: int, steps: int) -> int:
+    kernel = sizes.on_kernel(rule)
+    if kernel is not None:
+        layer = 4 * coordinates * steps * rule.record // kernel.layers
+        return min(KEPT_BYTES, layer * max(1, min(kernel.layers, KEPT_BYTES // layer)))
+    if sizes.computes == "reference" or not rule.replay:
         return 0
-    floats = steps * sizes.rule.replay
+    floats = steps * rule.replay
     blocks = -(-coordinates // max(1, BLOCK_FLOATS // floats))
     size = -(-coordinates // blocks)
     return sizes.width * floats * size * (2 if coordinates % size else 1)
 
 
-def _workspace(kernel: Sizes | None, steps: int) -> int:
+def _workspace(kernel: Sizes, steps: int) -> int:
     """What a thread of the kernel takes on the CPU with the widest vectors; POST does not know the worker's CPU."""
-    if kernel is None:
-        raise ValueError("there is no native kernel for this rule, so it takes no memory")
     return max(kernel.workspace_bytes(steps, width) for width in WIDTHS.values())

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
-from gradsmith.rules import Rule, build
+from gradsmith.rules import Rules, RuleSet, build
 from gradsmith.rules import weights as rule_weights
 from models import checkpoint
 from models.backends import Backend, backend_for, dtype_for
@@ -33,6 +33,7 @@ from models.captured import windows
 from models.checkpoint import TrainingProgress
 from models.errors import DeviceUnavailable, TrainingDiverged
 from models.groups import Groups, ranges
+from models.memory import record_of
 from models.meta_optimizer import AdamState, averaged_weights, clipped, cosine
 from models.parallel import Alone, Team, mean_over_tasks, refuse_drift, refuse_missing_gpus
 from models.rollout import Learned, Sample, run, tasks_at_once
@@ -174,15 +175,13 @@ class _Trainer:
         self._team = team
         wanted = spec.resources.backend
         self._dtype = dtype_for(wanted)
-        self._rule = build(spec.recipe.rule.config).to(device, self._dtype)
+        self._rule = untrained(spec).to(device, self._dtype)
         self._backend = backend_for(
             *(self._rule, self._dtype, device, threads), wanted=wanted, parts=spec.family.tasks.parts()
         )
         self._windows = windows(self._backend, device)
         own = share(spec.recipe.tasks, team.size, team.rank)
-        self._parts = ranges(
-            own, family.coordinates_per_task, spec.recipe.rule.config.costs().record, spec.recipe.unroll_steps, device
-        )
+        self._parts = ranges(own, family.coordinates_per_task, record_of(spec), spec.recipe.unroll_steps, device)
 
     @property
     def _recipe(self) -> Recipe:
@@ -261,8 +260,8 @@ class _Trainer:
             raise TrainingDiverged(
                 f"Meta-training diverged: the last {progress.skipped_in_a_row} meta-steps (up to step {step} of "
                 f"{recipe.meta_steps}) gave a loss of {loss:g} and a meta-gradient of norm {norm:g}, and all were "
-                f"skipped. Lower meta_learning_rate (now {recipe.meta_learning_rate:g}) or rule.output_scale (now "
-                f"{recipe.rule.output_scale:g}), or shorten the horizon."
+                f"skipped. Lower meta_learning_rate (now {recipe.meta_learning_rate:g}) or {recipe.output_scales}, or "
+                f"shorten the horizon."
             )
         return progress, MetaStep(step, loss, norm, rate, skipped=True)
 
@@ -361,7 +360,7 @@ class _Trainer:
                 else f"every validation of {recipe.horizon} steps met a non-finite loss, so there is no rule to keep"
             )
             raise TrainingDiverged(
-                f"Meta-training learned nothing: {why}. Lower rule.output_scale (now {recipe.rule.output_scale:g}) or "
+                f"Meta-training learned nothing: {why}. Lower {recipe.output_scales} or "
                 f"meta_learning_rate (now {recipe.meta_learning_rate:g}), or shorten the horizon."
             )
         load_weights(self._rule, progress.best_weights)
@@ -407,7 +406,14 @@ def _at_work(steps: Generator[None, None, T], step: int) -> Generator[Working, N
             started = time.perf_counter()
 
 
-def load_weights(rule: Rule, weights: Tensor) -> None:
+def untrained(spec: MetaTrainSpec) -> Rules:
+    """The rule that the job trains, or all of them, with weights of zero."""
+    if not spec.recipe.rules:
+        return build(spec.recipe.rule.config)
+    return RuleSet({pattern: build(rule.config) for pattern, (rule, _) in spec.assigned().items()})
+
+
+def load_weights(rule: Rules, weights: Tensor) -> None:
     """Copy a flat vector into the rule's parameters."""
     with torch.no_grad():
         offset = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
@@ -10,8 +10,9 @@ from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandle
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
+from gradsmith.rules.assignment import REST, best_match
 from gradsmith.rules.configs import CONFIGS, RuleConfig
-from models.task_spec import Spec
+from models.task_spec import Part, Spec
 
 
 class RuleSpec(Spec):
@@ -105,3 +106,20 @@ if TYPE_CHECKING:
 else:
     AnyRule = Annotated[Any, ByKind(RULE_SPECS, USUAL.kind)]
 """A RuleSpec of any kind."""
+
+RulePattern = Annotated[str, Field(min_length=1, max_length=128)]
+"""A name of a part, a glob over names, or a role: see `gradsmith.rules.assignment`."""
+
+Assigned: TypeAlias = dict[str, tuple[RuleSpec, tuple[Part, ...]]]
+"""Each pattern that has parts, with its rule and these."""
+
+
+def assigned(rule: RuleSpec, rules: Mapping[str, RuleSpec], parts: Sequence[Part]) -> Assigned:
+    """Which rule moves which parts of a task. rule: that of all that no pattern of `rules` matches"""
+    everything = {**rules, REST: rule}
+    found: dict[str, list[Part]] = {}
+    for part in parts:
+        pattern = best_match(everything, part.name, (part.role,))
+        assert pattern is not None, f"{REST} matches everything"
+        found.setdefault(pattern, []).append(part)
+    return {pattern: (everything[pattern], tuple(its)) for pattern, its in sorted(found.items())}

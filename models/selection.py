@@ -22,5 +22,5 @@ def shortfall(score: float, standing_still: float, recipe: Recipe) -> str | None
         f"worse_than_standing_still: the best validation score is {score:.4g}, and parameters that never move score "
         f"{standing_still:.4g}. The weights are registered, but `latest` and `best` will not name them. Train again "
         f"with a lower recipe.meta_learning_rate (now {recipe.meta_learning_rate:g}) or a lower "
-        f"recipe.rule.output_scale (now {recipe.rule.output_scale:g})."
+        f"recipe.{recipe.output_scales}."
     )

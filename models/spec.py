@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from gradsmith.rules.assignment import REST
 from models.baselines import BASELINES, DEFAULT_BASELINES
-from models.rule_spec import USUAL, AnyRule
+from models.rule_spec import USUAL, AnyRule, Assigned, RulePattern, assigned
 from models.rule_spec import ByKind as ByKind
 from models.rule_spec import RuleSpec as RuleSpec
 from models.task_spec import Spec as Spec
@@ -45,6 +46,13 @@ class Recipe(Spec):
     """How a rule is meta-trained. A *meta-step* is one window: `unroll_steps` inner steps, one meta-gradient."""
 
     rule: AnyRule = USUAL
+    rules: dict[RulePattern, AnyRule] = Field(
+        default_factory=dict,
+        max_length=16,
+        description="Other rules for some parts of a task, by pattern: a part's name, a glob over names such as "
+        "`layer0.*`, or a role (`weight`, `bias`, `vector`). The most specific pattern wins. `rule` moves the rest; it "
+        "may be sent as the entry `*`.",
+    )
     meta_steps: int = Field(1000, ge=1, le=1_000_000)
     horizon: int = Field(100, ge=1, le=10_000, description="Inner steps of one trajectory.")
     unroll_steps: int = Field(20, ge=1, le=1000, description="Inner steps between truncations; divides the horizon.")
@@ -68,6 +76,20 @@ class Recipe(Spec):
         le=1000,
         description="After this many validations that neither move nor beat standing still, the rule starts anew.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_rest_is_the_rule(cls, given: Any) -> Any:
+        if isinstance(given, dict) and isinstance(given.get("rules"), dict) and REST in given["rules"]:
+            rules = dict(given["rules"])
+            return given | {"rule": rules.pop(REST), "rules": rules}
+        return given
+
+    @property
+    def output_scales(self) -> str:
+        """The rules' output scales with their names and values, for advice."""
+        named = {"rule": self.rule, **{f"rules[{pattern!r}]": rule for pattern, rule in self.rules.items()}}
+        return " or ".join(f"{name}.output_scale (now {rule.output_scale:g})" for name, rule in named.items())
 
     @model_validator(mode="after")
     def _windows_fill_the_horizon(self) -> Recipe:
@@ -171,6 +193,21 @@ class MetaTrainSpec(Spec):
         """The largest share of a meta-step's tasks that one process owns (`share`)."""
         return -(-self.recipe.tasks // self.resources.processes)
 
+    def assigned(self) -> Assigned:
+        """Which rule moves which parts of a task."""
+        return assigned(self.recipe.rule, self.recipe.rules, self.family.tasks.parts())
+
+    @model_validator(mode="after")
+    def _every_rule_has_a_part(self) -> MetaTrainSpec:
+        idle = self.recipe.rules.keys() - self.assigned().keys() if self.recipe.rules else set()
+        if idle:
+            parts = ", ".join(f"{part.name} ({part.role})" for part in self.family.tasks.parts())
+            raise ValueError(
+                f"the rule for {min(idle)!r} would move nothing: {self.family.name} has no part left for it. There are "
+                f"{parts}; send a pattern that matches one better than the others do, or leave it out"
+            )
+        return self
+
     @model_validator(mode="after")
     def _every_process_has_a_task(self) -> MetaTrainSpec:
         processes, tasks = self.resources.processes, self.recipe.tasks
@@ -188,10 +225,17 @@ class EvaluateSpec(Spec):
     kind: Literal["evaluate"] = "evaluate"
     optimizer: str = Field(description="The optimizer's id.")
     rule: AnyRule = Field(USUAL, description="The optimizer's rule, as it was trained.")
+    rules: dict[RulePattern, AnyRule] = Field(
+        default_factory=dict, max_length=16, description="Its other rules, by pattern, where it has several."
+    )
     family: FamilySpec
     seed: int = Field(ge=0, lt=2**63)
     evaluation: EvaluationPlan
     resources: Resources
+
+    def assigned(self) -> Assigned:
+        """Which rule moves which parts of a task."""
+        return assigned(self.rule, self.rules, self.family.tasks.parts())
 
     @model_validator(mode="after")
     def _one_process(self) -> EvaluateSpec:

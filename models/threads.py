@@ -7,12 +7,14 @@ one; so nothing but a measurement on the spot can say.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import torch
 
-from gradsmith.rules import Rule
+from gradsmith.rules import Rules
 from models.backends import backend_for
 from models.spec import BackendName
+from models.task_spec import Part
 
 SECONDS = 0.25
 COORDINATES = 4096  # enough for any number of threads to pay off that will
@@ -21,7 +23,7 @@ _WORTH = 1.05  # more threads must be this much faster than fewer, or the cores 
 
 
 def calibrated(
-    rule: Rule,
+    rule: Rules,
     dtype: torch.dtype,
     device: torch.device,
     *,
@@ -29,10 +31,12 @@ def calibrated(
     coordinates: int,
     most: int,
     seconds: float = SECONDS,
+    parts: Sequence[Part] = (),
 ) -> int:
     """The smallest number of threads, of 1, 2, 4 .. `most`, that is within 5 % of the fastest for windows of the rule
     on `coordinates` coordinates. Takes about `seconds`; leaves torch with the number that it returns.
 
+    parts: as for `backend_for`
     Raises BackendUnavailable.
     """
     counts = [2**power for power in range(most.bit_length()) if 2**power < most] + [most]
@@ -40,7 +44,7 @@ def calibrated(
         torch.set_num_threads(1)
         return 1
     width = min(coordinates, COORDINATES)
-    backends = {count: backend_for(rule, dtype, device, count, wanted=wanted) for count in counts}
+    backends = {count: backend_for(rule, dtype, device, count, wanted=wanted, parts=parts) for count in counts}
     memory = backends[1].initial_memory(width)
     rows = torch.ones(_STEPS, width, dtype=dtype)
     shortest = dict.fromkeys(counts, float("inf"))

@@ -14,7 +14,7 @@ from app.settings import Settings
 from app.store import leases
 from app.store.checkpoints import Checkpoint
 from app.store.events import EventId, JobEvent
-from gradsmith.rules import Rule
+from gradsmith.rules import Rules
 from models.machine import usable_cpus
 from models.spec import EvaluateSpec, MetaTrainSpec
 from workers.facts import refuse_too_large, runtime_facts, same_bits
@@ -41,7 +41,7 @@ class Attempt:
     """Whether it is, so far, what an uninterrupted run with this runtime would be."""
     _preempted_at: float | None = field(default=None, init=False)
 
-    def settle(self, rule: Rule, spec: MetaTrainSpec | EvaluateSpec) -> None:
+    def settle(self, rule: Rules, spec: MetaTrainSpec | EvaluateSpec) -> None:
         """Find out what will compute this job with `rule`, and write it down; then refuse what this worker cannot hold.
 
         Raises DeviceUnavailable, BackendUnavailable and TooLittleMemory.

@@ -10,7 +10,7 @@ from typing import Any, assert_never, get_args
 
 import torch
 
-from gradsmith.rules import Rule
+from gradsmith.rules import Rules
 from models.backends import backend_for, dtype_for
 from models.errors import TooLittleMemory
 from models.machine import peak_memory_bytes, usable_memory_bytes
@@ -32,7 +32,7 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
-def runtime_facts(rule: Rule, spec: MetaTrainSpec | EvaluateSpec, most_threads: int) -> dict[str, Any]:
+def runtime_facts(rule: Rules, spec: MetaTrainSpec | EvaluateSpec, most_threads: int) -> dict[str, Any]:
     """`machine_facts`, and what runs the job's `rule`: threads, device and backend. Gives torch so many threads.
 
     Calibrates them, up to `most_threads`, where the job asks for `auto`; compiles the rule's kernel on this machine's
@@ -42,10 +42,15 @@ def runtime_facts(rule: Rule, spec: MetaTrainSpec | EvaluateSpec, most_threads: 
     device = device_of(resources)
     dtype = dtype_for(resources.backend, given=next(rule.parameters()).dtype)
     rule = copy.deepcopy(rule).to(device, dtype)
-    name = backend_for(rule, dtype, device, wanted=resources.backend).name
+    parts = spec.family.tasks.parts()
+    name = backend_for(rule, dtype, device, wanted=resources.backend, parts=parts).name
     if resources.threads == "auto":
         threads = calibrated(
-            *(rule, dtype, device), wanted=resources.backend, coordinates=_coordinates(spec), most=most_threads
+            *(rule, dtype, device),
+            wanted=resources.backend,
+            coordinates=_coordinates(spec),
+            most=most_threads,
+            parts=parts,
         )
     else:
         threads = resources.threads
@@ -100,8 +105,8 @@ def refuse_too_large(runtime: Mapping[str, Any], worker_memory_bytes: int | None
 
 
 def _computes(backend: str) -> Computes:
-    family = backend.partition("-")[0]  # native-avx2
-    return next(name for name in get_args(Computes) if name == family)
+    kinds = {each.partition("-")[0] for each in backend.split("+")}  # native-avx2+torch
+    return next(name for name in get_args(Computes) if name in kinds)
 
 
 def _coordinates(spec: MetaTrainSpec | EvaluateSpec) -> int:

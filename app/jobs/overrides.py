@@ -6,6 +6,7 @@ see are written once, in models/spec.py.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin
 
@@ -25,11 +26,7 @@ def partial(spec: type[BaseModel]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for name, field in spec.model_fields.items():
         annotation: Any = field.annotation
-        by_kind = next((each for each in field.metadata if isinstance(each, ByKind)), None)
-        if by_kind is not None:
-            choices = {kind: partial(choice) for kind, choice in by_kind.choices.items()}
-            fields[name] = (Annotated[Any, ByKind(choices, by_kind.usual)], _optional(field))
-            continue
+        annotation = Annotated[(annotation, *field.metadata)] if _has_kinds(field.metadata) else annotation
         if isinstance(annotation, type) and issubclass(annotation, Spec):
             annotation = partial(annotation)
         else:
@@ -44,15 +41,25 @@ def partial(spec: type[BaseModel]) -> type[BaseModel]:
 
 
 def _strict(annotation: Any) -> Any:
-    """The same type without conversions; also within a list or a tuple."""
+    """The same type without conversions; also within lists, tuples and mappings. Objects of a kind are partial."""
     if annotation in (int, float, bool, str):
         return Annotated[annotation, Strict()]
     if get_origin(annotation) is Annotated:
         inner, *metadata = get_args(annotation)
-        return Annotated[(_strict(inner), *metadata)]
-    if get_origin(annotation) in (list, tuple):
+        return Annotated[(_strict(inner), *map(_partial_kinds, metadata))]
+    if get_origin(annotation) in (list, tuple, dict):
         return get_origin(annotation)[tuple(_strict(inner) for inner in get_args(annotation))]
     return annotation
+
+
+def _has_kinds(metadata: Iterable[Any]) -> bool:
+    return any(isinstance(each, ByKind) for each in metadata)
+
+
+def _partial_kinds(metadata: Any) -> Any:
+    if not isinstance(metadata, ByKind):
+        return metadata
+    return ByKind({kind: partial(choice) for kind, choice in metadata.choices.items()}, metadata.usual)
 
 
 def _optional(field: FieldInfo) -> FieldInfo:

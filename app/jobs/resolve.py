@@ -73,6 +73,7 @@ def evaluate_spec(
         return EvaluateSpec(
             optimizer=optimizer.id,
             rule=trained.rule,
+            rules=trained.rules,
             family=family,
             seed=_seed(request.seed),
             evaluation=_plan(family, request.evaluation, trained.horizon),

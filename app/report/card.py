@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from app.report.page import verdict_sentence
-from app.report.words import LABELS, METRICS, headline, in_words, interval, number, ordered, percent
+from app.report.words import LABELS, METRICS, headline, in_words, interval, measured_on, number, ordered, percent
+from models.spec import MetaTrainSpec
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,19 @@ class CardFacts:
     shortfall: str | None = None  # why `latest` and `best` may not name it
 
 
+def _rules(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The rule; of several, each with the parts that it moves."""
+    assigned = MetaTrainSpec.model_validate(spec).assigned().values()
+    if len(assigned) == 1:
+        return [("Rule", rule.config.in_words()) for rule, _ in assigned]
+    return [
+        (f"Rule for {', '.join(f'`{_inline(part.name)}`' for part in parts)}", rule.config.in_words())
+        for rule, parts in assigned
+    ]
+
+
 def card_markdown(facts: CardFacts) -> str:
-    family, recipe, rule = facts.spec["family"], facts.spec["recipe"], facts.spec["recipe"]["rule"]
+    family, recipe = facts.spec["family"], facts.spec["recipe"]
     changes = in_words(family.get("overrides", {}))
     lines = [
         f"# {facts.reference}",
@@ -46,7 +58,7 @@ def card_markdown(facts: CardFacts) -> str:
                 ("Named now by", ", ".join(f"`{alias}`" for alias in facts.aliases) or "no alias"),
                 ("Family", f"`{family['name']}`" + (f", with {changes}" if changes else "")),
                 ("Horizon", f"{recipe['horizon']} steps, trained in windows of {recipe['unroll_steps']}"),
-                ("Rule", f"{rule['kind']}, {rule['layers']} x {rule['hidden_size']}, {rule['input']} input"),
+                *_rules(facts.spec),
                 ("Meta-training", f"{recipe['meta_steps']:,} meta-steps of {recipe['tasks']} tasks"),
                 ("Seed", str(facts.spec["seed"])),
                 ("Validation score", f"{number(facts.validation_score)} (mean loss over the whole curve)"),
@@ -89,7 +101,7 @@ def _verdicts(facts: CardFacts) -> list[str]:
         best = result["comparisons"]["best_baseline"]
         lines += [f"**{_inline(headline(result))}.**", ""]
         lines.append(
-            f"On **{result['test_tasks']}** held-out tasks of `{result['family']}` over {result['horizon']} steps "
+            f"On **{result['test_tasks']}** held-out tasks of `{measured_on(result)}` over {result['horizon']} steps "
             f"(seed {result['seed']}, job `{job}`) it"
         )
         lines.append("")
@@ -126,7 +138,7 @@ def _limits(facts: CardFacts) -> list[str]:
         "Where a run must converge to the optimum: it was trained to be fast over its horizon, not to converge.",
     ]
     lost = {
-        f"{result['family']} ({METRICS[metric]})"
+        f"{measured_on(result)} ({METRICS[metric]})"
         for _, result in facts.evaluations
         for metric in METRICS
         if result["comparisons"]["best_baseline"][metric]["verdict"] == "loses"

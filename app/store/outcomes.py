@@ -65,6 +65,7 @@ def finish_training(
         evaluation = EvaluateSpec(
             optimizer=optimizer.id,
             rule=spec.recipe.rule,
+            rules=spec.recipe.rules,
             family=spec.family,
             seed=spec.seed,
             evaluation=spec.evaluation,

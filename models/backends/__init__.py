@@ -7,14 +7,15 @@ kernels (GRADSMITH_NATIVE=off, GRADSMITH_TRITON=off). A job's record and card na
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
-from gradsmith.rules import Rule
+from gradsmith.rules import Rule, Rules, RuleSet
 from gradsmith.rules.kernels.base import Refusal
 from models.backends import native, triton
 from models.backends.base import Backend, Memory
+from models.backends.composite import CompositeBackend
 from models.backends.native import NativeBackend
 from models.backends.plain_torch import TorchBackend
 from models.backends.triton import TritonBackend
@@ -22,13 +23,22 @@ from models.errors import BackendUnavailable
 from models.spec import BackendName
 from models.task_spec import Part
 
-__all__ = ["Backend", "Memory", "NativeBackend", "TorchBackend", "TritonBackend", "backend_for", "dtype_for"]
+__all__ = [
+    "Backend",
+    "CompositeBackend",
+    "Memory",
+    "NativeBackend",
+    "TorchBackend",
+    "TritonBackend",
+    "backend_for",
+    "dtype_for",
+]
 
 _KERNELS = {"native": native.offered, "triton": triton.offered}
 
 
 def backend_for(
-    rule: Rule,
+    rule: Rules,
     dtype: torch.dtype,
     device: torch.device,
     threads: int = 1,
@@ -36,11 +46,16 @@ def backend_for(
     wanted: BackendName = "auto",
     parts: Sequence[Part] = (),
 ) -> Backend:
-    """The rule, bound to the fastest backend that can run it here, or to the one that is wanted.
+    """The rule, bound to the fastest backend that can run it here, or to the one that is wanted; of several rules, each
+    to its own.
 
-    parts: the tensors of one task, for rules that look across coordinates
+    parts: the tensors of one task, for rules that look across coordinates, and for several rules
     Raises BackendUnavailable when the wanted one cannot run it here; the message says why.
     """
+    if isinstance(rule, RuleSet):
+        return _composite(
+            rule, parts, lambda one, own: backend_for(one, dtype, device, threads, wanted=wanted, parts=own)
+        )
     refusals: dict[str, str] = {}
     for name, offered in _KERNELS.items():
         if wanted in ("auto", name):
@@ -54,6 +69,16 @@ def backend_for(
         f"The job forces the backend {wanted}, which cannot run {rule.config()} here: {refusals[wanted]}. Send "
         f"resources.backend auto to run it on what there is; the worker's log may say more."
     )
+
+
+def _composite(rules: RuleSet, parts: Sequence[Part], bind: Callable[[Rule, Sequence[Part]], Backend]) -> Backend:
+    """Raises UnknownRule where a part has no rule."""
+    owners = [rules.number_of(part.name, (part.role,)) for part in parts]
+    members = []
+    for number, (_, rule) in enumerate(rules.members()):
+        places = [place for place, owner in enumerate(owners) if owner == number]
+        members.append((bind(rule, [parts[place] for place in places]), places))
+    return CompositeBackend(members, parts)
 
 
 def dtype_for(wanted: BackendName, given: torch.dtype = torch.float32) -> torch.dtype:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from models.families import plugins
 from models.families.base import Kind
+from models.families.functions import KIND as FUNCTIONS
 from models.families.mlp import KIND as MLP
 from models.families.quadratic import KIND as QUADRATIC
 from models.spec import FamilySpec
@@ -37,7 +38,7 @@ def register(kind: Kind) -> None:
     DATASETS.update(kind.datasets)
 
 
-for _kind in (QUADRATIC, MLP):
+for _kind in (QUADRATIC, MLP, FUNCTIONS):
     register(_kind)
 PROBLEMS: tuple[plugins.Problem, ...] = plugins.load(register)
 """Plug-ins that could not be loaded, and why."""

@@ -13,8 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from gradsmith.errors import StateMismatch, UnknownSource, UnsupportedGradient, UnsupportedParameter
-from gradsmith.rules import Rule, State  # before torch itself: it says how to install torch when that is missing
+from gradsmith.errors import StateMismatch, UnknownRule, UnknownSource, UnsupportedGradient, UnsupportedParameter
+from gradsmith.rules import Rule, Rules, RuleSet, State  # before torch: it says how to install torch when missing
 from gradsmith.rules.weights import dumps, load, loads
 
 from gradsmith.axes import MEMORY, Place, Placement  # isort: skip
@@ -25,7 +25,7 @@ from torch.optim.optimizer import Optimizer, ParamsT  # isort: skip
 if TYPE_CHECKING:
     from gradsmith.client import Client
 
-Source = Rule | str | PathLike[str] | bytes
+Source = Rules | str | PathLike[str] | bytes
 """Where a rule comes from: the object itself, a weights file or its bytes, or a reference such as "quadratic@best"."""
 
 _OTHERS_OPTIONS = (
@@ -52,8 +52,11 @@ class LearnedOptimizer(Optimizer):
     params: parameters or parameter groups, as for every torch optimizer. They may be float16, bfloat16, float32 (the
         rule computes in float32) or float64 (in float64), on any device. All that have a gradient are laid on one
         axis of coordinates, over which the rule runs: on a CPU in one call of the compiled kernel, where there is one
-    rule: what to train with. A `Rule`; a weights file (a path, or the file's bytes); or the reference of an
-        optimizer in the service: "quadratic@best", "quadratic@3", "opt_0190..."
+    rule: what to train with. A `Rule` or a `RuleSet`; a weights file (a path, or the file's bytes); or the reference
+        of an optimizer in the service: "quadratic@best", "quadratic@3", "opt_0190...". Each rule of a set moves the
+        parameters that its pattern matches (`gradsmith.rules.assignment`). A parameter's name is known where
+        `model.named_parameters()` was given; its role is `weight` from two dimensions on, else `bias` or `vector`.
+        `print(optimizer)` shows which rule moves what
     lr: each group's factor on the update: 1.0 as the rule was trained; 0 leaves parameters and their memory alone.
         Schedulers change it as they do that of every torch optimizer
     client: the `gradsmith.Client` that references are fetched with; default: one for GRADSMITH_URL
@@ -87,12 +90,29 @@ class LearnedOptimizer(Optimizer):
             raise ValueError(f"threads must be at least 1, or None for as many as torch uses, not {threads}")
         self._rule = copy.deepcopy(rule_from(rule, client)).requires_grad_(False)
         self._state_dtype, self._threads = state_dtype, threads
-        self._placement = Placement(self._rule, state_dtype, threads)
+        self._begin()
         # In every group: `print(optimizer)` shows it, and a state dict says which rule its memory belongs to.
         super().__init__(params, {"rule": _signature(self._rule), "lr": lr})
 
+    def _begin(self) -> None:
+        """What follows from the rule and the settings, and is not saved with them."""
+        self._members = [rule for _, rule in self._rule.members()] if isinstance(self._rule, RuleSet) else [self._rule]
+        self._owners: dict[Tensor, int] = {}  # which of the rules moves a parameter
+        self._placement = Placement(self._members, self._state_dtype, self._threads)
+
+    def _owner(self, group: Mapping[str, Any], position: int, parameter: Tensor) -> int:
+        """The place of a parameter's rule. Raises UnknownRule where none is for it."""
+        found = self._owners.get(parameter)
+        if found is None:
+            found = 0
+            if isinstance(self._rule, RuleSet):
+                found = self._rule.number_of(_name(group, position), _roles(parameter))
+            self._owners[parameter] = found
+        return found
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters in mid-training; their memory begins at zero. Raises UnsupportedParameter."""
+        """Add parameters in mid-training; their memory begins at zero. Raises UnsupportedParameter, and
+        UnknownRule where a parameter has no rule."""
         _factor(param_group.get("lr", self.defaults["lr"]))
         _require_own_options(param_group)
         super().add_param_group(param_group)
@@ -106,6 +126,11 @@ class LearnedOptimizer(Optimizer):
                     f"{parameter.layout}; a learned optimizer trains dense real floating-point tensors that hold their "
                     f"numbers themselves. Leave it out, or give it to another optimizer"
                 )
+            try:
+                self._owner(self.param_groups[-1], number, parameter)
+            except UnknownRule:
+                self.param_groups.pop()
+                raise
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -127,15 +152,15 @@ class LearnedOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        moving: list[tuple[int, Tensor]] = []
+        moving: list[tuple[int, int, Tensor]] = []
         rates: dict[Tensor, float] = {}
         for number, group in enumerate(self.param_groups):
             rate = _factor(group["lr"])
             _require_own_options(group)
-            for parameter in group["params"]:
+            for position, parameter in enumerate(group["params"]):
                 if parameter.grad is not None and (rate or MEMORY not in self.state[parameter]):
                     _require_fitting(parameter, parameter.grad)
-                    moving.append((number, parameter))
+                    moving.append((self._owner(group, position, parameter), number, parameter))
                     rates[parameter] = rate
         with contextlib.ExitStack() as plain:
             for device in {parameter.device.type for parameter in rates}:
@@ -174,11 +199,15 @@ class LearnedOptimizer(Optimizer):
         for group in groups:
             _factor(group["lr"])
             _require_own_options(group)
-        mine = [parameter for group in self.param_groups for parameter in group["params"]]
+        mine = [
+            (self._owner(group, position, parameter), parameter)
+            for group in self.param_groups
+            for position, parameter in enumerate(group["params"])
+        ]
         theirs = [index for group in state_dict["param_groups"] for index in group["params"]]
         if len(mine) == len(theirs):  # otherwise torch's own message says it best
-            for number, (parameter, index) in enumerate(zip(mine, theirs, strict=True)):
-                self._require_fit(number, parameter, state_dict["state"].get(index, {}).get(MEMORY))
+            for number, ((owner, parameter), index) in enumerate(zip(mine, theirs, strict=True)):
+                self._require_fit(number, owner, parameter, state_dict["state"].get(index, {}).get(MEMORY))
         state = {
             index: {name: _Kept(value) if name == MEMORY else value for name, value in entry.items()}
             if isinstance(entry, dict)
@@ -188,8 +217,8 @@ class LearnedOptimizer(Optimizer):
         return {**state_dict, "state": state, "param_groups": groups}
 
     def state_dict(self) -> dict[str, Any]:
-        """As of every torch optimizer. Each parameter's memory is the tuple of tensors (coordinates, width) that the
-        rule has, whatever machine and kernel it ran on; it is copied for this."""
+        """The state of a torch optimizer. Each parameter's memory is a copy, the tuple of tensors (coordinates, width)
+        that its rule has, whatever machine and kernel it ran on."""
         saved = super().state_dict()
         saved["state"] = {
             index: {name: tuple(value) if isinstance(value, Place) else value for name, value in entry.items()}
@@ -199,16 +228,30 @@ class LearnedOptimizer(Optimizer):
         }
         return saved
 
-    def _require_fit(self, number: int, parameter: Tensor, memory: State | None) -> None:
+    def _require_fit(self, number: int, owner: int, parameter: Tensor, memory: State | None) -> None:
         if memory is None:
             return
-        expected = [tuple(tensor.shape) for tensor in self._rule.initial_state(parameter.numel(), device="meta")]
+        fresh = self._members[owner].initial_state(parameter.numel(), device="meta")
+        expected = [tuple(tensor.shape) for tensor in fresh]
         found = [tuple(tensor.shape) for tensor in memory]
         if found != expected:
             raise StateMismatch(
                 f"parameter {number} has {parameter.numel()} coordinates and needs memory of shapes {expected}; the "
                 f"state dict has {found}. It belongs to another model"
             )
+
+    def __repr__(self) -> str:
+        """The groups; where there are several rules, also which moves what."""
+        if not isinstance(self._rule, RuleSet):
+            return super().__repr__()
+        lines = [super().__repr__()]
+        for number, (pattern, rule) in enumerate(self._rule.members()):
+            lines.append(f"{pattern!r}: {_described(rule.config())}")
+            for group in self.param_groups:
+                for position, parameter in enumerate(group["params"]):
+                    if self._owner(group, position, parameter) == number:
+                        lines.append(f"    {_name(group, position) or 'without a name'} {tuple(parameter.shape)}")
+        return "\n".join(lines)
 
     def __getstate__(self) -> dict[str, Any]:  # torch's own keeps three attributes and would lose the rule
         own = {"_rule": self._rule, "_state_dtype": self._state_dtype, "_threads": self._threads}
@@ -219,7 +262,7 @@ class LearnedOptimizer(Optimizer):
         self.defaults.setdefault("lr", 1.0)  # pickles of earlier versions have none
         for group in self.param_groups:
             group.setdefault("lr", 1.0)
-        self._placement = Placement(self._rule, self._state_dtype, self._threads)
+        self._begin()
         for parameter, entry in self.state.items():
             kept = entry.get(MEMORY) if isinstance(entry, dict) else None
             if isinstance(kept, _Kept):
@@ -227,9 +270,9 @@ class LearnedOptimizer(Optimizer):
                 entry[MEMORY] = tuple(tensor.to(parameter.device, dtype) for tensor in kept.memory)
 
 
-def rule_from(source: Source, client: Client | None = None) -> Rule:
-    """The rule that `source` names; see `LearnedOptimizer`."""
-    if isinstance(source, Rule):
+def rule_from(source: Source, client: Client | None = None) -> Rules:
+    """The rule that `source` names, or the set of rules; see `LearnedOptimizer`."""
+    if isinstance(source, Rule | RuleSet):
         return source
     if isinstance(source, bytes):
         return loads(source)
@@ -295,8 +338,27 @@ def _require_fitting(parameter: Tensor, gradient: Tensor) -> None:
         )
 
 
-def _signature(rule: Rule) -> str:
+def _name(group: Mapping[str, Any], position: int) -> str | None:
+    """A parameter's name, where `named_parameters()` was given."""
+    names = group.get("param_names") or ()
+    return names[position] if position < len(names) else None
+
+
+def _roles(parameter: Tensor) -> tuple[str, ...]:
+    """What a parameter may be, by its shape."""
+    return ("weight",) if parameter.dim() > 1 else ("bias", "vector")
+
+
+def _signature(rule: Rules) -> str:
     """Kind, settings and the beginning of the SHA-256 of the weights: what `print(optimizer)` shows of a rule."""
-    config = rule.config()
-    settings = ", ".join(f"{name}={value}" for name, value in config.items() if name != "kind")
-    return f"{config['kind']}({settings}) sha256:{hashlib.sha256(dumps(rule)).hexdigest()[:16]}"
+    return f"{_described(rule.config())} sha256:{hashlib.sha256(dumps(rule)).hexdigest()[:16]}"
+
+
+def _described(config: Mapping[str, Any]) -> str:
+    settings = config.get("rules", config)
+    each = (
+        f"{name}={_described(value) if isinstance(value, dict) else value}"
+        for name, value in settings.items()
+        if name != "kind"
+    )
+    return f"{config['kind']}({', '.join(each)})"

@@ -85,7 +85,7 @@ def test_the_tape_is_what_it_says(tasks):
     if isinstance(kernel, Refusal):
         pytest.skip("no native kernel on this machine: no C++ compiler")
     case = training("", "quadratic", {"tasks": tasks})
-    sizes = memory._Sizes(case.spec.family.tasks, case.spec.recipe.rule.config.costs(), "native", 1)
+    sizes = memory._Sizes(case.spec.family.tasks, ((1.0, case.spec.recipe.rule.config.costs()),), "native", 1)
     tape = kernel.tape(10 * tasks, 20, memory.KEPT_BYTES)
     assert tape is not None
     assert tape.data.numel() * 4 == pytest.approx(memory._buffers(sizes, 10 * tasks, 20), rel=0.01)

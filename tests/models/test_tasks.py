@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from models.errors import SplitHeldOut
 from models.families import FAMILIES
+from models.families.functions import FunctionSpec
+from models.families.functions.tasks import FUNCTIONS
 from models.families.mlp import MLPSpec
 from models.families.quadratic import QuadraticSpec
 from models.spec import Split
@@ -21,6 +25,9 @@ SPECS = [
     MLPSpec(hidden=(5,), batch_size=16),
     MLPSpec(hidden=(6, 4), activation="relu", batch_size=16),
     MLPSpec(hidden=(), batch_size=16),
+    FunctionSpec(),
+    FunctionSpec(function="rastrigin", dimension=3),
+    FunctionSpec(function="ackley", dimension=4),
 ]
 
 
@@ -73,6 +80,34 @@ def test_a_quadratic_is_what_the_paper_says():
     theta = tasks.initial()
     by_hand = [float((tasks.W[i] @ theta[4 * i : 4 * i + 4] - tasks.y[i, :, 0]).square().sum()) for i in range(2)]
     torch.testing.assert_close(tasks.losses(theta, 0), torch.tensor(by_hand, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("function", "point", "value"),
+    [
+        # values of the published formulas, whose minimum is at (1, .., 1) for Rosenbrock's and at the origin else
+        ("rosenbrock", (0.0, 0.0), 1.0),
+        ("rosenbrock", (-1.2, 1.0), 24.2),
+        ("rosenbrock", (1.0, 1.0, 1.0), 0.0),
+        ("rastrigin", (0.0, 0.0), 0.0),
+        ("rastrigin", (0.5, 0.5), 40.5),
+        ("ackley", (0.0, 0.0), 0.0),
+        ("ackley", (1.0, 1.0), 20 * (1 - math.exp(-0.2))),
+    ],
+)
+def test_a_test_function_has_its_published_values(function, point, value):
+    x = torch.tensor([point], dtype=torch.float64) - (1.0 if function == "rosenbrock" else 0.0)
+    losses, _ = FUNCTIONS[function](x)
+    assert losses.item() == pytest.approx(value, abs=1e-12)
+
+
+def test_a_test_functions_minimum_lies_elsewhere_in_each_task():
+    tasks = batch(FunctionSpec(shift_std=2.0), tasks=400)
+    losses, gradient = tasks.losses_and_gradient(tasks.buffers()["minimum"].reshape(-1), 0)
+    assert losses.abs().max() < 1e-20
+    assert gradient.abs().max() < 1e-20
+    assert abs(tasks.buffers()["minimum"].std() - 2) < 0.2
+    assert abs(tasks.initial().std() - 1) < 0.1
 
 
 def test_quadratics_are_gaussian_or_uniform_and_start_standard_normal():

@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
+from app.api.documents import card_facts
+from app.report.card import card_markdown
 from app.settings import Settings
+from app.store.jobs import JobRepository
+from app.store.registry import Registry
 from app.store.sessions import Database
 from app.store.tables import JobRow
-from models.spec import Resources
+from gradsmith import LearnedOptimizer
+from models.families import FAMILIES
+from models.spec import Resources, overridden
 from tests.workers.harness import create, evaluation, job, optimizers, training
 from workers.run import run_job
 
@@ -94,3 +101,41 @@ def test_the_card_has_the_memory_that_was_predicted_and_that_was_used(
     [optimizer] = optimizers(sqlite_database)
     assert optimizer.card["runtime"]["memory_estimate_bytes"] > 250 * 2**20
     assert optimizer.card["runtime"]["memory_peak_bytes"] > 200 * 2**20
+
+
+SEVERAL = {"rules": {"weight": {"hidden_size": 4, "layers": 1}, "*": {"kind": "mlp", "hidden_size": 8}}}
+
+
+@pytest.mark.parametrize("recipe", [{"rule": {"kind": "mlp"}}, SEVERAL], ids=["mlp", "several"])
+def test_other_rules_go_through_a_whole_job(
+    quick_sqlite: Settings, sqlite_database: Database, recipe: dict[str, Any]
+) -> None:
+    """Trained, registered, measured, described by a card, and used on a user's model."""
+    digits = FAMILIES["digits-mlp"]
+    short = {"meta_steps": 4, "validation_interval": 2, "validation_tasks": 2, "horizon": 10, "unroll_steps": 5}
+    spec = training(meta_steps=4).model_copy(
+        update={"family": digits, "recipe": overridden(digits.recipe, short | recipe), "evaluate": True}
+    )
+    job_id = create(sqlite_database, spec)
+    run_job(job_id, 1, settings=quick_sqlite)
+    done = job(sqlite_database, job_id)
+    assert done.status == "succeeded", done.status_reason
+    assert "torch" in done.runtime["backend"].split("+")
+    [optimizer] = optimizers(sqlite_database)
+    with sqlite_database.read() as session:
+        data = Registry(session).weights(optimizer)
+        [follow_up] = JobRepository(session).page(parent=job_id).rows
+        card = card_markdown(card_facts(session, optimizer))
+    run_job(follow_up.id, 1, settings=quick_sqlite)
+    assert job(sqlite_database, follow_up.id).status == "succeeded", job(sqlite_database, follow_up.id).status_reason
+    model = torch.nn.Linear(8, 3)
+    learned = LearnedOptimizer(model.named_parameters(), data)
+    model(torch.ones(2, 8)).sum().backward()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    learned.step()
+    assert not any(map(torch.equal, before, model.parameters()))
+    if "rules" in recipe:
+        assert "| Rule for `layer0.bias`, `layer1.bias` | mlp, 2 x 8, momentum inputs |" in card
+        assert "'weight': lstm(hidden_size=4, layers=1" in repr(learned)
+    else:
+        assert "| Rule | mlp, 2 x 24, momentum inputs |" in card

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import threading
@@ -49,7 +50,12 @@ from workers.run import run_job
 
 def plain_run(spec: MetaTrainSpec) -> tuple[list[MetaStep], TrainingResult]:
     """The science alone: what a job must arrive at."""
-    happened = list(meta_train(spec))
+    return _plain_run(spec.model_dump_json())
+
+
+@functools.cache
+def _plain_run(spec: str) -> tuple[list[MetaStep], TrainingResult]:
+    happened = list(meta_train(MetaTrainSpec.model_validate_json(spec)))
     result = happened[-1]
     assert isinstance(result, TrainingResult)
     return [event for event in happened if isinstance(event, MetaStep)], result

@@ -12,10 +12,18 @@ from sqlalchemy.orm import Session
 
 from app.store import checkpoints, outcomes
 from app.store.events import EventId, JobEvent
-from gradsmith.rules import build
 from models.errors import CheckpointMismatch
 from models.meta_train import Event as TrainingEvent
-from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working, meta_train
+from models.meta_train import (
+    MetaStep,
+    Restarted,
+    TrainingResult,
+    TrajectoryEnd,
+    Validated,
+    Working,
+    meta_train,
+    untrained,
+)
 from models.selection import shortfall
 from models.spec import MetaTrainSpec
 from workers.attempt import Attempt
@@ -28,7 +36,7 @@ logger = logging.getLogger("gradsmith.worker")
 
 def run(attempt: Attempt, spec: MetaTrainSpec) -> None:
     """Raises as `workers.kinds.run` says."""
-    attempt.settle(build(spec.recipe.rule.config), spec)
+    attempt.settle(untrained(spec), spec)
     result: TrainingResult | None = None
     checkpointed = time.monotonic()
     with closing(_events(attempt, spec)) as stream:  # whatever ends it ends the job's ranks

@@ -16,19 +16,24 @@ from gradsmith.rules import State
 class Home(NamedTuple):
     """Parameters of one home may share an axis.
 
-    bucket: of a rule whose coordinates see each other, the number of the parameter group; of others 0
+    bucket: the number of the parameter group where the rule's coordinates see each other, else 0
     device, computes_in: where the parameters are and in which precision the rule runs for them
+    rule: the place of their rule among those of the optimizer
     """
 
     bucket: int
     device: torch.device
     computes_in: torch.dtype
+    rule: int = 0
 
-    def suits(self, parameter: Tensor, bucket: int) -> bool:
+    def suits(self, parameter: Tensor, bucket: int, rule: int) -> bool:
         """Whether it is this parameter's. Asked for each parameter in each step."""
         double = parameter.dtype is torch.float64
         return (
-            parameter.device == self.device and double is (self.computes_in is torch.float64) and bucket == self.bucket
+            parameter.device == self.device
+            and double is (self.computes_in is torch.float64)
+            and bucket == self.bucket
+            and rule == self.rule
         )
 
 

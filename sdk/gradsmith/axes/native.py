@@ -27,11 +27,11 @@ class Prepared(NamedTuple):
 
 @final
 class NativeAxis(Axis):
-    """Of the CPU, in float32, for LSTM rules. The memory lies in the kernel's blocks, (blocks, rows, BLOCK), without a
-    gap between parameters: a block may belong to several small ones.
+    """An axis on the CPU, in float32, for rules with a compiled kernel. The memory lies in the kernel's blocks,
+    (blocks, rows, BLOCK), without a gap between parameters: one block may hold several small ones.
 
-    Parameters of float32 whose numbers stand in a row are read and written where they are; their addresses are asked
-    for anew in each step, so `parameter.data` may be replaced at any time. Others take a detour through a copy.
+    Contiguous float32 parameters are read and written in place. Their addresses are looked up in each step, so
+    `parameter.data` may be replaced at any time. Other parameters go through a copy.
 
     threads: None: as many as torch uses. The results' bits do not depend on it, unless parameters overlap in part
     """

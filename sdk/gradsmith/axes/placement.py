@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Sequence
 from typing import Any, final
 
 import torch
@@ -31,36 +32,35 @@ class Placement:
 
     Nothing else is remembered: the state alone says where a memory is, so it may be cleared, loaded or replaced.
 
-    rule: not changed; its weights must stay as they are
+    rules: not changed; their weights must stay as they are
     stored_in: float32 or bfloat16, the precision of memory between steps; float32 is float64 for a rule that runs in it
     threads: of the compiled kernel; None: as many as torch uses
     """
 
-    def __init__(self, rule: Rule, stored_in: torch.dtype, threads: int | None) -> None:
-        self._rule = rule
+    def __init__(self, rules: Sequence[Rule], stored_in: torch.dtype, threads: int | None) -> None:
+        self._rules = tuple(rules)
         self._stored_in = stored_in
         self._threads = threads
-        self._adopted: dict[tuple[torch.device, torch.dtype], Rule] = {}
-        self._prepared: Prepared | None = None
-        self._looked_for_kernel = False
+        self._adopted: dict[tuple[int, torch.device, torch.dtype], Rule] = {}
+        self._prepared: dict[int, Prepared | None] = {}
 
     def stored_in(self, parameter: Tensor) -> torch.dtype:
         """The precision of the parameter's memory."""
         return self._stored_in if self._stored_in == torch.bfloat16 else _computes_in(parameter)
 
-    def axes(self, moving: list[tuple[int, Tensor]], state: OptimizerState) -> dict[Axis, list[Tensor | None]]:
+    def axes(self, moving: list[tuple[int, int, Tensor]], state: OptimizerState) -> dict[Axis, list[Tensor | None]]:
         """Each axis with those of its parameters that move; the others are None.
 
-        moving: parameters, each with the number of its group
+        moving: parameters, each with the places of its rule and of its group
         Raises StateMismatch when a parameter has another size than its memory.
         """
-        apart = not self._rule.coordinatewise  # then coordinates of different groups must not meet
+        apart = [not rule.coordinatewise for rule in self._rules]  # coordinates of different groups must not meet
         axes: dict[Axis, list[Tensor | None]] = {}
         homeless: dict[Home, list[Tensor]] = {}
-        for group, parameter in moving:
-            bucket = group if apart else 0
+        for rule, group, parameter in moving:
+            bucket = group if apart[rule] else 0
             place = state[parameter].get(MEMORY)
-            if isinstance(place, Place) and place.axis.home.suits(parameter, bucket):
+            if isinstance(place, Place) and place.axis.home.suits(parameter, bucket, rule):
                 axis, number = place.axis, place.number
                 _require_size(parameter, axis.sizes[number])
                 row = axes.get(axis)
@@ -70,11 +70,11 @@ class Placement:
                     row[number] = parameter
                     continue
                 # Somebody gave it the memory of another parameter.
-            homeless.setdefault(Home(bucket, parameter.device, _computes_in(parameter)), []).append(parameter)
-        if homeless and apart:  # all coordinates of a home must meet in one call
-            axes = {axis: row for axis, row in axes.items() if axis.home not in homeless}
-            for home in homeless:
-                homeless[home] = [parameter for group, parameter in moving if home.suits(parameter, group)]
+            homeless.setdefault(Home(bucket, parameter.device, _computes_in(parameter), rule), []).append(parameter)
+        for home in homeless:
+            if apart[home.rule]:  # all coordinates of a home must meet in one call
+                axes = {axis: row for axis, row in axes.items() if axis.home != home}
+                homeless[home] = [parameter for rule, group, parameter in moving if home.suits(parameter, group, rule)]
         for home, parameters in homeless.items():
             unique = list(dict.fromkeys(parameters))
             axes[self._new_axis(home, unique, state)] = list(unique)
@@ -94,33 +94,38 @@ class Placement:
     def _empty_axis(self, home: Home, sizes: list[int]) -> Axis:
         stored_in = self._stored_in if self._stored_in == torch.bfloat16 else home.computes_in
         if home.device.type == "cpu" and home.computes_in == torch.float32:
-            prepared = self._kernel()
+            prepared = self._kernel(home.rule)
             if prepared is not None:
                 return NativeAxis(home, stored_in, sizes, prepared, self._threads)
-        return TorchAxis(home, stored_in, sizes, self._rule_on(home.device, home.computes_in))
+        return TorchAxis(home, stored_in, sizes, self._rule_on(home.rule, home.device, home.computes_in))
 
-    def _kernel(self) -> Prepared | None:
-        """The compiled kernel with the rule's weights, if there is one. Asked for once and when first needed, for the
+    def _kernel(self, number: int) -> Prepared | None:
+        """The compiled kernel with a rule's weights, if there is one. Asked for once and when first needed, for the
         machine may have to compile it."""
-        if not self._looked_for_kernel:
-            kernel = native_kernel(self._rule)
-            if not isinstance(kernel, Refusal):
-                prepared = Prepared(kernel, kernel.weights(self._rule))
-                if agrees_with_torch(prepared, self._rule_on(torch.device("cpu"), torch.float32)):
-                    self._prepared = prepared
-                else:
-                    logger.warning(
-                        "The compiled %s kernel steps wrongly on this CPU; steps run through torch, more slowly. Set "
-                        "CXX to another compiler, or GRADSMITH_NATIVE to a lower instruction set",
-                        kernel.target.name,
-                    )
-        self._looked_for_kernel = True
-        return self._prepared
+        if number not in self._prepared:
+            self._prepared[number] = self._tried_kernel(number)
+        return self._prepared[number]
 
-    def _rule_on(self, device: torch.device, dtype: torch.dtype) -> Rule:
-        if (device, dtype) not in self._adopted:
-            self._adopted[device, dtype] = copy.deepcopy(self._rule).to(device=device, dtype=dtype)
-        return self._adopted[device, dtype]
+    def _tried_kernel(self, number: int) -> Prepared | None:
+        rule = self._rules[number]
+        kernel = native_kernel(rule)
+        if isinstance(kernel, Refusal):
+            return None
+        prepared = Prepared(kernel, kernel.weights(rule))
+        if agrees_with_torch(prepared, self._rule_on(number, torch.device("cpu"), torch.float32)):
+            return prepared
+        logger.warning(
+            "The compiled %s kernel steps wrongly on this CPU; steps run through torch, more slowly. Set CXX to "
+            "another compiler, or GRADSMITH_NATIVE to a lower instruction set",
+            kernel.target.name,
+        )
+        return None
+
+    def _rule_on(self, number: int, device: torch.device, dtype: torch.dtype) -> Rule:
+        key = (number, device, dtype)
+        if key not in self._adopted:
+            self._adopted[key] = copy.deepcopy(self._rules[number]).to(device=device, dtype=dtype)
+        return self._adopted[key]
 
 
 def _computes_in(parameter: Tensor) -> torch.dtype:

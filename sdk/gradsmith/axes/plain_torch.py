@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradsmith.axes.base import Axis, Home
-from gradsmith.rules import Rule, State
+from gradsmith.rules import Rule, Segments, State
 
 CHUNK = {"cpu": 8_192}
 """Coordinates that a rule sees at once, by type of device. It bounds what a step takes for the moment, 1.2 KB for a
@@ -53,7 +53,7 @@ class TorchAxis(Axis):
             gradient = torch.cat([piece.to(self.home.device, self.home.computes_in) for piece in pieces])
             spans = self._spans(batch)
             before = self._gathered(spans)
-            update, memory = _touched(gradient, before, *self._rule(gradient, before))
+            update, memory = _touched(gradient, before, *self._rule(gradient, before, self._segments(batch)))
             changes = torch.split(update, [end - begin for _, begin, end in batch])
             for (number, begin, end), change in zip(batch, changes, strict=True):
                 targets[number][begin:end].add_((rates[number] * change).to(targets[number].dtype))
@@ -78,6 +78,13 @@ class TorchAxis(Axis):
                     batch, room = [], most
         if batch:
             yield batch
+
+    def _segments(self, batch: Sequence[Part]) -> Segments | None:
+        """Where one parameter ends and the next begins, for a rule that looks across coordinates."""
+        if self._rule.coordinatewise:
+            return None
+        sizes = [end - begin for _, begin, end in batch]
+        return Segments.repeated(sizes, sum(sizes), self.home.device)
 
     def _spans(self, batch: Sequence[Part]) -> list[slice]:
         """Where on the axis the parts lie; neighbours become one."""

@@ -20,16 +20,22 @@ if TYPE_CHECKING:
     from gradsmith.rules.construction import build as build
     from gradsmith.rules.lstm import LSTMRule as LSTMRule
     from gradsmith.rules.mlp import MLPRule as MLPRule
+    from gradsmith.rules.rule_set import Rules as Rules
+    from gradsmith.rules.rule_set import RuleSet as RuleSet
+    from gradsmith.rules.rule_set import assembled as assembled
 
-__all__ = ["KINDS", "LSTMRule", "MLPRule", "Rule", "Segments", "State", "build"]
+__all__ = ["KINDS", "LSTMRule", "MLPRule", "Rule", "RuleSet", "Rules", "Segments", "State", "assembled", "build"]
 
 _HOMES = {
     "KINDS": "construction",
     "LSTMRule": "lstm",
     "MLPRule": "mlp",
     "Rule": "base",
+    "RuleSet": "rule_set",
+    "Rules": "rule_set",
     "Segments": "base",
     "State": "base",
+    "assembled": "rule_set",
     "build": "construction",
 }
 

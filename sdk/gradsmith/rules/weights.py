@@ -3,7 +3,8 @@
 The file holds one tensor for each of the rule's parameters, and the metadata key `gradsmith` with canonical JSON:
 `{"extra": {...}, "format_version": 2, "rule": {"kind": "lstm", "hidden_size": 20, ...}, "tensors_sha256": "..."}`. One
 key, because safetensors writes several in no fixed order: the same rule must give the same bytes, and so the same
-SHA-256. Format 1 is the same without `tensors_sha256`; it is read as ever.
+SHA-256. Format 1 is the same without `tensors_sha256`; it is read as ever. Several rules are one too, of the kind
+`several`: each has its tensors under a prefix (`gradsmith.rules.RuleSet`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from gradsmith.rules.base import Rule  # before torch itself: it says how to install torch when that is missing
+from gradsmith.rules.rule_set import (  # before torch itself: it says how to install torch when that is missing
+    Rules,
+    assembled,
+)
 
 # isort: split
 import torch
@@ -25,7 +29,6 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from gradsmith.errors import CorruptWeights, NonFiniteWeights, ShapeMismatch, UnknownRule, UnsupportedFormat
-from gradsmith.rules import build
 
 FORMAT_VERSION = 2  # what is written
 READABLE = (1, 2)
@@ -34,7 +37,7 @@ _FETCH_AGAIN = "fetch it again"
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its header, little-endian
 
 
-def dumps(rule: Rule, extra: Mapping[str, str] | None = None) -> bytes:
+def dumps(rule: Rules, extra: Mapping[str, str] | None = None) -> bytes:
     """The rule as safetensors bytes; the same rule and `extra` always give the same bytes.
 
     Weights are stored as float32; float64 stays float64. `extra` is free text for the reader (family, job).
@@ -54,8 +57,8 @@ def dumps(rule: Rule, extra: Mapping[str, str] | None = None) -> bytes:
     return save_safetensors(tensors, metadata={METADATA_KEY: canonical})
 
 
-def loads(data: bytes) -> Rule:
-    """The rule that `dumps` wrote.
+def loads(data: bytes) -> Rules:
+    """The rule, or the set of rules, that `dumps` wrote.
 
     Raises CorruptWeights, UnsupportedFormat, ShapeMismatch or NonFiniteWeights (all WeightsError); each message
     names the tensor or field, what was found, and what to do.
@@ -63,7 +66,7 @@ def loads(data: bytes) -> Rule:
     header = metadata(data)
     try:
         with torch.device("meta"):  # shapes without memory: a header that claims absurd sizes costs nothing
-            rule = build(header["rule"])
+            rule = assembled(header["rule"])
     except UnknownRule as error:
         raise UnsupportedFormat(f"this weights file holds a rule that cannot be built here: {error}") from error
     try:
@@ -167,7 +170,7 @@ def _require_same_tensors(found: Mapping[str, Tensor], expected: Mapping[str, tu
             )
 
 
-def load(path: str | PathLike[str]) -> Rule:
+def load(path: str | PathLike[str]) -> Rules:
     """The rule in a weights file; no server is needed.
 
     Raises OSError when the file cannot be read, and what `loads` raises.

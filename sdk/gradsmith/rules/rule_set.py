@@ -1,0 +1,72 @@
+"""Several rules that train one model together, each its own tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast, final
+
+import torch
+from torch import nn
+
+from gradsmith.errors import UnknownRule
+from gradsmith.rules.assignment import best_match
+from gradsmith.rules.base import Rule
+from gradsmith.rules.construction import build
+
+
+@final
+class RuleSet(nn.Module):
+    """Rules by the pattern of the tensors that each runs; `gradsmith.rules.assignment` says which pattern wins.
+
+    In a weights file each rule's tensors have a prefix, `rules.<number>.`, by the patterns' alphabet.
+    """
+
+    kind: ClassVar[str] = "several"
+
+    def __init__(self, rules: Mapping[str, Rule]) -> None:
+        super().__init__()
+        if not rules:
+            raise UnknownRule("a set of rules needs one rule at least")
+        self.patterns = tuple(sorted(rules))
+        self.rules = nn.ModuleList(rules[pattern] for pattern in self.patterns)
+
+    def members(self) -> list[tuple[str, Rule]]:
+        """Each pattern and its rule."""
+        return list(zip(self.patterns, (cast(Rule, rule) for rule in self.rules), strict=True))
+
+    def number_of(self, name: str | None, roles: Sequence[str]) -> int:
+        """The place of a tensor's rule in `patterns`. Raises UnknownRule where no pattern matches."""
+        pattern = best_match(self.patterns, name, roles)
+        if pattern is None:
+            raise UnknownRule(
+                f"no rule of this optimizer is for {name or 'a tensor without a name'} ({' or '.join(roles)}); its "
+                f"patterns are {', '.join(self.patterns)}. Give that tensor to another optimizer, or train one with a "
+                f"rule for '*'"
+            )
+        return self.patterns.index(pattern)
+
+    def config(self) -> dict[str, object]:
+        """`kind`, and the configuration of each rule by its pattern."""
+        return {"kind": self.kind, "rules": {pattern: rule.config() for pattern, rule in self.members()}}
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw the starting weights of one rule after the other."""
+        for _, rule in self.members():
+            rule.initialise(generator)
+
+
+Rules = Rule | RuleSet
+"""One rule for everything, or several."""
+
+
+def assembled(config: Mapping[str, Any]) -> Rules:
+    """What `build` makes, or a RuleSet of `{"kind": "several", "rules": {pattern: configuration}}`.
+
+    Raises UnknownRule.
+    """
+    if config.get("kind") != RuleSet.kind:
+        return build(config)
+    rules = config.get("rules")
+    if not isinstance(rules, dict) or not all(isinstance(each, dict) for each in rules.values()):
+        raise UnknownRule(f"a set of rules needs an object of configurations by pattern, not {rules!r}")
+    return RuleSet({pattern: build(each) for pattern, each in rules.items()})
