@@ -124,7 +124,8 @@ def run(
     device: torch.device | str = "cpu",
     held_out: bool = False,
 ) -> Generator[None, None, Curves]:
-    """Yields after each inner step, so that a caller can look at the clock, and returns the Curves.
+    """Yields after each inner step, so that a caller can look at the clock, and returns the Curves: of the sample's
+    tasks in an order that depends on the sample alone.
 
     Costs `horizon + 1` gradient evaluations a task.
     """
@@ -133,7 +134,7 @@ def run(
     ends: list[HeldOut] = []
     beyond = sample.first + sample.tasks
     for first in range(sample.first, beyond, chunk):
-        tasks = family.sample(
+        batches = family.sample(
             sample.split,
             seed=sample.seed,
             trajectory=sample.trajectory,
@@ -142,20 +143,21 @@ def run(
             dtype=dtype,
             device=device,
         )
-        theta = tasks.initial()
-        stepper = contender.start(tasks)
-        rows = []
-        for step in range(horizon):
-            loss, gradient = tasks.losses_and_gradient(theta, step)
-            rows.append(loss)
-            stepper.step(theta, gradient)
-            yield
-        with torch.no_grad():
-            rows.append(tasks.losses(theta, horizon))
-        losses.append(torch.stack(rows))
-        end = tasks.held_out(theta) if held_out else None
-        if end is not None:
-            ends.append(end)
+        for tasks in batches:
+            theta = tasks.initial()
+            stepper = contender.start(tasks)
+            rows = []
+            for step in range(horizon):
+                loss, gradient = tasks.losses_and_gradient(theta, step)
+                rows.append(loss)
+                stepper.step(theta, gradient)
+                yield
+            with torch.no_grad():
+                rows.append(tasks.losses(theta, horizon))
+            losses.append(torch.stack(rows))
+            end = tasks.held_out(theta) if held_out else None
+            if end is not None:
+                ends.append(end)
     whole = None
     if ends:
         whole = HeldOut(torch.cat([end.losses for end in ends]), torch.cat([end.accuracies for end in ends]))

@@ -156,7 +156,7 @@ def test_nan_gradients_of_a_task_skip_the_meta_step_and_leave_the_weights(traini
 def test_a_window_at_the_function_level_may_be_longer_than_any_horizon():
     """Minibatches are functions of the step, so a trajectory has no end of its own; a job's windows divide its
     horizon."""
-    tasks = open_for_training(FAMILIES["quadratic"].tasks).sample(Split.TRAIN, seed=0, trajectory=0, tasks=2)
+    [tasks] = open_for_training(FAMILIES["quadratic"].tasks).sample(Split.TRAIN, seed=0, trajectory=0, tasks=2)
     rule = rule_with()
     window, after = unroll_window(tasks, begin(tasks, TorchBackend(rule)), 150, TorchBackend(rule))
     assert window.losses.shape == (150, 2)

@@ -214,7 +214,7 @@ def test_what_was_trained_is_what_is_saved_bit_for_bit(training_spec, monkeypatc
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_users_run_twenty_steps_that_are_the_trainers_own(rule, dtype, tmp_path):
     """gradsmith.LearnedOptimizer on one parameter against the trainer's loop: equal bits at equal coordinate count."""
-    tasks = open_for_training(QuadraticSpec(dimension=23)).sample(
+    [tasks] = open_for_training(QuadraticSpec(dimension=23)).sample(
         Split.TRAIN, seed=0, trajectory=0, tasks=3, dtype=dtype
     )
     for step, (theirs, ours, gradient) in enumerate(side_by_side(rule, tasks, dtype, tmp_path, steps=20)):
@@ -244,7 +244,7 @@ def test_what_never_had_a_gradient_rests_for_users_and_in_evaluation(rule, dtype
 def test_what_never_had_a_gradient_rests_for_users_and_the_rest_are_the_trainers_own(rule, dtype, tmp_path):
     """Pixels that no image of the minibatch lights: the trainer moves their weights, on which no loss depends."""
     family = open_for_training(MLPSpec(hidden=(6,), batch_size=16))
-    tasks = family.sample(Split.TRAIN, seed=0, trajectory=0, tasks=3, dtype=dtype)
+    [tasks] = family.sample(Split.TRAIN, seed=0, trajectory=0, tasks=3, dtype=dtype)
     [(theirs, ours, gradient)] = side_by_side(rule, tasks, dtype, tmp_path, steps=1)
     unlit = gradient == 0
     assert 0 < int(unlit.sum()) < unlit.numel()
