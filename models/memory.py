@@ -14,11 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 from gradsmith.rules.configs import Costs as RuleCosts
 from gradsmith.rules.kernels.sizes import WIDTHS, Sizes
-from models.spec import EvaluateSpec, MetaTrainSpec
+from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec
 from models.task_spec import Costs, TaskSpec
 
 Computes = Literal["native", "torch", "reference", "triton"]
@@ -75,9 +75,7 @@ class _Sizes:
         return rule.sizes if self.computes == "native" else None
 
 
-def memory_estimate_bytes(
-    spec: MetaTrainSpec | EvaluateSpec, *, computes: Computes | None = None, threads: int | None = None
-) -> int:
+def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, threads: int | None = None) -> int:
     """Peak resident memory of all processes of this job.
 
     computes: what the worker has; default: what most workers have for this job, see `likely_backend`
@@ -85,9 +83,13 @@ def memory_estimate_bytes(
     """
     backend = computes or likely_backend(spec)
     sizes = _Sizes(spec.family.tasks, _rules(spec), backend, threads or spec.resources.threads_or(1))
-    if isinstance(spec, EvaluateSpec):
-        return WORKER_BYTES + max(sizes.costs.loading_bytes, sizes.costs.resident_bytes + _evaluating(sizes, spec))
-    running = max(_window(sizes, spec), _validating(sizes, spec))
+    match spec:
+        case MetaTrainSpec():
+            running = max(_window(sizes, spec), _validating(sizes, spec))
+        case EvaluateSpec():
+            running = _evaluating(sizes, spec)
+        case _:
+            assert_never(spec)
     each = WORKER_BYTES + max(sizes.costs.loading_bytes, sizes.costs.resident_bytes + running)
     processes = spec.resources.processes
     if processes == 1:
@@ -103,12 +105,12 @@ def group_tasks(coordinates_per_task: int, record: int, unroll_steps: int) -> in
     return max(1, min(most, max(least, kept_whole)) // coordinates_per_task)
 
 
-def record_of(spec: MetaTrainSpec | EvaluateSpec) -> int:
+def record_of(spec: JobSpec) -> int:
     """Numbers that a step leaves of one coordinate on a tape, in the mean over a task."""
     return _mean((share, rule.record) for share, rule in _rules(spec))
 
 
-def _rules(spec: MetaTrainSpec | EvaluateSpec) -> tuple[tuple[float, RuleCosts], ...]:
+def _rules(spec: JobSpec) -> tuple[tuple[float, RuleCosts], ...]:
     whole = spec.family.tasks.coordinates_per_task
     owned = ((rule, sum(part.size for part in parts)) for rule, parts in spec.assigned().values())
     return tuple((size / whole, rule.config.costs()) for rule, size in owned)
@@ -126,24 +128,7 @@ def batch_estimate_bytes(tasks: TaskSpec, count: int) -> int:
     return count * held + max(count * (theta + used), _drawing(costs, count))
 
 
-def follow_up_estimate_bytes(spec: MetaTrainSpec | EvaluateSpec) -> int:
-    """Peak resident memory of the evaluation that follows a training, in its own process; 0 where none follows."""
-    if isinstance(spec, EvaluateSpec) or not spec.evaluate:
-        return 0
-    return memory_estimate_bytes(
-        EvaluateSpec(
-            optimizer="",
-            rule=spec.recipe.rule,
-            rules=spec.recipe.rules,
-            family=spec.family,
-            seed=spec.seed,
-            evaluation=spec.evaluation,
-            resources=spec.resources.model_copy(update={"processes": 1}),
-        )
-    )
-
-
-def likely_backend(spec: MetaTrainSpec | EvaluateSpec, *, native: bool = True) -> Computes:
+def likely_backend(spec: JobSpec, *, native: bool = True) -> Computes:
     """What will compute this job on a worker that has it all. native: whether workers have the native kernel."""
     if spec.resources.backend != "auto":
         return spec.resources.backend

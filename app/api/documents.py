@@ -29,6 +29,7 @@ def optimizer_documents(session: Session, workspace: str, rows: Sequence[Optimiz
             sha256=record.row.sha256,
             size_bytes=record.size_bytes,
             validation_score=record.row.validation_score,
+            overrides=record.overrides,
             automatic=record.row.automatic,
             card=record.row.card,
             evaluations=[EvaluationSummary(**vars(measured)) for measured in record.evaluations],

@@ -60,6 +60,7 @@ class FamilyDetail(Family):
 class EvaluationSummary(BaseModel):
     job: str = Field(description="Its report is at /jobs/{job}/report.")
     family: str
+    overrides: dict[str, Any] = Field(description="What the job changed of the family's tasks.")
     verdict: dict[str, str] = Field(description="At the last step (`final`) and over the curve (`area`).")
     best_baseline: dict[str, Any] = Field(description="Against the best of all tuned baselines, by metric.")
     created_at: datetime
@@ -76,6 +77,9 @@ class Optimizer(BaseModel):
     sha256: str
     size_bytes: int
     validation_score: float | None = Field(description="Mean loss over the validation curves; `best` is the lowest.")
+    overrides: dict[str, Any] = Field(
+        description="What its job changed of the family's tasks; `best` compares only optimizers where this is empty."
+    )
     automatic: bool = Field(
         description="Whether `latest` and `best` may name it; false where parameters that never move score as well."
     )

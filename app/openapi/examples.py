@@ -12,7 +12,7 @@ OPTIMIZER_ID = "opt_0198f0c3f00d7b21a1b2c3d4e5f60718"
 
 _QUADRATIC = FAMILIES["quadratic"]
 
-FAMILY: dict[str, Any] = _QUADRATIC.model_dump(mode="json") | {
+FAMILY: dict[str, Any] = _QUADRATIC.model_dump(mode="json", exclude={"overrides"}) | {
     "coordinates_per_task": _QUADRATIC.tasks.coordinates_per_task
 }
 
@@ -99,12 +99,14 @@ OPTIMIZER: dict[str, Any] = {
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "size_bytes": 21_204,
     "validation_score": 2.41,
+    "overrides": {},
     "automatic": True,
     "card": {"seconds": 31.5, "best_step": 950, "skipped_steps": 0},
     "evaluations": [
         {
             "job": EVALUATION_ID,
             "family": "quadratic",
+            "overrides": {},
             "verdict": {"final": "wins", "area": "wins"},
             "best_baseline": {
                 "final": COMPARISON | {"baseline": "adam"},

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from app.report.page import verdict_sentence
-from app.report.words import LABELS, METRICS, headline, in_words, interval, number, ordered, percent
+from app.report.words import LABELS, METRICS, headline, in_words, interval, measured_on, number, ordered, percent
 from models.spec import MetaTrainSpec
 
 
@@ -101,7 +101,7 @@ def _verdicts(facts: CardFacts) -> list[str]:
         best = result["comparisons"]["best_baseline"]
         lines += [f"**{_inline(headline(result))}.**", ""]
         lines.append(
-            f"On **{result['test_tasks']}** held-out tasks of `{result['family']}` over {result['horizon']} steps "
+            f"On **{result['test_tasks']}** held-out tasks of `{measured_on(result)}` over {result['horizon']} steps "
             f"(seed {result['seed']}, job `{job}`) it"
         )
         lines.append("")
@@ -138,7 +138,7 @@ def _limits(facts: CardFacts) -> list[str]:
         "Where a run must converge to the optimum: it was trained to be fast over its horizon, not to converge.",
     ]
     lost = {
-        f"{result['family']} ({METRICS[metric]})"
+        f"{measured_on(result)} ({METRICS[metric]})"
         for _, result in facts.evaluations
         for metric in METRICS
         if result["comparisons"]["best_baseline"][metric]["verdict"] == "loses"

@@ -8,7 +8,19 @@ from html import escape
 from typing import Any
 
 from app.report.evaluation_figure import evaluation
-from app.report.words import LABELS, METRICS, NOTHING, VERB, headline, interval, number, ordered, percent, subtitle
+from app.report.words import (
+    LABELS,
+    METRICS,
+    NOTHING,
+    VERB,
+    headline,
+    interval,
+    measured_on,
+    number,
+    ordered,
+    percent,
+    subtitle,
+)
 
 # Pages run no script and load nothing: what they show, they carry.
 CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
@@ -154,7 +166,7 @@ def _caveats(result: Mapping[str, Any]) -> str:
     evaluations, runtime = result.get("cost", {}), result.get("runtime", {})
     counted = evaluations.get("gradient_evaluations", {})
     lines = [
-        f"Measured on tasks of <code>{escape(str(result['family']))}</code> over {result['horizon']} steps, seed "
+        f"Measured on tasks of <code>{escape(measured_on(result))}</code> over {result['horizon']} steps, seed "
         f"{result['seed']}. It says nothing of other tasks or of more steps.",
         "Tuning costs of the baselines and the cost of meta-training are not part of the losses above.",
         "A mean can be ruled by few hard tasks: read the ratio of medians and the share of tasks won beside it.",

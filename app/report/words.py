@@ -49,6 +49,12 @@ def in_words(overrides: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {json.dumps(value)}" for name, value in overrides.items())
 
 
+def measured_on(result: Mapping[str, Any]) -> str:
+    """The family of an evaluation, and what its job changed of the tasks: `digits-mlp (hidden [16])`."""
+    changes = in_words(result.get("overrides", {}))
+    return f"{result['family']} ({changes})" if changes else str(result["family"])
+
+
 def best_baseline(result: Mapping[str, Any], metric: str = "final") -> Mapping[str, Any]:
     found: Mapping[str, Any] = result["comparisons"]["best_baseline"][metric]
     return found
@@ -67,14 +73,14 @@ def headline(result: Mapping[str, Any]) -> str:
     if len(verdicts) == 1:
         beats = f"Learned optimizer {VERB[verdicts.pop()]}"
         if len(rivals) == 1:
-            return f"{beats} tuned {rivals.pop()}, the best baseline, on {result['family']}"
+            return f"{beats} tuned {rivals.pop()}, the best baseline, on {measured_on(result)}"
         each = ", ".join(f"{names[metric]} {WHERE[metric]}" for metric in METRICS)
-        return f"{beats} the best tuned baselines on {result['family']}: {each}"
+        return f"{beats} the best tuned baselines on {measured_on(result)}: {each}"
     if len(rivals) == 1:
         each = ", ".join(f"{found[metric]['verdict']} {WHERE[metric]}" for metric in METRICS)
-        return f"Learned optimizer on {result['family']}: {each}, against tuned {rivals.pop()}"
+        return f"Learned optimizer on {measured_on(result)}: {each}, against tuned {rivals.pop()}"
     each = ", ".join(f"{found[metric]['verdict']} {WHERE[metric]} against tuned {names[metric]}" for metric in METRICS)
-    return f"Learned optimizer on {result['family']}: {each}"
+    return f"Learned optimizer on {measured_on(result)}: {each}"
 
 
 def subtitle(result: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ class Measured:
 
     job: str
     family: str
+    overrides: dict[str, Any]  # what its job changed of the family's tasks
     verdict: dict[str, str]
     best_baseline: dict[str, Any]
     created_at: datetime
@@ -31,6 +32,7 @@ class Record:
     row: OptimizerRow
     aliases: list[str]  # which name it now: `best` and `latest` first, then the user's own by name
     tags: dict[str, str]  # the labels (`metadata`) of the job that made it
+    overrides: dict[str, Any]  # what that job changed of the family's tasks
     size_bytes: int
     evaluations: list[Measured]  # newest first
 
@@ -44,14 +46,15 @@ def records(session: Session, workspace: str, rows: Sequence[OptimizerRow]) -> l
     reserved = _reserved(session, workspace, {row.family for row in rows})
     sized = session.execute(select(WeightsRow.sha256, WeightsRow.size).where(WeightsRow.sha256.in_(hashes)))
     sizes = {sha256: size for sha256, size in sized}  # noqa: C416  (a row is no pair to mypy)
-    labelled = session.execute(select(JobRow.id, JobRow.labels).where(JobRow.id.in_([row.job for row in rows])))
-    labels = {job: tags for job, tags in labelled}  # noqa: C416
+    asked = select(JobRow.id, JobRow.labels, JobRow.spec[("family", "overrides")])
+    jobs = {job: told for job, *told in session.execute(asked.where(JobRow.id.in_([row.job for row in rows])))}
     evaluations = _evaluations(session, workspace, ids)
     return [
         Record(
             row=row,
             aliases=reserved.get(row.id, []) + aliases.get(row.id, []),
-            tags=labels[row.job],
+            tags=jobs[row.job][0],
+            overrides=jobs[row.job][1] or {},  # jobs of older versions have none
             size_bytes=sizes[row.sha256],
             evaluations=evaluations.get(row.id, []),
         )
@@ -91,6 +94,7 @@ def _evaluations(session: Session, workspace: str, optimizers: Sequence[str]) ->
             EvaluationRow.optimizer,
             EvaluationRow.job,
             EvaluationRow.family,
+            result["overrides"],
             result["verdict"],
             result[("comparisons", "best_baseline")],
             EvaluationRow.created_at,
@@ -99,6 +103,6 @@ def _evaluations(session: Session, workspace: str, optimizers: Sequence[str]) ->
         .order_by(EvaluationRow.job.desc())
     )
     found: dict[str, list[Measured]] = {}
-    for optimizer, *values in session.execute(query):
-        found.setdefault(optimizer, []).append(Measured(*values))
+    for optimizer, job, family, overrides, *values in session.execute(query):
+        found.setdefault(optimizer, []).append(Measured(job, family, overrides or {}, *values))
     return found

@@ -2,7 +2,8 @@
 
 `opt_...`, `<family>@<version>`, `<family>@latest` (the newest version), `<family>@best` (the lowest validation score,
 the older version of equals) or `<family>@<alias>`. `latest` and `best` pass over optimizers that are not `automatic`:
-those that are worse than standing still.
+those that are worse than standing still. `best` passes over those whose job changed the family's tasks, too: losses on
+different tasks do not compare.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ _BY_ALIAS = _EVERY.where(
 _AUTOMATIC = _OF_FAMILY.where(_OPTIMIZERS.automatic)
 _RESERVED = {
     "latest": _AUTOMATIC.order_by(_OPTIMIZERS.version.desc()).limit(1),
-    "best": _AUTOMATIC.where(_OPTIMIZERS.validation_score.is_not(None))
+    "best": _AUTOMATIC.where(_OPTIMIZERS.own_tasks, _OPTIMIZERS.validation_score.is_not(None))
     .order_by(_OPTIMIZERS.validation_score, _OPTIMIZERS.version)
     .limit(1),
 }
@@ -140,7 +141,7 @@ def _reserved_names(session: Session, workspace: str, family: str) -> str:
             f". None of them beats parameters that never move, so {family}@latest and {family}@best name none; "
             "train again with a lower recipe.meta_learning_rate"
         )
-    return f", {family}@latest, and {family}@best once one has a validation score"
+    return f", {family}@latest, and {family}@best once one has a validation score on the family's own tasks"
 
 
 def _some_aliases(session: Session, workspace: str, family: str) -> list[str]:

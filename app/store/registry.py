@@ -83,7 +83,8 @@ class Registry:
             newest = select(func.max(other.version)).where(*within).correlate(OptimizerRow)
             return OptimizerRow.version == newest.scalar_subquery()
         if alias == "best":
-            lowest = select(other.id).where(*within, other.validation_score.is_not(None)).correlate(OptimizerRow)
+            compared = (*within, other.own_tasks, other.validation_score.is_not(None))
+            lowest = select(other.id).where(*compared).correlate(OptimizerRow)
             best = lowest.order_by(other.validation_score, other.version).limit(1)
             return OptimizerRow.id == best.scalar_subquery()
         named = select(AliasRow.optimizer).where(AliasRow.workspace == self._workspace, AliasRow.alias == alias)
@@ -176,6 +177,7 @@ class Registry:
                 if validation_score is not None and math.isfinite(validation_score)
                 else None,
                 automatic=automatic,
+                own_tasks=not job.spec["family"].get("overrides"),
                 card=card,
                 created_at=clock(),
             )

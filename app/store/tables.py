@@ -32,7 +32,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 DEFAULT_WORKSPACE = "default"
-SCHEMA_REVISION = "0004"  # the Alembic revision that these tables are; a test holds the two equal
+SCHEMA_REVISION = "0005"  # the Alembic revision that these tables are; a test holds the two equal
 
 JOB_STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 TERMINAL_STATUSES = ("succeeded", "failed", "cancelled")
@@ -245,6 +245,7 @@ class OptimizerRow(Base):
     sha256: Mapped[str] = mapped_column(ForeignKey("weights.sha256"))
     validation_score: Mapped[float | None] = mapped_column(Float)  # `best` is the lowest of these; NULL never is
     automatic: Mapped[bool] = mapped_column(Boolean, server_default=true())  # whether `latest` and `best` may name it
+    own_tasks: Mapped[bool] = mapped_column(Boolean, server_default=true())  # `best` compares no others
     card: Mapped[dict[str, Any]] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 

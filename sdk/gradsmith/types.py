@@ -136,6 +136,7 @@ class Optimizer:
     sha256: of the weights file
     size_bytes: of the weights file
     validation_score: mean loss over the validation curves; "best" is the lowest
+    overrides: what its job changed of the family's tasks; "best" compares only optimizers where this is empty
     automatic: whether "latest" and "best" may name it; False where parameters that never move score as well
     card: what training recorded: cost, skipped steps, versions
     evaluations: summaries of its evaluations: verdict, the best baseline, the job with the report
@@ -151,6 +152,7 @@ class Optimizer:
     sha256: str
     size_bytes: int | None
     validation_score: float | None
+    overrides: dict[str, Any]
     automatic: bool
     card: dict[str, Any] = field(repr=False)
     evaluations: tuple[dict[str, Any], ...] = field(repr=False)
@@ -170,6 +172,7 @@ class Optimizer:
             sha256=raw["sha256"],
             size_bytes=raw.get("size_bytes"),
             validation_score=raw.get("validation_score"),
+            overrides=raw.get("overrides") or {},
             automatic=raw.get("automatic", True),
             card=raw.get("card") or {},
             evaluations=tuple(raw.get("evaluations") or ()),

@@ -38,7 +38,9 @@ def make_rule(**settings) -> Rule:
 
 
 def make_tasks(family, tasks=4, dtype=torch.float64):
-    return open_for_training(FAMILIES[family]).sample(Split.TRAIN, seed=0, trajectory=0, tasks=tasks, dtype=dtype)
+    family = open_for_training(FAMILIES[family])
+    [drawn] = family.sample(Split.TRAIN, seed=0, trajectory=0, tasks=tasks, dtype=dtype)
+    return drawn
 
 
 def through_the_whole_graph(rule, tasks, steps, windows):

@@ -14,7 +14,8 @@ from pydantic import TypeAdapter
 
 from app.api.schemas import CurveDocument, Family, Optimizer
 from app.http.problems import CATALOGUE, MEDIA_TYPE
-from app.jobs.schemas import Job, JobRequest
+from app.jobs.kinds import JobRequest
+from app.jobs.schemas import Job
 from app.main import ROUTERS, create_app
 from app.openapi import document as openapi
 from app.openapi import examples

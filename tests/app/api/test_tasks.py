@@ -43,6 +43,14 @@ def test_a_job_trains_on_the_tasks_that_it_names_and_an_evaluation_measures_on_t
     named = posted(api, measure | {"family": "digits-mlp"})
     assert (named["tasks"], named["overrides"]) == (OWN, {})
 
+    record = api.get(f"/optimizers/{outcome.optimizer.id}/record").json()
+    assert (record["overrides"], record["aliases"]) == (SMALLER, ["latest"])
+    assert api.get("/optimizers/digits-mlp@best").status_code == 404  # there is none on the family's own tasks
+    own = worker(str(posted(api, TRAINING)["id"])).finish_training(score=9.0)
+    assert own.optimizer is not None
+    assert api.get("/optimizers/digits-mlp@best/record").json()["id"] == own.optimizer.id  # 9.0 on other tasks than 1.0
+    assert [found["id"] for found in api.get("/optimizers?alias=best").json()["data"]] == [own.optimizer.id]
+
     card = api.get(f"/optimizers/{outcome.optimizer.id}/card").text
     assert '| Family | `digits-mlp`, with hidden [16], activation "relu" |' in card.replace("\\", "")
 
