@@ -8,7 +8,7 @@ from typing import Any, assert_never
 from sqlalchemy.orm import Session
 
 from app.store import outcomes
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from models.measured import MeasuringProgress, MeasuringResult
 from workers.attempt import Attempt
 from workers.lifecycle import Preempted
@@ -40,7 +40,7 @@ def measure(attempt: Attempt, science: Iterator[MeasuringProgress | MeasuringRes
 
 
 def _store(attempt: Attempt, result: dict[str, Any]) -> None:
-    def finish(session: Session, last_events: list[Event], done_id: EventId) -> Event:
+    def finish(session: Session, last_events: list[JobEvent], done_id: EventId) -> JobEvent:
         lease = attempt.keeper.lease
         return outcomes.finish_with_result(session, lease, done_id, result=result, last_events=last_events).event
 
