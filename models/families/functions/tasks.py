@@ -92,14 +92,14 @@ class FunctionFamily(Family):
         )
         self.spec = spec
 
-    def _batch(
+    def _batches(
         self,
         seeds: Tensor,
         split: Split,  # noqa: ARG002 - a function has no data to keep apart
         dtype: torch.dtype,
         device: torch.device,
-    ) -> TaskBatch:
+    ) -> tuple[TaskBatch, ...]:
         d = self.spec.dimension
         minimum = drawn(normals, streams(seeds, "problem"), d, dtype) * self.spec.shift_std
         start = drawn(normals, streams(seeds, "start"), d, dtype) * self.spec.start_std
-        return FunctionBatch(FUNCTIONS[self.spec.function], minimum.to(device), start.to(device))
+        return (FunctionBatch(FUNCTIONS[self.spec.function], minimum.to(device), start.to(device)),)
