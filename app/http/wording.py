@@ -164,7 +164,10 @@ def _kinds(context: Mapping[str, Any]) -> str:
     for tag, model in models.items():
         does = (model.__doc__ or "").partition(".")[0]
         choices.append(f'"{tag}" to {does[:1].lower()}{does[1:]}')
-    return f"send {', or '.join(choices)}" if choices else "see /docs for those that are"
+    if not choices:
+        return "see /docs for those that are"
+    *before, last = choices
+    return f"send {', '.join(before)}, or {last}" if before else f"send {last}"
 
 
 def _literal(text: str, value: Any, context: Mapping[str, Any]) -> str:
