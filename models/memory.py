@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias, assert_never
 
 from gradsmith.rules.configs import Costs as RuleCosts
 from gradsmith.rules.kernels.sizes import WIDTHS, Sizes
-from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec
+from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewSpec
 from models.task_spec import Costs, TaskSpec
 
 Computes = Literal["native", "torch", "reference", "triton"]
@@ -98,6 +98,8 @@ def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, th
             running = max(_window(sizes, spec), _validating(sizes, spec))
         case EvaluateSpec():
             running = _evaluating(sizes, spec)
+        case PreviewSpec():
+            running = _previewing(sizes, spec)
         case _:
             assert_never(spec)
     each = WORKER_BYTES + max(sizes.costs.loading_bytes, sizes.costs.resident_bytes + running)
@@ -200,6 +202,16 @@ def _evaluating(sizes: _Sizes, spec: EvaluateSpec) -> int:
     kept = sizes.width * curve * (1 + 2 * len(plan.baselines))
     running = _rollout(sizes, max(plan.test_tasks, plan.tuning_tasks)) + 2 * sizes.width * curve
     running += sizes.costs.held_out_bytes
+    resampling = _BOOTSTRAP_BYTES + 8 * (4 * curve + 3 * (plan.horizon + 1) * plan.bootstrap_samples)
+    return kept + max(running, resampling)
+
+
+def _previewing(sizes: _Sizes, spec: PreviewSpec) -> int:
+    """A preview keeps two curves for each baseline to the end."""
+    plan = spec.evaluation
+    curve = (plan.horizon + 1) * plan.tuning_tasks
+    kept = sizes.width * curve * 2 * len(plan.baselines)
+    running = _rollout(sizes, plan.tuning_tasks) + 2 * sizes.width * curve
     resampling = _BOOTSTRAP_BYTES + 8 * (4 * curve + 3 * (plan.horizon + 1) * plan.bootstrap_samples)
     return kept + max(running, resampling)
 

@@ -1,7 +1,8 @@
 """What can be trained, and how: the torch-free vocabulary that the API, the store and the workers share.
 
 A *family* is a named, immutable distribution of optimization tasks. A *job* trains a rule on a family
-(`meta_train`) or measures an optimizer against tuned baselines on held-out tasks of one (`evaluate`).
+(`meta_train`), measures an optimizer against tuned baselines on held-out tasks of one (`evaluate`), or tunes baselines
+on one's validation tasks, to see what it is (`preview`).
 `resolve` fills every default that a request leaves out with the family's recipe, so that a stored job says
 all there is to know about how it ran.
 """
@@ -114,6 +115,15 @@ class EvaluationPlan(Spec):
     bootstrap_samples: int = Field(2000, ge=100, le=100_000)
 
 
+class PreviewPlan(Spec):
+    """How baselines are tuned to see a family, on its validation tasks. It is small: a preview takes seconds."""
+
+    horizon: int = Field(100, ge=1, le=10_000)
+    tuning_tasks: int = Field(32, ge=1, le=65_536, description="Validation tasks, the same for every baseline.")
+    baselines: tuple[BaselineName, ...] = Field(("adam",), min_length=1)
+    bootstrap_samples: int = Field(2000, ge=100, le=100_000)
+
+
 class FamilySpec(Spec):
     """A family: its name, its distribution of tasks, and the recipe that is used where a job says nothing."""
 
@@ -180,7 +190,7 @@ class Resources(Spec):
         return self
 
 
-JobKind = Literal["meta_train", "evaluate"]
+JobKind = Literal["meta_train", "evaluate", "preview"]
 
 
 class _Job(Spec, ABC):
@@ -322,6 +332,48 @@ class EvaluateSpec(_Job):
         return self
 
 
+class PreviewSpec(_Job):
+    """A resolved `preview` job: baselines on validation tasks of a family. It has no rule and makes no optimizer."""
+
+    kind: Literal["preview"] = "preview"
+    family: FamilySpec
+    seed: int = Field(ge=0, lt=2**63)
+    evaluation: PreviewPlan
+    resources: Resources
+
+    @property
+    def total(self) -> int:
+        return 0
+
+    @property
+    def measures(self) -> None:
+        return None
+
+    @property
+    def to_lower(self) -> list[str]:
+        return ["evaluation.tuning_tasks", "evaluation.horizon"]
+
+    def follow_up(self, optimizer: str) -> None:
+        """None: it makes no optimizer."""
+
+    def assigned(self) -> Assigned:
+        return {}
+
+    @model_validator(mode="after")
+    def _torch_in_one_process(self) -> PreviewSpec:
+        if self.resources.processes > 1:
+            raise ValueError(
+                f"a preview runs in one process and this asks for {self.resources.processes}; "
+                f"leave processes out (threads may be more)"
+            )
+        if self.resources.backend in DEVICE_OF:
+            raise ValueError(
+                f"a preview has no rule for the backend {self.resources.backend} to compute; leave backend out, or "
+                f"send torch, or reference for float64"
+            )
+        return self
+
+
 def share(count: int, processes: int, process: int) -> range:
     """What one of `processes` owns of `count` things in a row: all shares are whole and differ by one at most, the
     longer ones first."""
@@ -330,7 +382,7 @@ def share(count: int, processes: int, process: int) -> range:
     return range(first, first + least + (process < longer))
 
 
-JobSpec = Annotated[MetaTrainSpec | EvaluateSpec, Field(discriminator="kind")]
+JobSpec = Annotated[MetaTrainSpec | EvaluateSpec | PreviewSpec, Field(discriminator="kind")]
 
 
 def with_tasks(family: FamilySpec, tasks: TaskSpec) -> FamilySpec:

@@ -23,7 +23,7 @@ from app.store.sessions import Database
 from app.store.tables import JobRow
 from workshop.keyed import id_of, make_key
 from workshop.serving import serving
-from workshop.working import Worker, evaluation_result
+from workshop.working import Worker, evaluation_result, preview_result
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
@@ -84,6 +84,7 @@ def _fill(api: httpx.Client) -> None:
         {"kind": "meta_train", "family": "quadratic", "metadata": {"experiment": "first"}},
         {"kind": "meta_train", "family": "digits-mlp", "evaluate": False, "metadata": {"experiment": "second"}},
         {"kind": "meta_train", "family": "quadratic", "metadata": {"fails": "yes"}},
+        {"kind": "preview", "family": "rosenbrock"},
     ):
         answer = api.post("/jobs", json=body)
         assert answer.status_code == 202, answer.text
@@ -116,6 +117,8 @@ def _end(settings: Settings, database: Database, job: JobRow) -> None:
         match kind_of(job):
             case "evaluate":
                 worker.finish_evaluation(evaluation_result(job.family))
+            case "preview":
+                worker.finish_evaluation(preview_result(job.family))
             case "meta_train":
                 metrics = worker.metrics(*range(1, 11))
                 worker.publish(metrics)

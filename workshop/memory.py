@@ -16,7 +16,7 @@ from typing import Any
 from models.families import FAMILIES
 from models.memory import Computes, memory_estimate_bytes
 from models.rule_spec import RULE_SPECS, RuleSpec
-from models.spec import EvaluateSpec, MetaTrainSpec, Resources, overridden
+from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewPlan, PreviewSpec, Resources, overridden
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,8 +28,9 @@ from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
 from models.evaluate import evaluate
 from models.meta_train import TrainingResult, meta_train
+from models.preview import preview
 from models.rule_spec import RULE_SPECS, RuleSpec
-from models.spec import EvaluateSpec, MetaTrainSpec
+from models.spec import EvaluateSpec, MetaTrainSpec, PreviewSpec
 from workers import run
 
 def status(name):
@@ -52,6 +53,10 @@ elif kind == "evaluate":
     for event in evaluate(rule_weights.dumps(rule), spec, data_dir=data_dir):
         pass
     ran = event.result["runtime"]
+elif kind == "preview":
+    for event in preview(PreviewSpec.model_validate_json(text), data_dir=data_dir):
+        pass
+    ran = event.result["runtime"]
 else:
     raise SystemExit(f"{kind}: no such kind of job is measured")
 print(ran["backend"], started, status("VmHWM"))
@@ -63,7 +68,7 @@ class Case:
     """One job that is measured."""
 
     name: str
-    spec: MetaTrainSpec | EvaluateSpec
+    spec: JobSpec
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,12 @@ def evaluation(
     )
 
 
+def preview(name: str, family: str, **plan: Any) -> Case:
+    """A preview with Adam alone."""
+    spec = FAMILIES[family]
+    return Case(name, PreviewSpec(family=spec, seed=0, evaluation=PreviewPlan(**plan), resources=Resources()))
+
+
 def measured(case: Case, data: Path | None = None, **environment: str) -> Measured:
     """Run the job in a process of its own. Raises subprocess.CalledProcessError when it fails."""
     done = subprocess.run(
@@ -135,7 +146,7 @@ def predicted(case: Case, ran: Measured) -> int:
 
 
 def cases() -> list[Case]:
-    """Small and large, every family, rule sizes, windows, both kinds of job, every backend of the CPU."""
+    """Small and large, every family, rule sizes, windows, every kind of job, every backend of the CPU."""
     few, wide = {"validation_tasks": 8}, {"hidden": [833]}
     torch = {"backend": "torch"}
     return [
@@ -157,4 +168,7 @@ def cases() -> list[Case]:
         evaluation("evaluate quadratic", "quadratic"),
         evaluation("evaluate quadratic, 65,536 tasks", "quadratic", {"horizon": 40, "test_tasks": 65_536}),
         evaluation("evaluate digits MLP", "digits-mlp", {"horizon": 20}),
+        preview("preview quadratic", "quadratic"),
+        preview("preview quadratic, 65,536 tasks", "quadratic", tuning_tasks=65_536, horizon=20),
+        preview("preview digits MLP", "digits-mlp", horizon=20),
     ]

@@ -142,3 +142,19 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
         "cost": {"seconds": 12.3, "gradient_evaluations": {"tuning": 123_456, "test": 51_200}},
         "runtime": {"torch": "2.13.0", "device": "cpu", "threads": 1},
     }
+
+
+def preview_result(family: str = "rosenbrock") -> dict[str, Any]:
+    """A small result in the form that models.preview gives."""
+    found = evaluation_result(family)
+    shared = {name: found[name] for name in ("family", "seed", "horizon", "tuning_tasks", "runtime")}
+    cost = {"seconds": 1.2, "gradient_evaluations": {"tuning": 12_345}}
+    return shared | {
+        "format": 1,
+        "overrides": {},
+        "coordinates_per_task": 10,
+        "training_memory_bytes": 350_000_000,
+        "optimizers": {"adam": found["optimizers"]["adam"]},
+        "tuning": {"adam": found["tuning"]["adam"]},
+        "cost": cost,
+    }

@@ -180,7 +180,7 @@ def _answer(
         match outline.kind:
             case "meta_train":
                 pass
-            case "evaluate" as kind:
+            case "evaluate" | "preview" as kind:
                 raise Problem(
                     "no_curve",
                     f"Job {job_id} ({kind}) trains nothing and has no such curve: see /jobs/{job_id}/report.",

@@ -38,7 +38,7 @@ _ONE_JOB: dict[str, Any] = {"content": {"application/json": {"example": examples
 @router.post(
     "/jobs",
     operation_id="jobs_create",
-    summary="Start a job: train a rule on a family, or measure an optimizer",
+    summary="Start a job: train a rule on a family, measure an optimizer, or preview a family",
     description=(
         "Only `kind` and `family` (or `optimizer`) are required; the answer shows the whole resolved spec. Also "
         "accepted while Redis is away: the job runs when it is back."
@@ -72,6 +72,7 @@ async def jobs_create(
                 "smallest": {"summary": "Train with the family's recipe", "value": examples.META_TRAIN},
                 "changed": {"summary": "Change parts of the recipe", "value": examples.META_TRAIN_CHANGED},
                 "evaluate": {"summary": "Measure an optimizer", "value": examples.EVALUATE},
+                "preview": {"summary": "See how tuned baselines do on a family", "value": examples.PREVIEW},
             }
         ),
     ],

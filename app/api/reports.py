@@ -1,4 +1,4 @@
-"""What an evaluation found, as JSON, as a page of its own, as a picture."""
+"""What a job measured, as JSON, as a page of its own, as a picture."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from app.openapi.examples import COMPARISON, EVALUATION_ID, OPTIMIZER_ID
 from app.report.evaluation_figure import evaluation
 from app.report.order import in_order
 from app.report.page import CONTENT_SECURITY_POLICY, evaluation_page
+from app.report.preview import preview, preview_page
 from app.store.errors import EvaluationNotFound
 from app.store.jobs import JobRepository, kind_of
 from app.store.registry import Registry
@@ -52,9 +53,10 @@ _CONTENT: dict[str, dict[str, Any]] = {
 @router.get(
     "/jobs/{job_id}/report",
     operation_id="jobs_report",
-    summary="An evaluation's result, as JSON, a self-contained HTML page or PNG by `Accept`",
+    summary="What a job measured, as JSON, a self-contained HTML page or PNG by `Accept`",
     description=(
-        "A `meta_train` job shows the report of the evaluation that it asked for. Each form has an address of its own "
+        "The result of an `evaluate` or a `preview` job. A `meta_train` job shows the report of the evaluation that it "
+        "asked for. Each form has an address of its own "
         "too: `report.json`, `report.html`, `report.png`."
     ),
     responses={
@@ -79,7 +81,7 @@ def _has_an_address(form: str, media_type: str) -> None:
         f"/jobs/{{job_id}}/report.{form}",
         one_form,
         operation_id=f"jobs_report_{form}",
-        summary=f"An evaluation's result as `{media_type}`, whatever `Accept` says",
+        summary=f"What a job measured as `{media_type}`, whatever `Accept` says",
         response_class=Response,
         responses={
             200: {"content": {media_type: _CONTENT[media_type]}},
@@ -144,6 +146,8 @@ def _measured(session: Session, job: JobRow) -> tuple[EvaluationRow, _Forms]:
             return _measured(session, _own_evaluation(session, job))
         case "evaluate":
             forms = _Forms(evaluation, evaluation_page)
+        case "preview":
+            forms = _Forms(preview, preview_page)
         case never:
             assert_never(never)
     try:

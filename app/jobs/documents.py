@@ -45,7 +45,7 @@ def reason_of(job: JobRow, dispatcher: Dispatcher | None) -> str | None:
 def evaluation_of(jobs: JobRepository, job: JobRow) -> str | None:
     """The id of the newest `evaluate` job that this `meta_train` job asked for."""
     match kind_of(job):
-        case "evaluate":
+        case "evaluate" | "preview":
             return None
         case "meta_train":
             if job.status != "succeeded":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_origi
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, create_model
 from pydantic.fields import FieldInfo
 
-from models.spec import ByKind, EvaluationPlan, Recipe, Resources, Spec
+from models.spec import ByKind, EvaluationPlan, PreviewPlan, Recipe, Resources, Spec
 
 
 @cache
@@ -75,10 +75,12 @@ def _without_default(schema: dict[str, Any]) -> None:
 if TYPE_CHECKING:  # classes made at run time have no name that a type checker can use
     RecipeOverrides: TypeAlias = BaseModel
     EvaluationPlanOverrides: TypeAlias = BaseModel
+    PreviewPlanOverrides: TypeAlias = BaseModel
     ResourcesOverrides: TypeAlias = BaseModel
 else:
     RecipeOverrides = partial(Recipe)
     EvaluationPlanOverrides = partial(EvaluationPlan)
+    PreviewPlanOverrides = partial(PreviewPlan)
     ResourcesOverrides = partial(Resources)
 
 

@@ -15,7 +15,7 @@ assert JobStatus.__args__ == JOB_STATUSES  # type: ignore[attr-defined]
 
 
 class Progress(BaseModel):
-    step: int = Field(description="Meta-steps done, or parts of an evaluation.")
+    step: int = Field(description="Meta-steps done, or parts of an evaluation or a preview.")
     total: int
     eta_seconds: float | None = Field(description="Null while nothing can be said.")
 
@@ -32,7 +32,7 @@ class Job(BaseModel):
     attempt: int = Field(description="Counts from 1; a retry or a lost worker begins another.")
     queue_position: int | None = Field(description="0 is next; null unless queued.")
     progress: Progress
-    optimizer: str | None = Field(description="What it made, or what it measures.")
+    optimizer: str | None = Field(description="What it made, or what it measures; null for a preview.")
     parent: str | None = Field(description="Of an evaluation: the `meta_train` job that asked for it.")
     evaluation: str | None = Field(description="Of a `meta_train` job: the newest `evaluate` job of its result.")
     metadata: dict[str, str]

@@ -26,6 +26,7 @@ META_TRAIN_CHANGED: dict[str, Any] = {
     "metadata": {"experiment": "smaller-rule"},
 }
 EVALUATE: dict[str, Any] = {"kind": "evaluate", "optimizer": "quadratic@best"}
+PREVIEW: dict[str, Any] = {"kind": "preview", "family": "rosenbrock", "evaluation": {"baselines": ["adam", "sgd"]}}
 
 JOB: dict[str, Any] = {
     "id": JOB_ID,

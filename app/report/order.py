@@ -8,6 +8,7 @@ from app.report.words import LABELS
 
 _ORDER = (
     "format", "job", "optimizer", "family", "seed", "horizon", "test_tasks", "tuning_tasks",
+    "coordinates_per_task", "training_memory_bytes",
     "optimizers", "tuning", "comparisons",
     *LABELS, "best_baseline",
     "baseline", "curve", "area_curve", "learning_rate", "final", "area", "runs", "grid", "diverged",

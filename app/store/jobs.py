@@ -223,7 +223,7 @@ def end(session: Session, job: JobRow, status: str, reason: str | None, event_id
         case "meta_train":
             if status != "succeeded":
                 job.optimizer = None
-        case "evaluate":
+        case "evaluate" | "preview":
             pass  # what it measures, whether or not it did
         case never:
             assert_never(never)

@@ -49,7 +49,8 @@ class Jobs:
     ) -> Job:
         """Start a job and return at once: `create(family="quadratic")` is enough to train a rule.
 
-        kind: "meta_train" (needs `family`) or "evaluate" (needs `optimizer`, an id or such as "quadratic@best")
+        kind: "meta_train" (needs `family`), "evaluate" (needs `optimizer`, an id or such as "quadratic@best") or
+            "preview" (needs `family`: tunes baselines on it and trains nothing)
         tasks: values that differ from the family's tasks, for example {"hidden": [16], "activation": "relu"}
         seed: default: a random one, recorded in the job
         recipe: values that differ from the family's recipe, for example {"meta_steps": 300, "rule": {"layers": 1}}
@@ -169,7 +170,7 @@ class Jobs:
         return parsed(self._transport.request("GET", _path(job) + "/curve", params=params), Curve.from_json)
 
     def report(self, job: str | Job) -> Report:
-        """The result of an `evaluate` job. Raises NotReady, with `.progress`, while it runs."""
+        """The result of an `evaluate` or `preview` job. Raises NotReady, with `.progress`, while it runs."""
         return parsed(self._transport.request("GET", _path(job) + "/report"), Report.from_json)
 
     def report_png(self, job: str | Job) -> bytes:

@@ -45,7 +45,7 @@ class FieldError:
 class Progress:
     """How far a job is.
 
-    step, total: meta-steps of a training, parts of an evaluation; total is 0 while it is unknown
+    step, total: meta-steps of a training, parts of an evaluation or a preview; total is 0 while it is unknown
     eta_seconds: time left; None while nothing can be said
     """
 
@@ -63,7 +63,7 @@ class Progress:
 class Job:
     """One piece of work.
 
-    kind: "meta_train" or "evaluate"
+    kind: "meta_train", "evaluate" or "preview"
     status: queued -> running -> succeeded, failed or cancelled, with cancelling between
     status_reason: why it failed or was cancelled, in words; for a training that succeeded, why "latest" and "best" will
         not name its optimizer
@@ -296,6 +296,8 @@ class Report:
         area under the curve (`area`): by the 95 % interval of the ratio learned / baseline
     comparisons: the same, with numbers, for each baseline and for `best_baseline`
     optimizers: curves and final losses of `learned` and of each baseline
+
+    A preview has baselines alone, no comparisons, no verdict and 0 test tasks; `raw` has what it says beside them.
     """
 
     family: str
@@ -311,9 +313,9 @@ class Report:
         return cls(
             family=raw["family"],
             horizon=raw["horizon"],
-            test_tasks=raw["test_tasks"],
-            verdict=raw["verdict"],
-            comparisons=raw["comparisons"],
+            test_tasks=raw.get("test_tasks", 0),
+            verdict=raw.get("verdict") or {},
+            comparisons=raw.get("comparisons") or {},
             optimizers=raw["optimizers"],
             raw=raw,
         )

@@ -18,7 +18,7 @@ from models.machine import peak_memory_bytes, usable_cpus, usable_memory_bytes
 from models.memory import likely_backend, memory_estimate_bytes
 from models.rule_spec import RULE_SPECS
 from models.spec import Resources
-from workshop.memory import cases, evaluation, measured, predicted, training
+from workshop.memory import cases, evaluation, measured, predicted, preview, training
 
 GIB = 2**30
 
@@ -35,6 +35,7 @@ QUICK = [
     evaluation(
         "evaluate", "quadratic", {"horizon": 5, "test_tasks": 8192, "tuning_tasks": 2, "bootstrap_samples": 100}
     ),
+    preview("preview", "quadratic", horizon=5, tuning_tasks=8192, bootstrap_samples=100),
 ]
 
 

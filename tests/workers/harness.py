@@ -20,7 +20,17 @@ from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from app.store.tables import JobRow, OptimizerRow
 from models.families import FAMILIES
-from models.spec import EvaluateSpec, EvaluationPlan, MetaTrainSpec, Recipe, Resources, overridden
+from models.spec import (
+    EvaluateSpec,
+    EvaluationPlan,
+    JobSpec,
+    MetaTrainSpec,
+    PreviewPlan,
+    PreviewSpec,
+    Recipe,
+    Resources,
+    overridden,
+)
 
 T = TypeVar("T")
 
@@ -56,7 +66,12 @@ def evaluation(optimizer: str) -> EvaluateSpec:
     return EvaluateSpec(optimizer=optimizer, family=family, seed=1, evaluation=plan, resources=Resources())
 
 
-def create(database: Database, spec: MetaTrainSpec | EvaluateSpec) -> str:
+def preview(family: str = "quadratic", **plan: Any) -> PreviewSpec:
+    small = PreviewPlan(**({"horizon": 10, "tuning_tasks": 4, "bootstrap_samples": 100} | plan))
+    return PreviewSpec(family=FAMILIES[family], seed=1, evaluation=small, resources=Resources())
+
+
+def create(database: Database, spec: JobSpec) -> str:
     with database.write() as session:
         return JobRepository(session).create(spec).id
 

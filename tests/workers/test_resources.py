@@ -18,7 +18,7 @@ from gradsmith import LearnedOptimizer
 from models.errors import TooLittleMemory
 from models.families import FAMILIES
 from models.spec import JobSpec, Resources, overridden
-from tests.workers.harness import create, evaluation, job, optimizers, training
+from tests.workers.harness import create, evaluation, job, optimizers, preview, training
 from workers.facts import refuse_too_large
 from workers.run import run_job
 
@@ -143,7 +143,7 @@ def test_other_rules_go_through_a_whole_job(
         assert "| Rule | mlp, 2 x 24, momentum inputs |" in card
 
 
-@pytest.mark.parametrize("spec", [training(), training(evaluate=True), evaluation("opt_any")])
+@pytest.mark.parametrize("spec", [training(), training(evaluate=True), evaluation("opt_any"), preview()])
 def test_a_worker_advises_what_the_kind_of_job_has_and_post_advises_the_same(spec: JobSpec) -> None:
     with pytest.raises(TooLittleMemory) as refused:
         refuse_too_large(spec, {"memory_estimate_bytes": 2**31, "backend": "torch"}, 2**30)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec
+from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewSpec
 from workers.attempt import Attempt
-from workers.kinds import evaluating, training
+from workers.kinds import evaluating, previewing, training
 
 
 def run(attempt: Attempt, spec: JobSpec) -> None:
@@ -19,5 +19,7 @@ def run(attempt: Attempt, spec: JobSpec) -> None:
             training.run(attempt, spec)
         case EvaluateSpec():
             evaluating.run(attempt, spec)
+        case PreviewSpec():
+            previewing.run(attempt, spec)
         case _:
             assert_never(spec)

@@ -10,14 +10,15 @@ from typing import Annotated, TypeAlias, assert_never
 
 from pydantic import Field
 
-from app.jobs.kinds import evaluating, training
+from app.jobs.kinds import evaluating, previewing, training
 from app.jobs.kinds.evaluating import EvaluateRequest
+from app.jobs.kinds.previewing import PreviewRequest
 from app.jobs.kinds.training import MetaTrainRequest
 from app.store.jobs import JobRepository
 from app.store.registry import Registry
 from models.spec import BackendName, JobSpec
 
-AnyRequest: TypeAlias = MetaTrainRequest | EvaluateRequest
+AnyRequest: TypeAlias = MetaTrainRequest | EvaluateRequest | PreviewRequest
 JobRequest = Annotated[AnyRequest, Field(discriminator="kind")]
 
 
@@ -31,6 +32,8 @@ def resolved_alone(request: AnyRequest, backend: BackendName) -> JobSpec | None:
             return training.resolved(request, backend)
         case EvaluateRequest():
             return None
+        case PreviewRequest():
+            return previewing.resolved(request)
         case _:
             assert_never(request)
 
@@ -42,5 +45,7 @@ def resolved(request: AnyRequest, registry: Registry, jobs: JobRepository, backe
             return training.resolved(request, backend)
         case EvaluateRequest():
             return evaluating.resolved(request, registry, jobs, backend)
+        case PreviewRequest():
+            return previewing.resolved(request)
         case _:
             assert_never(request)

@@ -19,7 +19,7 @@ from app.settings import Settings
 from app.store.sessions import Database
 from tests.app.api.walking import Line, Reader, Request, steps
 from workshop.serving import serving
-from workshop.working import Worker, evaluation_result
+from workshop.working import Worker, evaluation_result, preview_result
 
 DOC = (Path(__file__).resolve().parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
 
@@ -34,7 +34,8 @@ def jobs_end(api: httpx.Client, settings: Settings) -> None:
                     worker.record(worker.metrics(*range(1, 101)))
                     worker.finish_training()
                 else:
-                    worker.finish_evaluation(evaluation_result(job["family"]))
+                    made = {"evaluate": evaluation_result, "preview": preview_result}[job["kind"]]
+                    worker.finish_evaluation(made(job["family"]))
                 worker.close()
 
 

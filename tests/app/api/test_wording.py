@@ -18,7 +18,8 @@ SMALLEST_JOB = '{"kind": "meta_train", "family": "quadratic"}'
 JSON = {"Content-Type": "application/json"}
 KINDS = (
     'send "meta_train" to train a rule on a family, '
-    'or "evaluate" to measure an optimizer of the registry against tuned baselines on held-out tasks'
+    '"evaluate" to measure an optimizer of the registry against tuned baselines on held-out tasks, '
+    'or "preview" to see how tuned baselines do on a family, in seconds, before training anything'
 )
 THEIRS = re.compile(r"Input should|Extract tag|extract tag|Field required|discriminator|String should|dictionary|Tuple")
 

@@ -1,0 +1,40 @@
+"""A `preview` job: its request, and what that is resolved to."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from app.http.fields import Labels, Name, Request, Seed
+from app.jobs.overrides import PreviewPlanOverrides, ResourcesOverrides, TaskOverrides
+from app.jobs.resolve import changed, known_family, laid_over, refused_at, resources_of, seed_of
+from models.spec import PreviewPlan, PreviewSpec
+
+
+class PreviewRequest(Request):
+    """See how tuned baselines do on a family, in seconds, before training anything."""
+
+    kind: Literal["preview"]
+    family: Name = Field(description="A name of GET /families.")
+    tasks: TaskOverrides = Field(default_factory=dict)
+    seed: Seed | None = Field(None, description="Default: a fresh random one, recorded in the job.")
+    evaluation: PreviewPlanOverrides = Field(default_factory=PreviewPlanOverrides)
+    resources: ResourcesOverrides = Field(default_factory=ResourcesOverrides)
+    metadata: Labels = Field(default_factory=dict, description="Your own labels; GET /jobs filters by them.")
+
+
+def resolved(request: PreviewRequest) -> PreviewSpec:
+    """The service's own backend is for rules, and this has none. Raises Problem `unknown_family` or
+    `invalid_request`."""
+    family = known_family(request.family)
+    family = changed(family, family.tasks, request.tasks)
+    plan = laid_over(PreviewPlan(horizon=family.recipe.horizon), request.evaluation, "evaluation")
+    assert isinstance(plan, PreviewPlan)
+    with refused_at("resources"):
+        return PreviewSpec(
+            family=family,
+            seed=seed_of(request.seed),
+            evaluation=plan,
+            resources=resources_of(request.resources, "auto"),
+        )

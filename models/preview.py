@@ -1,0 +1,119 @@
+"""A family before anything is trained on it: baselines tuned on its validation tasks, and how they do.
+
+Learning rates are tuned as for an evaluation, and the best of them runs once more on the same VALIDATION tasks for its
+curve. The family is opened for these alone: no test task can be drawn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+from models.backends import dtype_for
+from models.baselines import BASELINES
+from models.measured import (
+    CRITERIA,
+    TUNING_TRAJECTORY,
+    Measured,
+    MeasuringProgress,
+    MeasuringResult,
+    Runs,
+    described,
+    plain,
+    sweep_of,
+)
+from models.memory import memory_estimate_bytes
+from models.meta_train import device_of, runtime
+from models.rollout import Curves, Sample, run
+from models.spec import BaselineName, MetaTrainSpec, PreviewSpec, Resources, Split
+from models.statistics import Bootstrap
+from models.tasks.catalogue import open_for_tuning
+from models.tasks.randomness import key
+from models.tuning import GRID_POINTS, Tuned, Tuning, tune
+
+FORMAT = 1
+
+
+def preview(spec: PreviewSpec, *, data_dir: Path | None = None) -> Iterator[MeasuringProgress | MeasuringResult]:
+    """Tune the plan's baselines on validation tasks; the last event is the MeasuringResult.
+
+    Progress comes at least every quarter of a second of work, give or take one inner step.
+    Raises DatasetMissing, DatasetCorrupt, DeviceUnavailable, UnknownKind, FamilyBroken.
+    """
+    yield from _Preview(spec, data_dir).events()
+
+
+class _Preview:
+    def __init__(self, spec: PreviewSpec, data_dir: Path | None) -> None:
+        self._spec = spec
+        self._plan = spec.evaluation
+        self._device = device_of(spec.resources)
+        self._dtype = dtype_for(spec.resources.backend)
+        self._family = open_for_tuning(spec.family.tasks, data_dir)
+        self._sample = Sample(Split.VALIDATION, spec.seed, TUNING_TRAJECTORY, self._plan.tuning_tasks)
+        self._started = time.perf_counter()
+        self._runs = Runs(len(self._plan.baselines) * (GRID_POINTS + 2))
+        self._gradients = 0
+
+    def events(self) -> Iterator[MeasuringProgress | MeasuringResult]:
+        tunings: dict[BaselineName, Tuning] = {}
+        measured: dict[BaselineName, Measured] = {}
+        for name in self._plan.baselines:
+            tunings[name] = yield from self._tuned(name)
+            final, area = (tunings[name].best(criterion) for criterion in CRITERIA)
+            curves = yield from self._curves(name, final)
+            measured[name] = Measured(curves, curves if area == final else (yield from self._curves(name, area)))
+            self._runs.done += area == final
+        yield self._runs.so_far("bootstrap")
+        yield MeasuringResult(plain(self._result(tunings, measured)))
+
+    def _tuned(self, name: BaselineName) -> Generator[MeasuringProgress, None, Tuning]:
+        baseline, horizon = BASELINES[name], self._plan.horizon
+        sweep = tune(baseline, self._family, self._sample, horizon, dtype=self._dtype, device=self._device)
+        tuning = yield from self._runs.tuned(sweep, name)
+        self._gradients += len(tuning.points) * self._sample.tasks * (self._plan.horizon + 1)
+        return tuning
+
+    def _curves(self, name: BaselineName, tuned: Tuned) -> Generator[MeasuringProgress, None, Curves]:
+        horizon = self._plan.horizon
+        steps = run(tuned, self._family, self._sample, horizon, dtype=self._dtype, device=self._device)
+        found = yield from self._runs.ticking(steps, f"drawing {name}'s curve")
+        self._runs.done += 1
+        self._gradients += self._sample.tasks * (self._plan.horizon + 1)
+        return found
+
+    def _result(self, tunings: dict[BaselineName, Tuning], measured: dict[BaselineName, Measured]) -> dict[str, Any]:
+        plan, family = self._plan, self._spec.family
+        seed = key("bootstrap", self._spec.seed) & (2**63 - 1)
+        bootstrap = Bootstrap(plan.tuning_tasks, plan.bootstrap_samples, seed)
+        return {
+            "format": FORMAT,
+            "family": family.name,
+            "overrides": family.overrides,
+            "seed": self._spec.seed,
+            "horizon": plan.horizon,
+            "tuning_tasks": plan.tuning_tasks,
+            "coordinates_per_task": family.tasks.coordinates_per_task,
+            "training_memory_bytes": memory_estimate_bytes(self._training()),
+            "optimizers": {name: described(each, bootstrap) for name, each in measured.items()},
+            "tuning": {name: sweep_of(tuning) for name, tuning in tunings.items()},
+            "cost": {
+                "seconds": time.perf_counter() - self._started,
+                "gradient_evaluations": {"tuning": self._gradients},
+            },
+            "runtime": runtime(self._device, "reference" if self._spec.resources.backend == "reference" else "torch"),
+        }
+
+    def _training(self) -> MetaTrainSpec:
+        """The training that a job without further fields would be."""
+        family = self._spec.family
+        return MetaTrainSpec(
+            family=family,
+            seed=self._spec.seed,
+            recipe=family.recipe,
+            evaluate=False,
+            evaluation=family.evaluation,
+            resources=Resources(device=self._spec.resources.device),
+        )

@@ -1,0 +1,15 @@
+"""A `preview` job: tune baselines, store how they do. It is never resumed, and makes no optimizer."""
+
+from __future__ import annotations
+
+from models.preview import preview
+from models.spec import PreviewSpec
+from workers.attempt import Attempt
+from workers.measuring import measure
+
+
+def run(attempt: Attempt, spec: PreviewSpec) -> None:
+    """Raises as `workers.kinds.run` says."""
+    attempt.settle(None, spec)
+    attempt.announce(None)
+    measure(attempt, preview(spec, data_dir=attempt.settings.data_dir))
