@@ -29,12 +29,18 @@ class Contender(Protocol):
 
 @dataclass(frozen=True)
 class Learned:
-    """A rule, with what computes it."""
+    """A rule, with what computes it.
+
+    rests: whether a coordinate that has never had a gradient other than zero stays where it is and remembers nothing,
+        as in `gradsmith.LearnedOptimizer`. The trainer's windows move it, and so does its validation
+    """
 
     backend: Backend
+    rests: bool = False
 
     def start(self, tasks: TaskBatch) -> Stepper:
-        return _LearnedRun(self.backend, tasks.coordinates)
+        run = _LearnedRun(self.backend, tasks.coordinates)
+        return _RestingRun(run) if self.rests else run
 
 
 class _LearnedRun:
@@ -44,6 +50,35 @@ class _LearnedRun:
 
     def step(self, theta: Tensor, gradient: Tensor) -> None:
         self._memory = self._backend.step(theta, gradient, self._memory)
+
+    def forget(self, where: Tensor) -> None:
+        """Make the memory of these coordinates, bool (coordinates,), what it was before the first step."""
+        self._memory = self._backend.forget(self._memory, where)
+
+
+class _RestingRun:
+    """The run moves all coordinates; those at rest are put back, and forget what they saw when they wake."""
+
+    def __init__(self, run: _LearnedRun) -> None:
+        self._run = run
+        self._resting: Tensor | None = None  # the numbers of coordinates at rest; None before the first step
+
+    def step(self, theta: Tensor, gradient: Tensor) -> None:
+        if self._resting is None:
+            self._resting = (gradient == 0).nonzero().squeeze(1)
+        elif len(self._resting):
+            asleep = gradient[self._resting] == 0
+            if not asleep.all():
+                woken = torch.zeros_like(gradient, dtype=torch.bool)
+                woken[self._resting] = ~asleep
+                self._run.forget(woken)
+                self._resting = self._resting[asleep]
+        if not len(self._resting):
+            self._run.step(theta, gradient)
+            return
+        before = theta[self._resting]
+        self._run.step(theta, gradient)
+        theta[self._resting] = before
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.store import events
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from app.store.jobs import JobRepository, end, spec_of
 from app.store.leases import Lease, held
 from app.store.registry import Registry
 from app.store.sql import clock
 from app.store.tables import EvaluationRow, JobRow, OptimizerRow
-from models.spec import EvaluateSpec, MetaTrainSpec
+from models.spec import MetaTrainSpec
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Outcome:
     """
 
     job: JobRow
-    event: Event
+    event: JobEvent
     optimizer: OptimizerRow | None = None
     follow_up: JobRow | None = None  # the `evaluate` job of a `meta_train` job's own result
 
@@ -40,7 +40,7 @@ def finish_training(
     validation_score: float | None,
     card: dict[str, Any],
     shortfall: str | None = None,
-    last_events: Sequence[Event] = (),
+    last_events: Sequence[JobEvent] = (),
 ) -> Outcome:
     """Store the last events (with the end of the curve), register the optimizer, set the job `succeeded`, and enqueue
     its evaluation when its spec asks for one.
@@ -60,17 +60,8 @@ def finish_training(
     )
     job.optimizer = optimizer.id
     job.step = job.total
-    follow_up = None
-    if spec.evaluate:
-        evaluation = EvaluateSpec(
-            optimizer=optimizer.id,
-            rule=spec.recipe.rule,
-            rules=spec.recipe.rules,
-            family=spec.family,
-            seed=spec.seed,
-            evaluation=spec.evaluation,
-            resources=spec.resources.model_copy(update={"processes": 1}),  # an evaluation runs in one
-        )
+    follow_up, evaluation = None, spec.follow_up(optimizer.id)
+    if evaluation is not None:
         follow_up = JobRepository(session, job.workspace).create(
             evaluation, job.labels, parent=job.id, priority=job.priority, api_key=job.api_key
         )
@@ -78,7 +69,7 @@ def finish_training(
 
 
 def finish_evaluation(
-    session: Session, lease: Lease, event_id: EventId, *, result: dict[str, Any], last_events: Sequence[Event] = ()
+    session: Session, lease: Lease, event_id: EventId, *, result: dict[str, Any], last_events: Sequence[JobEvent] = ()
 ) -> Outcome:
     """Store the last events and the result, and set the job `succeeded`. `result` is JSON without NaN.
 
