@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from gradsmith.rules.assignment import REST
 from models.baselines import BASELINES, DEFAULT_BASELINES
@@ -28,6 +29,7 @@ else:
     BaselineName = Literal[tuple(BASELINES)]
 BackendName = Literal["auto", "native", "torch", "triton", "reference"]
 DEVICE_OF: dict[BackendName, Literal["cpu", "gpu"]] = {"native": "cpu", "triton": "gpu"}  # the others run on any
+IDLE_RULE = "idle_rule"  # the type of the error, as pydantic has them, for a rule that has no part
 MOST_THREADS = 256
 MOST_PROCESSES = 64
 
@@ -245,9 +247,11 @@ class MetaTrainSpec(_Job):
         idle = self.recipe.rules.keys() - self.assigned().keys() if self.recipe.rules else set()
         if idle:
             parts = ", ".join(f"{part.name} ({part.role})" for part in self.family.tasks.parts())
-            raise ValueError(
-                f"the rule for {min(idle)!r} would move nothing: {self.family.name} has no part left for it. There are "
-                f"{parts}; send a pattern that matches one better than the others do, or leave it out"
+            raise PydanticCustomError(
+                IDLE_RULE,
+                "the rule for {pattern} would move nothing: {family} has no part left for it. There are {parts}; send "
+                "a pattern that matches one better than the others do, or leave it out",
+                {"pattern": repr(min(idle)), "family": self.family.name, "parts": parts},
             )
         return self
 

@@ -19,6 +19,7 @@ from app.store.tables import OptimizerRow
 from models.families import FAMILIES, problems_in_words
 from models.spec import (
     DEVICE_OF,
+    IDLE_RULE,
     BackendName,
     EvaluationPlan,
     FamilySpec,
@@ -91,8 +92,11 @@ def resources_of(changes: BaseModel, backend: BackendName) -> Resources:
 
 def laid_over(default: Spec, changes: BaseModel, within: str) -> Any:
     """What no field can know alone, such as a horizon that its windows do not fill, is found here."""
+    given = changes.model_dump(exclude_unset=True)
+    if not given:
+        return default  # which has been validated
     with refused_at(within):
-        return overridden(default, changes.model_dump(exclude_unset=True))
+        return overridden(default, given)
 
 
 @contextmanager
@@ -101,4 +105,6 @@ def refused_at(*within: str, model: type[BaseModel] | None = None) -> Iterator[N
     try:
         yield
     except ValidationError as error:
-        raise invalid_request(field_errors(error.errors(include_url=False), within=within, model=model)) from error
+        errors = error.errors(include_url=False)
+        place = ("recipe", "rules") if errors[0]["type"] == IDLE_RULE else within
+        raise invalid_request(field_errors(errors, within=place, model=model)) from error
