@@ -62,7 +62,7 @@ class _Sizes:
 
     @cached_property
     def coordinates(self) -> int:
-        """Of one task."""
+        """Number of coordinates of one task."""
         return self.family.coordinates_per_task
 
     @cached_property
