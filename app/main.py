@@ -103,10 +103,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,  # a redirect would lose a POST's body
         separate_input_output_schemas=False,
     )
-    for module in ROUTERS:
-        app.include_router(module.router)
     routes = [route for module in ROUTERS for route in module.router.routes]
-    paths = Paths([*app.routes, *routes])
+    # include_router would build each of them anew at the first requests; no router here adds anything to its routes
+    app.router.routes.extend(routes)
+    paths = Paths(app.routes)
     problems.install(app, paths)
     keyed = auth.keys_required(chosen)
     openapi.install(app, routes, keyed=keyed)

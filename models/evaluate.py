@@ -99,7 +99,7 @@ class _Evaluation:
         self._test_gradients = 0
 
     def events(self) -> Iterator[EvaluationProgress | EvaluationResult]:
-        measured = {"learned": (yield from self._tested("learned", Learned(self._backend), None))}
+        measured = {"learned": (yield from self._tested("learned", Learned(self._backend, rests=True), None))}
         tunings: dict[BaselineName, Tuning] = {}
         for name in self._plan.baselines:
             tunings[name] = yield from self._tuned(name)

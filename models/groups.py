@@ -32,7 +32,7 @@ class Groups:
         self.positions: list[Position] = [begin(batch, backend) for batch in batches]
 
     def unroll(self, windows: Windows, unroll_steps: int) -> Window:
-        """One window of all groups: losses (unroll_steps, tasks) in the tasks' order, the gradient of their mean.
+        """One window of all groups: losses (unroll_steps, tasks) group by group, the gradient of their mean.
 
         A group moves on as soon as it is done, so that one group's memory at a time is there twice.
         """

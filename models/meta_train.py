@@ -201,7 +201,8 @@ class _Trainer:
         recipe = self._recipe
         load_weights(self._rule, progress.weights)
         started = time.perf_counter()
-        groups = Groups([self._drawn(progress.trajectory, part) for part in self._parts], self._backend)
+        drawn = (batch for part in self._parts for batch in self._drawn(progress.trajectory, part))
+        groups = Groups(tuple(drawn), self._backend)
         gradients = recipe.tasks
         progress = progress.but(trajectory=progress.trajectory + 1)
         for _ in range(min(recipe.horizon // recipe.unroll_steps, recipe.meta_steps - progress.step)):
@@ -222,7 +223,7 @@ class _Trainer:
             started = time.perf_counter()
         return progress
 
-    def _drawn(self, trajectory: int, part: range) -> TaskBatch:
+    def _drawn(self, trajectory: int, part: range) -> tuple[TaskBatch, ...]:
         return self._family.sample(
             Split.TRAIN,
             seed=self._spec.seed,

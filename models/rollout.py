@@ -29,12 +29,18 @@ class Contender(Protocol):
 
 @dataclass(frozen=True)
 class Learned:
-    """A rule, with what computes it."""
+    """A rule, with what computes it.
+
+    rests: whether a coordinate that has never had a gradient other than zero stays where it is and remembers nothing,
+        as in `gradsmith.LearnedOptimizer`. The trainer's windows move it, and so does its validation
+    """
 
     backend: Backend
+    rests: bool = False
 
     def start(self, tasks: TaskBatch) -> Stepper:
-        return _LearnedRun(self.backend, tasks.coordinates)
+        run = _LearnedRun(self.backend, tasks.coordinates)
+        return _RestingRun(run) if self.rests else run
 
 
 class _LearnedRun:
@@ -44,6 +50,35 @@ class _LearnedRun:
 
     def step(self, theta: Tensor, gradient: Tensor) -> None:
         self._memory = self._backend.step(theta, gradient, self._memory)
+
+    def forget(self, where: Tensor) -> None:
+        """Make the memory of these coordinates, bool (coordinates,), what it was before the first step."""
+        self._memory = self._backend.forget(self._memory, where)
+
+
+class _RestingRun:
+    """The run moves all coordinates; those at rest are put back, and forget what they saw when they wake."""
+
+    def __init__(self, run: _LearnedRun) -> None:
+        self._run = run
+        self._resting: Tensor | None = None  # the numbers of coordinates at rest; None before the first step
+
+    def step(self, theta: Tensor, gradient: Tensor) -> None:
+        if self._resting is None:
+            self._resting = (gradient == 0).nonzero().squeeze(1)
+        elif len(self._resting):
+            asleep = gradient[self._resting] == 0
+            if not asleep.all():
+                woken = torch.zeros_like(gradient, dtype=torch.bool)
+                woken[self._resting] = ~asleep
+                self._run.forget(woken)
+                self._resting = self._resting[asleep]
+        if not len(self._resting):
+            self._run.step(theta, gradient)
+            return
+        before = theta[self._resting]
+        self._run.step(theta, gradient)
+        theta[self._resting] = before
 
 
 @dataclass(frozen=True)
@@ -89,7 +124,8 @@ def run(
     device: torch.device | str = "cpu",
     held_out: bool = False,
 ) -> Generator[None, None, Curves]:
-    """Yields after each inner step, so that a caller can look at the clock, and returns the Curves.
+    """Yields after each inner step, so that a caller can look at the clock, and returns the Curves: of the sample's
+    tasks in an order that depends on the sample alone.
 
     Costs `horizon + 1` gradient evaluations a task.
     """
@@ -98,7 +134,7 @@ def run(
     ends: list[HeldOut] = []
     beyond = sample.first + sample.tasks
     for first in range(sample.first, beyond, chunk):
-        tasks = family.sample(
+        batches = family.sample(
             sample.split,
             seed=sample.seed,
             trajectory=sample.trajectory,
@@ -107,20 +143,21 @@ def run(
             dtype=dtype,
             device=device,
         )
-        theta = tasks.initial()
-        stepper = contender.start(tasks)
-        rows = []
-        for step in range(horizon):
-            loss, gradient = tasks.losses_and_gradient(theta, step)
-            rows.append(loss)
-            stepper.step(theta, gradient)
-            yield
-        with torch.no_grad():
-            rows.append(tasks.losses(theta, horizon))
-        losses.append(torch.stack(rows))
-        end = tasks.held_out(theta) if held_out else None
-        if end is not None:
-            ends.append(end)
+        for tasks in batches:
+            theta = tasks.initial()
+            stepper = contender.start(tasks)
+            rows = []
+            for step in range(horizon):
+                loss, gradient = tasks.losses_and_gradient(theta, step)
+                rows.append(loss)
+                stepper.step(theta, gradient)
+                yield
+            with torch.no_grad():
+                rows.append(tasks.losses(theta, horizon))
+            losses.append(torch.stack(rows))
+            end = tasks.held_out(theta) if held_out else None
+            if end is not None:
+                ends.append(end)
     whole = None
     if ends:
         whole = HeldOut(torch.cat([end.losses for end in ends]), torch.cat([end.accuracies for end in ends]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, create_model
@@ -27,7 +28,12 @@ class RuleSpec(Spec):
     @property
     def config(self) -> RuleConfig:
         """The same settings as the rule itself has them."""
-        return self.config_class(**self.model_dump(exclude={"kind"}))
+        return _config_of(self)
+
+
+@lru_cache(maxsize=256)  # a POST asks for it several times, and making one checks every setting
+def _config_of(spec: RuleSpec) -> RuleConfig:
+    return spec.config_class(**spec.model_dump(exclude={"kind"}))
 
 
 def _spec_of(config: type[RuleConfig]) -> type[RuleSpec]:

@@ -8,10 +8,12 @@ all there is to know about how it ran.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from gradsmith.rules.assignment import REST
 from models.baselines import BASELINES, DEFAULT_BASELINES
@@ -27,6 +29,7 @@ else:
     BaselineName = Literal[tuple(BASELINES)]
 BackendName = Literal["auto", "native", "torch", "triton", "reference"]
 DEVICE_OF: dict[BackendName, Literal["cpu", "gpu"]] = {"native": "cpu", "triton": "gpu"}  # the others run on any
+IDLE_RULE = "idle_rule"  # the type of the error, as pydantic has them, for a rule that has no part
 MOST_THREADS = 256
 MOST_PROCESSES = 64
 
@@ -177,7 +180,28 @@ class Resources(Spec):
         return self
 
 
-class MetaTrainSpec(Spec):
+JobKind = Literal["meta_train", "evaluate"]
+
+
+class _Job(Spec, ABC):
+    """What every kind of job says of itself."""
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """How many steps `progress` counts; 0 where only the worker can tell."""
+
+    @property
+    @abstractmethod
+    def measures(self) -> str | None:
+        """The id of the optimizer that it measures; None where it makes one or has none."""
+
+    @abstractmethod
+    def follow_up(self, optimizer: str) -> EvaluateSpec | None:
+        """The job that is to run when this one has made `optimizer` (its id); None where none is asked for."""
+
+
+class MetaTrainSpec(_Job):
     """A resolved `meta_train` job: nothing is left to defaults."""
 
     kind: Literal["meta_train"] = "meta_train"
@@ -187,6 +211,27 @@ class MetaTrainSpec(Spec):
     evaluate: bool
     evaluation: EvaluationPlan
     resources: Resources
+
+    @property
+    def total(self) -> int:
+        return self.recipe.meta_steps
+
+    @property
+    def measures(self) -> None:
+        return None
+
+    def follow_up(self, optimizer: str) -> EvaluateSpec | None:
+        if not self.evaluate:
+            return None
+        return EvaluateSpec(
+            optimizer=optimizer,
+            rule=self.recipe.rule,
+            rules=self.recipe.rules,
+            family=self.family,
+            seed=self.seed,
+            evaluation=self.evaluation,
+            resources=self.resources.model_copy(update={"processes": 1}),  # an evaluation runs in one
+        )
 
     @property
     def tasks_per_process(self) -> int:
@@ -202,9 +247,11 @@ class MetaTrainSpec(Spec):
         idle = self.recipe.rules.keys() - self.assigned().keys() if self.recipe.rules else set()
         if idle:
             parts = ", ".join(f"{part.name} ({part.role})" for part in self.family.tasks.parts())
-            raise ValueError(
-                f"the rule for {min(idle)!r} would move nothing: {self.family.name} has no part left for it. There are "
-                f"{parts}; send a pattern that matches one better than the others do, or leave it out"
+            raise PydanticCustomError(
+                IDLE_RULE,
+                "the rule for {pattern} would move nothing: {family} has no part left for it. There are {parts}; send "
+                "a pattern that matches one better than the others do, or leave it out",
+                {"pattern": repr(min(idle)), "family": self.family.name, "parts": parts},
             )
         return self
 
@@ -219,7 +266,7 @@ class MetaTrainSpec(Spec):
         return self
 
 
-class EvaluateSpec(Spec):
+class EvaluateSpec(_Job):
     """A resolved `evaluate` job: one optimizer of the registry on held-out tasks of a family."""
 
     kind: Literal["evaluate"] = "evaluate"
@@ -232,6 +279,17 @@ class EvaluateSpec(Spec):
     seed: int = Field(ge=0, lt=2**63)
     evaluation: EvaluationPlan
     resources: Resources
+
+    @property
+    def total(self) -> int:
+        return 0
+
+    @property
+    def measures(self) -> str:
+        return self.optimizer
+
+    def follow_up(self, optimizer: str) -> None:
+        """None: it makes no optimizer."""
 
     def assigned(self) -> Assigned:
         """Which rule moves which parts of a task."""

@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = os.devnull  # it finds none
 
+import gc
 import logging
 import shutil
 from collections.abc import Iterator
@@ -29,6 +30,19 @@ from workshop import services
 # A shared machine stalls now and then: the time of one example says nothing.
 hypothesis.settings.register_profile("gradsmith", deadline=None)
 hypothesis.settings.load_profile("gradsmith")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Kernels that the tests' processes compile are kept beside pytest's own cache: each once, whoever needs it. They
+    are found by source, flags and compiler, so an old one is never taken for a new one."""
+    if config.pluginmanager.has_plugin("cacheprovider"):
+        os.environ.setdefault("GRADSMITH_CACHE_DIR", str(config.cache.mkdir("gradsmith")))
+
+
+def pytest_collection_finish() -> None:
+    """What the tests import lives to the end: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:

@@ -6,5 +6,6 @@ served     the service as users start it, in processes of its own
 working    what a worker does to the stores, without training; results to store
 keyed      keys for a server that asks for them
 fuzzing    schemathesis and a server with something of everything
+old        a database that an older version of the project made by running jobs
 memory     jobs, the memory predicted for them and the peak that they reach
 """

@@ -34,16 +34,25 @@ class Service:
 
 @contextmanager
 def service(
-    database_url: str | None, *, api_processes: int = 1, workers: int = 0, changes: Mapping[str, str] | None = None
+    database_url: str | None,
+    *,
+    api_processes: int = 1,
+    workers: int = 0,
+    changes: Mapping[str, str] | None = None,
+    data: Path | None = None,
+    checkout: Path = ROOT,
 ) -> Iterator[Service]:
-    """Runs a service in a temporary folder. database_url: None for SQLite; changes: environment variables.
+    """Runs a service until the block ends.
 
-    Raises RuntimeError with the server's own words when it does not start.
+    database_url: None for SQLite; changes: environment variables; data: its folder, which stays; None for a temporary
+    one; checkout: the version of the project that serves. Raises RuntimeError with the server's own words when it does
+    not start.
     """
-    data = Path(tempfile.mkdtemp(prefix="gs-bench-"))
+    kept, data = data is not None, data or Path(tempfile.mkdtemp(prefix="gs-bench-"))
+    data.mkdir(parents=True, exist_ok=True)
     log, record = data / "serve.log", data / "server.json"
     environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
-    environment |= {"PYTHONPATH": str(ROOT), **(changes or {})}
+    environment |= {"PYTHONPATH": f"{checkout}{os.pathsep}{checkout / 'sdk'}", **(changes or {})}
     if database_url is not None:
         environment["DATABASE_URL"] = database_url
     command = [sys.executable, "-m", "app.cli", "serve", "--port", "0", "--data", str(data)]
@@ -51,7 +60,8 @@ def service(
     with log.open("wb") as output:
         process = subprocess.Popen(
             tethered(command),
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=ROOT, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=checkout,
+            start_new_session=True,
         )  # fmt: skip
     try:
         deadline = time.monotonic() + START_SECONDS
@@ -69,4 +79,5 @@ def service(
         except subprocess.TimeoutExpired:
             process.kill()  # everything below dies with it
             process.wait()
-        shutil.rmtree(data, ignore_errors=True)
+        if not kept:
+            shutil.rmtree(data, ignore_errors=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, assert_never
 
 import numpy as np
 import orjson
@@ -177,8 +177,13 @@ def _answer(
         # who has an answer already will mostly keep it, and needs no overviews
         certain = max_points is not None and wanted != PNG and "if-none-match" not in request.headers
         outline = curves.outline(session, job_id, caller.workspace, with_overviews=certain)
-        if outline.kind != "meta_train":
-            raise Problem("no_curve", f"Job {job_id} is an evaluation: see /jobs/{job_id}/report.")
+        match outline.kind:
+            case "meta_train":
+                pass
+            case "evaluate":
+                raise Problem("no_curve", f"Job {job_id} is an evaluation: see /jobs/{job_id}/report.")
+            case never:
+                assert_never(never)
         if outline.is_empty:
             raise none_yet()  # whatever the conditions of the request: there is nothing that they could be about
         answer = deliver(

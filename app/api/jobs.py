@@ -20,12 +20,14 @@ from app.api.schemas import Page
 from app.http.fields import MAX_LABELS, Labels, Name
 from app.http.problems import field_errors, invalid_request, responses
 from app.jobs.documents import job_document, job_documents
-from app.jobs.schemas import Job, JobKind, JobRequest, JobStatus
+from app.jobs.kinds import JobRequest
+from app.jobs.schemas import Job, JobStatus
 from app.jobs.submission import prepared
 from app.openapi import examples
 from app.store.jobs import JobRepository
 from app.store.keys import quotas
 from app.store.sql import LOCK_SECONDS, wait_for_locks
+from models.spec import JobKind
 
 router = APIRouter(tags=["jobs"])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, assert_never
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.orm import Session
@@ -19,7 +19,7 @@ from app.report.evaluation_figure import evaluation
 from app.report.order import in_order
 from app.report.page import CONTENT_SECURITY_POLICY, evaluation_page
 from app.store.errors import EvaluationNotFound
-from app.store.jobs import JobRepository
+from app.store.jobs import JobRepository, kind_of
 from app.store.registry import Registry
 from app.store.tables import EvaluationRow, JobRow
 
@@ -128,18 +128,27 @@ def _answer(
 
 def _evaluation(session: Session, job: JobRow) -> EvaluationRow:
     """Raises Problem `not_ready` or `no_result`, with the progress of the job that is waited for."""
-    measuring = job
-    if job.kind == "meta_train" and job.status == "succeeded":
-        jobs = JobRepository(session, job.workspace)
-        child = evaluation_of(jobs, job)
-        if child is None:
-            raise Problem(
-                "no_result",
-                f"Job {job.id} was asked not to evaluate its result. "
-                f'POST /jobs with {{"kind": "evaluate", "optimizer": "{job.optimizer}"}} does.',
-            )
-        measuring = jobs.get(child)
+    match kind_of(job):
+        case "meta_train":
+            measuring = _own_evaluation(session, job) if job.status == "succeeded" else job
+        case "evaluate":
+            measuring = job
+        case never:
+            assert_never(never)
     try:
         return Registry(session, job.workspace).evaluation(measuring.id)
     except EvaluationNotFound:
         raise not_ready(measuring, "report") from None
+
+
+def _own_evaluation(session: Session, job: JobRow) -> JobRow:
+    """The newest evaluation that a training asked for. Raises Problem `no_result`."""
+    jobs = JobRepository(session, job.workspace)
+    child = evaluation_of(jobs, job)
+    if child is None:
+        raise Problem(
+            "no_result",
+            f"Job {job.id} was asked not to evaluate its result. "
+            f'POST /jobs with {{"kind": "evaluate", "optimizer": "{job.optimizer}"}} does.',
+        )
+    return jobs.get(child)

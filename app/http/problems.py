@@ -244,6 +244,7 @@ def _of_validation(request: Request, exc: RequestValidationError) -> Problem:
                 path = path[1:]
             if error["type"].startswith("union_tag"):
                 path = [*path, "kind"]
+                error = dict(error) | {"ctx": dict(error["ctx"]) | {"models": expected.by_tag}}
         errors.extend(field_errors([dict(error) | {"loc": path}], location=str(location), model=model))
     return invalid_request(errors)
 

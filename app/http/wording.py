@@ -27,7 +27,6 @@ PATTERNS = {
     TAG_PATTERN: "key or key=value, as in the `metadata` of the job: team=vision",
     LABEL_KEY_PATTERN: "1 to 64 letters, digits, dots, hyphens or underscores",
 }
-_KINDS = 'send "meta_train" to train a rule, or "evaluate" to measure an optimizer'
 _LONGEST_VALUE = 60
 
 
@@ -155,7 +154,17 @@ def _not_text(field: str | None, value: Any) -> str:
 
 def _tag(_text: str, value: Any, context: Mapping[str, Any]) -> str:
     given = shown(value["kind"]) if isinstance(value, dict) and "kind" in value else shown(context["tag"])
-    return f"{given} is no kind of job; {_KINDS}"
+    return f"{given} is not one of the choices; {_kinds(context)}"
+
+
+def _kinds(context: Mapping[str, Any]) -> str:
+    """`models` of the context: what may be sent, by its tag. Each says in its docstring what it does."""
+    models: Mapping[str, type[BaseModel]] = context.get("models", {})
+    choices = []
+    for tag, model in models.items():
+        does = (model.__doc__ or "").partition(".")[0]
+        choices.append(f'"{tag}" to {does[:1].lower()}{does[1:]}')
+    return f"send {', or '.join(choices)}" if choices else "see /docs for those that are"
 
 
 def _literal(text: str, value: Any, context: Mapping[str, Any]) -> str:
@@ -196,7 +205,7 @@ _number = _without_quotes("a number", "one such as 0.5")
 
 _WORDS: dict[str, Callable[[str, Any, Mapping[str, Any]], str]] = {
     "missing": lambda text, _, __: f"is required, but missing in {text}; add it",
-    "union_tag_not_found": lambda text, _, __: f"is required, but missing in {text}; {_KINDS}",
+    "union_tag_not_found": lambda text, _, context: f"is required, but missing in {text}; {_kinds(context)}",
     "union_tag_invalid": _tag,
     "model_attributes_type": _object,
     "model_type": _object,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from sqlalchemy.orm import Session
 
 from app.http.problems import Problem
 from app.jobs.dispatch import Dispatcher
 from app.jobs.schemas import Job, Progress
-from app.store.jobs import JobRepository
+from app.store.jobs import JobRepository, kind_of
 from app.store.tables import TERMINAL_STATUSES, JobRow
 
 
@@ -44,8 +44,14 @@ def reason_of(job: JobRow, dispatcher: Dispatcher | None) -> str | None:
 
 def evaluation_of(jobs: JobRepository, job: JobRow) -> str | None:
     """The id of the newest `evaluate` job that this `meta_train` job asked for."""
-    if job.kind != "meta_train" or job.status != "succeeded":
-        return None
+    match kind_of(job):
+        case "evaluate":
+            return None
+        case "meta_train":
+            if job.status != "succeeded":
+                return None
+        case never:
+            assert_never(never)
     children = jobs.page(parent=job.id, kind="evaluate", limit=1).rows
     return children[0].id if children else None
 

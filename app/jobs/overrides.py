@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Strict, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, create_model
 from pydantic.fields import FieldInfo
 
-from models.spec import ByKind, Spec
+from models.spec import ByKind, EvaluationPlan, Recipe, Resources, Spec
 
 
 @cache
@@ -70,3 +70,33 @@ def _optional(field: FieldInfo) -> FieldInfo:
 
 def _without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
+
+
+if TYPE_CHECKING:  # classes made at run time have no name that a type checker can use
+    RecipeOverrides: TypeAlias = BaseModel
+    EvaluationPlanOverrides: TypeAlias = BaseModel
+    ResourcesOverrides: TypeAlias = BaseModel
+else:
+    RecipeOverrides = partial(Recipe)
+    EvaluationPlanOverrides = partial(EvaluationPlan)
+    ResourcesOverrides = partial(Resources)
+
+
+def _refuse_what_is_no_object(value: Any) -> Any:
+    """In its own words: who sends a number here means another field."""
+    if isinstance(value, dict):
+        return value
+    raise ValueError(
+        'send a JSON object with the fields of the family\'s tasks that change, such as {"hidden": [16]}; how many '
+        "tasks are trained side by side is recipe.tasks"
+    )
+
+
+TaskOverrides = Annotated[
+    dict[str, Any],
+    BeforeValidator(_refuse_what_is_no_object),
+    Field(
+        description="Fields of the family's tasks that change, such as `hidden` of `digits-mlp`. Their schema is "
+        "`schemas.tasks` of `GET /families/{name}`."
+    ),
+]

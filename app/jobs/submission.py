@@ -10,9 +10,11 @@ from sqlalchemy.orm import Session
 
 from app.auth import Caller
 from app.http.problems import Problem
+from app.jobs import kinds
 from app.jobs.documents import job_documents
-from app.jobs.resolve import evaluate_spec, meta_train_spec, refuse_too_large
-from app.jobs.schemas import EvaluateRequest, Job, MetaTrainRequest
+from app.jobs.kinds import AnyRequest
+from app.jobs.room import refuse_too_large
+from app.jobs.schemas import Job
 from app.settings import Settings
 from app.store import idempotency, insertion, keys
 from app.store.errors import IdempotencyInFlight, RowLocked
@@ -22,7 +24,7 @@ from app.store.registry import Registry
 from app.store.sessions import Database
 from app.store.sql import LOCK_SECONDS, wait_for_locks
 from app.store.tables import JobRow
-from models.spec import EvaluateSpec, MetaTrainSpec
+from models.spec import JobSpec
 
 MOST_TOGETHER = 64
 """Jobs per transaction. 64 specs are about 200 kB, and bound how long one client waits for another's."""
@@ -36,30 +38,29 @@ class Submission:
     `Idempotency-Key`.
     """
 
-    body: MetaTrainRequest | EvaluateRequest
+    body: AnyRequest
     caller: Caller
-    spec: MetaTrainSpec | Problem | None = None
+    spec: JobSpec | Problem | None = None
     keyed: KeyedRequest | None = None
 
 
-def prepared(
-    body: MetaTrainRequest | EvaluateRequest, caller: Caller, settings: Settings, idempotency_key: str | None = None
-) -> Submission:
+def prepared(body: AnyRequest, caller: Caller, settings: Settings, idempotency_key: str | None = None) -> Submission:
     """What can be refused without the database is refused here, and waits for nobody's transaction; unless it has an
     Idempotency-Key, which may have an answer from better times."""
     keyed = None if idempotency_key is None else _keyed(body, caller, idempotency_key)
-    spec: MetaTrainSpec | Problem | None = None
-    if isinstance(body, MetaTrainRequest):
-        try:
-            spec = _trained(body, settings)
-        except Problem as problem:
-            if keyed is None:
-                raise
-            spec = problem
+    spec: JobSpec | Problem | None = None
+    try:
+        spec = kinds.resolved_alone(body, settings.backend)
+        if spec is not None:
+            refuse_too_large(spec, settings.worker_memory_bytes)
+    except Problem as problem:
+        if keyed is None:
+            raise
+        spec = problem
     return Submission(body, caller, spec, keyed)
 
 
-def _keyed(body: MetaTrainRequest | EvaluateRequest, caller: Caller, key: str) -> KeyedRequest:
+def _keyed(body: AnyRequest, caller: Caller, key: str) -> KeyedRequest:
     asked = idempotency.fingerprint("POST", "/jobs", body.model_dump(mode="json", exclude_unset=True))
     return KeyedRequest(caller.workspace, caller.api_key or "", key, asked)
 
@@ -155,23 +156,14 @@ def create(session: Session, settings: Settings, submissions: Sequence[Submissio
 
 def _job(session: Session, settings: Settings, submission: Submission) -> JobRow:
     """Not written yet. Raises what it is refused for."""
-    body, caller = submission.body, submission.caller
+    spec, caller = submission.spec, submission.caller
+    if isinstance(spec, Problem):
+        raise spec
     jobs = JobRepository(session, caller.workspace)
-    spec: MetaTrainSpec | EvaluateSpec
-    if isinstance(submission.spec, Problem):
-        raise submission.spec
-    if isinstance(body, MetaTrainRequest):
-        spec = submission.spec or _trained(body, settings)
-    else:
-        spec = evaluate_spec(body, Registry(session, caller.workspace), jobs, settings.backend)
+    if spec is None:
+        spec = kinds.resolved(submission.body, Registry(session, caller.workspace), jobs, settings.backend)
         refuse_too_large(spec, settings.worker_memory_bytes)
-    return jobs.new(spec, body.metadata, api_key=caller.api_key)
-
-
-def _trained(body: MetaTrainRequest, settings: Settings) -> MetaTrainSpec:
-    spec = meta_train_spec(body, settings.backend)
-    refuse_too_large(spec, settings.worker_memory_bytes)
-    return spec
+    return jobs.new(spec, submission.body.metadata, api_key=caller.api_key)
 
 
 def _answer(job: Job) -> Answer:

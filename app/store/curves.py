@@ -13,6 +13,7 @@ from app.store import overviews
 from app.store.curve_format import Chunk, Curve, Floats, Points, curve_of, joined, pack, unpack, unpack_all
 from app.store.errors import JobNotFound
 from app.store.tables import CurveChunkRow, JobEventRow, JobRow
+from models.spec import JobKind
 
 CHUNK_POINTS = 4096
 
@@ -120,7 +121,7 @@ class Outline:
 
     job_id: str
     workspace: str
-    kind: str
+    kind: JobKind
     status: str
     attempt: int
     step: int

@@ -15,7 +15,7 @@ from app.store.leases import Lease, held
 from app.store.registry import Registry
 from app.store.sql import clock
 from app.store.tables import EvaluationRow, JobRow, OptimizerRow
-from models.spec import EvaluateSpec, MetaTrainSpec
+from models.spec import MetaTrainSpec
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,8 @@ def finish_training(
     )
     job.optimizer = optimizer.id
     job.step = job.total
-    follow_up = None
-    if spec.evaluate:
-        evaluation = EvaluateSpec(
-            optimizer=optimizer.id,
-            rule=spec.recipe.rule,
-            rules=spec.recipe.rules,
-            family=spec.family,
-            seed=spec.seed,
-            evaluation=spec.evaluation,
-            resources=spec.resources.model_copy(update={"processes": 1}),  # an evaluation runs in one
-        )
+    follow_up, evaluation = None, spec.follow_up(optimizer.id)
+    if evaluation is not None:
         follow_up = JobRepository(session, job.workspace).create(
             evaluation, job.labels, parent=job.id, priority=job.priority, api_key=job.api_key
         )

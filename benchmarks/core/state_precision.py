@@ -41,7 +41,8 @@ def trained(seed: int, meta_steps: int) -> bytes:
 
 def curve(weights: bytes, state_dtype: torch.dtype) -> torch.Tensor:
     """The mean loss before each step and after the last, (STEPS + 1,)."""
-    batch = QuadraticFamily(QuadraticSpec(), {Split.TEST}).sample(Split.TEST, seed=0, trajectory=0, tasks=FUNCTIONS)
+    family = QuadraticFamily(QuadraticSpec(), {Split.TEST})
+    [batch] = family.sample(Split.TEST, seed=0, trajectory=0, tasks=FUNCTIONS)
     theta = torch.nn.Parameter(batch.initial())
     optimizer = LearnedOptimizer([theta], weights, state_dtype=state_dtype)
     losses = []

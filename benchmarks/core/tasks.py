@@ -35,7 +35,8 @@ def batch_of(
     own = own or range(problem.tasks)
     if problem.kind == "quadratics":
         family = QuadraticFamily(QuadraticSpec(), {Split.TRAIN})
-        return family.sample(Split.TRAIN, seed=0, trajectory=0, tasks=len(own), first=own.start, dtype=dtype)
+        [batch] = family.sample(Split.TRAIN, seed=0, trajectory=0, tasks=len(own), first=own.start, dtype=dtype)
+        return batch
     seeds = task_seeds(Split.TRAIN, f"benchmark/{problem.kind}", 0, 0, own.start, len(own))
     images = _images(problem) if loaded is None else _stored(loaded)
     if problem.kind == "mlp":

@@ -36,6 +36,10 @@ class Backend(Protocol):
         """One inner step: `theta` (coordinates,) moves in place, the next memory is returned. The one that was given
         may be overwritten: it is not to be used again."""
 
+    def forget(self, memory: Memory, where: Tensor) -> Memory:
+        """`memory`, but as before the first step where `where`, bool (coordinates,), is true. The one that was given
+        may be overwritten, as in `step`."""
+
     def kept(self, memory: Memory) -> Memory:
         """`memory` as it is now, whatever later steps do."""
 

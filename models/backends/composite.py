@@ -56,6 +56,10 @@ class CompositeBackend:
             theta.index_copy_(0, index, moved)
         return tuple(after)
 
+    def forget(self, memory: Memory, where: Tensor) -> Memory:
+        own = zip(self._members, self._indices(where.shape[0]), self._memories, strict=True)
+        return tuple(tensor for backend, index, part in own for tensor in backend.forget(memory[part], where[index]))
+
     def kept(self, memory: Memory) -> Memory:
         own = zip(self._members, self._memories, strict=True)
         return tuple(tensor for backend, where in own for tensor in backend.kept(memory[where]))

@@ -63,6 +63,11 @@ class NativeBackend:
         self.kernel.step(self.weights(), theta, gradient, memory[0])
         return memory
 
+    def forget(self, memory: Memory, where: Tensor) -> Memory:
+        coordinates = where.nonzero()[:, 0]
+        memory[0][coordinates // self.kernel.block, :, coordinates % self.kernel.block] = 0.0
+        return memory
+
     def kept(self, memory: Memory) -> Memory:
         return tuple(tensor.clone() for tensor in memory)
 
@@ -101,6 +106,9 @@ class _Recording:
         self._backend.kernel.step(self._backend.weights(), theta, gradient, memory[0], self._tape, self._steps)
         self._steps += 1
         return memory
+
+    def forget(self, memory: Memory, where: Tensor) -> Memory:
+        return self._backend.forget(memory, where)
 
     def kept(self, memory: Memory) -> Memory:
         return self._backend.kept(memory)

@@ -63,6 +63,10 @@ class TorchBackend:
             theta += update
         return memory
 
+    def forget(self, memory: Memory, where: Tensor) -> Memory:
+        anew = self.initial_memory(where.shape[0])
+        return tuple(torch.where(where[:, None], fresh, kept) for fresh, kept in zip(anew, memory, strict=True))
+
     def kept(self, memory: Memory) -> Memory:
         return memory  # a rule changes nothing in place
 

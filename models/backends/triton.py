@@ -58,6 +58,10 @@ class TritonBackend:
         self._kernel.step(self._weights(), theta, gradient, memory[0])
         return memory
 
+    def forget(self, memory: Memory, where: Tensor) -> Memory:
+        memory[0][:, where.nonzero()[:, 0]] = 0.0
+        return memory
+
     def kept(self, memory: Memory) -> Memory:
         return tuple(tensor.clone() for tensor in memory)
 

@@ -1,6 +1,7 @@
 """Tasks and families: what is optimized while a rule learns, and what it is measured on.
 
-All tasks of a batch lie on ONE flat coordinate axis, task after task, each with the same number of coordinates.
+All tasks of a batch lie on ONE flat coordinate axis, task after task, each with the same number of coordinates. Tasks
+of different sizes are in different batches.
 So a rule sees (coordinates,) whatever is optimized, and `segments` tells a rule that averages per task whose
 coordinate is whose.
 """
@@ -8,7 +9,7 @@ coordinate is whose.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +36,7 @@ class TaskBatch(ABC):
     """
 
     namespace = ""
-    """The distribution that `Family.sample` drew these tasks from."""
+    """What these tasks are drawn from. Batches of one class and size that compute differently have different ones."""
 
     def __init__(self, tasks: int, coordinates_per_task: int, dtype: torch.dtype, device: torch.device) -> None:
         self.tasks = tasks
@@ -99,8 +100,8 @@ class Family(ABC):
         first: int = 0,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-    ) -> TaskBatch:
-        """The tasks `first` .. `first + tasks - 1` of a trajectory.
+    ) -> tuple[TaskBatch, ...]:
+        """The tasks `first` .. `first + tasks - 1` of a trajectory: one batch, or one for each size where they differ.
 
         A task depends on (split, distribution, seed, trajectory, its index) and on nothing else.
         Raises SplitHeldOut when this family was not opened for `split`.
@@ -112,10 +113,16 @@ class Family(ABC):
                 f"Open it for evaluation (models.tasks.catalogue) where an optimizer is measured."
             )
         seeds = task_seeds(split, self.namespace, seed, trajectory, first, tasks)
-        batch = self._batch(seeds, split, dtype, torch.device(device))
-        batch.namespace = self.namespace
-        return batch
+        batches = tuple(self._batches(seeds, split, dtype, torch.device(device)))
+        for batch in batches:
+            batch.namespace = batch.namespace or self.namespace
+        return batches
 
     @abstractmethod
-    def _batch(self, seeds: Tensor, split: Split, dtype: torch.dtype, device: torch.device) -> TaskBatch:
-        """The tasks with these seeds, (tasks,) int64 on the CPU."""
+    def _batches(self, seeds: Tensor, split: Split, dtype: torch.dtype, device: torch.device) -> Sequence[TaskBatch]:
+        """The tasks with these seeds, (tasks,) int64 on the CPU.
+
+        Where sizes differ, a task's size is drawn from its seed, and the tasks of a batch keep their order. Which
+        batches there are then depends on the seeds, so each stretch of tasks has its own order of tasks, always the
+        same.
+        """

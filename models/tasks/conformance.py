@@ -26,7 +26,7 @@ from models.tasks.randomness import key, normals
 
 logger = logging.getLogger(__name__)
 
-TASKS, STEPS = 5, (0, 7)
+TASKS, MANY, STEPS = 5, 64, (0, 7)
 DIRECTIONS = 6
 GRADIENT_TOLERANCE = 1e-4  # of the slope along a direction; a central difference in float64 is a hundred times closer
 COMPANY_TOLERANCE = 1e-9  # of float64 numbers, which another order of summation changes in the last bits
@@ -52,7 +52,7 @@ class Subject:
         first: int = 0,
         dtype: torch.dtype = torch.float64,
         device: str = "cpu",
-    ) -> TaskBatch:
+    ) -> tuple[TaskBatch, ...]:
         """Tasks of a family that is opened for them anew."""
         family = open_for_testing if split is Split.TEST else open_for_training
         return family(self.spec, self.data_dir).sample(
@@ -75,69 +75,67 @@ def conformance(subject: Subject) -> Iterator[tuple[str, str | None]]:
 
 
 def _size(subject: Subject) -> None:
-    spec, tasks = subject.spec, subject.drawn()
+    spec, batches = subject.spec, subject.drawn(tasks=MANY)
     if type(spec).model_validate_json(spec.model_dump_json()) != spec:
         raise Broken(f"the spec is another one after it was written as JSON and read: {spec!r}")
     names = [part.name for part in spec.parts()]
     if len(set(names)) < len(names):
         raise Broken(f"parts() uses a name twice: {', '.join(names)}")
-    theta = tasks.initial()
-    if theta.shape != (TASKS * spec.coordinates_per_task,):
-        raise Broken(
-            f"initial() of {TASKS} tasks has shape {tuple(theta.shape)}, and parts() add up to "
-            f"{spec.coordinates_per_task} coordinates a task"
-        )
-    losses, gradient = tasks.losses_and_gradient(theta, 0)
-    if losses.shape != (TASKS,) or gradient.shape != theta.shape:
-        raise Broken(
-            f"losses_and_gradient gives shapes {tuple(losses.shape)} and {tuple(gradient.shape)}, not ({TASKS},) and "
-            f"{tuple(theta.shape)}"
-        )
-    theta += 1.0
-    if torch.equal(tasks.initial(), theta):
-        raise Broken("initial() gives the same tensor twice, so that a run would move the start of the next")
+    if (counted := sum(batch.tasks for batch in batches)) != MANY:
+        raise Broken(f"{MANY} tasks were asked for, and the batches have {counted}")
+    if (largest := max(batch.coordinates_per_task for batch in batches)) != spec.coordinates_per_task:
+        raise Broken(f"parts() add up to {spec.coordinates_per_task} coordinates, and the largest task has {largest}")
+    for tasks in batches:
+        theta = tasks.initial()
+        losses, gradient = tasks.losses_and_gradient(theta, 0)
+        found = [tuple(each.shape) for each in (theta, losses, gradient)]
+        wanted = [(tasks.coordinates,), (tasks.tasks,), (tasks.coordinates,)]
+        if found != wanted:
+            raise Broken(f"starting points, losses and gradient have the shapes {found}, and should have {wanted}")
+        theta += 1.0
+        if torch.equal(tasks.initial(), theta):
+            raise Broken("initial() gives the same tensor twice, so that a run would move the start of the next")
 
 
 def _gradient(subject: Subject) -> None:
-    tasks = subject.drawn()
+    for tasks in subject.drawn():
+        for step in STEPS:
+            _gradient_of(tasks, step)
+
+
+def _gradient_of(tasks: TaskBatch, step: int) -> None:
     theta = _somewhere(tasks)
-    for step in STEPS:
-        losses, gradient = tasks.losses_and_gradient(theta, step)
-        if losses.requires_grad or gradient.requires_grad:
-            raise Broken("losses_and_gradient keeps a graph; give back constants (torch.no_grad, detach)")
-        free = theta.clone().requires_grad_()
-        plain = tasks.losses(free, step)
-        _same(f"losses() and losses_and_gradient() at step {step}", plain.detach(), losses, COMPANY_TOLERANCE)
-        (expected,) = torch.autograd.grad(plain.sum(), free)
-        _same(f"the gradient of step {step} and autograd's of losses()", gradient, expected, GRADIENT_TOLERANCE)
-        for number in range(DIRECTIONS):
-            direction = _noise(f"direction {number}", theta)
-            h = 1e-6 * float(theta.abs().mean() + 1.0)
-            ahead, behind = (tasks.losses(theta + sign * h * direction, step).detach() for sign in (1, -1))
-            slopes = (ahead - behind) / (2 * h)
-            by_task = (gradient * direction).view(TASKS, -1).sum(dim=1)
-            # Along a random direction terms cancel; what they add up to without their signs is the scale.
-            scale = (gradient * direction).abs().view(TASKS, -1).sum(dim=1) + 1e-12
-            error = float(((slopes - by_task).abs() / scale).median())  # one task may stand at a kink
-            if not error < GRADIENT_TOLERANCE:
-                raise Broken(
-                    f"at step {step} the gradient along a random direction is {float(by_task[0]):.6g}, and finite "
-                    f"differences of the loss give {float(slopes[0]):.6g} (relative error {error:.1e})"
-                )
+    losses, gradient = tasks.losses_and_gradient(theta, step)
+    if losses.requires_grad or gradient.requires_grad:
+        raise Broken("losses_and_gradient keeps a graph; give back constants (torch.no_grad, detach)")
+    free = theta.clone().requires_grad_()
+    plain = tasks.losses(free, step)
+    _same(f"losses() and losses_and_gradient() at step {step}", plain.detach(), losses, COMPANY_TOLERANCE)
+    (expected,) = torch.autograd.grad(plain.sum(), free)
+    _same(f"the gradient of step {step} and autograd's of losses()", gradient, expected, GRADIENT_TOLERANCE)
+    for number in range(DIRECTIONS):
+        direction = _noise(f"direction {number}", theta)
+        h = 1e-6 * float(theta.abs().mean() + 1.0)
+        ahead, behind = (tasks.losses(theta + sign * h * direction, step).detach() for sign in (1, -1))
+        slopes = (ahead - behind) / (2 * h)
+        along = (gradient * direction).view(tasks.tasks, -1)
+        # Along a random direction terms cancel; what they add up to without their signs is the scale.
+        errors = (slopes - along.sum(dim=1)).abs() / (along.abs().sum(dim=1) + 1e-12)
+        if not float(errors.median()) < GRADIENT_TOLERANCE:  # one task may stand at a kink
+            raise Broken(
+                f"at step {step} the gradient along a random direction is {float(along[0].sum()):.6g}, and finite "
+                f"differences of the loss give {float(slopes[0]):.6g}"
+            )
 
 
 def _company(subject: Subject) -> None:
-    together, index = subject.drawn(), 2
-    theta = _somewhere(together)
-    own = slice(index * subject.spec.coordinates_per_task, (index + 1) * subject.spec.coordinates_per_task)
-    alone = subject.drawn(tasks=1, first=index)
-    if not torch.equal(alone.initial(), together.initial()[own]):
-        raise Broken(f"task {index} starts elsewhere when it is drawn alone")
-    for step in STEPS:
-        losses, gradient = together.losses_and_gradient(theta, step)
-        lonely, steepest = alone.losses_and_gradient(theta[own], step)
-        _same(f"the loss of task {index} alone and in company", lonely, losses[index : index + 1], COMPANY_TOLERANCE)
-        _same(f"the gradient of task {index} alone and in company", steepest, gradient[own], COMPANY_TOLERANCE)
+    left = _prints(subject.drawn())
+    for index in range(TASKS):
+        [alone] = _prints(subject.drawn(tasks=1, first=index))
+        same = [row for row in left if torch.allclose(row, alone, rtol=COMPANY_TOLERANCE, atol=0.0)]
+        if not same:
+            raise Broken(f"task {index} has another start, loss or gradient alone than it has among {TASKS} tasks")
+        left = [row for row in left if row is not same[0]]
 
 
 def _splits(subject: Subject) -> None:
@@ -148,53 +146,71 @@ def _splits(subject: Subject) -> None:
         except SplitHeldOut:
             continue
         raise Broken(f"a family that is opened for {', '.join(sorted(splits))} gives tasks of the {hidden} split")
-    seen = torch.cat([_print(subject.drawn(split=split)) for split in Split])
-    if len({tuple(row) for row in seen.tolist()}) < len(seen):
+    seen = [tuple(row.tolist()) for split in Split for row in _prints(subject.drawn(split=split))]
+    if len(set(seen)) < len(seen):
         raise Broken("tasks of two splits, or two tasks of one, are the same: draw each from its own seed")
 
 
 def _seeds(subject: Subject) -> None:
     torch.manual_seed(1)
-    first = _answers(subject.drawn(), STEPS)
+    first = subject.drawn()
     torch.manual_seed(2)
     again = subject.drawn()
-    for step in (40, *STEPS):  # what was asked before must not matter
-        again.losses_and_gradient(again.initial(), step)
-    for name, value in _answers(again, STEPS).items():
-        if not torch.equal(value, first[name]):
-            raise Broken(f"{name} differs between two draws of the same seed: use models.tasks.randomness alone")
-    if torch.equal(_print(subject.drawn(seed=2)), _print(subject.drawn())):
-        raise Broken("another seed gives the same tasks")
+    for one, other in zip(first, again, strict=True):
+        for step in (40, *STEPS):  # what was asked before must not matter
+            other.losses_and_gradient(other.initial(), step)
+        truth = _answers(one)
+        for name, value in _answers(other).items():
+            if not torch.equal(value, truth[name]):
+                raise Broken(f"{name} differs between two draws of the same seed: use models.tasks.randomness alone")
+    seen = [tuple(row.tolist()) for seed in (1, 2) for row in _prints(subject.drawn(seed=seed))]
+    if len(set(seen)) < len(seen):
+        raise Broken("another seed gives a task that the first has as well")
 
 
 def _kinds_of_numbers(subject: Subject) -> None:
-    precise = _answers(subject.drawn(), STEPS)
+    precise = [_answers(tasks) for tasks in subject.drawn()]
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         default = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)  # what names no dtype becomes visible
         try:
-            found = _answers(subject.drawn(dtype=torch.float32, device=device), STEPS)
+            found = [_answers(tasks) for tasks in subject.drawn(dtype=torch.float32, device=device)]
         finally:
             torch.set_default_dtype(default)
-        for name, value in found.items():
-            if value.dtype != torch.float32 or value.device.type != device:
-                raise Broken(f"{name} of a float32 batch on {device} is {value.dtype} on {value.device.type}")
-            _same(f"{name} in float32 and in float64", value.double().cpu(), precise[name], 1e-3)
+        for truth, answers in zip(precise, found, strict=True):
+            for name, value in answers.items():
+                if value.dtype != torch.float32 or value.device.type != device:
+                    raise Broken(f"{name} of a float32 batch on {device} is {value.dtype} on {value.device.type}")
+                _same(f"{name} in float32 and in float64", value.double().cpu(), truth[name], 1e-3)
 
 
 def _graphs(subject: Subject) -> None:
-    ours, other = subject.drawn(), subject.drawn(seed=2)
+    ours, other = _of_one_size(subject)
     twin = copy.deepcopy(ours)  # before it has computed anything that it may keep
+    theta = ours.initial()
     for step in STEPS:
-        counted = ours.losses_and_gradient(ours.initial(), torch.tensor(step))
-        for found, truth in zip(counted, ours.losses_and_gradient(ours.initial(), step), strict=True):
+        counted = ours.losses_and_gradient(theta, torch.tensor(step))
+        for found, truth in zip(counted, ours.losses_and_gradient(theta, step), strict=True):
             _same(f"step {step} as a number and as a tensor", found, truth, COMPANY_TOLERANCE)
     given = other.buffers()
     for name, mine in twin.buffers().items():
         mine.copy_(given[name])
-    for name, value in _answers(other, STEPS).items():
-        if not torch.equal(_answers(twin, STEPS)[name], value):
+    answers = _answers(twin)
+    for name, value in _answers(other).items():
+        if not torch.equal(answers[name], value):
             raise Broken(f"buffers() leaves out a tensor: with those of another batch, {name} is not the other's")
+
+
+def _of_one_size(subject: Subject) -> tuple[TaskBatch, TaskBatch]:
+    """Two batches of different tasks of which one may be copied into the other."""
+    met: dict[tuple[object, ...], TaskBatch] = {}
+    for first in range(MANY):
+        [tasks] = subject.drawn(tasks=1, first=first)
+        key = (type(tasks), tasks.namespace, tasks.coordinates_per_task)
+        if key in met:
+            return met[key], tasks
+        met[key] = tasks
+    raise Broken(f"no two of {MANY} tasks have the same class, namespace and size")
 
 
 def _memory(subject: Subject) -> None:
@@ -226,21 +242,27 @@ def _somewhere(tasks: TaskBatch) -> Tensor:
     return start + 0.1 * (start.abs().mean() + 0.1) * _noise("place", start)
 
 
-def _answers(tasks: TaskBatch, steps: Collection[int]) -> dict[str, Tensor]:
+def _answers(tasks: TaskBatch) -> dict[str, Tensor]:
     """All that a batch says, by name."""
     theta = tasks.initial()
     found = {"the start": theta}
-    for step in steps:
+    for step in STEPS:
         losses, gradient = tasks.losses_and_gradient(theta, step)
         found |= {f"the loss of step {step}": losses, f"the gradient of step {step}": gradient}
     return found
 
 
-def _print(tasks: TaskBatch) -> Tensor:
-    """Numbers by which a task is known, (tasks, numbers): its losses at the same place and several steps."""
-    size = tasks.coordinates_per_task
-    theta = _noise("print", torch.empty(size, dtype=tasks.dtype)).repeat(tasks.tasks).mul_(0.5)
-    return torch.stack([tasks.losses_and_gradient(theta, step)[0] for step in (0, 1, 2, 7)], dim=1)
+def _prints(batches: Collection[TaskBatch]) -> list[Tensor]:
+    """Numbers by which each task is known: its start, and its losses and gradients at some place and several steps."""
+    rows: list[Tensor] = []
+    for tasks in batches:
+        weights = _noise("print", torch.empty(tasks.coordinates_per_task, dtype=tasks.dtype))
+        columns = [tasks.initial().view(tasks.tasks, -1) @ weights]
+        for step in (0, 1, 2, 7):
+            losses, gradient = tasks.losses_and_gradient(0.5 * weights.repeat(tasks.tasks), step)
+            columns += [losses, gradient.view(tasks.tasks, -1) @ weights]
+        rows += torch.stack(columns, dim=1)
+    return rows
 
 
 def _same(what: str, found: Tensor, truth: Tensor, tolerance: float) -> None:

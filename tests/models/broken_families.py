@@ -25,8 +25,8 @@ class Batch(QuadraticBatch):
 class Broken(QuadraticFamily):
     batch = Batch
 
-    def _batch(self, seeds, split, dtype, device):
-        return self.batch.like(super()._batch(seeds, split, dtype, device))
+    def _batches(self, seeds, split, dtype, device):
+        return [self.batch.like(found) for found in super()._batches(seeds, split, dtype, device)]
 
 
 class size(Broken):  # noqa: N801
@@ -59,14 +59,14 @@ class splits(Broken):  # noqa: N801
 
 
 class same(Broken):  # noqa: N801
-    def _batch(self, seeds, split, dtype, device):
-        return super()._batch(torch.zeros_like(seeds), split, dtype, device)
+    def _batches(self, seeds, split, dtype, device):
+        return super()._batches(torch.zeros_like(seeds), split, dtype, device)
 
 
 class seeds(Broken):  # noqa: N801
-    def _batch(self, seeds, split, dtype, device):
-        found = super()._batch(seeds, split, dtype, device)
-        return Batch(found.W, found.y + 1e-3 * torch.randn_like(found.y), found._start)
+    def _batches(self, seeds, split, dtype, device):
+        [found] = super()._batches(seeds, split, dtype, device)
+        return [Batch(found.W, found.y + 1e-3 * torch.randn_like(found.y), found._start)]
 
 
 class dtype(Broken):  # noqa: N801

@@ -28,7 +28,7 @@ def window_mean(team: Team, spec: MetaTrainSpec, tasks: int) -> tuple[float, tor
     rule = build(spec.recipe.rule.config).double()
     rule.initialise(torch.Generator().manual_seed(3))
     own = share(tasks, team.size, team.rank)
-    batch = open_for_training(spec.family.tasks).sample(
+    [batch] = open_for_training(spec.family.tasks).sample(
         Split.TRAIN, seed=spec.seed, trajectory=0, first=own.start, tasks=len(own), dtype=torch.float64
     )
     backend = meta_train.backend_for(rule, torch.float64, torch.device("cpu"), wanted="reference")

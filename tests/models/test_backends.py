@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from gradsmith.rules import build, weights
+from gradsmith.rules import RuleSet, build, weights
 from models import captured
 from models.backends import NativeBackend, TorchBackend, backend_for, dtype_for
 from models.errors import BackendUnavailable
 from models.evaluate import evaluate
 from models.families import FAMILIES
+from models.families.mlp import MLPSpec
 from models.meta_train import MetaStep, TrainingResult, meta_train
 from models.spec import Resources, Split, overridden
 from models.tasks.catalogue import open_for_training
@@ -155,7 +156,7 @@ def test_nan_gradients_of_a_task_skip_the_meta_step_and_leave_the_weights(traini
 def test_a_window_at_the_function_level_may_be_longer_than_any_horizon():
     """Minibatches are functions of the step, so a trajectory has no end of its own; a job's windows divide its
     horizon."""
-    tasks = open_for_training(FAMILIES["quadratic"].tasks).sample(Split.TRAIN, seed=0, trajectory=0, tasks=2)
+    [tasks] = open_for_training(FAMILIES["quadratic"].tasks).sample(Split.TRAIN, seed=0, trajectory=0, tasks=2)
     rule = rule_with()
     window, after = unroll_window(tasks, begin(tasks, TorchBackend(rule)), 150, TorchBackend(rule))
     assert window.losses.shape == (150, 2)
@@ -199,6 +200,37 @@ def test_a_worker_without_the_kernel_refuses_a_job_that_forces_it(training_spec,
     spec = training_spec().model_copy(update={"resources": Resources(backend="native")})
     with pytest.raises(BackendUnavailable, match="GRADSMITH_NATIVE=off"):
         next(meta_train(spec))
+
+
+@pytest.mark.parametrize("name", ["native", "torch", "reference"])
+@pytest.mark.parametrize("patterns", [{"*": {}}, {"weight": {"hidden_size": 5}, "*bias": {}}], ids=["one", "several"])
+def test_what_a_coordinate_forgets_is_its_own_memory_alone(name, patterns):
+    """Its next step is a first one, whatever its neighbours remember; and theirs goes on as if nothing had been."""
+    tasks = MLPSpec(hidden=(3,), batch_size=8)
+    rules = RuleSet({pattern: rule_with(**settings) for pattern, settings in patterns.items()})
+    try:
+        backend = backend_for(rules, torch.float32, CPU, wanted=name, parts=tasks.parts())
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+    count = 2 * tasks.coordinates_per_task
+    G, _ = some_window(4, count)
+    where = torch.arange(count) % 3 == 0
+
+    def last_step(memory):
+        theta = torch.zeros(count)
+        backend.step(theta, G[3], memory)
+        return theta
+
+    def three_steps():
+        memory = backend.initial_memory(count)
+        for gradient in G[:3]:
+            memory = backend.step(torch.zeros(count), gradient, memory)
+        return memory
+
+    anew, on = last_step(backend.initial_memory(count)), last_step(three_steps())
+    forgot = last_step(backend.forget(three_steps(), where))
+    assert torch.equal(forgot, torch.where(where, anew, on))
+    assert not torch.equal(anew, on)
 
 
 @pytest.mark.parametrize(("backend", "device"), [("native", "gpu"), ("triton", "cpu")])

@@ -23,7 +23,7 @@ FAMILIES = {"quadratic": QuadraticSpec(), "mlp": MLPSpec(hidden=(6,), batch_size
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", [name for name, baseline in BASELINES.items() if baseline.torch])
 def test_a_baseline_equals_torchs_own_step_by_step(name, family):
-    tasks = open_for_tuning(FAMILIES[family]).sample(
+    [tasks] = open_for_tuning(FAMILIES[family]).sample(
         Split.VALIDATION, seed=0, trajectory=0, tasks=3, dtype=torch.float64
     )
     ours = tasks.initial()

@@ -89,7 +89,7 @@ def test_replays_follow_step_weights_and_tasks(family: Family, caplog: pytest.Lo
 
     captured = CapturedWindows(backend, record)
     for trajectory in range(2):
-        tasks = family.sample(Split.TRAIN, seed=1, trajectory=trajectory, tasks=2)
+        [tasks] = family.sample(Split.TRAIN, seed=1, trajectory=trajectory, tasks=2)
         position = begin(tasks, backend)
         for window in range(3):
             truth = unroll_window(tasks, position, STEPS, backend)
@@ -107,7 +107,7 @@ def test_what_is_returned_is_the_callers_own(quadratics: Family) -> None:
     rule = make_rule(0)
     backend = TorchBackend(rule)
     captured = CapturedWindows(backend, record_by_fx)
-    tasks = quadratics.sample(Split.TRAIN, seed=1, trajectory=0, tasks=2)
+    [tasks] = quadratics.sample(Split.TRAIN, seed=1, trajectory=0, tasks=2)
     first = captured(tasks, begin(tasks, backend), 1)
     kept = [tensor.clone() for tensor in (first[0].gradient, first[1].theta, *first[1].memory)]
     second = captured(tasks, first[1], 1)
@@ -121,7 +121,7 @@ def test_another_length_or_number_of_tasks_is_recorded_anew(
     backend = TorchBackend(make_rule(0))
     captured = CapturedWindows(backend, record_by_fx)
     for number, steps in ((2, 1), (2, 2), (3, 2)):
-        tasks = quadratics.sample(Split.TRAIN, seed=1, trajectory=0, tasks=number)
+        [tasks] = quadratics.sample(Split.TRAIN, seed=1, trajectory=0, tasks=number)
         position = begin(tasks, backend)
         assert_same(captured(tasks, position, steps), unroll_window(tasks, position, steps, backend))
     assert "CUDA graph" not in caplog.text
@@ -160,7 +160,7 @@ def runs_plainly(record: Recorder, family: Family, caplog: pytest.LogCaptureFixt
     backend = TorchBackend(rule)
     captured = CapturedWindows(backend, record)
     for trajectory in range(2):
-        tasks = family.sample(Split.TRAIN, seed=1, trajectory=trajectory, tasks=2)
+        [tasks] = family.sample(Split.TRAIN, seed=1, trajectory=trajectory, tasks=2)
         position = begin(tasks, backend)
         for _ in range(3):
             truth = unroll_window(tasks, position, STEPS, backend)
@@ -173,7 +173,7 @@ def runs_plainly(record: Recorder, family: Family, caplog: pytest.LogCaptureFixt
 
 
 def test_on_a_cpu_windows_run_plainly(quadratics: Family) -> None:
-    tasks = quadratics.sample(Split.TRAIN, seed=1, trajectory=0, tasks=2)
+    [tasks] = quadratics.sample(Split.TRAIN, seed=1, trajectory=0, tasks=2)
     rule = make_rule(0)
     backend = TorchBackend(rule)
     position = begin(tasks, backend)
@@ -191,7 +191,7 @@ def test_on_a_gpu_a_graph_gives_what_the_plain_window_gives(family: Family, capl
     run = windows(backend, device)
     assert isinstance(run, CapturedWindows)
     for trajectory in range(2):
-        tasks = family.sample(Split.TRAIN, seed=1, trajectory=trajectory, tasks=2, device=device)
+        [tasks] = family.sample(Split.TRAIN, seed=1, trajectory=trajectory, tasks=2, device=device)
         position = begin(tasks, backend)
         for _ in range(4):
             truth = unroll_window(tasks, position, STEPS, backend)

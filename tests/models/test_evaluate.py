@@ -214,7 +214,7 @@ def test_what_was_trained_is_what_is_saved_bit_for_bit(training_spec, monkeypatc
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_users_run_twenty_steps_that_are_the_trainers_own(rule, dtype, tmp_path):
     """gradsmith.LearnedOptimizer on one parameter against the trainer's loop: equal bits at equal coordinate count."""
-    tasks = open_for_training(QuadraticSpec(dimension=23)).sample(
+    [tasks] = open_for_training(QuadraticSpec(dimension=23)).sample(
         Split.TRAIN, seed=0, trajectory=0, tasks=3, dtype=dtype
     )
     for step, (theirs, ours, gradient) in enumerate(side_by_side(rule, tasks, dtype, tmp_path, steps=20)):
@@ -224,10 +224,27 @@ def test_users_run_twenty_steps_that_are_the_trainers_own(rule, dtype, tmp_path)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_never_had_a_gradient_rests_for_users_and_in_evaluation(rule, dtype, tmp_path):
+    """Some pixels are lit late, some never: their weights wait, and begin without a memory, to the last bit."""
+    family = open_for_training(MLPSpec(hidden=(6,), batch_size=4))
+    tasks = family.sample(Split.TRAIN, seed=0, trajectory=0, tasks=3, dtype=dtype)
+    resting = torch.ones(tasks.coordinates, dtype=torch.bool)
+    counts = []
+    for step, (users, measured, gradient) in enumerate(
+        side_by_side(rule, tasks, dtype, tmp_path, steps=15, rests=True)
+    ):
+        resting &= gradient == 0
+        counts.append(int(resting.sum()))
+        assert torch.equal(measured, users), f"step {step}"
+        assert torch.equal(measured[resting], tasks.initial()[resting])
+    assert counts[0] > counts[5] > counts[-1] > 0, "some woke late, some never"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_what_never_had_a_gradient_rests_for_users_and_the_rest_are_the_trainers_own(rule, dtype, tmp_path):
     """Pixels that no image of the minibatch lights: the trainer moves their weights, on which no loss depends."""
     family = open_for_training(MLPSpec(hidden=(6,), batch_size=16))
-    tasks = family.sample(Split.TRAIN, seed=0, trajectory=0, tasks=3, dtype=dtype)
+    [tasks] = family.sample(Split.TRAIN, seed=0, trajectory=0, tasks=3, dtype=dtype)
     [(theirs, ours, gradient)] = side_by_side(rule, tasks, dtype, tmp_path, steps=1)
     unlit = gradient == 0
     assert 0 < int(unlit.sum()) < unlit.numel()
@@ -235,14 +252,14 @@ def test_what_never_had_a_gradient_rests_for_users_and_the_rest_are_the_trainers
     assert torch.equal(theirs[unlit], tasks.initial()[unlit])
 
 
-def side_by_side(rule, tasks, dtype, folder, *, steps):
+def side_by_side(rule, tasks, dtype, folder, *, steps, rests=False):
     """Yield, for each step, theta in a user's loop and in the trainer's, and the gradient that the user's loop had."""
     path = folder / "rule.safetensors"
     path.write_bytes(rule_weights.dumps(rule.to(dtype)))
     theta = torch.nn.Parameter(tasks.initial())
     optimizer = gradsmith.LearnedOptimizer([theta], path)
     ours = tasks.initial()
-    stepper = Learned(backend_for(rule, dtype, torch.device("cpu"))).start(tasks)
+    stepper = Learned(backend_for(rule, dtype, torch.device("cpu")), rests).start(tasks)
     for step in range(steps):
         _, gradient = tasks.losses_and_gradient(ours, step)
         stepper.step(ours, gradient)

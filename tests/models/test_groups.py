@@ -38,8 +38,11 @@ def test_groups_give_the_losses_and_the_gradient_of_all_tasks_together(
         monkeypatch.setattr(groups, "group_tasks", lambda *_: most)
         parts = ranges(range(5, 5 + TASKS), family.coordinates_per_task, RECORD, STEPS, CPU)
         batches = [
-            family.sample(Split.TRAIN, seed=1, trajectory=2, tasks=len(part), first=part.start, dtype=dtype)
+            batch
             for part in parts
+            for batch in family.sample(
+                Split.TRAIN, seed=1, trajectory=2, tasks=len(part), first=part.start, dtype=dtype
+            )
         ]
         all_of_them = Groups(batches, backend)
         found = [all_of_them.unroll(windows(backend, CPU), STEPS) for _ in range(3)]  # they go on where they were

@@ -15,7 +15,7 @@ from gradsmith.rules.kernels.sizes import MOST_HIDDEN, MOST_LAYERS, Sizes
 from models import memory
 from models.families import FAMILIES
 from models.machine import peak_memory_bytes, usable_cpus, usable_memory_bytes
-from models.memory import follow_up_estimate_bytes, likely_backend, memory_estimate_bytes
+from models.memory import likely_backend, memory_estimate_bytes
 from models.rule_spec import RULE_SPECS
 from models.spec import Resources
 from workshop.memory import cases, evaluation, measured, predicted, training
@@ -30,6 +30,7 @@ FEW = {"validation_tasks": 8, "horizon": 20}
 QUICK = [
     training("quadratics", "quadratic", FEW | {"tasks": 4096, "unroll_steps": 4}),
     training("quadratics, torch", "quadratic", FEW | {"tasks": 1024, "unroll_steps": 4}, backend="torch"),
+    training("quadratics, mlp rule", "quadratic", FEW | {"tasks": 4096, "unroll_steps": 4, "rule": {"kind": "mlp"}}),
     training("digits MLPs", "digits-mlp", FEW | {"tasks": 16, "horizon": 4, "unroll_steps": 4}),
     evaluation(
         "evaluate", "quadratic", {"horizon": 5, "test_tasks": 8192, "tuning_tasks": 2, "bootstrap_samples": 100}
@@ -105,13 +106,15 @@ def test_an_evaluation_is_estimated_with_the_rule_that_it_measures(evaluation_sp
     assert memory_estimate_bytes(large) - memory_estimate_bytes(spec) > 2 * 4 * 2048 * coordinates
 
 
-def test_a_training_answers_for_the_evaluation_that_follows_it():
+def test_the_evaluation_that_follows_a_training_has_an_estimate_of_its_own():
     spec = training("", "quadratic").spec
     plan = spec.evaluation.model_copy(update={"test_tasks": 65_536, "horizon": 10_000})
     followed = spec.model_copy(update={"evaluate": True, "evaluation": plan})
     # nine curves of four bytes, and one in float64 while it is resampled
-    assert follow_up_estimate_bytes(followed) > 9 * 4 * 65_536 * 10_001
-    assert follow_up_estimate_bytes(spec) == 0
+    following = followed.follow_up("")
+    assert following is not None
+    assert memory_estimate_bytes(following) > 9 * 4 * 65_536 * 10_001
+    assert spec.follow_up("") is None
     assert memory_estimate_bytes(followed) == memory_estimate_bytes(spec)
 
 

@@ -56,7 +56,7 @@ def test_the_result_says_what_standing_still_scores(training_spec):
     (result,) = of_kind(events_of(spec), TrainingResult)
     sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, spec.recipe.validation_tasks)
     family = open_for_tuning(spec.family.tasks, None)
-    tasks = family.sample(sample.split, seed=sample.seed, trajectory=0, tasks=sample.tasks)
+    [tasks] = family.sample(sample.split, seed=sample.seed, trajectory=0, tasks=sample.tasks)
     expected = float(tasks.losses(tasks.initial(), 0).mean())
     assert result.standing_still == result.summary["standing_still"] == pytest.approx(expected, rel=1e-6)
 

@@ -33,7 +33,8 @@ SPECS = [
 
 def batch(spec, tasks=3, dtype=torch.float64, split=Split.TRAIN, **where):
     where = {"seed": 1, "trajectory": 2} | where
-    return open_for_training(spec).sample(split, tasks=tasks, dtype=dtype, **where)
+    [drawn] = open_for_training(spec).sample(split, tasks=tasks, dtype=dtype, **where)
+    return drawn
 
 
 def test_a_minibatch_depends_on_its_step_alone_whatever_was_drawn_before():
@@ -162,7 +163,7 @@ def test_optimizees_train_on_training_images_whatever_their_split():
     spec = MLPSpec(batch_size=64)
     training = {tuple(row) for row in load_images("digits", set(), None)[Split.TRAIN].pixels.tolist()}
     for family, split in ((open_for_tuning(spec), Split.VALIDATION), (open_for_testing(spec), Split.TEST)):
-        tasks = family.sample(split, seed=0, trajectory=0, tasks=2)
+        [tasks] = family.sample(split, seed=0, trajectory=0, tasks=2)
         pixels = (tasks._minibatch(0)[0] * 16).round().to(torch.uint8).flatten(0, 1)
         assert {tuple(row) for row in pixels.tolist()} <= training
 

@@ -68,9 +68,9 @@ def make_rule(name: str = "2x20 log_sign", seed: int = 0, dtype: torch.dtype = t
 
 
 @pytest.fixture(scope="session")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> BuildSettings:
-    """One cache for all tests, also when several processes run them."""
-    return BuildSettings(tmp_path_factory.getbasetemp().parent / "kernels", compiler=COMPILER)
+def settings() -> BuildSettings:
+    """One cache for all tests, also when several processes run them: that of tests/conftest.py."""
+    return BuildSettings(BuildSettings.from_environment().cache, compiler=COMPILER)
 
 
 @pytest.fixture(scope="session")
@@ -407,6 +407,24 @@ def script(path: Path, text: str) -> str:
     return str(path)
 
 
+@pytest.fixture(scope="session")
+def remembering(settings: BuildSettings, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A C++ compiler that compiles the same source with the same options once, for tests with caches of their own."""
+    kept = settings.cache.parent / "remembered"
+    kept.mkdir(parents=True, exist_ok=True)
+    text = """
+        [ "$1" != --version ] || exec COMPILER --version
+        eval "out=\\${$#}"
+        options=
+        for word; do case $word in *.cpp) source=$word ;; "$out") ;; *) options="$options $word" ;; esac; done
+        kept=FOLDER/$(cd "$(dirname "$source")" && { echo "$options"; cat ./*.cpp ./*.h; } | cksum | tr " " -)
+        [ -f "$kept" ] || { COMPILER "$@" && cp "$out" "$kept.$$" && mv "$kept.$$" "$kept"; } || exit
+        exec cp "$kept" "$out"
+    """
+    text = text.replace("COMPILER", f"'{COMPILER}'").replace("FOLDER", f"'{kept}'")
+    return script(tmp_path_factory.mktemp("compiler") / "c++", text)
+
+
 class TestWhatMayGoWrong:
     def test_a_broken_compiler_costs_one_log_line(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         broken = script(tmp_path / "cc", 'test "$1" = --version && exit 0; echo "disk on fire" >&2; exit 3')
@@ -427,11 +445,11 @@ class TestWhatMayGoWrong:
         assert "there is no C++ compiler; install one" in caplog.text
 
     def test_a_compiler_that_does_not_know_the_best_instructions(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+        self, tmp_path: Path, remembering: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         if BEST == PORTABLE:
             pytest.skip("this CPU has one instruction set only")
-        old = script(tmp_path / "cc", f'case "$*" in *-mfma*) exit 1;; esac; exec {COMPILER} "$@"')
+        old = script(tmp_path / "cc", f'case "$*" in *-mfma*) exit 1;; esac; exec {remembering} "$@"')
         rule = build({"kind": "lstm", **SMALL})
         kernel = native_kernel(rule, settings=BuildSettings(tmp_path, compiler=old))
         assert not isinstance(kernel, Refusal)
@@ -439,7 +457,7 @@ class TestWhatMayGoWrong:
         assert "uses only portable" in caplog.text
 
     def test_a_kernel_that_computes_something_else_is_refused(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+        self, tmp_path: Path, remembering: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         wrong = script(
             tmp_path / "cc",
@@ -447,19 +465,20 @@ class TestWhatMayGoWrong:
             'for a in "$@"; do case "$a" in *.cpp) src="$a";; esac; done\n'
             f'cp -r "$(dirname "$src")" {tmp_path}/wrong\n'
             f"sed -i s/-2.88539008178f/-2.886f/ {tmp_path}/wrong/vectors.h\n"
-            f'exec {COMPILER} $(echo "$@" | sed "s|$src|{tmp_path}/wrong/kernel.cpp|")',
+            f'exec {remembering} $(echo "$@" | sed "s|$src|{tmp_path}/wrong/kernel.cpp|")',
         )
         rule = build({"kind": "lstm", **SMALL})
         settings = BuildSettings(tmp_path, "portable", compiler=wrong)
         assert isinstance(native_kernel(rule, settings=settings), Refusal)
         assert "the compiled portable kernel is wrong by" in caplog.text
 
-    def test_a_damaged_file_in_the_cache_is_compiled_anew(self, settings: BuildSettings, tmp_path: Path) -> None:
+    def test_a_damaged_file_in_the_cache_is_compiled_anew(self, remembering: str, tmp_path: Path) -> None:
+        settings = BuildSettings(tmp_path / "sound", compiler=remembering)
         sound = built_here(Sizes(hidden=20, layers=2, inputs=2), PORTABLE, settings)
         damaged = tmp_path / sound.relative_to(settings.cache)
         damaged.parent.mkdir()
         damaged.write_bytes(sound.read_bytes()[:100])
-        damaged_settings = BuildSettings(tmp_path, "portable", compiler=COMPILER)
+        damaged_settings = BuildSettings(tmp_path, "portable", compiler=remembering)
         assert not isinstance(native_kernel(make_rule(), settings=damaged_settings), Refusal)
         assert damaged.stat().st_size == sound.stat().st_size
 
@@ -472,6 +491,7 @@ class TestWhatMayGoWrong:
     def test_two_processes_compile_beforehand_at_once_and_no_compiler_is_needed_then(
         self,
         tmp_path: Path,
+        remembering: str,
         caplog: pytest.LogCaptureFixture,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
@@ -479,7 +499,11 @@ class TestWhatMayGoWrong:
         folder = tmp_path / "kernels"
         command = [sys.executable, "-m", "gradsmith.rules.kernels.native", str(folder)]
         builders = [
-            subprocess.Popen([*command, "--rule", "1x4:raw", "--instructions", "portable"], stderr=subprocess.PIPE)
+            subprocess.Popen(
+                [*command, "--rule", "1x4:raw", "--instructions", "portable"],
+                env={**os.environ, "CXX": remembering},
+                stderr=subprocess.PIPE,
+            )
             for _ in range(2)
         ]
         said = [builder.communicate()[1] for builder in builders]

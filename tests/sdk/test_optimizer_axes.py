@@ -50,8 +50,8 @@ def make_rule(seed: int = 0, **settings: object) -> LSTMRule:
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[LSTMRule, Target], Prepared]:
-    settings = BuildSettings(tmp_path_factory.getbasetemp().parent / "kernels", compiler=COMPILER)
+def prepared() -> Callable[[LSTMRule, Target], Prepared]:
+    settings = BuildSettings(BuildSettings.from_environment().cache, compiler=COMPILER)
 
     def made(rule: LSTMRule, target: Target) -> Prepared:
         sizes = rule.settings.costs().sizes
@@ -68,7 +68,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     name: str = request.param
     if name == "native" and COMPILER is None:
         pytest.skip("there is no C++ compiler here")
-    monkeypatch.setenv("GRADSMITH_NATIVE", "auto" if name == "native" else "off")
+    if name != "native":
+        monkeypatch.setenv("GRADSMITH_NATIVE", "off")
     return name
 
 

@@ -262,7 +262,7 @@ def windows_of_the_backend() -> list[float]:
     from models.unroll import advance, begin, unroll_window
 
     rule = make_rule({"hidden_size": 5, "layers": 1})
-    tasks = QuadraticFamily(QuadraticSpec(dimension=4), [Split.TRAIN]).sample(
+    [tasks] = QuadraticFamily(QuadraticSpec(dimension=4), [Split.TRAIN]).sample(
         Split.TRAIN, seed=0, trajectory=0, tasks=3
     )
     found = []

@@ -64,7 +64,13 @@ class CurveFamily(Family):
         super().__init__(f"curve/{shape}", spec.coordinates_per_task, splits)
         self.spec = spec
 
-    def _batch(self, seeds: Tensor, split: Split, dtype: torch.dtype, device: torch.device) -> TaskBatch:  # noqa: ARG002
+    def _batches(
+        self,
+        seeds: Tensor,
+        split: Split,  # noqa: ARG002 - a curve has no data to keep apart
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> tuple[TaskBatch, ...]:
         spec, orders = self.spec, torch.arange(self.spec.degree + 1, dtype=torch.float64)
         angles = (torch.arange(spec.points, dtype=torch.float64) + 0.5) * (math.pi / spec.points)
         polynomials = (angles[:, None] * orders).cos().to(dtype)  # (points, coefficients)
@@ -72,4 +78,4 @@ class CurveFamily(Family):
         errors = drawn(normals, streams(seeds, "errors"), spec.points, dtype).mul_(spec.noise)
         far = drawn(uniforms, streams(seeds, "outliers"), spec.points, dtype) < spec.outliers
         heights = coefficients @ polynomials.T + torch.where(far, 30.0 * errors, errors)
-        return CurveBatch(spec, seeds, polynomials.to(device), heights.to(device))
+        return (CurveBatch(spec, seeds, polynomials.to(device), heights.to(device)),)

@@ -12,7 +12,8 @@ from models.spec import Split
 
 def batch(spec, tasks=3):
     family = CurveFamily(spec, {Split.TRAIN})
-    return family.sample(Split.TRAIN, seed=1, trajectory=0, tasks=tasks, dtype=torch.float64)
+    [drawn] = family.sample(Split.TRAIN, seed=1, trajectory=0, tasks=tasks, dtype=torch.float64)
+    return drawn
 
 
 def test_the_gradient_is_autograds():

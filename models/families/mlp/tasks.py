@@ -155,5 +155,5 @@ class MLPFamily(Family):
         self.spec = spec
         self._images = load_images(spec.dataset, splits, data_dir)
 
-    def _batch(self, seeds: Tensor, split: Split, dtype: torch.dtype, device: torch.device) -> TaskBatch:
-        return MLPBatch(self.spec, seeds, self._images[Split.TRAIN], self._images[split], dtype, device)
+    def _batches(self, seeds: Tensor, split: Split, dtype: torch.dtype, device: torch.device) -> tuple[TaskBatch, ...]:
+        return (MLPBatch(self.spec, seeds, self._images[Split.TRAIN], self._images[split], dtype, device),)

@@ -58,17 +58,17 @@ class QuadraticFamily(Family):
         )
         self.spec = spec
 
-    def _batch(
+    def _batches(
         self,
         seeds: Tensor,
         split: Split,  # noqa: ARG002 - a quadratic has no data to keep apart
         dtype: torch.dtype,
         device: torch.device,
-    ) -> TaskBatch:
+    ) -> tuple[TaskBatch, ...]:
         d = self.spec.dimension
         draw = normals if self.spec.distribution == "gaussian" else uniforms
         entries = drawn(draw, streams(seeds, "problem"), d * d + d, dtype)
         start = drawn(normals, streams(seeds, "start"), d, dtype) * self.spec.start_std
         W = entries[:, : d * d].reshape(-1, d, d)
         y = entries[:, d * d :].reshape(-1, d, 1)
-        return QuadraticBatch(W.to(device), y.to(device), start.to(device))
+        return (QuadraticBatch(W.to(device), y.to(device), start.to(device)),)

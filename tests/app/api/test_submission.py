@@ -20,7 +20,7 @@ from app.auth import Caller, unkeyed
 from app.auth.issue import issue
 from app.http.problems import Problem
 from app.jobs import submission
-from app.jobs.schemas import JobRequest
+from app.jobs.kinds import JobRequest
 from app.jobs.submission import Answers, Submission, submit
 from app.settings import Settings
 from app.store import outbox

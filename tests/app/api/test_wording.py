@@ -16,7 +16,10 @@ from tests.app.api.shelf import Shelf
 SMALLEST = {"kind": "meta_train", "family": "quadratic"}
 SMALLEST_JOB = '{"kind": "meta_train", "family": "quadratic"}'
 JSON = {"Content-Type": "application/json"}
-KINDS = 'send "meta_train" to train a rule, or "evaluate" to measure an optimizer'
+KINDS = (
+    'send "meta_train" to train a rule on a family, '
+    'or "evaluate" to measure an optimizer of the registry against tuned baselines on held-out tasks'
+)
 THEIRS = re.compile(r"Input should|Extract tag|extract tag|Field required|discriminator|String should|dictionary|Tuple")
 
 
@@ -36,8 +39,8 @@ def refused(answer: httpx.Response) -> list[str]:
         ("[1, 2]", f"The body is [1, 2]; send a JSON object such as {SMALLEST_JOB}"),
         ("7", f"The body is 7; send a JSON object such as {SMALLEST_JOB}"),
         ("{}", f"kind: is required, but missing in {{}}; {KINDS}"),
-        ('{"kind": "train"}', f'kind: "train" is no kind of job; {KINDS}'),
-        ('{"kind": null}', f"kind: null is no kind of job; {KINDS}"),
+        ('{"kind": "train"}', f'kind: "train" is not one of the choices; {KINDS}'),
+        ('{"kind": null}', f"kind: null is not one of the choices; {KINDS}"),
         ('{"kind": "evaluate"}', 'optimizer: is required, but missing in {"kind": "evaluate"}; add it'),
     ],
 )

@@ -8,28 +8,19 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import (
-    JSON,
-    Boolean,
-    DateTime,
-    LargeBinary,
     MetaData,
-    Table,
     create_engine,
-    insert,
     inspect,
     select,
-    text,
     update,
 )
 from typer.testing import CliRunner
@@ -41,6 +32,7 @@ from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from app.store.tables import SCHEMA_REVISION, JobRow
 from gradsmith.rules import weights
+from tests.app.store.dumps import copy_rows
 from tests.workers.harness import stored_events
 from workers.run import run_job
 from workshop import services
@@ -65,41 +57,9 @@ def old_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     server: services.PostgresDatabase = request.getfixturevalue("postgres_database")
     url = server.empty_url("upgrade")
     migrations.upgrade(url, "0001")
-    _copy_rows(path, url)
+    copy_rows(path, url)
     yield url
     server.drop(url)
-
-
-def _copy_rows(path: Path, url: str) -> None:
-    """The rows of the SQLite file into the same tables of Postgres."""
-    engine = create_engine(url)
-    found = MetaData()
-    found.reflect(engine)
-    with closing(sqlite3.connect(path)) as source, engine.begin() as target:
-        source.row_factory = sqlite3.Row
-        target.execute(text("DELETE FROM workspaces"))
-        for table in found.sorted_tables:
-            if table.name == "alembic_version":
-                continue
-            query = f"SELECT * FROM {table.name}"
-            rows = [_converted(table, dict(row)) for row in source.execute(query)]
-            for row in sorted(rows, key=lambda row: row.get("parent_job") is not None):
-                target.execute(insert(table), row)
-    engine.dispose()
-
-
-def _converted(table: Table, row: dict[str, Any]) -> dict[str, Any]:
-    def value(name: str, found: Any) -> Any:
-        kind = table.c[name].type
-        if found is None or isinstance(kind, LargeBinary):
-            return found
-        if isinstance(kind, JSON):
-            return json.loads(found)
-        if isinstance(kind, DateTime):
-            return datetime.fromisoformat(found).replace(tzinfo=UTC)
-        return bool(found) if isinstance(kind, Boolean) else found
-
-    return {name: value(name, found) for name, found in row.items()}
 
 
 def content_of(url: str) -> dict[str, list[tuple[Any, ...]]]:

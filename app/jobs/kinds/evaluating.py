@@ -1,0 +1,58 @@
+"""An `evaluate` job: its request, and what that is resolved to."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from app.http.fields import Labels, Name, Request, Seed
+from app.jobs.overrides import EvaluationPlanOverrides, ResourcesOverrides, TaskOverrides
+from app.jobs.resolve import changed, known_family, known_optimizer, plan_of, refused_at, resources_of, seed_of
+from app.store.jobs import JobRepository
+from app.store.registry import Registry
+from models.spec import BackendName, EvaluateSpec, Recipe
+
+
+class EvaluateRequest(Request):
+    """Measure an optimizer of the registry against tuned baselines on held-out tasks."""
+
+    kind: Literal["evaluate"]
+    optimizer: Name = Field(description="An id, `<family>@<version>` or `<family>@<alias>`, such as `quadratic@best`.")
+    family: Name | None = Field(
+        None, description="Default: the family that the optimizer was trained on, with the tasks of its training."
+    )
+    tasks: TaskOverrides = Field(default_factory=dict)
+    seed: Seed | None = Field(None, description="Default: a fresh random one, recorded in the job.")
+    evaluation: EvaluationPlanOverrides = Field(default_factory=EvaluationPlanOverrides)
+    resources: ResourcesOverrides = Field(default_factory=ResourcesOverrides)
+    metadata: Labels = Field(default_factory=dict, description="Your own labels; GET /jobs filters by them.")
+
+
+def resolved(request: EvaluateRequest, registry: Registry, jobs: JobRepository, backend: BackendName) -> EvaluateSpec:
+    """backend: what a job runs on that names none. Raises Problem `unknown_optimizer`, `unknown_family` or
+    `invalid_request`."""
+    optimizer = known_optimizer(request.optimizer, registry)
+    training = jobs.get(optimizer.job).spec  # only parts of it: its family may be a plug-in's that has gone
+    family = known_family(request.family or optimizer.family)
+    tasks = family.tasks
+    if request.family is None:
+        with refused_at("tasks"):  # where the family's plug-in has another version by now
+            tasks = type(tasks).model_validate(training["family"]["tasks"])
+    family = changed(family, tasks, request.tasks)
+    trained = Recipe.model_validate(training["recipe"])
+    with refused_at("resources", "processes"):
+        return EvaluateSpec(
+            optimizer=optimizer.id,
+            rule=trained.rule,
+            rules=trained.rules,
+            family=family,
+            seed=seed_of(request.seed),
+            evaluation=plan_of(family, request.evaluation, trained.horizon),
+            resources=resources_of(request.resources, backend),
+        )
+
+
+def to_lower(_spec: EvaluateSpec) -> list[str]:
+    """The fields of a request that its memory depends on most."""
+    return ["evaluation.test_tasks", "evaluation.tuning_tasks", "evaluation.horizon"]
