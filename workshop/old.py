@@ -70,7 +70,7 @@ def filled(version: Path, data: Path, database_url: str | None, made: str) -> Le
             _until(api, job, lambda job: job["status"] == "succeeded")
         alias = "/families/quadratic/aliases/production"
         api.put(alias, json={"optimizer": done["optimizer"]}, headers={"If-None-Match": "*"}).raise_for_status()
-        preempted = _post(api, body(recipe=SMALL | {"meta_steps": 2000, "validation_interval": 500}, seed=2))
+        preempted = _post(api, body(recipe=SMALL | {"meta_steps": 600, "validation_interval": 200}, seed=2))
         _until(api, preempted, lambda job: job["progress"].get("step", 0) >= 30)
     with (
         service(database_url, workers=0, data=data, checkout=version) as running,

@@ -172,13 +172,16 @@ class LearnedOptimizer(Optimizer):
                 loss = closure()
         moving: list[tuple[int, int, Tensor]] = []
         rates: dict[Tensor, float] = {}
+        owners = self._owners
         for number, group in enumerate(self.param_groups):
             rate = _factor(group["lr"])
             _require_own_options(group)
             for position, parameter in enumerate(group["params"]):
                 if parameter.grad is not None and (rate or MEMORY not in self.state[parameter]):
                     _require_fitting(parameter, parameter.grad)
-                    moving.append((self._owner(group, position, parameter), number, parameter))
+                    owner = owners.get(parameter)
+                    owner = self._owner(group, position, parameter) if owner is None else owner
+                    moving.append((owner, number, parameter))
                     rates[parameter] = rate
         with contextlib.ExitStack() as plain:
             for device in {parameter.device.type for parameter in rates}:

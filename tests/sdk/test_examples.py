@@ -109,10 +109,12 @@ def processes_with(mark: str) -> dict[int, str]:
 
 
 @contextmanager
-def demo(data: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def demo(
+    data: Path, *arguments: str, script: Path = EXAMPLES / "demo.py"
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     mark = f"gradsmith-demo-{uuid.uuid4().hex}"
     process = subprocess.Popen(
-        [sys.executable, "-u", str(EXAMPLES / "demo.py"), "--data", str(data), *arguments],
+        [sys.executable, "-u", str(script), "--data", str(data), *arguments],
         cwd=data.parent,
         env={**os.environ, "GRADSMITH_TEST_MARK": mark},
         stdout=subprocess.PIPE,
@@ -183,7 +185,9 @@ def test_the_demo_names_the_stores_to_go_on_with_and_none_of_their_secrets(demo_
 @needs_proc
 def test_the_demo_ends_with_a_trained_model_and_keeps_serving_when_asked(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with demo(data, "--meta-steps", "5", "--keep") as (process, mark):
+    plan = "evaluation={'test_tasks': 16, 'tuning_tasks': 8, 'bootstrap_samples': 100}"
+    script = shortened("demo.py", tmp_path, "metadata=LABEL)", f"metadata=LABEL, {plan})")
+    with demo(data, "--meta-steps", "5", "--keep", script=script) as (process, mark):
         said = read_until(process, "until Ctrl-C")
         assert "After the last step the learned optimizer " in said
         assert "Over the whole curve the learned optimizer " in said

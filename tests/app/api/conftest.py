@@ -16,6 +16,8 @@ from workshop.serving import serving
 from workshop.working import Worker
 
 GIB = 2**30
+SELDOM = 5.0
+"""Seconds between two rounds of a standing server's dispatcher: no worker waits for it, and it stands to the end."""
 
 
 @pytest.fixture
@@ -63,7 +65,8 @@ def shelf(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory, stand
     """A filled registry for all tests that make no optimizers: names of aliases are each test's own."""
     folder = tmp_path_factory.mktemp("shelf")
     shutil.copy(migrated_sqlite, folder / "gradsmith.db")
-    with filled(Settings(data_dir=folder, database_url=None, redis_url=standing_redis_url)) as found:
+    settings = Settings(data_dir=folder, database_url=None, redis_url=standing_redis_url)
+    with filled(settings.model_copy(update={"dispatch_interval_seconds": SELDOM})) as found:
         yield found
 
 
@@ -74,6 +77,9 @@ def standing_api(
     """One server for all tests whose requests change nothing, or do not care what others have made."""
     folder = tmp_path_factory.mktemp("standing")
     shutil.copy(migrated_sqlite, folder / "gradsmith.db")
-    settings = Settings(data_dir=folder, database_url=None, redis_url=standing_redis_url, worker_memory_bytes=8 * GIB)
+    settings = Settings(
+        data_dir=folder, database_url=None, redis_url=standing_redis_url, worker_memory_bytes=8 * GIB,
+        dispatch_interval_seconds=SELDOM,
+    )  # fmt: skip
     with serving(settings) as url, httpx.Client(base_url=url, timeout=30) as client:
         yield client

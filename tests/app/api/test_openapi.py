@@ -16,7 +16,7 @@ from app.api.schemas import CurveDocument, Family, Optimizer
 from app.http.problems import CATALOGUE, MEDIA_TYPE
 from app.jobs.kinds import JobRequest
 from app.jobs.schemas import Job
-from app.main import create_app
+from app.main import ROUTERS, create_app
 from app.openapi import document as openapi
 from app.openapi import examples
 from app.openapi.links import LINKS
@@ -194,3 +194,10 @@ def test_example_documents_are_of_the_form_that_is_served() -> None:
     ):
         made = model.model_validate(example)
         assert set(json.loads(made.model_dump_json())) == set(example), model.__name__
+
+
+def test_apps_share_the_routes_that_were_built_at_import() -> None:
+    """Built anew by each app, they would delay the first requests of every process, and of every test."""
+    built = {id(route) for module in ROUTERS for route in module.router.routes}
+    assert built
+    assert built <= {id(route) for route in create_app(Settings()).routes}

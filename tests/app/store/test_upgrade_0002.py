@@ -25,11 +25,14 @@ from workers.run import run_job
 from workshop import services
 from workshop.serving import serving
 
-TRAINED, EVALUATED = "job_01a226d2e631741883ee02950d64820e", "job_01a226d33117712d83873a4243e33a1a"
-DIGITS = "job_01a226d2e71470629163f6f933b7ddba"
-PREEMPTED, QUEUED = "job_01a226d3a8f37423979b7a3ccee6e182", "job_01a226d483297077bb070f97968cd4f6"
-QUEUED_EVALUATION, CANCELLED = "job_01a226d4841b70f8a23994dd06b0dc71", "job_01a226d4844871199f37593c29ef3230"
-OPTIMIZER = "opt_01a226d330f8715fadcd57bf49ec2389"
+TRAINED, EVALUATED = "job_01a226e610737754b2a0476cc361cfc9", "job_01a226e69e8e722f827d4cb93af09c41"
+DIGITS = "job_01a226e612757176a0711c924f2675b3"
+PREEMPTED, QUEUED = "job_01a226e757dc74219dc485edd76b21ce", "job_01a226e8bdd77312bb76e5df29ecb35c"
+QUEUED_EVALUATION, CANCELLED = "job_01a226e8bffd75f3a2e2b4f2e68b4edf", "job_01a226e8c1037374852e15c1d45becfa"
+OPTIMIZER = "opt_01a226e69e507387a4fbe0ae348dce10"
+
+
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
