@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from functools import cached_property
+from typing import Literal, TypeAlias, assert_never
 
 from gradsmith.rules.configs import Costs as RuleCosts
 from gradsmith.rules.kernels.sizes import WIDTHS, Sizes
@@ -46,17 +47,25 @@ _DRAWN_AT_ONCE, _DRAWING_BYTES = 1_000_000, 50  # numbers, and bytes for each of
 _BOOTSTRAP_BYTES = 40 * 2**20
 
 
+_Rules: TypeAlias = tuple[tuple[float, RuleCosts], ...]
+
+
 @dataclass(frozen=True)
 class _Sizes:
     """What a job of either kind is made of."""
 
     family: TaskSpec
-    rules: tuple[tuple[float, RuleCosts], ...]
+    rules: _Rules
     """What each rule takes, and the share of the coordinates that it moves."""
     computes: Computes
     threads: int
 
-    @property
+    @cached_property
+    def coordinates(self) -> int:
+        """Of one task."""
+        return self.family.coordinates_per_task
+
+    @cached_property
     def costs(self) -> Costs:
         """What one task of the family takes."""
         return self.family.costs()
@@ -65,7 +74,7 @@ class _Sizes:
     def width(self) -> int:
         return 8 if self.computes == "reference" else 4
 
-    @property
+    @cached_property
     def state(self) -> int:
         """Bytes of the rules' memory for one coordinate, in the mean."""
         return self.width * _mean((share, rule.state) for share, rule in self.rules)
@@ -81,8 +90,9 @@ def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, th
     computes: what the worker has; default: what most workers have for this job, see `likely_backend`
     threads: of each process, where the spec leaves them to be calibrated; default 1
     """
-    backend = computes or likely_backend(spec)
-    sizes = _Sizes(spec.family.tasks, _rules(spec), backend, threads or spec.resources.threads_or(1))
+    rules = _rules(spec)
+    backend = computes or _likely_backend(spec, rules, native=True)
+    sizes = _Sizes(spec.family.tasks, rules, backend, threads or spec.resources.threads_or(1))
     match spec:
         case MetaTrainSpec():
             running = max(_window(sizes, spec), _validating(sizes, spec))
@@ -107,10 +117,14 @@ def group_tasks(coordinates_per_task: int, record: int, unroll_steps: int) -> in
 
 def record_of(spec: JobSpec) -> int:
     """Numbers that a step leaves of one coordinate on a tape, in the mean over a task."""
-    return _mean((share, rule.record) for share, rule in _rules(spec))
+    return _record(_rules(spec))
 
 
-def _rules(spec: JobSpec) -> tuple[tuple[float, RuleCosts], ...]:
+def _record(rules: _Rules) -> int:
+    return _mean((share, rule.record) for share, rule in rules)
+
+
+def _rules(spec: JobSpec) -> _Rules:
     whole = spec.family.tasks.coordinates_per_task
     owned = ((rule, sum(part.size for part in parts)) for rule, parts in spec.assigned().values())
     return tuple((size / whole, rule.config.costs()) for rule, size in owned)
@@ -130,9 +144,13 @@ def batch_estimate_bytes(tasks: TaskSpec, count: int) -> int:
 
 def likely_backend(spec: JobSpec, *, native: bool = True) -> Computes:
     """What will compute this job on a worker that has it all. native: whether workers have the native kernel."""
+    return _likely_backend(spec, _rules(spec), native=native)
+
+
+def _likely_backend(spec: JobSpec, rules: _Rules, *, native: bool) -> Computes:
     if spec.resources.backend != "auto":
         return spec.resources.backend
-    fits = any(rule.sizes is not None for _, rule in _rules(spec)) and spec.resources.device == "cpu"
+    fits = any(rule.sizes is not None for _, rule in rules) and spec.resources.device == "cpu"
     return "native" if native and fits else "torch"
 
 
@@ -144,9 +162,9 @@ def _window(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     their suffix sums D (twice while they are made), the rule's memory before it, and what the backend needs."""
     T, tasks = spec.recipe.unroll_steps, spec.tasks_per_process
     group = _group(sizes, spec)
-    coordinates = group * sizes.family.coordinates_per_task
+    coordinates = group * sizes.coordinates
     row = sizes.width * coordinates
-    standing = (2 * sizes.width + sizes.state) * tasks * sizes.family.coordinates_per_task
+    standing = (2 * sizes.width + sizes.state) * tasks * sizes.coordinates
     held = _problem(sizes, tasks) + standing + (T + 3) * row + sizes.state * coordinates
     stepping = _minibatch(sizes, group) + _step(sizes) * coordinates
     differentiating = T * row + _gradient(sizes, coordinates, T)
@@ -159,17 +177,17 @@ def _group(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     tasks = spec.tasks_per_process
     if spec.resources.device != "cpu":
         return tasks
-    most = group_tasks(sizes.family.coordinates_per_task, record_of(spec), spec.recipe.unroll_steps)
+    most = group_tasks(sizes.coordinates, _record(sizes.rules), spec.recipe.unroll_steps)
     return -(-tasks // -(-tasks // most))
 
 
 def _validating(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     """Fixed tasks, a chunk at a time, beside the trajectory that goes on afterwards."""
     tasks = spec.tasks_per_process
-    coordinates = tasks * sizes.family.coordinates_per_task
+    coordinates = tasks * sizes.coordinates
     trajectory = _problem(sizes, tasks) + (4 * sizes.width + sizes.state) * coordinates
     group = _group(sizes, spec)
-    grouped = group * sizes.family.coordinates_per_task
+    grouped = group * sizes.coordinates
     buffers = _buffers(sizes, grouped, spec.recipe.unroll_steps) + _slack(sizes, group)
     curves = 3 * sizes.width * (spec.recipe.horizon + 1) * spec.recipe.validation_tasks
     return trajectory + buffers + _rollout(sizes, spec.recipe.validation_tasks) + curves
@@ -188,9 +206,9 @@ def _evaluating(sizes: _Sizes, spec: EvaluateSpec) -> int:
 
 def _rollout(sizes: _Sizes, tasks: int) -> int:
     """A run forward on a chunk of the tasks; the next chunk is drawn before the last one is freed."""
-    chunk = min(tasks, max(1, CHUNK_COORDINATES // sizes.family.coordinates_per_task))
+    chunk = min(tasks, max(1, CHUNK_COORDINATES // sizes.coordinates))
     problems = min(2, -(-tasks // chunk)) * _problem(sizes, chunk)
-    coordinates = chunk * sizes.family.coordinates_per_task
+    coordinates = chunk * sizes.coordinates
     stepping = _minibatch(sizes, chunk) + (sizes.state + _step(sizes) + 6 * sizes.width) * coordinates
     return problems + max(stepping, _drawing(sizes.costs, chunk))
 
@@ -207,7 +225,7 @@ def _slack(sizes: _Sizes, tasks: int) -> int:
     """Memory that glibc's heap keeps after it was freed: that of drawn tasks, and gaps between the temporaries of
     torch's steps, where it is a matter of luck (none to twice this was seen). A block of 32 MiB or more is mapped, and
     returns to the system at once."""
-    coordinates = tasks * sizes.family.coordinates_per_task
+    coordinates = tasks * sizes.coordinates
     largest = max(share * rule.largest for share, rule in sizes.rules)
     mapped = sizes.width * largest * coordinates >= 32 * 2**20
     fragments = 0 if mapped or _step(sizes) == 0 else 5 * (_step(sizes) + sizes.state) * coordinates // 4

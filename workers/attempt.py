@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.settings import Settings
 from app.store import leases
 from app.store.checkpoints import Checkpoint
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from gradsmith.rules import Rules
 from models.machine import usable_cpus
 from models.spec import EvaluateSpec, MetaTrainSpec
@@ -93,10 +93,10 @@ class Attempt:
     def fail(self, reason: str) -> None:
         self._end(lambda session, id_: leases.fail(session, self.keeper.lease, reason, id_))
 
-    def _end(self, end: Callable[[Session, EventId], Event]) -> None:
+    def _end(self, end: Callable[[Session, EventId], JobEvent]) -> None:
         """Store the job's last events, then `end`, in one transaction."""
 
-        def finish(session: Session, last_events: list[Event], done_id: EventId) -> Event:
+        def finish(session: Session, last_events: list[JobEvent], done_id: EventId) -> JobEvent:
             leases.record(session, self.keeper.lease, last_events)
             return end(session, done_id)
 

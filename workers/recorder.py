@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from app.settings import Settings
 from app.store import events, leases
 from app.store.curve_format import Points
-from app.store.events import Event, EventId, EventKind
+from app.store.events import EventId, EventKind, JobEvent
 from app.streams import Publisher
 from workers.lifecycle import Keeper
 
@@ -63,7 +63,7 @@ class Recorder:
         self._settings = settings
         self._next_id = next_id
         self._points = Points()
-        self._pending: list[Event] = []  # made, perhaps seen live, not durable yet
+        self._pending: list[JobEvent] = []  # made, perhaps seen live, not durable yet
         self._pending_points = 0
         self._told_points = False  # whether any have been sent
         self._step, self._total = 0, total
@@ -105,20 +105,20 @@ class Recorder:
         self._step, self._total = step, total
         self._store_if_due()
 
-    def say(self, kind: EventKind, data: dict[str, Any], *, at_once: bool = False) -> Event:
+    def say(self, kind: EventKind, data: dict[str, Any], *, at_once: bool = False) -> JobEvent:
         """An event other than points. It is live now; it is durable within `curve_flush_seconds`, or `at_once`."""
         self._flush_points()
-        event = Event(self._take_id(), kind, data)
+        event = JobEvent.of(self._take_id(), kind, data)
         self._pending.append(event)
         self._publisher.publish(event)
         if at_once:
             self.store()
         return event
 
-    def say_with(self, kind: EventKind, data: dict[str, Any], also: Callable[[Session, Event], None]) -> None:
+    def say_with(self, kind: EventKind, data: dict[str, Any], also: Callable[[Session, JobEvent], None]) -> None:
         """An event that is durable, in one transaction with `also`, before anyone sees it."""
         self._flush_points()
-        event = Event(self._take_id(), kind, data)
+        event = JobEvent.of(self._take_id(), kind, data)
         self._pending.append(event)
         self.store(lambda session: also(session, event))
         self._publisher.publish(event)
@@ -139,14 +139,14 @@ class Recorder:
         self._pending, self._pending_points = [], 0
         self._stored = self._progressed = now
 
-    def finish(self, operation: Callable[[Session, list[Event], EventId], Event]) -> Event:
+    def finish(self, operation: Callable[[Session, list[JobEvent], EventId], JobEvent]) -> JobEvent:
         """End the job: `operation(session, last events, id of done)` stores all in one transaction and gives the
         event to send last. Raises LeaseLost."""
         self._flush_points()
         self._keeper.ending()
         last, done_id = self._pending, self._take_id()
 
-        def patient(session: Session, again: bool) -> Event | None:
+        def patient(session: Session, again: bool) -> JobEvent | None:
             if again and events.next_id(session, self._keeper.lease.job_id, done_id.attempt) > done_id:
                 return None  # the try before was committed; only its answer was lost
             return operation(session, last, done_id)
@@ -159,7 +159,7 @@ class Recorder:
         self._publisher.publish(event)
         return event
 
-    def _stored_event(self, session: Session, event_id: EventId) -> Event:
+    def _stored_event(self, session: Session, event_id: EventId) -> JobEvent:
         before = EventId(event_id.attempt, event_id.sequence - 1)
         return events.after(session, self._keeper.lease.job_id, before, 1).events[0]
 
@@ -171,7 +171,7 @@ class Recorder:
 
     def _flush_points(self) -> None:
         if len(self._points):
-            event = Event.metrics(self._take_id(), self._points)
+            event = JobEvent.metrics(self._take_id(), self._points)
             self._pending.append(event)
             self._pending_points += len(self._points)
             self._points = Points()
@@ -199,7 +199,7 @@ class Recorder:
     def _eta(self) -> float | None:
         return self._pace.eta_seconds(self._step, self._total)
 
-    def _is_durable(self, session: Session, event: Event) -> bool:
+    def _is_durable(self, session: Session, event: JobEvent) -> bool:
         return events.next_id(session, self._keeper.lease.job_id, event.id.attempt) > event.id
 
     def _take_id(self) -> EventId:

@@ -11,7 +11,7 @@ from safetensors.numpy import save
 from app.settings import Settings
 from app.store import events, leases, outcomes
 from app.store.curves import Points
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from app.store.leases import Lease
 from app.store.outcomes import Outcome
 from app.store.sessions import Database
@@ -40,7 +40,7 @@ class Worker:
     job_id: str
     attempt: int = 1
     sequence: int = 0
-    sent: list[Event] = field(default_factory=list)
+    sent: list[JobEvent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.lease = Lease(self.job_id, self.attempt, "test:1")
@@ -53,18 +53,18 @@ class Worker:
         self.sequence += 1
         return EventId(self.attempt, self.sequence)
 
-    def event(self, kind: Any, data: dict[str, Any]) -> Event:
-        return Event(self.next_id(), kind, data)
+    def event(self, kind: Any, data: dict[str, Any]) -> JobEvent:
+        return JobEvent.of(self.next_id(), kind, data)
 
-    def metrics(self, *steps: int, loss: float | None = None) -> Event:
-        return Event.metrics(self.next_id(), points(*steps, loss=loss))
+    def metrics(self, *steps: int, loss: float | None = None) -> JobEvent:
+        return JobEvent.metrics(self.next_id(), points(*steps, loss=loss))
 
-    def publish(self, *sent: Event) -> None:
+    def publish(self, *sent: JobEvent) -> None:
         for event in sent:
             self.publisher.publish(event)
             self.sent.append(event)
 
-    def record(self, *stored: Event) -> None:
+    def record(self, *stored: JobEvent) -> None:
         with self.database.write() as session:
             leases.record(session, self.lease, stored)
 

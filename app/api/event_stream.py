@@ -23,7 +23,7 @@ from app.http.problems import Problem, responses
 from app.jobs.documents import progress_of, reason_of
 from app.store import events
 from app.store.errors import StoreError
-from app.store.events import START, Event, EventId
+from app.store.events import START, EventId, JobEvent
 from app.store.jobs import JobRepository
 
 router = APIRouter(tags=["jobs"])
@@ -142,7 +142,7 @@ async def _stream(services: Services, job_id: str, position: EventId, standing: 
     yield format_sse_event(retry=RECONNECT_MILLISECONDS)
     yield format_sse_event(event="status", data_str=json.dumps(standing))
     async with aclosing(services.hub.events(job_id, position)) as found:
-        upcoming: asyncio.Task[Event] | None = None
+        upcoming: asyncio.Task[JobEvent] | None = None
         try:
             while True:
                 upcoming = upcoming or asyncio.ensure_future(anext(found))

@@ -92,8 +92,11 @@ def resources_of(changes: BaseModel, backend: BackendName) -> Resources:
 
 def laid_over(default: Spec, changes: BaseModel, within: str) -> Any:
     """What no field can know alone, such as a horizon that its windows do not fill, is found here."""
+    given = changes.model_dump(exclude_unset=True)
+    if not given:
+        return default  # which has been validated
     with refused_at(within):
-        return overridden(default, changes.model_dump(exclude_unset=True))
+        return overridden(default, given)
 
 
 @contextmanager

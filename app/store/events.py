@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -57,26 +57,40 @@ START = EventId(0, 0)  # before every event of a job
 
 
 @dataclass(frozen=True)
-class Event:
-    """One event. `data` is what a client reads, plain JSON without NaN; metrics keep their exact `points` beside it."""
+class JobEvent:
+    """One event of a job.
+
+    text: what a client reads, as canonical JSON without NaN: the same bytes whether the event came live or from either
+        database
+    points: of metrics, the exact numbers
+    """
 
     id: EventId
     kind: EventKind
-    data: dict[str, Any]
+    text: str
     points: Points | None = None
 
-    @cached_property
-    def text(self) -> str:
-        """`data` as canonical JSON: the same bytes whether the event came live or from either database. Made once: all
-        who watch a job share its live events."""
-        return json.dumps(self.data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    @classmethod
+    def of(cls, event_id: EventId, kind: EventKind, data: Mapping[str, Any]) -> JobEvent:
+        """Raises ValueError for NaN and infinity."""
+        return cls(event_id, kind, _canonical(data))
 
     @classmethod
-    def metrics(cls, event_id: EventId, points: Points) -> Event:
-        return cls(event_id, "metrics", points.as_json(), points)
+    def metrics(cls, event_id: EventId, points: Points) -> JobEvent:
+        return cls(event_id, "metrics", _canonical(points.as_json()), points)
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """`text`, parsed."""
+        found: dict[str, Any] = json.loads(self.text)
+        return found
 
 
-def append(session: Session, job_id: str, events: Sequence[Event]) -> None:
+def _canonical(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def append(session: Session, job_id: str, events: Sequence[JobEvent]) -> None:
     """Store events of one job: curve chunks for metrics, a row for each other. Check the lease first.
 
     To leave no hole for readers, store all events up to the newest in one transaction, in order.
@@ -115,7 +129,7 @@ class Replay:
     stored what it had streamed).
     """
 
-    events: list[Event]
+    events: list[JobEvent]
     more: bool
     """The limit was reached; read on after the last event."""
     ended: bool
@@ -135,9 +149,9 @@ def after(session: Session, job_id: str, position: EventId = START, limit: int =
         .order_by(JobEventRow.attempt, JobEventRow.sequence)
         .limit(limit)
     ).all()
-    events = [Event(EventId(row.attempt, row.sequence), row.kind, row.data) for row in rows]  # type: ignore[arg-type]
+    events = [JobEvent.of(EventId(row.attempt, row.sequence), row.kind, row.data) for row in rows]  # type: ignore[arg-type]
     metrics, chunks_left = curves.points_after(session, job_id, position, limit)
-    events += [Event.metrics(EventId(*event_id), points) for event_id, points in metrics]
+    events += [JobEvent.metrics(EventId(*event_id), points) for event_id, points in metrics]
     events.sort(key=lambda event: event.id)
 
     # Where one of the two queries met its limit, what the other has beyond that point comes next time.

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.store import events, insertion, outbox
 from app.store.errors import JobFinished, JobNotFinished, JobNotFound
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from app.store.ids import new_id
 from app.store.pages import Page, page_of
 from app.store.queue import Queues
@@ -196,20 +196,22 @@ class JobRepository:
         return job
 
 
-def requeue(session: Session, job: JobRow, reason: str, *, delay_seconds: float = 0.0) -> Event:
+def requeue(session: Session, job: JobRow, reason: str, *, delay_seconds: float = 0.0) -> JobEvent:
     """Put a locked job back into the queue as its next attempt, with doorbell and event; nobody holds it then."""
     move(job, "queued", reason)
     job.attempt += 1
     job.lease_owner = job.lease_expires_at = job.finished_at = job.eta_seconds = None
     job.not_before = clock(delay_seconds) if delay_seconds > 0 else None
     session.add(OutboxRow(job=job.id, attempt=job.attempt, created_at=clock()))
-    event = Event(EventId(job.attempt, 1), "status", {"status": "queued", "attempt": job.attempt, "reason": reason})
+    event = JobEvent.of(
+        EventId(job.attempt, 1), "status", {"status": "queued", "attempt": job.attempt, "reason": reason}
+    )
     events.append(session, job.id, [event])
     session.flush()
     return event
 
 
-def end(session: Session, job: JobRow, status: str, reason: str | None, event_id: EventId | None) -> Event:
+def end(session: Session, job: JobRow, status: str, reason: str | None, event_id: EventId | None) -> JobEvent:
     """Give a locked job its terminal status and its `done` event (with the next free id, unless one is given).
 
     A job that is being cancelled ends as cancelled, whatever `status` says.
@@ -227,7 +229,7 @@ def end(session: Session, job: JobRow, status: str, reason: str | None, event_id
             assert_never(never)
     job.lease_owner = job.lease_expires_at = job.not_before = job.eta_seconds = None
     job.finished_at = clock()
-    event = Event(
+    event = JobEvent.of(
         event_id or events.next_id(session, job.id, job.attempt),
         "done",
         {"status": status, "reason": reason, "optimizer": job.optimizer},

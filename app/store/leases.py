@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.store import events, outbox
 from app.store.errors import LeaseLost
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from app.store.jobs import end, requeue
 from app.store.sql import clock
 from app.store.tables import JobRow
@@ -75,14 +75,14 @@ def ran_on(session: Session, lease: Lease, runtime: Mapping[str, Any]) -> str:
     return _fenced_update(session, lease, runtime=dict(runtime))
 
 
-def record(session: Session, lease: Lease, new_events: Sequence[Event]) -> str:
+def record(session: Session, lease: Lease, new_events: Sequence[JobEvent]) -> str:
     """Store events in order: rows, and curve chunks for metrics. The answer is the status. Raises LeaseLost."""
     status = held(session, lease).status
     events.append(session, lease.job_id, new_events)
     return status
 
 
-def fail(session: Session, lease: Lease, reason: str, event_id: EventId | None = None) -> Event:
+def fail(session: Session, lease: Lease, reason: str, event_id: EventId | None = None) -> JobEvent:
     """End the job as failed, or as cancelled when that was asked for; the `done` event, to be sent once committed.
 
     `event_id` is the next id of the worker's stream; without it, the next after the durable ones. Raises LeaseLost.
@@ -90,12 +90,12 @@ def fail(session: Session, lease: Lease, reason: str, event_id: EventId | None =
     return end(session, held(session, lease), "failed", reason, event_id)
 
 
-def cancelled(session: Session, lease: Lease, event_id: EventId | None = None) -> Event:
+def cancelled(session: Session, lease: Lease, event_id: EventId | None = None) -> JobEvent:
     """End the job as cancelled, because that was asked for. Raises LeaseLost."""
     return end(session, held(session, lease), "cancelled", "cancelled while running", event_id)
 
 
-def release(session: Session, lease: Lease, reason: str = "preempted") -> Event:
+def release(session: Session, lease: Lease, reason: str = "preempted") -> JobEvent:
     """Back to the queue as a new attempt that counts as no lost worker; `cancelled` when that was asked for.
 
     The event (`status` or `done`) is already durable; send it live once committed. Raises LeaseLost.
@@ -113,7 +113,7 @@ def lost_part(
     max_lost_workers: int,
     backoff_seconds: float,
     event_id: EventId | None = None,
-) -> Event:
+) -> JobEvent:
     """A process that this worker runs the job with was lost: it counts as a lost worker, so the job goes back to the
     queue after a backoff, or fails after `max_lost_workers` of them, or is cancelled where that was asked for.
 
@@ -154,7 +154,7 @@ class Lapse:
     attempt: int
     outcome: str
     """The job's status now."""
-    event: Event
+    event: JobEvent
     """What its stream says of it."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.store import events
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from app.store.jobs import JobRepository, end, spec_of
 from app.store.leases import Lease, held
 from app.store.registry import Registry
@@ -26,7 +26,7 @@ class Outcome:
     """
 
     job: JobRow
-    event: Event
+    event: JobEvent
     optimizer: OptimizerRow | None = None
     follow_up: JobRow | None = None  # the `evaluate` job of a `meta_train` job's own result
 
@@ -40,7 +40,7 @@ def finish_training(
     validation_score: float | None,
     card: dict[str, Any],
     shortfall: str | None = None,
-    last_events: Sequence[Event] = (),
+    last_events: Sequence[JobEvent] = (),
 ) -> Outcome:
     """Store the last events (with the end of the curve), register the optimizer, set the job `succeeded`, and enqueue
     its evaluation when its spec asks for one.
@@ -69,7 +69,7 @@ def finish_training(
 
 
 def finish_evaluation(
-    session: Session, lease: Lease, event_id: EventId, *, result: dict[str, Any], last_events: Sequence[Event] = ()
+    session: Session, lease: Lease, event_id: EventId, *, result: dict[str, Any], last_events: Sequence[JobEvent] = ()
 ) -> Outcome:
     """Store the last events and the result, and set the job `succeeded`. `result` is JSON without NaN.
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import redis.asyncio
 from prometheus_client import CollectorRegistry
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -23,10 +21,11 @@ from app.metrics.instruments import Instruments
 from app.settings import Settings
 from app.store import events as stored
 from app.store.errors import BadEventId, DatabaseUnavailable, StoreError
-from app.store.events import START, Event, EventId, Replay
+from app.store.events import START, EventId, JobEvent, Replay
 from app.store.ids import random_name
 from app.store.sessions import Database
-from app.store.tables import TERMINAL_STATUSES, CurveChunkRow, JobEventRow, JobRow
+from app.store.standing import Standing, standings
+from app.streams.merge import Merger
 from app.streams.wire import decode, job_of, lag_seconds, stream_key
 
 logger = logging.getLogger(__name__)
@@ -38,45 +37,28 @@ JOB_POLL_SECONDS = 1.0  # how often the hub looks whether watched jobs changed w
 BLOCK_MILLISECONDS = 1000
 STOP_SECONDS = 2.0
 REDIS_TIMEOUT_SECONDS = 5.0
-BUFFERED_EVENTS = 256  # for each client; one that is slower catches up from the database
 BATCH = 200
 _AWAY = (RedisError, OSError)  # TimeoutError is an OSError
 
 
 class _Watcher:
-    """One client's live events, waiting to be taken."""
+    """One client: what it was given, and what wakes it."""
 
-    def __init__(self, overran: Callable[[], None]) -> None:
-        self._overran = overran
-        self._events: deque[Event] = deque()
+    def __init__(self, after: EventId, overran: Callable[[], None]) -> None:
+        self.merger = Merger(after)
         self.wake = asyncio.Event()
         self.look_again = False  # something may have happened that the live stream does not tell
-        self.position = START  # of the newest event that its client was given
+        self._overran = overran
 
-    def offer(self, event: Event) -> None:
-        if len(self._events) >= BUFFERED_EVENTS:
-            self._events.clear()  # the client is slow: the hole that this makes sends it to the database
+    def offer(self, event: JobEvent) -> None:
+        if not self.merger.offer(event):  # the client is slow: the hole sends it to the database
             self.look_again = True
             self._overran()
-        self._events.append(event)
         self.wake.set()
 
     def nudge(self) -> None:
         self.look_again = True
         self.wake.set()
-
-    def take(self, position: EventId) -> Event | None:
-        """The event that follows `position`, if it is here; older ones are dropped."""
-        while self._events and self._events[0].id <= position:
-            self._events.popleft()
-        if self._events and position.precedes(self._events[0].id):
-            return self._events.popleft()
-        return None
-
-    @property
-    def has_gap(self) -> bool:
-        """Whether later events are here although `take` found nothing."""
-        return bool(self._events)
 
 
 class StreamHub:
@@ -131,42 +113,36 @@ class StreamHub:
         await self._redis.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def events(self, job_id: str, after: EventId = START) -> AsyncGenerator[Event, None]:
+    async def events(self, job_id: str, after: EventId = START) -> AsyncGenerator[JobEvent, None]:
         """The job's events after that id, each once and in order: what is stored, then live. Ends with the job.
 
         Close it (`contextlib.aclosing`) when the client goes. A client that waits needs no thread and no connection.
         """
-        position = after
-        async with self._watching(job_id) as watcher:
-            watcher.position = position
+        async with self._watching(job_id, after) as watcher:
+            merger = watcher.merger
             while not self._stopping:
                 watcher.look_again = False
-                replay = await self._replay(job_id, position)
-                for event in replay.events:
+                replay = await self._replay(job_id, merger.position)
+                for event in merger.stored(replay):
                     yield event
-                    position = watcher.position = event.id
-                if replay.ended:
+                if not (merger.ended or replay.more):
+                    for event in merger.recent(await self._recent(job_id, merger.position)):
+                        yield event
+                if merger.ended:
                     return
                 if replay.more:
                     continue
-                for event in await self._recent(job_id, position):
-                    if position.precedes(event.id):
-                        yield event
-                        position = watcher.position = event.id
-                        if event.kind == "done":
-                            return
                 patient_until = self._now() + POLL_SECONDS
                 while not (self._stopping or watcher.look_again):
-                    live = watcher.take(position)
+                    live = merger.live()
                     if live is not None:
                         yield live
-                        position = watcher.position = live.id
-                        if live.kind == "done":
+                        if merger.ended:
                             return
                         continue
                     watcher.wake.clear()
                     patience = None
-                    if watcher.has_gap or not self._redis_is_up:
+                    if merger.has_gap or not self._redis_is_up:
                         patience = max(0.0, patient_until - self._now())
                     try:
                         async with asyncio.timeout(patience):
@@ -175,8 +151,8 @@ class StreamHub:
                         break
 
     @contextlib.asynccontextmanager
-    async def _watching(self, job_id: str) -> AsyncIterator[_Watcher]:
-        watcher, key = _Watcher(self._instruments.stream_overruns.inc), stream_key(job_id)
+    async def _watching(self, job_id: str, after: EventId) -> AsyncIterator[_Watcher]:
+        watcher, key = _Watcher(after, self._instruments.stream_overruns.inc), stream_key(job_id)
         self._instruments.stream_clients.inc()
         self._watchers.setdefault(job_id, set()).add(watcher)
         self._watched.set()
@@ -216,7 +192,7 @@ class StreamHub:
             await asyncio.sleep(POLL_SECONDS)
             return Replay([], more=False, ended=False)
 
-    async def _recent(self, job_id: str, position: EventId) -> list[Event]:
+    async def _recent(self, job_id: str, position: EventId) -> list[JobEvent]:
         """What Redis still holds after `position`: streamed already, perhaps not stored yet."""
         if self._stopping or not self._redis_is_up:
             return []
@@ -256,11 +232,11 @@ class StreamHub:
     async def _look_at_jobs(self) -> None:
         """Notice what a stream does not tell: a job that was cancelled while queued or whose worker was lost, and
         events that are stored but that Redis has lost."""
-        seen: dict[str, _State] = {}
+        seen: dict[str, Standing] = {}
         while True:
             await self._watched.wait()
             try:
-                now = await self._in_thread(lambda session: _states(session, list(self._watchers)))
+                now = await self._in_thread(lambda session: standings(session, list(self._watchers)))
             except DatabaseUnavailable:
                 now = {}  # the clients' own queries log it
             except (StoreError, SQLAlchemyError) as error:
@@ -268,11 +244,11 @@ class StreamHub:
                 now = {}
                 self._nudge_all()  # each client meets the fault itself, and is told to come back
             for job_id, state in now.items():
-                if state != seen.get(job_id) or state.status in TERMINAL_STATUSES:
+                if state != seen.get(job_id) or state.ended:
                     for watcher in self._watchers.get(job_id, ()):
                         # Whoever has all that is stored need not look: a worker that stores what it told live changes
                         # the state too, and two hundred clients would ask both stores each time.
-                        if state.status in TERMINAL_STATUSES or state.newest > watcher.position:
+                        if state.ended or state.newest > watcher.merger.position:
                             watcher.nudge()
             seen = now
             await asyncio.sleep(JOB_POLL_SECONDS)
@@ -311,39 +287,10 @@ async def _in_time(call: Awaitable[Any]) -> Any:
         return await call
 
 
-def _decoded(entries: Iterable[tuple[str, Mapping[str, str]]]) -> Iterator[Event]:
+def _decoded(entries: Iterable[tuple[str, Mapping[str, str]]]) -> Iterator[JobEvent]:
     """The events of stream entries. An entry that is none is left out: the hole sends clients to the database."""
     for entry_id, fields in entries:
         try:
             yield decode(entry_id, fields)
-        except (KeyError, ValueError, BadEventId) as error:
+        except (KeyError, BadEventId) as error:
             logger.warning("an entry %s of a stream in Redis is no event: %r", entry_id, error)
-
-
-class _State(NamedTuple):
-    """Changes with everything that is stored of a job's events."""
-
-    status: str
-    attempt: int
-    last_event: int | None
-    last_points: int | None
-
-    @property
-    def newest(self) -> EventId:
-        """Id of the newest stored event of the current attempt."""
-        return EventId(self.attempt, max(self.last_event or 0, self.last_points or 0))
-
-
-def _states(session: Session, job_ids: list[str]) -> dict[str, _State]:
-    last_event = (
-        select(func.max(JobEventRow.sequence))
-        .where(JobEventRow.job == JobRow.id, JobEventRow.attempt == JobRow.attempt)
-        .scalar_subquery()
-    )
-    last_points = (
-        select(func.max(CurveChunkRow.last_sequence))
-        .where(CurveChunkRow.job == JobRow.id, CurveChunkRow.attempt == JobRow.attempt)
-        .scalar_subquery()
-    )
-    query = select(JobRow.id, JobRow.status, JobRow.attempt, last_event, last_points).where(JobRow.id.in_(job_ids))
-    return {job_id: _State(*state) for job_id, *state in session.execute(query)}

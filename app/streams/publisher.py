@@ -14,7 +14,7 @@ from redis.retry import Retry
 from app.metrics.speed import SPEED_SECONDS, speed_key
 from app.settings import Settings
 from app.store.errors import LeaseLost
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from app.streams.wire import encode, stream_key
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Publisher:
         self._job_id = job_id
         self._key = stream_key(job_id)
         self._length = settings.stream_length
-        self._unsent: deque[Event] = deque(maxlen=UNSENT_EVENTS)
+        self._unsent: deque[JobEvent] = deque(maxlen=UNSENT_EVENTS)
         self._pause_seconds = 0.0
         self._next_try = 0.0
         self._redis = redis.Redis.from_url(
@@ -48,7 +48,7 @@ class Publisher:
             retry=Retry(NoBackoff(), 0),
         )
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: JobEvent) -> None:
         """Send `event` now, or as soon as Redis can be reached. Raises LeaseLost when a later attempt has written."""
         self._unsent.append(event)
         if time.monotonic() >= self._next_try:

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from typing import cast
 
-from app.store.events import Event, EventId, EventKind
+from app.store.events import EventId, EventKind, JobEvent
 
 _PREFIX = "gradsmith:events:"
 
@@ -21,14 +20,13 @@ def job_of(key: str) -> str:
     return key.removeprefix(_PREFIX)
 
 
-def encode(event: Event) -> dict[str, str]:
+def encode(event: JobEvent) -> dict[str, str]:
     return {"kind": event.kind, "data": event.text, "at": str(time.time_ns() // 1_000_000)}
 
 
-def decode(entry_id: str, fields: Mapping[str, str]) -> Event:
-    event = Event(EventId.parse(entry_id), cast(EventKind, fields["kind"]), json.loads(fields["data"]))
-    vars(event)["text"] = fields["data"]  # as `encode` wrote it: not to be made again
-    return event
+def decode(entry_id: str, fields: Mapping[str, str]) -> JobEvent:
+    """The event that `encode` wrote. Raises KeyError or BadEventId for an entry that is none."""
+    return JobEvent(EventId.parse(entry_id), cast(EventKind, fields["kind"]), fields["data"])
 
 
 def lag_seconds(fields: Mapping[str, str]) -> float | None:

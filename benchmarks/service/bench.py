@@ -11,7 +11,7 @@ import numpy as np
 
 from app.store import leases, outcomes
 from app.store.curve_format import Points
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from app.store.jobs import JobRepository
 from app.store.leases import Lease
 from app.store.sessions import Database
@@ -122,5 +122,5 @@ def points(first: int, count: int) -> Points:
     return Points(steps.tolist(), loss.tolist(), norms.tolist(), validation, [0.003] * count, [False] * count)
 
 
-def metrics(first: int, count: int, sequence: int) -> Event:
-    return Event.metrics(EventId(1, sequence), points(first, count))
+def metrics(first: int, count: int, sequence: int) -> JobEvent:
+    return JobEvent.metrics(EventId(1, sequence), points(first, count))

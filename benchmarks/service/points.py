@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app.store import leases
-from app.store.events import Event
+from app.store.events import JobEvent
 from benchmarks.service.bench import EMBEDDED, MLFLOW, POSTGRES, Bench, metrics, running
 from benchmarks.service.peer import BATCH, Mlflow, send
 from benchmarks.service.rounds import interleaved
@@ -105,7 +105,7 @@ def _log(peer: Mlflow, run: str, batches: list[Any]) -> None:
         connection.close()
 
 
-def _chunks(count: int) -> list[list[Event]]:
+def _chunks(count: int) -> list[list[JobEvent]]:
     """What a recorder holds when it stores: events of 64 points, 4,096 points together."""
     firsts = range(1, count + 1, EVENT)
     events = [metrics(first, min(EVENT, count + 1 - first), 1 + number) for number, first in enumerate(firsts)]

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from app.store import leases
 from app.store.curve_format import Points
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from app.streams import Publisher
 from benchmarks.core.environment import ROOT
 from benchmarks.service.bench import EMBEDDED, POSTGRES, Bench, running
@@ -96,7 +96,7 @@ class _Worker:
         self.lease = running(over.database)
         self._database = over.database
         self._publisher = Publisher(over.settings, self.lease.job_id)
-        self._pending: list[Event] = []
+        self._pending: list[JobEvent] = []
         self._sequence = 0
         self.pause = 1 / events_per_second
         self.due = time.perf_counter()
@@ -108,7 +108,7 @@ class _Worker:
         losses = [time.perf_counter()] + [0.123456789012345] * (POINTS - 1)
         steps = list(range(first, first + POINTS))
         points = Points(steps, losses, [1.5] * POINTS, [None] * POINTS, [0.003] * POINTS, [False] * POINTS)
-        event = Event.metrics(EventId(1, self._sequence), points)
+        event = JobEvent.metrics(EventId(1, self._sequence), points)
         self._publisher.publish(event)
         self._pending.append(event)
         self.due += self.pause

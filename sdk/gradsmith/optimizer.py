@@ -33,8 +33,10 @@ _OTHERS_OPTIONS = (
     *("nesterov", "betas", "beta2_decay", "eps", "amsgrad", "alpha", "centered", "rho", "etas", "step_sizes"),
     *("initial_accumulator_value", "lambd", "t0", "ns_coefficients", "ns_steps", "adjust_lr_fn"),
 )
-"""Group options of torch's own optimizers that change what they compute; those that only say how (foreach, fused, ...)
-are not among them."""
+"""Options of torch's own optimizers that change what they compute."""
+
+_WAYS = ("foreach", "fused", "capturable", "differentiable")
+"""Options of torch's own optimizers that say how they compute; the rule has its own ways."""
 
 _REFERENCE = re.compile(r"opt_[0-9a-zA-Z]+|[a-z0-9][a-z0-9._-]*@[a-zA-Z0-9._-]+")
 
@@ -64,10 +66,13 @@ class LearnedOptimizer(Optimizer):
         torch.float32 (float64 for float64 parameters), or torch.bfloat16: half of the memory, a little rounding
     threads: of the compiled kernel; default: torch.get_num_threads(), asked in each step. The bits do not depend on it
 
-    The rule has learned its own learning rate, so `lr` is best left at 1. Options of other optimizers, such as
-    weight_decay, are refused, for they would change nothing. A coordinate that has never had a gradient other than zero
-    does not move. A gradient that is NaN or infinite reaches the rule's
-    memory and stays there, as in torch's own optimizers with momentum; check the loss if that can happen.
+    options: those of torch's own optimizers, for code that passes them to each optimizer alike. What only says how a
+        step is computed (foreach, fused, ...) is taken and changes nothing
+
+    The rule has learned its own learning rate, so `lr` is best left at 1. Options that would change another optimizer's
+    step, such as weight_decay, are refused unless they are off, for they would change nothing. A coordinate that has
+    never had a gradient other than zero does not move. A gradient that is NaN or infinite reaches the rule's memory and
+    stays there, as in torch's own optimizers with momentum; check the loss if that can happen.
 
     Raises ValueError for an lr that is negative or not finite and for options of other optimizers, WeightsError for an
     unusable file, UnknownSource for a text that names nothing, UnsupportedParameter for
@@ -83,7 +88,14 @@ class LearnedOptimizer(Optimizer):
         client: Client | None = None,
         state_dtype: torch.dtype = torch.float32,
         threads: int | None = None,
+        **options: Any,
     ) -> None:
+        unknown = options.keys() - {*_OTHERS_OPTIONS, *_WAYS}
+        if unknown:
+            raise TypeError(f"LearnedOptimizer() got an unexpected keyword argument {min(unknown)!r}")
+        _require_own_options(options)
+        if options.get("differentiable"):
+            raise ValueError("differentiable=True: a learned optimizer moves parameters in place, outside of autograd")
         if state_dtype not in (torch.float32, torch.bfloat16):
             raise ValueError(f"state_dtype must be torch.float32 or torch.bfloat16, not {state_dtype}")
         if threads is not None and threads < 1:
@@ -115,6 +127,12 @@ class LearnedOptimizer(Optimizer):
         UnknownRule where a parameter has no rule."""
         _factor(param_group.get("lr", self.defaults["lr"]))
         _require_own_options(param_group)
+        if param_group.get("rule", self.defaults["rule"]) != self.defaults["rule"]:
+            raise ValueError(
+                f"a parameter group asks for the rule {param_group['rule']!r}; all groups of an optimizer run the rule "
+                f"that it was built with. Build one LearnedOptimizer for each rule, or give a RuleSet, whose patterns "
+                f"say which rule moves which parameters"
+            )
         super().add_param_group(param_group)
         for number, parameter in enumerate(self.param_groups[-1]["params"]):
             kind = str(parameter.dtype).removeprefix("torch.")
@@ -154,13 +172,16 @@ class LearnedOptimizer(Optimizer):
                 loss = closure()
         moving: list[tuple[int, int, Tensor]] = []
         rates: dict[Tensor, float] = {}
+        owners = self._owners
         for number, group in enumerate(self.param_groups):
             rate = _factor(group["lr"])
             _require_own_options(group)
             for position, parameter in enumerate(group["params"]):
                 if parameter.grad is not None and (rate or MEMORY not in self.state[parameter]):
                     _require_fitting(parameter, parameter.grad)
-                    moving.append((self._owner(group, position, parameter), number, parameter))
+                    owner = owners.get(parameter)
+                    owner = self._owner(group, position, parameter) if owner is None else owner
+                    moving.append((owner, number, parameter))
                     rates[parameter] = rate
         with contextlib.ExitStack() as plain:
             for device in {parameter.device.type for parameter in rates}:
@@ -188,9 +209,15 @@ class LearnedOptimizer(Optimizer):
         """The state dict with lr in each group and its memory kept from torch, which would cast it to the parameter's
         dtype and round that of half precision; `__setstate__` opens it again."""
         for group in state_dict["param_groups"]:
-            if group.get("rule") != _signature(self._rule):
+            if "rule" not in group:
                 raise StateMismatch(
-                    f"this state dict was saved with the rule {group.get('rule')!r}; this optimizer runs "
+                    f"this state dict is that of another kind of optimizer: its groups name no rule, but "
+                    f"{', '.join(sorted(group.keys() - {'params'})) or 'nothing'}. Its memory means nothing to a "
+                    f"learned rule; load one that LearnedOptimizer saved, or start with fresh state"
+                )
+            if group["rule"] != _signature(self._rule):
+                raise StateMismatch(
+                    f"this state dict was saved with the rule {group['rule']!r}; this optimizer runs "
                     f"{_signature(self._rule)!r}. Build LearnedOptimizer with the same weights (pin a version, such "
                     f"as quadratic@3, instead of an alias that moves), or start with fresh state"
                 )

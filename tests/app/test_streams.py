@@ -15,12 +15,12 @@ import redis
 from app.settings import Settings
 from app.store import events, leases
 from app.store.errors import LeaseLost
-from app.store.events import START, Event, EventId
+from app.store.events import START, EventId, JobEvent
 from app.store.leases import Lease
 from app.store.sessions import Database
 from app.streams import Publisher, StreamHub, stream_key
 from app.streams import hub as hub_module
-from app.streams.hub import BUFFERED_EVENTS
+from app.streams.merge import BUFFERED_EVENTS
 from tests.app.store.bench import Bench, points
 from workshop.services import ValkeyServer
 
@@ -35,16 +35,16 @@ class Worker:
         self.lease = bench.claim(bench.get(job_id))
         self.publisher = Publisher(settings, job_id)
         self.next = bench.read(lambda session: events.next_id(session, job_id, self.lease.attempt)).sequence
-        self.unstored: list[Event] = []
-        self.said: list[Event] = []
+        self.unstored: list[JobEvent] = []
+        self.said: list[JobEvent] = []
 
-    def say(self, *, live: bool = True) -> Event:
+    def say(self, *, live: bool = True) -> JobEvent:
         event_id = EventId(self.lease.attempt, self.next)
         self.next += 1
         if event_id.sequence % 5 == 0:
-            event = Event(event_id, "log", {"message": f"number {event_id.sequence}", "level": "info"})
+            event = JobEvent.of(event_id, "log", {"message": f"number {event_id.sequence}", "level": "info"})
         else:
-            event = Event.metrics(event_id, points(3 * event_id.sequence, 3))
+            event = JobEvent.metrics(event_id, points(3 * event_id.sequence, 3))
         self.unstored.append(event)
         self.said.append(event)
         if live:
@@ -55,7 +55,7 @@ class Worker:
         self.bench.record(self.lease, *self.unstored)
         self.unstored = []
 
-    def end(self, *, live: bool = True) -> Event:
+    def end(self, *, live: bool = True) -> JobEvent:
         event = self.bench.finish(self.lease, self.next, last=self.unstored).event
         self.said.append(event)
         if live:
@@ -78,7 +78,7 @@ class Client:
     """Collects a job's events in the background."""
 
     def __init__(self, hub: StreamHub, job_id: str, after: EventId = START) -> None:
-        self.seen: list[Event] = []
+        self.seen: list[JobEvent] = []
         self._task = asyncio.create_task(self._collect(hub, job_id, after))
 
     async def _collect(self, hub: StreamHub, job_id: str, after: EventId) -> None:
@@ -86,11 +86,11 @@ class Client:
             async for event in found:
                 self.seen.append(event)
 
-    async def ended(self) -> list[Event]:
+    async def ended(self) -> list[JobEvent]:
         await asyncio.wait_for(self._task, PATIENCE_SECONDS)
         return self.seen
 
-    async def has(self, count: int, patience_seconds: float = PATIENCE_SECONDS) -> list[Event]:
+    async def has(self, count: int, patience_seconds: float = PATIENCE_SECONDS) -> list[JobEvent]:
         await until(lambda: len(self.seen) >= count, patience_seconds)
         return self.seen
 
@@ -106,7 +106,7 @@ async def until(condition: Callable[[], bool], patience_seconds: float = PATIENC
         await asyncio.sleep(0.005)
 
 
-def same(seen: list[Event], said: list[Event]) -> None:
+def same(seen: list[JobEvent], said: list[JobEvent]) -> None:
     assert [str(event.id) for event in seen] == [str(event.id) for event in said]
     assert [(event.kind, event.text) for event in seen] == [(event.kind, event.text) for event in said]
 
@@ -310,7 +310,7 @@ def test_a_slow_client_is_sent_to_the_database_and_misses_nothing(lite: Bench, s
                     worker.say()
                 await asyncio.sleep(0.3)
                 (watcher,) = hub._watchers[job.id]
-                assert len(watcher._events) <= BUFFERED_EVENTS
+                assert watcher.merger.kept <= BUFFERED_EVENTS
                 assert watcher.look_again, "it overflowed"
                 (overruns, *_) = next(iter(hub._instruments.stream_overruns.collect())).samples
                 assert overruns.value >= 1, "and that is counted"
@@ -318,9 +318,9 @@ def test_a_slow_client_is_sent_to_the_database_and_misses_nothing(lite: Bench, s
                 seen += [event async for event in found]
             same(seen, worker.said)
 
-    async def take_one(found: Any, worker: Worker) -> Event:
+    async def take_one(found: Any, worker: Worker) -> JobEvent:
         worker.say()
-        event: Event = await anext(found)
+        event: JobEvent = await anext(found)
         return event
 
     run(story())
@@ -435,8 +435,8 @@ def entries(settings: Settings, job_id: str) -> list[str]:
         return [entry_id for entry_id, _ in client.xrange(stream_key(job_id))]
 
 
-def log(attempt: int, sequence: int) -> Event:
-    return Event(EventId(attempt, sequence), "log", {"message": "x", "level": "info"})
+def log(attempt: int, sequence: int) -> JobEvent:
+    return JobEvent.of(EventId(attempt, sequence), "log", {"message": "x", "level": "info"})
 
 
 def test_a_stale_attempt_is_refused(settings: Settings) -> None:
@@ -480,7 +480,9 @@ def test_streams_do_not_stay_for_ever(settings: Settings) -> None:
     ):
         publisher.publish(log(1, 1))
         assert 80_000 < client.ttl(stream_key("job_x")) <= 86_400
-        publisher.publish(Event(EventId(1, 2), "done", {"status": "succeeded", "reason": None, "optimizer": None}))
+        publisher.publish(
+            JobEvent.of(EventId(1, 2), "done", {"status": "succeeded", "reason": None, "optimizer": None})
+        )
         assert 0 < client.ttl(stream_key("job_x")) <= 600
 
 

@@ -28,12 +28,16 @@ BACKENDS = {  # for so many coordinates
         rule, fused=False, block_floats=6 * rule.settings.costs().autograd * (coordinates * 7 // 20)
     ),
 }
-SETTINGS = ({}, {"input": "raw", "layers": 1, "hidden_size": 7}, {"layers": 3})
+SETTINGS = ({}, {"input": "raw", "layers": 1, "hidden_size": 7}, {"layers": 3}, {"kind": "mlp", "hidden_size": 5})
 
 
 def make_rule(**settings) -> Rule:
     rule = build({"kind": "lstm", **settings}).double()
-    rule.initialise(torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    rule.initialise(generator)
+    if rule.kind == "mlp":  # whose read-out is zero at first
+        with torch.no_grad():
+            rule.readout.weight += 0.1 * torch.randn(rule.readout.weight.shape, generator=generator)
     return rule
 
 

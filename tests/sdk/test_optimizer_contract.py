@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradsmith import LearnedOptimizer
+from gradsmith.errors import StateMismatch
 from gradsmith.rules import LSTMRule, build
 from gradsmith.rules.kernels.triton import Layout
 from gradsmith.rules.weights import dumps
@@ -134,6 +135,39 @@ def test_options_of_other_optimizers_are_refused_wherever_they_come_from(option:
 def test_options_that_are_off_and_names_of_ones_own_are_taken() -> None:
     group = {"params": [nn.Parameter(torch.zeros(3))], "weight_decay": 0.0, "betas": None, "foreach": True, "name": "a"}
     assert LearnedOptimizer([group], make_rule()).param_groups[0]["name"] == "a"
+
+
+def test_keywords_that_every_torch_optimizer_takes_are_known() -> None:
+    """Either taken, where they are off or only say how, or refused in words; never a TypeError."""
+    taken = {"weight_decay": 0.0, "maximize": False, "foreach": True, "fused": True, "capturable": True}
+    optimizer = LearnedOptimizer([nn.Parameter(torch.zeros(3))], make_rule(), differentiable=False, **taken)
+    assert not taken.keys() & optimizer.param_groups[0].keys(), "what changes nothing is not kept"
+    for refused in ({"maximize": True}, {"weight_decay": 0.01}, {"betas": (0.9, 0.99)}, {"differentiable": True}):
+        with pytest.raises(ValueError, match=f"^{next(iter(refused))}="):
+            LearnedOptimizer([nn.Parameter(torch.zeros(3))], make_rule(), **refused)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'wheight_decay'"):
+        LearnedOptimizer([nn.Parameter(torch.zeros(3))], make_rule(), wheight_decay=0.0)
+
+
+def test_a_groups_own_rule_is_refused_and_never_ignored() -> None:
+    first, second = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
+    with pytest.raises(ValueError, match=r"asks for the rule 'digits.safetensors'.*one LearnedOptimizer for each rule"):
+        LearnedOptimizer([{"params": [first], "rule": "digits.safetensors"}, {"params": [second]}], make_rule())
+    optimizer = LearnedOptimizer([first], make_rule())
+    with pytest.raises(ValueError, match="asks for the rule"):
+        optimizer.add_param_group({"params": [second], "rule": "digits.safetensors"})
+    optimizer.add_param_group({"params": [second], "rule": optimizer.param_groups[0]["rule"]})
+    optimizer.load_state_dict(optimizer.state_dict())
+
+
+def test_the_state_of_another_kind_of_optimizer_is_refused_by_its_kind() -> None:
+    parameter = nn.Parameter(torch.zeros(3))
+    theirs = torch.optim.Adam([parameter]).state_dict()
+    with pytest.raises(
+        StateMismatch, match=r"another kind of optimizer: its groups name no rule, but .*betas"
+    ) as caught:
+        LearnedOptimizer([parameter], make_rule()).load_state_dict(theirs)
+    assert "None" not in str(caught.value)
 
 
 def test_an_lr_that_is_no_factor_is_refused_in_a_state_dict() -> None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from app.host.tether import tethered
 from app.settings import Settings
 from app.store import events
-from app.store.events import Event
+from app.store.events import JobEvent
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from app.store.tables import JobRow, OptimizerRow
@@ -66,8 +66,8 @@ def job(database: Database, job_id: str) -> JobRow:
         return JobRepository(session).get(job_id)
 
 
-def stored_events(database: Database, job_id: str) -> list[Event]:
-    found: list[Event] = []
+def stored_events(database: Database, job_id: str) -> list[JobEvent]:
+    found: list[JobEvent] = []
     position = events.START
     while True:
         with database.read() as session:

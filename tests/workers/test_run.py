@@ -314,24 +314,24 @@ def test_a_preempted_job_goes_on_from_its_checkpoint_to_the_same_bits(quick: Set
 
 
 def test_resumed_says_identical_only_when_every_step_before_was_made_alike(
-    quick: Settings, jobs: Database, monkeypatch: pytest.MonkeyPatch
+    quick_sqlite: Settings, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under the older torch, 1 writes a checkpoint. 2 is of the newer one and writes none, 3 of the older one again,
     4 of the newer one and writes one, from which 5 goes on."""
-    job_id = create(jobs, training(meta_steps=200, horizon=10, unroll_steps=2))
+    job_id = create(sqlite_database, training(meta_steps=200, horizon=10, unroll_steps=2))
 
     def attempt(number: int, torch_version: str, *, checkpoint: bool = True) -> dict[str, Any] | None:
         facts = {"torch": torch_version, "backend": "torch", "threads": 1, "memory_estimate_bytes": 0}
         monkeypatch.setattr(attempt_module, "runtime_facts", lambda *_: facts)
         monkeypatch.setattr(attempt_module, "PREEMPTION_SECONDS", 60.0 if checkpoint else 0.0)
-        run_job(job_id, number, settings=quick, preempted=preempted_after(15) if checkpoint else lambda: True)
-        assert job(jobs, job_id).attempt == number + 1, job(jobs, job_id).status_reason
-        told = [event for event in stored_events(jobs, job_id) if event.id.attempt == number]
+        run_job(job_id, number, settings=quick_sqlite, preempted=preempted_after(15) if checkpoint else lambda: True)
+        assert job(sqlite_database, job_id).attempt == number + 1, job(sqlite_database, job_id).status_reason
+        told = [event for event in stored_events(sqlite_database, job_id) if event.id.attempt == number]
         assert any(event.kind == "checkpoint" for event in told) is checkpoint
         return next((event.data for event in told if event.kind == "resumed"), None)
 
     def saved() -> checkpoints.Checkpoint:
-        with jobs.read() as session:
+        with sqlite_database.read() as session:
             found = checkpoints.newest(session, job_id)
         assert found is not None
         return found
@@ -448,23 +448,23 @@ def test_a_checkpoint_that_cannot_be_read_means_starting_anew(
 
 @pytest.mark.parametrize("place", [0.5, 0.02], ids=["tensor", "progress record"])
 def test_a_damaged_checkpoint_is_skipped_with_a_warning_and_the_job_starts_anew(
-    quick: Settings, jobs: Database, place: float, caplog: pytest.LogCaptureFixture
+    quick_sqlite: Settings, sqlite_database: Database, place: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     spec = training(meta_steps=40)
-    job_id = create(jobs, spec)
-    run_job(job_id, 1, settings=quick, preempted=preempted_after(25))
-    with jobs.write() as session:
+    job_id = create(sqlite_database, spec)
+    run_job(job_id, 1, settings=quick_sqlite, preempted=preempted_after(25))
+    with sqlite_database.write() as session:
         row = session.get_one(CheckpointRow, job_id)
         damaged = bytearray(row.content)
         damaged[int(place * len(damaged))] ^= 1
         row.content = bytes(damaged)
-    run_job(job_id, 2, settings=quick)
-    assert job(jobs, job_id).status == "succeeded"
+    run_job(job_id, 2, settings=quick_sqlite)
+    assert job(sqlite_database, job_id).status == "succeeded"
     steps, result = plain_run(spec)
-    assert weights_of(jobs) == [result.weights]
-    with jobs.read() as session:
+    assert weights_of(sqlite_database) == [result.weights]
+    with sqlite_database.read() as session:
         np.testing.assert_array_equal(curves.read(session, job_id).loss, [step.loss for step in steps])
-    found = stored_events(jobs, job_id)
+    found = stored_events(sqlite_database, job_id)
     [resumed] = [event for event in found if event.kind == "resumed"]
     assert resumed.data == {"from_step": 0}, "nothing is said of what was not resumed"
     told = [event.data for event in found if event.kind == "log" and event.data["level"] == "warning"]

@@ -7,7 +7,7 @@ from typing import Any, assert_never
 from sqlalchemy.orm import Session
 
 from app.store import outcomes
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from app.store.registry import Registry
 from gradsmith.rules import weights as rule_weights
 from models.evaluate import EvaluationProgress, EvaluationResult, evaluate
@@ -51,7 +51,7 @@ def _weights(attempt: Attempt, spec: EvaluateSpec) -> bytes:
 
 
 def _store(attempt: Attempt, result: dict[str, Any]) -> None:
-    def finish(session: Session, last_events: list[Event], done_id: EventId) -> Event:
+    def finish(session: Session, last_events: list[JobEvent], done_id: EventId) -> JobEvent:
         lease = attempt.keeper.lease
         return outcomes.finish_evaluation(session, lease, done_id, result=result, last_events=last_events).event
 

@@ -11,7 +11,7 @@ from typing import assert_never
 from sqlalchemy.orm import Session
 
 from app.store import checkpoints, outcomes
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from models.errors import CheckpointMismatch
 from models.meta_train import Event as TrainingEvent
 from models.meta_train import (
@@ -96,7 +96,7 @@ def _science(attempt: Attempt, spec: MetaTrainSpec, resume: bytes | None) -> Ite
 def _write_checkpoint(attempt: Attempt, end: TrajectoryEnd) -> None:
     content, lease = end.checkpoint(), attempt.keeper.lease
 
-    def put(session: Session, event: Event) -> None:
+    def put(session: Session, event: JobEvent) -> None:
         facts, identical = attempt.runtime, attempt.identical
         checkpoints.put(session, lease, end.step, event.id, content, runtime=facts, identical=identical)
 
@@ -109,7 +109,7 @@ def _register(attempt: Attempt, spec: MetaTrainSpec, result: TrainingResult) -> 
     if poor is not None:
         attempt.recorder.say("log", {"level": "warning", "message": poor})
 
-    def finish(session: Session, last_events: list[Event], done_id: EventId) -> Event:
+    def finish(session: Session, last_events: list[JobEvent], done_id: EventId) -> JobEvent:
         return outcomes.finish_training(
             session,
             attempt.keeper.lease,

@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from app.api import event_stream
 from app.settings import Settings
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from app.store.sessions import Database
 from app.streams import stream_key
 from tests.app.store.damage import flip_a_bit
@@ -283,8 +283,8 @@ def test_an_entry_in_redis_that_is_no_event_does_not_end_live_streams(
         assert next(stream).id is None
         held.publish(held.event("log", {"message": "one", "level": "info"}))
         assert next(stream).id == "1-1"
-        other.xadd(stream_key(training_job), {"kind": "log", "data": "{"}, id="1-2")
+        other.xadd(stream_key(training_job), {"kind": "log"}, id="1-2")
         held.next_id()
         held.publish(held.event("log", {"message": "three", "level": "info"}))
-        held.record(*(Event(EventId(1, number), "log", {"message": str(number)}) for number in (1, 2, 3)))
+        held.record(*(JobEvent.of(EventId(1, number), "log", {"message": str(number)}) for number in (1, 2, 3)))
         assert [next(stream).id for _ in range(2)] == ["1-2", "1-3"]

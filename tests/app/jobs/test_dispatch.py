@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.jobs.dispatch import FUNCTION, REDIS_AWAY, Dispatcher, doorbell_id
 from app.settings import Settings
 from app.store import leases, outbox
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from app.store.jobs import JobRepository
 from app.store.leases import Lease
 from app.store.sessions import Database
@@ -208,7 +208,7 @@ def test_a_lapse_that_another_attempt_has_outlived_stops_no_round(quick: Setting
         for job_id in jobs:
             leases.claim(session, Lease(job_id, 1, "somebody"), -1.0)
     with closing(Publisher(quick, jobs[0])) as publisher:
-        publisher.publish(Event(EventId(9, 1), "log", {"level": "info", "message": "later"}))
+        publisher.publish(JobEvent.of(EventId(9, 1), "log", {"level": "info", "message": "later"}))
     dispatcher = Dispatcher(quick, database)
     assert sorted(lapse.job_id for lapse in dispatcher.reconcile()) == sorted(jobs)
     with queue_of(quick) as queue:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.store import events, leases, outcomes
 from app.store.curve_format import Points
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from app.store.jobs import JobRepository
 from app.store.leases import Lease
 from app.store.outcomes import Outcome
@@ -51,8 +51,8 @@ def points(first: int, count: int, loss: Callable[[int], float] = lambda step: 1
     )
 
 
-def metrics(attempt: int, sequence: int, values: Points) -> Event:
-    return Event.metrics(EventId(attempt, sequence), values)
+def metrics(attempt: int, sequence: int, values: Points) -> JobEvent:
+    return JobEvent.metrics(EventId(attempt, sequence), values)
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Bench:
     def running(self, spec: MetaTrainSpec | EvaluateSpec | None = None) -> Lease:
         return self.claim(self.create(spec))
 
-    def record(self, lease: Lease, *new: Event) -> str:
+    def record(self, lease: Lease, *new: JobEvent) -> str:
         with self.database.write() as session:
             return leases.record(session, lease, new)
 
@@ -96,7 +96,7 @@ class Bench:
         sequence: int = 1,
         weights: bytes = b"weights",
         score: float | None = 1.0,
-        last: Sequence[Event] = (),
+        last: Sequence[JobEvent] = (),
         shortfall: str | None = None,
     ) -> Outcome:
         with self.database.write() as session:
@@ -111,7 +111,7 @@ class Bench:
                 last_events=last,
             )
 
-    def fail(self, lease: Lease, reason: str = "it diverged") -> Event:
+    def fail(self, lease: Lease, reason: str = "it diverged") -> JobEvent:
         with self.database.write() as session:
             return leases.fail(session, lease, reason)
 
@@ -124,9 +124,9 @@ class Bench:
         with self.database.write() as session:
             return leases.lapsed(session, max_lost_workers, backoff_seconds)
 
-    def events(self, job_id: str, after: EventId = events.START) -> list[Event]:
+    def events(self, job_id: str, after: EventId = events.START) -> list[JobEvent]:
         """All stored events, read as a client would: page by page."""
-        found: list[Event] = []
+        found: list[JobEvent] = []
         while True:
             with self.database.read() as session:
                 replay = events.after(session, job_id, after, 50)

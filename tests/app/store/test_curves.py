@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from app.store import curve_format, curves
 from app.store.curve_format import Curve, Points, unpack
 from app.store.errors import CorruptCurve
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from app.store.leases import Lease
 from app.store.tables import CurveOverviewRow
 from tests.app.store.bench import Bench, metrics, points
@@ -31,8 +31,8 @@ def curve(bench: Bench, job_id: str) -> Curve:
     return found
 
 
-def resumed(attempt: int, sequence: int, step: int) -> Event:
-    return Event(EventId(attempt, sequence), "resumed", {"from_step": step})
+def resumed(attempt: int, sequence: int, step: int) -> JobEvent:
+    return JobEvent.of(EventId(attempt, sequence), "resumed", {"from_step": step})
 
 
 def test_points_come_back_as_they_were(bench: Bench) -> None:

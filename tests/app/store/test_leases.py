@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.store import checkpoints, events, leases, outbox, outcomes
 from app.store.errors import LeaseLost
-from app.store.events import Event, EventId
+from app.store.events import EventId, JobEvent
 from app.store.jobs import JobRepository
 from app.store.leases import Lease
 from app.store.sessions import now
@@ -321,11 +321,11 @@ def test_two_reconcilers_never_take_over_the_same_job(bench: Bench) -> None:
 def test_events_keep_their_order_and_say_where_to_go_on(bench: Bench) -> None:
     lease = bench.running()
     said = [
-        Event(EventId(1, 1), "status", {"status": "running", "attempt": 1, "reason": None}),
+        JobEvent.of(EventId(1, 1), "status", {"status": "running", "attempt": 1, "reason": None}),
         metrics(1, 2, points(1, 5)),
-        Event(EventId(1, 3), "log", {"message": "naïve ✓", "level": "info"}),
+        JobEvent.of(EventId(1, 3), "log", {"message": "naïve ✓", "level": "info"}),
         metrics(1, 4, points(6, 64)),
-        Event(EventId(1, 5), "checkpoint", {"step": 69}),
+        JobEvent.of(EventId(1, 5), "checkpoint", {"step": 69}),
     ]
     bench.record(lease, *said[:3])
     assert bench.read(lambda session: events.next_id(session, lease.job_id, 1)) == EventId(1, 4)
