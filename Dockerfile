@@ -63,6 +63,8 @@ COPY --from=worker-build /opt/gradsmith /opt/gradsmith
 COPY --from=kernels /kernels /opt/gradsmith/kernels
 COPY deploy/healthy.py /opt/gradsmith/deploy/
 USER 10001
+# The build fails where this user could not run the kernels: no folder, other sources, a C++ library that is missing.
+RUN python3 -m gradsmith.rules.kernels.native --check /opt/gradsmith/kernels
 WORKDIR /data
 VOLUME /data
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \

@@ -47,6 +47,10 @@ class BackendUnavailable(ModelsError):
     """The job forces a backend that this worker does not have for its rule."""
 
 
+class TaskSizeUnknown(ModelsError):
+    """Tasks differ in size, and the job's rules have to know where the tensors of each are."""
+
+
 class TooLittleMemory(ModelsError):
     """The job is predicted to need more memory than this worker has."""
 

@@ -12,6 +12,7 @@ wants all the work that it can get at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -36,17 +37,34 @@ class Groups:
 
         A group moves on as soon as it is done, so that one group's memory at a time is there twice.
         """
-        done: list[Window] = []
+        if len(self.batches) == 1:
+            window, self.positions[0] = windows(self.batches[0], self.positions[0], unroll_steps)
+            return window
+        tasks, column = sum(batch.tasks for batch in self.batches), 0
+        losses, gradient = self.positions[0].theta.new_empty(unroll_steps, tasks), None
         for number, batch in enumerate(self.batches):
-            window, self.positions[number] = windows(batch, self.positions[number], unroll_steps)
-            done.append(window)
-        if len(done) == 1:
-            return done[0]
-        tasks = sum(batch.tasks for batch in self.batches)
-        gradient = torch.zeros_like(done[0].gradient)
-        for batch, window in zip(self.batches, done, strict=True):
+            before = self.positions[number]
+            window, after = windows(batch, before, unroll_steps)
+            self.positions[number] = _in_place(before, after)
+            gradient = torch.zeros_like(window.gradient) if gradient is None else gradient
             gradient.add_(window.gradient, alpha=batch.tasks / tasks)
-        return Window(torch.cat([window.losses for window in done], dim=1), gradient)
+            losses[:, column : column + batch.tasks] = window.losses
+            column += batch.tasks
+        assert gradient is not None
+        return Window(losses, gradient)
+
+
+def _in_place(before: Position, after: Position) -> Position:
+    """`after`, in the tensors of `before`.
+
+    New tensors would stay among the temporaries of the next group's steps, and keep the heap from using that space
+    again: with 81 groups it grew by a quarter.
+    """
+    for name in ("theta", "gradient", "losses"):
+        getattr(before, name).copy_(getattr(after, name))
+    for kept, moved in zip(before.memory, after.memory, strict=True):
+        kept.copy_(moved)
+    return replace(before, step=after.step)
 
 
 def ranges(own: range, coordinates_per_task: int, record: int, unroll_steps: int, device: torch.device) -> list[range]:

@@ -62,7 +62,7 @@ class _Sizes:
 
     @cached_property
     def coordinates(self) -> int:
-        """Of one task."""
+        """How many numbers an optimizer moves in one task."""
         return self.family.coordinates_per_task
 
     @cached_property

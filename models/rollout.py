@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.backends import Backend
+from models.backends.base import require_task_size
 from models.memory import CHUNK_COORDINATES
 from models.spec import Split
 from models.tasks.base import Family, HeldOut, TaskBatch
@@ -39,6 +40,8 @@ class Learned:
     rests: bool = False
 
     def start(self, tasks: TaskBatch) -> Stepper:
+        """Raises TaskSizeUnknown."""
+        require_task_size(self.backend, tasks.coordinates_per_task)
         run = _LearnedRun(self.backend, tasks.coordinates)
         return _RestingRun(run) if self.rests else run
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from models.backends import Backend, Memory
+from models.backends.base import require_task_size
 from models.tasks.base import TaskBatch
 
 
@@ -46,7 +47,8 @@ class Window:
 
 
 def begin(tasks: TaskBatch, backend: Backend) -> Position:
-    """Every task at its starting point, with an empty memory."""
+    """Every task at its starting point, with an empty memory. Raises TaskSizeUnknown."""
+    require_task_size(backend, tasks.coordinates_per_task)
     theta = tasks.initial()
     losses, gradient = tasks.losses_and_gradient(theta, 0)
     return Position(0, theta, backend.initial_memory(tasks.coordinates), gradient, losses)

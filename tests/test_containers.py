@@ -105,6 +105,13 @@ def test_an_image_runs_as_nobody_special_and_has_a_health_check(target):
     assert f'CMD ["gradsmith-server", "{target}"' in lines
 
 
+def test_the_image_is_not_built_unless_its_user_can_run_its_kernels():
+    lines = stage("worker")
+    folder = re.search(r"GRADSMITH_KERNELS=(\S+)", lines).group(1)
+    check = f"RUN python3 -m gradsmith.rules.kernels.native --check {folder}\n"
+    assert lines.index(f"COPY --from=kernels /kernels {folder}") < lines.index("USER 10001") < lines.index(check)
+
+
 def test_torch_enters_the_worker_image_alone():
     assert "COPY --from=api-build" in stage("api")
     assert re.search(r"^FROM dependencies AS api-build$", DOCKERFILE, re.M)

@@ -28,7 +28,7 @@ from app.store.tables import EvaluationRow, JobRow
 router = APIRouter(tags=["jobs"])
 
 JSON, HTML, PNG = "application/json", "text/html", "image/png"
-RENDERING = 3  # part of the ETag: raise it when the same result reads or looks different than before
+RENDERING = 4  # part of the ETag: raise it when the same result reads or looks different than before
 
 _EXAMPLE = {
     "format": 2,

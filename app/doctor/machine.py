@@ -133,6 +133,8 @@ def of_probe(told: dict[str, Any], settings: Settings) -> Iterator[Finding]:
             if told["kernel_reason"]:
                 why = told["kernel_reason"].partition(" This rule runs through torch")[0].rstrip(".")
                 advice = "is there a C++ compiler (`apt install g++`, or CXX)? docs/operations.md, Settings"
+                if "GRADSMITH_KERNELS" in why:
+                    advice = "build the image again; without one: `python -m gradsmith.rules.kernels.native FOLDER`"
             yield warn("kernel", f"LSTM rules run through torch, more slowly: {why}", advice)
         yield _of_gpus(told)
 

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from app.report.page import verdict_sentence
 from app.report.words import LABELS, METRICS, headline, in_words, interval, measured_on, number, ordered, percent
-from models.spec import MetaTrainSpec
+from models.rule_spec import assigned
+from models.spec import FamilySpec, Recipe
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """All that a card says, gathered by the caller."""
+    """Everything that a card says, gathered by the caller."""
 
     id: str
     reference: str  # "quadratic@3"
@@ -33,13 +36,20 @@ class CardFacts:
 
 
 def _rules(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The rule; of several, each with the parts that it moves."""
-    assigned = MetaTrainSpec.model_validate(spec).assigned().values()
-    if len(assigned) == 1:
-        return [("Rule", rule.config.in_words()) for rule, _ in assigned]
+    """The rule. Several have their parts each, or their pattern where the family's plug-in is gone."""
+    recipe = Recipe.model_validate(spec["recipe"])
+    if not recipe.rules:
+        return [("Rule", recipe.rule.config.in_words())]
+    try:
+        parts = FamilySpec.model_validate(spec["family"]).tasks.parts()
+    except ValidationError:
+        return [(f"Rule for `{pattern}`", rule.config.in_words()) for pattern, rule in recipe.rules.items()]
+    found = assigned(recipe.rule, recipe.rules, parts).values()
+    if len(found) == 1:
+        return [("Rule", rule.config.in_words()) for rule, _ in found]
     return [
-        (f"Rule for {', '.join(f'`{_inline(part.name)}`' for part in parts)}", rule.config.in_words())
-        for rule, parts in assigned
+        (f"Rule for {', '.join(f'`{_inline(part.name)}`' for part in own)}", rule.config.in_words())
+        for rule, own in found
     ]
 
 
@@ -55,7 +65,7 @@ def card_markdown(facts: CardFacts) -> str:
             ("", ""),
             [
                 ("Optimizer", f"`{facts.id}`"),
-                ("Named now by", ", ".join(f"`{alias}`" for alias in facts.aliases) or "no alias"),
+                ("Aliases", ", ".join(f"`{alias}`" for alias in facts.aliases) or "none"),
                 ("Family", f"`{family['name']}`" + (f", with {changes}" if changes else "")),
                 ("Horizon", f"{recipe['horizon']} steps, trained in windows of {recipe['unroll_steps']}"),
                 *_rules(facts.spec),
@@ -64,7 +74,7 @@ def card_markdown(facts: CardFacts) -> str:
                 ("Validation score", f"{number(facts.validation_score)} (mean loss over the whole curve)"),
                 ("Job", f"`{facts.job}`"),
                 ("Weights", f"{facts.size_bytes:,} bytes, sha256 `{facts.sha256}`"),
-                ("Made", facts.created_at.strftime("%Y-%m-%d %H:%M UTC")),
+                ("Created", facts.created_at.strftime("%Y-%m-%d %H:%M UTC")),
             ],
         ),
         "",
@@ -94,18 +104,18 @@ def card_markdown(facts: CardFacts) -> str:
 def _verdicts(facts: CardFacts) -> list[str]:
     lines: list[str] = []
     for job, status in facts.measuring:
-        lines += [f"**Being measured.** Evaluation job `{job}` is {status}: its verdict will stand here.", ""]
+        lines += [f"**Being measured.** Evaluation job `{job}` is {status}; its verdict will appear here.", ""]
     if not facts.evaluations and not facts.measuring:
-        return ["**Not measured.** Post an `evaluate` job for it before you rely on it."]
+        return ["**Not measured.** Run an `evaluate` job for it before you rely on it."]
     for job, result in facts.evaluations:
         best = result["comparisons"]["best_baseline"]
         lines += [f"**{_inline(headline(result))}.**", ""]
         lines.append(
             f"On **{result['test_tasks']}** held-out tasks of `{measured_on(result)}` over {result['horizon']} steps "
-            f"(seed {result['seed']}, job `{job}`) it"
+            f"(seed {result['seed']}, job `{job}`) it:"
         )
         lines.append("")
-        lines += [f"- {verdict_sentence(best[metric], metric)};" for metric in METRICS]
+        lines += [f"- {verdict_sentence(best[metric], metric)}" for metric in METRICS]
         lines.append("")
         rows = [
             (
@@ -132,10 +142,11 @@ def _verdicts(facts: CardFacts) -> list[str]:
 def _limits(facts: CardFacts) -> list[str]:
     family, horizon = facts.spec["family"]["name"], facts.spec["recipe"]["horizon"]
     limits = [
-        f"On tasks unlike `{family}`: another architecture, loss or scale of gradients is another distribution, "
-        "and a learned rule promises nothing there. Evaluate first.",
-        f"For many more than {horizon} steps: it never saw longer trajectories and may stall or diverge there.",
-        "Where a run must converge to the optimum: it was trained to be fast over its horizon, not to converge.",
+        f"On tasks unlike `{family}`. With another architecture, another loss or gradients of another scale it may "
+        "fail; evaluate it there first.",
+        f"For many more than {horizon} steps. It was trained on trajectories of that length and may stall or diverge "
+        "after them.",
+        "Where a run must converge to an optimum. It was trained to be fast over its horizon, not to converge.",
     ]
     lost = {
         f"{measured_on(result)} ({METRICS[metric]})"
@@ -144,16 +155,16 @@ def _limits(facts: CardFacts) -> list[str]:
         if result["comparisons"]["best_baseline"][metric]["verdict"] == "loses"
     }
     if lost:
-        limits.insert(0, f"**Where a tuned baseline beat it**: {', '.join(sorted(lost))}.")
+        limits.insert(0, f"**Where a tuned baseline beat it.** {', '.join(sorted(lost))}.")
     if not facts.evaluations:
-        limits.insert(0, "**Anywhere yet**: nothing has been measured.")
+        limits.insert(0, "**Anywhere, until it has been measured.**")
     if facts.shortfall is not None:
         limits.insert(0, f"**Anywhere.** {_inline(facts.shortfall)}")
     return [f"- {limit}" for limit in limits]
 
 
 def _recorded(facts: CardFacts) -> list[tuple[str, str]]:
-    """What training and its worker wrote down, flat; what the card has said already is left out."""
+    """What training and its worker recorded, as rows; leaves out what the card has said already."""
     training = dict(facts.summary.get("training", facts.summary))
     runtime = {**facts.runtime, **facts.summary.get("runtime", {}), **training.pop("runtime", {})}
     runtime.pop("hostname", None)  # a card travels; whose machine it was stays here
@@ -184,5 +195,5 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _inline(text: str) -> str:
-    """Text that stays within its line."""
+    """The text on one line."""
     return " ".join(str(text).split())

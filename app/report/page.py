@@ -22,7 +22,7 @@ from app.report.words import (
     subtitle,
 )
 
-# Pages run no script and load nothing: what they show, they carry.
+# Pages run no script and load nothing; everything that they show is inline.
 CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
 
 STYLE = """
@@ -82,7 +82,7 @@ def _comparison_section(result: Mapping[str, Any], metric: str) -> str:
         found = comparisons[name][metric]
         label = LABELS.get(name, name)
         if name == "best_baseline":
-            label = f"best of all ({LABELS.get(found['baseline'], found['baseline'])})"
+            label = f"best baseline ({LABELS.get(found['baseline'], found['baseline'])})"
         rows.append(
             [
                 label,
@@ -164,11 +164,11 @@ def tuning_section(result: Mapping[str, Any]) -> str:
         "rate for the curve",
         "runs",
         "rates tried",
-        "of them with divergence",
+        "runs that diverged",
     ]
     note = (
-        f"Each baseline had the same budget: {result['tuning_tasks']} validation tasks a run, rates a factor 10^(1/4) "
-        "apart, the grid extended while its optimum stood at an edge."
+        f"Every baseline had the same budget: {result['tuning_tasks']} validation tasks per run, learning rates a "
+        "factor of 10^(1/4) apart, and a grid that grew while its optimum was at an edge."
     )
     return _table("How the baselines were tuned", heads, rows, note)
 
@@ -177,16 +177,16 @@ def _caveats(result: Mapping[str, Any]) -> str:
     evaluations, runtime = result.get("cost", {}), result.get("runtime", {})
     counted = evaluations.get("gradient_evaluations", {})
     lines = [
-        f"Measured on tasks of <code>{escape(measured_on(result))}</code> over {result['horizon']} steps, seed "
-        f"{result['seed']}. It says nothing of other tasks or of more steps.",
-        "Tuning costs of the baselines and the cost of meta-training are not part of the losses above.",
-        "A mean can be ruled by few hard tasks: read the ratio of medians and the share of tasks won beside it.",
+        f"These results hold for tasks of <code>{escape(measured_on(result))}</code> over {result['horizon']} steps "
+        f"(seed {result['seed']}). They say nothing about other tasks or longer runs.",
+        "The losses do not include the cost of tuning the baselines or of meta-training.",
+        "A few hard tasks can dominate the mean; check the ratio of medians and the share of tasks won as well.",
         f"Cost of this evaluation: {number(evaluations.get('seconds'))} s, "
         f"{counted.get('tuning', 0):,} gradients for tuning and {counted.get('test', 0):,} for the test.",
         f"torch {escape(str(runtime.get('torch', NOTHING)))} on {escape(str(runtime.get('device', NOTHING)))}, "
         f"{escape(str(runtime.get('threads', NOTHING)))} thread(s).",
     ]
-    return "<h2>Read this with it</h2><ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
+    return "<h2>Limitations</h2><ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
 
 
 def _table(
@@ -211,10 +211,10 @@ def _table(
 
 
 def verdict_sentence(found: Mapping[str, Any], metric: str) -> str:
-    """`beats tuned Adam, the best baseline: loss at the last step 0.31 times its (95 % interval ...`."""
+    """`beats tuned Adam, the best baseline: its loss at the last step is 0.31 times Adam's (95 % interval ...`."""
     name = LABELS.get(found["baseline"], found["baseline"])
     return (
-        f"{VERB[found['verdict']]} tuned {name}, the best baseline: {METRICS[metric]} "
-        f"{number(found['ratio_of_means'])} times its (95 % interval {interval(found['ratio_interval'])}), "
-        f"{percent(found['share_won'])} of tasks won"
+        f"{VERB[found['verdict']]} tuned {name}, the best baseline: its {METRICS[metric]} is "
+        f"{number(found['ratio_of_means'])} times {name}'s (95 % interval {interval(found['ratio_interval'])}), and it "
+        f"is better on {percent(found['share_won'])} of the tasks"
     )

@@ -27,8 +27,9 @@ KEPT_SECONDS = 24 * 3600.0
 
 _RECORDS = Base.metadata.tables[IdempotencyRow.__tablename__]
 _NAME = (_RECORDS.c.workspace, _RECORDS.c.api_key, _RECORDS.c.key)
+_ANSWER = ("fingerprint", "status_code", "headers", "body", "created_at")
 _OF_NAMES = select(*_NAME, _RECORDS.c.fingerprint, _RECORDS.c.status_code, _RECORDS.c.headers, _RECORDS.c.body).where(
-    tuple_(*_NAME).in_(bindparam("names", expanding=True))
+    tuple_(*_NAME).in_(bindparam("names", expanding=True)), _RECORDS.c.created_at >= clock(-KEPT_SECONDS)
 )
 
 
@@ -75,7 +76,6 @@ def stored(session: Session, requests: Collection[KeyedRequest]) -> dict[KeyedRe
     """Those of `requests` whose key was used before, with what they are told."""
     if not requests:
         return {}
-    purge(session)  # here, where keys are used: then nobody need think of it, and no old answer is replayed
     names = sorted({request.name for request in requests})
     found = {tuple(row[:3]): row[3:] for row in session.execute(_OF_NAMES, {"names": names})}
     return {
@@ -86,7 +86,7 @@ def stored(session: Session, requests: Collection[KeyedRequest]) -> dict[KeyedRe
 
 
 def store(session: Session, answers: Mapping[KeyedRequest, Answer]) -> None:
-    """Writes the records of requests that had none. The last statement of a transaction: see above.
+    """Writes the records of requests that had none, or none of the last 24 hours. It ends a transaction: see above.
 
     Raises OvertakenError when one has a record by now, and IdempotencyInFlight when another transaction has written one
     and neither commits nor rolls back within the time that `wait_for_locks` gave.
@@ -94,7 +94,11 @@ def store(session: Session, answers: Mapping[KeyedRequest, Answer]) -> None:
     if not answers:
         return
     insert = postgresql_insert if session.get_bind().dialect.name == "postgresql" else sqlite_insert
-    statement = insert(_RECORDS).values(created_at=clock()).on_conflict_do_nothing(index_elements=_NAME)
+    statement = insert(_RECORDS).values(created_at=clock())
+    new = {name: statement.excluded[name] for name in _ANSWER}
+    statement = statement.on_conflict_do_update(
+        index_elements=_NAME, set_=new, where=_RECORDS.c.created_at < clock(-KEPT_SECONDS)
+    )
     rows: list[dict[str, Any]] = [
         {
             "workspace": request.workspace,

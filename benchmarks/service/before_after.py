@@ -59,10 +59,8 @@ def main(arguments: list[str]) -> int:
         server = stack.enter_context(postgres())
         urls = {}
         for side, tree in trees.items():
-            served.ROOT = tree
-            paths = {"PYTHONPATH": f"{tree}{os.pathsep}{tree / 'sdk'}"}
             url = server.url(f"ab_{side}", "")
-            urls[side] = stack.enter_context(served.service(url, api_processes=2, changes=paths)).url
+            urls[side] = stack.enter_context(served.service(url, api_processes=2, checkout=tree)).url
         for number in range(rounds):
             for what in (PLAIN, KEYED):
                 for side in sorted(urls, reverse=bool(number % 2)):

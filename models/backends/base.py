@@ -7,6 +7,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from models.errors import TaskSizeUnknown
+
 Memory = tuple[Tensor, ...]
 """What a backend keeps of the rule's state, in a layout of its own; it is opaque to everybody else."""
 
@@ -17,10 +19,12 @@ class Backend(Protocol):
 
     name: what a job's record says
     replayable: whether its windows may be recorded in a CUDA graph
+    task_size: coordinates of one task, where the backend has to know which tensor is where; None: tasks of any size
     """
 
     name: str
     replayable: bool
+    task_size: int | None
 
     def parameters(self) -> Sequence[nn.Parameter]:
         """The rule's weights, in the order of `window_gradient`."""
@@ -49,3 +53,13 @@ class Backend(Protocol):
         snapshot: the rule's memory before the window
         G, D: (steps, coordinates), the gradients that entered the rule and the weights of its updates
         """
+
+
+def require_task_size(backend: Backend, size: int) -> None:
+    """Raises TaskSizeUnknown where the backend knows the tensors of tasks of another size."""
+    if backend.task_size not in (None, size):
+        raise TaskSizeUnknown(
+            f"A task has {size} coordinates, and the parts of its family have {backend.task_size}. Several rules, and "
+            f"rules that look across coordinates, need tasks of one size. Send one rule of kind lstm or mlp for this "
+            f"family."
+        )

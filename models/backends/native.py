@@ -34,6 +34,7 @@ class NativeBackend:
     """
 
     replayable = False
+    task_size: int | None = None
 
     def __init__(self, rule: Rule, kernel: NativeKernel, *, kept_bytes: int = KEPT_BYTES) -> None:
         self.rule = rule
@@ -86,6 +87,7 @@ class _Recording:
     """One window: each step leaves its records on the next row of the tape, and the gradient reads them there."""
 
     replayable = False
+    task_size: int | None = None
 
     def __init__(self, backend: NativeBackend, tape: Tape) -> None:
         self.name = backend.name

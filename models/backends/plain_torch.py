@@ -47,6 +47,8 @@ class TorchBackend:
         self._replays = Replays.of(rule, block_floats) if fused else None
         self._parts = tuple(parts)
         self._segments: tuple[int, Segments] | None = None
+        known = parts and not rule.coordinatewise
+        self.task_size: int | None = sum(part.size for part in parts) if known else None
 
     def parameters(self) -> Sequence[nn.Parameter]:
         return self._parameters

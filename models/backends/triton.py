@@ -34,6 +34,7 @@ class TritonBackend:
     """
 
     replayable = True
+    task_size: int | None = None
 
     def __init__(self, rule: Rule, kernel: TritonKernel) -> None:
         self._rule = rule

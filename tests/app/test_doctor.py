@@ -599,6 +599,10 @@ def test_a_machine_without_torch_or_with_a_gpu_that_torch_cannot_see(settings: S
     assert (digits.outcome, digits.found, digits.advice) == (
         Outcome.WARN, "The data set digits is not complete", "Bring it",
     )  # fmt: skip
+    lacking = {"kernel": "torch", "kernel_reason": "the folder /k that GRADSMITH_KERNELS names has no lstm-2x20-in2.so"}
+    [kernel] = [each for each in machine.of_probe(told | lacking | {"torch": "2"}, settings) if each.check == "kernel"]
+    assert "/k that GRADSMITH_KERNELS names has no" in kernel.found
+    assert "build the image again" in kernel.advice
     told |= {"torch": "2.13.0+cpu", "kernel": "native-avx2", "driver": True, "datasets": {}}
     *_, gpu = machine.of_probe(told, settings)
     assert gpu.outcome is Outcome.WARN

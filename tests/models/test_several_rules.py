@@ -12,9 +12,11 @@ from gradsmith.errors import UnknownRule
 from gradsmith.rules import RuleSet, build, weights
 from gradsmith.rules.assignment import best_match
 from models.backends import CompositeBackend, backend_for
+from models.errors import TaskSizeUnknown
 from models.families.mlp import MLPSpec
 from models.memory import memory_estimate_bytes
 from models.meta_train import TrainingResult, meta_train, untrained
+from models.rollout import Learned
 from models.spec import Split
 from models.tasks.catalogue import open_for_training
 from models.unroll import begin, unroll_window
@@ -98,7 +100,7 @@ def test_one_rule_for_all_parts_is_that_rule_alone() -> None:
     """Also on the compiled kernel, whose memory moves in place, where there is one."""
     rule = build({"kind": "lstm"})
     rule.initialise(torch.Generator().manual_seed(0))
-    tasks = open_for_training(TASKS).sample(Split.TRAIN, seed=0, trajectory=0, tasks=2)
+    [tasks] = open_for_training(TASKS).sample(Split.TRAIN, seed=0, trajectory=0, tasks=2)
     found = []
     for one in (rule, RuleSet({"*": rule})):
         backend = backend_for(one, torch.float32, CPU, parts=TASKS.parts())
@@ -113,6 +115,15 @@ def test_a_part_without_a_rule_is_named() -> None:
     rules = RuleSet({"weight": build({"kind": "lstm"})})
     with pytest.raises(UnknownRule, match=r"no rule of this optimizer is for layer0\.bias \(bias\).* are weight\. "):
         backend_for(rules, torch.float32, CPU, parts=TASKS.parts())
+
+
+def test_tasks_of_another_size_than_the_parts_are_refused() -> None:
+    """Not moved by whichever rule their coordinates happen to fall to."""
+    [tasks] = open_for_training(TASKS).sample(Split.TRAIN, seed=0, trajectory=0, tasks=2, dtype=torch.float64)
+    backend = backend_for(make_set(), torch.float64, CPU, parts=TASKS.parts()[:2])
+    for start in (begin, lambda batch, bound: Learned(bound).start(batch)):
+        with pytest.raises(TaskSizeUnknown, match=r"has 235 coordinates, and the parts of its family have 195\."):
+            start(tasks, backend)
 
 
 def test_a_set_of_rules_is_one_weights_file() -> None:

@@ -22,6 +22,7 @@ from gradsmith.rules import LSTMRule, State, build
 from gradsmith.rules.configs import LSTMConfig
 from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.native import TARGETS, BuildSettings, NativeKernel, Sizes, Target, native_kernel
+from gradsmith.rules.kernels.native.__main__ import main as prebuilding
 from gradsmith.rules.kernels.native.build import COMPILERS, BuildFailed, built_here, file_name
 from gradsmith.rules.kernels.native.library import Library
 from gradsmith.rules.kernels.native.targets import targets_here
@@ -488,7 +489,12 @@ class TestWhatMayGoWrong:
         assert "cannot be written (Not a directory); set GRADSMITH_CACHE_DIR" in caplog.text
 
     def test_two_processes_compile_beforehand_at_once_and_no_compiler_is_needed_then(
-        self, tmp_path: Path, remembering: str, caplog: pytest.LogCaptureFixture
+        self,
+        tmp_path: Path,
+        remembering: str,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         folder = tmp_path / "kernels"
         command = [sys.executable, "-m", "gradsmith.rules.kernels.native", str(folder)]
@@ -507,3 +513,37 @@ class TestWhatMayGoWrong:
         kernel = native_kernel(build({"kind": "lstm", **SMALL}), settings=settings)
         assert not isinstance(kernel, Refusal)
         assert not caplog.records
+        assert folder.stat().st_mode & 0o055 == 0o055, "workers run as another user than the builder of an image"
+        monkeypatch.setenv("GRADSMITH_NATIVE", "portable")
+        assert prebuilding([str(folder), "--rule", "1x4:raw", "--check"]) == 0
+        assert capsys.readouterr().out == "portable: lstm-1x4-in1\n"
+        assert prebuilding([str(folder), "--check"]) == 1, "the usual rules are not there"
+        caplog.clear()
+        # Another rule than those that are there, and no compiler: the log says what is missing and what there is.
+        assert isinstance(native_kernel(make_rule(), settings=settings), Refusal)
+        [record] = caplog.records
+        assert f"the folder {folder} that GRADSMITH_KERNELS names has no lstm-2x20-in2-portable-" in record.message
+        assert "it has lstm-1x4-in1-portable-" in record.message
+        assert "cannot be compiled here: the C++ compiler 'no-such-compiler'" in record.message
+
+    @pytest.mark.parametrize("fault", ["other sources", "no folder", "no file of a kernel"])
+    def test_kernels_compiled_beforehand_that_cannot_be_used_are_told(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: str
+    ) -> None:
+        folder = tmp_path / "kernels"
+        sizes, rule = Sizes(hidden=4, layers=1, inputs=1), build({"kind": "lstm", **SMALL})
+        said = {
+            "other sources": "lstm-1x4-in1-portable-0123456789abcdef.so is of another version or kind of machine",
+            "no folder": "cannot be read (No such file or directory)",
+            "no file of a kernel": "does not load",
+        }
+        if fault != "no folder":
+            folder.mkdir()
+            other = "lstm-1x4-in1-portable-0123456789abcdef.so"
+            (folder / (other if fault == "other sources" else file_name(sizes, PORTABLE))).write_bytes(b"")
+        settings = BuildSettings(tmp_path / "cache", "portable", prebuilt=folder, compiler="no-such-compiler")
+        assert isinstance(native_kernel(rule, settings=settings), Refusal)
+        [record] = caplog.records
+        assert str(folder) in record.message
+        assert said[fault] in record.message
+        assert "no-such-compiler" in record.message

@@ -7,6 +7,7 @@ import json
 import struct
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -267,12 +268,23 @@ def facts_of(result: dict[str, Any]) -> CardFacts:
     )
 
 
+def test_a_card_outlives_the_plug_in_of_its_family() -> None:
+    facts = facts_of(evaluation_result())
+    gone: Any = {**facts.spec["family"], "tasks": {"kind": "of_a_plug_in_that_is_gone"}}
+    one = card_markdown(replace(facts, spec={**facts.spec, "family": gone}))
+    assert "| Rule | lstm" in one
+    rules = {"bias": {"kind": "mlp"}, "*": {"kind": "lstm"}}
+    recipe = facts.spec["recipe"] | {"rules": rules}
+    several = card_markdown(replace(facts, spec={**facts.spec, "family": gone, "recipe": recipe}))
+    assert "| Rule for `bias` | mlp" in several
+
+
 def test_a_card_stays_a_table_whatever_is_in_it() -> None:
     card = card_markdown(facts_of(ugly()))
     rows = [line for line in card.splitlines() if line.startswith("|")]
     assert all(row.endswith("|") for row in rows)
     assert "| torch | 2\\|13 0 |" in card
     assert "| skipped steps | 3 |" in card
-    assert "| Named now by | `quadratic@best`, `quadratic@prod` |" in card
+    assert "| Aliases | `quadratic@best`, `quadratic@prod` |" in card
     assert "secret-host" not in card
     json.dumps(card)

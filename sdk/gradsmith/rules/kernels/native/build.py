@@ -41,6 +41,10 @@ class BuildFailed(Exception):
     """No kernel could be had. The message says why and what to do; it is logged, not raised to users."""
 
 
+class NotPrebuilt(BuildFailed):
+    """The folder of kernels compiled beforehand lacks this one."""
+
+
 @dataclass(frozen=True)
 class BuildSettings:
     """Where kernels come from.
@@ -78,9 +82,25 @@ def _user_cache(env: Mapping[str, str]) -> Path:
 
 
 def prebuilt(sizes: Sizes, target: Target, settings: BuildSettings) -> Path | None:
-    """The kernel in the folder of kernels compiled beforehand, if it is there and made from this source."""
-    path = None if settings.prebuilt is None else settings.prebuilt / file_name(sizes, target)
-    return path if path is not None and path.is_file() else None
+    """The kernel in the folder of kernels compiled beforehand; None where no folder is named.
+
+    Raises NotPrebuilt when the folder has no kernel of these sizes made from this source, or cannot be read.
+    """
+    if settings.prebuilt is None:
+        return None
+    name = file_name(sizes, target)
+    try:
+        found = sorted(path.name for path in settings.prebuilt.iterdir())
+        (settings.prebuilt / name).is_file()  # that the folder can be listed is not enough
+    except OSError as error:
+        raise NotPrebuilt(
+            f"the folder {settings.prebuilt} that GRADSMITH_KERNELS names cannot be read ({error.strerror})"
+        ) from error
+    if name in found:
+        return settings.prebuilt / name
+    alike = [other for other in found if other.startswith(f"{sizes}-{target.name}-")]
+    why = f"{alike[0]} is of another version or kind of machine" if alike else f"it has {', '.join(found) or 'nothing'}"
+    raise NotPrebuilt(f"the folder {settings.prebuilt} that GRADSMITH_KERNELS names has no {name}: {why}")
 
 
 def built_here(sizes: Sizes, target: Target, settings: BuildSettings, *, anew: bool = False) -> Path:
@@ -143,9 +163,10 @@ def prebuild(
 ) -> list[Path]:
     """Compile kernels of the given sizes into `folder`, as many at a time as there are CPUs.
 
-    instructions: names of targets; default: all that this kind of machine has. Raises BuildFailed.
+    instructions: names of targets; default: all that this kind of machine has. Raises BuildFailed, OSError.
     """
     compiler = _compiler(settings)
+    folder.mkdir(parents=True, exist_ok=True)  # for everybody to read: workers run as another user than the builder
     names = set(instructions) or {target.name for target in TARGETS if target.compiles_on(platform.machine())}
     targets = [target for target in TARGETS if target.name in names]
     jobs = [(sizes, target, folder / file_name(sizes, target)) for sizes in rules for target in targets]

@@ -10,7 +10,7 @@ import torch
 from gradsmith.rules.base import Rule
 from gradsmith.rules.configs import LSTMConfig
 from gradsmith.rules.kernels.base import Refusal
-from gradsmith.rules.kernels.native.build import BuildFailed, BuildSettings, built_here, prebuilt
+from gradsmith.rules.kernels.native.build import BuildFailed, BuildSettings, NotPrebuilt, built_here, prebuilt
 from gradsmith.rules.kernels.native.kernel import NativeKernel
 from gradsmith.rules.kernels.native.library import Library, Unloadable
 from gradsmith.rules.kernels.native.targets import Target, targets_here
@@ -60,12 +60,21 @@ def _best(sizes: Sizes, settings: BuildSettings) -> tuple[Library, Target] | Ref
 
 
 def _load(sizes: Sizes, target: Target, settings: BuildSettings) -> Library:
-    ready = prebuilt(sizes, target, settings)
-    if ready is not None:
-        try:
+    try:
+        ready = prebuilt(sizes, target, settings)
+        if ready is not None:
             return _tried(Library(ready, sizes), sizes, target)
-        except Unloadable as error:
-            logger.warning("%s; it is compiled here instead", error)
+    except (NotPrebuilt, Unloadable) as lacking:
+        try:
+            compiled = _compiled(sizes, target, settings)
+        except BuildFailed as error:
+            raise BuildFailed(f"{lacking}; and it cannot be compiled here: {error}") from error
+        logger.warning("%s; it was compiled here instead", lacking)
+        return compiled
+    return _compiled(sizes, target, settings)
+
+
+def _compiled(sizes: Sizes, target: Target, settings: BuildSettings) -> Library:
     try:
         loaded = Library(built_here(sizes, target, settings), sizes)
     except Unloadable:  # a disk that was full, a cache copied from elsewhere
