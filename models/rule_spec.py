@@ -104,6 +104,11 @@ def _with_known_fields(error: ValidationError, model: type[BaseModel]) -> list[I
     return details
 
 
+def without_default(schema: dict[str, Any]) -> None:
+    """Take the default out of a field's JSON schema: generators of clients drop a model with a union that has one."""
+    schema.pop("default", None)
+
+
 USUAL = RULE_SPECS["lstm"].model_validate({})
 """The rule of a spec that says nothing of it."""
 

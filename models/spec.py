@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from gradsmith.rules.assignment import REST
 from models.baselines import BASELINES, DEFAULT_BASELINES
-from models.rule_spec import USUAL, AnyRule, Assigned, RulePattern, assigned
+from models.rule_spec import USUAL, AnyRule, Assigned, RulePattern, assigned, without_default
 from models.rule_spec import ByKind as ByKind
 from models.rule_spec import RuleSpec as RuleSpec
 from models.task_spec import Spec as Spec
@@ -49,7 +49,9 @@ class Split(StrEnum):
 class Recipe(Spec):
     """How a rule is meta-trained. A *meta-step* is one window: `unroll_steps` inner steps, one meta-gradient."""
 
-    rule: AnyRule = USUAL
+    rule: AnyRule = Field(
+        USUAL, description="Default: an LSTM as its settings' defaults make it.", json_schema_extra=without_default
+    )
     rules: dict[RulePattern, AnyRule] = Field(
         default_factory=dict,
         max_length=16,
@@ -295,7 +297,9 @@ class EvaluateSpec(_Job):
 
     kind: Literal["evaluate"] = "evaluate"
     optimizer: str = Field(description="The optimizer's id.")
-    rule: AnyRule = Field(USUAL, description="The optimizer's rule, as it was trained.")
+    rule: AnyRule = Field(
+        USUAL, description="The optimizer's rule, as it was trained.", json_schema_extra=without_default
+    )
     rules: dict[RulePattern, AnyRule] = Field(
         default_factory=dict, max_length=16, description="Its other rules, by pattern, where it has several."
     )

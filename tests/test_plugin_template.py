@@ -16,6 +16,7 @@ import torch
 import gradsmith
 from app.settings import Settings
 from gradsmith.errors import JobFailed
+from models.families import FAMILIES, KINDS
 from tests.workers.harness import running_worker
 from workers.run import run_job
 from workshop.served import ROOT, service
@@ -59,9 +60,9 @@ def test_the_template_from_its_installation_to_a_users_loop_and_where_it_is_miss
     ):
         listed = httpx.get(f"{served.url}/families").json()
         assert {family["name"]: family["plugin"] for family in listed["data"]} == {
-            "quadratic": None, "quadratic-uniform": None, "digits-mlp": None, "mnist-mlp": None,
+            **dict.fromkeys(FAMILIES),
             "curves": "gradsmith-curves 0.1.0",
-        }  # fmt: skip
+        }
         assert listed["problems"] == [
             {"plugin": "broken-families 1.5", "reason": "ZeroDivisionError: division by zero"}
         ]
@@ -79,7 +80,7 @@ def test_the_template_from_its_installation_to_a_users_loop_and_where_it_is_miss
         run_job(waiting.id, 1, settings=served.settings)  # as a worker without the plug-in: this process has none
         with pytest.raises(JobFailed) as failed:
             client.jobs.wait(waiting)
-        assert "There is no kind of family 'curve' here (quadratic, mlp); install gradsmith-curves 0.1.0" in (
+        assert "There is no kind of family 'curve' here (" + ", ".join(KINDS) + "); install gradsmith-curves 0.1.0" in (
             str(failed.value)
         )
         without_the_plug_in(served.settings, str(trained.optimizer), trained.id, waiting.id)

@@ -25,6 +25,7 @@ from app.host.tether import tethered
 from app.settings import Settings, embedded_socket
 from app.store.sessions import Database
 from app.store.tables import SCHEMA_REVISION, Base
+from models.families import KINDS
 from models.tasks.data import MNIST
 from tests.app.store.bench import Bench, metrics, points
 from tests.app.store.damage import flip_a_bit
@@ -102,7 +103,7 @@ def test_a_sound_installation_passes_beside_its_running_server_and_nothing_is_ch
     names = {name for name, _ in outcomes}
     assert names == {
         "settings", "data folder", "disk", "service", "database", "stored data", "redis", "workers", "address", "keys",
-        "torch", "data sets", "kernel", "gpu",
+        "torch", "families", "data sets", "kernel", "gpu",
     }  # fmt: skip
     assert {check["outcome"] for check in told["checks"] if check["check"] not in ("data sets", "kernel", "gpu")} == {
         "ok"
@@ -552,7 +553,7 @@ def test_data_sets_kernel_and_compiler_as_a_worker_would_find_them(
     told = probe.computing() | {"cpus": 2, "driver": False, "datasets": probe.data_sets(settings.data_dir)}
     told["families"] = probe.families(opened=True)
     _torch, families, digits, mnist, kernel, _gpu = machine.of_probe(told, settings)
-    assert (families.outcome, families.found) == (Outcome.OK, "kinds: quadratic, mlp")
+    assert (families.outcome, families.found) == (Outcome.OK, f"kinds: {', '.join(KINDS)}")
     assert (digits.outcome, digits.found) == (Outcome.OK, "digits is ready")
     assert mnist.outcome is Outcome.WARN
     assert str(settings.data_dir / "datasets" / "mnist") in mnist.found

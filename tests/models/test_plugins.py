@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from models.families import KINDS
+
 GOOD = """
 from typing import Literal
 from models.families.base import Costs, Kind, Part, TaskSpec
@@ -37,7 +39,7 @@ def register_with(tmp_path, text):
 
 def test_a_file_adds_a_kind_beside_ours(tmp_path):
     told, _ = register_with(tmp_path, GOOD)
-    assert told == {"kinds": ["quadratic", "mlp", "bowl"], "problems": [], "torch": False}
+    assert told == {"kinds": [*KINDS, "bowl"], "problems": [], "torch": False}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ def test_a_file_adds_a_kind_beside_ours(tmp_path):
 )
 def test_a_plug_in_that_fails_is_a_problem_with_a_traceback_and_takes_nothing_down(tmp_path, text, reason):
     told, logged = register_with(tmp_path, text)
-    assert told["kinds"] == ["quadratic", "mlp"]
+    assert told["kinds"] == list(KINDS)
     assert len(told["problems"]) == 1
     assert reason in told["problems"][0]
     assert "Traceback" in logged

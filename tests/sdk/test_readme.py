@@ -25,6 +25,7 @@ def snippets(language: str) -> list[str]:
 
 @pytest.mark.service
 @pytest.mark.timeout(240)
+@pytest.mark.filterwarnings("ignore:job .* succeeded, but worse_than_standing_still:UserWarning")  # three meta-steps
 @pytest.mark.usefixtures("trained")
 def test_the_snippets_run_in_order(
     service_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

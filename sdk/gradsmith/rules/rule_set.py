@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast, final
 
-import torch
-from torch import nn
-
 from gradsmith.errors import UnknownRule
 from gradsmith.rules.assignment import best_match
-from gradsmith.rules.base import Rule
+from gradsmith.rules.base import Rule  # before torch itself: it says how to install torch when that is missing
 from gradsmith.rules.construction import build
+
+# isort: split
+import torch
+from torch import nn
 
 
 @final
