@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from gradsmith.rules.assignment import REST
+from gradsmith.rules.assignment import REST as REST
 from models.baselines import BASELINES, DEFAULT_BASELINES
 from models.rule_spec import USUAL, AnyRule, Assigned, RulePattern, assigned, without_default
 from models.rule_spec import ByKind as ByKind

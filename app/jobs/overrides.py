@@ -89,8 +89,9 @@ def _refuse_what_is_no_object(value: Any) -> Any:
     if isinstance(value, dict):
         return value
     raise ValueError(
-        'send a JSON object with the fields of the family\'s tasks that change, such as {"hidden": [16]}; how many '
-        "tasks are trained side by side is recipe.tasks"
+        "send a JSON object with the fields of the family's tasks that change, which schemas.tasks of GET "
+        "/families/{name} lists; how many tasks there are is recipe.tasks for a training and evaluation.test_tasks for "
+        "an evaluation"
     )
 
 

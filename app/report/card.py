@@ -59,7 +59,8 @@ def card_markdown(facts: CardFacts) -> str:
     lines = [
         f"# {facts.reference}",
         "",
-        f"A learned optimizer for **{_inline(family['title'])}**: {_inline(family['description'])}",
+        f"A learned optimizer for **{_inline(family['title'])}**"
+        + (f", its tasks changed: {changes}." if changes else f": {_inline(family['description'])}"),
         "",
         *_table(
             ("", ""),
@@ -132,11 +133,25 @@ def _verdicts(facts: CardFacts) -> list[str]:
             for found in [result["comparisons"][name]]
         ]
         lines += _table(
-            ("tuned", "ratio of means", "95 %", "ratio of medians", "tasks won", "at the last step", "over the curve"),
+            (
+                "tuned",
+                "last step: ratio of means",
+                "95 %",
+                "ratio of medians",
+                "tasks won",
+                "verdict",
+                "over the curve: verdict",
+            ),
             rows,
         )
         lines.append("")
     return lines[:-1]
+
+
+def _sentence(reason: str) -> str:
+    """A job's reason without its code: `worse_than_standing_still: the best ...` is told as "The best ..."."""
+    text = reason.partition(": ")[2] or reason
+    return _inline(text[:1].upper() + text[1:])
 
 
 def _limits(facts: CardFacts) -> list[str]:
@@ -159,7 +174,7 @@ def _limits(facts: CardFacts) -> list[str]:
     if not facts.evaluations:
         limits.insert(0, "**Anywhere, until it has been measured.**")
     if facts.shortfall is not None:
-        limits.insert(0, f"**Anywhere.** {_inline(facts.shortfall)}")
+        limits.insert(0, f"**Anywhere.** {_sentence(facts.shortfall)}")
     return [f"- {limit}" for limit in limits]
 
 

@@ -44,7 +44,7 @@ def load(register: Callable[[Kind], None]) -> tuple[Problem, ...]:
                 loaded = kinds()
             for kind in [loaded] if isinstance(loaded, Kind) else _all_kinds(loaded):
                 register(_signed(kind, plugin))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a script's main() may end the interpreter
             logger.exception("The plug-in %s could not be loaded; its families are missing.", plugin)
             problems.append(Problem(plugin, f"{type(error).__name__}: {error}"))
     return tuple(problems)

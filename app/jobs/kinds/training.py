@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict
 
 from app.http.fields import Labels, Name, Request, Seed
+from app.http.problems import FieldError, invalid_request
 from app.jobs.overrides import EvaluationPlanOverrides, RecipeOverrides, ResourcesOverrides, TaskOverrides
 from app.jobs.resolve import changed, known_family, laid_over, plan_of, refused_at, resources_of, seed_of
-from models.spec import BackendName, MetaTrainSpec, Recipe
+from models.spec import REST, BackendName, MetaTrainSpec, Recipe
 
 
 class MetaTrainRequest(Request):
@@ -32,6 +33,12 @@ def resolved(request: MetaTrainRequest, backend: BackendName) -> MetaTrainSpec:
     """backend: what a job runs on that names none. Raises Problem `unknown_family` or `invalid_request`."""
     family = known_family(request.family)
     family = changed(family, family.tasks, request.tasks)
+    given = request.recipe.model_dump(exclude_unset=True)
+    if "rule" in given and REST in (given.get("rules") or {}):
+        message = f"recipe.rule and the rule for {REST!r} are the same thing; send one of the two"
+        raise invalid_request(
+            [FieldError(location="body", pointer=f"/recipe/rules/{REST}", code="two_rules", message=message)]
+        )
     recipe = laid_over(family.recipe, request.recipe, "recipe")
     assert isinstance(recipe, Recipe)
     with refused_at("resources", "processes"):

@@ -18,13 +18,26 @@ if TYPE_CHECKING:
     from gradsmith.rules.base import State as State
     from gradsmith.rules.construction import KINDS as KINDS
     from gradsmith.rules.construction import build as build
+    from gradsmith.rules.construction import initialise as initialise
     from gradsmith.rules.lstm import LSTMRule as LSTMRule
     from gradsmith.rules.mlp import MLPRule as MLPRule
     from gradsmith.rules.rule_set import Rules as Rules
     from gradsmith.rules.rule_set import RuleSet as RuleSet
     from gradsmith.rules.rule_set import assembled as assembled
 
-__all__ = ["KINDS", "LSTMRule", "MLPRule", "Rule", "RuleSet", "Rules", "Segments", "State", "assembled", "build"]
+__all__ = [
+    "KINDS",
+    "LSTMRule",
+    "MLPRule",
+    "Rule",
+    "RuleSet",
+    "Rules",
+    "Segments",
+    "State",
+    "assembled",
+    "build",
+    "initialise",
+]
 
 _HOMES = {
     "KINDS": "construction",
@@ -37,6 +50,7 @@ _HOMES = {
     "State": "base",
     "assembled": "rule_set",
     "build": "construction",
+    "initialise": "construction",
 }
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gradsmith.rules.base import Rule
+from gradsmith.rules.base import Rule  # before torch itself: it says how to install torch when that is missing
 from gradsmith.rules.configs import RuleConfig, configured
 from gradsmith.rules.lstm import LSTMRule
 from gradsmith.rules.mlp import MLPRule
+
+# isort: split
+import torch
 
 KINDS: dict[str, Callable[[Any], Rule]] = {LSTMRule.kind: LSTMRule, MLPRule.kind: MLPRule}
 """What makes a rule of its configuration, for each kind in `gradsmith.rules.configs.CONFIGS`."""
@@ -22,3 +25,8 @@ def build(config: RuleConfig | Mapping[str, Any]) -> Rule:
     """
     known = config if isinstance(config, RuleConfig) else configured(config)
     return KINDS[known.kind](known)
+
+
+def initialise(rule: Rule, generator: torch.Generator) -> None:
+    """Draw the starting weights of a rule, the same as `rule.initialise(generator)`."""
+    rule.initialise(generator)

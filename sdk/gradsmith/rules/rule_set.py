@@ -14,6 +14,8 @@ from gradsmith.rules.construction import build
 import torch
 from torch import nn
 
+_ADVICE = "Names are known where LearnedOptimizer gets model.named_parameters(). "
+
 
 @final
 class RuleSet(nn.Module):
@@ -41,8 +43,8 @@ class RuleSet(nn.Module):
         if pattern is None:
             raise UnknownRule(
                 f"no rule of this optimizer is for {name or 'a tensor without a name'} ({' or '.join(roles)}); its "
-                f"patterns are {', '.join(self.patterns)}. Give that tensor to another optimizer, or train one with a "
-                f"rule for '*'"
+                f"patterns are {', '.join(self.patterns)}. {_ADVICE if name is None else ''}Give that tensor to "
+                f"another optimizer, or train one with a rule for '*'"
             )
         return self.patterns.index(pattern)
 
