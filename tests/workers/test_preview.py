@@ -35,11 +35,13 @@ def test_a_preview_goes_from_its_request_to_its_report(quick_sqlite: Settings, s
         assert api.get(f"/jobs/{posted.id}/report").status_code == 409
         run_job(posted.id, 1, settings=quick_sqlite)
         done = client.jobs.wait(posted)
-        assert done.progress.step == done.progress.total
         assert (done.optimizer, done.evaluation, done.runtime["backend"]) == (None, None, "torch")
         assert optimizers(sqlite_database) == []
 
         report = client.jobs.report(done)
+        # a baseline's grid, and a run each for the final loss and the area; all of it sooner than a timed write
+        runs = sum(len(tuned["grid"]) + 2 for tuned in report.raw["tuning"].values())
+        assert (done.progress.step, done.progress.total) == (runs, runs)
         assert (set(report.optimizers), report.verdict, report.comparisons) == ({"adam", "sgd"}, {}, {})
         for name in ("adam", "sgd"):
             tuned = report.raw["tuning"][name]
@@ -90,5 +92,6 @@ def test_a_preempted_preview_goes_back_to_the_queue_and_starts_anew(
     run_job(job_id, 1, settings=quick_sqlite, preempted=lambda: next(asked) >= 0)
     handed_back = job(sqlite_database, job_id)
     assert (handed_back.status, handed_back.attempt, handed_back.lost_workers) == ("queued", 2, 0)
+    assert handed_back.total > 0, "how far it came is written with its end, however soon that is"
     run_job(job_id, 2, settings=quick_sqlite)
     assert job(sqlite_database, job_id).status == "succeeded"
