@@ -65,11 +65,15 @@ def test_a_preview_goes_from_its_request_to_its_report(quick_sqlite: Settings, s
 def test_a_worker_with_too_little_memory_refuses_a_preview(quick_sqlite: Settings, sqlite_database: Database) -> None:
     spec = preview()
     job_id = create(sqlite_database, spec)
+    with sqlite_database.write() as session:  # how far an earlier attempt has come
+        row = JobRepository(session).get(job_id)
+        row.step, row.total = 3, 22
     limit = memory_estimate_bytes(spec) - 1
     run_job(job_id, 1, settings=quick_sqlite.model_copy(update={"worker_memory_bytes": limit}))
     failed = job(sqlite_database, job_id)
     assert failed.status == "failed"
     assert "Lower evaluation.tuning_tasks or evaluation.horizon" in str(failed.status_reason)
+    assert (failed.step, failed.total) == (3, 22), "an attempt that never began has no progress of its own to tell"
 
 
 def test_a_cancel_reaches_a_preview_and_it_keeps_nothing(quick_sqlite: Settings, sqlite_database: Database) -> None:
