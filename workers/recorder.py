@@ -19,7 +19,7 @@ from app.store import events, leases
 from app.store.curve_format import Points
 from app.store.events import EventId, EventKind, JobEvent
 from app.streams import Publisher
-from workers.lifecycle import Keeper
+from workers.lifecycle import Claimed, Keeper
 
 PROGRESS_SECONDS = 1.0
 SPEED_SECONDS = 2.0
@@ -57,16 +57,16 @@ class Pace:
 class Recorder:
     """The one writer of an attempt's events. Main thread only."""
 
-    def __init__(self, keeper: Keeper, publisher: Publisher, settings: Settings, next_id: EventId, total: int) -> None:
+    def __init__(self, keeper: Keeper, publisher: Publisher, settings: Settings, claimed: Claimed) -> None:
         self._keeper = keeper
         self._publisher = publisher
         self._settings = settings
-        self._next_id = next_id
+        self._next_id = claimed.next_id
         self._points = Points()
         self._pending: list[JobEvent] = []  # made, perhaps seen live, not durable yet
         self._pending_points = 0
         self._told_points = False  # whether any have been sent
-        self._step, self._total = 0, total
+        self._step, self._total = claimed.job.step, claimed.job.total
         self._pace = Pace(0)
         now = time.monotonic()
         self._point_since = self._stored = self._progressed = now
@@ -140,8 +140,8 @@ class Recorder:
         self._stored = self._progressed = now
 
     def finish(self, operation: Callable[[Session, list[JobEvent], EventId], JobEvent]) -> JobEvent:
-        """End the job: `operation(session, last events, id of done)` stores all in one transaction and gives the
-        event to send last. Raises LeaseLost."""
+        """End the job: `operation(session, last events, id of done)` stores all in one transaction, after the last
+        progress, and gives the event to send last. Raises LeaseLost."""
         self._flush_points()
         self._keeper.ending()
         last, done_id = self._pending, self._take_id()
@@ -149,6 +149,7 @@ class Recorder:
         def patient(session: Session, again: bool) -> JobEvent | None:
             if again and events.next_id(session, self._keeper.lease.job_id, done_id.attempt) > done_id:
                 return None  # the try before was committed; only its answer was lost
+            leases.progress(session, self._keeper.lease, self._step, self._total, self._eta())
             return operation(session, last, done_id)
 
         self._publisher.tell_speed(self._worker, None)

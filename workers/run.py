@@ -69,7 +69,7 @@ def run_job(
             closing(Publisher(settings, job_id)) as publisher,
             Keeper(database, settings, lease, claimed_at, on_lost, on_renewed=on_renewed) as keeper,
         ):
-            recorder = Recorder(keeper, publisher, settings, claimed.next_id, claimed.job.total)
+            recorder = Recorder(keeper, publisher, settings, claimed)
             _run(Attempt(settings, claimed, keeper, recorder, preempted))
     except LeaseLost as error:
         logger.warning("%s", error)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from gradsmith.rules import MLPRule, build
-from gradsmith.rules.mlp import MOMENTA, SQUARES
+
+# Literals, not the module's own: a file of weights does not record the decays, so a change breaks every file there is.
+DECAYS, DECAY_OF_SQUARES = (0.5, 0.9, 0.97), 0.99
 
 torch.set_num_threads(1)
 
@@ -36,12 +38,12 @@ def written_out(rule: MLPRule, gradients: np.ndarray) -> np.ndarray:
     weights = {name: value.numpy() for name, value in rule.state_dict().items()}
     updates = np.zeros_like(gradients)
     for place in range(gradients.shape[1]):
-        averages, square = [0.0] * len(MOMENTA), 0.0
+        averages, square = [0.0] * len(DECAYS), 0.0
         for t, g in enumerate(gradients[:, place], start=1):
-            square = SQUARES * square + (1 - SQUARES) * g * g
-            averages = [b * m + (1 - b) * g for b, m in zip(MOMENTA, averages, strict=True)]
-            size = np.sqrt(square / (1 - SQUARES**t)) + 1e-8
-            directions = np.array([g, *(m / (1 - b**t) for b, m in zip(MOMENTA, averages, strict=True))]) / size
+            square = DECAY_OF_SQUARES * square + (1 - DECAY_OF_SQUARES) * g * g
+            averages = [b * m + (1 - b) * g for b, m in zip(DECAYS, averages, strict=True)]
+            size = np.sqrt(square / (1 - DECAY_OF_SQUARES**t)) + 1e-8
+            directions = np.array([g, *(m / (1 - b**t) for b, m in zip(DECAYS, averages, strict=True))]) / size
             signal = directions
             for level in range(rule.settings.layers):
                 signal = weights[f"layers.{level}.weight"] @ signal + weights[f"layers.{level}.bias"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 import torch
@@ -75,6 +76,15 @@ def test_names_choose_where_they_are_known_and_the_repr_shows_it() -> None:
     nameless = LearnedOptimizer(network.parameters(), rules)
     assert repr(nameless).count("    without a name (") == 4, "a glob over names matches none of them"
     assert "'*'" not in repr(LearnedOptimizer(network.parameters(), LSTM))
+
+
+def test_a_pattern_is_for_the_whole_name_and_not_for_its_beginning() -> None:
+    rules = RuleSet({"layer1": LSTM, "layer1.w*t": make({"kind": "lstm", "hidden_size": 3}), "*": MLP})
+    names = ["layer1", "layer1.weight", "layer1.weights", "layer10.weight"]
+    optimizer = LearnedOptimizer([(name, nn.Parameter(torch.zeros(1))) for name in names], rules)
+    rest, whole, glob = re.split(r"\n'.*': .*\n", repr(optimizer))[1:]
+    assert rest.split("\n") == ["    layer1.weights (1,)", "    layer10.weight (1,)"]
+    assert (whole, glob) == ("    layer1 (1,)", "    layer1.weight (1,)")
 
 
 def test_a_parameter_without_a_rule_is_refused_before_anything_is_added() -> None:

@@ -35,11 +35,13 @@ def test_a_preview_goes_from_its_request_to_its_report(quick_sqlite: Settings, s
         assert api.get(f"/jobs/{posted.id}/report").status_code == 409
         run_job(posted.id, 1, settings=quick_sqlite)
         done = client.jobs.wait(posted)
-        assert done.progress.step == done.progress.total
         assert (done.optimizer, done.evaluation, done.runtime["backend"]) == (None, None, "torch")
         assert optimizers(sqlite_database) == []
 
         report = client.jobs.report(done)
+        # a baseline's grid, and a run each for the final loss and the area; all of it sooner than a timed write
+        runs = sum(len(tuned["grid"]) + 2 for tuned in report.raw["tuning"].values())
+        assert (done.progress.step, done.progress.total) == (runs, runs)
         assert (set(report.optimizers), report.verdict, report.comparisons) == ({"adam", "sgd"}, {}, {})
         for name in ("adam", "sgd"):
             tuned = report.raw["tuning"][name]
@@ -63,11 +65,15 @@ def test_a_preview_goes_from_its_request_to_its_report(quick_sqlite: Settings, s
 def test_a_worker_with_too_little_memory_refuses_a_preview(quick_sqlite: Settings, sqlite_database: Database) -> None:
     spec = preview()
     job_id = create(sqlite_database, spec)
+    with sqlite_database.write() as session:  # how far an earlier attempt has come
+        row = JobRepository(session).get(job_id)
+        row.step, row.total = 3, 22
     limit = memory_estimate_bytes(spec) - 1
     run_job(job_id, 1, settings=quick_sqlite.model_copy(update={"worker_memory_bytes": limit}))
     failed = job(sqlite_database, job_id)
     assert failed.status == "failed"
     assert "Lower evaluation.tuning_tasks or evaluation.horizon" in str(failed.status_reason)
+    assert (failed.step, failed.total) == (3, 22), "an attempt that never began has no progress of its own to tell"
 
 
 def test_a_cancel_reaches_a_preview_and_it_keeps_nothing(quick_sqlite: Settings, sqlite_database: Database) -> None:
@@ -90,5 +96,6 @@ def test_a_preempted_preview_goes_back_to_the_queue_and_starts_anew(
     run_job(job_id, 1, settings=quick_sqlite, preempted=lambda: next(asked) >= 0)
     handed_back = job(sqlite_database, job_id)
     assert (handed_back.status, handed_back.attempt, handed_back.lost_workers) == ("queued", 2, 0)
+    assert handed_back.total > 0, "how far it came is written with its end, however soon that is"
     run_job(job_id, 2, settings=quick_sqlite)
     assert job(sqlite_database, job_id).status == "succeeded"

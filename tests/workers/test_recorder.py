@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import time
+from contextlib import closing
 
 import pytest
 import redis
 
 from app.metrics.speed import speeds
 from app.settings import Settings
+from app.store import curves
+from app.store.leases import Lease
 from app.store.sessions import Database
-from app.streams import stream_key
+from app.streams import Publisher, stream_key
 from app.streams.wire import decode
 from tests.workers.harness import create, stored_events, training
-from workers import recorder
-from workers.facts import same_bits
-from workers.recorder import Pace
+from workers import recorder as recorder_module
+from workers.facts import machine_facts, same_bits
+from workers.lifecycle import Keeper, claim
+from workers.recorder import Pace, Recorder
 from workers.run import run_job
 
 
@@ -55,10 +60,29 @@ def test_what_streams_live_is_what_is_stored(quick_sqlite: Settings, sqlite_data
     assert sizes == [1, 16, 16, 7], "the first goes at once, then sixteen travel together where nothing comes between"
 
 
+def test_a_skipped_meta_step_is_told_as_one_live_and_stored(quick_sqlite: Settings, sqlite_database: Database) -> None:
+    """What was skipped is what the science says, and nothing that the loss or the norm gives away."""
+    lease = Lease(create(sqlite_database, training()), 1, "here:1")
+    claimed = claim(sqlite_database, quick_sqlite, lease, machine_facts())
+    assert claimed is not None
+    keeper = Keeper(sqlite_database, quick_sqlite, lease, time.monotonic())
+    with closing(Publisher(quick_sqlite, lease.job_id)) as publisher:
+        recorder = Recorder(keeper, publisher, quick_sqlite, claimed)
+        for step, norm, skipped in ((1, 0.5, False), (2, math.inf, True), (3, 0.5, True), (4, 0.5, False)):
+            recorder.point(step, 1.0, norm, 1e-3, skipped)
+        recorder.say("log", {"level": "info", "message": "the last points go before this"}, at_once=True)
+    with redis.Redis.from_url(quick_sqlite.resolved_redis_url, decode_responses=True) as client:
+        live = [decode(entry_id, fields) for entry_id, fields in client.xrange(stream_key(lease.job_id))]
+    told = [skipped for event in live if event.kind == "metrics" for skipped in event.data["skipped"]]
+    assert told == [False, True, True, False]
+    with sqlite_database.read() as session:
+        assert curves.read(session, lease.job_id).skipped.tolist() == told
+
+
 def test_the_speed_of_a_worker_is_told_while_it_trains_and_is_gone_when_it_has_ended(
     quick_sqlite: Settings, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder, "SPEED_SECONDS", 0.01)
+    monkeypatch.setattr(recorder_module, "SPEED_SECONDS", 0.01)
     seen: list[float] = []
     with redis.Redis.from_url(quick_sqlite.resolved_redis_url) as client:
 
