@@ -26,7 +26,7 @@ META_TRAIN_CHANGED: dict[str, Any] = {
     "metadata": {"experiment": "smaller-rule"},
 }
 EVALUATE: dict[str, Any] = {"kind": "evaluate", "optimizer": "quadratic@best"}
-PREVIEW: dict[str, Any] = {"kind": "preview", "family": "rosenbrock", "evaluation": {"baselines": ["adam", "sgd"]}}
+PREVIEW: dict[str, Any] = {"kind": "preview", "family": "rosenbrock", "evaluation": {"tuning_tasks": 16}}
 
 JOB: dict[str, Any] = {
     "id": JOB_ID,

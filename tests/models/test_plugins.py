@@ -48,6 +48,7 @@ def test_a_file_adds_a_kind_beside_ours(tmp_path):
         ("1 / 0", "ZeroDivisionError"),
         ("import torch", "must not import torch"),
         (GOOD.replace('"bowl"', '"mlp"'), "there is a kind 'mlp' already"),
+        ("import sys\nsys.exit(3)", "SystemExit: 3"),
         ("x = 1", "neither KINDS nor KIND"),
     ],
 )

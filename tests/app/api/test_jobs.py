@@ -159,6 +159,7 @@ def test_a_finished_training_names_its_evaluation_and_the_evaluation_its_parent(
         ({"recipe": {"rule": {"hidden_size": 257}}}, "/recipe/rule/hidden_size", "less_than_equal"),
         ({"recipe": {"rules": {"vector": {"layers": "2"}}}}, "/recipe/rules/vector/layers", "int_type"),
         ({"recipe": {"rules": {"vector": {"kind": "gru"}}}}, "/recipe/rules/vector/kind", "literal_error"),
+        ({"recipe": {"rule": {"layers": 1}, "rules": {"*": {"kind": "mlp"}}}}, "/recipe/rules/*", "two_rules"),
         ({"recipe": {"rules": {"bias": {"kind": "mlp"}}}}, "/recipe/rules", "idle_rule"),  # a quadratic has none
         ({"recipe": {"horizon": 30}}, "/recipe", "value_error"),  # unroll_steps 20 does not divide it
         ({"evaluation": {"test_tasks": 1}}, "/evaluation/test_tasks", "greater_than_equal"),

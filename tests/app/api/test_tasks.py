@@ -52,6 +52,7 @@ def test_a_job_trains_on_the_tasks_that_it_names_and_an_evaluation_measures_on_t
     assert [found["id"] for found in api.get("/optimizers?alias=best").json()["data"]] == [own.optimizer.id]
 
     card = api.get(f"/optimizers/{outcome.optimizer.id}/card").text
+    assert card.splitlines()[2].replace("\\", "").endswith('its tasks changed: hidden [16], activation "relu".')
     assert '| Family | `digits-mlp`, with hidden [16], activation "relu" |' in card.replace("\\", "")
 
 
