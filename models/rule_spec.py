@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
@@ -134,3 +134,8 @@ def assigned(rule: RuleSpec, rules: Mapping[str, RuleSpec], parts: Sequence[Part
         assert pattern is not None, f"{REST} matches everything"
         found.setdefault(pattern, []).append(part)
     return {pattern: (everything[pattern], tuple(its)) for pattern, its in sorted(found.items())}
+
+
+def uncovered(patterns: Collection[str], parts: Sequence[Part]) -> Part | None:
+    """The first part that none of the patterns matches; None where all have one."""
+    return next((part for part in parts if best_match(patterns, part.name, (part.role,)) is None), None)

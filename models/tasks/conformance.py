@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.errors import SplitHeldOut
+from models.errors import FamilyBroken, SplitHeldOut
 from models.spec import Split
 from models.task_spec import TaskSpec
 from models.tasks import footprint
@@ -61,14 +62,37 @@ class Subject:
 
 
 def conformance(subject: Subject) -> Iterator[tuple[str, str | None]]:
-    """The name of each promise, and how it is broken; None where it is kept."""
+    """The name of each promise, and how it is broken; None where it is kept.
+
+    A family that cannot be opened breaks `open`, and nothing else is looked at. An exception that ends several checks
+    is logged once.
+    """
+    try:
+        open_for_training(subject.spec, subject.data_dir)
+    except Exception as error:  # a plug-in raises what it likes
+        if not isinstance(error, FamilyBroken):  # which has been logged
+            logger.exception("The family cannot be opened.")
+        yield "open", f"{type(error).__name__}: {error}"
+        return
+    logged: list[str] = []
     for name, check in CHECKS.items():
         try:
             check(subject)
         except Broken as broken:
             yield name, str(broken)
-        except Exception as error:  # a plug-in raises what it likes
-            logger.exception("The check %r ended with an exception.", name)
+        except footprint.DrawingFailed as failed:
+            told = str(failed).rstrip()
+            if not any(told.endswith(known) for known in logged):
+                logger.error("The check %r ended with an exception.\n%s", name, told)
+            yield (
+                name,
+                f"the process that drew the tasks failed: {told.splitlines()[-1] if told else 'it said nothing'}",
+            )
+        except Exception as error:
+            last = "".join(traceback.format_exception_only(error)).rstrip()
+            if last not in logged:
+                logger.exception("The check %r ended with an exception.", name)
+                logged.append(last)
             yield name, f"{type(error).__name__}: {error}"
         else:
             yield name, None

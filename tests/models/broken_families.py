@@ -79,3 +79,10 @@ class graphs(Broken):  # noqa: N801
     class batch(Batch):  # noqa: N801
         def buffers(self):
             return {"W": self.W, "start": self._start}
+
+
+class draws(Broken):  # noqa: N801
+    """Breaks every promise, with the same exception."""
+
+    def _batches(self, *_):
+        raise RuntimeError("no task can be drawn")

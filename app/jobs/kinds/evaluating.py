@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from app.http.fields import Labels, Name, Request, Seed
+from app.http.problems import FieldError, invalid_request
 from app.jobs.overrides import EvaluationPlanOverrides, ResourcesOverrides, TaskOverrides
 from app.jobs.resolve import changed, known_family, known_optimizer, plan_of, refused_at, resources_of, seed_of
 from app.store.jobs import JobRepository
 from app.store.registry import Registry
-from models.spec import BackendName, EvaluateSpec, Recipe
+from models.rule_spec import assigned, uncovered
+from models.spec import BackendName, EvaluateSpec, FamilySpec, Recipe
 
 
 class EvaluateRequest(Request):
@@ -41,6 +43,9 @@ def resolved(request: EvaluateRequest, registry: Registry, jobs: JobRepository, 
             tasks = type(tasks).model_validate(training["family"]["tasks"])
     family = changed(family, tasks, request.tasks)
     trained = Recipe.model_validate(training["recipe"])
+    if (wrong := _part_without_a_rule(optimizer.id, trained, training, family)) is not None:
+        place = "/tasks" if request.family is None else "/family"
+        raise invalid_request([FieldError(location="body", pointer=place, code="part_without_rule", message=wrong)])
     with refused_at("resources", "processes"):
         return EvaluateSpec(
             optimizer=optimizer.id,
@@ -51,3 +56,23 @@ def resolved(request: EvaluateRequest, registry: Registry, jobs: JobRepository, 
             evaluation=plan_of(family, request.evaluation, trained.horizon),
             resources=resources_of(request.resources, backend),
         )
+
+
+def _part_without_a_rule(optimizer: str, trained: Recipe, training: dict[str, Any], family: FamilySpec) -> str | None:
+    """What is wrong, in words, where no rule of the optimizer moves a part of the family's tasks. None also where the
+    tasks of its training are unknown here by now: its worker will see from the weights."""
+    if not trained.rules:
+        return None
+    try:
+        known = FamilySpec.model_validate(training["family"])
+    except ValidationError:
+        return None
+    patterns = assigned(trained.rule, trained.rules, known.tasks.parts())  # the others were never trained
+    part = uncovered(patterns, family.tasks.parts())
+    if part is None:
+        return None
+    return (
+        f"{optimizer} has no rule for {part.name} ({part.role}) of {family.name}; its rules are for "
+        f"{', '.join(patterns)}. Send a family, or tasks, all parts of which these match, or an optimizer that was "
+        f"trained with a rule for '*'"
+    )

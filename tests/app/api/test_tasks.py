@@ -63,3 +63,34 @@ def test_what_is_the_familys_own_already_changes_nothing(api: httpx.Client) -> N
 def test_memory_is_predicted_for_the_tasks_that_are_trained(api: httpx.Client) -> None:
     wide = api.post("/jobs", json=TRAINING | {"tasks": {"hidden": [4096] * 8}, "recipe": {"tasks": 64}})
     assert wide.json()["code"] == "job_too_large"
+
+
+def test_an_optimizer_is_measured_only_where_its_rules_cover_every_part(
+    api: httpx.Client, worker: Callable[..., Worker]
+) -> None:
+    mlp = {"kind": "mlp", "hidden_size": 8}
+
+    def trained(rules: dict[str, object]) -> str:
+        job = posted(api, TRAINING | {"recipe": {"rules": rules}, "evaluate": False})
+        optimizer = worker(str(job["id"])).finish_training().optimizer
+        assert optimizer is not None
+        return optimizer.id
+
+    whole = trained({"weight": mlp, "bias": mlp})  # nothing is left for the rule of the rest, so it is never trained
+    measure = {"kind": "evaluate", "optimizer": whole}
+    posted(api, measure)
+    posted(api, measure | {"tasks": {"hidden": [8, 8]}})
+    elsewhere = measure | {"family": "quadratic"}
+    refused = api.post("/jobs", json=elsewhere)
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+    [error] = refused.json()["errors"]
+    assert (error["pointer"], error["code"]) == ("/family", "part_without_rule")
+    assert f"{whole} has no rule for theta (vector) of quadratic; its rules are for bias, weight. " in error["message"]
+
+    layers = trained({"layer0.*": mlp, "layer1.*": mlp})
+    deeper = api.post("/jobs", json={"kind": "evaluate", "optimizer": layers, "tasks": {"hidden": [8, 8]}})
+    assert deeper.status_code == 422, deeper.text
+    assert deeper.json()["errors"][0]["pointer"] == "/tasks"
+    assert "layer2.weight (weight)" in deeper.json()["detail"]
+
+    posted(api, elsewhere | {"optimizer": trained({"bias": mlp})})  # the rule of the rest moves the weights
