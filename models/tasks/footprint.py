@@ -19,8 +19,8 @@ from models.task_spec import Tasks, TaskSpec
 
 TOLERANCE = 0.2
 MOST_TASKS = 65_536  # of any job
-ENOUGH_BYTES = 512 * 2**20  # tasks that take so much say enough
-SECONDS = 120.0
+ENOUGH_BYTES = 256 * 2**20  # tasks that take so much say enough
+SECONDS = 600.0
 
 
 class Measured(NamedTuple):
