@@ -18,8 +18,6 @@ UNFINISHED = re.compile(
 PACKAGES = ("app/", "models/", "workers/", "sdk/gradsmith/", "benchmarks/", "migrations/", "workshop/")
 # A docstring that begins like this continues the name above it instead of saying something.
 RELATIVE = re.compile(r"(?:Of|As|By)\b")
-# To be rewritten with the files' next change. An entry whose last such docstring has gone must go as well.
-NOT_YET_PLAIN = {}
 BINARY = {".png", ".safetensors", ".gz", ".ico", ".woff2"}
 
 
@@ -75,8 +73,7 @@ def test_no_docstring_begins_with_of_as_or_by():
             lines = begins_with_of_as_or_by(path.read_text(encoding="utf-8"))
             if lines:
                 found[name] = lines
-    assert found.keys() - NOT_YET_PLAIN == set(), {name: found[name] for name in found.keys() - NOT_YET_PLAIN}
-    assert NOT_YET_PLAIN - found.keys() == set(), "these are plain by now: take them out of NOT_YET_PLAIN"
+    assert found == {}
 
 
 def test_docstrings_of_every_place_are_looked_at():
