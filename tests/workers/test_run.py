@@ -116,7 +116,7 @@ def test_a_run_that_is_worse_than_standing_still_succeeds_without_an_automatic_a
         assert {registry.resolve(f"quadratic@{alias}").id for alias in ("latest", "best")} == {good.id}
         assert registry.resolve("quadratic@2").id == poor.id
         card = card_markdown(card_facts(session, poor))
-    assert f"- **Anywhere.** {reason}" in card
+    assert f"- **Anywhere.** The best{reason.partition(': the best')[2]}" in card
     assert "| Aliases | none |" in card
     told = stored_events(jobs, poor.job)
     assert {"level": "warning", "message": reason} in [event.data for event in told if event.kind == "log"]

@@ -115,8 +115,9 @@ def test_a_family_that_is_misspelt_in_a_path_is_told_which_was_meant(standing_ap
         ({"recipe": {"meta_step": 9}}, "'meta_step' is not a field here; did you mean 'meta_steps'?"),
         (
             {"tasks": 64},
-            'send a JSON object with the fields of the family\'s tasks that change, such as {"hidden": [16]}; how many '
-            "tasks are trained side by side is recipe.tasks; got 64",
+            "send a JSON object with the fields of the family's tasks that change, which schemas.tasks of GET "
+            "/families/{name} lists; how many tasks there are is recipe.tasks for a training and evaluation.test_tasks "
+            "for an evaluation; got 64",
         ),
         ({"tasks": {"dimensions": 9}}, "'dimensions' is not a field here; did you mean 'dimension'?"),
         ({"meta_step": 9}, "'meta_step' is not a field here; did you mean 'recipe.meta_steps'?"),
