@@ -51,7 +51,7 @@ class Costs:
     replay: int
     """What torch's fused replay keeps of one step; 0 where there is none."""
     record: int
-    """What one step leaves on a kernel's tape; 0 where no kernel has one."""
+    """Numbers that one step leaves on a kernel's tape; 0 where no kernel has one."""
     sizes: Sizes | None
     """The compiled kernel's sizes; None where none can be made."""
 
