@@ -45,8 +45,8 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         report.say("error", f"{type(error).__name__}: {error}")
         raise
+    report.say("ready")  # before the log: whoever reads there that it is ready may rely on the worker knowing it
     logger.info("process %d is ready for a job", os.getpid())
-    report.say("ready")
     order = _wait_for_order(report)
     if order is None:
         return 0  # the parent closed the pipe: no job will come
