@@ -47,9 +47,7 @@ class MLPRule(Rule):
         self, coordinates: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> State:
         """Zeros: three averages, the average of squares, and the number of steps, each (coordinates, width)."""
-        return tuple(
-            torch.zeros(coordinates, width, dtype=dtype, device=device) for width in self.features.state_widths
-        )
+        return self.features.initial_state(coordinates, dtype, device)
 
     def forward(
         self,
