@@ -17,6 +17,7 @@ from models.meta_train import load_weights
 from models.spec import Split
 from models.tasks.catalogue import open_for_training
 from models.unroll import advance, begin, suffix_sums, unroll_window
+from tests.compiler import no_kernel
 
 FAMILIES = {"quadratic": QuadraticSpec(dimension=5), "mlp": MLPSpec(hidden=(4,), batch_size=12)}
 BACKENDS = {  # for so many coordinates
@@ -128,7 +129,7 @@ def test_the_native_backend_agrees_with_the_whole_graph(family, threads):
     load_weights(single, parameters_to_vector(rule.parameters()).float())
     backend = backend_for(single, torch.float32, torch.device("cpu"), threads)
     if not isinstance(backend, NativeBackend):
-        pytest.skip("no native kernel on this machine: no C++ compiler")
+        no_kernel(f"auto is {backend.name}")
     expected, theta = through_the_whole_graph(rule, make_tasks(family), steps=5, windows=2)
     tasks = make_tasks(family, dtype=torch.float32)
     position = begin(tasks, backend)
