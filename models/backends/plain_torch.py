@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from gradsmith.rules import Rule, Segments
 from models.backends.base import Memory
+from models.backends.recorded import AutogradWindow
 from models.lstm_replay import Replays, blocks
-from models.memory import BLOCK_FLOATS
+from models.memory import BLOCK_FLOATS, KEPT_BYTES
 from models.task_spec import Part
 
 
@@ -85,6 +86,19 @@ class TorchBackend:
             pieces = torch.autograd.grad(updates, self._parameters, list(D[:, part]))
             total += torch.cat([piece.reshape(-1) for piece in pieces])
         return total
+
+    def exact_window(self, coordinates: int, steps: int) -> AutogradWindow:
+        """By autograd, whatever the rule."""
+        each = self.rule.settings.costs().autograd if self.rule.coordinatewise else 0
+        kept_bytes = self._dtype.itemsize * each * coordinates * steps
+        keeps_graphs = kept_bytes <= KEPT_BYTES
+        blocks = [slice(0, coordinates)] if keeps_graphs else self._blocks(1, coordinates)
+
+        def step(gradient: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+            update, after = self.rule(gradient, memory, self._segments_of(coordinates))
+            return update, after
+
+        return AutogradWindow(step, self._parameters, blocks, keeps_graphs=keeps_graphs)
 
     def _blocks(self, steps: int, coordinates: int) -> list[slice]:
         """A rule that looks across coordinates is replayed whole: a block would not see its neighbours."""

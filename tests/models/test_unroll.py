@@ -10,13 +10,14 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from gradsmith.rules import LSTMRule, Rule, Segments, build
+from models.adjoint import suffix_sums
 from models.backends import NativeBackend, TorchBackend, backend_for
 from models.families.mlp import MLPSpec
 from models.families.quadratic import QuadraticSpec
 from models.meta_train import load_weights
 from models.spec import Split
 from models.tasks.catalogue import open_for_training
-from models.unroll import advance, begin, suffix_sums, unroll_window
+from models.unroll import advance, begin, unroll_window
 
 FAMILIES = {"quadratic": QuadraticSpec(dimension=5), "mlp": MLPSpec(hidden=(4,), batch_size=12)}
 BACKENDS = {  # for so many coordinates
@@ -97,9 +98,9 @@ def test_the_meta_gradient_is_the_finite_difference_when_the_input_is_held(famil
     backend = TorchBackend(rule)
     position = begin(tasks, backend)
     rows = [position.gradient]
-    advance(tasks, position, 5, backend, lambda _, gradient: rows.append(gradient))
+    advance(tasks, position, 5, backend, lambda _theta, _losses, gradient: rows.append(gradient))
     G = torch.stack(rows)
-    D = suffix_sums(G) / tasks.tasks
+    D = suffix_sums(G[1:]) / tasks.tasks
     window, _ = unroll_window(tasks, position, 5, backend)
     weights = parameters_to_vector(rule.parameters()).detach().clone()
 
@@ -182,7 +183,7 @@ def test_each_loss_counts_once_and_the_last_gradient_is_the_next_windows_first()
 
 def test_suffix_sums():
     G = torch.tensor([[1.0], [2.0], [4.0], [8.0]])
-    assert suffix_sums(G).tolist() == [[14.0], [12.0], [8.0]]
+    assert suffix_sums(G[1:]).tolist() == [[14.0], [12.0], [8.0]]
 
 
 class Averaging(Rule):

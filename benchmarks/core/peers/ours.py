@@ -91,7 +91,7 @@ class Ours:
                 *((batch, "losses_and_gradient", "inner gradients") for batch in self._batches),
                 (self._backend, "step", STEPS),
                 (self._backend, "window_gradient", WINDOW),
-                (unroll, "suffix_sums", "suffix sums"),
+                (adjoint, "suffix_sums", "suffix sums"),
                 (AdamState, "updated", "Adam and the weights"),
                 (self, "_load", "Adam and the weights"),
             ):
