@@ -28,6 +28,11 @@ class MetaLoss:
     mode: MetaGradientMode = "detached"
     outer: Outer | None = None
 
+    @property
+    def recordable(self) -> bool:
+        """Whether windows may be recorded in a CUDA graph: neither autograd nor what a caller brings is held to it."""
+        return self.mode == "detached" and self.outer in (None, square_rooted)
+
     @classmethod
     def of(cls, mode: MetaGradientMode, weighting: LossWeighting) -> MetaLoss:
         """That of a recipe."""

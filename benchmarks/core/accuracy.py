@@ -99,7 +99,9 @@ def _inputs(problem: Problem) -> tuple[Tensor, Tensor]:
     batch, backend = batch_of(problem, torch.float64), TorchBackend(rule)
     position = begin(batch, backend)
     gradients = [position.gradient]
-    advance(batch, position, problem.unroll_steps, backend, lambda _theta, _losses, gradient: gradients.append(gradient))
+    advance(
+        batch, position, problem.unroll_steps, backend, lambda _theta, _losses, gradient: gradients.append(gradient)
+    )
     G = torch.stack(gradients)
     return G[:-1].float(), (suffix_sums(G[1:]) / problem.tasks).float()
 

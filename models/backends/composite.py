@@ -106,9 +106,7 @@ class CompositeWindow:
     memories: where the memory of each lies in that of all
     """
 
-    def __init__(
-        self, windows: Sequence[ExactWindow], indices: Sequence[Tensor], memories: Sequence[slice]
-    ) -> None:
+    def __init__(self, windows: Sequence[ExactWindow], indices: Sequence[Tensor], memories: Sequence[slice]) -> None:
         self._windows = windows
         self._indices = indices
         self._memories = memories

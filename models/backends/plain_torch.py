@@ -24,6 +24,7 @@ class TorchBackend:
 
     dtype, device: default, those of the rule's weights
     parts: the tensors of one task, which a rule that looks across coordinates has to know; default: one
+    graphs_bytes: what an exact window's steps may leave for its way back; beyond it, they are computed again
     """
 
     replayable = False
@@ -36,6 +37,7 @@ class TorchBackend:
         *,
         parts: Sequence[Part] = (),
         block_floats: int = BLOCK_FLOATS,
+        graphs_bytes: int = KEPT_BYTES,
         fused: bool = True,
     ) -> None:
         self.rule = rule
@@ -44,6 +46,7 @@ class TorchBackend:
         self._dtype = dtype or (torch.float32 if like is None else like.dtype)
         self._device = device or (torch.device("cpu") if like is None else like.device)
         self._block_floats = block_floats
+        self._graphs_bytes = graphs_bytes
         self._parameters = tuple(rule.parameters())
         self._replays = Replays.of(rule, block_floats) if fused else None
         self._parts = tuple(parts)
@@ -89,9 +92,8 @@ class TorchBackend:
 
     def exact_window(self, coordinates: int, steps: int) -> AutogradWindow:
         """By autograd, whatever the rule."""
-        each = self.rule.settings.costs().autograd if self.rule.coordinatewise else 0
-        kept_bytes = self._dtype.itemsize * each * coordinates * steps
-        keeps_graphs = kept_bytes <= KEPT_BYTES
+        graphs_bytes = self._dtype.itemsize * self.rule.settings.costs().autograd * coordinates * steps
+        keeps_graphs = graphs_bytes <= self._graphs_bytes
         blocks = [slice(0, coordinates)] if keeps_graphs else self._blocks(1, coordinates)
 
         def step(gradient: Tensor, memory: Memory) -> tuple[Tensor, Memory]:

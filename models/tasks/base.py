@@ -8,6 +8,7 @@ coordinate is whose.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,9 +74,7 @@ class TaskBatch(ABC):
     def losses(self, theta: Tensor, step: int | Tensor) -> Tensor:
         """Each task's loss at `theta` on the minibatch of `step`: (coordinates,) -> (tasks,). Differentiable."""
 
-    def hessian_vector(
-        self, theta: Tensor, step: int | Tensor, v: Tensor, *, gradient: Tensor | None = None
-    ) -> Tensor:
+    def hessian_vector(self, theta: Tensor, step: int | Tensor, v: Tensor, *, gradient: Tensor | None = None) -> Tensor:
         """The Hessian of each task's loss at `theta`, on the minibatch of `step`, times that task's part of `v`.
 
         (coordinates,), (coordinates,) -> (coordinates,), a constant. gradient: that at `theta`, where it is known.
@@ -91,7 +90,8 @@ class TaskBatch(ABC):
         away = difference_step(theta.view(self.tasks, -1))
         scales = torch.where(lengths > 0, away / lengths, 0.0)
         _, ahead = self.losses_and_gradient(theta + (directions * scales).view(-1), step)
-        return ((ahead - gradient).view(self.tasks, -1) * (lengths / away)).view(-1)
+        product: Tensor = ((ahead - gradient).view(self.tasks, -1) * (lengths / away)).view(-1)
+        return product
 
     def held_out(self, theta: Tensor) -> HeldOut | None:  # noqa: ARG002 - a family without held-out data has none
         """Loss and accuracy on data that these tasks do not train on; None where a task has no data."""
@@ -104,7 +104,7 @@ def difference_step(theta: Tensor) -> Tensor:
     1e-2 in float32, as in the trials of docs/science.md, and less in float64 by the root of what that rounds less:
     where rounding and curvature err alike. Parameters that are larger than 1 in the root mean square move further.
     """
-    precision = (torch.finfo(theta.dtype).eps / torch.finfo(torch.float32).eps) ** 0.5
+    precision = math.sqrt(torch.finfo(theta.dtype).eps / torch.finfo(torch.float32).eps)
     return 1e-2 * precision * theta.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1.0)
 
 

@@ -15,7 +15,7 @@ from benchmarks.core.problem import HORIZON, META_LEARNING_RATE, OUTPUT_SCALE, L
 from benchmarks.core.tasks import batch_of
 from gradsmith.rules import LSTMRule
 from gradsmith.rules.configs import LSTMConfig
-from models import unroll
+from models import adjoint
 from models.backends import Backend, NativeBackend, backend_for
 from models.captured import windows
 from models.groups import Groups, ranges
