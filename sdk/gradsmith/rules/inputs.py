@@ -66,7 +66,9 @@ class LogSign(Input):
     def read(self, gradient: Tensor, state: State) -> tuple[Tensor, State]:
         """(coordinates,) -> (coordinates, 2)."""
         # Both columns meet at |g| = e^-p: log|g| / p reaches -1, and e^p g reaches +-1, exactly there.
-        magnitude = (gradient.abs().log() / self.p).clamp(min=-1.0)
+        # The least normal number in place of 0 changes no value, and keeps 0 times infinity out of the derivative.
+        least = torch.finfo(gradient.dtype).tiny
+        magnitude = (gradient.abs().clamp(min=least).log() / self.p).clamp(min=-1.0)
         direction = (gradient * self._inverse_threshold).clamp(-1.0, 1.0)
         # Stacked feature by feature, then seen as (coordinates, 2): the LSTM reads whole feature rows.
         return torch.stack((magnitude, direction)).t(), state
@@ -100,7 +102,8 @@ class Momenta(Input):
         averages = decays * averages + (1 - decays) * now
         squares = self._square_decay * squares + (1 - self._square_decay) * now * now
         begun, squares_begun = ((1 - decay**count).to(gradient.dtype) for decay in (decays, self._square_decay))
-        size = (squares / squares_begun).sqrt() + self._epsilon
+        least = torch.finfo(gradient.dtype).tiny  # the root's derivative at 0 is infinite
+        size = (squares / squares_begun).clamp(min=least).sqrt() + self._epsilon
         return torch.cat((now, averages / begun), dim=1) / size, (averages, squares, count)
 
 

@@ -56,7 +56,7 @@ class MLPRule(Rule):
         segments: Segments | None = None,  # noqa: ARG002  coordinates do not see one another
     ) -> tuple[Tensor, State]:
         """One step for all coordinates; see `Rule.forward`."""
-        directions, state = self.features.read(gradient.detach(), state)  # (N, 4)
+        directions, state = self.features.read(gradient, state)  # (N, 4)
         signal = directions
         for layer in self.layers:
             signal = functional.elu(layer(signal))  # (N, H)
