@@ -290,11 +290,17 @@ class LearnedOptimizer(Optimizer):
         for group in self.param_groups:
             group.setdefault("lr", 1.0)
         self._begin()
-        for parameter, entry in self.state.items():
-            kept = entry.get(MEMORY) if isinstance(entry, dict) else None
-            if isinstance(kept, _Kept):
-                dtype = self._placement.stored_in(parameter)
-                entry[MEMORY] = tuple(tensor.to(parameter.device, dtype) for tensor in kept.memory)
+        for group in self.param_groups:
+            for position, parameter in enumerate(group["params"]):
+                entry = self.state.get(parameter)
+                kept = entry.get(MEMORY) if isinstance(entry, dict) else None
+                if isinstance(entry, dict) and isinstance(kept, _Kept):
+                    rule = self._members[self._owner(group, position, parameter)]
+                    like = rule.initial_state(0, dtype=self._placement.stored_in(parameter), device="meta")
+                    entry[MEMORY] = tuple(
+                        tensor.to(parameter.device, fresh.dtype)
+                        for tensor, fresh in zip(kept.memory, like, strict=True)
+                    )
 
 
 def rule_from(source: Source, client: Client | None = None) -> Rules:

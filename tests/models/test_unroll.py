@@ -60,7 +60,9 @@ def through_the_whole_graph(rule, tasks, steps, windows):
         for step in range(window * steps, (window + 1) * steps):
             loss = tasks.losses(theta, step).sum()
             (gradient,) = torch.autograd.grad(loss, theta, retain_graph=True)
-            update, state = rule(gradient.detach(), state, Segments(tasks.segments, tasks.segments))
+            update, state = rule(
+                gradient.detach(), state, Segments.repeated((tasks.coordinates_per_task,), tasks.coordinates)
+            )
             theta = theta + update
             total = total + tasks.losses(theta, step + 1).mean()
         pieces = torch.autograd.grad(total, list(rule.parameters()))
@@ -189,13 +191,13 @@ class Averaging(Rule):
     """A rule that looks across the coordinates of a task: it must be replayed whole, with its segments."""
 
     kind: ClassVar[str] = "averaging"
-    coordinatewise: ClassVar[bool] = False
+    coordinatewise = False
 
     def __init__(self):
         super().__init__()
         self.rate = torch.nn.Parameter(torch.tensor([0.01, 0.02], dtype=torch.float64))
 
-    def initial_state(self, coordinates, *, dtype=torch.float32, device="cpu"):
+    def initial_state(self, coordinates, *, tensors=1, dtype=torch.float32, device="cpu"):  # noqa: ARG002
         return (torch.zeros(coordinates, 1, dtype=dtype, device=device),)
 
     def forward(self, gradient, state, segments=None):
