@@ -71,7 +71,7 @@ class Averaging(Rule):
         super().__init__()
         self.rate = torch.nn.Parameter(torch.tensor([0.01, 0.02], dtype=torch.float64))
 
-    def initial_state(self, coordinates, *, dtype=torch.float32, device="cpu"):
+    def initial_state(self, coordinates, *, tensors=1, dtype=torch.float32, device="cpu"):  # noqa: ARG002
         return (torch.zeros(coordinates, 1, dtype=dtype, device=device),)
 
     def forward(self, gradient, state, segments=None):
