@@ -1,7 +1,7 @@
 """Request bodies that change parts of a spec: every field optional, every bound the spec's own.
 
 The model of a partial `Recipe` is derived from `Recipe`, so the bounds, descriptions and the JSON schema that users
-see are written once, in models/spec.py.
+see are written once, in `models.spec`.
 """
 
 from __future__ import annotations

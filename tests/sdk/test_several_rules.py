@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import nn
 from gradsmith import LearnedOptimizer
 from gradsmith.errors import StateMismatch, UnknownRule
 from gradsmith.rules import Rule, Rules, RuleSet, Segments, State, build
-from gradsmith.rules.weights import dumps
+from gradsmith.rules.weights import dumps, loads
 
 torch.set_num_threads(1)
 
@@ -95,6 +97,17 @@ def test_a_parameter_without_a_rule_is_refused_before_anything_is_added() -> Non
     with pytest.raises(UnknownRule, match="a tensor without a name"):
         optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))]})
     assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("again", [lambda rule: rule, copy.copy], ids=["the same", "a shallow copy"])
+def test_rules_that_share_weights_are_refused_and_copies_are_not(again: Callable[[Rule], Rule]) -> None:
+    with pytest.raises(UnknownRule, match=r"'bias' and 'weight' share weights \(.*copy\.deepcopy"):
+        RuleSet({"weight": MLP, "*": LSTM, "bias": again(MLP)})
+    read = loads(dumps(RuleSet({"weight": MLP, "bias": copy.deepcopy(MLP)})))
+    assert isinstance(read, RuleSet)
+    for _, rule in read.members():
+        for ours, theirs in zip(rule.parameters(), MLP.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("rule", [MLP, SET], ids=["mlp", "several"])

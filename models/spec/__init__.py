@@ -1,0 +1,57 @@
+"""What can be trained, and how: the torch-free vocabulary that the API, the store and the workers share.
+
+A *family* is a named, immutable distribution of optimization tasks. A *job* trains a rule on a family
+(`meta_train`), measures an optimizer against tuned baselines on held-out tasks of one (`evaluate`), or tunes baselines
+on one's validation tasks, to see what it is (`preview`).
+`resolve` fills every default that a request leaves out with the family's recipe, so that a stored job says
+all there is to know about how it ran.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from gradsmith.rules.assignment import REST
+from models.rule_spec import ByKind, RuleSpec
+from models.spec.family import FamilySpec, Split, with_tasks
+from models.spec.jobs import JobKind
+from models.spec.measuring import EvaluateSpec, PreviewSpec
+from models.spec.overrides import overridden
+from models.spec.plans import BaselineName, EvaluationPlan, PreviewPlan
+from models.spec.recipe import Recipe
+from models.spec.resources import DEVICE_OF, MOST_PROCESSES, MOST_THREADS, BackendName, Resources, Threads, share
+from models.spec.training import IDLE_RULE, MetaTrainSpec
+from models.task_spec import Spec
+
+__all__ = [
+    "DEVICE_OF",
+    "IDLE_RULE",
+    "MOST_PROCESSES",
+    "MOST_THREADS",
+    "REST",
+    "BackendName",
+    "BaselineName",
+    "ByKind",
+    "EvaluateSpec",
+    "EvaluationPlan",
+    "FamilySpec",
+    "JobKind",
+    "JobSpec",
+    "MetaTrainSpec",
+    "PreviewPlan",
+    "PreviewSpec",
+    "Recipe",
+    "Resources",
+    "RuleSpec",
+    "Spec",
+    "Split",
+    "Threads",
+    "overridden",
+    "share",
+    "with_tasks",
+]
+
+JobSpec = Annotated[MetaTrainSpec | EvaluateSpec | PreviewSpec, Field(discriminator="kind")]
+"""The resolved spec of a job of any kind."""

@@ -1,0 +1,48 @@
+"""What every kind of job says of itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal
+
+from models.rule_spec import Assigned
+from models.spec.resources import Resources
+from models.task_spec import Spec
+
+JobKind = Literal["meta_train", "evaluate", "preview"]
+
+
+class Job(Spec, ABC):
+    """What every kind of job says of itself."""
+
+    @property
+    @abstractmethod
+    def total(self) -> int:
+        """How many steps `progress` counts; 0 where only the worker can tell."""
+
+    @property
+    @abstractmethod
+    def measures(self) -> str | None:
+        """The id of the optimizer that it measures; None where it makes one or has none."""
+
+    @property
+    @abstractmethod
+    def to_lower(self) -> list[str]:
+        """The fields of a request that its memory depends on most."""
+
+    @abstractmethod
+    def follow_up(self, optimizer: str) -> Job | None:
+        """The job that is to run when this one has made `optimizer` (its id); None where none is asked for."""
+
+    @abstractmethod
+    def assigned(self) -> Assigned:
+        """Which rule moves which parts of a task; empty where the job has no rule."""
+
+
+def in_one_process(what: str, resources: Resources) -> None:
+    """Raise ValueError where more processes than one are asked for. what: the job, as a message calls it"""
+    if resources.processes > 1:
+        raise ValueError(
+            f"{what} runs in one process and this asks for {resources.processes}; "
+            f"leave processes out (threads may be more)"
+        )

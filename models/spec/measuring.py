@@ -1,0 +1,91 @@
+"""The jobs that measure: an optimizer against tuned baselines, or baselines alone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from models.rule_spec import USUAL, AnyRule, Assigned, RulePattern, assigned, without_default
+from models.spec.family import FamilySpec
+from models.spec.jobs import Job, in_one_process
+from models.spec.plans import EvaluationPlan, PreviewPlan
+from models.spec.resources import DEVICE_OF, Resources
+
+
+class EvaluateSpec(Job):
+    """A resolved `evaluate` job: one optimizer of the registry on held-out tasks of a family."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    optimizer: str = Field(description="The optimizer's id.")
+    rule: AnyRule = Field(
+        USUAL, description="The optimizer's rule, as it was trained.", json_schema_extra=without_default
+    )
+    rules: dict[RulePattern, AnyRule] = Field(
+        default_factory=dict, max_length=16, description="Its other rules, by pattern, where it has several."
+    )
+    family: FamilySpec
+    seed: int = Field(ge=0, lt=2**63)
+    evaluation: EvaluationPlan
+    resources: Resources
+
+    @property
+    def total(self) -> int:
+        return 0
+
+    @property
+    def measures(self) -> str:
+        return self.optimizer
+
+    @property
+    def to_lower(self) -> list[str]:
+        return ["evaluation.test_tasks", "evaluation.tuning_tasks", "evaluation.horizon"]
+
+    def follow_up(self, optimizer: str) -> None:
+        """None: it makes no optimizer."""
+
+    def assigned(self) -> Assigned:
+        return assigned(self.rule, self.rules, self.family.tasks.parts())
+
+    @model_validator(mode="after")
+    def _one_process(self) -> EvaluateSpec:
+        in_one_process("an evaluation", self.resources)
+        return self
+
+
+class PreviewSpec(Job):
+    """A resolved `preview` job: baselines on validation tasks of a family. It has no rule and makes no optimizer."""
+
+    kind: Literal["preview"] = "preview"
+    family: FamilySpec
+    seed: int = Field(ge=0, lt=2**63)
+    evaluation: PreviewPlan
+    resources: Resources
+
+    @property
+    def total(self) -> int:
+        return 0
+
+    @property
+    def measures(self) -> None:
+        return None
+
+    @property
+    def to_lower(self) -> list[str]:
+        return ["evaluation.tuning_tasks", "evaluation.horizon"]
+
+    def follow_up(self, optimizer: str) -> None:
+        """None: it makes no optimizer."""
+
+    def assigned(self) -> Assigned:
+        return {}
+
+    @model_validator(mode="after")
+    def _torch_in_one_process(self) -> PreviewSpec:
+        in_one_process("a preview", self.resources)
+        if self.resources.backend in DEVICE_OF:
+            raise ValueError(
+                f"a preview has no rule for the backend {self.resources.backend} to compute; leave backend out, or "
+                f"send torch, or reference for float64"
+            )
+        return self

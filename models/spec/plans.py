@@ -1,0 +1,34 @@
+"""How an optimizer or a family is measured against tuned baselines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from pydantic import Field
+
+from models.baselines import BASELINES, DEFAULT_BASELINES
+from models.task_spec import Spec
+
+if TYPE_CHECKING:  # a Literal that is made from the register says nothing to a type checker
+    BaselineName: TypeAlias = str
+else:
+    BaselineName = Literal[tuple(BASELINES)]
+
+
+class EvaluationPlan(Spec):
+    """How an optimizer is measured. Every baseline gets the same tuning budget, on validation tasks."""
+
+    horizon: int = Field(100, ge=1, le=10_000)
+    test_tasks: int = Field(512, ge=2, le=65_536, description="Held-out tasks, the same for every optimizer.")
+    tuning_tasks: int = Field(128, ge=1, le=65_536, description="Validation tasks that learning rates are tuned on.")
+    baselines: tuple[BaselineName, ...] = Field(DEFAULT_BASELINES, min_length=1)
+    bootstrap_samples: int = Field(2000, ge=100, le=100_000)
+
+
+class PreviewPlan(Spec):
+    """How baselines are tuned to see a family, on its validation tasks. It is small: a preview takes seconds."""
+
+    horizon: int = Field(100, ge=1, le=10_000)
+    tuning_tasks: int = Field(32, ge=1, le=65_536, description="Validation tasks, the same for every baseline.")
+    baselines: tuple[BaselineName, ...] = Field(("adam",), min_length=1)
+    bootstrap_samples: int = Field(2000, ge=100, le=100_000)

@@ -1,0 +1,89 @@
+"""The job that trains a rule on a family."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from models.rule_spec import Assigned, assigned
+from models.spec.family import FamilySpec
+from models.spec.jobs import Job
+from models.spec.measuring import EvaluateSpec
+from models.spec.plans import EvaluationPlan
+from models.spec.recipe import Recipe
+from models.spec.resources import Resources
+
+IDLE_RULE = "idle_rule"
+"""The type of the error, as pydantic has them, for a rule that has no part."""
+
+
+class MetaTrainSpec(Job):
+    """A resolved `meta_train` job: nothing is left to defaults."""
+
+    kind: Literal["meta_train"] = "meta_train"
+    family: FamilySpec
+    seed: int = Field(ge=0, lt=2**63)
+    recipe: Recipe
+    evaluate: bool
+    evaluation: EvaluationPlan
+    resources: Resources
+
+    @property
+    def total(self) -> int:
+        return self.recipe.meta_steps
+
+    @property
+    def measures(self) -> None:
+        return None
+
+    @property
+    def to_lower(self) -> list[str]:
+        fields = ["recipe.tasks", "recipe.validation_tasks", "recipe.unroll_steps"]
+        fields += ["evaluation.test_tasks", "evaluation.horizon"] if self.evaluate else []
+        return fields + (["resources.processes"] if self.resources.processes > 1 else [])
+
+    def follow_up(self, optimizer: str) -> EvaluateSpec | None:
+        if not self.evaluate:
+            return None
+        return EvaluateSpec(
+            optimizer=optimizer,
+            rule=self.recipe.rule,
+            rules=self.recipe.rules,
+            family=self.family,
+            seed=self.seed,
+            evaluation=self.evaluation,
+            resources=self.resources.model_copy(update={"processes": 1}),  # an evaluation runs in one
+        )
+
+    @property
+    def tasks_per_process(self) -> int:
+        """The largest share of a meta-step's tasks that one process owns (`share`)."""
+        return -(-self.recipe.tasks // self.resources.processes)
+
+    def assigned(self) -> Assigned:
+        return assigned(self.recipe.rule, self.recipe.rules, self.family.tasks.parts())
+
+    @model_validator(mode="after")
+    def _every_rule_has_a_part(self) -> MetaTrainSpec:
+        idle = self.recipe.rules.keys() - self.assigned().keys() if self.recipe.rules else set()
+        if idle:
+            parts = ", ".join(f"{part.name} ({part.role})" for part in self.family.tasks.parts())
+            raise PydanticCustomError(
+                IDLE_RULE,
+                "the rule for {pattern} would move nothing: {family} has no part left for it. There are {parts}; send "
+                "a pattern that matches one better than the others do, or leave it out",
+                {"pattern": repr(min(idle)), "family": self.family.name, "parts": parts},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _every_process_has_a_task(self) -> MetaTrainSpec:
+        processes, tasks = self.resources.processes, self.recipe.tasks
+        if processes > tasks:
+            raise ValueError(
+                f"{processes} processes cannot share {tasks} task{'s' if tasks > 1 else ''} of a meta-step, of which "
+                f"each owns one at least; send {tasks} at most, or a larger recipe.tasks"
+            )
+        return self
