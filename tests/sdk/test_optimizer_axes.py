@@ -487,10 +487,15 @@ class MeanRule(Rule):
     """Steps against the mean gradient of all coordinates, and counts the steps: coordinates see one another."""
 
     kind: ClassVar[str] = "mean"
-    coordinatewise: ClassVar[bool] = False
+    coordinatewise = False
 
     def initial_state(
-        self, coordinates: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        self,
+        coordinates: int,
+        *,
+        tensors: int = 1,  # noqa: ARG002
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> State:
         return (torch.zeros(coordinates, 1, dtype=dtype, device=device),)
 
