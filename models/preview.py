@@ -13,8 +13,10 @@ from typing import Any
 
 from models.backends import dtype_for
 from models.baselines import TUNED
+from models.evaluation.statistics import Bootstrap
 from models.measured import (
     CRITERIA,
+    MEANINGS,
     TUNING_TRAJECTORY,
     Measured,
     MeasuringProgress,
@@ -28,7 +30,6 @@ from models.memory import memory_estimate_bytes
 from models.meta_train import device_of, runtime
 from models.rollout import Curves, Sample, run
 from models.spec import BaselineName, MetaTrainSpec, PreviewSpec, Resources, Split
-from models.statistics import Bootstrap
 from models.tasks.catalogue import open_for_tuning
 from models.tasks.randomness import key
 from models.tuning import Tuned, Tuning, runs_of, tune
@@ -101,6 +102,7 @@ class _Preview:
             "overrides": family.overrides,
             "seed": self._spec.seed,
             "horizon": plan.horizon,
+            "criteria": MEANINGS,
             "tuning_tasks": plan.tuning_tasks,
             "coordinates_per_task": family.tasks.coordinates_per_task,
             "training_memory_bytes": memory_estimate_bytes(self._training()),

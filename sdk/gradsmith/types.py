@@ -292,7 +292,7 @@ class Curve:
 class Report:
     """An evaluation's result: the learned optimizer against tuned baselines on held-out tasks.
 
-    verdict: "wins", "ties" or "loses" against the best baseline of the tuned tier, at the last step (`final`) and over the
+    verdict: "wins", "ties" or "loses" against the best tuned baseline, at the last step (`final`) and over the
         area under the curve (`area`): by the 95 % interval of the ratio learned / baseline
     comparisons: the same, with numbers, for each baseline and for `best_baseline`, which names its `schedule` too
     tiers: the names of the baselines that are "tuned", and of those that run "untuned" at their published defaults
