@@ -1,4 +1,4 @@
-"""The command line: help that helps, errors in one sentence, no torch."""
+"""The command line: help that helps, errors in one sentence."""
 
 from __future__ import annotations
 
@@ -58,16 +58,6 @@ def test_each_command_explains_itself(command: str) -> None:
     shown = invoke(command, "--help")
     assert shown.exit_code == 0
     assert "--data" in shown.stdout
-
-
-def test_neither_the_command_line_nor_the_doctor_nor_the_api_loads_torch() -> None:
-    """The API does not load matplotlib either; doctor has torch looked at in a process of its own."""
-    modules = (
-        "app.cli, app.host.supervise, app.host.server, app.jobs.dispatch, app.doctor, app.doctor.machine, app.main"
-    )
-    code = f"import sys, {modules}; app.main.create_app(); print({{'torch', 'matplotlib'}} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout.strip() == "set()"
 
 
 def test_migrate_makes_the_database_and_may_run_again(tmp_path: Path) -> None:
