@@ -128,8 +128,11 @@ def _record(rules: _Rules, spec: JobSpec) -> int:
 
 def _rules(spec: JobSpec) -> _Rules:
     whole = spec.family.tasks.coordinates_per_task
-    owned = ((rule, sum(part.size for part in parts)) for rule, parts in spec.assigned().values())
-    return tuple((size / whole, rule.config.costs()) for rule, size in owned)
+    found = []
+    for rule, parts in spec.assigned().values():
+        size = sum(part.size for part in parts)
+        found.append((size / whole, rule.config.costs(len(parts) / size)))
+    return tuple(found)
 
 
 def _mean(each: Iterable[tuple[float, int]]) -> int:
@@ -288,7 +291,8 @@ def _differentiating(sizes: _Sizes, rule: RuleCosts, coordinates: int, steps: in
     if kernel is not None:
         return gathered + sizes.threads * _workspace(kernel, steps)
     if sizes.computes == "reference" or not rule.replay:
-        return gathered + sizes.width * min(coordinates * steps * rule.autograd, BLOCK_FLOATS)
+        floats = coordinates * steps * rule.autograd
+        return gathered + sizes.width * (floats if rule.whole else min(floats, BLOCK_FLOATS))
     return gathered
 
 

@@ -58,7 +58,9 @@ class TorchBackend:
         return self._parameters
 
     def initial_memory(self, coordinates: int) -> Memory:
-        return self.rule.initial_state(coordinates, dtype=self._dtype, device=self._device)
+        segments = self._segments_of(coordinates)
+        tensors = 1 if segments is None else segments.rows
+        return self.rule.initial_state(coordinates, tensors=tensors, dtype=self._dtype, device=self._device)
 
     def for_window(self, coordinates: int, steps: int) -> TorchBackend:  # noqa: ARG002
         return self
@@ -71,7 +73,9 @@ class TorchBackend:
 
     def forget(self, memory: Memory, where: Tensor) -> Memory:
         anew = self.initial_memory(where.shape[0])
-        return tuple(torch.where(where[:, None], fresh, kept) for fresh, kept in zip(anew, memory, strict=True))
+        own = len(memory) - self.rule.of_tensors  # what is remembered of a tensor stays
+        found = [torch.where(where[:, None], fresh, kept) for fresh, kept in zip(anew[:own], memory[:own], strict=True)]
+        return (*found, *memory[own:])
 
     def kept(self, memory: Memory) -> Memory:
         return memory  # a rule changes nothing in place
@@ -91,7 +95,7 @@ class TorchBackend:
         return total
 
     def exact_window(self, coordinates: int, steps: int) -> AutogradWindow:
-        """Autograd differentiates it, whatever the rule."""
+        """Autograd, whatever the rule."""
         graphs_bytes = self._dtype.itemsize * self.rule.settings.costs().autograd * coordinates * steps
         keeps_graphs = graphs_bytes <= self._graphs_bytes
         blocks = [slice(0, coordinates)] if keeps_graphs else self._blocks(1, coordinates)

@@ -13,6 +13,7 @@ from models.adjoint import suffix_sums
 from models.backends import NativeBackend, TorchBackend, backend_for
 from models.meta_train import load_weights
 from models.unroll import advance, begin, unroll_window
+from tests.compiler import no_kernel
 from tests.models import unrolled
 from tests.models.unrolled import Averaging, make_rule, make_tasks, through_the_whole_graph
 
@@ -89,7 +90,7 @@ def test_the_native_backend_agrees_with_the_whole_graph(family, threads):
     load_weights(single, parameters_to_vector(rule.parameters()).float())
     backend = backend_for(single, torch.float32, torch.device("cpu"), threads)
     if not isinstance(backend, NativeBackend):
-        pytest.skip("no native kernel on this machine: no C++ compiler")
+        no_kernel(f"auto is {backend.name}")
     expected, theta = through_the_whole_graph(rule, make_tasks(family), steps=5, windows=2)
     tasks = make_tasks(family, dtype=torch.float32)
     position = begin(tasks, backend)

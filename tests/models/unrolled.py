@@ -52,7 +52,7 @@ def through_the_whole_graph(rule, tasks, steps, windows, *, exact=False, counted
             loss = tasks.losses(theta, step).sum()
             (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
             seen = gradient if exact else gradient.detach()
-            update, state = rule(seen, state, Segments(tasks.segments, tasks.segments))
+            update, state = rule(seen, state, Segments((tasks.coordinates_per_task,), tasks.tasks))
             theta = theta + update
             total = total + counted(tasks.losses(theta, step + 1)).mean()
         pieces = torch.autograd.grad(total, list(rule.parameters()))
@@ -71,7 +71,7 @@ class Averaging(Rule):
         super().__init__()
         self.rate = torch.nn.Parameter(torch.tensor([0.01, 0.02], dtype=torch.float64))
 
-    def initial_state(self, coordinates, *, dtype=torch.float32, device="cpu"):
+    def initial_state(self, coordinates, *, tensors=1, dtype=torch.float32, device="cpu"):  # noqa: ARG002
         return (torch.zeros(coordinates, 1, dtype=dtype, device=device),)
 
     def forward(self, gradient, state, segments=None):
