@@ -63,7 +63,8 @@ class LearnedOptimizer(Optimizer):
         Schedulers change it as they do that of every torch optimizer
     client: the `gradsmith.Client` that references are fetched with; default: one for GRADSMITH_URL
     state_dtype: what the rule's memory is kept in between steps, 80 numbers for each coordinate of the 2x20 LSTM.
-        torch.float32 (float64 for float64 parameters), or torch.bfloat16: half of the memory, a little rounding
+        torch.float32 (float64 for float64 parameters), or torch.bfloat16: half of the memory, a little rounding. Counts
+        of steps stay exact
     threads: of the compiled kernel; default: torch.get_num_threads(), asked in each step. The bits do not depend on it
 
     options: those of torch's own optimizers, for code that passes them to each optimizer alike. What only says how a
@@ -292,14 +293,12 @@ class LearnedOptimizer(Optimizer):
         self._begin()
         for group in self.param_groups:
             for position, parameter in enumerate(group["params"]):
-                entry = self.state.get(parameter)
-                kept = entry.get(MEMORY) if isinstance(entry, dict) else None
-                if isinstance(entry, dict) and isinstance(kept, _Kept):
+                kept = self.state[parameter].get(MEMORY) if parameter in self.state else None
+                if isinstance(kept, _Kept):
                     rule = self._members[self._owner(group, position, parameter)]
-                    like = rule.initial_state(0, dtype=self._placement.stored_in(parameter), device="meta")
-                    entry[MEMORY] = tuple(
-                        tensor.to(parameter.device, fresh.dtype)
-                        for tensor, fresh in zip(kept.memory, like, strict=True)
+                    fresh = rule.initial_state(0, dtype=self._placement.stored_in(parameter), device="meta")
+                    self.state[parameter][MEMORY] = tuple(
+                        tensor.to(parameter.device, like.dtype) for tensor, like in zip(kept.memory, fresh, strict=True)
                     )
 
 

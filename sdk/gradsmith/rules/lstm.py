@@ -67,7 +67,7 @@ class LSTMRule(Rule):
         segments: Segments | None = None,  # noqa: ARG002  coordinates do not see one another
     ) -> tuple[Tensor, State]:
         """One step for all coordinates; see `Rule.forward`."""
-        features, _ = self.features.read(gradient.detach(), ())
+        features, _ = self.features.read(gradient, ())
         signal = features.t()  # (features, N)
         next_state: list[Tensor] = []
         for layer, hidden, cell in zip(self.layers, state[0::2], state[1::2], strict=True):

@@ -52,9 +52,7 @@ class MLPRule(Rule):
         device: torch.device | str = "cpu",
     ) -> State:
         """Zeros: three averages, the average of squares, and the number of steps, each (coordinates, width)."""
-        return tuple(
-            torch.zeros(coordinates, width, dtype=dtype, device=device) for width in self.features.state_widths
-        )
+        return self.features.initial_state(coordinates, dtype, device)
 
     def forward(
         self,
@@ -63,7 +61,7 @@ class MLPRule(Rule):
         segments: Segments | None = None,  # noqa: ARG002  coordinates do not see one another
     ) -> tuple[Tensor, State]:
         """One step for all coordinates; see `Rule.forward`."""
-        directions, state = self.features.read(gradient.detach(), state)  # (N, 4)
+        directions, state = self.features.read(gradient, state)  # (N, 4)
         signal = directions
         for layer in self.layers:
             signal = functional.elu(layer(signal))  # (N, H)
