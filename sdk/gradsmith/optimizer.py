@@ -293,11 +293,12 @@ class LearnedOptimizer(Optimizer):
         self._begin()
         for group in self.param_groups:
             for position, parameter in enumerate(group["params"]):
-                kept = self.state[parameter].get(MEMORY) if parameter in self.state else None
-                if isinstance(kept, _Kept):
+                entry = self.state.get(parameter)
+                kept = entry.get(MEMORY) if isinstance(entry, dict) else None
+                if isinstance(entry, dict) and isinstance(kept, _Kept):
                     rule = self._members[self._owner(group, position, parameter)]
                     fresh = rule.initial_state(0, dtype=self._placement.stored_in(parameter), device="meta")
-                    self.state[parameter][MEMORY] = tuple(
+                    entry[MEMORY] = tuple(
                         tensor.to(parameter.device, like.dtype) for tensor, like in zip(kept.memory, fresh, strict=True)
                     )
 

@@ -10,7 +10,7 @@ from gradsmith.rules import RuleSet, build, weights
 from models import captured
 from models.backends import NativeBackend, TorchBackend, backend_for, dtype_for
 from models.errors import BackendUnavailable
-from models.evaluate import evaluate
+from models.evaluation.evaluate import evaluate
 from models.families import FAMILIES
 from models.families.mlp import MLPSpec
 from models.meta_train import MetaStep, TrainingResult, meta_train
