@@ -65,10 +65,10 @@ class Rule(nn.Module, ABC):
     def forward(self, gradient: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
         """One step: `(coordinates,)` gradient -> `(coordinates,)` update, and the next memory.
 
-        The update is already scaled: `theta_next = theta + update`. The result is differentiable in the rule's weights,
-        in the state and in the gradient, with finite derivatives where a gradient is zero; the rule's class says what
-        it holds constant. Whoever takes gradients for constants passes them without a graph. Nothing is changed in
-        place. `segments`: for rules that look across coordinates; None: all are one tensor of one task.
+        The update is already scaled: `theta_next = theta + update`. The result is differentiable in the rule's
+        weights, in the state and in the gradient, with finite derivatives where a gradient is zero; the rule's class
+        says what it holds constant, and whoever takes gradients for constants passes them without a graph. Nothing is
+        changed in place. `segments`: for rules that look across coordinates; None: all are one tensor of one task.
         """
 
     @abstractmethod
