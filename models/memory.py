@@ -160,18 +160,23 @@ def _likely_backend(spec: JobSpec, rules: _Rules, *, native: bool) -> Computes:
 
 
 def _window(sizes: _Sizes, spec: MetaTrainSpec) -> int:
-    """A meta-step. All tasks hold their position; the group in its window also holds the gradients G (T + 1 rows) and
-    their suffix sums D (twice while they are made), the rule's memory before it, and what the backend needs."""
+    """A meta-step. All tasks of the pool hold their position; the group in its window also holds the gradients G (T + 1
+    rows) and their suffix sums D (twice while they are made), the rule's memory before it, and what the backend
+    needs."""
     T, tasks = spec.recipe.unroll_steps, spec.tasks_per_process
     group = _group(sizes, spec)
     coordinates = group * sizes.coordinates
     row = sizes.width * coordinates
-    standing = (2 * sizes.width + sizes.state) * tasks * sizes.coordinates
-    held = _problem(sizes, tasks) + standing + (T + 3) * row + sizes.state * coordinates
+    held = spec.recipe.pool * _standing(sizes, tasks) + (T + 3) * row + sizes.state * coordinates
     stepping = _minibatch(sizes, group) + _step(sizes) * coordinates
     differentiating = T * row + _gradient(sizes, coordinates, T)
     buffers = _buffers(sizes, coordinates, T) + _slack(sizes, group)
     return held + buffers + max(stepping, 2 * T * row, differentiating)
+
+
+def _standing(sizes: _Sizes, tasks: int) -> int:
+    """Tasks of a trajectory that is under way, with where they are: theta, its gradient and the rule's memory."""
+    return _problem(sizes, tasks) + (2 * sizes.width + sizes.state) * tasks * sizes.coordinates
 
 
 def _group(sizes: _Sizes, spec: MetaTrainSpec) -> int:
@@ -187,11 +192,12 @@ def _validating(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     """Fixed tasks, a chunk at a time, beside the trajectory that goes on afterwards."""
     tasks = spec.tasks_per_process
     coordinates = tasks * sizes.coordinates
-    trajectory = _problem(sizes, tasks) + (4 * sizes.width + sizes.state) * coordinates
+    trajectory = spec.recipe.pool * _standing(sizes, tasks) + 2 * sizes.width * coordinates
     group = _group(sizes, spec)
     grouped = group * sizes.coordinates
     buffers = _buffers(sizes, grouped, spec.recipe.unroll_steps) + _slack(sizes, group)
-    curves = 3 * sizes.width * (spec.recipe.horizon + 1) * spec.recipe.validation_tasks
+    longest = spec.recipe.horizons_validated[-1]
+    curves = 3 * sizes.width * (longest + 1) * spec.recipe.validation_tasks
     return trajectory + buffers + _rollout(sizes, spec.recipe.validation_tasks) + curves
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_origin
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, create_model
 from pydantic.fields import FieldInfo
@@ -47,6 +48,8 @@ def _strict(annotation: Any) -> Any:
     if get_origin(annotation) is Annotated:
         inner, *metadata = get_args(annotation)
         return Annotated[(_strict(inner), *map(_partial_kinds, metadata))]
+    if get_origin(annotation) is UnionType:
+        return Union[tuple(_strict(choice) for choice in get_args(annotation))]  # noqa: UP007 - made at run time
     if get_origin(annotation) in (list, tuple, dict):
         return get_origin(annotation)[tuple(_strict(inner) for inner in get_args(annotation))]
     return annotation

@@ -41,6 +41,7 @@ class MetaTrainSpec(Job):
     @property
     def to_lower(self) -> list[str]:
         fields = ["recipe.tasks", "recipe.validation_tasks", "recipe.unroll_steps"]
+        fields += ["recipe.pool"] if self.recipe.pool > 1 else []
         fields += ["evaluation.test_tasks", "evaluation.horizon"] if self.evaluate else []
         return fields + (["resources.processes"] if self.resources.processes > 1 else [])
 
@@ -85,5 +86,15 @@ class MetaTrainSpec(Job):
             raise ValueError(
                 f"{processes} processes cannot share {tasks} task{'s' if tasks > 1 else ''} of a meta-step, of which "
                 f"each owns one at least; send {tasks} at most, or a larger recipe.tasks"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_pool_is_in_one_process(self) -> MetaTrainSpec:
+        pool, processes = self.recipe.pool, self.resources.processes
+        if pool > 1 and processes > 1:
+            raise ValueError(
+                f"a pool of {pool} trajectories is trained in one process, for its checkpoints hold where every task "
+                f"is, and this asks for {processes} processes; leave processes out, or send recipe.pool 1"
             )
         return self

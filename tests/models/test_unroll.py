@@ -13,9 +13,9 @@ from gradsmith.rules import LSTMRule, Rule, Segments, build
 from models.backends import NativeBackend, TorchBackend, backend_for
 from models.families.mlp import MLPSpec
 from models.families.quadratic import QuadraticSpec
-from models.meta_train import load_weights
 from models.spec import Split
 from models.tasks.catalogue import open_for_training
+from models.training.rule import load_weights
 from models.unroll import advance, begin, suffix_sums, unroll_window
 
 FAMILIES = {"quadratic": QuadraticSpec(dimension=5), "mlp": MLPSpec(hidden=(4,), batch_size=12)}
