@@ -11,13 +11,18 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from torch import Tensor
 
-from models.rollout import Curves
-from models.statistics import Bootstrap, Floats, curve_quantiles, summary
+from models.evaluation.statistics import Bootstrap, Floats, curve_quantiles, summary
+from models.rollout import FINAL_STEPS, Curves
 from models.tuning import GRID_POINTS, GridPoint, Tuning
 
 PROGRESS_INTERVAL_SECONDS = 0.25
 TUNING_TRAJECTORY = 1  # trajectory 0 of the validation split selected the rule; baselines are tuned on other tasks
 CRITERIA = ("final", "area")
+MEANINGS = {
+    "final": f"mean loss of the last {FINAL_STEPS} steps",
+    "area": "mean loss of all steps after the start",
+}
+"""What each criterion is, for the record."""
 T = TypeVar("T")
 
 

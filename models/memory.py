@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeAlias, assert_never
 
@@ -93,16 +93,22 @@ def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, th
     rules = _rules(spec)
     backend = computes or _likely_backend(spec, rules, native=True)
     sizes = _Sizes(spec.family.tasks, rules, backend, threads or spec.resources.threads_or(1))
+    loading, resident = sizes.costs.loading_bytes, sizes.costs.resident_bytes
     match spec:
         case MetaTrainSpec():
-            running = max(_window(sizes, spec), _validating(sizes, spec))
+            families = [
+                replace(sizes, family=each.tasks, rules=_rules(spec.on(each.tasks))) for each in spec.components
+            ]
+            running = _training(families, spec)
+            loading = max(each.costs.loading_bytes for each in families)
+            resident = sum({each.family.datasets: each.costs.resident_bytes for each in families}.values())
         case EvaluateSpec():
             running = _evaluating(sizes, spec)
         case PreviewSpec():
             running = _previewing(sizes, spec)
         case _:
             assert_never(spec)
-    each = WORKER_BYTES + max(sizes.costs.loading_bytes, sizes.costs.resident_bytes + running)
+    each = WORKER_BYTES + max(loading, resident + running)
     processes = spec.resources.processes
     if processes == 1:
         return each
@@ -118,18 +124,21 @@ def group_tasks(coordinates_per_task: int, record: int, unroll_steps: int) -> in
 
 
 def record_of(spec: JobSpec) -> int:
-    """Numbers that a step leaves of one coordinate on a tape, in the mean over a task."""
-    return _record(_rules(spec))
+    """Numbers that a step leaves of one coordinate on a tape, in the mean over a task; exact windows have none."""
+    return _record(_rules(spec), spec)
 
 
-def _record(rules: _Rules) -> int:
-    return _mean((share, rule.record) for share, rule in rules)
+def _record(rules: _Rules, spec: JobSpec) -> int:
+    return 0 if spec.meta_gradient == "exact" else _mean((share, rule.record) for share, rule in rules)
 
 
 def _rules(spec: JobSpec) -> _Rules:
     whole = spec.family.tasks.coordinates_per_task
-    owned = ((rule, sum(part.size for part in parts)) for rule, parts in spec.assigned().values())
-    return tuple((size / whole, rule.config.costs()) for rule, size in owned)
+    found = []
+    for rule, parts in spec.assigned().values():
+        size = sum(part.size for part in parts)
+        found.append((size / whole, rule.config.costs(len(parts) / size)))
+    return tuple(found)
 
 
 def _mean(each: Iterable[tuple[float, int]]) -> int:
@@ -152,6 +161,8 @@ def likely_backend(spec: JobSpec, *, native: bool = True) -> Computes:
 def _likely_backend(spec: JobSpec, rules: _Rules, *, native: bool) -> Computes:
     if spec.resources.backend != "auto":
         return spec.resources.backend
+    if spec.meta_gradient == "exact":
+        return "torch"
     fits = any(rule.sizes is not None for _, rule in rules) and spec.resources.device == "cpu"
     return "native" if native and fits else "torch"
 
@@ -159,16 +170,35 @@ def _likely_backend(spec: JobSpec, rules: _Rules, *, native: bool) -> Computes:
 # --- phases -----------------------------------------------------------------------------------------------------
 
 
-def _window(sizes: _Sizes, spec: MetaTrainSpec) -> int:
+def _training(families: list[_Sizes], spec: MetaTrainSpec) -> int:
+    """A meta-step or a validation of the family that takes the most, beside a pool of the largest trajectories and the
+    buffers of the other families' backends."""
+    T, tasks = spec.recipe.unroll_steps, spec.tasks_per_process
+    standing = spec.recipe.pool * max(_standing(sizes, tasks) for sizes in families)
+    buffers = {
+        tuple(sizes.family.parts()): _buffers(sizes, _group(sizes, spec) * sizes.coordinates, T) for sizes in families
+    }
+    return max(
+        max(_window(sizes, spec, standing), _validating(sizes, spec, standing))
+        + sum(taken for parts, taken in buffers.items() if parts != tuple(sizes.family.parts()))
+        for sizes in families
+    )
+
+
+def _window(sizes: _Sizes, spec: MetaTrainSpec, standing: int) -> int:
     """A meta-step. All tasks of the pool hold their position; the group in its window also holds the gradients G (T + 1
     rows) and their suffix sums D (twice while they are made), the rule's memory before it, and what the backend
     needs."""
-    T, tasks = spec.recipe.unroll_steps, spec.tasks_per_process
+    T = spec.recipe.unroll_steps
     group = _group(sizes, spec)
     coordinates = group * sizes.coordinates
     row = sizes.width * coordinates
-    held = spec.recipe.pool * _standing(sizes, tasks) + (T + 3) * row + sizes.state * coordinates
+    counted = T * row if spec.recipe.loss_weighting != "sum" else 0  # as outer gradients of their own
+    held = standing + (T + 3) * row + counted + sizes.state * coordinates
     stepping = _minibatch(sizes, group) + _step(sizes) * coordinates
+    if spec.meta_gradient == "exact":  # theta and the gradient of each step once more, and what the rule remembers
+        kept = T * (2 * row + sizes.state * coordinates) + _graphs(sizes, coordinates, T)
+        return held + kept + stepping + 4 * row + _slack(sizes, group)
     differentiating = T * row + _gradient(sizes, coordinates, T)
     buffers = _buffers(sizes, coordinates, T) + _slack(sizes, group)
     return held + buffers + max(stepping, 2 * T * row, differentiating)
@@ -179,20 +209,29 @@ def _standing(sizes: _Sizes, tasks: int) -> int:
     return _problem(sizes, tasks) + (2 * sizes.width + sizes.state) * tasks * sizes.coordinates
 
 
+def _graphs(sizes: _Sizes, coordinates: int, steps: int) -> int:
+    """What autograd keeps of an exact window: the graphs of all steps, or of one block of one."""
+    total = 0
+    for share, rule in sizes.rules:
+        each = sizes.width * math.ceil(share * coordinates) * rule.autograd
+        total += each * steps if each * steps <= KEPT_BYTES else min(each, sizes.width * BLOCK_FLOATS)
+    return total
+
+
 def _group(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     """Tasks of the largest group."""
     tasks = spec.tasks_per_process
     if spec.resources.device != "cpu":
         return tasks
-    most = group_tasks(sizes.coordinates, _record(sizes.rules), spec.recipe.unroll_steps)
+    most = group_tasks(sizes.coordinates, _record(sizes.rules, spec), spec.recipe.unroll_steps)
     return -(-tasks // -(-tasks // most))
 
 
-def _validating(sizes: _Sizes, spec: MetaTrainSpec) -> int:
+def _validating(sizes: _Sizes, spec: MetaTrainSpec, standing: int) -> int:
     """Fixed tasks, a chunk at a time, beside the trajectory that goes on afterwards."""
     tasks = spec.tasks_per_process
     coordinates = tasks * sizes.coordinates
-    trajectory = spec.recipe.pool * _standing(sizes, tasks) + 2 * sizes.width * coordinates
+    trajectory = standing + 2 * sizes.width * coordinates
     group = _group(sizes, spec)
     grouped = group * sizes.coordinates
     buffers = _buffers(sizes, grouped, spec.recipe.unroll_steps) + _slack(sizes, group)
@@ -279,7 +318,8 @@ def _differentiating(sizes: _Sizes, rule: RuleCosts, coordinates: int, steps: in
     if kernel is not None:
         return gathered + sizes.threads * _workspace(kernel, steps)
     if sizes.computes == "reference" or not rule.replay:
-        return gathered + sizes.width * min(coordinates * steps * rule.autograd, BLOCK_FLOATS)
+        floats = coordinates * steps * rule.autograd
+        return gathered + sizes.width * (floats if rule.whole else min(floats, BLOCK_FLOATS))
     return gathered
 
 

@@ -76,9 +76,9 @@ def meta_train(
     """
     device = device_of(spec.resources)
     # Opened without the test split: nothing below can draw a task that the result will be measured on.
-    family = open_for_training(spec.family.tasks, data_dir)
+    families = [open_for_training(component.tasks, data_dir) for component in spec.components]
     threads = spec.resources.threads_or(1) if threads is None else threads
-    trainer = Trainer(spec, family, device, threads, team or Alone())
+    trainer = Trainer(spec, families, device, threads, team or Alone())
     if resume is None:
         progress = trainer.fresh()
     else:

@@ -13,8 +13,10 @@ from typing import Any
 
 from models.backends import dtype_for
 from models.baselines import BASELINES
+from models.evaluation.statistics import Bootstrap
 from models.measured import (
     CRITERIA,
+    MEANINGS,
     TUNING_TRAJECTORY,
     Measured,
     MeasuringProgress,
@@ -28,12 +30,11 @@ from models.memory import memory_estimate_bytes
 from models.rollout import Curves, Sample, run
 from models.runtime import device_of, runtime
 from models.spec import BaselineName, MetaTrainSpec, PreviewSpec, Resources, Split
-from models.statistics import Bootstrap
 from models.tasks.catalogue import open_for_tuning
 from models.tasks.randomness import key
 from models.tuning import GRID_POINTS, Tuned, Tuning, tune
 
-FORMAT = 1
+FORMAT = 2
 
 
 def preview(spec: PreviewSpec, *, data_dir: Path | None = None) -> Iterator[MeasuringProgress | MeasuringResult]:
@@ -94,6 +95,7 @@ class _Preview:
             "overrides": family.overrides,
             "seed": self._spec.seed,
             "horizon": plan.horizon,
+            "criteria": MEANINGS,
             "tuning_tasks": plan.tuning_tasks,
             "coordinates_per_task": family.tasks.coordinates_per_task,
             "training_memory_bytes": memory_estimate_bytes(self._training()),

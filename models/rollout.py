@@ -15,6 +15,8 @@ from models.memory import CHUNK_COORDINATES
 from models.spec import Split
 from models.tasks.base import Family, HeldOut, TaskBatch
 
+FINAL_STEPS = 5  # a single step's minibatch is worth several percent of noise on a network
+
 
 class Stepper(Protocol):
     """An optimizer in the middle of a run: `step` moves `theta` (coordinates,) in place."""
@@ -93,17 +95,38 @@ class Curves:
 
     @property
     def final(self) -> Tensor:
-        """The last step's loss: (tasks,); a run that met a non-finite loss counts as infinite."""
-        return torch.where(self.finite, self.losses[-1], torch.inf)
+        """The mean loss of the last FINAL_STEPS steps: (tasks,); a run that met a non-finite loss counts as
+        infinite."""
+        return torch.where(self.finite, trailing_means(self.losses)[-1], torch.inf)
 
     @property
     def area(self) -> Tensor:
         """The mean loss over steps 1 .. horizon: (tasks,). Step 0 is the same whatever optimizes."""
-        return torch.where(self.finite, self.losses[1:].mean(dim=0), torch.inf)
+        moved = self.losses[1:] if self.horizon else self.losses
+        return torch.where(self.finite, moved.mean(dim=0), torch.inf)
+
+    @property
+    def horizon(self) -> int:
+        return self.losses.shape[0] - 1
+
+    def cut(self, steps: int) -> Curves:
+        """The first `steps` steps of the run, without what was held out, which is measured at the end."""
+        return Curves(self.losses[: steps + 1], None)
 
     @property
     def finite(self) -> Tensor:
         return torch.isfinite(self.losses).all(dim=0)
+
+
+def trailing_means(losses: Tensor) -> Tensor:
+    """The mean loss of the last FINAL_STEPS steps up to each: (horizon + 1, tasks) -> the same. The loss at the start
+    counts for itself alone, so that step 3 has the mean of three."""
+    means = losses.clone()
+    steps = losses.shape[0] - 1
+    for back in range(1, min(FINAL_STEPS, steps)):
+        means[1 + back :] += losses[1 : steps + 1 - back]
+    counts = torch.arange(steps + 1, device=losses.device).clamp(1, FINAL_STEPS)
+    return means / counts[:, None]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """From a job's id to its result: claim it, have its kind run, and end it whatever comes.
 
-The science is a generator (`models.meta_train`, `models.evaluate`) that knows nothing of this; between two of its
+The science is a generator (`models.meta_train`, `models.evaluation`) that knows nothing of this; between two of its
 events a cancel, a preemption and a lost lease are noticed.
 """
 

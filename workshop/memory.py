@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
-from models.evaluate import evaluate
+from models.evaluation.evaluate import evaluate
 from models.meta_train import TrainingResult, meta_train
 from models.preview import preview
 from models.rule_spec import RULE_SPECS, RuleSpec

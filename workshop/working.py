@@ -104,7 +104,7 @@ class Worker:
 
 
 def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str = "wins") -> dict[str, Any]:
-    """A small result in the form that models.evaluate gives."""
+    """A small result in the form that models.evaluation gives."""
     rates = {"learned": 0.3, "adam": 0.12, "rmsprop": 0.1, "nag": 0.08, "sgd": 0.04}
     steps = np.arange(horizon + 1)
 

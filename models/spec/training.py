@@ -12,8 +12,9 @@ from models.spec.family import FamilySpec
 from models.spec.jobs import Job
 from models.spec.measuring import EvaluateSpec
 from models.spec.plans import EvaluationPlan
-from models.spec.recipe import Recipe
-from models.spec.resources import Resources
+from models.spec.recipe import Component, MetaGradientMode, Recipe
+from models.spec.resources import DEVICE_OF, Resources
+from models.task_spec import TaskSpec
 
 IDLE_RULE = "idle_rule"
 """The type of the error, as pydantic has them, for a rule that has no part."""
@@ -66,6 +67,26 @@ class MetaTrainSpec(Job):
     def assigned(self) -> Assigned:
         return assigned(self.recipe.rule, self.recipe.rules, self.family.tasks.parts())
 
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The families that it trains on, its own first."""
+        return (Component(family=self.family.name, tasks=self.family.tasks, weight=1.0), *self.recipe.mixture)
+
+    def on(self, tasks: TaskSpec) -> MetaTrainSpec:
+        """The same job, on these tasks alone."""
+        family = self.family.model_copy(update={"tasks": tasks})
+        recipe = self.recipe.model_copy(update={"mixture": ()})
+        return self.model_copy(update={"family": family, "recipe": recipe})
+
+    @model_validator(mode="after")
+    def _a_mixture_has_one_rule(self) -> MetaTrainSpec:
+        if self.recipe.mixture and self.recipe.rules:
+            raise ValueError(
+                f"several rules need the parts of one family, and the mixture adds "
+                f"{', '.join(repr(each.family) for each in self.recipe.mixture)}; leave rules out, or the mixture"
+            )
+        return self
+
     @model_validator(mode="after")
     def _every_rule_has_a_part(self) -> MetaTrainSpec:
         idle = self.recipe.rules.keys() - self.assigned().keys() if self.recipe.rules else set()
@@ -76,6 +97,19 @@ class MetaTrainSpec(Job):
                 "the rule for {pattern} would move nothing: {family} has no part left for it. There are {parts}; send "
                 "a pattern that matches one better than the others do, or leave it out",
                 {"pattern": repr(min(idle)), "family": self.family.name, "parts": parts},
+            )
+        return self
+
+    @property
+    def meta_gradient(self) -> MetaGradientMode:
+        return self.recipe.meta_gradient
+
+    @model_validator(mode="after")
+    def _the_backend_has_exact_meta_gradients(self) -> MetaTrainSpec:
+        if self.recipe.meta_gradient == "exact" and self.resources.backend in DEVICE_OF:
+            raise ValueError(
+                f"backend {self.resources.backend} computes detached meta-gradients, and recipe.meta_gradient is "
+                f"exact; send resources.backend auto or torch, or meta_gradient detached"
             )
         return self
 

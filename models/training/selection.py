@@ -8,9 +8,6 @@ from collections.abc import Sequence
 
 from models.spec import Recipe
 
-LAST_STEPS = 5
-"""The mean of so many last losses is what a run ends with: a single one is noisy."""
-
 LEAST = 1e-30
 """Geometric means take what is lower for this: a loss of zero has no logarithm."""
 
@@ -19,7 +16,7 @@ STUCK_WITHIN = 0.02  # relative movement of the last validations
 
 
 def scored(recipe: Recipe, area: float, final: float) -> float:
-    """The score of one validated curve. area: mean loss over all steps; final: over the last LAST_STEPS."""
+    """The score of one validated curve. area: mean loss over all steps; final: over the last of them."""
     match recipe.objective:
         case "area":
             return area

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import torch
@@ -17,10 +17,12 @@ from models.captured import windows
 from models.errors import TrainingDiverged
 from models.groups import ranges
 from models.memory import record_of
+from models.meta_loss import MetaLoss
 from models.meta_optimizer import averaged_weights, clipped, cosine
 from models.parallel import Team, mean_over_tasks, refuse_drift
 from models.runtime import runtime
-from models.spec import MetaTrainSpec, Recipe, share
+from models.spec import Component, MetaTrainSpec, Recipe, share
+from models.task_spec import Part
 from models.tasks.base import Family
 from models.tasks.randomness import key
 from models.training.events import Event, MetaStep, TrainingResult, Validated
@@ -37,24 +39,37 @@ MAX_SKIPPED_IN_A_ROW = 25
 class Trainer:
     """The parts of a run that do not change while it runs, but for the weights of its rule and the tasks under way."""
 
-    def __init__(self, spec: MetaTrainSpec, family: Family, device: torch.device, threads: int, team: Team) -> None:
+    def __init__(
+        self, spec: MetaTrainSpec, families: Sequence[Family], device: torch.device, threads: int, team: Team
+    ) -> None:
+        """families: those of `spec.components`, opened for training"""
         self._spec = spec
         self._device = device
         self._team = team
         self._rule = untrained(spec).to(device, dtype_for(spec.resources.backend))
-        self._sources = (self._source(family, threads),)
+        self._backends: dict[tuple[Part, ...], Backend] = {}
+        components = zip(spec.components, families, strict=True)
+        self._sources = tuple(self._source(component, family, threads) for component, family in components)
         where = (team, dtype_for(spec.resources.backend), device)
         self.pool = Pool(spec, self._sources, *where)
         self.validation = Validation(spec.recipe, self._sources, *where)
 
-    def _source(self, family: Family, threads: int) -> Source:
+    def _source(self, component: Component, family: Family, threads: int) -> Source:
         spec, wanted = self._spec, self._spec.resources.backend
         own = share(spec.recipe.tasks, self._team.size, self._team.rank)
-        parts = ranges(own, family.coordinates_per_task, record_of(spec), spec.recipe.unroll_steps, self._device)
-        backend = backend_for(
-            *(self._rule, dtype_for(wanted), self._device, threads), wanted=wanted, parts=spec.family.tasks.parts()
-        )
-        return Source(family, 1.0, backend, windows(backend, self._device), tuple(parts))
+        record = record_of(spec.on(component.tasks))
+        groups = ranges(own, family.coordinates_per_task, record, spec.recipe.unroll_steps, self._device)
+        parts = tuple(component.tasks.parts())
+        if parts not in self._backends:  # a backend knows the tensors of one shape of task
+            self._backends[parts] = backend_for(
+                *(self._rule, dtype_for(wanted), self._device, threads),
+                wanted=wanted,
+                parts=parts,
+                mode=spec.meta_gradient,
+            )
+        backend = self._backends[parts]
+        loss = MetaLoss.of(spec.recipe.meta_gradient, spec.recipe.loss_weighting)
+        return Source(family, component.weight, backend, windows(backend, self._device, loss), tuple(groups))
 
     @property
     def _recipe(self) -> Recipe:
@@ -86,7 +101,7 @@ class Trainer:
         window, live = self.pool.unrolled(progress.live[place])
         progress, step = self._learned_from(window, progress)
         progress, ended = self._moved_on(progress, place, live, step.loss)
-        gradients += recipe.tasks * recipe.unroll_steps
+        gradients += recipe.tasks * recipe.window_evaluations
         progress = progress.but(cost=progress.cost.training(gradients, time.perf_counter() - started))
         yield step
         if self._validates_after(progress):

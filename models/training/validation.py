@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from models.parallel import Team
-from models.rollout import Curves, Learned, Sample, run, tasks_at_once
+from models.rollout import Learned, Sample, run, tasks_at_once
 from models.spec import Recipe, Split, share
 from models.training.events import Working
 from models.training.pool import Source
-from models.training.selection import LAST_STEPS, geometric_mean, scored
+from models.training.selection import geometric_mean, scored
 
 T = TypeVar("T")
 
@@ -99,15 +99,8 @@ class Validation:
             )
             rows[0, part] = curves.losses[0]
             for place, horizon in enumerate(horizons):
-                beginning = Curves(curves.losses[: horizon + 1], None)
-                rows[1 + 2 * place, part] = beginning.area
-                rows[2 + 2 * place, part] = final_of(beginning)
-
-
-def final_of(curves: Curves) -> Tensor:
-    """The mean of the last LAST_STEPS losses, or of all where there are fewer: (tasks,); a run that met a non-finite
-    loss counts as infinite."""
-    return torch.where(curves.finite, curves.losses[1:][-LAST_STEPS:].mean(dim=0), torch.inf)
+                rows[1 + 2 * place, part] = curves.cut(horizon).area
+                rows[2 + 2 * place, part] = curves.cut(horizon).final
 
 
 def _at_work(steps: Generator[None, None, T], step: int) -> Generator[Working, None, tuple[T, float]]:

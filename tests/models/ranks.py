@@ -41,7 +41,7 @@ def window_mean(team: Team, spec: MetaTrainSpec, tasks: int) -> tuple[float, tor
 
 def validation_losses(team: Team, spec: MetaTrainSpec) -> list[list[float]]:
     """Of the untrained rule: each task's mean loss and its first."""
-    trained = Trainer(spec, open_for_training(spec.family.tasks), torch.device("cpu"), 1, team)
+    trained = Trainer(spec, [open_for_training(spec.family.tasks)], torch.device("cpu"), 1, team)
     trained.fresh()
     losses, _seconds = returned(trained.validation.losses(0, 0.0))
     standing_still, area, _final = losses[0]

@@ -8,7 +8,7 @@ import torch
 from gradsmith.rules import build
 from models.backends import TorchBackend
 from models.baselines import BASELINES
-from models.evaluate import evaluate
+from models.evaluation.evaluate import evaluate
 from models.families import KINDS
 from models.families.base import Kind
 from models.groups import Groups

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.statistics import Bootstrap, compare, curve_quantiles, interval, summary
+from models.evaluation.statistics import Bootstrap, compare, curve_quantiles, interval, summary
 
 RNG = np.random.default_rng(0)
 LEARNED = RNG.lognormal(0.0, 1.0, 200)
@@ -71,8 +71,40 @@ def test_the_coverage_of_the_interval_is_near_95_percent():
 def test_one_seed_gives_one_interval_and_chunks_do_not_matter(monkeypatch):
     whole = Bootstrap(200, 300, 7).means(LEARNED)
     assert np.array_equal(whole, Bootstrap(200, 300, 7).means(LEARNED))
-    monkeypatch.setattr("models.statistics._CELLS_AT_ONCE", 200 * 64)
+    monkeypatch.setattr("models.evaluation.statistics._CELLS_AT_ONCE", 200 * 64)
     np.testing.assert_allclose(Bootstrap(200, 300, 7).means(LEARNED), whole, rtol=1e-12)
+
+
+def test_the_interval_of_a_ratio_of_medians_is_scipys_paired_bootstrap(stats):
+    found = compare(LEARNED, BASELINE, Bootstrap(200, 3000, 1))
+
+    def ratio(a, b, axis=-1):
+        return np.median(a, axis=axis) / np.median(b, axis=axis)
+
+    theirs = stats.bootstrap(
+        (LEARNED, BASELINE), ratio, paired=True, n_resamples=3000, method="percentile", rng=np.random.default_rng(2)
+    ).confidence_interval
+    assert found.medians_interval == pytest.approx((theirs.low, theirs.high), rel=0.04)
+    assert found.medians_verdict == "wins"
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 7, 8])
+def test_medians_are_numpys_of_the_drawn_tasks(tasks):
+    values = np.random.default_rng(tasks).normal(size=tasks)
+    values[0] = np.inf
+    bootstrap = Bootstrap(tasks, 50, 3)
+    drawn = np.random.default_rng(3).integers(0, tasks, size=(50, tasks))
+    assert bootstrap.medians(values).tolist() == np.median(values[drawn], axis=1).tolist()
+
+
+def test_a_few_hard_tasks_move_the_ratio_of_means_and_not_that_of_medians():
+    hard = LEARNED.copy()
+    rival = BASELINE.copy()
+    hard[:4] = rival[:4] = 1e5
+    found = compare(hard, rival, Bootstrap(200, 1000, 0))
+    assert found.ratio_of_means == pytest.approx(1.0, abs=0.02)
+    assert found.medians_interval[1] < 1
+    assert found.medians_verdict == "wins"
 
 
 def test_divergence_decides_without_a_bootstrap():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import nn
 from gradsmith import LearnedOptimizer
 from gradsmith.errors import StateMismatch, UnknownRule
 from gradsmith.rules import Rule, Rules, RuleSet, Segments, State, build
-from gradsmith.rules.weights import dumps
+from gradsmith.rules.weights import dumps, loads
 
 torch.set_num_threads(1)
 
@@ -97,6 +99,17 @@ def test_a_parameter_without_a_rule_is_refused_before_anything_is_added() -> Non
     assert len(optimizer.param_groups) == 1
 
 
+@pytest.mark.parametrize("again", [lambda rule: rule, copy.copy], ids=["the same", "a shallow copy"])
+def test_rules_that_share_weights_are_refused_and_copies_are_not(again: Callable[[Rule], Rule]) -> None:
+    with pytest.raises(UnknownRule, match=r"'bias' and 'weight' share weights \(.*copy\.deepcopy"):
+        RuleSet({"weight": MLP, "*": LSTM, "bias": again(MLP)})
+    read = loads(dumps(RuleSet({"weight": MLP, "bias": copy.deepcopy(MLP)})))
+    assert isinstance(read, RuleSet)
+    for _, rule in read.members():
+        for ours, theirs in zip(rule.parameters(), MLP.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize("rule", [MLP, SET], ids=["mlp", "several"])
 def test_a_saved_state_goes_on_bit_for_bit(rule: Rules) -> None:
     whole, halved = model(), model()
@@ -137,13 +150,17 @@ class Boundaries(Rule):
     kind = "boundaries"
     coordinatewise = False
 
-    def initial_state(self, coordinates: int, *, dtype=torch.float32, device="cpu") -> State:  # type: ignore[no-untyped-def]
-        return (torch.zeros(coordinates, 1, dtype=dtype, device=device),)
+    of_tensors = 1
+
+    def initial_state(self, coordinates: int, *, tensors=1, dtype=torch.float32, device="cpu") -> State:  # type: ignore[no-untyped-def]
+        return torch.zeros(coordinates, 1, dtype=dtype, device=device), torch.zeros(tensors, 2, device=device)
 
     def forward(self, gradient: torch.Tensor, state: State, segments: Segments | None = None):  # type: ignore[no-untyped-def]
         assert segments is not None
         assert not segments.tasks.any()
-        return segments.tensors.to(gradient.dtype), (state[0] + 1,)
+        assert state[1].shape[0] == segments.rows
+        numbers = torch.arange(segments.rows).to(gradient.dtype)
+        return segments.tensors.to(gradient.dtype), (state[0] + 1, state[1] + numbers[:, None])
 
     def config(self) -> dict[str, object]:
         return {"kind": self.kind}
@@ -159,3 +176,7 @@ def test_a_rule_that_looks_across_coordinates_knows_where_tensors_end() -> None:
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     assert [parameter.tolist() for parameter in parameters] == [[0.0] * 3, [1.0], [2.0] * 4]
+    parameters[1].grad = None  # what is remembered of a tensor follows it: now the last one is number 1
+    optimizer.step()
+    kept = [optimizer.state[parameter]["memory"][1].tolist() for parameter in parameters]
+    assert kept == [[[0.0, 0.0]], [[1.0, 1.0]], [[3.0, 3.0]]]

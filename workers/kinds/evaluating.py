@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.store.registry import Registry
 from gradsmith.rules import weights as rule_weights
-from models.evaluate import evaluate
+from models.evaluation.evaluate import evaluate
 from models.spec import EvaluateSpec
 from workers.attempt import Attempt
 from workers.measuring import measure

@@ -21,7 +21,10 @@ _ADVICE = "Names are known where LearnedOptimizer gets model.named_parameters().
 class RuleSet(nn.Module):
     """Rules by the pattern of the tensors that each runs; `gradsmith.rules.assignment` says which pattern wins.
 
-    In a weights file each rule's tensors have a prefix, `rules.<number>.`, by the patterns' alphabet.
+    In a weights file each rule's tensors have a prefix, `rules.<number>.`, by the patterns' alphabet. No two rules
+    share a tensor: the file would hold it twice, and what loads it would have two.
+
+    Raises UnknownRule where there is no rule, or where two patterns share weights.
     """
 
     kind: ClassVar[str] = "several"
@@ -31,6 +34,7 @@ class RuleSet(nn.Module):
         if not rules:
             raise UnknownRule("a set of rules needs one rule at least")
         self.patterns = tuple(sorted(rules))
+        _require_weights_of_their_own([(pattern, rules[pattern]) for pattern in self.patterns])
         self.rules = nn.ModuleList(rules[pattern] for pattern in self.patterns)
 
     def members(self) -> list[tuple[str, Rule]]:
@@ -56,6 +60,18 @@ class RuleSet(nn.Module):
         """Draw the starting weights of one rule after the other."""
         for _, rule in self.members():
             rule.initialise(generator)
+
+
+def _require_weights_of_their_own(members: Sequence[tuple[str, Rule]]) -> None:
+    owners: dict[int, str] = {}
+    for pattern, rule in members:
+        for name, parameter in rule.named_parameters():
+            owner = owners.setdefault(id(parameter), pattern)
+            if owner != pattern:
+                raise UnknownRule(
+                    f"the rules for {owner!r} and {pattern!r} share weights ({name}), and each rule of a set has its "
+                    f"own; give {pattern!r} a copy (copy.deepcopy), or use one pattern that matches both"
+                )
 
 
 Rules = Rule | RuleSet

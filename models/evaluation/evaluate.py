@@ -2,7 +2,9 @@
 
 Learning rates are tuned on VALIDATION tasks, each baseline for both criteria from one sweep; then every optimizer
 runs once on the same TEST tasks. A final loss is compared with the run of the baseline that was tuned for the final
-loss, an area under the curve with the run that was tuned for the area.
+loss, an area under the curve with the run that was tuned for the area. Both are compared after equal steps and after
+equal seconds. The best baseline by its tuning runs once more on FRESH validation tasks, which sets the targets of
+`time_to_target`.
 """
 
 from __future__ import annotations
@@ -16,8 +18,14 @@ from typing import Any
 from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for, dtype_for
 from models.baselines import BASELINES
+from models.evaluation.break_even import Spent, break_even
+from models.evaluation.equal_time import in_seconds
+from models.evaluation.statistics import Bootstrap, Comparison, compare
+from models.evaluation.step_costs import StepCosts, step_costs
+from models.evaluation.time_to_target import Target, targets, time_to_target
 from models.measured import (
     CRITERIA,
+    MEANINGS,
     TUNING_TRAJECTORY,
     Measured,
     MeasuringProgress,
@@ -30,31 +38,41 @@ from models.measured import (
 from models.rollout import Contender, Curves, Learned, Sample, run
 from models.runtime import device_of, runtime
 from models.spec import BaselineName, EvaluateSpec, Split
-from models.statistics import Bootstrap, Comparison, compare
+from models.tasks.base import TaskBatch
 from models.tasks.catalogue import open_for_testing, open_for_tuning
 from models.tasks.randomness import key
 from models.tuning import GRID_POINTS, Tuning, tune
 
-FORMAT = 2
+FORMAT = 3
+FRESH_TRAJECTORY = TUNING_TRAJECTORY + 1  # of the validation split: nothing is selected or tuned on these tasks
 
 
 def evaluate(
-    weights: bytes, spec: EvaluateSpec, *, data_dir: Path | None = None, threads: int | None = None
+    weights: bytes,
+    spec: EvaluateSpec,
+    *,
+    data_dir: Path | None = None,
+    threads: int | None = None,
+    spent: Spent | None = None,
 ) -> Iterator[MeasuringProgress | MeasuringResult]:
     """Measure the optimizer in `weights`; the last event is the MeasuringResult.
 
     Progress comes at least every quarter of a second of work, give or take one inner step.
     threads: as in `meta_train`
+    spent: what making the optimizer took, for the break-even; None where it is not known
     Raises gradsmith.errors.WeightsError, DatasetMissing, DatasetCorrupt, DeviceUnavailable, BackendUnavailable.
     """
     yield from _Evaluation(
-        weights, spec, data_dir, spec.resources.threads_or(1) if threads is None else threads
+        weights, spec, data_dir, spec.resources.threads_or(1) if threads is None else threads, spent
     ).events()
 
 
 class _Evaluation:
-    def __init__(self, weights: bytes, spec: EvaluateSpec, data_dir: Path | None, threads: int) -> None:
+    def __init__(
+        self, weights: bytes, spec: EvaluateSpec, data_dir: Path | None, threads: int, spent: Spent | None
+    ) -> None:
         self._spec = spec
+        self._spent = spent
         self._plan = spec.evaluation
         self._device = device_of(spec.resources)
         rule, wanted = rule_weights.loads(weights), spec.resources.backend
@@ -67,21 +85,51 @@ class _Evaluation:
         self._tuning_family = open_for_tuning(spec.family.tasks, data_dir)
         self._test_family = open_for_testing(spec.family.tasks, data_dir)
         self._started = time.perf_counter()
-        # The learned rule and two runs a baseline on the test tasks, and each baseline's first grid.
-        self._runs = Runs(1 + len(self._plan.baselines) * (GRID_POINTS + 2))
+        # The learned rule and two runs a baseline on the test tasks, each baseline's first grid, and the targets.
+        self._runs = Runs(2 + len(self._plan.baselines) * (GRID_POINTS + 2))
         self._tuning_gradients = 0
         self._test_gradients = 0
 
     def events(self) -> Iterator[MeasuringProgress | MeasuringResult]:
-        measured = {"learned": (yield from self._tested("learned", Learned(self._backend, rests=True), None))}
+        learned = Learned(self._backend, rests=True)
+        measured = {"learned": (yield from self._tested("learned", learned, None))}
         tunings: dict[BaselineName, Tuning] = {}
         for name in self._plan.baselines:
             tunings[name] = yield from self._tuned(name)
         for name, tuning in tunings.items():
             final, area = (tuning.best(criterion) for criterion in CRITERIA)
             measured[name] = yield from self._tested(name, final, area)
+        setter = min(tunings, key=lambda name: tunings[name].best_final.final)
+        fixed = yield from self._targets(setter, tunings[setter])
+        contenders = {"learned": learned} | {name: tuning.best("final") for name, tuning in tunings.items()}
+        costs = yield from self._runs.ticking(step_costs(contenders, self._one_task()), "timing a step of each")
         yield self._runs.so_far("bootstrap")
-        yield MeasuringResult(plain(self._result(measured, tunings)))
+        result = self._result(measured, tunings, costs)
+        result["time_to_target"] = time_to_target(measured, fixed, setter, costs)
+        yield MeasuringResult(plain(result))
+
+    def _one_task(self) -> TaskBatch:
+        tasks, *_ = self._tuning_family.sample(
+            Split.VALIDATION,
+            seed=self._spec.seed,
+            trajectory=FRESH_TRAJECTORY,
+            tasks=1,
+            dtype=self._dtype,
+            device=self._device,
+        )
+        return tasks
+
+    def _targets(self, name: BaselineName, tuning: Tuning) -> Generator[MeasuringProgress, None, list[Target]]:
+        sample = Sample(Split.VALIDATION, self._spec.seed, FRESH_TRAJECTORY, self._plan.tuning_tasks)
+        steps = run(
+            *(tuning.best("final"), self._tuning_family, sample, self._plan.horizon),
+            dtype=self._dtype,
+            device=self._device,
+        )
+        fresh = yield from self._runs.ticking(steps, f"setting targets with {name}")
+        self._runs.done += 1
+        self._tuning_gradients += sample.tasks * (self._plan.horizon + 1)
+        return targets(fresh)
 
     def _tuned(self, name: BaselineName) -> Generator[MeasuringProgress, None, Tuning]:
         sample = Sample(Split.VALIDATION, self._spec.seed, TUNING_TRAJECTORY, self._plan.tuning_tasks)
@@ -125,7 +173,9 @@ class _Evaluation:
         self._test_gradients += sample.tasks * (self._plan.horizon + 1)
         return found
 
-    def _result(self, measured: dict[str, Measured], tunings: dict[BaselineName, Tuning]) -> dict[str, Any]:
+    def _result(
+        self, measured: dict[str, Measured], tunings: dict[BaselineName, Tuning], costs: StepCosts
+    ) -> dict[str, Any]:
         plan = self._plan
         seed = key("bootstrap", self._spec.seed) & (2**63 - 1)
         bootstrap = Bootstrap(plan.test_tasks, plan.bootstrap_samples, seed)
@@ -147,12 +197,15 @@ class _Evaluation:
             "overrides": self._spec.family.overrides,
             "seed": self._spec.seed,
             "horizon": plan.horizon,
+            "criteria": MEANINGS,
             "test_tasks": plan.test_tasks,
             "tuning_tasks": plan.tuning_tasks,
             "optimizers": {name: described(each, bootstrap) for name, each in measured.items()},
             "tuning": {name: sweep_of(tuning) for name, tuning in tunings.items()},
             "comparisons": comparisons,
             "verdict": {criterion: comparisons["best_baseline"][criterion]["verdict"] for criterion in CRITERIA},
+            "seconds": in_seconds(measured, tunings, costs, bootstrap),
+            "break_even": self._break_even(measured, tunings, comparisons["best_baseline"]["final"]["baseline"], costs),
             "cost": {
                 "seconds": time.perf_counter() - self._started,
                 "gradient_evaluations": {"tuning": self._tuning_gradients, "test": self._test_gradients},
@@ -168,6 +221,12 @@ class _Evaluation:
             if each.final.held_out is not None
         }
         return result | ({"held_out": held_out} if held_out else {})
+
+    def _break_even(
+        self, measured: dict[str, Measured], tunings: dict[BaselineName, Tuning], best: BaselineName, costs: StepCosts
+    ) -> dict[str, Any]:
+        tuning_runs = len(tunings[best].points)
+        return break_even(measured["learned"], best, measured[best], tuning_runs, costs, self._spent)
 
 
 def _best(tunings: dict[BaselineName, Tuning], measured: dict[str, Measured], criterion: str) -> str:

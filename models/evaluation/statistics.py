@@ -36,15 +36,18 @@ class Comparison:
     """Learned against a baseline on paired tasks. Below 1, or below 0 for the difference, the learned one is better.
 
     ratio_interval: 95 % paired bootstrap interval of the ratio of means, which the verdict looks at
+    medians_interval: the same of the ratio of medians, which a few hard tasks do not move
     share_won: share of tasks on which the learned loss is lower; a tie counts half
     """
 
     ratio_of_means: float
     ratio_interval: tuple[float, float]
     ratio_of_medians: float
+    medians_interval: tuple[float, float]
     share_won: float
     difference_interval: tuple[float, float]
     verdict: Verdict
+    medians_verdict: Verdict
 
 
 class Bootstrap:
@@ -57,10 +60,21 @@ class Bootstrap:
 
     def means(self, values: Floats) -> Floats:
         """Means over resampled tasks: (tasks,) -> (samples,), or (rows, tasks) -> (rows, samples)."""
-        return np.concatenate([values @ weights.T for weights in self._weights()], axis=-1)
+        return np.concatenate([values @ counts.T for counts in self._counts()], axis=-1) / self._tasks
 
-    def _weights(self) -> Iterator[Floats]:
-        # A resample is how often each task was drawn, over the number of tasks: one matrix product does all rows.
+    def medians(self, values: Floats) -> Floats:
+        """Medians over resampled tasks: (tasks,) -> (samples,). They may be infinite."""
+        order = np.argsort(values)
+        ranks = (self._tasks - 1) // 2, self._tasks // 2  # the same one where the number of tasks is odd
+        found = []
+        for counts in self._counts():
+            upto = np.cumsum(counts[:, order], axis=1)
+            low, high = (values[order[(upto <= rank).sum(axis=1)]] for rank in ranks)
+            found.append(low / 2 + high / 2)
+        return np.concatenate(found)
+
+    def _counts(self) -> Iterator[Floats]:
+        # A resample is how often each task was drawn: one matrix product makes the means of all rows.
         generator = np.random.default_rng(self._seed)
         at_once = max(1, _CELLS_AT_ONCE // self._tasks)
         for first in range(0, self._samples, at_once):
@@ -68,12 +82,12 @@ class Bootstrap:
             drawn = generator.integers(0, self._tasks, size=(count, self._tasks))
             drawn += np.arange(count)[:, None] * self._tasks
             counts = np.bincount(drawn.ravel(), minlength=count * self._tasks).reshape(count, self._tasks)
-            yield counts / self._tasks
+            yield counts.astype(np.float64)
 
 
 def interval(resampled: Floats) -> tuple[float, float]:
-    """The 95 % percentile interval of bootstrap replicates."""
-    low, high = np.percentile(resampled, [LOW, HIGH], axis=-1)
+    """The 95 % percentile interval of bootstrap replicates, which may be infinite."""
+    low, high = _at_shares(resampled, (LOW / 100, HIGH / 100))
     return float(low), float(high)
 
 
@@ -88,32 +102,53 @@ def summary(values: Floats, bootstrap: Bootstrap) -> Summary:
 def compare(learned: Floats, baseline: Floats, bootstrap: Bootstrap) -> Comparison:
     """Paired: `learned[i]` and `baseline[i]` are losses on the same task."""
     share_won = float(np.mean(learned < baseline) + 0.5 * np.mean(learned == baseline))
+    ratio, ratios, differences = _of_means(learned, baseline, bootstrap)
     medians = _ratio(_quantiles(learned, (0.5,))[0], _quantiles(baseline, (0.5,))[0])
-    learned_ends, baseline_ends = bool(np.isfinite(learned).all()), bool(np.isfinite(baseline).all())
-    if not (learned_ends and baseline_ends):
-        return _against_divergence(learned_ends, baseline_ends, medians, share_won)
-    learned_means, baseline_means = bootstrap.means(learned), bootstrap.means(baseline)
-    low, high = interval(learned_means / np.maximum(baseline_means, np.finfo(np.float64).tiny))
+    medians_interval = (np.nan, np.nan)
+    if not np.isnan(medians):
+        medians_interval = interval(_ratios(bootstrap.medians(learned), bootstrap.medians(baseline)))
     return Comparison(
-        ratio_of_means=_ratio(float(learned.mean()), float(baseline.mean())),
-        ratio_interval=(low, high),
+        ratio_of_means=ratio,
+        ratio_interval=ratios,
         ratio_of_medians=medians,
+        medians_interval=medians_interval,
         share_won=share_won,
-        difference_interval=interval(learned_means - baseline_means),
-        verdict="wins" if high < 1 else "loses" if low > 1 else "ties",
+        difference_interval=differences,
+        verdict=_verdict(ratios),
+        medians_verdict=_verdict(medians_interval),
     )
 
 
-def _against_divergence(learned_ends: bool, baseline_ends: bool, medians: float, share_won: float) -> Comparison:
-    """A mean that is infinite on one side needs no bootstrap; infinite on both sides decides nothing."""
-    verdict: Verdict
+def _of_means(
+    learned: Floats, baseline: Floats, bootstrap: Bootstrap
+) -> tuple[float, tuple[float, float], tuple[float, float]]:
+    """The ratio of means, its interval, and the interval of their difference. A mean that is infinite on one side
+    needs no bootstrap; infinite on both sides decides nothing."""
+    learned_ends, baseline_ends = bool(np.isfinite(learned).all()), bool(np.isfinite(baseline).all())
+    if learned_ends and baseline_ends:
+        learned_means, baseline_means = bootstrap.means(learned), bootstrap.means(baseline)
+        ratio = _ratio(float(learned.mean()), float(baseline.mean()))
+        return ratio, interval(_ratios(learned_means, baseline_means)), interval(learned_means - baseline_means)
     if learned_ends:
-        ratio, difference, verdict = 0.0, -np.inf, "wins"
+        ratio, difference = 0.0, -np.inf
     elif baseline_ends:
-        ratio, difference, verdict = np.inf, np.inf, "loses"
+        ratio, difference = np.inf, np.inf
     else:
-        ratio, difference, verdict = np.nan, np.nan, "ties"
-    return Comparison(ratio, (ratio, ratio), medians, share_won, (difference, difference), verdict)
+        ratio, difference = np.nan, np.nan
+    return ratio, (ratio, ratio), (difference, difference)
+
+
+def _verdict(ratios: tuple[float, float]) -> Verdict:
+    """What the 95 % interval of a ratio learned / baseline says; an interval that is not known says nothing."""
+    low, high = ratios
+    return "wins" if high < 1 else "loses" if low > 1 else "ties"
+
+
+def _ratios(numerators: Floats, denominators: Floats) -> Floats:
+    """Replicates of a ratio. Two infinite ones are equal: the ratio 1 speaks for neither."""
+    both = np.isinf(numerators) & np.isinf(denominators)
+    denominators = np.maximum(denominators, np.finfo(np.float64).tiny)
+    return np.divide(numerators, denominators, out=np.ones_like(numerators), where=~both)
 
 
 def _quantiles(values: Floats, at: tuple[float, ...]) -> list[float]:
