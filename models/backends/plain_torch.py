@@ -95,7 +95,7 @@ class TorchBackend:
         return total
 
     def exact_window(self, coordinates: int, steps: int) -> AutogradWindow:
-        """By autograd, whatever the rule."""
+        """Autograd, whatever the rule."""
         graphs_bytes = self._dtype.itemsize * self.rule.settings.costs().autograd * coordinates * steps
         keeps_graphs = graphs_bytes <= self._graphs_bytes
         blocks = [slice(0, coordinates)] if keeps_graphs else self._blocks(1, coordinates)

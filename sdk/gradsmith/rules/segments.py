@@ -25,7 +25,7 @@ class Segments:
 
     @classmethod
     def repeated(cls, sizes: Sequence[int], coordinates: int, device: torch.device | str = "cpu") -> Segments:
-        """As many tasks as make up this number of coordinates."""
+        """The number of tasks that makes up this number of coordinates."""
         whole = sum(sizes)
         return cls(tuple(sizes), coordinates // whole if whole else 1, device)
 
