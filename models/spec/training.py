@@ -79,6 +79,16 @@ class MetaTrainSpec(Job):
         return self.model_copy(update={"family": family, "recipe": recipe})
 
     @model_validator(mode="after")
+    def _held_out_losses_need_data(self) -> MetaTrainSpec:
+        without = [each.family for each in self.components if not each.tasks.parts_data]
+        if self.recipe.on == "held_out" and without:
+            raise ValueError(
+                f"recipe.on held_out needs tasks with data, of which each keeps a part, and {' and '.join(without)} "
+                f"has none; send recipe.on training"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_mixture_has_one_rule(self) -> MetaTrainSpec:
         if self.recipe.mixture and self.recipe.rules:
             raise ValueError(
