@@ -15,9 +15,10 @@ from models.backends import NativeBackend, TorchBackend, backend_for
 from models.errors import BackendUnavailable
 from models.groups import Groups
 from models.meta_loss import LEAST_LOSS, MetaLoss, square_rooted
-from models.meta_train import MetaStep, TrainingResult, load_weights, meta_train
+from models.meta_train import MetaStep, TrainingResult, meta_train
 from models.spec import Resources
 from models.tasks.base import TaskBatch
+from models.training.rule import load_weights
 from models.unroll import begin, unroll_window
 from tests.models.unrolled import FAMILIES, Averaging, make_rule, make_tasks, through_the_whole_graph
 
