@@ -27,8 +27,8 @@ from models.measured import (
     sweep_of,
 )
 from models.memory import memory_estimate_bytes
-from models.meta_train import device_of, runtime
 from models.rollout import Curves, Sample, run
+from models.runtime import device_of, runtime
 from models.spec import BaselineName, MetaTrainSpec, PreviewSpec, Resources, Split
 from models.tasks.catalogue import open_for_tuning
 from models.tasks.randomness import key

@@ -38,8 +38,8 @@ from models.measured import (
     plain,
     sweep_of,
 )
-from models.meta_train import device_of, runtime
 from models.rollout import Contender, Curves, Learned, Sample, run
+from models.runtime import device_of, runtime
 from models.spec import BaselineName, EvaluateSpec, Split
 from models.tasks.base import TaskBatch
 from models.tasks.catalogue import open_for_testing, open_for_tuning

@@ -20,7 +20,7 @@ from models.spec.jobs import JobKind
 from models.spec.measuring import EVALUATION_SEED, EvaluateSpec, PreviewSpec
 from models.spec.overrides import overridden
 from models.spec.plans import BaselineName, EvaluationPlan, PreviewPlan, ScheduleName, UntunedName
-from models.spec.recipe import LossWeighting, MetaGradientMode, Recipe
+from models.spec.recipe import Component, LossesOn, LossWeighting, MetaGradientMode, Recipe
 from models.spec.resources import DEVICE_OF, MOST_PROCESSES, MOST_THREADS, BackendName, Resources, Threads, share
 from models.spec.training import IDLE_RULE, MetaTrainSpec
 from models.task_spec import Spec
@@ -35,12 +35,14 @@ __all__ = [
     "BackendName",
     "BaselineName",
     "ByKind",
+    "Component",
     "EvaluateSpec",
     "EvaluationPlan",
     "FamilySpec",
     "JobKind",
     "JobSpec",
     "LossWeighting",
+    "LossesOn",
     "MetaGradientMode",
     "MetaTrainSpec",
     "PreviewPlan",

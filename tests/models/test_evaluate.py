@@ -11,7 +11,6 @@ import torch
 import gradsmith
 from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
-from models import meta_train as training
 from models.backends import backend_for
 from models.baselines import DEFAULT_TUNED, DEFAULT_UNTUNED, TUNED
 from models.evaluation import evaluate as evaluation
@@ -25,6 +24,8 @@ from models.spec import Split
 from models.tasks import randomness
 from models.tasks.base import Family
 from models.tasks.catalogue import open_for_testing, open_for_training
+from models.training.rule import load_weights
+from models.training.trainer import Trainer
 from models.tuning import Tuned, runs_of
 
 
@@ -212,15 +213,15 @@ def test_what_was_trained_is_what_is_saved_bit_for_bit(training_spec, monkeypatc
         return curves(run(learned, family, Sample(Split.TEST, 0, 0, 8), 30)).losses
 
     in_memory = []
-    original = training._Trainer.result
+    original = Trainer.result
 
     def kept(self, progress):
         result = original(self, progress)
-        training.load_weights(self._rule, progress.best_weights)
+        load_weights(self._rule, progress.best_weights)
         in_memory.append(losses(self._rule))
         return result
 
-    monkeypatch.setattr(training._Trainer, "result", kept)
+    monkeypatch.setattr(Trainer, "result", kept)
     *_, result = meta_train(spec)
     assert isinstance(result, TrainingResult)
     assert torch.equal(losses(rule_weights.loads(result.weights)), in_memory[0])
