@@ -34,11 +34,14 @@ from models.spec import (
 
 T = TypeVar("T")
 
+PATIENCE_SECONDS = 180.0
+"""How long to wait for what is to come: a busy machine takes half a minute for the imports of one process."""
+
 QUICK = {
     "lease_seconds": 5.0,
     "lease_renewal_seconds": 0.5,
     "cancel_poll_seconds": 0.1,
-    "dispatch_interval_seconds": 0.05,
+    "dispatch_interval_seconds": 0.1,
     "reconcile_interval_seconds": 0.5,
     "retry_backoff_seconds": 0.05,
     "checkpoint_interval_seconds": 0.1,
@@ -98,16 +101,17 @@ def optimizers(database: Database) -> list[OptimizerRow]:
         return list(session.query(OptimizerRow).all())
 
 
-def wait_for(condition: Callable[[], T], what: str, seconds: float = 60.0) -> T:
+def wait_for(condition: Callable[[], T], what: str, seconds: float = PATIENCE_SECONDS) -> T:
     """The first true value of `condition()`; fails with `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.02
     while not (found := condition()):
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what}"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(1.3 * pause, 0.1)  # to look costs as much as some things that are waited for
     return found
 
 
-def wait_for_status(database: Database, job_id: str, *statuses: str, seconds: float = 60.0) -> JobRow:
+def wait_for_status(database: Database, job_id: str, *statuses: str, seconds: float = PATIENCE_SECONDS) -> JobRow:
     def reached() -> JobRow | None:
         row = job(database, job_id)
         return row if row.status in statuses else None
@@ -119,7 +123,7 @@ def wait_for_status(database: Database, job_id: str, *statuses: str, seconds: fl
         raise AssertionError(f"{job_id} is {row.status} ({row.status_reason}), not {statuses}") from None
 
 
-def wait_for_step(database: Database, job_id: str, step: int, seconds: float = 60.0) -> None:
+def wait_for_step(database: Database, job_id: str, step: int, seconds: float = PATIENCE_SECONDS) -> None:
     wait_for(lambda: job(database, job_id).step >= step, f"{job_id} to reach step {step}", seconds)
 
 
