@@ -172,7 +172,7 @@ def test_a_stopped_and_a_cancelled_job_leave_no_rank_and_a_resumed_one_has_the_b
             family = below(worker.pid)
             assert len(family) >= 4
             os.kill(worker.pid, signal.SIGTERM)
-            assert worker.process.wait(15) == 0
+            assert worker.process.wait(60) == 0
             assert gone(family)()
         released = job(sqlite_database, job_id)
         assert (released.status, released.attempt, released.lost_workers) == ("queued", 2, 0)
