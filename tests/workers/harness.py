@@ -48,7 +48,10 @@ QUICK = {
     "stream_flush_seconds": 0.05,
     "curve_flush_seconds": 0.3,
 }
-PLAN: dict[str, Any] = {"test_tasks": 16, "tuning_tasks": 8, "horizon": 10, "bootstrap_samples": 100}
+PLAN: dict[str, Any] = {
+    "test_tasks": 16, "tuning_tasks": 8, "horizon": 10, "bootstrap_samples": 100,
+    "baselines": ["adam", "sgd"], "schedules": ["constant"], "untuned": ["dog"],
+}  # fmt: skip
 
 
 def training(meta_steps: int = 20, *, evaluate: bool = False, seed: int = 1, **recipe: Any) -> MetaTrainSpec:
