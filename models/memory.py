@@ -246,10 +246,11 @@ def _validating(sizes: _Sizes, spec: MetaTrainSpec, standing: int) -> int:
 
 
 def _evaluating(sizes: _Sizes, spec: EvaluateSpec) -> int:
-    """An evaluation keeps every optimizer's curve to the end: the learned one's, and two for each baseline."""
+    """An evaluation keeps every optimizer's curve to the end: the learned one's, two for each tuned baseline, and
+    one for each untuned one."""
     plan = spec.evaluation
     curve = (plan.horizon + 1) * plan.test_tasks
-    kept = sizes.width * curve * (1 + 2 * len(plan.baselines))
+    kept = sizes.width * curve * (1 + 2 * len(plan.baselines) + len(plan.untuned))
     running = _rollout(sizes, max(plan.test_tasks, plan.tuning_tasks)) + 2 * sizes.width * curve
     running += sizes.costs.held_out_bytes
     resampling = _BOOTSTRAP_BYTES + 8 * (4 * curve + 3 * (plan.horizon + 1) * plan.bootstrap_samples)

@@ -18,7 +18,7 @@ depends_on = None
 
 def upgrade() -> None:
     with op.batch_alter_table("optimizers") as optimizers:
-        optimizers.add_column(sa.Column("criterion", sa.String(128), server_default="", nullable=False))
+        optimizers.add_column(sa.Column("criterion", sa.String(128), server_default=sa.text("''"), nullable=False))
     # Until now a score was the mean loss over the horizon that a job trained for.
     connection = op.get_bind()
     made = connection.execute(sa.text("SELECT o.id, j.spec FROM optimizers o JOIN jobs j ON j.id = o.job"))

@@ -19,7 +19,7 @@ from models.spec.family import FamilySpec, Split, with_tasks
 from models.spec.jobs import JobKind
 from models.spec.measuring import EvaluateSpec, PreviewSpec
 from models.spec.overrides import overridden
-from models.spec.plans import BaselineName, EvaluationPlan, PreviewPlan
+from models.spec.plans import BaselineName, EvaluationPlan, PreviewPlan, ScheduleName, UntunedName
 from models.spec.recipe import Component, LossesOn, LossWeighting, MetaGradientMode, Recipe
 from models.spec.resources import DEVICE_OF, MOST_PROCESSES, MOST_THREADS, BackendName, Resources, Threads, share
 from models.spec.training import IDLE_RULE, MetaTrainSpec
@@ -49,9 +49,11 @@ __all__ = [
     "Recipe",
     "Resources",
     "RuleSpec",
+    "ScheduleName",
     "Spec",
     "Split",
     "Threads",
+    "UntunedName",
     "overridden",
     "share",
     "with_tasks",

@@ -150,12 +150,12 @@ def test_nan_gradients_of_a_task_skip_the_meta_step_and_leave_the_weights(traini
     spec = spec.model_copy(update={"resources": Resources(backend=name)})
     original, seen, weights = captured.unroll_window, [], []
 
-    def poisoned(tasks, position, steps, backend):
+    def poisoned(tasks, position, steps, backend, meta_loss):
         seen.append(position.step)
         weights.append(parameters_to_vector(backend.parameters()).detach().clone())
         if len(seen) == 2:
             position.gradient[3] = torch.nan
-        return original(tasks, position, steps, backend)
+        return original(tasks, position, steps, backend, meta_loss)
 
     monkeypatch.setattr(captured, "unroll_window", poisoned)
     *events, result = meta_train(spec)
@@ -205,8 +205,10 @@ def test_a_forced_backend_is_what_runs():
     ],
 )
 def test_a_backend_that_is_not_here_is_refused_with_what_it_needs(name, settings, reason):
-    with pytest.raises(BackendUnavailable, match=f"forces the backend {name}.*{reason}.*resources.backend auto"):
+    with pytest.raises(BackendUnavailable, match=f"forces the backend {name}.*{reason}.*resources.backend auto") as had:
         backend_for(rule_with(**settings), torch.float32, CPU, wanted=name)
+    shape = f"{settings.get('layers', 2)} x {settings.get('hidden_size', 20)}"
+    assert f"cannot run this rule (lstm, {shape}, log_sign input) here: " in str(had.value)
 
 
 def test_a_worker_without_the_kernel_refuses_a_job_that_forces_it(training_spec, monkeypatch):
@@ -254,9 +256,9 @@ def test_the_reference_runs_the_whole_job_in_float64(training_spec, monkeypatch)
     seen = set()
     original = captured.unroll_window
 
-    def watched(tasks, *more):
-        window, position = original(tasks, *more)
-        seen.update({more[-1].parameters()[0].dtype, tasks.dtype, position.theta.dtype, window.gradient.dtype})
+    def watched(tasks, position, steps, backend, meta_loss):
+        window, position = original(tasks, position, steps, backend, meta_loss)
+        seen.update({backend.parameters()[0].dtype, tasks.dtype, position.theta.dtype, window.gradient.dtype})
         return window, position
 
     monkeypatch.setattr(captured, "unroll_window", watched)

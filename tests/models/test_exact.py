@@ -77,6 +77,23 @@ def test_the_meta_gradient_is_that_of_the_whole_graph(family, settings, way):
     assert max(detached) > 1e-4, "second derivatives matter here, or nothing is tested"
 
 
+@pytest.mark.parametrize("mode", ["detached", "exact"])
+@pytest.mark.parametrize("family", ["quadratic", "mlp"])
+def test_that_of_a_network_for_each_tensor_is_too(family, mode):
+    """The tensors of a task are those of its family, and what the rule holds constant is so in the whole graph."""
+    rule, tasks, parts = make_rule(kind="hyper", output_scale=0.2), make_tasks(family), FAMILIES[family].parts()
+    expected, theta = through_the_whole_graph(
+        rule, tasks, 5, 2, exact=mode == "exact", sizes=[part.size for part in parts]
+    )
+    for budget in (2**30, 0):
+        backend = TorchBackend(rule, parts=parts, graphs_bytes=budget)
+        position = begin(tasks, backend)
+        for reference in expected:
+            window, position = unroll_window(tasks, position, 5, backend, MetaLoss(mode))
+            assert relative_error(window.gradient, reference) <= 1e-9
+        torch.testing.assert_close(position.theta, theta, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_products_by_finite_differences_err_by_little(family):
     """In float64 by 1e-5 of the meta-gradient at most; docs/science.md states the error in float32."""

@@ -198,7 +198,7 @@ def test_a_finished_training_names_its_evaluation_and_the_evaluation_its_parent(
         ({"recipe": {"horizon": 30}}, "/recipe", "value_error"),  # unroll_steps 20 does not divide it
         ({"evaluation": {"test_tasks": 1}}, "/evaluation/test_tasks", "greater_than_equal"),
         ({"evaluation": {"baselines": []}}, "/evaluation/baselines", "too_short"),
-        ({"evaluation": {"baselines": ["adamw"]}}, "/evaluation/baselines/0", "literal_error"),
+        ({"evaluation": {"baselines": ["adem"]}}, "/evaluation/baselines/0", "literal_error"),
         ({"evaluate": "yes"}, "/evaluate", "bool_type"),
         ({"resources": {"device": "tpu"}}, "/resources/device", "literal_error"),
         ({"seed": -1}, "/seed", "greater_than_equal"),
