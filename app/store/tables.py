@@ -280,3 +280,15 @@ class EvaluationRow(Base):
     family: Mapped[str] = mapped_column(String(128))
     result: Mapped[dict[str, Any]] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class BaselineRunRow(Base):
+    """A run of a baseline, by the SHA-256 of all that it depends on. baseline: its name, for people"""
+
+    __tablename__ = "baseline_runs"
+    workspace: Mapped[str] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    baseline: Mapped[str] = mapped_column(String(64))
+    job: Mapped[str] = mapped_column(ForeignKey("jobs.id"))  # which computed it
+    content: Mapped[bytes] = mapped_column(LargeBinary)  # sealed
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

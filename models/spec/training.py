@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from models.rule_spec import Assigned, assigned
 from models.spec.family import FamilySpec
 from models.spec.jobs import Job
-from models.spec.measuring import EvaluateSpec
+from models.spec.measuring import EVALUATION_SEED, EvaluateSpec
 from models.spec.plans import EvaluationPlan
 from models.spec.recipe import Component, MetaGradientMode, Recipe
 from models.spec.resources import DEVICE_OF, Resources
@@ -54,7 +54,7 @@ class MetaTrainSpec(Job):
             rule=self.recipe.rule,
             rules=self.recipe.rules,
             family=self.family,
-            seed=self.seed,
+            seed=EVALUATION_SEED,
             evaluation=self.evaluation,
             resources=self.resources.model_copy(update={"processes": 1}),  # an evaluation runs in one
         )
