@@ -27,6 +27,7 @@ SETTINGS = (
     {"input": "raw", "layers": 1, "hidden_size": 7},
     {"layers": 2, "hidden_size": 4, "output_scale": 1.0},
     {"kind": "mlp", "hidden_size": 5},
+    {"kind": "hyper", "hidden_size": 5},
 )
 WAYS = ("graphs kept", "graphs made again", "graphs made again, in blocks")
 
@@ -41,8 +42,8 @@ def relative_error(found, truth):
     return float((found - truth).abs().max() / truth.abs().max())
 
 
-def bound(rule, tasks, way=WAYS[0]):
-    parts = () if rule.coordinatewise else FAMILIES["quadratic"].parts()
+def bound(rule, tasks, family, way=WAYS[0]):
+    parts = () if rule.coordinatewise else FAMILIES[family].parts()
     if way == WAYS[0]:
         return TorchBackend(rule, parts=parts)
     blocks = 3 if way == WAYS[2] else 1
@@ -50,8 +51,8 @@ def bound(rule, tasks, way=WAYS[0]):
     return TorchBackend(rule, parts=parts, graphs_bytes=0, block_floats=block_floats)
 
 
-def errors(rule, tasks, meta_loss, expected, steps, way=WAYS[0]):
-    backend = bound(rule, tasks, way)
+def errors(rule, tasks, meta_loss, expected, steps, way=WAYS[0], family="quadratic"):
+    backend = bound(rule, tasks, family, way)
     position = begin(tasks, backend)
     found = []
     for reference in expected:
@@ -62,7 +63,10 @@ def errors(rule, tasks, meta_loss, expected, steps, way=WAYS[0]):
 
 @functools.cache
 def the_truth(family, settings):
-    return through_the_whole_graph(make_rule(**SETTINGS[settings]), make_tasks(family), 6, 3, exact=True)[0]
+    sizes = tuple(part.size for part in FAMILIES[family].parts())
+    return through_the_whole_graph(make_rule(**SETTINGS[settings]), make_tasks(family), 6, 3, exact=True, sizes=sizes)[
+        0
+    ]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -70,9 +74,9 @@ def the_truth(family, settings):
 @pytest.mark.parametrize("settings", SETTINGS, ids=repr)
 def test_the_meta_gradient_is_that_of_the_whole_graph(family, settings, way):
     expected = the_truth(family, SETTINGS.index(settings))
-    found = errors(make_rule(**settings), make_tasks(family), EXACT, expected, 6, way)
+    found = errors(make_rule(**settings), make_tasks(family), EXACT, expected, 6, way, family)
     assert max(found) <= 1e-9
-    detached = errors(make_rule(**settings), make_tasks(family), MetaLoss(), expected, 6)
+    detached = errors(make_rule(**settings), make_tasks(family), MetaLoss(), expected, 6, family=family)
     assert max(detached) > 1e-4, "second derivatives matter here, or nothing is tested"
 
 
@@ -87,7 +91,7 @@ def test_products_by_finite_differences_err_by_little(family):
 
         hessian_vector = TaskBatch.hessian_vector
 
-    assert max(errors(make_rule(**SETTINGS[2]), Differences(), EXACT, the_truth(family, 2), 6)) <= 1e-5
+    assert max(errors(make_rule(**SETTINGS[2]), Differences(), EXACT, the_truth(family, 2), 6, family=family)) <= 1e-5
 
 
 @pytest.mark.parametrize("mode", ["detached", "exact"])
@@ -169,7 +173,7 @@ def test_groups_of_tasks_add_up_to_all_of_them():
     assert relative_error(halves.gradient, whole.gradient) <= 1e-12
 
 
-@pytest.mark.parametrize("settings", [{}, {"input": "raw"}, {"kind": "mlp"}], ids=repr)
+@pytest.mark.parametrize("settings", [{}, {"input": "raw"}, {"kind": "mlp"}, {"kind": "hyper"}], ids=repr)
 def test_a_coordinate_without_a_gradient_keeps_the_meta_gradient_finite(settings):
     """An image's dark pixels: log 0 and sqrt 0 have infinite slopes, which nothing multiplies by zero."""
     rule = make_rule(**settings).float()
