@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gradsmith.rules.clock import elapsed
 from gradsmith.rules.heads import bounded_exp
-from gradsmith.rules.hyper import FLOOR, MOMENTA, OVER_R, SQUARES, TINY, HyperRule, seen, with_rest
+from gradsmith.rules.hyper import FLOOR, MOMENTA, OVER_R, SQUARES, HyperRule, reciprocal, seen, with_rest
 from gradsmith.rules.segments import Segments
 from models.backends.base import Memory
 
@@ -70,12 +70,13 @@ class HyperWindow:
         start = begun[len(MOMENTA) : _ROWS]
         corrected = torch.cat((torch.ones_like(start), begun[: len(MOMENTA)]))
         root = start.sqrt()
-        factors = torch.cat((root / corrected, 1 / (torch.cat((corrected[:1], corrected[2:])) * r)))
+        factors = torch.cat((root / corrected, reciprocal(r) / torch.cat((corrected[:1], corrected[2:]))))
         coefficients = self._coefficients(signal, factors)
         # Row 7: what d(g / s) / dg lacks of g / s where s counts as constant; row 8: what is added to s.
-        lacking, floor = coefficients[:1] * ((SQUARES - 1) / start), root * (FLOOR * r + TINY)
+        lacking, floor = coefficients[:1] * ((SQUARES - 1) / start), root * (FLOOR * r)
         table = self._segments.spread(torch.cat((coefficients, lacking, floor)))  # (9, N)
-        inverse = torch.add(squares[0].sqrt(), table[8], out=self._inverse[number]).reciprocal_()
+        inverse = torch.add(squares[0].sqrt(), table[8], out=self._inverse[number])
+        inverse.reciprocal_().masked_fill_(inverse == torch.inf, 0.0)  # what has had no gradient has no direction
         J = torch.mul(table[:_ROWS], inverse, out=self._J[number])
         J[0] += table[4]
         J[2:] += table[5:7]

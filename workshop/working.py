@@ -125,8 +125,16 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
         "verdict": verdict,
     }
     baselines = [name for name in rates if name != "learned"]
-    grid = [{"learning_rate": 10 ** (k / 4), "final": 1.0, "area": 2.0, "diverged": int(k > 0)} for k in range(-6, 2)]
-    tuned = {"learning_rate": {"final": 0.1, "area": 0.178}, "runs": len(grid), "grid": grid}
+    grid = [
+        {"schedule": "constant", "learning_rate": 10 ** (k / 4), "final": 1.0, "area": 2.0, "diverged": int(k > 0)}
+        for k in range(-6, 2)
+    ]
+    tuned = {
+        "learning_rate": {"final": 0.1, "area": 0.178},
+        "schedule": {"final": "constant", "area": "constant"},
+        "runs": len(grid),
+        "grid": grid,
+    }
     return {
         "format": 1,
         "family": family,
@@ -152,6 +160,7 @@ def preview_result(family: str = "rosenbrock") -> dict[str, Any]:
     return shared | {
         "format": 1,
         "overrides": {},
+        "criteria": {"final": "mean loss of the last 5 steps", "area": "mean loss of all steps after the start"},
         "coordinates_per_task": 10,
         "training_memory_bytes": 350_000_000,
         "optimizers": {"adam": found["optimizers"]["adam"]},

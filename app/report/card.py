@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.report.page import verdict_sentence
-from app.report.words import LABELS, METRICS, headline, in_words, interval, measured_on, number, ordered, percent
+from app.report.words import METRICS, headline, in_words, interval, measured_on, number, ordered, percent, shown
 from models.rule_spec import assigned
 from models.spec import FamilySpec, Recipe
 
@@ -126,7 +126,7 @@ def _verdicts(facts: CardFacts) -> list[str]:
         lines.append("")
         rows = [
             (
-                LABELS.get(name, name),
+                shown(result, name, "final"),
                 number(found["final"]["ratio_of_means"]),
                 interval(found["final"]["ratio_interval"]),
                 number(found["final"]["ratio_of_medians"]),
@@ -140,7 +140,7 @@ def _verdicts(facts: CardFacts) -> list[str]:
         ]
         lines += _table(
             (
-                "tuned",
+                "against",
                 "last step: ratio of means",
                 "95 %",
                 "ratio of medians",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.report.figures import COLORS, FAINT, INK, Format, dress, positive, render, titles
-from app.report.words import LABELS, METRICS, best_baseline, headline, number, ordered, subtitle
+from app.report.words import LABELS, METRICS, best_baseline, headline, number, ordered, shown, subtitle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +65,7 @@ def _runs(result: Mapping[str, Any], metric: str) -> dict[str, Mapping[str, Any]
         if metric == "final":
             return dict(measured["curve"])
         tuned = result["tuning"].get(name)
-        if tuned is None or tuned["learning_rate"]["final"] == tuned["learning_rate"]["area"]:
+        if tuned is None or len({(tuned["learning_rate"][each], _schedule(tuned, each)) for each in METRICS}) == 1:
             return dict(measured["curve"])
         found: Mapping[str, Any] | None = measured.get("area_curve")
         return found
@@ -73,10 +73,14 @@ def _runs(result: Mapping[str, Any], metric: str) -> dict[str, Mapping[str, Any]
     return {name: run(name) for name in ordered(result["optimizers"])}
 
 
+def _schedule(tuned: Mapping[str, Any], metric: str) -> str:
+    return str(tuned["schedule"][metric]) if "schedule" in tuned else "constant"
+
+
 def _panel(axes: Axes, result: Mapping[str, Any], metric: str, line: str, band: tuple[str, str]) -> list[Annotation]:
     """Draw one statistic of the runs that count for `metric`. Returns the labels of the curves' ends."""
-    rival = best_baseline(result, metric)["baseline"]
-    ends: list[tuple[float, str, float | None]] = []
+    rival, untuned = best_baseline(result, metric)["baseline"], result.get("tiers", {}).get("untuned", ())
+    ends: list[tuple[float, str, str]] = []
     every: list[NDArray[Any]] = [np.empty(0)]
     for name, curve in reversed(_runs(result, metric).items()):  # the learned one is drawn last, on top
         assert curve is not None
@@ -87,32 +91,36 @@ def _panel(axes: Axes, result: Mapping[str, Any], metric: str, line: str, band: 
             low, high = (positive(curve[side]) for side in band)
             axes.fill_between(step, low, high, color=color, alpha=0.22 if learned else 0.1, linewidth=0)
             every += low, high
-        axes.plot(step, values, color=color, linewidth=2.4 if learned else 2.0 if name == rival else 1.2)
+        width = 2.4 if learned else 2.0 if name == rival else 1.2
+        axes.plot(step, values, color=color, linewidth=width, linestyle="--" if name in untuned else "-")
         finite = values[np.isfinite(values)]
         every.append(finite)
         if finite.size:
-            ends.append((float(finite[-1]), name, result["optimizers"][name][metric][line]))
+            label = LABELS.get(name, name) if name in untuned else shown(result, name, metric)
+            ends.append((float(finite[-1]), name, f"{label}  {number(result['optimizers'][name][metric][line])}"))
     dress(axes, "inner step", "loss" if line == "mean" else "", np.concatenate(every))
-    shown = {
+    said = {
         "mean": "mean of the tasks, with its 95 % interval",
         "median": f"median task; middle 80 % of learned and {LABELS.get(rival, rival)}",
     }[line]
     tuned = "last step" if metric == "final" else "whole curve"
     axes.set_title(
-        f"Tuned for the {tuned}: {shown}\nbeside each line: {METRICS[metric]}" if line == "mean" else f"\n{shown}",
+        f"Tuned for the {tuned}: {said}\nbeside each line: {METRICS[metric]}" + ("; dashed: untuned" if untuned else "")
+        if line == "mean"
+        else f"\n{said}",
         fontsize=9.5, color=FAINT, loc="left", pad=6,
     )  # fmt: skip
     axes.set_xlim(0, float(result["horizon"]))
     return _label_ends(axes, ends)
 
 
-def _label_ends(axes: Axes, ends: list[tuple[float, str, float | None]]) -> list[Annotation]:
+def _label_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> list[Annotation]:
     """Write names and numbers beside the curves' ends, pushed apart where they would overlap. Returns the labels.
 
-    ends: (last loss that is drawn, name, number to write) of each curve
+    ends: (last loss that is drawn, name, what to write) of each curve
     """
     low, high = np.log(axes.get_ylim())
-    wanted = sorted(((np.log(last) - low) / (high - low), name, value) for last, name, value in ends)
+    wanted = sorted(((np.log(last) - low) / (high - low), name, text) for last, name, text in ends)
     places = [place for place, _, _ in wanted]
     for _ in range(100):
         for below in range(len(places) - 1):
@@ -123,10 +131,10 @@ def _label_ends(axes: Axes, ends: list[tuple[float, str, float | None]]) -> list
         if places and places[0] < 0.03:  # clear of the axis
             places[0] = 0.03
     labels = []
-    for place, (end, name, value) in zip(places, wanted, strict=True):
+    for place, (end, name, text) in zip(places, wanted, strict=True):
         color = COLORS.get(name, INK)
         label = axes.annotate(
-            f"{LABELS.get(name, name)}  {number(value)}",
+            text,
             xy=(1.0, end), xytext=(_LABEL_AT, place), xycoords="axes fraction", textcoords="axes fraction",
             va="center", ha="left", fontsize=9, color=color, annotation_clip=False,
             fontweight="bold" if name == "learned" else "normal",

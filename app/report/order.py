@@ -9,9 +9,9 @@ from app.report.words import LABELS
 _ORDER = (
     "format", "job", "optimizer", "family", "seed", "horizon", "test_tasks", "tuning_tasks",
     "coordinates_per_task", "training_memory_bytes",
-    "optimizers", "tuning", "comparisons",
+    "tiers", "optimizers", "tuning", "stored", "comparisons", "tuned", "untuned",
     *LABELS, "best_baseline",
-    "baseline", "curve", "area_curve", "learning_rate", "final", "area", "runs", "grid", "diverged",
+    "baseline", "curve", "area_curve", "schedule", "learning_rate", "final", "area", "runs", "grid", "diverged",
     "step", "mean", "median", "q10", "q90", "low", "high", "interval",
     "ratio_of_means", "ratio_interval", "ratio_of_medians", "share_won", "difference_interval",
     "verdict", "held_out", "loss", "accuracy", "cost", "runtime",

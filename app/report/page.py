@@ -19,6 +19,8 @@ from app.report.words import (
     number,
     ordered,
     percent,
+    rival,
+    shown,
     subtitle,
 )
 
@@ -78,11 +80,9 @@ def document(title: str, parts: Iterable[str]) -> str:
 def _comparison_section(result: Mapping[str, Any], metric: str) -> str:
     comparisons = result["comparisons"]
     rows = []
-    for name in [*ordered({key: None for key in comparisons if key != "best_baseline"}), "best_baseline"]:
+    for name in [*_tuned(result), "best_baseline", *_untuned(result)]:
         found = comparisons[name][metric]
-        label = LABELS.get(name, name)
-        if name == "best_baseline":
-            label = f"best baseline ({LABELS.get(found['baseline'], found['baseline'])})"
+        label = f"best tuned: {rival(found)}" if name == "best_baseline" else shown(result, name, metric)
         rows.append(
             [
                 label,
@@ -95,7 +95,7 @@ def _comparison_section(result: Mapping[str, Any], metric: str) -> str:
             ]
         )
     heads = [
-        "against tuned",
+        "against",
         "ratio of means",
         "95 % interval",
         "ratio of medians",
@@ -104,7 +104,18 @@ def _comparison_section(result: Mapping[str, Any], metric: str) -> str:
         "verdict",
     ]
     note = "A ratio below 1 favours the learned optimizer; it wins when the whole interval lies below 1."
+    if _untuned(result):
+        note += " The verdict is against the best tuned baseline; untuned ones ran once, at their published defaults."
     return _table(f"Learned against each baseline: {METRICS[metric]}", heads, rows, note)
+
+
+def _tuned(result: Mapping[str, Any]) -> list[str]:
+    """The baselines that the verdict is against. Results of formats 1 and 2 have no others."""
+    return [name for name in ordered(result["comparisons"]) if name not in ("best_baseline", *_untuned(result))]
+
+
+def _untuned(result: Mapping[str, Any]) -> list[str]:
+    return ordered(dict.fromkeys(result.get("tiers", {}).get("untuned", ())))
 
 
 def loss_section(result: Mapping[str, Any], tasks: str) -> str:
@@ -146,13 +157,14 @@ def tuning_section(result: Mapping[str, Any]) -> str:
     for name in ordered(result["tuning"]):
         tuned = result["tuning"][name]
         rates, grid = tuned["learning_rate"], [point["learning_rate"] for point in tuned["grid"]]
+        schedules = tuned.get("schedule", dict.fromkeys(METRICS, "constant"))
         span = f"{number(min(grid))} to {number(max(grid))}" if grid else NOTHING
         diverged = str(sum(1 for point in tuned["grid"] if point.get("diverged")))
         rows.append(
             [
                 LABELS.get(name, name),
-                number(rates["final"]),
-                number(rates["area"]),
+                f"{number(rates['final'])}, {schedules['final']}",
+                f"{number(rates['area'])}, {schedules['area']}",
                 str(tuned["runs"]),
                 span,
                 str(diverged),
@@ -160,15 +172,15 @@ def tuning_section(result: Mapping[str, Any]) -> str:
         )
     heads = [
         "baseline",
-        "rate for the last step",
-        "rate for the curve",
+        "for the last step",
+        "for the curve",
         "runs",
         "rates tried",
         "runs that diverged",
     ]
     note = (
-        f"Every baseline had the same budget: {result['tuning_tasks']} validation tasks per run, learning rates a "
-        "factor of 10^(1/4) apart, and a grid that grew while its optimum was at an edge."
+        f"Learning rates and schedules, tuned on {result['tuning_tasks']} validation tasks per run. Every baseline had "
+        "the same number of runs: a coarse grid that grows while its optimum is at an edge and is refined around it."
     )
     return _table("How the baselines were tuned", heads, rows, note)
 
@@ -212,7 +224,7 @@ def _table(
 
 def verdict_sentence(found: Mapping[str, Any], metric: str) -> str:
     """`beats tuned Adam, the best baseline: its loss at the last step is 0.31 times Adam's (95 % interval ...`."""
-    name = LABELS.get(found["baseline"], found["baseline"])
+    name = rival(found)
     return (
         f"{VERB[found['verdict']]} tuned {name}, the best baseline: its {METRICS[metric]} is "
         f"{number(found['ratio_of_means'])} times {name}'s (95 % interval {interval(found['ratio_interval'])}), and it "

@@ -40,7 +40,7 @@ class TaskBatch(ABC):
     """What these tasks are drawn from. Batches of one class and size that compute differently have different ones."""
 
     def __init__(self, tasks: int, coordinates_per_task: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.tasks = tasks
+        self.tasks: int = tasks
         self.coordinates_per_task = coordinates_per_task
         self.coordinates = tasks * coordinates_per_task
         self.dtype = dtype
@@ -92,6 +92,14 @@ class TaskBatch(ABC):
         _, ahead = self.losses_and_gradient(theta + (directions * scales).view(-1), step)
         product: Tensor = ((ahead - gradient).view(self.tasks, -1) * (lengths / away)).view(-1)
         return product
+
+    outer: TaskBatch | None = None
+    """The same tasks on other data, which a meta-loss on held-out data counts; only what `parted` gives has it."""
+
+    def parted(self) -> TaskBatch | None:
+        """These tasks on a part of their training data, with the same tasks on the rest of it as `outer`; None where
+        a task has no data. `TaskSpec.parts_data` says which."""
+        return None
 
     def held_out(self, theta: Tensor) -> HeldOut | None:  # noqa: ARG002 - a family without held-out data has none
         """Loss and accuracy on data that these tasks do not train on; None where a task has no data."""

@@ -292,9 +292,10 @@ class Curve:
 class Report:
     """An evaluation's result: the learned optimizer against tuned baselines on held-out tasks.
 
-    verdict: "wins", "ties" or "loses" against the best of all baselines, at the last step (`final`) and over the
+    verdict: "wins", "ties" or "loses" against the best tuned baseline, at the last step (`final`) and over the
         area under the curve (`area`): by the 95 % interval of the ratio learned / baseline
-    comparisons: the same, with numbers, for each baseline and for `best_baseline`
+    comparisons: the same, with numbers, for each baseline and for `best_baseline`, which names its `schedule` too
+    tiers: the names of the baselines that are "tuned", and of those that run "untuned" at their published defaults
     optimizers: curves and final losses of `learned` and of each baseline
 
     A preview has baselines alone, no comparisons, no verdict and 0 test tasks; `raw` has what it says beside them.
@@ -306,6 +307,7 @@ class Report:
     verdict: dict[str, str]
     comparisons: dict[str, Any] = field(repr=False)
     optimizers: dict[str, Any] = field(repr=False)
+    tiers: dict[str, list[str]] = field(repr=False)
     raw: dict[str, Any] = field(repr=False, compare=False)
 
     @classmethod
@@ -317,6 +319,7 @@ class Report:
             verdict=raw.get("verdict") or {},
             comparisons=raw.get("comparisons") or {},
             optimizers=raw["optimizers"],
+            tiers=raw.get("tiers") or {},
             raw=raw,
         )
 

@@ -25,7 +25,7 @@ def make_rule(**settings) -> Rule:
     rule = build({"kind": "lstm", **settings}).double()
     generator = torch.Generator().manual_seed(3)
     rule.initialise(generator)
-    if rule.kind in ("mlp", "hyper"):  # whose read-out is zero at first
+    if rule.kind != "lstm":  # whose read-out is zero at first
         with torch.no_grad():
             rule.readout.weight += 0.1 * torch.randn(rule.readout.weight.shape, generator=generator)
     return rule
@@ -45,7 +45,7 @@ def through_the_whole_graph(rule, tasks, steps, windows, *, exact=False, sizes=(
     counted: what the meta-loss makes of the losses at theta_1 .. theta_T of each window
     """
     theta = tasks.initial()
-    segments = Segments(sizes or (tasks.coordinates_per_task,), tasks.tasks)
+    segments = Segments(tuple(sizes) or (tasks.coordinates_per_task,), tasks.tasks)
     state = rule.initial_state(tasks.coordinates, tensors=segments.rows, dtype=torch.float64)
     gradients = []
     for window in range(windows):
@@ -68,7 +68,7 @@ class Averaging(Rule):
     """A rule that looks across the coordinates of a task: it must be replayed whole, with its segments."""
 
     kind: ClassVar[str] = "averaging"
-    coordinatewise: ClassVar[bool] = False
+    coordinatewise = False
     settings = MLPConfig(hidden_size=1, layers=1)  # what it takes is not looked at closely
 
     def __init__(self):

@@ -34,7 +34,7 @@ from app.streams import stream_key
 from app.streams.wire import decode
 from gradsmith.rules import build
 from models.families import FAMILIES
-from models.meta_train import MetaStep, TrainingResult, meta_train
+from models.meta_train import MetaStep, RolledBack, StartEnded, StoppedEarly, TrainingResult, meta_train
 from models.rule_spec import RULE_SPECS
 from models.spec import MetaTrainSpec, Resources
 from models.tasks.data import MNIST, mnist_folder
@@ -151,6 +151,29 @@ def test_an_evaluation_is_stored_with_its_success(quick: Settings, jobs: Databas
     assert any(event.kind == "log" for event in stored_events(jobs, job_id))
 
 
+def test_the_second_evaluation_of_a_family_reads_the_baselines_of_the_first_and_says_so(
+    quick: Settings, jobs: Database
+) -> None:
+    """Another optimizer, trained with another seed: the baselines do not depend on it."""
+    for seed in (1, 2):
+        run_job(create(jobs, training(seed=seed)), 1, settings=quick)
+    measuring = [create(jobs, evaluation(optimizer.id)) for optimizer in optimizers(jobs)]
+    for job_id in measuring:
+        run_job(job_id, 1, settings=quick)
+    with jobs.read() as session:
+        first, second = (Registry(session).evaluation(job_id).result for job_id in measuring)
+    assert first["stored"] == {"tuning": {}, "test": {}, "targets": {}}
+    assert second["stored"]["tuning"] == dict.fromkeys(("adam", "sgd"), measuring[0])
+    assert second["stored"]["test"] == dict.fromkeys(("adam", "sgd", "dog"), measuring[0])
+    assert second["tuning"] == first["tuning"]
+    for name in ("adam", "sgd", "dog"):
+        assert second["optimizers"][name] == first["optimizers"][name]
+    assert second["optimizers"]["learned"] != first["optimizers"]["learned"]
+    assert second["cost"]["gradient_evaluations"] == {"tuning": 0, "test": 16 * 11}
+    told = [event.data.get("message") for event in stored_events(jobs, measuring[1])]
+    assert f"adam, tuning: stored, by job {measuring[0]}" in told
+
+
 def test_an_optimizer_that_is_gone_fails_the_evaluation_and_says_so(quick: Settings, jobs: Database) -> None:
     job_id = create(jobs, evaluation("opt_00000000000000000000000000000000"))
     run_job(job_id, 1, settings=quick)
@@ -197,6 +220,21 @@ def test_an_unexpected_error_fails_the_job_and_its_log_has_the_trace(
     [log] = [event for event in stored_events(sqlite_database, job_id) if event.kind == "log"]
     assert "in broken" in log.data["message"]
     assert optimizers(sqlite_database) == []
+
+
+def test_what_a_training_decides_is_among_its_events(quick_sqlite: Settings, sqlite_database: Database) -> None:
+    recipe = {"meta_steps": 40, "starts": 2, "start_steps": 6, "validation_interval": 2, "pool": 2}
+    spec = training(**recipe, rollback=1e-4, patience=4, meta_learning_rate=0.2)
+    job_id = create(sqlite_database, spec)
+    run_job(job_id, 1, settings=quick_sqlite)
+    happened = list(meta_train(spec))
+    decided = {"rolled_back": RolledBack, "start_ended": StartEnded, "stopped_early": StoppedEarly}
+    found = [event for event in stored_events(sqlite_database, job_id) if event.kind in decided]
+    assert {event.kind for event in found} == set(decided)
+    assert [event.data for event in found] == [vars(event) for event in happened if type(event) in decided.values()]
+    assert job(sqlite_database, job_id).status == "succeeded"
+    [optimizer] = optimizers(sqlite_database)
+    assert optimizer.card["training"]["stopped_early"] is True
 
 
 def test_a_doorbell_that_rings_twice_does_nothing(quick: Settings, jobs: Database) -> None:

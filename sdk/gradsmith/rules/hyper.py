@@ -24,8 +24,7 @@ FAST, SLOW, ALIGNMENT = 0.5, 0.95, 0.7
 FLOOR = 1e-3
 """A coordinate's root mean square counts as this share of its tensor's at least, so that tiny gradients stay tiny."""
 
-TINY = 1e-20  # the smallest root mean square, so that nothing is divided by zero
-SMALLEST = 1e-30  # the same of a product of two
+_NO_NORM = 1e-30  # what makes the cosine with a vector of zeros 0
 
 DECAYS = (*MOMENTA, SQUARES, FAST, SLOW)
 
@@ -89,28 +88,31 @@ class HyperRule(Rule):
     def forward(self, gradient: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
         """One step for all coordinates; see `Rule.forward`."""
         segments = segments or Segments((gradient.shape[0],), device=gradient.device)
-        means, squares, last, numbers = (tensor.t() for tensor in state)  # each (width, N or tensors)
+        means, *constants = (tensor.t() for tensor in state)  # each (width, N or tensors)
+        squares, last, numbers = (tensor.detach() for tensor in constants)
         held = gradient.detach()
         numbers, features, begun, r = seen(held, means.detach(), last[0], numbers, segments)
-        outputs = self.outputs(torch.cat((features, elapsed(numbers[:1]))).t()).t()  # (8, tensors)
+        signal = torch.cat((features, elapsed(numbers[:1]))).t()
+        outputs = self.outputs(signal.to(gradient.dtype)).t()  # (8, tensors)
 
         decays, others = with_rest(MOMENTA, gradient)
         rows = torch.cat((gradient[None], decays * means + others * gradient))  # (4, N): g and the momenta
-        squares = (SQUARES * squares + (1 - SQUARES) * held * held).detach()
+        squares = SQUARES * squares + (1 - SQUARES) * held * held
         start = begun[len(MOMENTA) : len(MOMENTA) + 1]
         # 1 / s for each coordinate: sqrt(squares / start) + FLOOR r, with sqrt(start) taken into the coefficients
-        inverse = 1 / (squares[0].sqrt() + segments.spread((start.sqrt() * (FLOOR * r + TINY))[0]))
+        floor = segments.spread((start.sqrt() * FLOOR * r)[0]).to(gradient.dtype)
+        inverse = reciprocal(squares[0].sqrt() + floor)
 
         along, rate = outputs[:-1], self.settings.output_scale * bounded_exp(outputs[-1])
         corrected = torch.cat((torch.ones_like(start), begun[: len(MOMENTA)]))  # (4, tensors)
-        over_s = (along[: len(rows)] * rate * start.sqrt() / corrected).t()  # (tensors, 4)
-        over_r = (along[len(rows) :] * rate / (corrected[list(OVER_R)] * r)).t()  # (tensors, 3)
-        scaled = segments.combined(over_s, rows)
+        over_s = along[: len(rows)] * rate * start.sqrt() / corrected  # (4, tensors)
+        over_r = along[len(rows) :] * rate * reciprocal(r) / corrected[list(OVER_R)]  # (3, tensors)
+        scaled = segments.combined(over_s.t().to(gradient.dtype), rows)
         if gradient.requires_grad:
             # Adds zero, and to d(g/s)/dg what the constant s leaves out: the factor 1 - (1 - b) / (1 - b^t).
-            itself = over_s[:, :1] * ((SQUARES - 1) / start).t()
-            scaled = scaled + segments.combined(itself, (gradient - held)[None])
-        update = scaled * inverse + segments.combined(over_r, rows[list(OVER_R)])
+            itself = over_s[:1] * (SQUARES - 1) / start
+            scaled = scaled + segments.combined(itself.t().to(gradient.dtype), (gradient - held)[None])
+        update = scaled * inverse + segments.combined(over_r.t().to(gradient.dtype), rows[list(OVER_R)])
         return update, (rows[1:].t(), squares.t(), update.detach()[:, None], numbers.t())
 
     def outputs(self, signal: Tensor) -> Tensor:
@@ -152,7 +154,7 @@ def seen(g: Tensor, means: Tensor, last: Tensor, numbers: Tensor, segments: Segm
     sums = segments.sums(torch.cat((rows * rows, rows[1:] * g)))
     squared, products = sums[:4], sums[4:]
     norms = squared.sqrt()
-    cosines = products / (norms[1:] * norms[:1] + SMALLEST)
+    cosines = products / (norms[1:] * norms[:1] + _NO_NORM)
 
     lengths = segments.lengths(g)
     count = numbers[:1] + 1
@@ -165,10 +167,15 @@ def seen(g: Tensor, means: Tensor, last: Tensor, numbers: Tensor, segments: Segm
     # |b m + (1 - b) g|^2 from the sums above; rounding may leave it a little below zero
     grown = decays * (decays * squared[2:] + 2 * others * products[1:]) + others * (others * squared[:1])
     momenta = (grown / lengths).clamp(min=0).sqrt() / begun[_ALIGNED]
-    roots = (mean_squares / begun[len(MOMENTA) + 1 :]).sqrt() + TINY
+    roots = (mean_squares / begun[len(MOMENTA) + 1 :]).sqrt()
     r = roots[1:]
-    features = torch.cat((r.log() / 4 + 1, (torch.cat((roots[:1], momenta)) / r + TINY).log(), 3 * alignments))
+    features = torch.cat((r.log() / 4 + 1, (torch.cat((roots[:1], momenta)) * reciprocal(r)).log(), 3 * alignments))
     return Seen(torch.cat((count, mean_squares, alignments)), features.clamp(-4, 4), begun, r)
+
+
+def reciprocal(size: Tensor) -> Tensor:
+    """1 / size; 0 where the size is 0, so that what has had no gradient has neither a direction nor a derivative."""
+    return torch.where(size == 0, size, 1 / size)
 
 
 def with_rest(decays: tuple[float, ...], like: Tensor) -> tuple[Tensor, Tensor]:
