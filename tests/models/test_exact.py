@@ -28,7 +28,6 @@ SETTINGS = (
     {"input": "raw", "layers": 1, "hidden_size": 7},
     {"layers": 2, "hidden_size": 4, "output_scale": 1.0},
     {"kind": "mlp", "hidden_size": 5},
-    {"kind": "hyper", "hidden_size": 5},
 )
 WAYS = ("graphs kept", "graphs made again", "graphs made again, in blocks")
 
@@ -157,7 +156,9 @@ def test_several_rules_see_one_another_through_the_tasks():
     """Each moves its own parts, and the Hessian mixes them."""
     tasks = make_tasks("mlp")
     parts = FAMILIES["mlp"].parts()
-    rules = RuleSet({"*": make_rule(hidden_size=4, input="raw"), "bias": make_rule(kind="mlp", hidden_size=3)})
+    rules = RuleSet(
+        {"*": make_rule(hidden_size=4, input="raw"), "bias": make_rule(kind="mlp", hidden_size=3, input="momenta")}
+    )
     backend = backend_for(rules, torch.float64, CPU, parts=parts, mode="exact")
     window, _ = unroll_window(tasks, begin(tasks, backend), 4, backend, EXACT)
 
@@ -180,7 +181,7 @@ def test_several_rules_see_one_another_through_the_tasks():
 
 def test_groups_of_tasks_add_up_to_all_of_them():
     rule = make_rule(kind="mlp")
-    backend = TorchBackend(rule)
+    backend = TorchBackend(rule, parts=FAMILIES["mlp"].parts())
 
     def plain(tasks, position, steps):
         return unroll_window(tasks, position, steps, backend, EXACT)
