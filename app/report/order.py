@@ -9,7 +9,7 @@ from app.report.words import LABELS
 _ORDER = (
     "format", "job", "optimizer", "family", "seed", "horizon", "test_tasks", "tuning_tasks",
     "coordinates_per_task", "training_memory_bytes",
-    "tiers", "optimizers", "tuning", "comparisons", "tuned", "untuned",
+    "tiers", "optimizers", "tuning", "stored", "comparisons", "tuned", "untuned",
     *LABELS, "best_baseline",
     "baseline", "curve", "area_curve", "schedule", "learning_rate", "final", "area", "runs", "grid", "diverged",
     "step", "mean", "median", "q10", "q90", "low", "high", "interval",

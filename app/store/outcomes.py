@@ -56,7 +56,7 @@ def finish_training(
     if job.status == "cancelling":
         return Outcome(job, end(session, job, "cancelled", None, event_id))
     optimizer = Registry(session, job.workspace).register(
-        job, weights, validation_score, card, automatic=shortfall is None
+        job, weights, validation_score, card, automatic=shortfall is None, criterion=spec.recipe.criterion
     )
     job.optimizer = optimizer.id
     job.step = job.total

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, aliased
 from app.store.errors import DamagedWeights, EvaluationNotFound
 from app.store.ids import new_id
 from app.store.pages import Page, page_of
-from app.store.references import Located, locate
+from app.store.references import Located, compared_criterion, locate
 from app.store.sql import clock, has_label, has_label_key, insert_if_absent
 from app.store.tables import (
     DEFAULT_WORKSPACE,
@@ -83,7 +83,10 @@ class Registry:
             newest = select(func.max(other.version)).where(*within).correlate(OptimizerRow)
             return OptimizerRow.version == newest.scalar_subquery()
         if alias == "best":
-            compared = (*within, other.own_tasks, other.validation_score.is_not(None))
+            another = aliased(OptimizerRow)
+            chosen = compared_criterion(another, OptimizerRow.workspace, OptimizerRow.family)
+            criterion = chosen.correlate(OptimizerRow).scalar_subquery()
+            compared = (*within, other.own_tasks, other.validation_score.is_not(None), other.criterion == criterion)
             lowest = select(other.id).where(*compared).correlate(OptimizerRow)
             best = lowest.order_by(other.validation_score, other.version).limit(1)
             return OptimizerRow.id == best.scalar_subquery()
@@ -151,11 +154,13 @@ class Registry:
         card: dict[str, Any],
         *,
         automatic: bool = True,
+        criterion: str = "",
     ) -> OptimizerRow:
         """Register what a job made as the next version of its family. Needs the transaction that ends the job, whose
         row is locked: `outcomes.finish_training` does both.
 
         automatic: whether `latest` and `best` may name it
+        criterion: what its validation score is of (`Recipe.criterion`)
         """
         sha256 = hashlib.sha256(weights).hexdigest()
         self._keep(sha256, weights)
@@ -178,6 +183,7 @@ class Registry:
                 else None,
                 automatic=automatic,
                 own_tasks=not job.spec["family"].get("overrides"),
+                criterion=criterion,
                 card=card,
                 created_at=clock(),
             )
