@@ -234,6 +234,7 @@ APART void back_coordinates(int64_t n, const Row& row, const float* worth, const
 
 inline void back(const Net& net, int64_t n, const Row& row, const float* units, const float* const (&kept)[5],
                  const float* worth, float* const (&worths)[MEANS], float* q, double* total, float* scratch) {
+  if (n == 0) return;  // its features are not finite, and nothing depends on them
   double dot[ALONG];
   sums<ALONG>(n, dot, [&](Vector (&lanes)[ALONG], const auto& at) {
     const Vector d = at(worth), over_s = d * at(kept[4]);
