@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.report.page import verdict_sentence
-from app.report.words import LABELS, METRICS, headline, in_words, interval, measured_on, number, ordered, percent
+from app.report.claims import break_even_sentence, seconds_sentence, target_sentence, verdict_sentence
+from app.report.words import LABELS, METRICS, WHERE, headline, in_words, interval, measured_on, number, ordered, percent
 from models.rule_spec import assigned
 from models.spec import FamilySpec, Recipe
 
@@ -116,14 +116,16 @@ def _verdicts(facts: CardFacts) -> list[str]:
             f"(seed {result['seed']}, job `{job}`) it:"
         )
         lines.append("")
-        lines += [f"- {verdict_sentence(best[metric], metric)}" for metric in METRICS]
+        lines += [f"- {verdict_sentence(result, best[metric], metric)}" for metric in METRICS]
+        lines += [f"- {told}" for told in (seconds_sentence(result), target_sentence(result)) if told is not None]
         lines.append("")
+        if (pays := break_even_sentence(result)) is not None:
+            lines += [f"**Break-even.** {pays}", ""]
         rows = [
             (
                 LABELS.get(name, name),
-                number(found["final"]["ratio_of_means"]),
-                interval(found["final"]["ratio_interval"]),
-                number(found["final"]["ratio_of_medians"]),
+                f"{number(found['final']['ratio_of_means'])} ({interval(found['final']['ratio_interval'])})",
+                f"{number(found['final']['ratio_of_medians'])} ({interval(found['final'].get('medians_interval'))})",
                 percent(found["final"]["share_won"]),
                 found["final"]["verdict"],
                 found["area"]["verdict"],
@@ -135,9 +137,8 @@ def _verdicts(facts: CardFacts) -> list[str]:
         lines += _table(
             (
                 "tuned",
-                "last step: ratio of means",
-                "95 %",
-                "ratio of medians",
+                "at the end: ratio of means (95 %)",
+                "ratio of medians (95 %)",
                 "tasks won",
                 "verdict",
                 "over the curve: verdict",
@@ -164,7 +165,7 @@ def _limits(facts: CardFacts) -> list[str]:
         "Where a run must converge to an optimum. It was trained to be fast over its horizon, not to converge.",
     ]
     lost = {
-        f"{measured_on(result)} ({METRICS[metric]})"
+        f"{measured_on(result)} ({WHERE[metric]})"
         for _, result in facts.evaluations
         for metric in METRICS
         if result["comparisons"]["best_baseline"][metric]["verdict"] == "loses"

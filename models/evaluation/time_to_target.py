@@ -91,7 +91,7 @@ def _times(measured: Measured, target: float) -> Floats:
 
 
 def _profiles(times: Mapping[str, Floats]) -> dict[str, dict[str, Any]]:
-    """Of each optimizer, the share of problems that it solves within a factor of the quickest's time, and the mean of
+    """The share of problems that each optimizer solves within a factor of the quickest's time, and the mean of
     that share over the factors 1 to 4. A problem that nobody solves counts as unsolved for all."""
     quickest = np.min(list(times.values()), axis=0)
     solved = np.isfinite(quickest)

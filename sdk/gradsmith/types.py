@@ -292,10 +292,16 @@ class Curve:
 class Report:
     """An evaluation's result: the learned optimizer against tuned baselines on held-out tasks.
 
-    verdict: "wins", "ties" or "loses" against the best of all baselines, at the last step (`final`) and over the
-        area under the curve (`area`): by the 95 % interval of the ratio learned / baseline
+    verdict: "wins", "ties" or "loses" against the best of all tuned baselines after equal steps, at the end (`final`,
+        the mean of the last five steps) and over the area under the curve (`area`): by the 95 % interval of the ratio
+        learned / baseline
     comparisons: the same, with numbers, for each baseline and for `best_baseline`
     optimizers: curves and final losses of `learned` and of each baseline
+    seconds: what each optimizer's step takes, and verdict and comparisons in equal time
+    time_to_target: the targets, and each optimizer's performance profile in steps and in seconds
+    break_even: after how many `runs` training has paid, or why `never`
+
+    The last three are empty where an older server made the evaluation.
 
     A preview has baselines alone, no comparisons, no verdict and 0 test tasks; `raw` has what it says beside them.
     """
@@ -306,6 +312,9 @@ class Report:
     verdict: dict[str, str]
     comparisons: dict[str, Any] = field(repr=False)
     optimizers: dict[str, Any] = field(repr=False)
+    seconds: dict[str, Any] = field(repr=False)
+    time_to_target: dict[str, Any] = field(repr=False)
+    break_even: dict[str, Any] = field(repr=False)
     raw: dict[str, Any] = field(repr=False, compare=False)
 
     @classmethod
@@ -317,6 +326,9 @@ class Report:
             verdict=raw.get("verdict") or {},
             comparisons=raw.get("comparisons") or {},
             optimizers=raw["optimizers"],
+            seconds=raw.get("seconds") or {},
+            time_to_target=raw.get("time_to_target") or {},
+            break_even=raw.get("break_even") or {},
             raw=raw,
         )
 

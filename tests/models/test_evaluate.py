@@ -26,6 +26,7 @@ from models.tasks import randomness
 from models.tasks.base import Family
 from models.tasks.catalogue import open_for_testing, open_for_training
 from models.tuning import Tuned
+from workshop.working import evaluation_result
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,15 @@ def rule():
     made = build({"kind": "lstm"})
     made.initialise(torch.Generator().manual_seed(0))
     return made
+
+
+def shape(result):
+    """The keys of a result, and those of what it has in one place only."""
+    parts = ("criteria", "seconds", "time_to_target", "break_even", "cost", "verdict")
+    found = {part: set(result[part]) for part in parts}
+    for part in ("final", "area"):
+        found[part] = set(result["comparisons"]["adam"][part]), set(result["seconds"]["comparisons"]["adam"][part])
+    return found | {"": set(result), "adam": set(result["seconds"]["comparisons"]["adam"])}
 
 
 def result_of(weights, spec):
@@ -47,6 +57,7 @@ def test_the_result_is_complete_plain_json(rule, evaluation_spec):
     result, progress = result_of(rule_weights.dumps(rule), spec)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert result["format"] == 3
+    assert shape(evaluation_result(horizon=20)) == shape(result), "what other tests store"
     assert result["criteria"]["final"] == "mean loss of the last 5 steps"
     assert set(result["optimizers"]) == {"learned", *DEFAULT_BASELINES}
     assert set(result["comparisons"]) == {"best_baseline", *DEFAULT_BASELINES}

@@ -1,11 +1,15 @@
-"""An `evaluate` job: read the optimizer's weights, measure them, store the result. It is never resumed."""
+"""An `evaluate` job: read the optimizer's weights and cost, measure it, store the result. It is never resumed."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.store.registry import Registry
 from gradsmith.rules import weights as rule_weights
+from models.evaluation.break_even import Spent
 from models.evaluation.evaluate import evaluate
 from models.spec import EvaluateSpec
 from workers.attempt import Attempt
@@ -14,16 +18,27 @@ from workers.measuring import measure
 
 def run(attempt: Attempt, spec: EvaluateSpec) -> None:
     """Raises as `workers.kinds.run` says."""
-    weights = _weights(attempt, spec)
+    weights, card = _optimizer(attempt, spec)
     attempt.settle(rule_weights.loads(weights), spec)
     attempt.announce(None)
     data_dir, threads = attempt.settings.data_dir, attempt.runtime["threads"]
-    measure(attempt, evaluate(weights, spec, data_dir=data_dir, threads=threads))
+    measure(attempt, evaluate(weights, spec, data_dir=data_dir, threads=threads, spent=_spent(card)))
 
 
-def _weights(attempt: Attempt, spec: EvaluateSpec) -> bytes:
-    def read(session: Session, _again: bool) -> bytes:
+def _spent(card: Mapping[str, Any]) -> Spent | None:
+    """What the optimizer's training recorded of its cost; None where it recorded none."""
+    cost = card.get("training", {}).get("cost", {})
+    if not {"training", "selection"} <= cost.keys():
+        return None
+    return Spent(cost["training"]["seconds"], cost["selection"]["seconds"])
+
+
+def _optimizer(attempt: Attempt, spec: EvaluateSpec) -> tuple[bytes, dict[str, Any]]:
+    """Its weights and its card."""
+
+    def read(session: Session, _again: bool) -> tuple[bytes, dict[str, Any]]:
         registry = Registry(session, attempt.claimed.job.workspace)
-        return registry.weights(registry.resolve(spec.optimizer))
+        row = registry.resolve(spec.optimizer)
+        return registry.weights(row), row.card
 
     return attempt.keeper.write(read)
