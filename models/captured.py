@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from models.backends import Backend
+from models.meta_loss import PLAIN, MetaLoss
 from models.tasks.base import TaskBatch
 from models.unroll import Position, Window, unroll_window
 
@@ -35,13 +36,13 @@ recomputes it into them."""
 _LARGEST_ERROR = 1e-3  # of a replay against the same window run plainly; they are equal but for the choice of GEMMs
 
 
-def windows(backend: Backend, device: torch.device) -> Windows:
-    """`unroll_window` with `backend`: from a CUDA graph where the backend allows it, else plainly."""
-    if backend.replayable and device.type == "cuda":
-        return CapturedWindows(backend, record_on_cuda)
+def windows(backend: Backend, device: torch.device, meta_loss: MetaLoss = PLAIN) -> Windows:
+    """`unroll_window` with `backend`: from a CUDA graph where the backend and the meta-loss allow it, else plainly."""
+    if backend.replayable and device.type == "cuda" and meta_loss.recordable:
+        return CapturedWindows(backend, record_on_cuda, meta_loss)
 
     def plain(tasks: TaskBatch, position: Position, unroll_steps: int) -> Outcome:
-        return unroll_window(tasks, position, unroll_steps, backend)
+        return unroll_window(tasks, position, unroll_steps, backend, meta_loss)
 
     return plain
 
@@ -77,8 +78,9 @@ class CapturedWindows:
     """`unroll_window` by a recording. One is kept: another window length or shape of tasks is recorded anew.
     Whatever cannot be recorded, or is not replayed as it should be, runs plainly from then on, after one log line."""
 
-    def __init__(self, backend: Backend, record: Recorder) -> None:
+    def __init__(self, backend: Backend, record: Recorder, meta_loss: MetaLoss = PLAIN) -> None:
         self._backend = backend
+        self._meta_loss = meta_loss
         self._record = record
         self._recording: _Recording | None = None
         self._given_up = False
@@ -90,7 +92,7 @@ class CapturedWindows:
                 return self._replayed(tasks, position, unroll_steps)
             except Exception as error:  # noqa: BLE001  a driver refuses in many ways, and the plain window is right
                 self._give_up(f"{type(error).__name__}: {error}")
-        return unroll_window(tasks, position, unroll_steps, self._backend)
+        return unroll_window(tasks, position, unroll_steps, self._backend, self._meta_loss)
 
     def _replayed(self, tasks: TaskBatch, position: Position, unroll_steps: int) -> Outcome:
         weights = tuple(parameter.data_ptr() for parameter in self._backend.parameters())
@@ -105,7 +107,7 @@ class CapturedWindows:
         outcome = _copied(recording.outcome, position.step + unroll_steps)
         if recording.to_compare > 0:
             recording.to_compare -= 1
-            plainly = unroll_window(tasks, position, unroll_steps, self._backend)
+            plainly = unroll_window(tasks, position, unroll_steps, self._backend, self._meta_loss)
             error = _difference(outcome, plainly)
             if error > _LARGEST_ERROR:
                 self._give_up(f"a replay was off by {error:.1e}")
@@ -120,7 +122,7 @@ class CapturedWindows:
         later = _Later(twin, first_step)
 
         def work() -> Outcome:
-            return unroll_window(later, still, unroll_steps, self._backend)
+            return unroll_window(later, still, unroll_steps, self._backend, self._meta_loss)
 
         outcome, replay = self._record(work)
         return _Recording(key, twin, tasks, first_step, still, outcome, replay)

@@ -118,18 +118,21 @@ def group_tasks(coordinates_per_task: int, record: int, unroll_steps: int) -> in
 
 
 def record_of(spec: JobSpec) -> int:
-    """Numbers that a step leaves of one coordinate on a tape, in the mean over a task."""
-    return _record(_rules(spec))
+    """Numbers that a step leaves of one coordinate on a tape, in the mean over a task; exact windows have none."""
+    return _record(_rules(spec), spec)
 
 
-def _record(rules: _Rules) -> int:
-    return _mean((share, rule.record) for share, rule in rules)
+def _record(rules: _Rules, spec: JobSpec) -> int:
+    return 0 if spec.meta_gradient == "exact" else _mean((share, rule.record) for share, rule in rules)
 
 
 def _rules(spec: JobSpec) -> _Rules:
     whole = spec.family.tasks.coordinates_per_task
-    owned = ((rule, sum(part.size for part in parts)) for rule, parts in spec.assigned().values())
-    return tuple((size / whole, rule.config.costs()) for rule, size in owned)
+    found = []
+    for rule, parts in spec.assigned().values():
+        size = sum(part.size for part in parts)
+        found.append((size / whole, rule.config.costs(len(parts) / size)))
+    return tuple(found)
 
 
 def _mean(each: Iterable[tuple[float, int]]) -> int:
@@ -152,6 +155,8 @@ def likely_backend(spec: JobSpec, *, native: bool = True) -> Computes:
 def _likely_backend(spec: JobSpec, rules: _Rules, *, native: bool) -> Computes:
     if spec.resources.backend != "auto":
         return spec.resources.backend
+    if spec.meta_gradient == "exact":
+        return "torch"
     fits = any(rule.sizes is not None for _, rule in rules) and spec.resources.device == "cpu"
     return "native" if native and fits else "torch"
 
@@ -166,12 +171,25 @@ def _window(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     group = _group(sizes, spec)
     coordinates = group * sizes.coordinates
     row = sizes.width * coordinates
+    counted = T * row if spec.recipe.loss_weighting != "sum" else 0  # as outer gradients of their own
     standing = (2 * sizes.width + sizes.state) * tasks * sizes.coordinates
-    held = _problem(sizes, tasks) + standing + (T + 3) * row + sizes.state * coordinates
+    held = _problem(sizes, tasks) + standing + (T + 3) * row + counted + sizes.state * coordinates
     stepping = _minibatch(sizes, group) + _step(sizes) * coordinates
+    if spec.meta_gradient == "exact":  # theta and the gradient of each step once more, and what the rule remembers
+        kept = T * (2 * row + sizes.state * coordinates) + _graphs(sizes, coordinates, T)
+        return held + kept + stepping + 4 * row + _slack(sizes, group)
     differentiating = T * row + _gradient(sizes, coordinates, T)
     buffers = _buffers(sizes, coordinates, T) + _slack(sizes, group)
     return held + buffers + max(stepping, 2 * T * row, differentiating)
+
+
+def _graphs(sizes: _Sizes, coordinates: int, steps: int) -> int:
+    """What autograd keeps of an exact window: the graphs of all steps, or of one block of one."""
+    total = 0
+    for share, rule in sizes.rules:
+        each = sizes.width * math.ceil(share * coordinates) * rule.autograd
+        total += each * steps if each * steps <= KEPT_BYTES else min(each, sizes.width * BLOCK_FLOATS)
+    return total
 
 
 def _group(sizes: _Sizes, spec: MetaTrainSpec) -> int:
@@ -179,7 +197,7 @@ def _group(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     tasks = spec.tasks_per_process
     if spec.resources.device != "cpu":
         return tasks
-    most = group_tasks(sizes.coordinates, _record(sizes.rules), spec.recipe.unroll_steps)
+    most = group_tasks(sizes.coordinates, _record(sizes.rules, spec), spec.recipe.unroll_steps)
     return -(-tasks // -(-tasks // most))
 
 
@@ -273,7 +291,8 @@ def _differentiating(sizes: _Sizes, rule: RuleCosts, coordinates: int, steps: in
     if kernel is not None:
         return gathered + sizes.threads * _workspace(kernel, steps)
     if sizes.computes == "reference" or not rule.replay:
-        return gathered + sizes.width * min(coordinates * steps * rule.autograd, BLOCK_FLOATS)
+        floats = coordinates * steps * rule.autograd
+        return gathered + sizes.width * (floats if rule.whole else min(floats, BLOCK_FLOATS))
     return gathered
 
 

@@ -34,6 +34,7 @@ from models.checkpoint import TrainingProgress
 from models.errors import DeviceUnavailable, TrainingDiverged
 from models.groups import Groups, ranges
 from models.memory import record_of
+from models.meta_loss import MetaLoss
 from models.meta_optimizer import AdamState, averaged_weights, clipped, cosine
 from models.parallel import Alone, Team, mean_over_tasks, refuse_drift, refuse_missing_gpus
 from models.rollout import Learned, Sample, run, tasks_at_once
@@ -177,9 +178,14 @@ class _Trainer:
         self._dtype = dtype_for(wanted)
         self._rule = untrained(spec).to(device, self._dtype)
         self._backend = backend_for(
-            *(self._rule, self._dtype, device, threads), wanted=wanted, parts=spec.family.tasks.parts()
+            *(self._rule, self._dtype, device, threads),
+            wanted=wanted,
+            parts=spec.family.tasks.parts(),
+            mode=spec.meta_gradient,
         )
-        self._windows = windows(self._backend, device)
+        self._windows = windows(
+            self._backend, device, MetaLoss.of(spec.recipe.meta_gradient, spec.recipe.loss_weighting)
+        )
         own = share(spec.recipe.tasks, team.size, team.rank)
         self._parts = ranges(own, family.coordinates_per_task, record_of(spec), spec.recipe.unroll_steps, device)
 
@@ -207,7 +213,7 @@ class _Trainer:
         progress = progress.but(trajectory=progress.trajectory + 1)
         for _ in range(min(recipe.horizon // recipe.unroll_steps, recipe.meta_steps - progress.step)):
             window = groups.unroll(self._windows, recipe.unroll_steps)
-            gradients += recipe.tasks * recipe.unroll_steps
+            gradients += recipe.tasks * recipe.window_evaluations
             progress, step = self._learned_from(window, progress)
             load_weights(self._rule, progress.weights)
             progress = progress.but(cost=progress.cost.training(gradients, time.perf_counter() - started))

@@ -13,7 +13,7 @@ import torch
 
 from gradsmith.rules import Rules
 from models.backends import backend_for
-from models.spec import BackendName
+from models.spec import BackendName, MetaGradientMode
 from models.task_spec import Part
 
 SECONDS = 0.25
@@ -32,11 +32,12 @@ def calibrated(
     most: int,
     seconds: float = SECONDS,
     parts: Sequence[Part] = (),
+    mode: MetaGradientMode = "detached",
 ) -> int:
     """The smallest number of threads, of 1, 2, 4 .. `most`, that is within 5 % of the fastest for windows of the rule
     on `coordinates` coordinates. Takes about `seconds`; leaves torch with the number that it returns.
 
-    parts: as for `backend_for`
+    parts, mode: as for `backend_for`
     Raises BackendUnavailable.
     """
     counts = [2**power for power in range(most.bit_length()) if 2**power < most] + [most]
@@ -44,7 +45,9 @@ def calibrated(
         torch.set_num_threads(1)
         return 1
     width = min(coordinates, COORDINATES)
-    backends = {count: backend_for(rule, dtype, device, count, wanted=wanted, parts=parts) for count in counts}
+    backends = {
+        count: backend_for(rule, dtype, device, count, wanted=wanted, parts=parts, mode=mode) for count in counts
+    }
     memory = backends[1].initial_memory(width)
     rows = torch.ones(_STEPS, width, dtype=dtype)
     shortest = dict.fromkeys(counts, float("inf"))

@@ -1,13 +1,8 @@
 """A window of inner steps, and the meta-gradient through it without a graph of the optimizee.
 
-The gradient that enters a rule counts as a constant and the update is additive, so with losses f_s counted at
-theta_1 .. theta_T (each once, weight 1)
-
-    dL / d(update_t) = sum over s > t of grad f_s(theta_s) = D[t],
-
-a suffix sum of gradients that the inner loop has already computed, because loss and gradient are taken on the same
-minibatch. Only the rule is differentiated: it is replayed over the stored gradients, a block of coordinates at a
-time where coordinates are independent, so that memory is T numbers a coordinate and not T graphs.
+A window goes forward without a graph and keeps the gradients that it met; `models.adjoint` makes the meta-gradient of
+them, and only the rule is differentiated. Each loss is counted once, at theta_1 .. theta_T; loss and gradient are taken
+on the same minibatch, so the one pass gives both.
 
 Truncation at T steps cuts what an update does to losses beyond the window: a bias towards updates that pay off
 soon, in exchange for memory and for gradients that do not explode.
@@ -21,8 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.backends import Backend, Memory
+from gradsmith.rules.kernels.base import Refusal
+from models import adjoint
+from models.backends import Backend, ExactWindow, Memory
 from models.backends.base import require_task_size
+from models.errors import BackendUnavailable
+from models.meta_loss import PLAIN, MetaLoss
 from models.tasks.base import TaskBatch
 
 
@@ -58,39 +57,61 @@ def advance(
     tasks: TaskBatch,
     position: Position,
     steps: int,
-    backend: Backend,
-    visit: Callable[[Tensor, Tensor], None],
+    backend: Backend | ExactWindow,
+    visit: Callable[[Tensor, Tensor, Tensor], None],
 ) -> Position:
-    """`steps` inner steps without a graph. `visit(losses, gradient)` sees f and grad f at each new theta."""
+    """`steps` inner steps without a graph. `visit(theta, losses, gradient)` sees each new theta, which moves on in
+    place, and f and grad f there."""
     theta = position.theta.clone()
     memory, gradient, losses = backend.kept(position.memory), position.gradient, position.losses
     for step in range(position.step + 1, position.step + steps + 1):
         memory = backend.step(theta, gradient, memory)
         losses, gradient = tasks.losses_and_gradient(theta, step)
-        visit(losses, gradient)
+        visit(theta, losses, gradient)
     return Position(position.step + steps, theta, memory, gradient, losses)
 
 
-def unroll_window(tasks: TaskBatch, position: Position, unroll_steps: int, backend: Backend) -> tuple[Window, Position]:
+def unroll_window(
+    tasks: TaskBatch, position: Position, unroll_steps: int, backend: Backend, meta_loss: MetaLoss = PLAIN
+) -> tuple[Window, Position]:
     """One window: forward, then the meta-gradient. The gradient at theta_T is the next window's first.
 
-    Costs `unroll_steps` evaluations of the tasks' gradients. Non-finite losses are returned as they are.
+    Costs `unroll_steps` evaluations of the tasks' gradients, and in exact mode as many products with their Hessians,
+    less one. Non-finite losses are returned as they are. Raises BackendUnavailable where the backend has no exact
+    windows and one is asked for.
     """
-    G = position.gradient.new_empty(unroll_steps + 1, tasks.coordinates)
+    rows = position.gradient.new_empty
+    G = rows(unroll_steps + 1, tasks.coordinates)
     G[0] = position.gradient
+    outer = G[1:] if meta_loss.outer is None else rows(unroll_steps, tasks.coordinates)
+    is_exact = meta_loss.mode == "exact"
+    thetas = rows(unroll_steps if is_exact else 0, tasks.coordinates)  # theta_1 .. theta_T
     losses: list[Tensor] = []
 
-    def visit(loss: Tensor, gradient: Tensor) -> None:
+    def visit(theta: Tensor, loss: Tensor, gradient: Tensor) -> None:
+        row = len(losses)
         losses.append(loss)
-        G[len(losses)] = gradient
+        G[row + 1] = gradient
+        if meta_loss.outer is not None:
+            outer[row] = meta_loss.outer(tasks, theta, position.step + row + 1, loss, gradient)
+        if is_exact:
+            thetas[row] = theta
 
-    backend = backend.for_window(tasks.coordinates, unroll_steps)
-    after = advance(tasks, position, unroll_steps, backend, visit)
-    D = suffix_sums(G).div_(tasks.tasks)
-    gradient = backend.window_gradient(position.memory, G[:-1], D)
+    def product(t: int, q: Tensor) -> Tensor:
+        return tasks.hessian_vector(thetas[t - 1], position.step + t, q, gradient=G[t])
+
+    if is_exact:
+        window = backend.exact_window(tasks.coordinates, unroll_steps)
+        if isinstance(window, Refusal):
+            raise BackendUnavailable(
+                f"The backend {backend.name} has no exact meta-gradients: {window.reason}. Send resources.backend "
+                f"torch, or recipe.meta_gradient detached."
+            )
+        after = advance(tasks, position, unroll_steps, window, visit)
+        gradient = adjoint.exact(window, outer, product).div_(tasks.tasks)
+    else:
+        backend = backend.for_window(tasks.coordinates, unroll_steps)
+        after = advance(tasks, position, unroll_steps, backend, visit)
+        D = adjoint.suffix_sums(outer).div_(tasks.tasks)
+        gradient = backend.window_gradient(position.memory, G[:-1], D)
     return Window(torch.stack(losses), gradient), after
-
-
-def suffix_sums(G: Tensor) -> Tensor:
-    """D[t] = sum of G[s] over s > t: (steps + 1, coordinates) -> (steps, coordinates)."""
-    return G[1:].flip(0).cumsum_(0).flip(0)

@@ -48,7 +48,7 @@ def runtime_facts(rule: Rules | None, spec: JobSpec, most_threads: int) -> dict[
     dtype = dtype_for(resources.backend, given=next(rule.parameters()).dtype)
     rule = copy.deepcopy(rule).to(device, dtype)
     parts = spec.family.tasks.parts()
-    name = backend_for(rule, dtype, device, wanted=resources.backend, parts=parts).name
+    name = backend_for(rule, dtype, device, wanted=resources.backend, parts=parts, mode=spec.meta_gradient).name
     if resources.threads == "auto":
         threads = calibrated(
             *(rule, dtype, device),
@@ -56,6 +56,7 @@ def runtime_facts(rule: Rules | None, spec: JobSpec, most_threads: int) -> dict[
             coordinates=_coordinates(spec),
             most=most_threads,
             parts=parts,
+            mode=spec.meta_gradient,
         )
     else:
         threads = resources.threads

@@ -59,8 +59,8 @@ _ONE_JOB: dict[str, Any] = {"content": {"application/json": {"example": examples
         },
         **responses(
             "invalid_json", "cross_origin", "idempotency_in_flight", "body_too_large",
-            "unsupported_media_type", "invalid_request", "unknown_family", "unknown_optimizer", "job_too_large",
-            "idempotency_conflict", "quota_exceeded",
+            "unsupported_media_type", "invalid_request", "unknown_family", "unknown_optimizer", "not_installed",
+            "job_too_large", "idempotency_conflict", "quota_exceeded",
         ),
     },
 )  # fmt: skip
@@ -158,7 +158,7 @@ def jobs_cancel(job_id: JobId, services: ServicesDep, caller: CallerDep, respons
         202: _ONE_JOB,
         **responses(
             "cross_origin", "job_not_found", "job_finished", "job_not_finished", "unsupported_media_type",
-            "body_too_large", "quota_exceeded",
+            "body_too_large", "not_installed", "quota_exceeded",
         ),
     },
 )  # fmt: skip

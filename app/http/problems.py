@@ -24,6 +24,7 @@ from app.http import security, wording
 from app.http.expected_body import expected_body
 from app.http.paths import Paths
 from app.store import errors as store
+from models import errors as models
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ CATALOGUE: dict[str, Kind] = {
     "invalid_request": Kind(422, "The request does not fit", "Each of `errors` names a place and what is wrong there."),
     "unknown_family": Kind(422, "No such family", "GET /families lists what can be trained on."),
     "unknown_optimizer": Kind(422, "No such optimizer", "GET /optimizers lists what there is."),
+    "not_installed": Kind(422, "What it needs is not installed here", "Install what `detail` names, or send others."),
     "job_too_large": Kind(422, "The job needs more memory than a worker has", "Ask for fewer tasks at once."),
     "alias_reserved": Kind(422, "That alias moves by itself", "Choose a name other than `latest` and `best`."),
     "idempotency_conflict": Kind(422, "The Idempotency-Key was used for another request", "Use a fresh key."),
@@ -102,6 +104,8 @@ TRANSLATIONS: dict[type[Exception], str] = {
     store.DamagedData: "damaged_data",
     store.DatabaseUnavailable: "store_unavailable",
     store.SchemaMismatch: "store_unavailable",
+    models.UnknownKind: "not_installed",
+    models.SpecUnreadable: "not_installed",
 }
 
 # Messages that name hosts and folders are for the log; callers get these.
@@ -307,7 +311,7 @@ def install(app: FastAPI, paths: Paths) -> None:
         return problem_response(request, exc)
 
     foreseen = (Problem, RequestValidationError, HTTPException, OperationalError, InterfaceError, store.StoreError)
-    for kind in (*foreseen, Exception):
+    for kind in (*foreseen, models.ModelsError, Exception):
         app.add_exception_handler(kind, answer)
 
 

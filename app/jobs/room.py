@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 
+from pydantic import ValidationError
+
 from app.http.problems import Problem
+from models.families import FAMILIES
 from models.machine import usable_memory_bytes
 from models.memory import memory_estimate_bytes
 from models.spec import JobSpec
@@ -20,11 +23,11 @@ def _own_memory_bytes() -> int:
 def refuse_too_large(spec: JobSpec, worker_memory_bytes: int | None) -> None:
     """Raises Problem `job_too_large` when a worker with this much memory (default: this machine's) cannot hold the job,
     or the one that follows it."""
-    estimate = max(memory_estimate_bytes(each) for each in (spec, spec.follow_up("")) if each is not None)
+    estimate = _estimate_bytes(spec)
     limit = worker_memory_bytes if worker_memory_bytes is not None else _own_memory_bytes()
     if estimate <= limit:
         return
-    *fields, last = spec.to_lower
+    *fields, last = [*_enlarging(spec, estimate), *spec.to_lower]
     raise Problem(
         "job_too_large",
         f"This job needs about {estimate / 2**30:,.1f} GiB of memory and a worker has {limit / 2**30:,.1f} GiB. "
@@ -32,3 +35,22 @@ def refuse_too_large(spec: JobSpec, worker_memory_bytes: int | None) -> None:
         memory_estimate_bytes=estimate,
         memory_limit_bytes=limit,
     )
+
+
+def _estimate_bytes(spec: JobSpec) -> int:
+    return max(memory_estimate_bytes(each) for each in (spec, spec.follow_up("")) if each is not None)
+
+
+def _enlarging(spec: JobSpec, estimate: int) -> list[str]:
+    """The fields of `tasks` without whose change the job would need less than the estimate."""
+    family, own = spec.family, FAMILIES[spec.family.name].tasks.model_dump()
+    found = []
+    for name in family.overrides:
+        try:
+            tasks = type(family.tasks).model_validate(family.tasks.model_dump() | {name: own[name]})
+        except ValidationError:  # it does not fit the other changes
+            continue
+        without = spec.model_copy(update={"family": family.model_copy(update={"tasks": tasks})})
+        if _estimate_bytes(without) < estimate:
+            found.append(f"tasks.{name}")
+    return found

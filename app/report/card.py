@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,8 +37,13 @@ class CardFacts:
 
 
 def _rules(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The rule. Several have their parts each, or their pattern where the family's plug-in is gone."""
-    recipe = Recipe.model_validate(spec["recipe"])
+    """The rule. Several have their parts each, or their pattern where the family's plug-in is gone. What another
+    version trained, and this one does not know, is shown as it is stored."""
+    try:
+        recipe = Recipe.model_validate(spec["recipe"])
+    except ValidationError:
+        rules = {"*": spec["recipe"].get("rule"), **spec["recipe"].get("rules", {})}
+        return [(f"Rule for `{_inline(pattern)}`", _inline(json.dumps(rule))) for pattern, rule in rules.items()]
     if not recipe.rules:
         return [("Rule", recipe.rule.config.in_words())]
     try:

@@ -162,13 +162,15 @@ class JobRepository:
     def retry(self, job_id: str) -> JobRow:
         """A new attempt of a failed or cancelled job, from its newest checkpoint if it has one.
 
-        Raises JobNotFinished while it is queued or running, JobFinished when it succeeded.
+        Raises JobNotFinished while it is queued or running, JobFinished when it succeeded, and what `spec_of` raises:
+        no attempt could run.
         """
         job = self._one(job_id, lock=True)
         if job.status == "succeeded":
             raise JobFinished(job.id, job.status, "there is nothing to retry. POST /jobs runs it again as a new job.")
         if job.status not in TERMINAL_STATUSES:
             raise JobNotFinished(job.id, job.status, "only a failed or cancelled job can be retried.")
+        spec_of(job)
         moment = now(self._session)
         job.lost_workers = 0
         job.queue_key = insertion.queue_key(moment, job.priority)

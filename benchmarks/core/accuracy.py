@@ -22,10 +22,11 @@ from benchmarks.core.peers.ours import named, rule_with
 from benchmarks.core.problem import MLP, QUADRATICS, Problem
 from benchmarks.core.tasks import batch_of
 from gradsmith.rules import LSTMRule
+from models.adjoint import suffix_sums
 from models.backends import Backend, TorchBackend, backend_for
 from models.errors import ModelsError
 from models.spec import BackendName
-from models.unroll import advance, begin, suffix_sums
+from models.unroll import advance, begin
 
 ALLOWED = {"float64": 1e-12, "float32": 1e-5}
 CANDIDATES: tuple[tuple[BackendName, torch.dtype, str], ...] = (
@@ -98,9 +99,11 @@ def _inputs(problem: Problem) -> tuple[Tensor, Tensor]:
     batch, backend = batch_of(problem, torch.float64), TorchBackend(rule)
     position = begin(batch, backend)
     gradients = [position.gradient]
-    advance(batch, position, problem.unroll_steps, backend, lambda _losses, gradient: gradients.append(gradient))
+    advance(
+        batch, position, problem.unroll_steps, backend, lambda _theta, _losses, gradient: gradients.append(gradient)
+    )
     G = torch.stack(gradients)
-    return G[:-1].float(), (suffix_sums(G) / problem.tasks).float()
+    return G[:-1].float(), (suffix_sums(G[1:]) / problem.tasks).float()
 
 
 def _window(rule: LSTMRule, backend: Backend, G: Tensor, D: Tensor) -> tuple[Weights, Tensor]:

@@ -14,18 +14,19 @@ import torch
 from gradsmith.rules import Rule, Rules, RuleSet
 from gradsmith.rules.kernels.base import Refusal
 from models.backends import native, triton
-from models.backends.base import Backend, Memory
+from models.backends.base import Backend, ExactWindow, Memory
 from models.backends.composite import CompositeBackend
 from models.backends.native import NativeBackend
 from models.backends.plain_torch import TorchBackend
 from models.backends.triton import TritonBackend
 from models.errors import BackendUnavailable
-from models.spec import BackendName
+from models.spec import BackendName, MetaGradientMode
 from models.task_spec import Part
 
 __all__ = [
     "Backend",
     "CompositeBackend",
+    "ExactWindow",
     "Memory",
     "NativeBackend",
     "TorchBackend",
@@ -45,24 +46,28 @@ def backend_for(
     *,
     wanted: BackendName = "auto",
     parts: Sequence[Part] = (),
+    mode: MetaGradientMode = "detached",
 ) -> Backend:
     """The rule, bound to the fastest backend that can run it here, or to the one that is wanted; of several rules, each
     to its own.
 
     parts: the tensors of one task, for rules that look across coordinates, and for several rules
+    mode: of the meta-gradients that it has to compute
     Raises BackendUnavailable when the wanted one cannot run it here; the message says why.
     """
     if isinstance(rule, RuleSet):
         return _composite(
-            rule, parts, lambda one, own: backend_for(one, dtype, device, threads, wanted=wanted, parts=own)
+            rule, parts, lambda one, own: backend_for(one, dtype, device, threads, wanted=wanted, parts=own, mode=mode)
         )
     refusals: dict[str, str] = {}
     for name, offered in _KERNELS.items():
         if wanted in ("auto", name):
             offer = offered(rule, dtype, device, threads)
-            if not isinstance(offer, Refusal):
+            problem = offer if mode == "detached" or isinstance(offer, Refusal) else offer.exact_window(0, 0)
+            if isinstance(problem, Refusal):
+                refusals[name] = problem.reason
+            elif not isinstance(offer, Refusal):
                 return offer
-            refusals[name] = offer.reason
     if wanted in ("auto", "torch", "reference"):
         return TorchBackend(rule, dtype, device, parts=parts, fused=wanted != "reference")
     raise BackendUnavailable(

@@ -7,10 +7,15 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from gradsmith.rules.kernels.base import Refusal
 from models.errors import TaskSizeUnknown
 
 Memory = tuple[Tensor, ...]
 """What a backend keeps of the rule's state, in a layout of its own; it is opaque to everybody else."""
+
+
+DETACHED = Refusal("its meta-gradients are detached: the kernel has no second derivatives")
+"""What a kernel says that has no exact window."""
 
 
 class Backend(Protocol):
@@ -53,6 +58,29 @@ class Backend(Protocol):
         snapshot: the rule's memory before the window
         G, D: (steps, coordinates), the gradients that entered the rule and the weights of its updates
         """
+
+    def exact_window(self, coordinates: int, steps: int) -> ExactWindow | Refusal:
+        """One window that is differentiated with second derivatives, or why there is none."""
+
+
+class ExactWindow(Protocol):
+    """One window: `step` as often as there are steps, then `back` as often, then `gradient`. Not to be used twice."""
+
+    def step(self, theta: Tensor, gradient: Tensor, memory: Memory) -> Memory:
+        """See `Backend.step`."""
+
+    def kept(self, memory: Memory) -> Memory:
+        """See `Backend.kept`."""
+
+    def back(self, worth: Tensor) -> Tensor:
+        """The step before the last one that was gone back through, or the window's last.
+
+        worth: dL / d(update), (coordinates,), of that step
+        Returns dL / d(gradient), (coordinates,), through the update and through what the state brings to later steps.
+        """
+
+    def gradient(self) -> Tensor:
+        """dL / d(weights), flat, in the order of `Backend.parameters()`, of all steps gone back through."""
 
 
 def require_task_size(backend: Backend, size: int) -> None:

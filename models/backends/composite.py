@@ -8,7 +8,8 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor, nn
 
-from models.backends.base import Backend, Memory
+from gradsmith.rules.kernels.base import Refusal
+from models.backends.base import Backend, ExactWindow, Memory
 from models.task_spec import Part
 
 
@@ -73,6 +74,16 @@ class CompositeBackend:
             ]
         )
 
+    def exact_window(self, coordinates: int, steps: int) -> CompositeWindow | Refusal:
+        windows = []
+        indices = self._indices(coordinates)
+        for backend, index in zip(self._members, indices, strict=True):
+            window = backend.exact_window(index.shape[0], steps)
+            if isinstance(window, Refusal):
+                return window
+            windows.append(window)
+        return CompositeWindow(windows, indices, self._memories)
+
     def _indices(self, coordinates: int) -> list[Tensor]:
         """Which coordinates are whose: for each member (its coordinates,) int64, rising."""
         if self._found is None or self._found[0] != coordinates:
@@ -86,3 +97,37 @@ class CompositeBackend:
             indices = [(owners == number).nonzero()[:, 0].to(self._device) for number in range(len(self._members))]
             self._found = coordinates, indices
         return self._found[1]
+
+
+class CompositeWindow:
+    """The members' windows side by side: what an update of one is worth depends on the others, through theta.
+
+    indices: the coordinates of each
+    memories: where the memory of each lies in that of all
+    """
+
+    def __init__(self, windows: Sequence[ExactWindow], indices: Sequence[Tensor], memories: Sequence[slice]) -> None:
+        self._windows = windows
+        self._indices = indices
+        self._memories = memories
+
+    def step(self, theta: Tensor, gradient: Tensor, memory: Memory) -> Memory:
+        after: list[Tensor] = []
+        for window, index, own in zip(self._windows, self._indices, self._memories, strict=True):
+            moved = theta.index_select(0, index)
+            after += window.step(moved, gradient.index_select(0, index), memory[own])
+            theta.index_copy_(0, index, moved)
+        return tuple(after)
+
+    def kept(self, memory: Memory) -> Memory:
+        own = zip(self._windows, self._memories, strict=True)
+        return tuple(tensor for window, where in own for tensor in window.kept(memory[where]))
+
+    def back(self, worth: Tensor) -> Tensor:
+        q = torch.empty_like(worth)
+        for window, index in zip(self._windows, self._indices, strict=True):
+            q.index_copy_(0, index, window.back(worth.index_select(0, index)))
+        return q
+
+    def gradient(self) -> Tensor:
+        return torch.cat([window.gradient() for window in self._windows])

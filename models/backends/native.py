@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gradsmith.rules import Rule
 from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.native import NativeKernel, Tape, native_kernel
-from models.backends.base import Backend, Memory
+from models.backends.base import DETACHED, Backend, Memory
 from models.memory import KEPT_BYTES
 
 
@@ -75,6 +75,9 @@ class NativeBackend:
     def window_gradient(self, snapshot: Memory, G: Tensor, D: Tensor) -> Tensor:
         return self.kernel.window_gradient(self.weights(), snapshot[0], G, D)
 
+    def exact_window(self, coordinates: int, steps: int) -> Refusal:  # noqa: ARG002
+        return DETACHED
+
     def weights(self) -> Tensor:
         """The rule's present weights as the kernel wants them."""
         now = tuple((parameter.data_ptr(), parameter._version) for parameter in self._parameters)
@@ -118,3 +121,6 @@ class _Recording:
     def window_gradient(self, snapshot: Memory, G: Tensor, D: Tensor) -> Tensor:
         assert self._steps == G.shape[0], "the tape is that of this window's steps"
         return self._backend.kernel.window_gradient(self._backend.weights(), snapshot[0], G, D, self._tape)
+
+    def exact_window(self, coordinates: int, steps: int) -> Refusal:
+        return self._backend.exact_window(coordinates, steps)

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from gradsmith.rules import Rule, Segments
 from models.backends.base import Memory
+from models.backends.recorded import AutogradWindow
 from models.lstm_replay import Replays, blocks
-from models.memory import BLOCK_FLOATS
+from models.memory import BLOCK_FLOATS, KEPT_BYTES
 from models.task_spec import Part
 
 
@@ -23,6 +24,7 @@ class TorchBackend:
 
     dtype, device: default, those of the rule's weights
     parts: the tensors of one task, which a rule that looks across coordinates has to know; default: one
+    graphs_bytes: what an exact window's steps may leave for its way back; beyond it, they are computed again
     """
 
     replayable = False
@@ -35,6 +37,7 @@ class TorchBackend:
         *,
         parts: Sequence[Part] = (),
         block_floats: int = BLOCK_FLOATS,
+        graphs_bytes: int = KEPT_BYTES,
         fused: bool = True,
     ) -> None:
         self.rule = rule
@@ -43,6 +46,7 @@ class TorchBackend:
         self._dtype = dtype or (torch.float32 if like is None else like.dtype)
         self._device = device or (torch.device("cpu") if like is None else like.device)
         self._block_floats = block_floats
+        self._graphs_bytes = graphs_bytes
         self._parameters = tuple(rule.parameters())
         self._replays = Replays.of(rule, block_floats) if fused else None
         self._parts = tuple(parts)
@@ -54,7 +58,9 @@ class TorchBackend:
         return self._parameters
 
     def initial_memory(self, coordinates: int) -> Memory:
-        return self.rule.initial_state(coordinates, dtype=self._dtype, device=self._device)
+        segments = self._segments_of(coordinates)
+        tensors = 1 if segments is None else segments.rows
+        return self.rule.initial_state(coordinates, tensors=tensors, dtype=self._dtype, device=self._device)
 
     def for_window(self, coordinates: int, steps: int) -> TorchBackend:  # noqa: ARG002
         return self
@@ -67,7 +73,9 @@ class TorchBackend:
 
     def forget(self, memory: Memory, where: Tensor) -> Memory:
         anew = self.initial_memory(where.shape[0])
-        return tuple(torch.where(where[:, None], fresh, kept) for fresh, kept in zip(anew, memory, strict=True))
+        own = len(memory) - self.rule.of_tensors  # what is remembered of a tensor stays
+        found = [torch.where(where[:, None], fresh, kept) for fresh, kept in zip(anew[:own], memory[:own], strict=True)]
+        return (*found, *memory[own:])
 
     def kept(self, memory: Memory) -> Memory:
         return memory  # a rule changes nothing in place
@@ -85,6 +93,18 @@ class TorchBackend:
             pieces = torch.autograd.grad(updates, self._parameters, list(D[:, part]))
             total += torch.cat([piece.reshape(-1) for piece in pieces])
         return total
+
+    def exact_window(self, coordinates: int, steps: int) -> AutogradWindow:
+        """Autograd, whatever the rule."""
+        graphs_bytes = self._dtype.itemsize * self.rule.settings.costs().autograd * coordinates * steps
+        keeps_graphs = graphs_bytes <= self._graphs_bytes
+        blocks = [slice(0, coordinates)] if keeps_graphs else self._blocks(1, coordinates)
+
+        def step(gradient: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+            update, after = self.rule(gradient, memory, self._segments_of(coordinates))
+            return update, after
+
+        return AutogradWindow(step, self._parameters, blocks, keeps_graphs=keeps_graphs)
 
     def _blocks(self, steps: int, coordinates: int) -> list[slice]:
         """A rule that looks across coordinates is replayed whole: a block would not see its neighbours."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gradsmith.rules import Rule
 from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.triton import triton_kernel
-from models.backends.base import Memory
+from models.backends.base import DETACHED, Memory
 
 if TYPE_CHECKING:
     from gradsmith.rules.kernels.triton.kernel import TritonKernel
@@ -68,6 +68,9 @@ class TritonBackend:
 
     def window_gradient(self, snapshot: Memory, G: Tensor, D: Tensor) -> Tensor:
         return self._kernel.window_gradient(self._weights(), snapshot[0], G, D)
+
+    def exact_window(self, coordinates: int, steps: int) -> Refusal:  # noqa: ARG002
+        return DETACHED
 
     def _weights(self) -> Tensor:
         now = tuple((parameter.data_ptr(), parameter._version) for parameter in self._parameters)

@@ -20,7 +20,7 @@ from models.spec.jobs import JobKind
 from models.spec.measuring import EvaluateSpec, PreviewSpec
 from models.spec.overrides import overridden
 from models.spec.plans import BaselineName, EvaluationPlan, PreviewPlan
-from models.spec.recipe import Recipe
+from models.spec.recipe import LossWeighting, MetaGradientMode, Recipe
 from models.spec.resources import DEVICE_OF, MOST_PROCESSES, MOST_THREADS, BackendName, Resources, Threads, share
 from models.spec.training import IDLE_RULE, MetaTrainSpec
 from models.task_spec import Spec
@@ -39,6 +39,8 @@ __all__ = [
     "FamilySpec",
     "JobKind",
     "JobSpec",
+    "LossWeighting",
+    "MetaGradientMode",
     "MetaTrainSpec",
     "PreviewPlan",
     "PreviewSpec",

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Literal
 
 from models.rule_spec import Assigned
+from models.spec.recipe import MetaGradientMode
 from models.spec.resources import Resources
 from models.task_spec import Spec
 
@@ -29,6 +30,11 @@ class Job(Spec, ABC):
     @abstractmethod
     def to_lower(self) -> list[str]:
         """The fields of a request that its memory depends on most."""
+
+    @property
+    def meta_gradient(self) -> MetaGradientMode:
+        """The mode of the meta-gradients that its backend has to compute."""
+        return "detached"
 
     @abstractmethod
     def follow_up(self, optimizer: str) -> Job | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from gradsmith.rules.assignment import REST
 from models.rule_spec import USUAL, AnyRule, RulePattern, without_default
 from models.task_spec import Spec
+
+MetaGradientMode = Literal["detached", "exact"]
+LossWeighting = Literal["sum", "sqrt"]
 
 
 class Recipe(Spec):
@@ -27,6 +30,17 @@ class Recipe(Spec):
     meta_steps: int = Field(1000, ge=1, le=1_000_000)
     horizon: int = Field(100, ge=1, le=10_000, description="Inner steps of one trajectory.")
     unroll_steps: int = Field(20, ge=1, le=1000, description="Inner steps between truncations; divides the horizon.")
+    meta_gradient: MetaGradientMode = Field(
+        "detached",
+        description="detached: the gradients that enter the rule count as constants, as in the paper. exact: with the "
+        "second derivatives of the tasks, for about one more gradient evaluation an inner step; without them a "
+        "meta-gradient cannot tell damping from speed.",
+    )
+    loss_weighting: LossWeighting = Field(
+        "sum",
+        description="What the meta-loss adds up: the losses of a window's steps, or 2 sqrt(loss), by which late steps "
+        "count where losses fall by orders of magnitude.",
+    )
     tasks: int = Field(128, ge=1, le=65_536, description="Tasks trained side by side in one meta-step.")
     meta_learning_rate: float = Field(0.003, gt=0, le=1)
     final_learning_rate_ratio: float = Field(
@@ -55,6 +69,11 @@ class Recipe(Spec):
             rules = dict(given["rules"])
             return given | {"rule": rules.pop(REST), "rules": rules}
         return given
+
+    @property
+    def window_evaluations(self) -> int:
+        """Evaluations of a task's gradient in one window; a product with a Hessian costs about one."""
+        return self.unroll_steps + (self.unroll_steps - 1 if self.meta_gradient == "exact" else 0)
 
     @property
     def output_scales(self) -> str:

@@ -12,8 +12,8 @@ from models.spec.family import FamilySpec
 from models.spec.jobs import Job
 from models.spec.measuring import EvaluateSpec
 from models.spec.plans import EvaluationPlan
-from models.spec.recipe import Recipe
-from models.spec.resources import Resources
+from models.spec.recipe import MetaGradientMode, Recipe
+from models.spec.resources import DEVICE_OF, Resources
 
 IDLE_RULE = "idle_rule"
 """The type of the error, as pydantic has them, for a rule that has no part."""
@@ -75,6 +75,19 @@ class MetaTrainSpec(Job):
                 "the rule for {pattern} would move nothing: {family} has no part left for it. There are {parts}; send "
                 "a pattern that matches one better than the others do, or leave it out",
                 {"pattern": repr(min(idle)), "family": self.family.name, "parts": parts},
+            )
+        return self
+
+    @property
+    def meta_gradient(self) -> MetaGradientMode:
+        return self.recipe.meta_gradient
+
+    @model_validator(mode="after")
+    def _the_backend_has_exact_meta_gradients(self) -> MetaTrainSpec:
+        if self.recipe.meta_gradient == "exact" and self.resources.backend in DEVICE_OF:
+            raise ValueError(
+                f"backend {self.resources.backend} computes detached meta-gradients, and recipe.meta_gradient is "
+                f"exact; send resources.backend auto or torch, or meta_gradient detached"
             )
         return self
 

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 TASKS, MANY, STEPS = 5, 64, (0, 7)
 DIRECTIONS = 6
 GRADIENT_TOLERANCE = 1e-4  # of the slope along a direction; a central difference in float64 is a hundred times closer
+PRODUCT_TOLERANCE = 1e-4  # of a product's length; the default's own difference errs by 1e-6
 COMPANY_TOLERANCE = 1e-9  # of float64 numbers, which another order of summation changes in the last bits
 
 
@@ -152,6 +153,51 @@ def _gradient_of(tasks: TaskBatch, step: int) -> None:
             )
 
 
+def _hessian(subject: Subject) -> None:
+    for tasks in subject.drawn():
+        for step in STEPS:
+            _product_of(tasks, step)
+
+
+def _product_of(tasks: TaskBatch, step: int) -> None:
+    theta = _somewhere(tasks)
+    u, v = (_noise(name, theta) for name in ("u", "v"))
+    products = [tasks.hessian_vector(theta, step, each) for each in (u, v)]
+    _, gradient = tasks.losses_and_gradient(theta, step)
+    again = tasks.hessian_vector(theta, step, v, gradient=gradient)
+    if products[1].shape != theta.shape or products[1].requires_grad:
+        raise Broken("hessian_vector gives back a constant of the shape (coordinates,), like the gradient")
+    _same(f"the products of step {step} with and without the gradient", again, products[1], COMPANY_TOLERANCE)
+    h = 1e-6 * float(theta.abs().mean() + 1.0)
+    ahead, behind = (tasks.losses_and_gradient(theta + sign * h * v, step)[1] for sign in (1, -1))
+    slopes = (ahead - behind) / (2 * h)
+    errors = [
+        float((found - truth).norm() / (truth.norm() + 1e-12))
+        for found, truth in zip(_by_task(tasks, products[1]), _by_task(tasks, slopes), strict=True)
+    ]
+    if not sorted(errors)[len(errors) // 2] < PRODUCT_TOLERANCE:  # one task may stand at a kink
+        raise Broken(
+            f"at step {step} hessian_vector and the gradient's finite differences differ by "
+            f"{sorted(errors)[len(errors) // 2]:.1e} of their size"
+        )
+    # A difference of gradients is symmetric only as far as it is exact, and along a random u terms cancel.
+    sides = [(u * products[1]).view(tasks.tasks, -1), (v * products[0]).view(tasks.tasks, -1)]
+    apart = (sides[0].sum(dim=1) - sides[1].sum(dim=1)).abs() / (sides[0].abs().sum(dim=1) + 1e-12)
+    if not float(apart.median()) < PRODUCT_TOLERANCE:
+        raise Broken(f"at step {step} <u, Hv> and <v, Hu> differ by {float(apart.median()):.1e} of their size")
+    alone = torch.zeros_like(v)
+    alone[: tasks.coordinates_per_task] = v[: tasks.coordinates_per_task]
+    one = tasks.hessian_vector(theta, step, alone, gradient=gradient)
+    _same("a task's product alone and in company", one[: tasks.coordinates_per_task], _by_task(tasks, again)[0], 1e-9)
+    if bool(_by_task(tasks, one)[1:].any()):
+        raise Broken(f"at step {step} a direction of the first task alone gives the others a product")
+
+
+def _by_task(tasks: TaskBatch, along: Tensor) -> Tensor:
+    """(coordinates,) -> (tasks, coordinates of one)."""
+    return along.view(tasks.tasks, -1)
+
+
 def _company(subject: Subject) -> None:
     left = _prints(subject.drawn())
     for index in range(TASKS):
@@ -245,6 +291,7 @@ def _memory(subject: Subject) -> None:
 CHECKS: Mapping[str, Callable[[Subject], None]] = {
     "size": _size,
     "gradient": _gradient,
+    "hessian": _hessian,
     "company": _company,
     "splits": _splits,
     "seeds": _seeds,

@@ -63,7 +63,8 @@ class LearnedOptimizer(Optimizer):
         Schedulers change it as they do that of every torch optimizer
     client: the `gradsmith.Client` that references are fetched with; default: one for GRADSMITH_URL
     state_dtype: what the rule's memory is kept in between steps, 80 numbers for each coordinate of the 2x20 LSTM.
-        torch.float32 (float64 for float64 parameters), or torch.bfloat16: half of the memory, a little rounding
+        torch.float32 (float64 for float64 parameters), or torch.bfloat16: half of the memory, a little rounding. Counts
+        of steps stay exact
     threads: of the compiled kernel; default: torch.get_num_threads(), asked in each step. The bits do not depend on it
 
     options: those of torch's own optimizers, for code that passes them to each optimizer alike. What only says how a
@@ -290,11 +291,16 @@ class LearnedOptimizer(Optimizer):
         for group in self.param_groups:
             group.setdefault("lr", 1.0)
         self._begin()
-        for parameter, entry in self.state.items():
-            kept = entry.get(MEMORY) if isinstance(entry, dict) else None
-            if isinstance(kept, _Kept):
-                dtype = self._placement.stored_in(parameter)
-                entry[MEMORY] = tuple(tensor.to(parameter.device, dtype) for tensor in kept.memory)
+        for group in self.param_groups:
+            for position, parameter in enumerate(group["params"]):
+                entry = self.state.get(parameter)
+                kept = entry.get(MEMORY) if isinstance(entry, dict) else None
+                if isinstance(entry, dict) and isinstance(kept, _Kept):
+                    rule = self._members[self._owner(group, position, parameter)]
+                    fresh = rule.initial_state(0, dtype=self._placement.stored_in(parameter), device="meta")
+                    entry[MEMORY] = tuple(
+                        tensor.to(parameter.device, like.dtype) for tensor, like in zip(kept.memory, fresh, strict=True)
+                    )
 
 
 def rule_from(source: Source, client: Client | None = None) -> Rules:

@@ -9,6 +9,7 @@ import torch
 from models.families.quadratic import QuadraticSpec
 from models.families.quadratic.tasks import QuadraticBatch, QuadraticFamily
 from models.spec import Split
+from models.tasks.base import TaskBatch
 
 
 class BrokenSpec(QuadraticSpec):
@@ -40,6 +41,12 @@ class gradient(Broken):  # noqa: N801
         def losses_and_gradient(self, theta, step):
             losses, found = super().losses_and_gradient(theta, step)
             return losses, found * 1.01
+
+
+class hessian(Broken):  # noqa: N801
+    class batch(Batch):  # noqa: N801
+        def hessian_vector(self, theta, step, v, *, gradient=None):
+            return super().hessian_vector(theta, step, v, gradient=gradient).flip(0)
 
 
 class company(Broken):  # noqa: N801
@@ -79,6 +86,13 @@ class graphs(Broken):  # noqa: N801
     class batch(Batch):  # noqa: N801
         def buffers(self):
             return {"W": self.W, "start": self._start}
+
+
+class differences(Broken):  # noqa: N801
+    """Breaks none: its product is the one that every family has."""
+
+    class batch(Batch):  # noqa: N801
+        hessian_vector = TaskBatch.hessian_vector
 
 
 class draws(Broken):  # noqa: N801

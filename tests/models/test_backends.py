@@ -17,6 +17,8 @@ from models.meta_train import MetaStep, TrainingResult, meta_train
 from models.spec import Resources, Split, overridden
 from models.tasks.catalogue import open_for_training
 from models.unroll import begin, unroll_window
+from tests import compiler
+from tests.compiler import no_kernel
 
 CPU = torch.device("cpu")
 RULES = [{}, {"input": "raw", "layers": 1, "hidden_size": 7}, {"layers": 3, "hidden_size": 4}]
@@ -28,12 +30,24 @@ def rule_with(dtype=torch.float32, **settings):
     return rule.to(dtype)
 
 
-def forced(name, rule, threads=1):
-    """The backend of this name, for the rule's own precision; skips where this machine cannot have it."""
+def forced(name, rule, threads=1, parts=()):
+    """The backend of this name, for the rule's own precision; skips where there is no compiler to make it."""
     try:
-        return backend_for(rule, next(rule.parameters()).dtype, CPU, threads, wanted=name)
+        return backend_for(rule, next(rule.parameters()).dtype, CPU, threads, wanted=name, parts=parts)
     except BackendUnavailable as error:
-        pytest.skip(str(error))
+        no_kernel(error)
+
+
+@pytest.mark.parametrize("broken", [{"GRADSMITH_NATIVE": "off"}, {"CXX": "false"}], ids=["off", "compiler"])
+def test_a_kernel_that_cannot_be_had_skips_a_test_only_where_there_is_no_compiler(monkeypatch, tmp_path, broken):
+    for name, value in {"GRADSMITH_CACHE_DIR": str(tmp_path), "GRADSMITH_KERNELS": "", **broken}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(compiler, "COMPILER", "c++")
+    with pytest.raises(pytest.fail.Exception, match=r"the native kernel is not: .*forces the backend native"):
+        forced("native", rule_with(hidden_size=2, layers=1))
+    monkeypatch.setattr(compiler, "COMPILER", None)
+    with pytest.raises(pytest.skip.Exception, match=r"there is no C\+\+ compiler here"):
+        forced("native", rule_with(hidden_size=2, layers=1))
 
 
 def in_double(rule):
@@ -208,10 +222,7 @@ def test_what_a_coordinate_forgets_is_its_own_memory_alone(name, patterns):
     """Its next step is a first one, whatever its neighbours remember; and theirs goes on as if nothing had been."""
     tasks = MLPSpec(hidden=(3,), batch_size=8)
     rules = RuleSet({pattern: rule_with(**settings) for pattern, settings in patterns.items()})
-    try:
-        backend = backend_for(rules, torch.float32, CPU, wanted=name, parts=tasks.parts())
-    except BackendUnavailable as error:
-        pytest.skip(str(error))
+    backend = forced(name, rules, parts=tasks.parts())
     count = 2 * tasks.coordinates_per_task
     G, _ = some_window(4, count)
     where = torch.arange(count) % 3 == 0

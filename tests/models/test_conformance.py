@@ -40,7 +40,19 @@ def test_a_broken_promise_is_found(promise, monkeypatch):
     if promise in ("size", "dtype"):  # what computes nothing keeps no other promise
         assert promise in broken
     else:
-        assert broken == {"same": ["splits", "seeds"], "seeds": ["company", "seeds"]}.get(promise, [promise])
+        with_others = {
+            "gradient": ["gradient", "hessian"],  # whose Hessian is another than the product's
+            "company": ["hessian", "company"],
+            "same": ["splits", "seeds"],
+            "seeds": ["company", "seeds"],
+        }
+        assert broken == with_others.get(promise, [promise])
+
+
+def test_a_family_without_a_product_of_its_own_keeps_every_promise(monkeypatch):
+    kind = Kind(broken_families.BrokenSpec, tasks=f"{broken_families.__name__}:differences")
+    monkeypatch.setitem(KINDS, "broken", kind)
+    assert dict(conformance(Subject(broken_families.BrokenSpec()))) == dict.fromkeys(WITHOUT_MEMORY)
 
 
 def test_a_lie_about_memory_is_found(monkeypatch):

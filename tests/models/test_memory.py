@@ -18,6 +18,7 @@ from models.machine import peak_memory_bytes, usable_cpus, usable_memory_bytes
 from models.memory import likely_backend, memory_estimate_bytes
 from models.rule_spec import RULE_SPECS
 from models.spec import Resources
+from tests.compiler import no_kernel
 from workshop.memory import cases, evaluation, measured, predicted, preview, training
 
 GIB = 2**30
@@ -76,7 +77,7 @@ def test_what_is_guessed_at_post_is_the_kernel_where_it_fits():
 def test_the_kernels_workspace_is_that_of_the_widest_vectors(steps):
     kernel = native_kernel(LSTMRule())
     if isinstance(kernel, Refusal):
-        pytest.skip("no native kernel on this machine: no C++ compiler")
+        no_kernel(kernel)
     predicted, its_own = memory._workspace(Sizes.fitting(20, 2, "log_sign"), steps), kernel.workspace_bytes(steps)
     assert predicted == its_own if kernel.target.width == 16 else predicted > its_own
 
@@ -85,7 +86,7 @@ def test_the_kernels_workspace_is_that_of_the_widest_vectors(steps):
 def test_the_tape_is_what_it_says(tasks):
     kernel = native_kernel(LSTMRule())
     if isinstance(kernel, Refusal):
-        pytest.skip("no native kernel on this machine: no C++ compiler")
+        no_kernel(kernel)
     case = training("", "quadratic", {"tasks": tasks})
     sizes = memory._Sizes(case.spec.family.tasks, ((1.0, case.spec.recipe.rule.config.costs()),), "native", 1)
     tape = kernel.tape(10 * tasks, 20, memory.KEPT_BYTES)

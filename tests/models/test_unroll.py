@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import functools
-from typing import ClassVar
 
 import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
-from gradsmith.rules import LSTMRule, Rule, Segments, build
+from gradsmith.rules import LSTMRule, build
+from models.adjoint import suffix_sums
 from models.backends import NativeBackend, TorchBackend, backend_for
-from models.families.mlp import MLPSpec
-from models.families.quadratic import QuadraticSpec
 from models.meta_train import load_weights
-from models.spec import Split
-from models.tasks.catalogue import open_for_training
-from models.unroll import advance, begin, suffix_sums, unroll_window
+from models.unroll import advance, begin, unroll_window
+from tests.compiler import no_kernel
+from tests.models import unrolled
+from tests.models.unrolled import Averaging, make_rule, make_tasks, through_the_whole_graph
 
-FAMILIES = {"quadratic": QuadraticSpec(dimension=5), "mlp": MLPSpec(hidden=(4,), batch_size=12)}
+FAMILIES = ("quadratic", "mlp")
 BACKENDS = {  # for so many coordinates
     "fused": lambda rule, _: TorchBackend(rule),
     "fused, in blocks": lambda rule, _: TorchBackend(rule, block_floats=6 * 304 * 70),
@@ -29,43 +28,6 @@ BACKENDS = {  # for so many coordinates
     ),
 }
 SETTINGS = ({}, {"input": "raw", "layers": 1, "hidden_size": 7}, {"layers": 3}, {"kind": "mlp", "hidden_size": 5})
-
-
-def make_rule(**settings) -> Rule:
-    rule = build({"kind": "lstm", **settings}).double()
-    generator = torch.Generator().manual_seed(3)
-    rule.initialise(generator)
-    if rule.kind == "mlp":  # whose read-out is zero at first
-        with torch.no_grad():
-            rule.readout.weight += 0.1 * torch.randn(rule.readout.weight.shape, generator=generator)
-    return rule
-
-
-def make_tasks(family, tasks=4, dtype=torch.float64):
-    family = open_for_training(FAMILIES[family])
-    [drawn] = family.sample(Split.TRAIN, seed=0, trajectory=0, tasks=tasks, dtype=dtype)
-    return drawn
-
-
-def through_the_whole_graph(rule, tasks, steps, windows):
-    """Plain autograd: theta keeps its graph from step to step, the rule's input is detached, state and theta are cut
-    between windows. Losses count at theta_1 .. theta_T of each window."""
-    theta = tasks.initial()
-    state = rule.initial_state(tasks.coordinates, dtype=torch.float64)
-    gradients = []
-    for window in range(windows):
-        theta = theta.detach().requires_grad_()
-        state = tuple(memory.detach() for memory in state)
-        total = torch.zeros((), dtype=torch.float64)
-        for step in range(window * steps, (window + 1) * steps):
-            loss = tasks.losses(theta, step).sum()
-            (gradient,) = torch.autograd.grad(loss, theta, retain_graph=True)
-            update, state = rule(gradient.detach(), state, Segments(tasks.segments, tasks.segments))
-            theta = theta + update
-            total = total + tasks.losses(theta, step + 1).mean()
-        pieces = torch.autograd.grad(total, list(rule.parameters()))
-        gradients.append(torch.cat([piece.reshape(-1) for piece in pieces]))
-    return gradients, theta.detach()
 
 
 @functools.cache
@@ -97,9 +59,9 @@ def test_the_meta_gradient_is_the_finite_difference_when_the_input_is_held(famil
     backend = TorchBackend(rule)
     position = begin(tasks, backend)
     rows = [position.gradient]
-    advance(tasks, position, 5, backend, lambda _, gradient: rows.append(gradient))
+    advance(tasks, position, 5, backend, lambda _theta, _losses, gradient: rows.append(gradient))
     G = torch.stack(rows)
-    D = suffix_sums(G) / tasks.tasks
+    D = suffix_sums(G[1:]) / tasks.tasks
     window, _ = unroll_window(tasks, position, 5, backend)
     weights = parameters_to_vector(rule.parameters()).detach().clone()
 
@@ -128,7 +90,7 @@ def test_the_native_backend_agrees_with_the_whole_graph(family, threads):
     load_weights(single, parameters_to_vector(rule.parameters()).float())
     backend = backend_for(single, torch.float32, torch.device("cpu"), threads)
     if not isinstance(backend, NativeBackend):
-        pytest.skip("no native kernel on this machine: no C++ compiler")
+        no_kernel(f"auto is {backend.name}")
     expected, theta = through_the_whole_graph(rule, make_tasks(family), steps=5, windows=2)
     tasks = make_tasks(family, dtype=torch.float32)
     position = begin(tasks, backend)
@@ -182,40 +144,14 @@ def test_each_loss_counts_once_and_the_last_gradient_is_the_next_windows_first()
 
 def test_suffix_sums():
     G = torch.tensor([[1.0], [2.0], [4.0], [8.0]])
-    assert suffix_sums(G).tolist() == [[14.0], [12.0], [8.0]]
-
-
-class Averaging(Rule):
-    """A rule that looks across the coordinates of a task: it must be replayed whole, with its segments."""
-
-    kind: ClassVar[str] = "averaging"
-    coordinatewise: ClassVar[bool] = False
-
-    def __init__(self):
-        super().__init__()
-        self.rate = torch.nn.Parameter(torch.tensor([0.01, 0.02], dtype=torch.float64))
-
-    def initial_state(self, coordinates, *, dtype=torch.float32, device="cpu"):
-        return (torch.zeros(coordinates, 1, dtype=dtype, device=device),)
-
-    def forward(self, gradient, state, segments=None):
-        counts = torch.bincount(segments.tasks)
-        mean = torch.zeros(len(counts), dtype=gradient.dtype).index_add(0, segments.tasks, gradient.tanh()) / counts
-        memory = 0.9 * state[0][:, 0] + self.rate[1] * mean[segments.tasks]
-        return -self.rate[0] * gradient.tanh() - memory, (memory[:, None],)
-
-    def config(self):
-        return {"kind": self.kind}
-
-    def initialise(self, generator):  # noqa: ARG002
-        self.rate.data.fill_(0.01)
+    assert suffix_sums(G[1:]).tolist() == [[14.0], [12.0], [8.0]]
 
 
 def test_a_rule_that_averages_over_its_task_is_replayed_whole():
     rule, tasks = Averaging(), make_tasks("quadratic")
     expected, _ = through_the_whole_graph(rule, tasks, steps=5, windows=2)
     # One number would be one coordinate at a time.
-    backend = TorchBackend(rule, block_floats=1, parts=FAMILIES["quadratic"].parts())
+    backend = TorchBackend(rule, block_floats=1, parts=unrolled.FAMILIES["quadratic"].parts())
     position = begin(tasks, backend)
     for reference in expected:
         window, position = unroll_window(tasks, position, 5, backend)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gradsmith import LearnedOptimizer
 from gradsmith.rules import MLPRule, build
 
 # Literals, not the module's own: a file of weights does not record the decays, so a change breaks every file there is.
@@ -107,3 +108,34 @@ def test_its_gradient_is_the_finite_difference() -> None:
 
     inputs = tuple(parameter.detach().clone().requires_grad_() for parameter in rule.parameters())
     assert torch.autograd.gradcheck(loss, inputs, eps=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_its_steps_are_counted_in_every_dtype(dtype: torch.dtype) -> None:
+    """bfloat16 has no 257, float16 no 2049."""
+    rule = build({"kind": "mlp", "hidden_size": 1, "layers": 1}).to(dtype)
+    state, begun = rule.initial_state(1, dtype=dtype), 2040
+    state = (*state[:-1], state[-1] + begun)
+    for _ in range(20):
+        update, state = rule(torch.ones(1, dtype=dtype), state)
+        assert update.dtype == dtype
+    assert state[-1].item() == begun + 20
+    assert {tensor.dtype for tensor in state[:-1]} == {dtype}
+
+
+def test_an_optimizer_with_memory_in_bfloat16_counts_on_and_through_a_saved_state() -> None:
+    theta = torch.nn.Parameter(torch.zeros(2))
+
+    def optimizer() -> LearnedOptimizer:
+        return LearnedOptimizer([theta], build({"kind": "mlp"}), state_dtype=torch.bfloat16)
+
+    one = optimizer()
+    theta.grad = torch.ones(2)
+    for _ in range(300):
+        one.step()
+    other = optimizer()
+    other.load_state_dict(one.state_dict())
+    assert other.state[theta]["memory"][-1].tolist() == [[300.0], [300.0]]
+    other.step()
+    assert [tensor.dtype for tensor in other.state[theta]["memory"]] == [torch.bfloat16] * 2 + [torch.float32]
+    assert other.state[theta]["memory"][-1].tolist() == [[301.0], [301.0]]

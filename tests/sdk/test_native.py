@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -23,12 +22,12 @@ from gradsmith.rules.configs import LSTMConfig
 from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.native import TARGETS, BuildSettings, NativeKernel, Sizes, Target, native_kernel
 from gradsmith.rules.kernels.native.__main__ import main as prebuilding
-from gradsmith.rules.kernels.native.build import COMPILERS, BuildFailed, built_here, file_name
+from gradsmith.rules.kernels.native.build import BuildFailed, built_here, file_name
 from gradsmith.rules.kernels.native.library import Library
 from gradsmith.rules.kernels.native.targets import targets_here
+from tests.compiler import COMPILER, compiled
 
-COMPILER = next(filter(None, map(shutil.which, (os.environ.get("CXX") or "", *COMPILERS))), None)
-pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler here: c++, g++ or clang++")
+pytestmark = compiled
 
 torch.set_num_threads(1)
 

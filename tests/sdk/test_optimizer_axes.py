@@ -7,7 +7,6 @@ import io
 import logging
 import os
 import pickle
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,12 +24,10 @@ from gradsmith.axes.native import Prepared, agrees_with_torch
 from gradsmith.errors import StateMismatch, UnsupportedGradient, UnsupportedParameter
 from gradsmith.rules import LSTMRule, Rule, State, build
 from gradsmith.rules.kernels.native import TARGETS, BuildSettings, NativeKernel, Target
-from gradsmith.rules.kernels.native.build import COMPILERS, built_here
+from gradsmith.rules.kernels.native.build import built_here
 from gradsmith.rules.kernels.native.library import Library
 from gradsmith.rules.kernels.native.targets import targets_here
-
-COMPILER = next(filter(None, map(shutil.which, (os.environ.get("CXX") or "", *COMPILERS))), None)
-compiled = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler here: c++, g++ or clang++")
+from tests.compiler import COMPILER, compiled
 
 torch.set_num_threads(1)
 
@@ -490,10 +487,15 @@ class MeanRule(Rule):
     """Steps against the mean gradient of all coordinates, and counts the steps: coordinates see one another."""
 
     kind: ClassVar[str] = "mean"
-    coordinatewise: ClassVar[bool] = False
+    coordinatewise = False
 
     def initial_state(
-        self, coordinates: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        self,
+        coordinates: int,
+        *,
+        tensors: int = 1,  # noqa: ARG002
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> State:
         return (torch.zeros(coordinates, 1, dtype=dtype, device=device),)
 

@@ -184,9 +184,12 @@ def test_every_kind_has_its_settings_and_its_rule() -> None:
     for kind, config in CONFIGS.items():
         rule = build(config())
         assert (rule.kind, config.kind, rule.settings) == (kind, kind, config())
-        state = rule.initial_state(3)
-        assert sum(tensor.shape[1] for tensor in state) == config().costs().state
-        assert {each.shape[0] for each in state} == {3}
+        state = rule.initial_state(12, tensors=3)
+        wide = len(state) - rule.of_tensors
+        assert {each.shape[0] for each in state[:wide]} == {12}
+        assert {each.shape[0] for each in state[wide:]} <= {3}
+        assert sum(tensor.numel() for tensor in state) == pytest.approx(12 * config().costs(3 / 12).state, abs=12)
+        assert sum(tensor.shape[1] for tensor in state[:wide]) == config().costs().state
 
 
 def test_before_it_is_initialised_a_rule_moves_nothing() -> None:

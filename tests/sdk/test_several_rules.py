@@ -150,13 +150,17 @@ class Boundaries(Rule):
     kind = "boundaries"
     coordinatewise = False
 
-    def initial_state(self, coordinates: int, *, dtype=torch.float32, device="cpu") -> State:  # type: ignore[no-untyped-def]
-        return (torch.zeros(coordinates, 1, dtype=dtype, device=device),)
+    of_tensors = 1
+
+    def initial_state(self, coordinates: int, *, tensors=1, dtype=torch.float32, device="cpu") -> State:  # type: ignore[no-untyped-def]
+        return torch.zeros(coordinates, 1, dtype=dtype, device=device), torch.zeros(tensors, 2, device=device)
 
     def forward(self, gradient: torch.Tensor, state: State, segments: Segments | None = None):  # type: ignore[no-untyped-def]
         assert segments is not None
         assert not segments.tasks.any()
-        return segments.tensors.to(gradient.dtype), (state[0] + 1,)
+        assert state[1].shape[0] == segments.rows
+        numbers = torch.arange(segments.rows).to(gradient.dtype)
+        return segments.tensors.to(gradient.dtype), (state[0] + 1, state[1] + numbers[:, None])
 
     def config(self) -> dict[str, object]:
         return {"kind": self.kind}
@@ -172,3 +176,7 @@ def test_a_rule_that_looks_across_coordinates_knows_where_tensors_end() -> None:
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     assert [parameter.tolist() for parameter in parameters] == [[0.0] * 3, [1.0], [2.0] * 4]
+    parameters[1].grad = None  # what is remembered of a tensor follows it: now the last one is number 1
+    optimizer.step()
+    kept = [optimizer.state[parameter]["memory"][1].tolist() for parameter in parameters]
+    assert kept == [[[0.0, 0.0]], [[1.0, 1.0]], [[3.0, 3.0]]]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from app.http.fields import Labels, Name, Request, Seed
 from app.http.problems import FieldError, invalid_request
+from app.jobs.installed import recipe_of, trained_on
 from app.jobs.overrides import EvaluationPlanOverrides, ResourcesOverrides, TaskOverrides
 from app.jobs.resolve import changed, known_family, known_optimizer, plan_of, refused_at, resources_of, seed_of
 from app.store.jobs import JobRepository
@@ -32,18 +33,18 @@ class EvaluateRequest(Request):
 
 
 def resolved(request: EvaluateRequest, registry: Registry, jobs: JobRepository, backend: BackendName) -> EvaluateSpec:
-    """backend: what a job runs on that names none. Raises Problem `unknown_optimizer`, `unknown_family` or
-    `invalid_request`."""
+    """backend: what a job runs on that names none. Raises Problem `unknown_optimizer`, `unknown_family`,
+    `not_installed` or `invalid_request`."""
     optimizer = known_optimizer(request.optimizer, registry)
     training = jobs.get(optimizer.job).spec  # only parts of it: its family may be a plug-in's that has gone
-    family = known_family(request.family or optimizer.family)
-    tasks = family.tasks
     if request.family is None:
-        with refused_at("tasks"):  # where the family's plug-in has another version by now
-            tasks = type(tasks).model_validate(training["family"]["tasks"])
+        family, tasks = trained_on(optimizer.id, training["family"])
+    else:
+        family = known_family(request.family)
+        tasks = family.tasks
     family = changed(family, tasks, request.tasks)
-    trained = Recipe.model_validate(training["recipe"])
-    if (wrong := _part_without_a_rule(optimizer.id, trained, training, family)) is not None:
+    trained = recipe_of(optimizer.id, training["recipe"])
+    if (wrong := _part_without_a_rule(optimizer.id, trained, training["family"], family)) is not None:
         place = "/tasks" if request.family is None else "/family"
         raise invalid_request([FieldError(location="body", pointer=place, code="part_without_rule", message=wrong)])
     with refused_at("resources", "processes"):
@@ -58,16 +59,16 @@ def resolved(request: EvaluateRequest, registry: Registry, jobs: JobRepository, 
         )
 
 
-def _part_without_a_rule(optimizer: str, trained: Recipe, training: dict[str, Any], family: FamilySpec) -> str | None:
-    """What is wrong, in words, where no rule of the optimizer moves a part of the family's tasks. None also where the
-    tasks of its training are unknown here by now: its worker will see from the weights."""
-    if not trained.rules:
-        return None
-    try:
-        known = FamilySpec.model_validate(training["family"])
-    except ValidationError:
-        return None
-    patterns = assigned(trained.rule, trained.rules, known.tasks.parts())  # the others were never trained
+def _part_without_a_rule(optimizer: str, trained: Recipe, source: dict[str, Any], family: FamilySpec) -> str | None:
+    """What is wrong, in words, where no rule of the optimizer moves a part of the family's tasks.
+
+    source: the family that it was trained on. Raises Problem `not_installed` where the answer depends on the parts of
+    its tasks, and its plug-in has gone.
+    """
+    if not trained.rules or uncovered(trained.rules, family.tasks.parts()) is None:
+        return None  # each pattern was trained, for a job with one that has no part is refused
+    _, tasks = trained_on(optimizer, source)
+    patterns = assigned(trained.rule, trained.rules, tasks.parts())  # the rule of the rest may have had none
     part = uncovered(patterns, family.tasks.parts())
     if part is None:
         return None

@@ -15,7 +15,7 @@ from benchmarks.core.problem import HORIZON, META_LEARNING_RATE, OUTPUT_SCALE, L
 from benchmarks.core.tasks import batch_of
 from gradsmith.rules import LSTMRule
 from gradsmith.rules.configs import LSTMConfig
-from models import unroll
+from models import adjoint
 from models.backends import Backend, NativeBackend, backend_for
 from models.captured import windows
 from models.groups import Groups, ranges
@@ -91,7 +91,7 @@ class Ours:
                 *((batch, "losses_and_gradient", "inner gradients") for batch in self._batches),
                 (self._backend, "step", STEPS),
                 (self._backend, "window_gradient", WINDOW),
-                (unroll, "suffix_sums", "suffix sums"),
+                (adjoint, "suffix_sums", "suffix sums"),
                 (AdamState, "updated", "Adam and the weights"),
                 (self, "_load", "Adam and the weights"),
             ):

@@ -75,6 +75,20 @@ class FunctionBatch(TaskBatch):
     def losses(self, theta: Tensor, step: int | Tensor) -> Tensor:  # noqa: ARG002 - a function has no minibatches
         return self._function(theta.view(self.tasks, -1) - self._minimum)[0]
 
+    def hessian_vector(
+        self,
+        theta: Tensor,
+        step: int | Tensor,  # noqa: ARG002 - no minibatches
+        v: Tensor,
+        *,
+        gradient: Tensor | None = None,  # noqa: ARG002 - the gradients of all functions are in closed form
+    ) -> Tensor:
+        with torch.enable_grad():
+            free = theta.detach().view(self.tasks, -1).requires_grad_()
+            _, gradients = self._function(free - self._minimum)
+            (product,) = torch.autograd.grad(gradients, free, v.view(self.tasks, -1))  # the Hessian is symmetric
+        return product.reshape(-1)
+
 
 class FunctionFamily(Family):
     """Draws the minimum from N(0, shift_std^2) and theta_0 from N(0, start_std^2)."""

@@ -75,6 +75,47 @@ class MLPBatch(TaskBatch):
                         delta.mul_(below > 0)
             return losses, gradient
 
+    def hessian_vector(
+        self,
+        theta: Tensor,
+        step: int | Tensor,
+        v: Tensor,
+        *,
+        gradient: Tensor | None = None,  # noqa: ARG002 - the product is exact without it
+    ) -> Tensor:
+        """Pearlmutter's R operator ("Fast exact multiplication by the Hessian", 1994): every line of
+        `losses_and_gradient` with its derivative along v. Costs about one gradient evaluation."""
+        with torch.no_grad():
+            inputs, labels = self._minibatch(step)
+            layers, along = self._layers(theta), self._layers(v)
+            activations, moved = self._forward_along(layers, along, inputs)
+            probabilities = torch.softmax(activations[-1], dim=2)
+            change = probabilities * moved[-1]
+            change -= probabilities * change.sum(dim=2, keepdim=True)
+            delta = probabilities.scatter_add_(2, labels[..., None], inputs.new_full((), -1.0).expand(*labels.shape, 1))
+            for each in (delta, change):
+                each.div_(labels.shape[1])
+            product = torch.empty_like(theta)
+            slots = self._layers(product)
+            for level in reversed(range(len(layers))):
+                below, (weight, bias) = activations[level], slots[level]
+                bias.copy_(change.sum(dim=1, keepdim=True))
+                if not level:  # the images do not move
+                    weight.copy_(torch.bmm(below.transpose(1, 2), change))
+                    break
+                weight.copy_(torch.bmm(moved[level].transpose(1, 2), delta).baddbmm_(below.transpose(1, 2), change))
+                back, back_along = layers[level][0].transpose(1, 2), along[level][0].transpose(1, 2)
+                change = torch.bmm(change, back).baddbmm_(delta, back_along)
+                delta = torch.bmm(delta, back)
+                if self.spec.activation == "sigmoid":
+                    slope = below * (1.0 - below)
+                    change.mul_(slope).addcmul_(delta.mul(1.0 - 2.0 * below), moved[level])
+                    delta.mul_(slope)
+                else:
+                    change.mul_(below > 0)
+                    delta.mul_(below > 0)
+            return product
+
     def losses(self, theta: Tensor, step: int | Tensor) -> Tensor:
         inputs, labels = self._minibatch(step)
         return self._cross_entropy(self._forward(self._layers(theta), inputs)[-1], labels)
@@ -137,6 +178,30 @@ class MLPBatch(TaskBatch):
             out = torch.baddbmm(bias, activations[-1], weight)
             activations.append(out if level == len(layers) - 1 else squash(out))
         return activations
+
+    def _forward_along(
+        self, layers: list[tuple[Tensor, Tensor]], along: list[tuple[Tensor, Tensor]], inputs: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """What `_forward` gives, and its derivatives where the layers move as `along` says; nothing of the images."""
+        activations, moved = [inputs], [inputs.new_zeros(())]
+        for level, ((weight, bias), (by, bias_by)) in enumerate(zip(layers, along, strict=True)):
+            below = activations[-1]
+            if level:
+                out = torch.baddbmm(bias, below, weight)
+                change = torch.baddbmm(bias_by, below, by).baddbmm_(moved[-1], weight)
+            else:  # one product of twice the width is faster than two
+                both = torch.baddbmm(torch.cat((bias, bias_by), dim=2), below, torch.cat((weight, by), dim=2))
+                out, change = both.chunk(2, dim=2)
+            if level < len(layers) - 1:
+                if self.spec.activation == "sigmoid":
+                    out = torch.sigmoid(out)
+                    change = change * out * (1.0 - out)
+                else:
+                    change = change * (out > 0)
+                    out = torch.relu(out)
+            activations.append(out)
+            moved.append(change)
+        return activations, moved
 
     @staticmethod
     def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -39,6 +39,18 @@ class QuadraticBatch(TaskBatch):
     def losses(self, theta: Tensor, step: int | Tensor) -> Tensor:  # noqa: ARG002 - a quadratic has no minibatches
         return self._residual(theta).square().sum(dim=(1, 2))
 
+    def hessian_vector(
+        self,
+        theta: Tensor,  # noqa: ARG002 - the Hessian is the same everywhere
+        step: int | Tensor,  # noqa: ARG002
+        v: Tensor,
+        *,
+        gradient: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        with torch.no_grad():
+            along = torch.bmm(self.W, v.view(self.tasks, -1, 1))
+            return torch.bmm(self.W.transpose(1, 2), along).mul_(2.0).reshape(-1)
+
     def _residual(self, theta: Tensor) -> Tensor:
         # (coordinates,) -> (tasks, d, 1)
         return torch.bmm(self.W, theta.view(self.tasks, -1, 1)) - self.y

@@ -29,16 +29,23 @@ class TorchAxis(Axis):
     def __init__(self, home: Home, stored_in: torch.dtype, sizes: Sequence[int], rule: Rule) -> None:
         super().__init__(home, stored_in, sizes)
         self._rule = rule
-        self._memory = rule.initial_state(self.coordinates, dtype=stored_in, device=home.device)
+        self._memory = rule.initial_state(
+            self.coordinates, tensors=len(self.sizes), dtype=stored_in, device=home.device
+        )
+        self._wide = len(self._memory) - rule.of_tensors  # so many have a row for each coordinate
 
     def read(self, number: int) -> State:
-        where = slice(self.starts[number], self.starts[number] + self.sizes[number])
-        return tuple(tensor[where].t().clone(memory_format=torch.contiguous_format).t() for tensor in self._memory)
+        found = (tensor[where] for tensor, where in zip(self._memory, self._places(number), strict=True))
+        return tuple(tensor.t().clone(memory_format=torch.contiguous_format).t() for tensor in found)
 
     def write(self, number: int, memory: State) -> None:
-        where = slice(self.starts[number], self.starts[number] + self.sizes[number])
-        for mine, given in zip(self._memory, memory, strict=True):
+        for mine, where, given in zip(self._memory, self._places(number), memory, strict=True):
             mine[where] = given
+
+    def _places(self, number: int) -> list[slice]:
+        """Which rows of each tensor of the memory are a parameter's."""
+        where = slice(self.starts[number], self.starts[number] + self.sizes[number])
+        return [where] * self._wide + [slice(number, number + 1)] * (len(self._memory) - self._wide)
 
     def step(self, parameters: Sequence[Tensor | None], rates: Sequence[float]) -> None:
         moving = {number: parameter for number, parameter in enumerate(parameters) if parameter is not None}
@@ -51,13 +58,16 @@ class TorchAxis(Axis):
         for batch in self._batches(moving):
             pieces = [gradients[number][begin:end] for number, begin, end in batch]
             gradient = torch.cat([piece.to(self.home.device, self.home.computes_in) for piece in pieces])
-            spans = self._spans(batch)
-            before = self._gathered(spans)
-            update, memory = _touched(gradient, before, *self._rule(gradient, before, self._segments(batch)))
+            spans, rows = self._spans(batch), [number for number, _, _ in batch]
+            before = self._gathered(spans, rows)
+            update, memory = self._rule(gradient, before, self._segments(batch))
+            if not self._rule.rests:
+                update, own = _touched(gradient, before[: self._wide], update, memory[: self._wide])
+                memory = (*own, *memory[self._wide :])
             changes = torch.split(update, [end - begin for _, begin, end in batch])
             for (number, begin, end), change in zip(batch, changes, strict=True):
                 targets[number][begin:end].add_((rates[number] * change).to(targets[number].dtype))
-            self._scatter(memory, spans)
+            self._scatter(memory, spans, rows)
         for number, parameter in moving.items():
             if not parameter.is_contiguous():
                 parameter.add_(targets[number].view(parameter.shape))
@@ -96,19 +106,22 @@ class TorchAxis(Axis):
             spans.append(slice(start, stop))
         return spans
 
-    def _gathered(self, spans: Sequence[slice]) -> State:
+    def _gathered(self, spans: Sequence[slice], rows: Sequence[int]) -> State:
         # Joined along the long axis of the transposed tensors, which is how rules keep them.
-        columns = (
+        columns = [
             tensor[spans[0]] if len(spans) == 1 else torch.cat([tensor[span].t() for span in spans], dim=1).t()
-            for tensor in self._memory
-        )
+            for tensor in self._memory[: self._wide]
+        ]
+        columns += [tensor[rows] for tensor in self._memory[self._wide :]]
         return tuple(column.to(self.home.computes_in) for column in columns)
 
-    def _scatter(self, memory: State, spans: Sequence[slice]) -> None:
-        for mine, found in zip(self._memory, memory, strict=True):
+    def _scatter(self, memory: State, spans: Sequence[slice], rows: Sequence[int]) -> None:
+        for mine, found in zip(self._memory[: self._wide], memory, strict=False):
             pieces = torch.split(found, [span.stop - span.start for span in spans])
             for span, piece in zip(spans, pieces, strict=True):
                 mine[span] = piece
+        for mine, found in zip(self._memory[self._wide :], memory[self._wide :], strict=True):
+            mine[rows] = found
 
 
 def _touched(gradient: Tensor, before: State, update: Tensor, memory: State) -> tuple[Tensor, State]:

@@ -14,19 +14,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gradsmith.rules.base import Rule as Rule
-    from gradsmith.rules.base import Segments as Segments
     from gradsmith.rules.base import State as State
     from gradsmith.rules.construction import KINDS as KINDS
     from gradsmith.rules.construction import build as build
     from gradsmith.rules.construction import initialise as initialise
+    from gradsmith.rules.hyper import HyperRule as HyperRule
     from gradsmith.rules.lstm import LSTMRule as LSTMRule
     from gradsmith.rules.mlp import MLPRule as MLPRule
     from gradsmith.rules.rule_set import Rules as Rules
     from gradsmith.rules.rule_set import RuleSet as RuleSet
     from gradsmith.rules.rule_set import assembled as assembled
+    from gradsmith.rules.segments import Segments as Segments
 
 __all__ = [
     "KINDS",
+    "HyperRule",
     "LSTMRule",
     "MLPRule",
     "Rule",
@@ -41,12 +43,13 @@ __all__ = [
 
 _HOMES = {
     "KINDS": "construction",
+    "HyperRule": "hyper",
     "LSTMRule": "lstm",
     "MLPRule": "mlp",
     "Rule": "base",
     "RuleSet": "rule_set",
     "Rules": "rule_set",
-    "Segments": "base",
+    "Segments": "segments",
     "State": "base",
     "assembled": "rule_set",
     "build": "construction",

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import accumulate
 from typing import ClassVar
 
 from gradsmith.errors import MissingDependency
@@ -23,27 +20,7 @@ from torch import Tensor, nn
 
 from gradsmith.rules.configs import RuleConfig
 from gradsmith.rules.inputs import State as State
-
-
-@dataclass(frozen=True)
-class Segments:
-    """Which coordinates of an axis belong together: indices, (coordinates,) int64.
-
-    tasks: the task of each coordinate
-    tensors: its tensor, such as the weights of a layer or a bias, counted through all tasks
-    """
-
-    tasks: Tensor
-    tensors: Tensor
-
-    @classmethod
-    def repeated(cls, sizes: Sequence[int], coordinates: int, device: torch.device | str = "cpu") -> Segments:
-        """Tasks one after another, each with tensors of these sizes."""
-        ends = torch.tensor(list(accumulate(sizes)), device=device)
-        places = torch.arange(coordinates, device=device)
-        tasks = places // ends[-1]
-        within = torch.searchsorted(ends, places - tasks * ends[-1], right=True)
-        return cls(tasks, tasks * len(sizes) + within)
+from gradsmith.rules.segments import Segments as Segments
 
 
 class Rule(nn.Module, ABC):
@@ -55,25 +32,43 @@ class Rule(nn.Module, ABC):
     kind: the name under which `gradsmith.rules.build` and the weights file know the rule
     coordinatewise: True when coordinates are independent given the gradient, so that any block of coordinates
         may be run alone (the trainer replays blocks)
+    of_tensors: how many of the memory's tensors, its last ones, have a row for each tensor of the model instead of one
+        for each coordinate; 0 for a rule that is coordinatewise
+    rests: True when the rule itself leaves a coordinate alone, and its memory zero, that has never had a gradient other
+        than zero; for other rules `gradsmith.LearnedOptimizer` sees to it
     """
 
     kind: ClassVar[str]
-    coordinatewise: ClassVar[bool]
+    coordinatewise: bool
+    of_tensors: int = 0
+    rests: bool = False
     settings: RuleConfig
 
     @abstractmethod
     def initial_state(
-        self, coordinates: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        self,
+        coordinates: int,
+        *,
+        tensors: int = 1,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> State:
-        """The memory before the first step; each tensor is (coordinates, width)."""
+        """The memory before the first step; each tensor is (coordinates, width), or (tensors, width) for the last
+        `of_tensors`.
+
+        tensors: how many tensors these coordinates are, through all tasks; coordinatewise rules do not ask
+        dtype: what the numbers of coordinates are kept in; those of tensors are float32 at least, for they are few,
+            and a count of steps must be exact
+        """
 
     @abstractmethod
     def forward(self, gradient: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
         """One step: `(coordinates,)` gradient -> `(coordinates,)` update, and the next memory.
 
-        The update is already scaled: `theta_next = theta + update`. The gradient counts as a constant (no second
-        derivatives); the result is differentiable in the rule's weights and in the state. Nothing is changed in
-        place. `segments`: for rules that look across coordinates; None: all are one tensor of one task.
+        The update is already scaled: `theta_next = theta + update`. The result is differentiable in the rule's
+        weights, in the state and in the gradient, with finite derivatives where a gradient is zero; the rule's class
+        says what it holds constant, and whoever takes gradients for constants passes them without a graph. Nothing is
+        changed in place. `segments`: for rules that look across coordinates; None: all are one tensor of one task.
         """
 
     @abstractmethod

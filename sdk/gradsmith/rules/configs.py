@@ -6,6 +6,7 @@ prediction of a job's memory from `costs()`. Needs no torch.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -54,6 +55,8 @@ class Costs:
     """Numbers that one step leaves on a kernel's tape; 0 where no kernel has one."""
     sizes: Sizes | None
     """The compiled kernel's sizes; None where none can be made."""
+    whole: bool = False
+    """A window's gradient cannot be computed a block of coordinates at a time."""
 
 
 def _setting(default: Any, description: str = "", **bounds: Any) -> Any:
@@ -90,8 +93,11 @@ class RuleConfig(ABC):
         """One line for a card."""
 
     @abstractmethod
-    def costs(self) -> Costs:
-        """The memory that such a rule takes. A wrong answer gets a job refused, or its worker killed."""
+    def costs(self, tensors: float = 0.0) -> Costs:
+        """The memory that such a rule takes. A wrong answer gets a job refused, or its worker killed.
+
+        tensors: how many tensors there are for one coordinate; 0 where they are large
+        """
 
 
 def _problem(given: object, default: object, bounds: Bounds) -> str | None:
@@ -110,6 +116,37 @@ def _problem(given: object, default: object, bounds: Bounds) -> str | None:
 
 
 _OUTPUT_SCALE = "theta changes by this much per unit of output."
+_FRESH_ADAM = "The learning rate of the Adam that a fresh rule is; what it learns multiplies it."
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class HyperConfig(RuleConfig):
+    """A small network for each tensor, on its scale, its alignments and time: it says how all its coordinates move."""
+
+    kind: ClassVar[str] = "hyper"
+
+    hidden_size: int = _setting(24, "Units in each hidden layer.", at_least=1, at_most=256)
+    layers: int = _setting(2, "Hidden layers.", at_least=1, at_most=4)
+    output_scale: float = _setting(0.03, _FRESH_ADAM, above=0, at_most=100)
+
+    def in_words(self) -> str:
+        return f"hyper, {self.layers} x {self.hidden_size}, once per tensor"
+
+    def costs(self, tensors: float = 0.0) -> Costs:
+        """Three means, one of squares, the last update; for a tensor, six numbers and what its network takes. What
+        autograd keeps was counted with its hooks."""
+        H, L = self.hidden_size, self.layers
+        return Costs(
+            state=math.ceil(5 + 6 * tensors),
+            step=math.ceil(24 + (2 * H + 60) * tensors),
+            largest=math.ceil(4 + H * tensors),
+            autograd=math.ceil(8 + (2 * H * L + 32) * tensors),
+            replay=0,
+            record=0,
+            sizes=None,
+            whole=True,
+        )
 
 
 @final
@@ -139,7 +176,7 @@ class LSTMConfig(RuleConfig):
     def in_words(self) -> str:
         return f"lstm, {self.layers} x {self.hidden_size}, {self.input} input"
 
-    def costs(self) -> Costs:
+    def costs(self, tensors: float = 0.0) -> Costs:  # noqa: ARG002
         """States h and c of each layer. What autograd keeps was measured; the replay's numbers are its buffers'."""
         H, L = self.hidden_size, self.layers
         inputs = 2 if self.input == "log_sign" else 1
@@ -163,20 +200,18 @@ class MLPConfig(RuleConfig):
 
     hidden_size: int = _setting(24, "Units in each hidden layer.", at_least=1, at_most=256)
     layers: int = _setting(2, "Hidden layers.", at_least=1, at_most=4)
-    output_scale: float = _setting(
-        0.03, "The learning rate of the Adam that a fresh rule is; what it learns multiplies it.", above=0, at_most=100
-    )
+    output_scale: float = _setting(0.03, _FRESH_ADAM, above=0, at_most=100)
 
     def in_words(self) -> str:
         return f"mlp, {self.layers} x {self.hidden_size}, momentum inputs"
 
-    def costs(self) -> Costs:
+    def costs(self, tensors: float = 0.0) -> Costs:  # noqa: ARG002
         """Three averages, one of squares, a count. What autograd keeps was counted with its hooks."""
         H, L = self.hidden_size, self.layers
         return Costs(state=5, step=2 * H + 30, largest=H, autograd=2 * H * L + 16, replay=0, record=0, sizes=None)
 
 
-CONFIGS: dict[str, type[RuleConfig]] = {config.kind: config for config in (LSTMConfig, MLPConfig)}
+CONFIGS: dict[str, type[RuleConfig]] = {config.kind: config for config in (HyperConfig, LSTMConfig, MLPConfig)}
 """Every kind of rule, by its name."""
 
 

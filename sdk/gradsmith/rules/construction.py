@@ -7,13 +7,14 @@ from typing import Any
 
 from gradsmith.rules.base import Rule  # before torch itself: it says how to install torch when that is missing
 from gradsmith.rules.configs import RuleConfig, configured
+from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.lstm import LSTMRule
 from gradsmith.rules.mlp import MLPRule
 
 # isort: split
 import torch
 
-KINDS: dict[str, Callable[[Any], Rule]] = {LSTMRule.kind: LSTMRule, MLPRule.kind: MLPRule}
+KINDS: dict[str, Callable[[Any], Rule]] = {each.kind: each for each in (HyperRule, LSTMRule, MLPRule)}
 """What makes a rule of its configuration, for each kind in `gradsmith.rules.configs.CONFIGS`."""
 
 

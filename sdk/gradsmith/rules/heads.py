@@ -24,6 +24,8 @@ class Linear:
 class DirectionMagnitude:
     """scale * exp(magnitude) * sum of coefficient * direction: how far, apart from where to.
 
+    The magnitude is held within bounds, see `bounded_exp`.
+
     scale: what a coefficient of 1 and a magnitude of 0 move along a direction of length 1
     directions: how many there are to choose from
     """
@@ -39,4 +41,9 @@ class DirectionMagnitude:
     def update(self, outputs: Tensor, directions: Tensor) -> Tensor:
         """(coordinates, outputs), (coordinates, directions) -> (coordinates,)."""
         along = (outputs[:, :-1] * directions).sum(dim=1)
-        return self.scale * outputs[:, -1].exp() * along
+        return self.scale * bounded_exp(outputs[:, -1]) * along
+
+
+def bounded_exp(magnitude: Tensor) -> Tensor:
+    """exp of a magnitude between -7 and 5, and of the nearer bound beyond: from a thousandth to 148 times the usual."""
+    return magnitude.clamp(-7, 5).exp()

@@ -18,10 +18,20 @@ class Input(ABC):
 
     width: features of a coordinate
     state_widths: numbers that it remembers of a coordinate, tensor by tensor; an input without a state has none
+    counts: places of the tensors that count steps. They are float32 at least: 256 + 1 is 256 in bfloat16
     """
 
     width: int
     state_widths: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+
+    def initial_state(self, coordinates: int, dtype: torch.dtype, device: torch.device | str) -> State:
+        """Zeros, (coordinates, width) each."""
+        exact = torch.promote_types(dtype, torch.float32)
+        return tuple(
+            torch.zeros(coordinates, width, dtype=exact if number in self.counts else dtype, device=device)
+            for number, width in enumerate(self.state_widths)
+        )
 
     @abstractmethod
     def read(self, gradient: Tensor, state: State) -> tuple[Tensor, State]:
@@ -56,7 +66,9 @@ class LogSign(Input):
     def read(self, gradient: Tensor, state: State) -> tuple[Tensor, State]:
         """(coordinates,) -> (coordinates, 2)."""
         # Both columns meet at |g| = e^-p: log|g| / p reaches -1, and e^p g reaches +-1, exactly there.
-        magnitude = (gradient.abs().log() / self.p).clamp(min=-1.0)
+        # The least normal number in place of 0 changes no value, and keeps 0 times infinity out of the derivative.
+        least = torch.finfo(gradient.dtype).tiny
+        magnitude = (gradient.abs().clamp(min=least).log() / self.p).clamp(min=-1.0)
         direction = (gradient * self._inverse_threshold).clamp(-1.0, 1.0)
         # Stacked feature by feature, then seen as (coordinates, 2): the LSTM reads whole feature rows.
         return torch.stack((magnitude, direction)).t(), state
@@ -73,6 +85,8 @@ class Momenta(Input):
     state: the averages (coordinates, momenta), the average of squares and the number of steps, (coordinates, 1) each
     """
 
+    counts = (2,)
+
     def __init__(self, decays: tuple[float, ...], square_decay: float, epsilon: float = 1e-8) -> None:
         self.decays = decays
         self.width = 1 + len(decays)
@@ -87,8 +101,10 @@ class Momenta(Input):
         count = count + 1
         averages = decays * averages + (1 - decays) * now
         squares = self._square_decay * squares + (1 - self._square_decay) * now * now
-        size = (squares / (1 - self._square_decay**count)).sqrt() + self._epsilon
-        return torch.cat((now, averages / (1 - decays**count)), dim=1) / size, (averages, squares, count)
+        begun, squares_begun = ((1 - decay**count).to(gradient.dtype) for decay in (decays, self._square_decay))
+        least = torch.finfo(gradient.dtype).tiny  # the root's derivative at 0 is infinite
+        size = (squares / squares_begun).clamp(min=least).sqrt() + self._epsilon
+        return torch.cat((now, averages / begun), dim=1) / size, (averages, squares, count)
 
 
 INPUTS = ("log_sign", "raw")

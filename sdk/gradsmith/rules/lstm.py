@@ -31,7 +31,7 @@ class LSTMRule(Rule):
     """
 
     kind: ClassVar[str] = LSTMConfig.kind
-    coordinatewise: ClassVar[bool] = True
+    coordinatewise = True
     settings: LSTMConfig
 
     def __init__(self, settings: LSTMConfig | None = None) -> None:
@@ -47,7 +47,12 @@ class LSTMRule(Rule):
         self.readout_bias = nn.Parameter(torch.zeros(1, dtype=torch.float32))
 
     def initial_state(
-        self, coordinates: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        self,
+        coordinates: int,
+        *,
+        tensors: int = 1,  # noqa: ARG002
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> State:
         """Zeros: (h, c) for each layer, each (coordinates, hidden_size)."""
         return tuple(
@@ -62,7 +67,7 @@ class LSTMRule(Rule):
         segments: Segments | None = None,  # noqa: ARG002  coordinates do not see one another
     ) -> tuple[Tensor, State]:
         """One step for all coordinates; see `Rule.forward`."""
-        features, _ = self.features.read(gradient.detach(), ())
+        features, _ = self.features.read(gradient, ())
         signal = features.t()  # (features, N)
         next_state: list[Tensor] = []
         for layer, hidden, cell in zip(self.layers, state[0::2], state[1::2], strict=True):

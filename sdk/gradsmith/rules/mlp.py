@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradsmith.rules.base import Rule, Segments, State, draw_uniform
+from gradsmith.rules.base import Rule, Segments, State
 from gradsmith.rules.configs import MLPConfig
+from gradsmith.rules.dense import Dense, draw_hidden
 from gradsmith.rules.heads import DirectionMagnitude
 from gradsmith.rules.inputs import Momenta
 
@@ -31,7 +31,7 @@ class MLPRule(Rule):
     """
 
     kind: ClassVar[str] = MLPConfig.kind
-    coordinatewise: ClassVar[bool] = True
+    coordinatewise = True
     settings: MLPConfig
 
     def __init__(self, settings: MLPConfig | None = None) -> None:
@@ -40,16 +40,19 @@ class MLPRule(Rule):
         self.features = Momenta(MOMENTA, SQUARES)
         self._head = DirectionMagnitude(self.settings.output_scale, self.features.width)
         widths = [self.features.width] + [self.settings.hidden_size] * self.settings.layers
-        self.layers = nn.ModuleList(map(_Dense, widths[:-1], widths[1:]))
-        self.readout = _Dense(widths[-1], self._head.outputs)
+        self.layers = nn.ModuleList(map(Dense, widths[:-1], widths[1:]))
+        self.readout = Dense(widths[-1], self._head.outputs)
 
     def initial_state(
-        self, coordinates: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        self,
+        coordinates: int,
+        *,
+        tensors: int = 1,  # noqa: ARG002
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> State:
         """Zeros: three averages, the average of squares, and the number of steps, each (coordinates, width)."""
-        return tuple(
-            torch.zeros(coordinates, width, dtype=dtype, device=device) for width in self.features.state_widths
-        )
+        return self.features.initial_state(coordinates, dtype, device)
 
     def forward(
         self,
@@ -58,7 +61,7 @@ class MLPRule(Rule):
         segments: Segments | None = None,  # noqa: ARG002  coordinates do not see one another
     ) -> tuple[Tensor, State]:
         """One step for all coordinates; see `Rule.forward`."""
-        directions, state = self.features.read(gradient.detach(), state)  # (N, 4)
+        directions, state = self.features.read(gradient, state)  # (N, 4)
         signal = directions
         for layer in self.layers:
             signal = functional.elu(layer(signal))  # (N, H)
@@ -71,22 +74,5 @@ class MLPRule(Rule):
     def initialise(self, generator: torch.Generator) -> None:
         """Hidden layers as PyTorch's own, U(-1/sqrt(inputs), 1/sqrt(inputs)); the read-out ignores them at first, so
         that every fresh rule is Adam with the learning rate `output_scale` and betas (0.9, 0.99)."""
-        for layer in self.layers:
-            draw_uniform(layer, 1 / math.sqrt(layer.get_parameter("weight").shape[1]), generator)
-        with torch.no_grad():
-            self.readout.weight.zero_()
-            self.readout.bias.zero_()
-            self.readout.bias[_USUAL] = -1.0
-
-
-@final
-class _Dense(nn.Module):
-    """A layer whose weights (outputs, inputs) and biases are zero until somebody fills them."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(outputs, inputs, dtype=torch.float32))
-        self.bias = nn.Parameter(torch.zeros(outputs, dtype=torch.float32))
-
-    def forward(self, signal: Tensor) -> Tensor:
-        return functional.linear(signal, self.weight, self.bias)
+        draw_hidden(self.layers, generator)
+        self.readout.reset(_USUAL)

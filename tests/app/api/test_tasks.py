@@ -63,6 +63,10 @@ def test_what_is_the_familys_own_already_changes_nothing(api: httpx.Client) -> N
 def test_memory_is_predicted_for_the_tasks_that_are_trained(api: httpx.Client) -> None:
     wide = api.post("/jobs", json=TRAINING | {"tasks": {"hidden": [4096] * 8}, "recipe": {"tasks": 64}})
     assert wide.json()["code"] == "job_too_large"
+    assert "Lower tasks.hidden, recipe.tasks, " in wide.json()["detail"]
+    body = {"tasks": {"hidden": [16], "activation": "relu", "batch_size": 32}, "recipe": {"tasks": 65_536}}
+    many = api.post("/jobs", json=TRAINING | body).json()
+    assert "Lower recipe.tasks, " in many["detail"], "none of these three makes it larger than the family's own"
 
 
 def test_an_optimizer_is_measured_only_where_its_rules_cover_every_part(

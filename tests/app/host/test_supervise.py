@@ -1,10 +1,14 @@
-"""`gradsmith-server serve` as its users start it: real processes, ended in every way."""
+"""`gradsmith-server serve` as its users start it: real processes, ended in every way.
+
+A start costs seconds: a test asks one service several things where one does not disturb the other.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,11 +22,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import httpx
 import pytest
 import redis
+from typer.testing import CliRunner
 
+from app.cli import app
 from app.host import embedded, supervise
 from app.host.supervise import Child
 from app.host.tether import tethered
@@ -30,6 +37,7 @@ from app.settings import Settings, embedded_socket
 from tests.workers.harness import children_of, is_alive, wait_for
 from workers import attempt as worker_attempt
 from workers import main as worker_main
+from workshop.keyed import make_key
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
 
@@ -90,6 +98,18 @@ def start(data: Path, *arguments: str, before: Sequence[str] = (), **extra: str)
     )
 
 
+def refused(data: Path, *arguments: str, **environment: str | None) -> str:
+    """What `serve` says when it does not start, in this process: the one sentence of it."""
+    done: Any = CliRunner().invoke(
+        app,
+        ["serve", "--port", "0", "--data", str(data), *arguments],
+        env={"DATABASE_URL": None, "REDIS_URL": None, **environment},
+    )
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert isinstance(done.exception, SystemExit)
+    return str(done.stderr)
+
+
 @contextmanager
 def serving(data: Path, *arguments: str, before: Sequence[str] = ()) -> Iterator[Service]:
     process = start(data, *arguments, before=before)
@@ -112,11 +132,9 @@ def test_it_starts_says_where_it_is_keeps_its_folder_and_ends_without_a_trace(tm
         assert record == {"url": service.url, "pid": service.process.pid}
         family = service.family
         assert len(family) == 2, "Valkey and the API"
-        second = start(data)
-        _, refused = second.communicate(timeout=60)
-        assert second.returncode == 2
-        assert f"process {service.process.pid} already serves the data folder {data}" in refused
-        assert "--data" in refused
+        second = refused(data)
+        assert f"process {service.process.pid} already serves the data folder {data}" in second
+        assert "--data" in second
         assert service.is_whole()
         asked = time.monotonic()
         service.process.send_signal(signal.SIGINT)
@@ -130,33 +148,9 @@ def test_it_starts_says_where_it_is_keeps_its_folder_and_ends_without_a_trace(tm
     assert not list(data.glob("*.partial"))
 
 
-def test_several_api_processes_share_one_address_and_answer_at_once(tmp_path: Path) -> None:
-    with serving(tmp_path / "data", "--workers", "0", "--api-processes", "2") as service:
-        apis = [pid for pid in children_of(service.process.pid) if "app.host.server" in command_of(pid)]
-        assert len(apis) == 2
-        os.kill(apis[0], signal.SIGKILL)
-        for _ in range(20):
-            assert service.health()["status"] == "ok", "the other one answers meanwhile"
-        wait_for(
-            lambda: (
-                [pid for pid in children_of(service.process.pid) if "app.host.server" in command_of(pid)] != apis[1:]
-            ),
-            "the new one",
-        )
-        # Without TCP_NODELAY each small answer on an open connection waits 40 ms for the client's acknowledgement.
-        host, port = service.url.removeprefix("http://").split(":")
-        connection = http.client.HTTPConnection(host, int(port), timeout=10)
-        seconds = []
-        for _ in range(21):
-            began = time.monotonic()
-            connection.request("GET", "/healthz")
-            connection.getresponse().read()
-            seconds.append(time.monotonic() - began)
-        connection.close()
-        assert median(seconds) < 0.03
-
-
-def test_what_dies_is_started_again_and_what_redis_held_is_still_there(tmp_path: Path) -> None:
+def test_what_dies_is_started_again_what_redis_held_is_there_and_nothing_outlives_the_supervisor(
+    tmp_path: Path,
+) -> None:
     data = tmp_path / "data"
     with serving(data, "--workers", "1") as service:
         url = f"unix://{embedded_socket(data)}"
@@ -176,48 +170,12 @@ def test_what_dies_is_started_again_and_what_redis_held_is_still_there(tmp_path:
         wait_for(service.is_whole, "the service to be whole again")
         with redis.Redis.from_url(url) as client:
             assert client.get("kept") == b"yes"
-        service.process.terminate()
+        family = wait_for(lambda: service.family if len(service.family) == 4 else None, "the worker's spare")
+        service.process.kill()
+        wait_for(lambda: not any(is_alive(pid) for pid in family), "all of its children to die", 20)
         _, err = service.process.communicate(timeout=30)
         for name in ("valkey", "worker-1", "api"):
             assert f"{name} ended (SIGKILL); starting it again" in err
-
-
-@pytest.mark.parametrize("before", [["nohup"], []], ids=["nohup", "terminal"])
-def test_a_terminal_that_closes_ends_it_unless_nohup_says_otherwise(tmp_path: Path, before: list[str]) -> None:
-    with serving(tmp_path / "data", "--workers", "0", before=before) as service:
-        service.process.send_signal(signal.SIGHUP)
-        if before:
-            with pytest.raises(subprocess.TimeoutExpired):
-                service.process.wait(10 * supervise.POLL_SECONDS)
-            assert service.is_whole()
-        else:
-            assert service.process.wait(20) == 0
-
-
-def test_a_damaged_file_of_valkey_is_set_aside_and_told(tmp_path: Path) -> None:
-    """Power fails while it appends, and zeros are left at its end; then a running one is damaged and dies."""
-    data = tmp_path / "data"
-    with serving(data, "--workers", "0") as service:
-        redis.Redis.from_url(f"unix://{embedded_socket(data)}").set("a", "b")
-    [written] = (data / "valkey" / "appendonlydir").glob("*.incr.aof")
-    with written.open("ab") as file:
-        file.write(bytes(12))
-    damaged = written.read_bytes()
-    with serving(data, "--workers", "0") as service:
-        assert service.is_whole()
-        [aside] = (data / "valkey").glob("appendonlydir.damaged-*")
-        assert (aside / written.name).read_bytes() == damaged
-        [manifest] = (data / "valkey" / "appendonlydir").glob("*.manifest")
-        manifest.write_bytes(b"junk\n")
-        os.kill(service.named("valkey-server"), signal.SIGKILL)
-        wait_for(
-            lambda: len(list((data / "valkey").glob("appendonlydir.damaged-*"))) == 2, "the second to be set aside"
-        )
-        wait_for(service.is_whole, "Valkey")
-        service.process.send_signal(signal.SIGINT)
-        _, err = service.process.communicate(timeout=20)
-    assert err.count("append-only file is damaged and was set aside") == 2
-    assert str(aside) in err
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +206,34 @@ def running_store(data: Path) -> Iterator[Child]:
         assert store.process is not None
         store.process.kill()
         store.process.wait()
+
+
+def test_a_damaged_file_of_valkey_is_set_aside_and_told_and_a_terminal_that_closes_ends_the_service(
+    append_only: Path, tmp_path: Path
+) -> None:
+    """Power fails while it appends, and zeros are left at its end; then a running one is damaged and dies."""
+    data = tmp_path / "data"
+    shutil.copytree(append_only / "valkey", data / "valkey")
+    [written] = (data / "valkey" / "appendonlydir").glob("*.incr.aof")
+    with written.open("ab") as file:
+        file.write(bytes(12))
+    damaged = written.read_bytes()
+    with serving(data, "--workers", "0") as service:
+        assert service.is_whole()
+        [aside] = (data / "valkey").glob("appendonlydir.damaged-*")
+        assert (aside / written.name).read_bytes() == damaged
+        [manifest] = (data / "valkey" / "appendonlydir").glob("*.manifest")
+        manifest.write_bytes(b"junk\n")
+        os.kill(service.named("valkey-server"), signal.SIGKILL)
+        wait_for(
+            lambda: len(list((data / "valkey").glob("appendonlydir.damaged-*"))) == 2, "the second to be set aside"
+        )
+        wait_for(service.is_whole, "Valkey")
+        service.process.send_signal(signal.SIGHUP)
+        _, err = service.process.communicate(timeout=20)
+        assert service.process.returncode == 0
+    assert err.count("append-only file is damaged and was set aside") == 2
+    assert str(aside) in err
 
 
 DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
@@ -306,13 +292,6 @@ def test_what_valkey_can_read_and_what_ends_it_otherwise_moves_nothing(append_on
     assert sorted(path.name for path in (data / "valkey").iterdir()) == ["appendonlydir"]
 
 
-def test_when_the_supervisor_is_killed_everything_dies_with_it(tmp_path: Path) -> None:
-    with serving(tmp_path / "data", "--workers", "1") as service:
-        family = wait_for(lambda: service.family if len(service.family) == 4 else None, "the worker's spare")
-        service.process.kill()
-        wait_for(lambda: not any(is_alive(pid) for pid in family), "all of its children to die", 5)
-
-
 def test_sigterm_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
     process = start(tmp_path / "data")
     found: list[int] = []
@@ -330,37 +309,35 @@ def test_sigterm_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
 def test_a_taken_port_is_one_sentence_with_the_next_step(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        process = start(tmp_path / "data", "--port", str(port))
-        _, err = process.communicate(timeout=30)
-    assert process.returncode == 2
-    assert err.count("\n") == 1
+        err = refused(tmp_path / "data", "--port", str(port))
     assert f"127.0.0.1 port {port}: Address already in use" in err
     assert "--port 0" in err
 
 
 def test_an_address_that_others_reach_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    process = start(tmp_path / "data", "--host", "0.0.0.0")
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 2
+    err = refused(tmp_path / "data", "--host", "0.0.0.0")
     assert err.startswith("gradsmith-server: refusing to serve without keys on 0.0.0.0")
     assert not (tmp_path / "data").exists()
 
 
-def test_with_a_key_it_serves_others_and_nobody_without(tmp_path: Path) -> None:
+def test_with_a_key_it_serves_others_nobody_without_and_goes_on_under_nohup(
+    migrated_sqlite: Path, tmp_path: Path
+) -> None:
     data = tmp_path / "data"
-    create = [sys.executable, "-P", "-m", "app.cli", "keys", "create", "--name", "me", "--data", str(data)]
-    token = subprocess.run(create, capture_output=True, text=True, check=True).stdout.strip()
-    with serving(data, "--host", "0.0.0.0", "--workers", "0") as service:
+    data.mkdir()
+    shutil.copy(migrated_sqlite, data / "gradsmith.db")
+    token = make_key(Settings(data_dir=data, database_url=None))
+    with serving(data, "--host", "0.0.0.0", "--workers", "0", before=["nohup"]) as service:
+        service.process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            service.process.wait(10 * supervise.POLL_SECONDS)
         assert httpx.get(f"{service.url}/jobs").status_code == 401
         assert httpx.get(f"{service.url}/jobs", headers={"Authorization": f"Bearer {token}"}).status_code == 200
 
 
 def test_a_database_that_is_away_is_one_sentence_and_ends_what_had_started(tmp_path: Path) -> None:
-    process = start(tmp_path / "data", DATABASE_URL="postgresql://someone:topsecret@127.0.0.1:1/nothing")
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (2, "")
+    err = refused(tmp_path / "data", DATABASE_URL="postgresql://someone:topsecret@127.0.0.1:1/nothing")
     assert err.startswith("gradsmith-server: the database does not answer")
-    assert err.count("\n") == 1
     assert "topsecret" not in err
     with pytest.raises(redis.ConnectionError):
         redis.Redis.from_url(f"unix://{embedded_socket(tmp_path / 'data')}").ping()
@@ -382,36 +359,50 @@ def protect(data: Path, *, writable: bool) -> None:
         log.chmod(0o600 if writable else 0o400)
 
 
-def test_a_data_folder_that_becomes_read_only_is_one_message_and_ends_nothing(tmp_path: Path) -> None:
+def apis_of(service: Service) -> list[int]:
+    return [pid for pid in children_of(service.process.pid) if "app.host.server" in command_of(pid)]
+
+
+def test_several_apis_share_one_address_and_a_data_folder_that_becomes_read_only_ends_nothing(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with serving(data, "--workers", "1", before=BOUND) as service:
+    with serving(data, "--workers", "0", "--api-processes", "2", before=BOUND) as service:
+        killed, other = apis_of(service)
         protect(data, writable=False)
-        worker = service.named("workers.main")
-        os.kill(worker, signal.SIGKILL)
-        wait_for(lambda: not is_alive(worker), "the end of the worker")
+        os.kill(killed, signal.SIGKILL)
+        wait_for(lambda: not is_alive(killed), "the end of the one that was killed")
+        for _ in range(20):
+            assert service.health()["checks"] == {"database": "ok", "redis": "ok"}, "the other one answers meanwhile"
         time.sleep(1.5)  # for a try to start it again
+        assert apis_of(service) == [other]
         assert service.process.poll() is None
-        assert service.health()["checks"] == {"database": "ok", "redis": "ok"}
         protect(data, writable=True)
-        wait_for(lambda: workers_of(service), "a new worker")
+        wait_for(lambda: len(apis_of(service)) == 2, "the new one")
+        # Without TCP_NODELAY each small answer on an open connection waits 40 ms for the client's acknowledgement.
+        host, port = service.url.removeprefix("http://").split(":")
+        connection = http.client.HTTPConnection(host, int(port), timeout=10)
+        seconds = []
+        for _ in range(21):
+            began = time.monotonic()
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+            seconds.append(time.monotonic() - began)
+        connection.close()
+        assert median(seconds) < 0.03
         protect(data, writable=False)
         service.process.send_signal(signal.SIGTERM)
         out, err = service.process.communicate(timeout=30)
     assert service.process.returncode == 0
     assert "Traceback" not in err
-    assert "worker-1 cannot start" in err
-    assert f"this user may not write {data / 'logs' / 'worker-1.log'}" in err
-    refused = start(data, before=BOUND)
-    out, err = refused.communicate(timeout=60)
+    assert re.search(
+        rf"api-[12] cannot start: .*this user may not write {re.escape(str(data))}/logs/api-[12]\.log", err
+    )
+    again = start(data, before=BOUND)
+    out, err = again.communicate(timeout=60)
     protect(data, writable=True)
-    assert (refused.returncode, out) == (2, "")
+    assert (again.returncode, out) == (2, "")
     assert err.startswith(f"gradsmith-server: the data folder {data} cannot be used: this user may not write {data}/")
     assert "chown -R" in err
     assert err.count("\n") == 1
-
-
-def workers_of(service: Service) -> list[int]:
-    return [pid for pid in children_of(service.process.pid) if "workers.main" in command_of(pid)]
 
 
 def test_a_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:

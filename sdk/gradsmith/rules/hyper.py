@@ -1,0 +1,167 @@
+"""A small network that runs once for each tensor of a model and says how all of its coordinates move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gradsmith.rules.base import Rule, Segments, State
+from gradsmith.rules.clock import HORIZONS, elapsed
+from gradsmith.rules.configs import HyperConfig
+from gradsmith.rules.dense import Dense, draw_hidden
+from gradsmith.rules.heads import bounded_exp
+
+MOMENTA, SQUARES = (0.5, 0.9, 0.97), 0.99
+"""Decays of the running means of gradients and of their squares."""
+
+FAST, SLOW, ALIGNMENT = 0.5, 0.95, 0.7
+"""Decays of what is remembered of a tensor: its mean square, in the short and in the long run, and its alignments."""
+
+FLOOR = 1e-3
+"""A coordinate's root mean square counts as this share of its tensor's at least, so that tiny gradients stay tiny."""
+
+TINY = 1e-20  # the smallest root mean square, so that nothing is divided by zero
+SMALLEST = 1e-30  # the same of a product of two
+
+_ALIGNED = (1, 2)  # the momenta whose alignment with the gradient is a feature: those with decays 0.9 and 0.97
+_OVER_R = (0, 2, 3)  # what is taken over r too: g, and the momenta with decays 0.9 and 0.97
+_DIRECTIONS = 1 + len(MOMENTA) + len(_OVER_R)
+_USUAL = 2  # the direction that a fresh rule goes against: m(.9) / s, after g / s and m(.5) / s
+_FEATURES = 3 + 2 * len(_ALIGNED)
+
+
+@final
+class HyperRule(Rule):
+    """`layers` ELU layers of `hidden_size` units, once per tensor and step; their outputs are coefficients of seven
+    directions and the logarithm of a rate, for all coordinates of the tensor. 1,160 weights at the defaults.
+
+    With running means m_b of the gradient g (decays b = 0.5, 0.9, 0.97), s the root of the running mean square of a
+    coordinate plus a thousandth of r, and r the root of the running mean square of the tensor:
+
+    - directions: g/s, m_.5/s, m_.9/s, m_.97/s, g/r, m_.9/r, m_.97/r
+    - features of a tensor: log r; the logarithms of its size of late over r, and of |m_.9| and |m_.97| over r; the
+      running alignment (cosine) of the gradient with the last update, and with m_.9 and m_.97 before they see it; and
+      the time, tanh(t / tau - 1) for tau = 1, 3, 10, ..., 1000
+
+    The update is differentiable in the weights, and in the gradient and the momenta through the numerators of the
+    directions. The denominators s and r, the features and so the network's outputs count as constants, but for one
+    factor: g/s hardly depends on g in the first steps, where g makes up most of s (decision 0070).
+
+    The memory is (coordinates, 3) momenta, (coordinates, 1) running squares and (coordinates, 1) last update, 20 bytes
+    for each coordinate, and (tensors, 6): steps, two running mean squares, three alignments. A coordinate that has
+    never had a gradient other than zero has the update zero.
+
+    settings: what each of them means and may be is told by `HyperConfig`
+    """
+
+    kind: ClassVar[str] = HyperConfig.kind
+    coordinatewise = False
+    of_tensors = 1
+    rests = True
+    settings: HyperConfig
+
+    def __init__(self, settings: HyperConfig | None = None) -> None:
+        super().__init__()
+        self.settings = settings or HyperConfig()
+        widths = [_FEATURES + len(HORIZONS)] + [self.settings.hidden_size] * self.settings.layers
+        self.layers = nn.ModuleList(map(Dense, widths[:-1], widths[1:]))
+        self.readout = Dense(widths[-1], _DIRECTIONS + 1)
+
+    def initial_state(
+        self,
+        coordinates: int,
+        *,
+        tensors: int = 1,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> State:
+        """Zeros; see the class for their meaning."""
+        each = [torch.zeros(width, coordinates, dtype=dtype, device=device).t() for width in (len(MOMENTA), 1, 1)]
+        precise = torch.float64 if dtype == torch.float64 else torch.float32
+        return (*each, torch.zeros(tensors, 3 + 1 + len(_ALIGNED), dtype=precise, device=device))
+
+    def forward(self, gradient: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
+        """One step for all coordinates; see `Rule.forward`."""
+        segments = segments or Segments((gradient.shape[0],), device=gradient.device)
+        means, squares, last, numbers = (tensor.t() for tensor in state)  # each (width, N or tensors)
+        held = gradient.detach()
+        numbers, features = _seen(held, means.detach(), last[0], numbers, segments)
+        count = numbers[:1]
+        outputs = self._outputs(torch.cat((features, elapsed(count))).t()).t()  # (8, tensors)
+
+        decays = _column(MOMENTA, gradient)
+        rows = torch.cat((gradient[None], decays * means + (1 - decays) * gradient))  # (4, N): g and the momenta
+        squares = (SQUARES * squares + (1 - SQUARES) * held * held).detach()
+        start = 1 - SQUARES**count  # (1, tensors)
+        r = _root(numbers[2:3] / (1 - SLOW**count))
+        # 1 / s for each coordinate: sqrt(squares / start) + FLOOR r, with sqrt(start) taken into the coefficients
+        inverse = 1 / (squares[0].sqrt() + segments.spread((start.sqrt() * (FLOOR * r + TINY))[0]))
+
+        along, rate = outputs[:-1], self.settings.output_scale * bounded_exp(outputs[-1])
+        corrected = torch.cat((torch.ones_like(count), 1 - decays**count))  # (4, tensors): what a mean of ones would be
+        over_s = (along[: len(rows)] * rate * start.sqrt() / corrected).t()  # (tensors, 4)
+        over_r = (along[len(rows) :] * rate / (corrected[list(_OVER_R)] * r)).t()  # (tensors, 3)
+        scaled = segments.combined(over_s, rows)
+        if gradient.requires_grad:
+            # Adds zero, and to d(g/s)/dg what the constant s leaves out: the factor 1 - (1 - b) / (1 - b^t).
+            itself = over_s[:, :1] * ((SQUARES - 1) / start).t()
+            scaled = scaled + segments.combined(itself, (gradient - held)[None])
+        update = scaled * inverse + segments.combined(over_r, rows[list(_OVER_R)])
+        return update, (rows[1:].t(), squares.t(), update.detach()[:, None], numbers.t())
+
+    def _outputs(self, signal: Tensor) -> Tensor:
+        """(tensors, features) -> (tensors, directions + 1): coefficients, and the logarithm of the rate last."""
+        for layer in self.layers:
+            signal = functional.elu(layer(signal))
+        outputs: Tensor = self.readout(signal)
+        return outputs
+
+    def config(self) -> dict[str, object]:
+        """`kind` and the settings."""
+        return self.settings.plain()
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Hidden layers as PyTorch's own, U(-1/sqrt(inputs), 1/sqrt(inputs)); the read-out ignores them at first, so
+        that every fresh rule is Adam with the learning rate `output_scale` and betas (0.9, 0.99)."""
+        draw_hidden(self.layers, generator)
+        self.readout.reset(_USUAL)
+
+
+def _seen(g: Tensor, means: Tensor, last: Tensor, numbers: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:
+    """What a tensor is remembered by after this gradient, (6, tensors), and its features but for time, (7, tensors).
+
+    means, numbers: before this step, (momenta, N) and (6, tensors)
+    """
+    aligned = means[list(_ALIGNED)]
+    other = torch.cat((last[None], aligned))  # (3, N): what the gradient is compared with
+    squared = segments.sums(torch.cat(((g * g)[None], other * other)))  # (4, tensors)
+    products = segments.sums(other * g)  # (3, tensors)
+    norms = squared.sqrt()
+    cosines = products / (norms[1:] * norms[0] + SMALLEST)
+
+    count, fast, slow, alignments = numbers[:1] + 1, numbers[1:2], numbers[2:3], numbers[3:]
+    mean_square = squared[:1] / segments.lengths(g)
+    fast = FAST * fast + (1 - FAST) * mean_square
+    slow = SLOW * slow + (1 - SLOW) * mean_square
+    alignments = ALIGNMENT * alignments + (1 - ALIGNMENT) * cosines
+
+    decays = _column([MOMENTA[place] for place in _ALIGNED], g)
+    # |b m + (1 - b) g|^2 from the sums above; rounding may leave it a little below zero
+    grown = decays**2 * squared[2:] + 2 * decays * (1 - decays) * products[1:] + (1 - decays) ** 2 * squared[:1]
+    momenta = (grown / segments.lengths(g)).clamp(min=0).sqrt() / (1 - decays**count)
+    r = _root(slow / (1 - SLOW**count))
+    sizes = torch.cat((_root(fast / (1 - FAST**count)), momenta))
+    features = torch.cat((r.log() / 4 + 1, (sizes / r + TINY).log(), 3 * alignments))
+    return torch.cat((count, fast, slow, alignments)), features.clamp(-4, 4)
+
+
+def _root(mean_square: Tensor) -> Tensor:
+    return mean_square.sqrt() + TINY
+
+
+def _column(numbers: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(numbers, dtype=like.dtype, device=like.device)[:, None]

@@ -1,0 +1,81 @@
+"""`Segments`: which coordinates of an axis are one tensor, and sums over each tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Tasks one after another on an axis of coordinates, each with tensors of the same sizes, one after another.
+
+    sizes: coordinates of each tensor of one task, such as the weights of a layer or a bias
+    count: how many tasks there are
+    """
+
+    sizes: tuple[int, ...]
+    count: int = 1
+    device: torch.device | str = "cpu"
+
+    @classmethod
+    def repeated(cls, sizes: Sequence[int], coordinates: int, device: torch.device | str = "cpu") -> Segments:
+        """The number of tasks that makes up this number of coordinates."""
+        whole = sum(sizes)
+        return cls(tuple(sizes), coordinates // whole if whole else 1, device)
+
+    @property
+    def coordinates(self) -> int:
+        return sum(self.sizes) * self.count
+
+    @property
+    def rows(self) -> int:
+        """How many tensors there are in all tasks: what a rule remembers of each has so many rows."""
+        return len(self.sizes) * self.count
+
+    @cached_property
+    def tasks(self) -> Tensor:
+        """The task of each coordinate: (coordinates,) int64."""
+        return torch.arange(self.count, device=self.device).repeat_interleave(sum(self.sizes))
+
+    @cached_property
+    def tensors(self) -> Tensor:
+        """The tensor of each coordinate, counted through all tasks: (coordinates,) int64."""
+        ends = torch.tensor(list(accumulate(self.sizes)), device=self.device)
+        within = torch.arange(self.coordinates, device=self.device) - self.tasks * sum(self.sizes)
+        return self.tasks * len(self.sizes) + torch.searchsorted(ends, within, right=True)
+
+    def lengths(self, like: Tensor) -> Tensor:
+        """Coordinates of each tensor, at least 1, to divide sums by: (tensors,) with the dtype and device of `like`."""
+        sizes = [max(1, size) for size in self.sizes] * self.count
+        return torch.tensor(sizes, dtype=like.dtype, device=like.device)
+
+    def sums(self, values: Tensor) -> Tensor:
+        """The sum over each tensor: (..., coordinates) -> (..., tensors). No sum depends on other tensors."""
+        return torch.stack([piece.sum(dim=-1) for piece in self._pieces(values)], dim=-1).flatten(-2)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Each tensor's value for all of its coordinates: (..., tensors) -> (..., coordinates)."""
+        table = values.reshape(*values.shape[:-1], self.count, len(self.sizes))
+        pieces = [table[..., place, None].expand(*table.shape[:-1], size) for place, size in enumerate(self.sizes)]
+        return torch.cat(pieces, dim=-1).flatten(-2)
+
+    def combined(self, coefficients: Tensor, values: Tensor) -> Tensor:
+        """Sums of `values` with each tensor's own coefficients: (tensors, n), (n, coordinates) -> (coordinates,).
+
+        The derivatives with respect to the coefficients are n dot products a tensor.
+        """
+        table = coefficients.reshape(self.count, len(self.sizes), -1)
+        pieces = [
+            torch.einsum("tn,ntc->tc", table[:, place], piece) for place, piece in enumerate(self._pieces(values))
+        ]
+        return torch.cat(pieces, dim=1).flatten()
+
+    def _pieces(self, values: Tensor) -> tuple[Tensor, ...]:
+        """One view for each tensor of a task: (..., tasks, its size)."""
+        return torch.split(values.view(*values.shape[:-1], self.count, sum(self.sizes)), list(self.sizes), dim=-1)
