@@ -34,12 +34,6 @@ FROM worker-dependencies AS worker-build
 COPY . .
 RUN pip install --no-cache-dir --no-deps --force-reinstall ./sdk .
 
-# The rule's kernel, compiled for every instruction set of this kind of machine; the worker itself needs no compiler.
-FROM worker-build AS kernels
-# hadolint ignore=DL3008
-RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/* \
-    && python3 -m gradsmith.rules.kernels.native /kernels
-
 FROM base AS api
 COPY --from=api-build /opt/gradsmith /opt/gradsmith
 COPY deploy/healthy.py /opt/gradsmith/deploy/
@@ -54,17 +48,17 @@ CMD ["gradsmith-server", "api"]
 FROM base AS worker
 # One thread a process is the fastest for tasks this small, and idle OpenMP threads must not spin.
 ENV OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE GRADSMITH_KERNELS=/opt/gradsmith/kernels
-# On GPUs Triton compiles its link to the driver when it starts.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# A compiler, for rules of other sizes than those whose kernels are compiled below: without one they run through torch,
+# several times as slowly. On GPUs Triton compiles its link to the driver with it.
 # hadolint ignore=DL3008
-RUN case "${TORCH_INDEX}" in */cpu) ;; *) apt-get update \
-    && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/* ;; esac
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 COPY --from=worker-build /opt/gradsmith /opt/gradsmith
-COPY --from=kernels /kernels /opt/gradsmith/kernels
 COPY deploy/healthy.py /opt/gradsmith/deploy/
+# The usual rules' kernels, for every instruction set of this kind of machine, whatever this CPU has.
+RUN python3 -m gradsmith.rules.kernels.native "${GRADSMITH_KERNELS}"
 USER 10001
-# The build fails where this user could not run the kernels: no folder, other sources, a C++ library that is missing.
-RUN python3 -m gradsmith.rules.kernels.native --check /opt/gradsmith/kernels
+# The build fails where this user could not run these kernels or compile others.
+RUN python3 -m gradsmith.rules.kernels.native --check
 WORKDIR /data
 VOLUME /data
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \

@@ -288,6 +288,30 @@ def damaged_data(folder: Path) -> Iterator[Call]:
 
 
 @contextmanager
+def damaged_weights(folder: Path) -> Iterator[Call]:
+    recipe = {"meta_steps": 1, "tasks": 1, "validation_tasks": 1, "horizon": 1, "unroll_steps": 1}
+    with serving(folder, "--workers", "1") as url:
+        _text(f"{url}/jobs", {"kind": "meta_train", "family": "quadratic", "recipe": recipe, "evaluate": False})
+        deadline = time.monotonic() + READY_SECONDS
+        while not json.loads(_text(f"{url}/optimizers"))["data"]:
+            if time.monotonic() > deadline:
+                raise RuntimeError("the job made no optimizer")
+            time.sleep(0.2)
+    with contextlib.closing(sqlite3.connect(folder / "gradsmith.db")) as connection, connection:
+        [content] = connection.execute("SELECT content FROM weights").fetchone()
+        connection.execute("UPDATE weights SET content = ?", (content[:-1] + bytes([content[-1] ^ 1]),))
+    yield Call()
+
+
+@contextmanager
+def broken_plugin(folder: Path) -> Iterator[Call]:
+    migrated(folder)
+    plugin = folder / "curves.py"
+    plugin.write_text("raise ValueError('a curve has no bounds')\n")
+    yield Call(environment={"GRADSMITH_FAMILIES": str(plugin)})
+
+
+@contextmanager
 def no_compiler(folder: Path) -> Iterator[Call]:
     migrated(folder)
     yield Call(environment={"CXX": "no-such-compiler", "GRADSMITH_CACHE_DIR": str(folder / "cache")})
@@ -317,6 +341,8 @@ CASES = (
     Case("Another program has the port", taken_port),
     Case("An address that others reach, and no key", no_key),
     Case("A data set is damaged", damaged_data),
+    Case("The weights of an optimizer are damaged", damaged_weights),
+    Case("A plug-in cannot be loaded", broken_plugin),
     Case("There is no compiler", no_compiler),
 )
 

@@ -79,7 +79,8 @@ class ByKind:
             assert isinstance(value, BaseModel)
             return value
         if not isinstance(value, Mapping):
-            raise PydanticCustomError("model_type", "Input should be an object with the field `kind`")
+            words = "Input should be an object with the field `kind`"
+            raise PydanticCustomError("model_type", words, {"kinds": [self.usual, *self.choices]})
         kind = value.get("kind", self.usual)
         if not isinstance(kind, str) or kind not in self.choices:
             expected = " or ".join(repr(name) for name in self.choices)

@@ -7,6 +7,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from app.settings import Settings
+from gradsmith.rules.kernels.sizes import USUAL
+from models.families import FAMILIES
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = YAML(typ="safe").load(ROOT / "docker-compose.yml")
@@ -105,11 +107,30 @@ def test_an_image_runs_as_nobody_special_and_has_a_health_check(target):
     assert f'CMD ["gradsmith-server", "{target}"' in lines
 
 
-def test_the_image_is_not_built_unless_its_user_can_run_its_kernels():
+def test_the_worker_image_can_compile_kernels_has_the_usual_ones_and_its_user_tries_them():
     lines = stage("worker")
-    folder = re.search(r"GRADSMITH_KERNELS=(\S+)", lines).group(1)
-    check = f"RUN python3 -m gradsmith.rules.kernels.native --check {folder}\n"
-    assert lines.index(f"COPY --from=kernels /kernels {folder}") < lines.index("USER 10001") < lines.index(check)
+    steps = (
+        "GRADSMITH_KERNELS=/opt/gradsmith/kernels",
+        "apt-get install -y --no-install-recommends g++ ",  # rules of other sizes are compiled when a job wants them
+        "COPY --from=worker-build /opt/gradsmith /opt/gradsmith\n",
+        'RUN python3 -m gradsmith.rules.kernels.native "${GRADSMITH_KERNELS}"\n',
+        "USER 10001\n",
+        "RUN python3 -m gradsmith.rules.kernels.native --check\n",
+    )
+    places = [lines.index(step) for step in steps]
+    assert places == sorted(places)
+    assert "--create-home" in stage("base"), "what is compiled later is kept in the user's home"
+
+
+def test_the_usual_kernels_are_those_of_every_built_in_family():
+    used = {
+        sizes
+        for family in FAMILIES.values()
+        for rule in (family.recipe.rule, *family.recipe.rules.values())
+        if (sizes := rule.config.costs().sizes) is not None
+    }
+    assert used
+    assert used <= set(USUAL)
 
 
 def test_torch_enters_the_worker_image_alone():

@@ -15,9 +15,9 @@ def started(program: str) -> str:
     return done.stdout
 
 
-def imported_by(*modules: str) -> list[set[str]]:
-    """Top-level names in sys.modules of a fresh Python after each of these imports, one after the other."""
-    said = started("import sys\n" + "".join(f"import {module}\n{NAMES}\n" for module in modules))
+def loaded_by(*statements: str) -> list[set[str]]:
+    """Top-level names in sys.modules of a fresh Python after each of these statements, one after the other."""
+    said = started("import sys\n" + "".join(f"{statement}\n{NAMES}\n" for statement in statements))
     return [set(line.split()) for line in said.splitlines()]
 
 
@@ -33,7 +33,7 @@ def test_the_contracts_of_the_layers_hold():
     assert " 0 broken" in contracts.stdout
 
 
-def test_these_imports_bring_no_torch_and_gradsmith_neither_httpx_nor_numpy():
+def test_these_imports_bring_no_torch_and_gradsmith_neither_httpx_nor_numpy_and_the_api_no_matplotlib():
     """In one process, gradsmith first: what all of them together do not bring, none of them does."""
     modules = [
         "gradsmith",
@@ -44,11 +44,17 @@ def test_these_imports_bring_no_torch_and_gradsmith_neither_httpx_nor_numpy():
         "app.cli",
         "app.host.supervise",
         "app.host.server",
+        "app.jobs.dispatch",
+        "app.doctor.machine",
+        "app.doctor.service",
+        "app.doctor.stores",
         "app.main",
     ]
-    brought = dict(zip(modules, imported_by(*modules), strict=True))
-    assert [module for module, names in brought.items() if "torch" in names] == []
-    assert not {"httpx", "numpy", "safetensors"} & brought["gradsmith"]
+    statements = [*(f"import {module}" for module in modules), "app.main.create_app()"]
+    brought = dict(zip(statements, loaded_by(*statements), strict=True))
+    assert [statement for statement, names in brought.items() if "torch" in names] == []
+    assert not {"httpx", "numpy", "safetensors"} & brought["import gradsmith"]
+    assert "matplotlib" not in brought["app.main.create_app()"]
 
 
 def test_the_science_brings_no_web_no_redis_and_no_sql_and_one_process_pays_nothing_for_torch_distributed():

@@ -22,7 +22,7 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 class _Heard(logging.Handler):
-    """Keeps the last warning: why there is no kernel."""
+    """Keeps the last warning: why there is no kernel, or not the best one."""
 
     last: str | None = None
 
@@ -59,21 +59,32 @@ def families(opened: bool) -> dict[str, Any]:
 
 
 def computing() -> dict[str, Any]:
-    """What computes here: torch, the kernel for LSTM rules, GPUs."""
-    nothing: dict[str, Any] = {"torch": None, "kernel": "", "kernel_reason": None, "gpus": [], "cuda": None}
+    """What computes here: torch; the kernel for the usual LSTM rule, a warning about it, and why rules of other sizes
+    have none; GPUs."""
+    nothing: dict[str, Any] = {"torch": None, "kernel": "", "kernel_reason": None, "kernel_others": None}
+    nothing |= {"gpus": [], "cuda": None}
     if importlib.util.find_spec("torch") is None:
         return nothing
     import torch
 
     from gradsmith.rules import LSTMRule
+    from gradsmith.rules.kernels.native import BuildSettings, check_compiler
     from models.backends import backend_for
 
     heard = _Heard()
     logging.getLogger("gradsmith.rules.kernels").addHandler(heard)
     kernel = backend_for(LSTMRule(), torch.float32, torch.device("cpu")).name
+    compiler = check_compiler(BuildSettings.from_environment())
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     cuda = torch.version.cuda
-    return {"torch": torch.__version__, "kernel": kernel, "kernel_reason": heard.last, "gpus": gpus, "cuda": cuda}
+    return {
+        "torch": torch.__version__,
+        "kernel": kernel,
+        "kernel_reason": heard.last,
+        "kernel_others": None if compiler.serves else compiler.found,
+        "gpus": gpus,
+        "cuda": cuda,
+    }
 
 
 def main() -> int:

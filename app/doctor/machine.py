@@ -126,17 +126,35 @@ def of_probe(told: dict[str, Any], settings: Settings) -> Iterator[Finding]:
             )
         yield fail("data sets", found, advice) if wrong["damaged"] else warn("data sets", found, advice)
     if told["torch"] is not None:
-        if told["kernel"].startswith("native"):
-            yield ok("kernel", f"{told['kernel']} runs LSTM rules on the CPU")
-        else:
-            why, advice = "GRADSMITH_NATIVE=off", "unset it, unless it was meant"
-            if told["kernel_reason"]:
-                why = told["kernel_reason"].partition(" This rule runs through torch")[0].rstrip(".")
-                advice = "is there a C++ compiler (`apt install g++`, or CXX)? docs/operations.md, Settings"
-                if "GRADSMITH_KERNELS" in why:
-                    advice = "build the image again; without one: `python -m gradsmith.rules.kernels.native FOLDER`"
-            yield warn("kernel", f"LSTM rules run through torch, more slowly: {why}", advice)
+        yield _of_kernel(told["kernel"], told["kernel_reason"], told["kernel_others"])
         yield _of_gpus(told)
+
+
+def _of_kernel(kernel: str, reason: str | None, others: str | None) -> Finding:
+    """kernel: what runs the usual LSTM rule; reason: what was logged about it; others: why rules of other sizes have no
+    kernel here."""
+    advice = "is there a C++ compiler (`apt install g++`, or CXX)? docs/operations.md, Settings"
+    if reason and "GRADSMITH_KERNELS" in reason:
+        advice = "build the image again; without one: `python -m gradsmith.rules.kernels.native FOLDER`"
+    if not kernel.startswith("native"):
+        if reason is None:
+            return warn(
+                "kernel",
+                "LSTM rules run through torch, more slowly: GRADSMITH_NATIVE=off",
+                "unset it, unless it was meant",
+            )
+        why = reason.partition(" This rule runs through torch")[0].rstrip(".")
+        return warn("kernel", f"LSTM rules run through torch, more slowly: {why}", advice)
+    if reason is not None:
+        return warn("kernel", f"{kernel} runs LSTM rules on the CPU, after a warning: {reason}", advice)
+    if others is not None:
+        why, _, advice = others.partition("; ")
+        return warn(
+            "kernel",
+            f"{kernel} runs LSTM rules of the usual sizes on the CPU, all others run through torch, more slowly: {why}",
+            advice,
+        )
+    return ok("kernel", f"{kernel} runs LSTM rules on the CPU")
 
 
 def _of_families(told: dict[str, Any]) -> Iterator[Finding]:

@@ -183,7 +183,12 @@ def _pattern(text: str, _value: Any, context: Mapping[str, Any]) -> str:
     return f"{text} does not fit; send {wanted}"
 
 
-_object = _of_type("a JSON object", "send one such as {}, or leave it out")
+def _object(text: str, value: Any, context: Mapping[str, Any]) -> str:
+    """`kinds` of the context: what the object's `kind` may be, the usual one first."""
+    kinds = context.get("kinds", ())
+    close = difflib.get_close_matches(value, kinds, n=1) if isinstance(value, str) else []
+    example = json.dumps({"kind": [*close, *kinds][0]}) if kinds else "{}"
+    return _of_type("a JSON object", f"send one such as {example}, or leave it out")(text, value, context)
 
 
 def _array(text: str, value: Any, context: Mapping[str, Any]) -> str:

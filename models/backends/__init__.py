@@ -71,8 +71,8 @@ def backend_for(
     if wanted in ("auto", "torch", "reference"):
         return TorchBackend(rule, dtype, device, parts=parts, fused=wanted != "reference")
     raise BackendUnavailable(
-        f"The job forces the backend {wanted}, which cannot run {rule.config()} here: {refusals[wanted]}. Send "
-        f"resources.backend auto to run it on what there is; the worker's log may say more."
+        f"The job forces the backend {wanted}, which cannot run this rule ({rule.settings.in_words()}) here: "
+        f"{refusals[wanted]}. Send resources.backend auto to run it on what there is; the worker's log may say more."
     )
 
 

@@ -205,8 +205,10 @@ def test_a_forced_backend_is_what_runs():
     ],
 )
 def test_a_backend_that_is_not_here_is_refused_with_what_it_needs(name, settings, reason):
-    with pytest.raises(BackendUnavailable, match=f"forces the backend {name}.*{reason}.*resources.backend auto"):
+    with pytest.raises(BackendUnavailable, match=f"forces the backend {name}.*{reason}.*resources.backend auto") as had:
         backend_for(rule_with(**settings), torch.float32, CPU, wanted=name)
+    shape = f"{settings.get('layers', 2)} x {settings.get('hidden_size', 20)}"
+    assert f"cannot run this rule (lstm, {shape}, log_sign input) here: " in str(had.value)
 
 
 def test_a_worker_without_the_kernel_refuses_a_job_that_forces_it(training_spec, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import platform
 import stat
 import subprocess
 import sys
@@ -20,11 +21,20 @@ from torch import Tensor
 from gradsmith.rules import LSTMRule, State, build
 from gradsmith.rules.configs import LSTMConfig
 from gradsmith.rules.kernels.base import Refusal
-from gradsmith.rules.kernels.native import TARGETS, BuildSettings, NativeKernel, Sizes, Target, native_kernel
+from gradsmith.rules.kernels.native import (
+    TARGETS,
+    BuildSettings,
+    NativeKernel,
+    Sizes,
+    Target,
+    check_compiler,
+    native_kernel,
+)
 from gradsmith.rules.kernels.native.__main__ import main as prebuilding
 from gradsmith.rules.kernels.native.build import BuildFailed, built_here, file_name
 from gradsmith.rules.kernels.native.library import Library
 from gradsmith.rules.kernels.native.targets import targets_here
+from gradsmith.rules.kernels.sizes import USUAL
 from tests.compiler import COMPILER, compiled
 
 pytestmark = compiled
@@ -514,8 +524,9 @@ class TestWhatMayGoWrong:
         assert not caplog.records
         assert folder.stat().st_mode & 0o055 == 0o055, "workers run as another user than the builder of an image"
         monkeypatch.setenv("GRADSMITH_NATIVE", "portable")
-        assert prebuilding([str(folder), "--rule", "1x4:raw", "--check"]) == 0
-        assert capsys.readouterr().out == "portable: lstm-1x4-in1\n"
+        asked = [str(folder), "--rule", "1x4:raw", "--instructions", "portable", "--check"]
+        assert prebuilding(asked) == 0
+        assert capsys.readouterr().out == "ok    lstm-1x4-in1 portable: runs, and computes what the rule says\n"
         assert prebuilding([str(folder), "--check"]) == 1, "the usual rules are not there"
         caplog.clear()
         # Another rule than those that are there, and no compiler: the log says what is missing and what there is.
@@ -546,3 +557,64 @@ class TestWhatMayGoWrong:
         assert str(folder) in record.message
         assert said[fault] in record.message
         assert "no-such-compiler" in record.message
+
+    def test_every_instruction_set_is_compiled_and_checked_whatever_this_cpu_has(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+        # It knows every option and writes nothing into the file, which then does not load.
+        monkeypatch.setenv("CXX", script(tmp_path / "c++", 'echo "c++ 1.0"'))
+        monkeypatch.setenv("GRADSMITH_KERNELS", str(tmp_path / "kernels"))
+        monkeypatch.setenv("GRADSMITH_NATIVE", "portable")  # of the machine that builds
+        assert prebuilding([]) == 0
+        made = {Path(line).name.rpartition("-")[0] for line in capsys.readouterr().out.splitlines()}
+        names = {f"{sizes}-{target.name}" for sizes in USUAL for target in TARGETS}
+        assert made == names
+        assert len(names) == 6
+        assert prebuilding(["--check"]) == 1
+        *kernels, others = capsys.readouterr().out.splitlines()
+        assert {line.split(":")[0] for line in kernels} == {
+            f"fail  {sizes} {target.name}" for sizes in USUAL for target in TARGETS
+        }
+        assert all("does not load" in line for line in kernels)
+        assert others.startswith(f"ok    other sizes: {tmp_path}/c++ compiles them")
+
+    def test_a_kernel_for_a_cpu_with_more_instructions_is_loaded_and_not_run(
+        self, tmp_path: Path, remembering: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        best = next(target for target in TARGETS if target.compiles_on(platform.machine()))
+        monkeypatch.setenv("CXX", remembering)
+        asked = [str(tmp_path), "--rule", "1x4:raw", "--instructions", best.name]
+        assert prebuilding(asked) == 0
+        capsys.readouterr()
+        assert prebuilding([*asked, "--check"]) == 0
+        found = capsys.readouterr().out
+        assert ("runs, and computes" in found) == (best in targets_here())
+        assert ("loads; " in found) == (best not in targets_here())
+
+    @pytest.mark.parametrize("fault", ["no compiler", "a compiler that fails", "a cache that cannot be written"])
+    def test_a_machine_that_cannot_compile_other_sizes_is_told_so(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        compiler = script(tmp_path / "c++", "exit 3" if fault == "a compiler that fails" else "exit 0")
+        cache = tmp_path / ("file" if fault == "a cache that cannot be written" else "to come") / "kernels"
+        if fault == "no compiler":
+            monkeypatch.setenv("PATH", str(tmp_path / "to come"))
+        found = check_compiler(BuildSettings(cache, compiler=None if fault == "no compiler" else compiler))
+        said = {
+            "no compiler": "there is no C++ compiler; install one",
+            "a compiler that fails": "failed with status 3",
+            "a cache that cannot be written": f"the folder {cache} for compiled kernels cannot be written",
+        }
+        assert not found.serves
+        assert said[fault] in found.found
+        sound = script(tmp_path / "sound", "exit 0")
+        assert check_compiler(BuildSettings(tmp_path / "to come" / "kernels", compiler=sound)).serves
+
+    def test_no_folder_to_fill_or_to_check(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.delenv("GRADSMITH_KERNELS", raising=False)
+        assert (prebuilding([]), prebuilding(["--check"])) == (1, 1)
+        assert "no folder is named: name FOLDER, or set GRADSMITH_KERNELS" in capsys.readouterr().err

@@ -1,4 +1,7 @@
-"""Real worker processes, killed and stopped at the worst moments."""
+"""Real worker processes, killed and stopped at the worst moments.
+
+Each process imports torch, which costs seconds: a test asks the workers that it starts several things.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from app.host.supervise import WORKER_GRACE_SECONDS
 from app.jobs.dispatch import Dispatcher
 from app.settings import Settings
 from app.store.jobs import JobRepository
@@ -39,7 +43,7 @@ from tests.workers.harness import (
 )
 from workshop.services import ValkeyServer
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.service, pytest.mark.timeout(400)]
 
 # Long enough to be killed in its middle, on a busy machine too.
 LONG = {"meta_steps": 150, "tasks": 2, "validation_interval": 50}
@@ -95,19 +99,28 @@ def spare_of(worker: WorkerProcess) -> list[int]:
     return wait_for(lambda: worker.children, "the spare")
 
 
-def test_a_job_runs_from_its_row_to_its_optimizer_and_a_warm_spare_begins_it_at_once(
-    on_sqlite: tuple[Settings, Database], tmp_path: Path
+def test_a_job_runs_from_its_row_to_its_optimizer_while_redis_goes_away_and_a_warm_spare_begins_the_next_at_once(
+    quick_sqlite: Settings, sqlite_database: Database, valkey: ValkeyServer, tmp_path: Path
 ) -> None:
-    quick, jobs = on_sqlite
+    quick, jobs = (
+        quick_sqlite.model_copy(update={"redis_url": Settings(redis_url=valkey.url).redis_url}),
+        sqlite_database,
+    )
+    valkey.stop()
     with dispatching(quick, jobs), running_worker(quick, tmp_path) as worker:
-        spec = training(evaluate=True)
+        spec = training(**LONG, evaluate=True)
         first = create(jobs, spec)
-        wait_for_status(jobs, first, "succeeded")
-        [follow_up] = wait_for(
-            lambda: [event.id for event in _page(jobs) if event.parent_job == first], "the evaluation"
-        )
-        wait_for_status(jobs, follow_up, "succeeded")
+        time.sleep(0.5)
+        assert job(jobs, first).status == "queued"
+        valkey.start()
+        wait_for_step(jobs, first, 1)
+        valkey.stop()  # with all that it held
+        done = wait_for_status(jobs, first, "succeeded")
+        assert (done.attempt, done.lost_workers) == (1, 0)
         assert only_weights(jobs) == expected_weights(spec)
+        valkey.start()
+        [follow_up] = follow_ups(jobs, first)
+        wait_for_status(jobs, follow_up, "succeeded")
 
         [spare] = wait_for(lambda: worker.children if len(worker.children) == 1 else None, "the spare")
         wait_for(lambda: f"process {spare} is ready" in worker.output(), "the spare to finish its imports")
@@ -117,12 +130,13 @@ def test_a_job_runs_from_its_row_to_its_optimizer_and_a_warm_spare_begins_it_at_
         latency = (row.started_at - row.created_at).total_seconds()
         print(f"a job began {latency:.3f} s after its row was committed")
         assert latency < 10.0
+        assert worker.process.poll() is None
         assert len(optimizers(jobs)) == 2
 
 
-def _page(database: Database) -> list:  # type: ignore[type-arg]
+def follow_ups(database: Database, job_id: str) -> list[str]:
     with database.read() as session:
-        return JobRepository(session).page(limit=100).rows
+        return [row.id for row in JobRepository(session).page(parent=job_id).rows]
 
 
 @pytest.mark.slow
@@ -181,7 +195,7 @@ def test_processes_that_hang_are_killed_and_their_job_goes_on(
 ) -> None:
     """A stopped process is as good as one that a driver holds. There is one worker: nobody else could help."""
     quick, jobs = on_sqlite
-    quick = quick.model_copy(update={"lease_seconds": 3.0, "process_answer_seconds": 0.5})
+    quick = quick.model_copy(update={"process_answer_seconds": 0.5})
     with dispatching(quick, jobs), running_worker(quick, tmp_path) as worker:
         before = spare_of(worker)
         spec = training(**LONG)
@@ -198,72 +212,39 @@ def test_processes_that_hang_are_killed_and_their_job_goes_on(
         assert not is_alive(running)
         assert not is_alive(spare)
         logged = worker.output()
-    assert "was killed: it did not renew its lease for 3.5 s" in logged
+    assert "was killed: it did not renew its lease for 5.5 s" in logged
     assert f"the spare process {spare} is killed: it did not answer within 0.5 s" in logged
 
 
-def test_when_the_worker_is_killed_its_children_die_and_another_runs_the_job(
-    on_sqlite: tuple[Settings, Database], tmp_path: Path
-) -> None:
-    quick, jobs = on_sqlite
-    with dispatching(quick, jobs), running_worker(quick, tmp_path) as worker:
-        spare_of(worker)
-        spec = training(**LONG)
-        job_id = create(jobs, spec)
-        wait_for_step(jobs, job_id, 1)
-        family = wait_for(lambda: worker.children if len(worker.children) == 2 else None, "the next spare")
-        os.kill(worker.pid, signal.SIGKILL)
-        wait_for(lambda: not any(is_alive(pid) for pid in family), "its children to die", 5)
-        with running_worker(quick, tmp_path):
-            done = wait_for_status(jobs, job_id, "succeeded", seconds=60)
-        assert (done.attempt, done.lost_workers) == (2, 1)
-        assert only_weights(jobs) == expected_weights(spec)
-
-
-def test_sigterm_hands_the_job_back_and_the_next_worker_ends_it_with_the_same_bits(
+def test_a_job_outlives_a_worker_that_is_stopped_and_one_that_is_killed_with_the_same_bits(
     on_postgres: tuple[Settings, Database], tmp_path: Path
 ) -> None:
+    """The first hands it back; the second cannot, and its children die with it; the third ends it."""
     quick, jobs = on_postgres
     with dispatching(quick, jobs):
-        spec = training(**LONG)
+        spec = training(**LONG | {"meta_steps": 400})
         job_id = create(jobs, spec)
         with running_worker(quick, tmp_path) as worker:
             wait_for_step(jobs, job_id, 1)
             family = worker.children
             asked = time.monotonic()
             os.kill(worker.pid, signal.SIGTERM)
-            assert worker.process.wait(15) == 0
-            assert time.monotonic() - asked < 10
+            assert worker.process.wait(60) == 0
+            assert time.monotonic() - asked < WORKER_GRACE_SECONDS, "the supervisor waits no longer"
             assert not any(is_alive(pid) for pid in family)
         released = job(jobs, job_id)
         assert (released.status, released.attempt, released.lost_workers) == ("queued", 2, 0)
+        with running_worker(quick, tmp_path) as worker:
+            wait_for_step(jobs, job_id, released.step + 1)
+            family = wait_for(lambda: worker.children if len(worker.children) == 2 else None, "the next spare")
+            os.kill(worker.pid, signal.SIGKILL)
+            wait_for(lambda: not any(is_alive(pid) for pid in family), "its children to die", 20)
         with running_worker(quick, tmp_path):
-            wait_for_status(jobs, job_id, "succeeded", seconds=60)
-        [resumed] = [event for event in stored_events(jobs, job_id) if event.kind == "resumed"]
-        assert resumed.data["from_step"] > 0
+            done = wait_for_status(jobs, job_id, "succeeded")
+        assert (done.attempt, done.lost_workers) == (3, 1)
+        resumed = [event.data["from_step"] for event in stored_events(jobs, job_id) if event.kind == "resumed"]
+        assert 0 < resumed[0] <= resumed[1]
         assert only_weights(jobs) == expected_weights(spec)
-
-
-def test_redis_may_be_away_at_the_post_and_die_during_the_run(
-    quick_sqlite: Settings, sqlite_database: Database, valkey: ValkeyServer, tmp_path: Path
-) -> None:
-    settings = quick_sqlite.model_copy(update={"redis_url": Settings(redis_url=valkey.url).redis_url})
-    valkey.stop()
-    with dispatching(settings, sqlite_database), running_worker(settings, tmp_path) as worker:
-        spec = training(**LONG)
-        job_id = create(sqlite_database, spec)
-        time.sleep(0.5)
-        assert job(sqlite_database, job_id).status == "queued"
-        valkey.start()
-        wait_for_step(sqlite_database, job_id, 1)
-        valkey.stop()  # with all that it held
-        done = wait_for_status(sqlite_database, job_id, "succeeded")
-        assert (done.attempt, done.lost_workers) == (1, 0)
-        valkey.start()
-        second = create(sqlite_database, training(seed=2))
-        wait_for_status(sqlite_database, second, "succeeded")
-        assert worker.process.poll() is None
-        assert len(optimizers(sqlite_database)) == 2
 
 
 def test_an_idle_worker_drops_foreign_code_shows_no_secret_and_stops_at_once(
@@ -283,6 +264,6 @@ def test_an_idle_worker_drops_foreign_code_shows_no_secret_and_stops_at_once(
         kept = Path(f"/proc/{worker.pid}/environ").read_bytes().decode()
         assert all(secret in kept for secret in secrets), "the test looks for the right words"
         os.kill(worker.pid, signal.SIGINT)
-        assert worker.process.wait(10) == 0
+        assert worker.process.wait(60) == 0
         assert not any(is_alive(pid) for pid in family)
     assert not marker.exists()

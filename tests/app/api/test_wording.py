@@ -105,6 +105,15 @@ def test_a_family_that_is_misspelt_in_a_path_is_told_which_was_meant(standing_ap
     ("change", "message"),
     [
         ({"recipe": None}, "null is not a JSON object; send one such as {}, or leave it out"),
+        (
+            {"recipe": {"rule": "mlp"}},
+            '"mlp" is text, not a JSON object; send one such as {"kind": "mlp"}, or leave it out',
+        ),
+        ({"recipe": {"rule": 5}}, '5 is not a JSON object; send one such as {"kind": "lstm"}, or leave it out'),
+        (
+            {"recipe": {"rules": {"bias": "mpl"}}},
+            '"mpl" is text, not a JSON object; send one such as {"kind": "mlp"}, or leave it out',
+        ),
         ({"recipe": [1]}, "[1] is an array, not a JSON object; send one such as {}, or leave it out"),
         ({"recipe": {"horizon": 0}}, "0 is too small; send 1 or more"),
         (

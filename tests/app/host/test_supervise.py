@@ -39,7 +39,7 @@ from workers import attempt as worker_attempt
 from workers import main as worker_main
 from workshop.keyed import make_key
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.service, pytest.mark.timeout(400)]
 
 
 @dataclass

@@ -66,3 +66,7 @@ class Sizes:
 
     def __str__(self) -> str:
         return f"lstm-{self.layers}x{self.hidden}-in{self.inputs}"
+
+
+USUAL = (Sizes(hidden=20, layers=2, inputs=2), Sizes(hidden=20, layers=2, inputs=1))
+"""What an image has kernels of: the rules of the built-in families, unless a job says otherwise."""

@@ -9,10 +9,21 @@ CXX: the C++ compiler; default: the first of c++, g++, clang++ on PATH
 """
 
 from gradsmith.rules.kernels.native.build import BuildSettings, prebuild
+from gradsmith.rules.kernels.native.check import check_compiler
 from gradsmith.rules.kernels.native.choose import native_kernel
 from gradsmith.rules.kernels.native.kernel import NativeKernel
 from gradsmith.rules.kernels.native.tape import Tape
 from gradsmith.rules.kernels.native.targets import TARGETS, Target
 from gradsmith.rules.kernels.sizes import Sizes
 
-__all__ = ["TARGETS", "BuildSettings", "NativeKernel", "Sizes", "Tape", "Target", "native_kernel", "prebuild"]
+__all__ = [
+    "TARGETS",
+    "BuildSettings",
+    "NativeKernel",
+    "Sizes",
+    "Tape",
+    "Target",
+    "check_compiler",
+    "native_kernel",
+    "prebuild",
+]

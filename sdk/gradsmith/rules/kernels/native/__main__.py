@@ -3,24 +3,24 @@
     python -m gradsmith.rules.kernels.native FOLDER --rule 2x20:log_sign --rule 2x20:raw
 
 compiles for every instruction set of this kind of machine. Set GRADSMITH_KERNELS=FOLDER where they are to be used.
-With --check nothing is compiled: whoever will use the folder sees whether this CPU's best kernel of it runs.
+
+    python -m gradsmith.rules.kernels.native --check
+
+compiles nothing and looks at the folder as whoever will use it: each kernel is there, loads, and runs where this CPU
+can run it. Unless --rule names all that is wanted, it also asks for a compiler, which rules of other sizes need.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from gradsmith.rules.configs import LSTMConfig
-from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.native.build import BuildFailed, BuildSettings, prebuild
-from gradsmith.rules.kernels.native.choose import native_kernel
+from gradsmith.rules.kernels.native.check import check
 from gradsmith.rules.kernels.native.targets import TARGETS
-from gradsmith.rules.kernels.sizes import INPUTS, Sizes
-from gradsmith.rules.lstm import LSTMRule
+from gradsmith.rules.kernels.sizes import INPUTS, USUAL, Sizes
 
 
 def _rule(text: str) -> Sizes:
@@ -32,37 +32,36 @@ def _rule(text: str) -> Sizes:
         raise argparse.ArgumentTypeError(f"{text!r} is not LAYERSxHIDDEN:INPUT, for example 2x20:log_sign") from error
 
 
-def _check(folder: Path, rules: list[Sizes]) -> int:
-    """0 when the folder has a kernel of each of these sizes that runs here and computes what the rule says."""
-    given = BuildSettings.from_environment()
-    kinds = {features: name for name, features in INPUTS.items()}
-    logging.basicConfig(format="%(message)s")
-    for sizes in rules:
-        rule = LSTMRule(LSTMConfig(hidden_size=sizes.hidden, layers=sizes.layers, input=kinds[sizes.inputs]))
-        settings = replace(given, cache=folder / "nothing", prebuilt=folder, compiler="--check")
-        kernel = native_kernel(rule, settings=settings)
-        if isinstance(kernel, Refusal):
-            return 1
-        print(f"{kernel.target.name}: {sizes}")
-    return 0
+def _check(rules: list[Sizes], settings: BuildSettings, instructions: list[str], *, others: bool) -> int:
+    """0 when everything serves. Prints a line for each thing that was looked at."""
+    serves = True
+    for one in check(rules, settings, instructions, others=others):
+        print(f"{'ok  ' if one.serves else 'fail'}  {one.what}: {one.found}")
+        serves = serves and one.serves
+    return 0 if serves else 1
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Compile kernels for every instruction set of this kind of machine into a folder."""
     parser = argparse.ArgumentParser(prog="python -m gradsmith.rules.kernels.native", description=main.__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", help="default: GRADSMITH_KERNELS")
     parser.add_argument("--rule", type=_rule, action="append", help="LAYERSxHIDDEN:INPUT; default: 2x20, both inputs")
     names = [target.name for target in TARGETS]
     parser.add_argument("--instructions", choices=names, action="append", help="default: all of this kind of machine")
-    parser.add_argument("--check", action="store_true", help="compile nothing; fail unless a kernel of FOLDER runs")
+    parser.add_argument("--check", action="store_true", help="compile nothing; fail unless all of them serve")
     given = parser.parse_args(arguments)
-    rules = given.rule or [Sizes(20, 2, 2), Sizes(20, 2, 1)]
-    if given.check:
-        return _check(given.folder, rules)
+    rules = given.rule or list(USUAL)
     try:
-        for path in prebuild(given.folder, rules, BuildSettings.from_environment(), given.instructions or ()):
+        settings = BuildSettings.from_environment()
+        folder = given.folder or settings.prebuilt
+        if folder is None:
+            raise ValueError("no folder is named: name FOLDER, or set GRADSMITH_KERNELS")
+        if given.check:
+            wanted = given.instructions or []
+            return _check(rules, replace(settings, prebuilt=folder), wanted, others=given.rule is None)
+        for path in prebuild(folder, rules, settings, given.instructions or ()):
             print(path)
-    except (BuildFailed, ValueError) as error:
+    except (BuildFailed, OSError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     return 0

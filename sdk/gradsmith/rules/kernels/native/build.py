@@ -105,8 +105,8 @@ def prebuilt(sizes: Sizes, target: Target, settings: BuildSettings) -> Path | No
 
 def built_here(sizes: Sizes, target: Target, settings: BuildSettings, *, anew: bool = False) -> Path:
     """The kernel in the cache, compiled now if it is not there or is wanted anew. Raises BuildFailed."""
-    compiler = _compiler(settings)
-    path = settings.cache / _key(_version(compiler)) / file_name(sizes, target)
+    compiler = find_compiler(settings)
+    path = settings.cache / _key(compiler_version(compiler)) / file_name(sizes, target)
     try:
         missing = not path.is_file()
     except OSError as error:  # a home that is another user's
@@ -165,7 +165,7 @@ def prebuild(
 
     instructions: names of targets; default: all that this kind of machine has. Raises BuildFailed, OSError.
     """
-    compiler = _compiler(settings)
+    compiler = find_compiler(settings)
     folder.mkdir(parents=True, exist_ok=True)  # for everybody to read: workers run as another user than the builder
     names = set(instructions) or {target.name for target in TARGETS if target.compiles_on(platform.machine())}
     targets = [target for target in TARGETS if target.name in names]
@@ -175,7 +175,8 @@ def prebuild(
     return [path for _, _, path in jobs]
 
 
-def _compiler(settings: BuildSettings) -> str:
+def find_compiler(settings: BuildSettings) -> str:
+    """The C++ compiler that the settings name, or the first on PATH. Raises BuildFailed."""
     candidates = (settings.compiler,) if settings.compiler else COMPILERS
     for name in candidates:
         found = shutil.which(name)
@@ -189,7 +190,8 @@ def _compiler(settings: BuildSettings) -> str:
     )
 
 
-def _version(compiler: str) -> str:
+def compiler_version(compiler: str) -> str:
+    """The compiler's path and what it says of itself. Raises BuildFailed."""
     return f"{compiler}\n{_run([compiler, '--version'], 30.0)}"
 
 

@@ -63,7 +63,7 @@ def _load(sizes: Sizes, target: Target, settings: BuildSettings) -> Library:
     try:
         ready = prebuilt(sizes, target, settings)
         if ready is not None:
-            return _tried(Library(ready, sizes), sizes, target)
+            return tried(Library(ready, sizes), sizes, target)
     except (NotPrebuilt, Unloadable) as lacking:
         try:
             compiled = _compiled(sizes, target, settings)
@@ -79,11 +79,11 @@ def _compiled(sizes: Sizes, target: Target, settings: BuildSettings) -> Library:
         loaded = Library(built_here(sizes, target, settings), sizes)
     except Unloadable:  # a disk that was full, a cache copied from elsewhere
         loaded = Library(built_here(sizes, target, settings, anew=True), sizes)
-    return _tried(loaded, sizes, target)
+    return tried(loaded, sizes, target)
 
 
-def _tried(loaded: Library, sizes: Sizes, target: Target) -> Library:
-    """The library, after a trial on a block and a bit."""
+def tried(loaded: Library, sizes: Sizes, target: Target) -> Library:
+    """The library, after a trial on a block and a bit. Raises BuildFailed when it computes something else."""
     kind = {features: name for name, features in INPUTS.items()}[sizes.inputs]
     rule = LSTMRule(LSTMConfig(hidden_size=sizes.hidden, layers=sizes.layers, input=kind))
     error = worst_error(NativeKernel(rule, loaded, target), rule, loaded.block + 1, torch.device("cpu"))

@@ -15,11 +15,15 @@ class Unloadable(BuildFailed):
     """The file is damaged, or was made by a machine too unlike this one."""
 
 
+class NeedsAnotherCPU(BuildFailed):
+    """The file is sound, and its instructions are not those of this CPU."""
+
+
 class Library:
     """One compiled kernel. Its functions trust their pointers; `NativeKernel` checks what it passes.
 
     block: coordinates a block; prepared_bytes: of a set of weights made ready
-    Raises Unloadable when the file does not load or is not for these sizes, BuildFailed when not for this CPU.
+    Raises Unloadable when the file does not load or is not for these sizes, NeedsAnotherCPU when not for this CPU.
     """
 
     def __init__(self, path: Path, sizes: Sizes) -> None:
@@ -35,7 +39,7 @@ class Library:
         except (OSError, AttributeError) as error:
             raise Unloadable(f"the compiled kernel {path} does not load ({error})") from error
         if not ask["supported"]():
-            raise BuildFailed(f"the compiled kernel {path} needs instructions that this CPU lacks")
+            raise NeedsAnotherCPU(f"the compiled kernel {path} needs instructions that this CPU lacks")
         size, pointer, real = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
         for function in ask.values():
             function.restype = size
