@@ -91,6 +91,10 @@ class Optimizer(BaseModel):
     automatic: bool = Field(
         description="Whether `latest` and `best` may name it; false where parameters that never move score as well."
     )
+    tuned: bool = Field(
+        description="Whether it is a tuned baseline, which an evaluation registered: `best` may name it, `latest` does "
+        "not."
+    )
     card: dict[str, Any] = Field(description="What training recorded: cost, skipped steps, versions.")
     evaluations: list[EvaluationSummary]
     created_at: datetime

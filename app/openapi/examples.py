@@ -118,6 +118,7 @@ OPTIMIZER: dict[str, Any] = {
     "validation_score": 2.41,
     "overrides": {},
     "automatic": True,
+    "tuned": False,
     "card": {"seconds": 31.5, "best_step": 950, "skipped_steps": 0},
     "evaluations": [
         {

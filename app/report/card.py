@@ -34,6 +34,7 @@ class CardFacts:
     evaluations: Sequence[tuple[str, Mapping[str, Any]]]  # (job, result), newest first
     measuring: Sequence[tuple[str, str]] = ()  # (job, status) of evaluations that have not ended, newest first
     shortfall: str | None = None  # why `latest` and `best` may not name it
+    tuned: Mapping[str, Any] | None = None  # of a tuned baseline: its name, rate, schedule and steps
 
 
 def _rules(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -60,12 +61,12 @@ def _rules(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def card_markdown(facts: CardFacts) -> str:
-    family, recipe = facts.spec["family"], facts.spec["recipe"]
+    family = facts.spec["family"]
     changes = in_words(family.get("overrides", {}))
     lines = [
         f"# {facts.reference}",
         "",
-        f"A learned optimizer for **{_inline(family['title'])}**"
+        f"{_kind(facts)} for **{_inline(family['title'])}**"
         + (f", its tasks changed: {changes}." if changes else f": {_inline(family['description'])}"),
         "",
         *_table(
@@ -74,9 +75,7 @@ def card_markdown(facts: CardFacts) -> str:
                 ("Optimizer", f"`{facts.id}`"),
                 ("Aliases", ", ".join(f"`{alias}`" for alias in facts.aliases) or "none"),
                 ("Family", f"`{family['name']}`" + (f", with {changes}" if changes else "")),
-                ("Horizon", f"{recipe['horizon']} steps, trained in windows of {recipe['unroll_steps']}"),
-                *_rules(facts.spec),
-                ("Meta-training", f"{recipe['meta_steps']:,} meta-steps of {recipe['tasks']} tasks"),
+                *_made(facts),
                 ("Seed", str(facts.spec["seed"])),
                 ("Validation score", f"{number(facts.validation_score)} (mean loss over the whole curve)"),
                 ("Job", f"`{facts.job}`"),
@@ -108,10 +107,41 @@ def card_markdown(facts: CardFacts) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _kind(facts: CardFacts) -> str:
+    return "A learned optimizer" if facts.tuned is None else "The best tuned baseline, not learned,"
+
+
+def _made(facts: CardFacts) -> list[tuple[str, str]]:
+    recipe = facts.spec["recipe"]
+    if facts.tuned is not None:
+        tuned = facts.tuned
+        return [
+            ("Horizon", f"{tuned['steps']} steps, which it was tuned for"),
+            ("Optimizer", f"{_label(tuned)}, learning rate {number(tuned['learning_rate'])}, {tuned['schedule']}"),
+        ]
+    return [
+        ("Horizon", f"{recipe['horizon']} steps, trained in windows of {recipe['unroll_steps']}"),
+        *_rules(facts.spec),
+        ("Meta-training", f"{recipe['meta_steps']:,} meta-steps of {recipe['tasks']} tasks"),
+    ]
+
+
+def _label(tuned: Mapping[str, Any]) -> str:
+    name = str(tuned["baseline"])
+    return LABELS.get(name, name)
+
+
 def _verdicts(facts: CardFacts) -> list[str]:
     lines: list[str] = []
     for job, status in facts.measuring:
         lines += [f"**Being measured.** Evaluation job `{job}` is {status}; its verdict will appear here.", ""]
+    if facts.tuned is not None and not facts.evaluations:
+        lines += [
+            f"**Nothing was learned.** Evaluation job `{facts.job}` tuned it, and it was the best of its baselines. "
+            f"`{facts.spec['family']['name']}@best` names it where no trained optimizer has a lower validation score.",
+            "",
+        ]
+        return lines[:-1]
     if not facts.evaluations and not facts.measuring:
         return ["**Not measured.** Run an `evaluate` job for it before you rely on it."]
     for job, result in facts.evaluations:
@@ -163,6 +193,14 @@ def _sentence(reason: str) -> str:
 
 def _limits(facts: CardFacts) -> list[str]:
     family, horizon = facts.spec["family"]["name"], facts.spec["recipe"]["horizon"]
+    if facts.tuned is not None:
+        steps = facts.tuned["steps"]
+        limits = [
+            f"On tasks unlike `{family}`. Its learning rate was tuned there; tune it again for other tasks.",
+            f"For another number of steps than {steps}. The best learning rate and schedule depend on it.",
+        ]
+        limits += [f"**Anywhere.** {_sentence(facts.shortfall)}"] if facts.shortfall is not None else []
+        return [f"- {limit}" for limit in limits]
     limits = [
         f"On tasks unlike `{family}`. With another architecture, another loss or gradients of another scale it may "
         "fail; evaluate it there first.",

@@ -1,9 +1,10 @@
 """References: what stands for an optimizer, and where that is.
 
-`opt_...`, `<family>@<version>`, `<family>@latest` (the newest version), `<family>@best` (the lowest validation score,
-the older version of equals) or `<family>@<alias>`. `latest` and `best` pass over optimizers that are not `automatic`:
-those that are worse than standing still. `best` passes over those whose job changed the family's tasks, too: losses on
-different tasks do not compare.
+`opt_...`, `<family>@<version>`, `<family>@latest` (the newest version that was trained), `<family>@best` (the lowest
+validation score, the older version of equals) or `<family>@<alias>`. `latest` and `best` pass over optimizers that are
+not `automatic`: those that are worse than standing still. `best` also passes over those whose job changed the family's
+tasks: losses on different tasks do not compare. It may name a tuned baseline, which evaluations register, so that it is
+never worse.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ _BY_ALIAS = _EVERY.where(
 )
 _AUTOMATIC = _OF_FAMILY.where(_OPTIMIZERS.automatic)
 _RESERVED = {
-    "latest": _AUTOMATIC.order_by(_OPTIMIZERS.version.desc()).limit(1),
+    "latest": _AUTOMATIC.where(~_OPTIMIZERS.tuned).order_by(_OPTIMIZERS.version.desc()).limit(1),
     "best": _AUTOMATIC.where(_OPTIMIZERS.own_tasks, _OPTIMIZERS.validation_score.is_not(None))
     .order_by(_OPTIMIZERS.validation_score, _OPTIMIZERS.version)
     .limit(1),

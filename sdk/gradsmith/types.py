@@ -138,6 +138,7 @@ class Optimizer:
     validation_score: mean loss over the validation curves; "best" is the lowest
     overrides: what its job changed of the family's tasks; "best" compares only optimizers where this is empty
     automatic: whether "latest" and "best" may name it; False where parameters that never move score as well
+    tuned: whether it is a tuned baseline, which an evaluation registered: "best" may name it, "latest" does not
     card: what training recorded: cost, skipped steps, versions
     evaluations: summaries of its evaluations: verdict, the best baseline, the job with the report
     """
@@ -154,6 +155,7 @@ class Optimizer:
     validation_score: float | None
     overrides: dict[str, Any]
     automatic: bool
+    tuned: bool
     card: dict[str, Any] = field(repr=False)
     evaluations: tuple[dict[str, Any], ...] = field(repr=False)
     created_at: datetime | None
@@ -174,6 +176,7 @@ class Optimizer:
             validation_score=raw.get("validation_score"),
             overrides=raw.get("overrides") or {},
             automatic=raw.get("automatic", True),
+            tuned=raw.get("tuned", False),
             card=raw.get("card") or {},
             evaluations=tuple(raw.get("evaluations") or ()),
             created_at=_moment(raw.get("created_at")),
