@@ -13,11 +13,11 @@ from torch import Tensor
 
 from models.evaluation.statistics import Bootstrap, Floats, curve_quantiles, summary
 from models.rollout import FINAL_STEPS, Curves
-from models.tuning import GRID_POINTS, GridPoint, Tuning
+from models.tuning import CRITERIA as CRITERIA
+from models.tuning import GridPoint, Tuning
 
 PROGRESS_INTERVAL_SECONDS = 0.25
 TUNING_TRAJECTORY = 1  # trajectory 0 of the validation split selected the rule; baselines are tuned on other tasks
-CRITERIA = ("final", "area")
 MEANINGS = {
     "final": f"mean loss of the last {FINAL_STEPS} steps",
     "area": "mean loss of all steps after the start",
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MeasuringProgress:
-    """`step` of `total` runs are done; `total` grows when a grid of learning rates has to grow."""
+    """`step` of `total` runs are done."""
 
     step: int
     total: int
@@ -65,14 +65,6 @@ class Runs:
                 self._told = now
                 yield self.so_far(message)
 
-    def tuned(
-        self, sweep: Generator[GridPoint | None, None, Tuning], name: str
-    ) -> Generator[MeasuringProgress, None, Tuning]:
-        """A baseline's sweep, of which the total had GRID_POINTS runs."""
-        tuning = yield from self.ticking(sweep, f"tuning {name}'s learning rate")
-        self.total += len(tuning.points) - GRID_POINTS
-        return tuning
-
     def so_far(self, message: str) -> MeasuringProgress:
         return MeasuringProgress(self.done, max(self.total, self.done), message)
 
@@ -108,12 +100,15 @@ def _curve(found: Curves, bootstrap: Bootstrap) -> dict[str, list[float]]:
 
 
 def sweep_of(tuning: Tuning) -> dict[str, Any]:
-    """The learning rates of a baseline that were best, and the grid that they were found on."""
+    """The learning rates and schedules of a baseline that were best, and the grid that they were found on."""
+    best = {criterion: tuning.best(criterion) for criterion in CRITERIA}
     return {
-        "learning_rate": {"final": tuning.best_final.learning_rate, "area": tuning.best_area.learning_rate},
+        "learning_rate": {criterion: tuned.learning_rate for criterion, tuned in best.items()},
+        "schedule": {criterion: tuned.schedule for criterion, tuned in best.items()},
         "runs": len(tuning.points),
         "grid": [
             {
+                "schedule": point.schedule,
                 "learning_rate": point.learning_rate,
                 "final": point.final,
                 "area": point.area,

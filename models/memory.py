@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeAlias, assert_never
 
@@ -93,16 +93,22 @@ def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, th
     rules = _rules(spec)
     backend = computes or _likely_backend(spec, rules, native=True)
     sizes = _Sizes(spec.family.tasks, rules, backend, threads or spec.resources.threads_or(1))
+    loading, resident = sizes.costs.loading_bytes, sizes.costs.resident_bytes
     match spec:
         case MetaTrainSpec():
-            running = max(_window(sizes, spec), _validating(sizes, spec))
+            families = [
+                replace(sizes, family=each.tasks, rules=_rules(spec.on(each.tasks))) for each in spec.components
+            ]
+            running = _training(families, spec)
+            loading = max(each.costs.loading_bytes for each in families)
+            resident = sum({each.family.datasets: each.costs.resident_bytes for each in families}.values())
         case EvaluateSpec():
             running = _evaluating(sizes, spec)
         case PreviewSpec():
             running = _previewing(sizes, spec)
         case _:
             assert_never(spec)
-    each = WORKER_BYTES + max(sizes.costs.loading_bytes, sizes.costs.resident_bytes + running)
+    each = WORKER_BYTES + max(loading, resident + running)
     processes = spec.resources.processes
     if processes == 1:
         return each
@@ -164,16 +170,31 @@ def _likely_backend(spec: JobSpec, rules: _Rules, *, native: bool) -> Computes:
 # --- phases -----------------------------------------------------------------------------------------------------
 
 
-def _window(sizes: _Sizes, spec: MetaTrainSpec) -> int:
-    """A meta-step. All tasks hold their position; the group in its window also holds the gradients G (T + 1 rows) and
-    their suffix sums D (twice while they are made), the rule's memory before it, and what the backend needs."""
+def _training(families: list[_Sizes], spec: MetaTrainSpec) -> int:
+    """A meta-step or a validation of the family that takes the most, beside a pool of the largest trajectories and the
+    buffers of the other families' backends."""
     T, tasks = spec.recipe.unroll_steps, spec.tasks_per_process
+    standing = spec.recipe.pool * max(_standing(sizes, tasks) for sizes in families)
+    buffers = {
+        tuple(sizes.family.parts()): _buffers(sizes, _group(sizes, spec) * sizes.coordinates, T) for sizes in families
+    }
+    return max(
+        max(_window(sizes, spec, standing), _validating(sizes, spec, standing))
+        + sum(taken for parts, taken in buffers.items() if parts != tuple(sizes.family.parts()))
+        for sizes in families
+    )
+
+
+def _window(sizes: _Sizes, spec: MetaTrainSpec, standing: int) -> int:
+    """A meta-step. All tasks of the pool hold their position; the group in its window also holds the gradients G (T + 1
+    rows) and their suffix sums D (twice while they are made), the rule's memory before it, and what the backend
+    needs."""
+    T = spec.recipe.unroll_steps
     group = _group(sizes, spec)
     coordinates = group * sizes.coordinates
     row = sizes.width * coordinates
     counted = T * row if spec.recipe.loss_weighting != "sum" else 0  # as outer gradients of their own
-    standing = (2 * sizes.width + sizes.state) * tasks * sizes.coordinates
-    held = _problem(sizes, tasks) + standing + (T + 3) * row + counted + sizes.state * coordinates
+    held = standing + (T + 3) * row + counted + sizes.state * coordinates
     stepping = _minibatch(sizes, group) + _step(sizes) * coordinates
     if spec.meta_gradient == "exact":  # theta and the gradient of each step once more, and what the rule remembers
         kept = T * (2 * row + sizes.state * coordinates) + _graphs(sizes, coordinates, T)
@@ -181,6 +202,11 @@ def _window(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     differentiating = T * row + _gradient(sizes, coordinates, T)
     buffers = _buffers(sizes, coordinates, T) + _slack(sizes, group)
     return held + buffers + max(stepping, 2 * T * row, differentiating)
+
+
+def _standing(sizes: _Sizes, tasks: int) -> int:
+    """Tasks of a trajectory that is under way, with where they are: theta, its gradient and the rule's memory."""
+    return _problem(sizes, tasks) + (2 * sizes.width + sizes.state) * tasks * sizes.coordinates
 
 
 def _graphs(sizes: _Sizes, coordinates: int, steps: int) -> int:
@@ -201,23 +227,25 @@ def _group(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     return -(-tasks // -(-tasks // most))
 
 
-def _validating(sizes: _Sizes, spec: MetaTrainSpec) -> int:
+def _validating(sizes: _Sizes, spec: MetaTrainSpec, standing: int) -> int:
     """Fixed tasks, a chunk at a time, beside the trajectory that goes on afterwards."""
     tasks = spec.tasks_per_process
     coordinates = tasks * sizes.coordinates
-    trajectory = _problem(sizes, tasks) + (4 * sizes.width + sizes.state) * coordinates
+    trajectory = standing + 2 * sizes.width * coordinates
     group = _group(sizes, spec)
     grouped = group * sizes.coordinates
     buffers = _buffers(sizes, grouped, spec.recipe.unroll_steps) + _slack(sizes, group)
-    curves = 3 * sizes.width * (spec.recipe.horizon + 1) * spec.recipe.validation_tasks
+    longest = spec.recipe.horizons_validated[-1]
+    curves = 3 * sizes.width * (longest + 1) * spec.recipe.validation_tasks
     return trajectory + buffers + _rollout(sizes, spec.recipe.validation_tasks) + curves
 
 
 def _evaluating(sizes: _Sizes, spec: EvaluateSpec) -> int:
-    """An evaluation keeps every optimizer's curve to the end: the learned one's, and two for each baseline."""
+    """An evaluation keeps every optimizer's curve to the end: the learned one's, two for each tuned baseline, and
+    one for each untuned one."""
     plan = spec.evaluation
     curve = (plan.horizon + 1) * plan.test_tasks
-    kept = sizes.width * curve * (1 + 2 * len(plan.baselines))
+    kept = sizes.width * curve * (1 + 2 * len(plan.baselines) + len(plan.untuned))
     running = _rollout(sizes, max(plan.test_tasks, plan.tuning_tasks)) + 2 * sizes.width * curve
     running += sizes.costs.held_out_bytes
     resampling = _BOOTSTRAP_BYTES + 8 * (4 * curve + 3 * (plan.horizon + 1) * plan.bootstrap_samples)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from models.backends import dtype_for
-from models.baselines import BASELINES
+from models.baselines import TUNED
 from models.evaluation.statistics import Bootstrap
 from models.measured import (
     CRITERIA,
@@ -27,12 +27,12 @@ from models.measured import (
     sweep_of,
 )
 from models.memory import memory_estimate_bytes
-from models.meta_train import device_of, runtime
 from models.rollout import Curves, Sample, run
+from models.runtime import device_of, runtime
 from models.spec import BaselineName, MetaTrainSpec, PreviewSpec, Resources, Split
 from models.tasks.catalogue import open_for_tuning
 from models.tasks.randomness import key
-from models.tuning import GRID_POINTS, Tuned, Tuning, tune
+from models.tuning import Tuned, Tuning, runs_of, tune
 
 FORMAT = 2
 
@@ -55,7 +55,7 @@ class _Preview:
         self._family = open_for_tuning(spec.family.tasks, data_dir)
         self._sample = Sample(Split.VALIDATION, spec.seed, TUNING_TRAJECTORY, self._plan.tuning_tasks)
         self._started = time.perf_counter()
-        self._runs = Runs(len(self._plan.baselines) * (GRID_POINTS + 2))
+        self._runs = Runs(len(self._plan.baselines) * (runs_of(self._plan.schedules) + len(CRITERIA)))
         self._gradients = 0
 
     def events(self) -> Iterator[MeasuringProgress | MeasuringResult]:
@@ -71,9 +71,16 @@ class _Preview:
         yield MeasuringResult(plain(self._result(tunings, measured)))
 
     def _tuned(self, name: BaselineName) -> Generator[MeasuringProgress, None, Tuning]:
-        baseline, horizon = BASELINES[name], self._plan.horizon
-        sweep = tune(baseline, self._family, self._sample, horizon, dtype=self._dtype, device=self._device)
-        tuning = yield from self._runs.tuned(sweep, name)
+        sweep = tune(
+            TUNED[name],
+            self._family,
+            self._sample,
+            self._plan.horizon,
+            self._plan.schedules,
+            dtype=self._dtype,
+            device=self._device,
+        )
+        tuning = yield from self._runs.ticking(sweep, f"tuning {name}'s learning rate")
         self._gradients += len(tuning.points) * self._sample.tasks * (self._plan.horizon + 1)
         return tuning
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,6 +22,14 @@ class Stepper(Protocol):
     """An optimizer in the middle of a run: `step` moves `theta` (coordinates,) in place."""
 
     def step(self, theta: Tensor, gradient: Tensor) -> None: ...
+
+
+@runtime_checkable
+class Averaging(Protocol):
+    """A Stepper that is judged at another point than the one at which it takes its gradients."""
+
+    def average(self, theta: Tensor) -> Tensor:
+        """The point to judge, (coordinates,), where `theta` is the one that it moves."""
 
 
 class Contender(Protocol):
@@ -153,7 +161,7 @@ def run(
     """Yields after each inner step, so that a caller can look at the clock, and returns the Curves: of the sample's
     tasks in an order that depends on the sample alone.
 
-    Costs `horizon + 1` gradient evaluations a task.
+    Costs `horizon + 1` gradient evaluations a task; one that is judged at its average costs a loss more at each step.
     """
     chunk = tasks_at_once(family)
     losses: list[Tensor] = []
@@ -172,14 +180,15 @@ def run(
         for tasks in batches:
             theta = tasks.initial()
             stepper = contender.start(tasks)
+            judged = stepper.average if isinstance(stepper, Averaging) else None
             rows = []
             for step in range(horizon):
                 loss, gradient = tasks.losses_and_gradient(theta, step)
-                rows.append(loss)
+                rows.append(_losses(tasks, judged(theta), step) if judged else loss)
                 stepper.step(theta, gradient)
                 yield
-            with torch.no_grad():
-                rows.append(tasks.losses(theta, horizon))
+            theta = judged(theta) if judged else theta
+            rows.append(_losses(tasks, theta, horizon))
             losses.append(torch.stack(rows))
             end = tasks.held_out(theta) if held_out else None
             if end is not None:
@@ -188,6 +197,11 @@ def run(
     if ends:
         whole = HeldOut(torch.cat([end.losses for end in ends]), torch.cat([end.accuracies for end in ends]))
     return Curves(torch.cat(losses, dim=1), whole)
+
+
+@torch.no_grad()
+def _losses(tasks: TaskBatch, theta: Tensor, step: int) -> Tensor:
+    return tasks.losses(theta, step)
 
 
 def tasks_at_once(family: Family) -> int:

@@ -1,39 +1,52 @@
-"""The tuning of a baseline's learning rate: one sweep over a grid that grows, for both criteria."""
+"""The tuning of a baseline: one sweep over schedules and learning rates, for both criteria, of a fixed number of runs.
+
+Every baseline gets `runs_of(schedules)` runs, whatever it does with them. The first schedule begins with a coarse grid
+around the baseline's usual optimum, which grows, ever faster, while the best point is at its edge, and is halved
+around the best point down to a quarter of a decade. The other schedules begin a quarter of a decade around the optimum
+of the first. The runs that are left refine the best pair of all.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 
-from models.baselines import Baseline
+from models.baselines.base import AtRate, Tunable
+from models.baselines.schedules import rate
 from models.rollout import Sample, Stepper, run
 from models.tasks.base import Family, TaskBatch
 
-# The grid is 10^(k/4), finer than the 10^(k/2) that earlier work used. Each baseline starts with the same number of
-# points, around its usual optimum; the grid then grows while the best point stands at its edge.
-GRID_POINTS = 9
-GRID_LIMIT = 24  # |k|: learning rates from 1e-6 to 1e6
+FIRST_RUNS = 12  # of the first schedule
+FURTHER_RUNS = 4  # of each other one
+SPACING = 4.0  # of a first grid: a decade
+MOST_STRIDE = 8.0  # beyond an edge; each stride is twice the one before
+GRID_LIMIT = 24.0  # |k|: learning rates from 1e-6 to 1e6
+CRITERIA = ("final", "area")
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """A baseline at one learning rate."""
+    """A baseline at one learning rate and schedule. steps: the length of the run, which the schedule knows"""
 
-    baseline: Baseline
+    baseline: Tunable
     learning_rate: float
+    schedule: str
+    steps: int
 
     def start(self, tasks: TaskBatch) -> Stepper:  # noqa: ARG002 - its memory begins at the first gradient
-        return self.baseline.start(self.learning_rate)
+        return AtRate(self.baseline.start(), rate(self.learning_rate, self.schedule, self.steps))
 
 
 @dataclass(frozen=True)
 class GridPoint:
-    """A learning rate 10^(k/4) and the means over the tuning tasks; infinite when any task diverged."""
+    """A schedule, a learning rate 10^(k/4) and the means over the tuning tasks; infinite when any task diverged."""
 
-    k: int
+    schedule: str
+    k: float
     final: float
     area: float
     diverged: int
@@ -43,17 +56,21 @@ class GridPoint:
         return learning_rate(self.k)
 
 
+Points = Mapping[tuple[str, float], GridPoint]
+
+
 @dataclass(frozen=True)
 class Tuning:
-    """A whole sweep of one baseline, sorted by learning rate. Both criteria are tuned from the same runs."""
+    """A whole sweep of one baseline, by schedule and learning rate. Both criteria are tuned from the same runs."""
 
-    baseline: Baseline
+    baseline: Tunable
+    steps: int
     points: tuple[GridPoint, ...]
 
     def best(self, criterion: str) -> Tuned:
-        """The baseline at the learning rate that was best for "final" or "area"."""
+        """The baseline at the pair that was best for "final" or "area"."""
         point = self.best_final if criterion == "final" else self.best_area
-        return Tuned(self.baseline, point.learning_rate)
+        return Tuned(self.baseline, point.learning_rate, point.schedule, self.steps)
 
     @property
     def best_final(self) -> GridPoint:
@@ -64,48 +81,90 @@ class Tuning:
         return min(self.points, key=lambda point: point.area)
 
 
-def learning_rate(k: int) -> float:
+def learning_rate(k: float) -> float:
     return float(10.0 ** (k / 4))
 
 
+def runs_of(schedules: Sequence[str]) -> int:
+    """How many runs every baseline's sweep over these schedules has."""
+    return FIRST_RUNS + FURTHER_RUNS * (len(schedules) - 1)
+
+
 def tune(
-    baseline: Baseline,
+    baseline: Tunable,
     family: Family,
     sample: Sample,
     horizon: int,
+    schedules: Sequence[str],
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Generator[GridPoint | None, None, Tuning]:
-    """Sweep the learning rate on the tasks of `sample`; returns the Tuning.
+    """Sweep schedules and learning rates on the tasks of `sample`; returns the Tuning.
 
-    GRID_POINTS runs for every baseline, and then one more at a time at whichever edge holds the best final loss or
-    the best area, until both stand inside the grid. Yields None after each inner step, so that a caller can look at
-    the clock, and each grid point when it is done.
+    Yields None after each inner step, so that a caller can look at the clock, and each grid point when it is done.
     """
-    start = baseline.centre - GRID_POINTS // 2
-    waiting = list(range(start, start + GRID_POINTS))
-    points: dict[int, GridPoint] = {}
-    while waiting:
-        k = waiting.pop(0)
-        found = yield from run(Tuned(baseline, learning_rate(k)), family, sample, horizon, dtype=dtype, device=device)
+    points: dict[tuple[str, float], GridPoint] = {}
+    for schedule, k in islice(candidates(baseline.centre, schedules, points), runs_of(schedules)):
+        tuned = Tuned(baseline, learning_rate(k), schedule, horizon)
+        found = yield from run(tuned, family, sample, horizon, dtype=dtype, device=device)
         diverged = int((~found.finite).sum())
-        points[k] = GridPoint(k, float(found.final.mean()), float(found.area.mean()), diverged)
-        yield points[k]
-        if not waiting:
-            waiting = _beyond_the_edge(points)
-    return Tuning(baseline, tuple(points[k] for k in sorted(points)))
+        point = GridPoint(schedule, k, float(found.final.mean()), float(found.area.mean()), diverged)
+        points[schedule, k] = point
+        yield point
+    order = sorted(points.values(), key=lambda point: (schedules.index(point.schedule), point.k))
+    return Tuning(baseline, horizon, tuple(order))
 
 
-def _beyond_the_edge(points: dict[int, GridPoint]) -> list[int]:
-    """The next learning rate to try, where the best of a criterion stands at an edge of the grid."""
-    low, high = min(points), max(points)
-    for criterion in ("final", "area"):
-        best = min(points, key=lambda k: float(getattr(points[k], criterion)))
-        if not math.isfinite(getattr(points[best], criterion)) or best == low:
-            # When everything diverged, smaller is the only way to go.
-            if low > -GRID_LIMIT:
-                return [low - 1]
-        elif best == high and high < GRID_LIMIT:
-            return [high + 1]
-    return []
+def candidates(centre: float, schedules: Sequence[str], points: Points) -> Iterator[tuple[str, float]]:
+    """The pairs to try, one after the other, each to be in `points` before the next is asked for."""
+    first, *others = schedules
+    grid = ((first, centre + SPACING * place) for place in range(-2, 3))
+    yield from islice(_chain(grid, _settled(first, 1.0, points)), FIRST_RUNS)
+    for other in others:
+        best = _best(_of(first, points), "final")
+        around = ((other, best + place) for place in (-1, 0, 1))
+        yield from islice(_chain(around, _settled(other, 1.0, points)), FURTHER_RUNS)
+    for halvings in range(1, 8):
+        for criterion in CRITERIA:
+            schedule = min(points.values(), key=lambda point: float(getattr(point, criterion))).schedule
+            yield from _settled(schedule, 0.5**halvings, points, (criterion,))
+
+
+def _chain(*parts: Iterator[tuple[str, float]]) -> Iterator[tuple[str, float]]:
+    for part in parts:
+        yield from part
+
+
+def _settled(
+    schedule: str, gap: float, points: Points, criteria: Sequence[str] = CRITERIA
+) -> Iterator[tuple[str, float]]:
+    """Until the best point of each criterion is inside the grid, with neighbours at most `gap` away."""
+    for criterion in criteria:
+        while (k := _wanted(_of(schedule, points), criterion, gap)) is not None:
+            yield schedule, k
+
+
+def _of(schedule: str, points: Points) -> dict[float, GridPoint]:
+    """The points of a schedule by k, rising."""
+    return dict(sorted((k, point) for (name, k), point in points.items() if name == schedule))
+
+
+def _best(found: Mapping[float, GridPoint], criterion: str) -> float:
+    """The k of the best point; where everything diverged the lowest, since smaller is the only way to go."""
+    return min(found, key=lambda k: float(getattr(found[k], criterion)))
+
+
+def _wanted(found: Mapping[float, GridPoint], criterion: str, gap: float) -> float | None:
+    """The next k to try: beyond the edge where the best is at one, else in the middle of its wider neighbouring gap;
+    None where it is settled."""
+    ks = list(found)
+    best = _best(found, criterion)
+    place = ks.index(best)
+    if place == 0 and best > -GRID_LIMIT:
+        return max(best - min(2 * (ks[1] - ks[0]), MOST_STRIDE), -GRID_LIMIT)
+    if place == len(ks) - 1 and best < GRID_LIMIT and math.isfinite(getattr(found[best], criterion)):
+        return min(best + min(2 * (ks[-1] - ks[-2]), MOST_STRIDE), GRID_LIMIT)
+    sides = [ks[side] for side in (place + 1, place - 1) if 0 <= side < len(ks)]
+    widest = max(sides, key=lambda k: abs(k - best))
+    return (best + widest) / 2 if abs(widest - best) > gap else None

@@ -15,7 +15,7 @@ from models.backends import backend_for, dtype_for
 from models.errors import TooLittleMemory
 from models.machine import peak_memory_bytes, usable_memory_bytes
 from models.memory import Computes, memory_estimate_bytes
-from models.meta_train import device_of
+from models.runtime import device_of
 from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewSpec
 from models.threads import calibrated
 

@@ -31,10 +31,21 @@ from typing import Any
 import torch
 
 from app.host.tether import tethered
-from models import checkpoint
 from models.errors import RankLost
-from models.meta_train import Event, MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working
+from models.meta_train import (
+    Event,
+    MetaStep,
+    Restarted,
+    RolledBack,
+    StartEnded,
+    StoppedEarly,
+    TrainingResult,
+    TrajectoryEnd,
+    Validated,
+    Working,
+)
 from models.spec import MetaTrainSpec
+from models.training import checkpoint
 from workers.rank import ADDRESS
 
 START_SECONDS = 30.0  # and one for each rank: torchrun imports torch before it starts anything
@@ -161,7 +172,7 @@ class _Crew:
                 yield Working(step)
                 continue
             match said:
-                case MetaStep() | Validated() | Restarted() | Working():
+                case MetaStep() | Validated() | Working() | Restarted() | RolledBack() | StartEnded() | StoppedEarly():
                     step = said.step
                     yield said
                 case (int(step), bytes(content)):

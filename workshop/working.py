@@ -127,8 +127,16 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
         "medians_verdict": verdict,
     }
     baselines = [name for name in rates if name != "learned"]
-    grid = [{"learning_rate": 10 ** (k / 4), "final": 1.0, "area": 2.0, "diverged": int(k > 0)} for k in range(-6, 2)]
-    tuned = {"learning_rate": {"final": 0.1, "area": 0.178}, "runs": len(grid), "grid": grid}
+    grid = [
+        {"schedule": "constant", "learning_rate": 10 ** (k / 4), "final": 1.0, "area": 2.0, "diverged": int(k > 0)}
+        for k in range(-6, 2)
+    ]
+    tuned = {
+        "learning_rate": {"final": 0.1, "area": 0.178},
+        "schedule": {"final": "constant", "area": "constant"},
+        "runs": len(grid),
+        "grid": grid,
+    }
     timed = {name: {"median": 2e-5, "low": 1.9e-5, "high": 2.3e-5} for name in rates}
     at_once = {"final": found | {"certain": True}, "area": found | {"certain": False}}
     profile = {name: {"score": rate, "profile": [rate, 2 * rate, 2.5 * rate]} for name, rate in rates.items()}
@@ -141,6 +149,7 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
         "criteria": {"final": "mean loss of the last 5 steps", "area": "mean loss of all steps after the start"},
         "test_tasks": 512,
         "tuning_tasks": 128,
+        "tiers": {"tuned": baselines, "untuned": []},
         "optimizers": {name: measured(rate) for name, rate in rates.items()},
         "tuning": dict.fromkeys(baselines, tuned),
         "comparisons": {name: {"final": found, "area": found} for name in baselines}
@@ -201,6 +210,7 @@ def preview_result(family: str = "rosenbrock") -> dict[str, Any]:
     return shared | {
         "format": 2,
         "overrides": {},
+        "criteria": {"final": "mean loss of the last 5 steps", "area": "mean loss of all steps after the start"},
         "coordinates_per_task": 10,
         "training_memory_bytes": 350_000_000,
         "optimizers": {"adam": found["optimizers"]["adam"]},

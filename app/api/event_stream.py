@@ -11,7 +11,7 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.sse import format_sse_event
@@ -23,7 +23,7 @@ from app.http.problems import Problem, responses
 from app.jobs.documents import progress_of, reason_of
 from app.store import events
 from app.store.errors import StoreError
-from app.store.events import START, EventId, JobEvent
+from app.store.events import START, EventId, EventKind, JobEvent
 from app.store.jobs import JobRepository
 
 router = APIRouter(tags=["jobs"])
@@ -58,7 +58,7 @@ _EVENT: dict[str, Any] = {
     "type": "object",
     "required": ["event", "data"],
     "properties": {
-        "event": {"enum": ["status", "metrics", "log", "checkpoint", "resumed", "done"]},
+        "event": {"enum": list(get_args(EventKind))},
         "data": {"type": "string", "contentMediaType": "application/json"},
         "id": {"type": "string", "pattern": "^[0-9]+-[0-9]+$"},
         "retry": {"type": "integer"},
@@ -73,10 +73,11 @@ _AN_ID: dict[str, Any] = {"pattern": "^([0-9]{1,9}-[0-9]{1,18})?$", "examples": 
     operation_id="jobs_events",
     summary="The job's events as server-sent events",
     description=(
-        "`status`, `metrics`, `log`, `checkpoint`, `resumed` (drop the points after its `from_step`) and `done`, after "
-        "which the stream ends. Ids are `<attempt>-<sequence>`; `Last-Event-ID`, or `after`, resumes with nothing lost "
-        "or doubled. The first event is a `status` without an id: how the job stands now. A comment keeps idle "
-        "connections open. A server that stops, or whose database fails, ends the stream with a new `retry:`; come "
+        "`status`, `metrics`, `log`, `checkpoint`, `resumed` (drop the points after its `from_step`), `rolled_back`, "
+        "`start_ended`, `stopped_early` (what a training decided) and `done`, after which the stream ends. Ids are "
+        "`<attempt>-<sequence>`; `Last-Event-ID`, or `after`, resumes with nothing lost or doubled. The first event is "
+        "a `status` without an id: how the job stands now. A comment keeps idle connections open. A server that stops, "
+        "or whose database fails, ends the stream with a new `retry:`; come "
         "back after it, and nothing is lost. 204 when the caller has had the last event: an EventSource then stops "
         "reconnecting. An id of an attempt that has not begun is refused. A stream whose key is revoked or expires "
         "ends with a comment that says so."

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, get_args, get_origin
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, create_model
 from pydantic.fields import FieldInfo
 
-from models.spec import ByKind, EvaluationPlan, PreviewPlan, Recipe, Resources, Spec
+from app.http.fields import Name, Request
+from models.spec import ByKind, Component, EvaluationPlan, PreviewPlan, Recipe, Resources, Spec
 
 
 @cache
@@ -44,9 +46,13 @@ def _strict(annotation: Any) -> Any:
     """The same type without conversions; also within lists, tuples and mappings. Objects of a kind are partial."""
     if annotation in (int, float, bool, str):
         return Annotated[annotation, Strict()]
+    if annotation is Component:
+        return ComponentRequest
     if get_origin(annotation) is Annotated:
         inner, *metadata = get_args(annotation)
         return Annotated[(_strict(inner), *map(_partial_kinds, metadata))]
+    if get_origin(annotation) is UnionType:
+        return Union[tuple(_strict(choice) for choice in get_args(annotation))]  # noqa: UP007 - made at run time
     if get_origin(annotation) in (list, tuple, dict):
         return get_origin(annotation)[tuple(_strict(inner) for inner in get_args(annotation))]
     return annotation
@@ -72,18 +78,6 @@ def _without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
-if TYPE_CHECKING:  # classes made at run time have no name that a type checker can use
-    RecipeOverrides: TypeAlias = BaseModel
-    EvaluationPlanOverrides: TypeAlias = BaseModel
-    PreviewPlanOverrides: TypeAlias = BaseModel
-    ResourcesOverrides: TypeAlias = BaseModel
-else:
-    RecipeOverrides = partial(Recipe)
-    EvaluationPlanOverrides = partial(EvaluationPlan)
-    PreviewPlanOverrides = partial(PreviewPlan)
-    ResourcesOverrides = partial(Resources)
-
-
 def _refuse_what_is_no_object(value: Any) -> Any:
     """In its own words: who sends a number here means another field."""
     if isinstance(value, dict):
@@ -103,3 +97,25 @@ TaskOverrides = Annotated[
         "`schemas.tasks` of `GET /families/{name}`."
     ),
 ]
+
+
+class ComponentRequest(Request):
+    """A family that a rule is trained and validated on beside the job's own."""
+
+    family: Name = Field(description="A name of GET /families.")
+    tasks: TaskOverrides = Field(default_factory=dict)
+    weight: Annotated[float, Strict()] = Field(
+        1.0, gt=0, le=1000, description=Component.model_fields["weight"].description
+    )
+
+
+if TYPE_CHECKING:  # classes made at run time have no name that a type checker can use
+    RecipeOverrides: TypeAlias = BaseModel
+    EvaluationPlanOverrides: TypeAlias = BaseModel
+    PreviewPlanOverrides: TypeAlias = BaseModel
+    ResourcesOverrides: TypeAlias = BaseModel
+else:
+    RecipeOverrides = partial(Recipe)
+    EvaluationPlanOverrides = partial(EvaluationPlan)
+    PreviewPlanOverrides = partial(PreviewPlan)
+    ResourcesOverrides = partial(Resources)

@@ -31,13 +31,14 @@ from models.spec import (
 from models.task_spec import TaskSpec
 
 
-def known_family(name: str) -> FamilySpec:
-    """Raises Problem `unknown_family`, which says what there is and what may have been meant."""
+def known_family(name: str, pointer: str = "/family") -> FamilySpec:
+    """Raises Problem `unknown_family`, which says what there is and what may have been meant. pointer: where the name
+    is in the body"""
     family = FAMILIES.get(name)
     if family is not None:
         return family
     detail, suggestion = no_such_family(name)
-    error = FieldError(location="body", pointer="/family", code="unknown_family", message=detail)
+    error = FieldError(location="body", pointer=pointer, code="unknown_family", message=detail)
     raise Problem("unknown_family", detail, errors=[error], suggestion=suggestion)
 
 
@@ -49,11 +50,14 @@ def no_such_family(name: str) -> tuple[str, str | None]:
     return detail, close[0] if close else None
 
 
-def changed(family: FamilySpec, tasks: TaskSpec, changes: dict[str, Any]) -> FamilySpec:
-    """The family with `tasks`, some fields of which are changed. Raises Problem `invalid_request`."""
+def changed(
+    family: FamilySpec, tasks: TaskSpec, changes: dict[str, Any], within: tuple[str, ...] = ("tasks",)
+) -> FamilySpec:
+    """The family with `tasks`, some fields of which are changed. Raises Problem `invalid_request`. within: where in the
+    body the changes are"""
     if changes:
         strict = partial(type(tasks))
-        with refused_at("tasks", model=strict):
+        with refused_at(*within, model=strict):
             strict.model_validate(changes)
             tasks = overridden(tasks, changes)
     return with_tasks(family, tasks) if tasks != family.tasks else family
@@ -90,9 +94,9 @@ def resources_of(changes: BaseModel, backend: BackendName) -> Resources:
     return resources
 
 
-def laid_over(default: Spec, changes: BaseModel, within: str) -> Any:
+def laid_over(default: Spec, changes: BaseModel | dict[str, Any], within: str) -> Any:
     """What no field can know alone, such as a horizon that its windows do not fill, is found here."""
-    given = changes.model_dump(exclude_unset=True)
+    given = changes if isinstance(changes, dict) else changes.model_dump(exclude_unset=True)
     if not given:
         return default  # which has been validated
     with refused_at(within):

@@ -11,7 +11,19 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.report.claims import break_even_sentence, seconds_sentence, target_sentence, verdict_sentence
-from app.report.words import LABELS, METRICS, WHERE, headline, in_words, interval, measured_on, number, ordered, percent
+from app.report.words import (
+    LABELS,
+    METRICS,
+    WHERE,
+    headline,
+    in_words,
+    interval,
+    measured_on,
+    number,
+    ordered,
+    percent,
+    shown,
+)
 from models.rule_spec import assigned
 from models.spec import FamilySpec, Recipe
 
@@ -159,7 +171,7 @@ def _verdicts(facts: CardFacts) -> list[str]:
             lines += [f"**Break-even.** {pays}", ""]
         rows = [
             (
-                LABELS.get(name, name),
+                shown(result, name, "final"),
                 f"{number(found['final']['ratio_of_means'])} ({interval(found['final']['ratio_interval'])})",
                 f"{number(found['final']['ratio_of_medians'])} ({interval(found['final'].get('medians_interval'))})",
                 percent(found["final"]["share_won"]),
@@ -172,7 +184,7 @@ def _verdicts(facts: CardFacts) -> list[str]:
         ]
         lines += _table(
             (
-                "tuned",
+                "against",
                 "at the end: ratio of means (95 %)",
                 "ratio of medians (95 %)",
                 "tasks won",

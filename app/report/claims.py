@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from app.report.words import LABELS, VERB, interval, meaning, number, percent, seconds
+from app.report.words import VERB, interval, meaning, number, percent, seconds, shown
 
 
 def verdict_sentence(result: Mapping[str, Any], found: Mapping[str, Any], metric: str) -> str:
@@ -13,7 +13,7 @@ def verdict_sentence(result: Mapping[str, Any], found: Mapping[str, Any], metric
 
     found: the comparison with the best baseline
     """
-    name = _label(found["baseline"])
+    name = shown(result, found["baseline"], metric)
     medians = f"{number(found['ratio_of_medians'])} by medians"
     if "medians_interval" in found:
         medians += f" ({interval(found['medians_interval'])})"
@@ -34,8 +34,9 @@ def seconds_sentence(result: Mapping[str, Any]) -> str | None:
     for metric, where in (("final", "at the end"), ("area", "over the whole curve")):
         best = found[metric]
         doubt = "" if best["certain"] else ", within the noise of the timing"
+        against = shown(result, best["baseline"], metric)
         parts.append(
-            f"{best['verdict']} {where} against tuned {_label(best['baseline'])} ({number(best['ratio_of_means'])} "
+            f"{best['verdict']} {where} against tuned {against} ({number(best['ratio_of_means'])} "
             f"times, {interval(best['ratio_interval'])}{doubt})"
         )
     own = timed["step"]["learned"]
@@ -55,7 +56,7 @@ def target_sentence(result: Mapping[str, Any]) -> str | None:
     def scores(unit: str) -> str:
         found = {name: each["score"] for name, each in timed[unit].items()}
         rival = max((name for name in found if name != "learned"), key=lambda name: float(found[name]))
-        return f"{number(found['learned'])} in {unit} against {number(found[rival])} of {_label(rival)}"
+        return f"{number(found['learned'])} in {unit} against {number(found[rival])} of {shown(result, rival, 'final')}"
 
     return (
         f"has time-to-target scores of {scores('steps')}, and {scores('seconds')} (mean height of the performance "
@@ -68,7 +69,7 @@ def break_even_sentence(result: Mapping[str, Any]) -> str | None:
     found = result.get("break_even")
     if found is None:
         return None
-    name = _label(found["baseline"])
+    name = shown(result, found["baseline"], "final")
     tuning = f"Tuning {name} on one task takes {found['tuning_runs']} runs, {seconds(found['tuning_seconds'])} in all."
     if found["never"] == "does_not_reach":
         return (
@@ -89,7 +90,3 @@ def break_even_sentence(result: Mapping[str, Any]) -> str | None:
         f"{seconds(found['training_seconds'])} and selection {seconds(found['selection_seconds'])}; {saved}. {tuning} "
         f"Whoever would have tuned {name} once breaks even after {found['runs_beside_tuning']:,} runs."
     )
-
-
-def _label(name: str) -> str:
-    return LABELS.get(name, name)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from app.report.figures import COLORS, FAINT, INK, Format, dress, positive, render, titles
 from app.report.labels import LABEL_AT, label_ends
 from app.report.time_panels import over_seconds, profiles
-from app.report.words import LABELS, METRICS, best_baseline, headline, meaning, ordered, subtitle
+from app.report.words import LABELS, METRICS, best_baseline, headline, meaning, number, ordered, shown, subtitle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ def _runs(result: Mapping[str, Any], metric: str) -> dict[str, Mapping[str, Any]
         if metric == "final":
             return dict(measured["curve"])
         tuned = result["tuning"].get(name)
-        if tuned is None or tuned["learning_rate"]["final"] == tuned["learning_rate"]["area"]:
+        if tuned is None or len({(tuned["learning_rate"][each], _schedule(tuned, each)) for each in METRICS}) == 1:
             return dict(measured["curve"])
         found: Mapping[str, Any] | None = measured.get("area_curve")
         return found
@@ -83,10 +83,14 @@ def _runs(result: Mapping[str, Any], metric: str) -> dict[str, Mapping[str, Any]
     return {name: run(name) for name in ordered(result["optimizers"])}
 
 
+def _schedule(tuned: Mapping[str, Any], metric: str) -> str:
+    return str(tuned["schedule"][metric]) if "schedule" in tuned else "constant"
+
+
 def _panel(axes: Axes, result: Mapping[str, Any], metric: str, line: str, band: tuple[str, str]) -> list[Annotation]:
     """Draw one statistic of the runs that count for `metric`. Returns the labels of the curves' ends."""
-    rival = best_baseline(result, metric)["baseline"]
-    ends: list[tuple[float, str, float | None]] = []
+    rival, untuned = best_baseline(result, metric)["baseline"], result.get("tiers", {}).get("untuned", ())
+    ends: list[tuple[float, str, str]] = []
     every: list[NDArray[Any]] = [np.empty(0)]
     for name, curve in reversed(_runs(result, metric).items()):  # the learned one is drawn last, on top
         assert curve is not None
@@ -97,20 +101,23 @@ def _panel(axes: Axes, result: Mapping[str, Any], metric: str, line: str, band: 
             low, high = (positive(curve[side]) for side in band)
             axes.fill_between(step, low, high, color=color, alpha=0.22 if learned else 0.1, linewidth=0)
             every += low, high
-        axes.plot(step, values, color=color, linewidth=2.4 if learned else 2.0 if name == rival else 1.2)
+        width = 2.4 if learned else 2.0 if name == rival else 1.2
+        axes.plot(step, values, color=color, linewidth=width, linestyle="--" if name in untuned else "-")
         finite = values[np.isfinite(values)]
         every.append(finite)
         if finite.size:
-            ends.append((float(finite[-1]), name, result["optimizers"][name][metric][line]))
+            label = LABELS.get(name, name) if name in untuned else shown(result, name, metric)
+            ends.append((float(finite[-1]), name, f"{label}  {number(result['optimizers'][name][metric][line])}"))
     dress(axes, "inner step", "loss" if line == "mean" else "", np.concatenate(every))
-    shown = {
+    said = {
         "mean": "mean of the tasks, with its 95 % interval",
         "median": f"median task; middle 80 % of learned and {LABELS.get(rival, rival)}",
     }[line]
     tuned = "end" if metric == "final" else "whole curve"
-    words = f"\n{shown}"
+    words = f"\n{said}"
     if line == "mean":
-        words = f"Tuned for the {tuned}: {shown}\nbeside each line: {meaning(result, metric)}"
+        words = f"Tuned for the {tuned}: {said}\nbeside each line: {meaning(result, metric)}"
+        words += "; dashed: untuned" if untuned else ""
     axes.set_title(
         words,
         fontsize=9.5, color=FAINT, loc="left", pad=6,

@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 Format = Literal["png", "svg"]
 
 # one for each baseline, in the order of the register; a longer register begins anew
-_PALETTE = ("#64748b", "#7c3aed", "#0f766e", "#1d4ed8", "#a16207", "#be185d", "#4d7c0f", "#0e7490")
+_PALETTE = (
+    "#64748b",
+    "#7c3aed",
+    "#0f766e",
+    "#1d4ed8",
+    "#a16207",
+    "#be185d",
+    "#4d7c0f",
+    "#0e7490",
+    "#9f1239",
+    "#57534e",
+)
 COLORS = {"learned": "#c2410c"} | dict(zip(BASELINES, cycle(_PALETTE), strict=False))
 _LOSS = "#1d4ed8"
 INK, FAINT = "#1f2937", "#6b7280"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.report.figures import COLORS, INK
-from app.report.words import LABELS, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,14 +17,14 @@ LABEL_AT = 1.03  # where the labels begin, in widths of the panel
 _LABEL_GAP = 0.062  # between two labels, in heights of the panel
 
 
-def label_ends(axes: Axes, ends: list[tuple[float, str, float | None]]) -> list[Annotation]:
+def label_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> list[Annotation]:
     """Write names and numbers beside the curves' ends, pushed apart where they would overlap. Returns the labels.
 
-    ends: (last loss that is drawn, name, number to write) of each curve
+    ends: (last loss that is drawn, name, what to write) of each curve
     """
     scale: Callable[[float], float] = np.log if axes.get_yscale() == "log" else float
     low, high = (scale(edge) for edge in axes.get_ylim())
-    wanted = sorted(((scale(last) - low) / (high - low), name, value) for last, name, value in ends)
+    wanted = sorted(((scale(last) - low) / (high - low), name, text) for last, name, text in ends)
     places = [place for place, _, _ in wanted]
     for _ in range(100):
         for below in range(len(places) - 1):
@@ -36,10 +35,10 @@ def label_ends(axes: Axes, ends: list[tuple[float, str, float | None]]) -> list[
         if places and places[0] < 0.03:  # clear of the axis
             places[0] = 0.03
     labels = []
-    for place, (end, name, value) in zip(places, wanted, strict=True):
+    for place, (end, name, text) in zip(places, wanted, strict=True):
         color = COLORS.get(name, INK)
         label = axes.annotate(
-            f"{LABELS.get(name, name)}  {number(value)}",
+            text,
             xy=(1.0, end), xytext=(LABEL_AT, place), xycoords="axes fraction", textcoords="axes fraction",
             va="center", ha="left", fontsize=9, color=color, annotation_clip=False,
             fontweight="bold" if name == "learned" else "normal",

@@ -9,9 +9,10 @@ from app.report.words import LABELS
 _ORDER = (
     "format", "job", "optimizer", "family", "overrides", "seed", "horizon", "criteria", "test_tasks", "tuning_tasks",
     "coordinates_per_task", "training_memory_bytes",
-    "verdict", "break_even", "optimizers", "tuning", "comparisons", "seconds", "time_to_target",
+    "verdict", "break_even", "tiers", "optimizers", "tuning", "comparisons", "seconds", "time_to_target",
+    "tuned", "untuned",
     *LABELS, "best_baseline",
-    "baseline", "curve", "area_curve", "learning_rate", "final", "area", "runs", "grid", "diverged",
+    "baseline", "curve", "area_curve", "schedule", "learning_rate", "final", "area", "runs", "grid", "diverged",
     "step", "mean", "median", "q10", "q90", "low", "high", "interval",
     "ratio_of_means", "ratio_interval", "ratio_of_medians", "medians_interval", "share_won", "difference_interval",
     "medians_verdict", "certain",

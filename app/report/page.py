@@ -21,6 +21,8 @@ from app.report.words import (
     number,
     ordered,
     percent,
+    rival,
+    shown,
     subtitle,
 )
 
@@ -52,7 +54,7 @@ def verdict_section(result: Mapping[str, Any]) -> str:
     if "seconds" in result:
         judged["in equal time"] = result["seconds"]["comparisons"]["best_baseline"]
     rows = [
-        [f"{budget}, {WHERE[metric]}", LABELS.get(found["baseline"], found["baseline"]), *_compared(found)]
+        [f"{budget}, {WHERE[metric]}", shown(result, found["baseline"], metric), *_compared(found)]
         for budget, best in judged.items()
         for metric in METRICS
         for found in [best[metric]]
@@ -87,13 +89,25 @@ def _verdict(verdict: str) -> Markup:
 
 def _comparison_section(result: Mapping[str, Any], metric: str) -> str:
     comparisons = result["comparisons"]
-    rows = [
-        [LABELS.get(name, name), *_compared(found), interval(found["difference_interval"])]
-        for name in ordered({key: None for key in comparisons if key != "best_baseline"})
-        for found in [comparisons[name][metric]]
-    ]
+    rows = []
+    for name in [*_tuned(result), "best_baseline", *_untuned(result)]:
+        found = comparisons[name][metric]
+        label = f"best tuned: {rival(found)}" if name == "best_baseline" else shown(result, name, metric)
+        rows.append([label, *_compared(found), interval(found["difference_interval"])])
+    note = ""
+    if _untuned(result):
+        note = "The verdict is against the best tuned baseline; untuned ones ran once, at their published defaults."
     heads = ["against", *_COMPARED, "difference"]
-    return table(f"Learned against each baseline, after equal steps: {meaning(result, metric)}", heads, rows)
+    return table(f"Learned against each baseline, after equal steps: {meaning(result, metric)}", heads, rows, note)
+
+
+def _tuned(result: Mapping[str, Any]) -> list[str]:
+    """The baselines that the verdict is against. Results of formats 1 and 2 have no others."""
+    return [name for name in ordered(result["comparisons"]) if name not in ("best_baseline", *_untuned(result))]
+
+
+def _untuned(result: Mapping[str, Any]) -> list[str]:
+    return ordered(dict.fromkeys(result.get("tiers", {}).get("untuned", ())))
 
 
 def loss_section(result: Mapping[str, Any], tasks: str) -> str:
@@ -137,13 +151,14 @@ def tuning_section(result: Mapping[str, Any]) -> str:
     for name in ordered(result["tuning"]):
         tuned = result["tuning"][name]
         rates, grid = tuned["learning_rate"], [point["learning_rate"] for point in tuned["grid"]]
+        schedules = tuned.get("schedule", dict.fromkeys(METRICS, "constant"))
         span = f"{number(min(grid))} to {number(max(grid))}" if grid else NOTHING
         diverged = str(sum(1 for point in tuned["grid"] if point.get("diverged")))
         rows.append(
             [
                 LABELS.get(name, name),
-                number(rates["final"]),
-                number(rates["area"]),
+                f"{number(rates['final'])}, {schedules['final']}",
+                f"{number(rates['area'])}, {schedules['area']}",
                 str(tuned["runs"]),
                 span,
                 str(diverged),
@@ -151,15 +166,15 @@ def tuning_section(result: Mapping[str, Any]) -> str:
         )
     heads = [
         "baseline",
-        "rate for the end",
-        "rate for the curve",
+        "for the end",
+        "for the curve",
         "runs",
         "rates tried",
         "runs that diverged",
     ]
     note = (
-        f"Every baseline had the same budget: {result['tuning_tasks']} validation tasks per run, learning rates a "
-        "factor of 10^(1/4) apart, and a grid that grew while its optimum was at an edge."
+        f"Learning rates and schedules, tuned on {result['tuning_tasks']} validation tasks per run. Every baseline had "
+        "the same number of runs: a coarse grid that grows while its optimum is at an edge and is refined around it."
     )
     return table("How the baselines were tuned", heads, rows, note)
 

@@ -11,7 +11,7 @@ import numpy as np
 from app.report.figures import COLORS, INK, Format, dress, positive, render, titles
 from app.report.html import document, inline
 from app.report.page import loss_section, tuning_section
-from app.report.words import LABELS, measured_on, number, ordered
+from app.report.words import LABELS, measured_on, number, ordered, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +31,8 @@ def preview(result: Mapping[str, Any], *, image_format: Format = "png", titled: 
             curve, color = measured["curve"], COLORS.get(name, INK)
             mean, low, high = (positive(curve[row]) for row in ("mean", "low", "high"))
             step = np.asarray(curve["step"], dtype=float)
-            ends = f"{LABELS.get(name, name)} at {number(rates['final'])} ends at {number(measured['final']['mean'])}"
+            rate, end = number(rates["final"]), number(measured["final"]["mean"])
+            ends = f"{shown(result, name, 'final')} at {rate} ends at {end}"
             axes.fill_between(step, low, high, color=color, alpha=0.15, linewidth=0)
             axes.plot(step, mean, color=color, linewidth=2, label=ends)
             every += mean, low, high

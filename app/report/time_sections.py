@@ -9,7 +9,7 @@ from typing import Any
 
 from app.report.claims import break_even_sentence
 from app.report.html import Markup, table
-from app.report.words import LABELS, METRICS, NOTHING, WHERE, interval, number, ordered, percent, seconds
+from app.report.words import METRICS, NOTHING, WHERE, interval, number, ordered, percent, seconds, shown
 
 
 def break_even_section(result: Mapping[str, Any]) -> str:
@@ -26,7 +26,7 @@ def equal_time_section(result: Mapping[str, Any]) -> str:
     for name in ordered(timed["step"]):
         own, against = timed["step"][name], timed["comparisons"].get(name)
         row = [
-            LABELS.get(name, name),
+            shown(result, name, "final"),
             seconds(own["median"]),
             f"{seconds(own['low'])} to {seconds(own['high'])}",
             seconds(timed["run"][name]),
@@ -63,10 +63,10 @@ def time_to_target_section(result: Mapping[str, Any]) -> str:
     timed = result.get("time_to_target")
     if timed is None:
         return ""
-    fixed, setter = timed["targets"], LABELS.get(timed["baseline"], timed["baseline"])
+    fixed, setter = timed["targets"], shown(result, timed["baseline"], "final")
     rows = [
         [
-            LABELS.get(name, name),
+            shown(result, name, "final"),
             number(timed["steps"][name]["score"]),
             number(timed["seconds"][name]["score"]),
             *(f"{percent(each['reached'][name])} / {number(each['median_steps'][name])}" for each in fixed),

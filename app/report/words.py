@@ -85,6 +85,24 @@ def best_baseline(result: Mapping[str, Any], metric: str = "final") -> Mapping[s
     return found
 
 
+def rival(found: Mapping[str, Any]) -> str:
+    """The best baseline of a comparison, with its schedule where that is a decay: `NAG (linear)`."""
+    return _scheduled(found["baseline"], found.get("schedule"))
+
+
+def shown(result: Mapping[str, Any], name: str, metric: str) -> str:
+    """An optimizer of a result: `NAG (linear)` with the schedule that was best for `metric`, `Prodigy (untuned)`."""
+    if name in result.get("tiers", {}).get("untuned", ()):
+        return f"{LABELS.get(name, name)} (untuned)"
+    return _scheduled(name, result["tuning"].get(name, {}).get("schedule", {}).get(metric))
+
+
+def _scheduled(name: str, schedule: str | None) -> str:
+    # results of formats 1 and 2 name no schedule: their rates were constant
+    label = LABELS.get(name, name)
+    return label if schedule in (None, "constant") else f"{label} ({schedule})"
+
+
 def headline(result: Mapping[str, Any]) -> str:
     """Both verdicts, said once where they agree, and against which baselines.
 
@@ -92,7 +110,7 @@ def headline(result: Mapping[str, Any]) -> str:
     `Learned optimizer on digits-mlp: loses at the end, wins over the whole curve, against tuned NAG`.
     """
     found = {metric: best_baseline(result, metric) for metric in METRICS}
-    names = {metric: LABELS.get(best["baseline"], best["baseline"]) for metric, best in found.items()}
+    names = {metric: rival(best) for metric, best in found.items()}
     verdicts = {best["verdict"] for best in found.values()}
     rivals = set(names.values())
     if len(verdicts) == 1:
@@ -113,8 +131,7 @@ def subtitle(result: Mapping[str, Any]) -> str:
     final, area = (best_baseline(result, metric) for metric in METRICS)
 
     def times(best: Mapping[str, Any]) -> str:
-        name = LABELS.get(best["baseline"], best["baseline"])
-        return f"{number(best['ratio_of_means'])} times {name}'s"
+        return f"{number(best['ratio_of_means'])} times {rival(best)}'s"
 
     return (
         f"{meaning(result, 'final')} of {result['horizon']}: {times(final)} (95 % interval "

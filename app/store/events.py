@@ -25,7 +25,9 @@ from app.store.errors import BadEventId
 from app.store.sql import clock
 from app.store.tables import TERMINAL_STATUSES, CurveChunkRow, JobEventRow, JobRow
 
-EventKind = Literal["status", "metrics", "log", "checkpoint", "resumed", "done"]
+EventKind = Literal[
+    "status", "metrics", "log", "checkpoint", "resumed", "rolled_back", "start_ended", "stopped_early", "done"
+]
 
 
 class EventId(NamedTuple):

@@ -33,11 +33,11 @@ from models.captured import windows
 from models.families.mlp import MLPSpec
 from models.families.mlp.tasks import MLPBatch
 from models.meta_optimizer import AdamState
-from models.meta_train import load_weights
 from models.spec import Split
 from models.tasks.base import TaskBatch
 from models.tasks.images import Images
 from models.tasks.randomness import task_seeds
+from models.training.rule import load_weights
 from models.unroll import begin, unroll_window
 
 UNROLL_STEPS = MLP.unroll_steps

@@ -16,7 +16,7 @@ import torch
 
 from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for
-from models.baselines import BASELINES
+from models.baselines import BASELINES, TUNED
 from models.evaluation.statistics import Bootstrap, Comparison, compare
 from models.measured import CRITERIA, TUNING_TRAJECTORY
 from models.meta_train import MetaStep, Restarted, TrainingResult, Validated, meta_train
@@ -98,7 +98,7 @@ def baselines(family: FamilySpec, data_dir: Path | None) -> tuple[dict[str, Tuni
     tunings: dict[str, Tuning] = {}
     found: dict[str, dict[str, Curves]] = {}
     for name in plan.baselines:
-        tunings[name] = _to_the_end(tune(BASELINES[name], tuning_family, sample, plan.horizon))
+        tunings[name] = _to_the_end(tune(TUNED[name], tuning_family, sample, plan.horizon, plan.schedules))
         found[name] = {
             criterion: curves(
                 run(tunings[name].best(criterion), test_family, _test_sample(family), plan.horizon, held_out=True)

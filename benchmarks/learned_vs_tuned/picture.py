@@ -31,7 +31,9 @@ def draw(
     for name, tuning in tunings.items():
         mean = as_array(baselines[name]["final"].losses).mean(axis=1)
         axes.plot(steps, mean, color=COLORS[name], linewidth=1.5, alpha=0.85)
-        ends.append((mean[-1], f"{NAMES[name]}, tuned to {tuning.best_final.learning_rate:.2g}", COLORS[name], False))
+        best = tuning.best_final
+        text = f"{NAMES[name]}, tuned to {best.learning_rate:.2g} {best.schedule}"
+        ends.append((mean[-1], text, COLORS[name], False))
     by_seed = np.stack([as_array(row.curves.losses).mean(axis=1) for row in rows])
     centre = np.median(by_seed, axis=0)
     axes.fill_between(steps, by_seed.min(axis=0), by_seed.max(axis=0), color=COLORS["learned"], alpha=0.22, linewidth=0)

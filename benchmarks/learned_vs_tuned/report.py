@@ -11,7 +11,7 @@ from benchmarks.core.machine import described
 from benchmarks.learned_vs_tuned.measure import NAMES, Row
 from models.rollout import Curves
 from models.spec import FamilySpec
-from models.tuning import Tuning
+from models.tuning import GridPoint, Tuning
 
 
 def marks(family: str) -> tuple[str, str]:
@@ -58,12 +58,15 @@ def lines(
             f"| {row.trained.summary['best_step']} of {row.trained.summary['meta_steps']}"
             f"{_restarts(row.trained.summary)} | {row.trained.summary['core_seconds']:.0f} |"
         )
-    text += ["", "| optimizer | learning rate (last step / area) | runs | last step: mean, median | area: mean |"]
+    text += [
+        "",
+        "| optimizer | learning rate and schedule (last step / area) | runs | last step: mean, median | area: mean |",
+    ]
     text += ["|---|---|---|---|---|"]
     for name, tuning in tunings.items():
         final_losses, area_losses = baselines[name]["final"].final, baselines[name]["area"].area
         text.append(
-            f"| {NAMES[name]} | {tuning.best_final.learning_rate:.3g} / {tuning.best_area.learning_rate:.3g} "
+            f"| {NAMES[name]} | {_pair(tuning.best_final)} / {_pair(tuning.best_area)} "
             f"| {len(tuning.points)} | {float(final_losses.mean()):.4g}, {float(final_losses.median()):.4g} "
             f"| {float(area_losses.mean()):.4g} |{_held_out(baselines[name]['final'])}"
         )
@@ -76,6 +79,10 @@ def lines(
         text[-len(rows) - len(tunings) - 2] += " test images: loss, accuracy |"
         text[-len(rows) - len(tunings) - 1] += "---|"
     return [*text, "", f"![{family.title}](../docs/images/{family.name}.png)"]
+
+
+def _pair(point: GridPoint) -> str:
+    return f"{point.learning_rate:.3g} {point.schedule}"
 
 
 def _held_out(found: Curves) -> str:

@@ -62,7 +62,7 @@ def backend_for(
     refusals: dict[str, str] = {}
     for name, offered in _KERNELS.items():
         if wanted in ("auto", name):
-            offer = offered(rule, dtype, device, threads)
+            offer = offered(rule, dtype, device, threads, parts)
             problem = offer if mode == "detached" or isinstance(offer, Refusal) else offer.exact_window(0, 0)
             if isinstance(problem, Refusal):
                 refusals[name] = problem.reason

@@ -8,18 +8,26 @@ import torch
 from torch import Tensor, nn
 
 from gradsmith.rules import Rule
+from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.kernels.base import Refusal
-from gradsmith.rules.kernels.native import NativeKernel, Tape, native_kernel
+from gradsmith.rules.kernels.native import NativeKernel, Tape, hyper_kernel, native_kernel
 from models.backends.base import DETACHED, Backend, Memory
+from models.backends.native_hyper import NativeHyperBackend
 from models.memory import KEPT_BYTES
+from models.task_spec import Part
 
 
-def offered(rule: Rule, dtype: torch.dtype, device: torch.device, threads: int) -> NativeBackend | Refusal:
+def offered(
+    rule: Rule, dtype: torch.dtype, device: torch.device, threads: int, parts: Sequence[Part]
+) -> Backend | Refusal:
     """The rule on the compiled kernel, or why it cannot run there."""
     if device.type != "cpu":
         return Refusal(f"it runs on the CPU, not on {device.type}")
     if dtype != torch.float32:
         return Refusal("it computes in float32")
+    if isinstance(rule, HyperRule):
+        hyper = hyper_kernel(rule, threads=threads)
+        return hyper if isinstance(hyper, Refusal) else NativeHyperBackend(rule, hyper, parts)
     kernel = native_kernel(rule, threads=threads)
     return kernel if isinstance(kernel, Refusal) else NativeBackend(rule, kernel)
 

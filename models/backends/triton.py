@@ -15,9 +15,16 @@ from models.backends.base import DETACHED, Memory
 
 if TYPE_CHECKING:
     from gradsmith.rules.kernels.triton.kernel import TritonKernel
+from models.task_spec import Part
 
 
-def offered(rule: Rule, dtype: torch.dtype, device: torch.device, threads: int) -> TritonBackend | Refusal:  # noqa: ARG001
+def offered(
+    rule: Rule,
+    dtype: torch.dtype,
+    device: torch.device,
+    threads: int,  # noqa: ARG001
+    parts: Sequence[Part],  # noqa: ARG001
+) -> TritonBackend | Refusal:
     """The rule on Triton's kernel, or why it cannot run there."""
     if device.type != "cuda":
         return Refusal(f"it needs a CUDA device, not {device.type}")

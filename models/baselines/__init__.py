@@ -1,4 +1,4 @@
-"""The register of baselines: hand-made optimizers that a learned one is measured against, each tuned first.
+"""The register of baselines: hand-made optimizers that a learned one is measured against, in two tiers.
 
 A new baseline is one file here and one entry below. All else derives from the register: what a job may name, JSON
 schemas, error messages, tuning, the order and the labels of reports. Nothing here imports torch.
@@ -7,14 +7,26 @@ schemas, error messages, tuning, the order and the labels of reports. Nothing he
 from __future__ import annotations
 
 from models.baselines.adagrad import ADAGRAD
-from models.baselines.adam import ADAM
-from models.baselines.base import Baseline as Baseline
+from models.baselines.adam import ADAM, ADAM_DEFAULT
+from models.baselines.adamw import ADAMW
+from models.baselines.base import Baseline, Tunable, Untuned
+from models.baselines.dog import DOG
 from models.baselines.nag import NAG
+from models.baselines.prodigy import PRODIGY
 from models.baselines.rmsprop import RMSPROP
+from models.baselines.schedule_free import SCHEDULE_FREE
+from models.baselines.schedules import SCHEDULES as SCHEDULES
 from models.baselines.sgd import SGD
 
-BASELINES: dict[str, Baseline] = {each.name: each for each in (SGD, NAG, RMSPROP, ADAM, ADAGRAD)}
-"""Every baseline by its name, from plain to refined: the order of reports."""
+TUNED: dict[str, Tunable] = {each.name: each for each in (SGD, NAG, RMSPROP, ADAM, ADAMW, ADAGRAD)}
+"""Baselines whose learning rate and schedule are tuned for the family, from plain to refined."""
 
-DEFAULT_BASELINES = tuple(name for name, each in BASELINES.items() if each.by_default)
+UNTUNED: dict[str, Untuned] = {each.name: each for each in (ADAM_DEFAULT, SCHEDULE_FREE, PRODIGY, DOG)}
+"""Baselines that run once, at their published defaults."""
+
+BASELINES: dict[str, Baseline] = {**TUNED, **UNTUNED}
+"""Every baseline by its name: the order of reports."""
+
+DEFAULT_TUNED = tuple(name for name, each in TUNED.items() if each.by_default)
+DEFAULT_UNTUNED = tuple(name for name, each in UNTUNED.items() if each.by_default)
 """What a learned optimizer is measured against where a job names nothing."""

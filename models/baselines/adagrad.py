@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.baselines.base import Baseline
+from models.baselines.base import Tunable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,15 +13,14 @@ EPSILON = 1e-10
 
 
 class AdagradRun:
-    def __init__(self, learning_rate: float) -> None:
-        self._learning_rate = learning_rate
+    def __init__(self) -> None:
         self._sum: Tensor | None = None
 
-    def step(self, theta: Tensor, gradient: Tensor) -> None:
+    def step(self, theta: Tensor, gradient: Tensor, learning_rate: float) -> None:
         if self._sum is None:
             self._sum = gradient.new_zeros(gradient.shape)
         self._sum.addcmul_(gradient, gradient)
-        theta.addcdiv_(gradient, self._sum.sqrt().add_(EPSILON), value=-self._learning_rate)
+        theta.addcdiv_(gradient, self._sum.sqrt().add_(EPSILON), value=-learning_rate)
 
 
-ADAGRAD = Baseline("adagrad", "Adagrad", centre=-2, start=AdagradRun, torch="Adagrad", by_default=False)
+ADAGRAD = Tunable("adagrad", "Adagrad", centre=-2, start=AdagradRun, torch="Adagrad", by_default=False)

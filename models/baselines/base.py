@@ -2,32 +2,84 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from models.rollout import Stepper
+    from models.tasks.base import TaskBatch
+
+Tier = Literal["tuned", "untuned"]
+
+
+class Run(Protocol):
+    """A baseline in the middle of a run. It takes the shape of its memory from the first gradient, and calls only
+    methods of tensors, so that its file imports no torch."""
+
+    def step(self, theta: Tensor, gradient: Tensor, learning_rate: float) -> None:
+        """Move `theta` (coordinates,) in place."""
+
+
+class AtRate:
+    """A run whose learning rate is a function of the step's number, from 0: what `models.rollout` calls a Stepper."""
+
+    def __init__(self, run: Run, rate: Callable[[int], float]) -> None:
+        self._run = run
+        self._rate = rate
+        self._step = 0
+
+    def step(self, theta: Tensor, gradient: Tensor) -> None:
+        self._run.step(theta, gradient, self._rate(self._step))
+        self._step += 1
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """A hand-made optimizer with one number to tune, its learning rate, as the register keeps it.
+class Baseline(ABC):
+    """A hand-made optimizer, as the register keeps it.
 
     name: what jobs and results call it
     label: what reports call it
-    centre: k of the learning rate 10^(k/4) in the middle of its first grid, near its usual optimum
-    start: makes a fresh run from a learning rate. A run takes the shape of its memory from the first gradient and
-        calls only methods of tensors, so that its file imports no torch
-    torch: the name of the optimizer in torch.optim that it equals step by step, None where there is none
-    settings: how that optimizer is called, beside its learning rate
+    tier: "tuned" where its learning rate and schedule are tuned for the family, "untuned" where it runs once at its
+        published defaults
     by_default: whether an evaluation that names no baselines includes it
+    version: counts the changes that give other numbers, so that stored runs of before are not taken for its own
     """
 
     name: str
     label: str
-    centre: int
-    start: Callable[[float], Stepper]
-    torch: str | None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    by_default: bool = True
+    tier: ClassVar[Tier]
+    by_default: bool = field(default=True, kw_only=True)
+    version: int = field(default=1, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Tunable(Baseline):
+    """A baseline of the tuned tier: its numbers to tune are a learning rate and a schedule.
+
+    centre: k of the learning rate 10^(k/4) in the middle of its first grid, near its usual optimum
+    start: makes a fresh run
+    torch: the name of the optimizer in torch.optim that it equals step by step, None where there is none
+    settings: how that optimizer is called, beside its learning rate
+    """
+
+    tier: ClassVar[Tier] = "tuned"
+    centre: float = field(kw_only=True)
+    start: Callable[[], Run] = field(kw_only=True)
+    torch: str | None = field(kw_only=True)
+    settings: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Untuned(Baseline):
+    """A baseline of the untuned tier. It is a Contender of `models.rollout`: `start` makes a fresh run on tasks.
+
+    defaults: its published settings, for reports
+    """
+
+    tier: ClassVar[Tier] = "untuned"
+    defaults: str = field(kw_only=True)
+    start: Callable[[TaskBatch], Stepper] = field(kw_only=True)

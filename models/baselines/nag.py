@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.baselines.base import Baseline
+from models.baselines.base import Tunable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,16 +13,15 @@ MOMENTUM = 0.9
 
 
 class NAGRun:
-    def __init__(self, learning_rate: float) -> None:
-        self._learning_rate = learning_rate
+    def __init__(self) -> None:
         self._velocity: Tensor | None = None
 
-    def step(self, theta: Tensor, gradient: Tensor) -> None:
+    def step(self, theta: Tensor, gradient: Tensor, learning_rate: float) -> None:
         if self._velocity is None:
             self._velocity = gradient.clone()
         else:
             self._velocity.mul_(MOMENTUM).add_(gradient)
-        theta.add_(gradient.add(self._velocity, alpha=MOMENTUM), alpha=-self._learning_rate)
+        theta.add_(gradient.add(self._velocity, alpha=MOMENTUM), alpha=-learning_rate)
 
 
-NAG = Baseline("nag", "NAG", centre=-6, start=NAGRun, torch="SGD", settings={"momentum": MOMENTUM, "nesterov": True})
+NAG = Tunable("nag", "NAG", centre=-6, start=NAGRun, torch="SGD", settings={"momentum": MOMENTUM, "nesterov": True})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.baselines.base import Baseline
+from models.baselines.base import Tunable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,15 +14,14 @@ EPSILON = 1e-8
 
 
 class RMSpropRun:
-    def __init__(self, learning_rate: float) -> None:
-        self._learning_rate = learning_rate
+    def __init__(self) -> None:
         self._square: Tensor | None = None
 
-    def step(self, theta: Tensor, gradient: Tensor) -> None:
+    def step(self, theta: Tensor, gradient: Tensor, learning_rate: float) -> None:
         if self._square is None:
             self._square = gradient.new_zeros(gradient.shape)
         self._square.mul_(ALPHA).addcmul_(gradient, gradient, value=1 - ALPHA)
-        theta.addcdiv_(gradient, self._square.sqrt().add_(EPSILON), value=-self._learning_rate)
+        theta.addcdiv_(gradient, self._square.sqrt().add_(EPSILON), value=-learning_rate)
 
 
-RMSPROP = Baseline("rmsprop", "RMSprop", centre=-6, start=RMSpropRun, torch="RMSprop")
+RMSPROP = Tunable("rmsprop", "RMSprop", centre=-6, start=RMSpropRun, torch="RMSprop")

@@ -1,9 +1,10 @@
-"""An optimizer against tuned baselines on tasks that nothing was trained or selected on.
+"""An optimizer against two tiers of baselines on tasks that nothing was trained or selected on.
 
-Learning rates are tuned on VALIDATION tasks, each baseline for both criteria from one sweep; then every optimizer
-runs once on the same TEST tasks. A final loss is compared with the run of the baseline that was tuned for the final
-loss, an area under the curve with the run that was tuned for the area. Both are compared after equal steps and after
-equal seconds. The best baseline by its tuning runs once more on FRESH validation tasks, which sets the targets of
+The tuned tier's learning rates and schedules are tuned on VALIDATION tasks, each baseline for both criteria from one
+sweep; then every optimizer runs once on the same TEST tasks. A final loss is compared with the run of the baseline that
+was tuned for the final loss, an area under the curve with the run that was tuned for the area. Both are compared after
+equal steps and after equal seconds. The untuned tier runs once at its published defaults; the verdict is against the
+tuned tier. The best baseline by its tuning runs once more on FRESH validation tasks, which sets the targets of
 `time_to_target`.
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 
 from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for, dtype_for
-from models.baselines import BASELINES
+from models.baselines import TUNED, UNTUNED
 from models.evaluation.break_even import Spent, break_even
 from models.evaluation.equal_time import in_seconds
 from models.evaluation.statistics import Bootstrap, Comparison, compare
@@ -35,13 +36,13 @@ from models.measured import (
     plain,
     sweep_of,
 )
-from models.meta_train import device_of, runtime
 from models.rollout import Contender, Curves, Learned, Sample, run
+from models.runtime import device_of, runtime
 from models.spec import BaselineName, EvaluateSpec, Split
 from models.tasks.base import TaskBatch
 from models.tasks.catalogue import open_for_testing, open_for_tuning
 from models.tasks.randomness import key
-from models.tuning import GRID_POINTS, Tuning, tune
+from models.tuning import Tuning, runs_of, tune
 
 FORMAT = 3
 FRESH_TRAJECTORY = TUNING_TRAJECTORY + 1  # of the validation split: nothing is selected or tuned on these tasks
@@ -85,8 +86,9 @@ class _Evaluation:
         self._tuning_family = open_for_tuning(spec.family.tasks, data_dir)
         self._test_family = open_for_testing(spec.family.tasks, data_dir)
         self._started = time.perf_counter()
-        # The learned rule and two runs a baseline on the test tasks, each baseline's first grid, and the targets.
-        self._runs = Runs(2 + len(self._plan.baselines) * (GRID_POINTS + 2))
+        # The learned rule, the targets, each untuned baseline, each tuned one's sweep and its run for each criterion.
+        sweeps = len(self._plan.baselines) * (runs_of(self._plan.schedules) + len(CRITERIA))
+        self._runs = Runs(2 + len(self._plan.untuned) + sweeps)
         self._tuning_gradients = 0
         self._test_gradients = 0
 
@@ -99,9 +101,13 @@ class _Evaluation:
         for name, tuning in tunings.items():
             final, area = (tuning.best(criterion) for criterion in CRITERIA)
             measured[name] = yield from self._tested(name, final, area)
+        for name in self._plan.untuned:
+            measured[name] = yield from self._tested(name, UNTUNED[name], None)
         setter = min(tunings, key=lambda name: tunings[name].best_final.final)
         fixed = yield from self._targets(setter, tunings[setter])
-        contenders = {"learned": learned} | {name: tuning.best("final") for name, tuning in tunings.items()}
+        contenders: dict[str, Contender] = {"learned": learned}
+        contenders |= {name: tuning.best("final") for name, tuning in tunings.items()}
+        contenders |= {name: UNTUNED[name] for name in self._plan.untuned}
         costs = yield from self._runs.ticking(step_costs(contenders, self._one_task()), "timing a step of each")
         yield self._runs.so_far("bootstrap")
         result = self._result(measured, tunings, costs)
@@ -134,14 +140,15 @@ class _Evaluation:
     def _tuned(self, name: BaselineName) -> Generator[MeasuringProgress, None, Tuning]:
         sample = Sample(Split.VALIDATION, self._spec.seed, TUNING_TRAJECTORY, self._plan.tuning_tasks)
         sweep = tune(
-            BASELINES[name],
+            TUNED[name],
             self._tuning_family,
             sample,
             self._plan.horizon,
+            self._plan.schedules,
             dtype=self._dtype,
             device=self._device,
         )
-        tuning = yield from self._runs.tuned(sweep, name)
+        tuning = yield from self._runs.ticking(sweep, f"tuning {name}'s learning rate")
         self._tuning_gradients += len(tuning.points) * sample.tasks * (self._plan.horizon + 1)
         return tuning
 
@@ -184,10 +191,12 @@ class _Evaluation:
                 criterion: asdict(_compared(measured["learned"], measured[name], criterion, bootstrap))
                 for criterion in CRITERIA
             }
-            for name in tunings
+            for name in measured
+            if name != "learned"
         }
         comparisons["best_baseline"] = {
-            criterion: {"baseline": best, **comparisons[best][criterion]}
+            criterion: {"baseline": best, "schedule": tunings[best].best(criterion).schedule}
+            | comparisons[best][criterion]
             for criterion in CRITERIA
             for best in [_best(tunings, measured, criterion)]
         }
@@ -200,6 +209,7 @@ class _Evaluation:
             "criteria": MEANINGS,
             "test_tasks": plan.test_tasks,
             "tuning_tasks": plan.tuning_tasks,
+            "tiers": {"tuned": list(tunings), "untuned": list(plan.untuned)},
             "optimizers": {name: described(each, bootstrap) for name, each in measured.items()},
             "tuning": {name: sweep_of(tuning) for name, tuning in tunings.items()},
             "comparisons": comparisons,

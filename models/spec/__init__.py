@@ -19,8 +19,8 @@ from models.spec.family import FamilySpec, Split, with_tasks
 from models.spec.jobs import JobKind
 from models.spec.measuring import EvaluateSpec, PreviewSpec
 from models.spec.overrides import overridden
-from models.spec.plans import BaselineName, EvaluationPlan, PreviewPlan
-from models.spec.recipe import LossWeighting, MetaGradientMode, Recipe
+from models.spec.plans import BaselineName, EvaluationPlan, PreviewPlan, ScheduleName, UntunedName
+from models.spec.recipe import Component, LossWeighting, MetaGradientMode, Recipe
 from models.spec.resources import DEVICE_OF, MOST_PROCESSES, MOST_THREADS, BackendName, Resources, Threads, share
 from models.spec.training import IDLE_RULE, MetaTrainSpec
 from models.task_spec import Spec
@@ -34,6 +34,7 @@ __all__ = [
     "BackendName",
     "BaselineName",
     "ByKind",
+    "Component",
     "EvaluateSpec",
     "EvaluationPlan",
     "FamilySpec",
@@ -47,9 +48,11 @@ __all__ = [
     "Recipe",
     "Resources",
     "RuleSpec",
+    "ScheduleName",
     "Spec",
     "Split",
     "Threads",
+    "UntunedName",
     "overridden",
     "share",
     "with_tasks",

@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pydantic import Field
 
-from models.baselines import BASELINES, DEFAULT_BASELINES
+from models.baselines import DEFAULT_TUNED, DEFAULT_UNTUNED, SCHEDULES, TUNED, UNTUNED
 from models.task_spec import Spec
 
 if TYPE_CHECKING:  # a Literal that is made from the register says nothing to a type checker
     BaselineName: TypeAlias = str
+    UntunedName: TypeAlias = str
+    ScheduleName: TypeAlias = str
 else:
-    BaselineName = Literal[tuple(BASELINES)]
+    BaselineName = Literal[tuple(TUNED)]
+    UntunedName = Literal[tuple(UNTUNED)]
+    ScheduleName = Literal[tuple(SCHEDULES)]
 
 
 class EvaluationPlan(Spec):
@@ -21,7 +25,18 @@ class EvaluationPlan(Spec):
     horizon: int = Field(100, ge=1, le=10_000)
     test_tasks: int = Field(512, ge=2, le=65_536, description="Held-out tasks, the same for every optimizer.")
     tuning_tasks: int = Field(128, ge=1, le=65_536, description="Validation tasks that learning rates are tuned on.")
-    baselines: tuple[BaselineName, ...] = Field(DEFAULT_BASELINES, min_length=1)
+    baselines: tuple[BaselineName, ...] = Field(
+        DEFAULT_TUNED, min_length=1, description="The tuned tier, which the verdict is against."
+    )
+    schedules: tuple[ScheduleName, ...] = Field(
+        tuple(SCHEDULES),
+        min_length=1,
+        description="Schedules of the learning rate that each baseline is tuned over; the first gets the most runs.",
+    )
+    untuned: tuple[UntunedName, ...] = Field(
+        DEFAULT_UNTUNED,
+        description="The untuned tier: optimizers that run once at their published defaults, shown beside the verdict.",
+    )
     bootstrap_samples: int = Field(2000, ge=100, le=100_000)
 
 
@@ -31,4 +46,7 @@ class PreviewPlan(Spec):
     horizon: int = Field(100, ge=1, le=10_000)
     tuning_tasks: int = Field(32, ge=1, le=65_536, description="Validation tasks, the same for every baseline.")
     baselines: tuple[BaselineName, ...] = Field(("adam",), min_length=1)
+    schedules: tuple[ScheduleName, ...] = Field(
+        ("constant",), min_length=1, description="Schedules of the learning rate that each baseline is tuned over."
+    )
     bootstrap_samples: int = Field(2000, ge=100, le=100_000)

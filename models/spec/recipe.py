@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from gradsmith.rules.assignment import REST
 from models.rule_spec import USUAL, AnyRule, RulePattern, without_default
-from models.task_spec import Spec
+from models.task_spec import Spec, Tasks
 
 MetaGradientMode = Literal["detached", "exact"]
 LossWeighting = Literal["sum", "sqrt"]
+
+
+class Component(Spec):
+    """A family that a rule is trained and validated on beside the job's own."""
+
+    family: str = Field(description="Its name.")
+    tasks: Tasks
+    weight: float = Field(
+        1.0, gt=0, le=1000, description="How often its trajectories are drawn; the job's own family has 1."
+    )
 
 
 class Recipe(Spec):
@@ -61,6 +71,58 @@ class Recipe(Spec):
         le=1000,
         description="After this many validations that neither move nor beat standing still, the rule starts anew.",
     )
+    pool: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Trajectories that are under way at the same time, at different phases. A meta-step is a window of "
+        "one of them, drawn at random. 1: a trajectory after the other.",
+    )
+    shortest_horizon: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="Each trajectory's horizon is drawn log-uniformly from this one to `horizon`, in multiples of "
+        "`unroll_steps`. Default: always `horizon`.",
+    )
+    validation_horizons: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = Field(
+        (),
+        max_length=8,
+        description="Inner steps after which a validation looks. Its score is the geometric mean over them. Default: "
+        "`horizon`.",
+    )
+    objective: Literal["area", "final", "both"] = Field(
+        "area",
+        description="What a validation scores, and so which rule is kept: the mean loss over the whole curve, the mean "
+        "of its last five steps, or the geometric mean of the two.",
+    )
+    mixture: tuple[Component, ...] = Field(
+        (),
+        max_length=16,
+        description="Families that are trained on beside the job's own: each trajectory is one of them, drawn by "
+        "weight. A validation looks at all; its score is their geometric mean, by weight.",
+    )
+    rollback: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        description="Where the logarithm of a validation score is this much above that of the best, training goes back "
+        "to the best weights with 0.7 times the meta-learning rate. Default: never.",
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Training ends after this many validations in a row without a new best. Default: it does not.",
+    )
+    starts: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Training begins from this many initialisations, each for `start_steps` meta-steps of all "
+        "`meta_steps`. The one with the best validation goes on.",
+    )
+    start_steps: int = Field(100, ge=1, le=100_000, description="Meta-steps of each of several `starts`.")
 
     @model_validator(mode="before")
     @classmethod
@@ -89,3 +151,32 @@ class Recipe(Spec):
                 f"choose an unroll that divides the horizon"
             )
         return self
+
+    @model_validator(mode="after")
+    def _the_shortest_horizon_is_one(self) -> Recipe:
+        shortest = self.shortest_horizon
+        if shortest is not None and (shortest > self.horizon or shortest % self.unroll_steps):
+            raise ValueError(
+                f"shortest_horizon {shortest} is to be a multiple of unroll_steps {self.unroll_steps} and at most "
+                f"horizon {self.horizon}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_starts_leave_meta_steps(self) -> Recipe:
+        if self.starts > 1 and self.starts * self.start_steps >= self.meta_steps:
+            raise ValueError(
+                f"{self.starts} starts of {self.start_steps} meta-steps leave none of {self.meta_steps} for the best "
+                f"of them; send more meta_steps, or fewer starts or start_steps"
+            )
+        return self
+
+    @property
+    def horizons_validated(self) -> tuple[int, ...]:
+        """The numbers of inner steps after which a validation looks, each once, in rising order."""
+        return tuple(sorted(set(self.validation_horizons))) or (self.horizon,)
+
+    @property
+    def meta_steps_of_one(self) -> int:
+        """Meta-steps of one initialisation from its start to the end of the run."""
+        return self.meta_steps - (self.starts - 1) * self.start_steps

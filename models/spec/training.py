@@ -12,8 +12,9 @@ from models.spec.family import FamilySpec
 from models.spec.jobs import Job
 from models.spec.measuring import EvaluateSpec
 from models.spec.plans import EvaluationPlan
-from models.spec.recipe import MetaGradientMode, Recipe
+from models.spec.recipe import Component, MetaGradientMode, Recipe
 from models.spec.resources import DEVICE_OF, Resources
+from models.task_spec import TaskSpec
 
 IDLE_RULE = "idle_rule"
 """The type of the error, as pydantic has them, for a rule that has no part."""
@@ -41,6 +42,7 @@ class MetaTrainSpec(Job):
     @property
     def to_lower(self) -> list[str]:
         fields = ["recipe.tasks", "recipe.validation_tasks", "recipe.unroll_steps"]
+        fields += ["recipe.pool"] if self.recipe.pool > 1 else []
         fields += ["evaluation.test_tasks", "evaluation.horizon"] if self.evaluate else []
         return fields + (["resources.processes"] if self.resources.processes > 1 else [])
 
@@ -64,6 +66,26 @@ class MetaTrainSpec(Job):
 
     def assigned(self) -> Assigned:
         return assigned(self.recipe.rule, self.recipe.rules, self.family.tasks.parts())
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """The families that it trains on, its own first."""
+        return (Component(family=self.family.name, tasks=self.family.tasks, weight=1.0), *self.recipe.mixture)
+
+    def on(self, tasks: TaskSpec) -> MetaTrainSpec:
+        """The same job, on these tasks alone."""
+        family = self.family.model_copy(update={"tasks": tasks})
+        recipe = self.recipe.model_copy(update={"mixture": ()})
+        return self.model_copy(update={"family": family, "recipe": recipe})
+
+    @model_validator(mode="after")
+    def _a_mixture_has_one_rule(self) -> MetaTrainSpec:
+        if self.recipe.mixture and self.recipe.rules:
+            raise ValueError(
+                f"several rules need the parts of one family, and the mixture adds "
+                f"{', '.join(repr(each.family) for each in self.recipe.mixture)}; leave rules out, or the mixture"
+            )
+        return self
 
     @model_validator(mode="after")
     def _every_rule_has_a_part(self) -> MetaTrainSpec:
@@ -98,5 +120,15 @@ class MetaTrainSpec(Job):
             raise ValueError(
                 f"{processes} processes cannot share {tasks} task{'s' if tasks > 1 else ''} of a meta-step, of which "
                 f"each owns one at least; send {tasks} at most, or a larger recipe.tasks"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_pool_is_in_one_process(self) -> MetaTrainSpec:
+        pool, processes = self.recipe.pool, self.resources.processes
+        if pool > 1 and processes > 1:
+            raise ValueError(
+                f"a pool of {pool} trajectories is trained in one process, for its checkpoints hold where every task "
+                f"is, and this asks for {processes} processes; leave processes out, or send recipe.pool 1"
             )
         return self

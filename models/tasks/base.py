@@ -40,7 +40,7 @@ class TaskBatch(ABC):
     """What these tasks are drawn from. Batches of one class and size that compute differently have different ones."""
 
     def __init__(self, tasks: int, coordinates_per_task: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.tasks = tasks
+        self.tasks: int = tasks
         self.coordinates_per_task = coordinates_per_task
         self.coordinates = tasks * coordinates_per_task
         self.dtype = dtype

@@ -34,6 +34,11 @@ def key(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
+def share_of(*parts: object) -> float:
+    """A uniform number in [0, 1) that `parts` decide, the same on every machine."""
+    return (key(*parts) & (1 << 63) - 1) / 2.0**63
+
+
 def mix(counters: Tensor) -> Tensor:
     """SplitMix64's output for each int64 counter: equal counters, equal bits; neighbours, unrelated bits."""
     z = counters * _GOLDEN

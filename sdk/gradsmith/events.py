@@ -16,7 +16,7 @@ from gradsmith.errors import InvalidResponse
 class Event:
     """Something that a job said. Kinds of a newer server that this version does not know come as plain `Event`.
 
-    kind: "status", "metrics", "log", "checkpoint", "resumed", "done"
+    kind: "status", "metrics", "log", "checkpoint", "resumed", "rolled_back", "start_ended", "stopped_early", "done"
     id: "<attempt>-<sequence>"; `jobs.stream(job, after=id)` goes on behind it. None for the opening status
     data: the JSON as it came
     """

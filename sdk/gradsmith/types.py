@@ -295,10 +295,11 @@ class Curve:
 class Report:
     """An evaluation's result: the learned optimizer against tuned baselines on held-out tasks.
 
-    verdict: "wins", "ties" or "loses" against the best of all tuned baselines after equal steps, at the end (`final`,
-        the mean of the last five steps) and over the area under the curve (`area`): by the 95 % interval of the ratio
+    verdict: "wins", "ties" or "loses" against the best tuned baseline after equal steps, at the end (`final`, the mean
+        of the last five steps) and over the area under the curve (`area`): by the 95 % interval of the ratio
         learned / baseline
-    comparisons: the same, with numbers, for each baseline and for `best_baseline`
+    comparisons: the same, with numbers, for each baseline and for `best_baseline`, which names its `schedule` too
+    tiers: the names of the baselines that are "tuned", and of those that run "untuned" at their published defaults
     optimizers: curves and final losses of `learned` and of each baseline
     seconds: what each optimizer's step takes, and verdict and comparisons in equal time
     time_to_target: the targets, and each optimizer's performance profile in steps and in seconds
@@ -315,6 +316,7 @@ class Report:
     verdict: dict[str, str]
     comparisons: dict[str, Any] = field(repr=False)
     optimizers: dict[str, Any] = field(repr=False)
+    tiers: dict[str, list[str]] = field(repr=False)
     seconds: dict[str, Any] = field(repr=False)
     time_to_target: dict[str, Any] = field(repr=False)
     break_even: dict[str, Any] = field(repr=False)
@@ -329,6 +331,7 @@ class Report:
             verdict=raw.get("verdict") or {},
             comparisons=raw.get("comparisons") or {},
             optimizers=raw["optimizers"],
+            tiers=raw.get("tiers") or {},
             seconds=raw.get("seconds") or {},
             time_to_target=raw.get("time_to_target") or {},
             break_even=raw.get("break_even") or {},

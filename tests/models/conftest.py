@@ -49,7 +49,7 @@ def training_spec():
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def evaluation_spec():
     """Builds a short evaluation job; keywords change its plan."""
 

@@ -13,11 +13,14 @@ import torch
 
 from gradsmith.rules import build
 from models import meta_train, parallel
+from models.backends import backend_for
 from models.errors import RankLost
 from models.meta_train import MetaStep, TrainingResult, TrajectoryEnd, Validated
 from models.parallel import Team, join, mean_over_tasks, refuse_drift
 from models.spec import MetaTrainSpec, Split, share
 from models.tasks.catalogue import open_for_training
+from models.training import trainer
+from models.training.trainer import Trainer
 from models.unroll import begin, unroll_window
 
 WINDOW = 6
@@ -31,15 +34,17 @@ def window_mean(team: Team, spec: MetaTrainSpec, tasks: int) -> tuple[float, tor
     [batch] = open_for_training(spec.family.tasks).sample(
         Split.TRAIN, seed=spec.seed, trajectory=0, first=own.start, tasks=len(own), dtype=torch.float64
     )
-    backend = meta_train.backend_for(rule, torch.float64, torch.device("cpu"), wanted="reference")
+    backend = backend_for(rule, torch.float64, torch.device("cpu"), wanted="reference")
     window, _ = unroll_window(batch, begin(batch, backend), WINDOW, backend)
     return mean_over_tasks(team, window.losses, window.gradient, tasks)
 
 
 def validation_losses(team: Team, spec: MetaTrainSpec) -> list[list[float]]:
     """Of the untrained rule: each task's mean loss and its first."""
-    trainer = meta_train._Trainer(spec, open_for_training(spec.family.tasks), torch.device("cpu"), 1, team)
-    area, standing_still, _seconds = returned(trainer._validation_losses(trainer.fresh()))
+    trained = Trainer(spec, [open_for_training(spec.family.tasks)], torch.device("cpu"), 1, team)
+    trained.fresh()
+    losses, _seconds = returned(trained.validation.losses(0, 0.0))
+    standing_still, area, _final = losses[0]
     return [area.tolist(), standing_still.tolist()]
 
 
@@ -66,7 +71,7 @@ def whole_run(team: Team | None, spec: MetaTrainSpec, resume: bytes | None = Non
 
 def poisoned_run(team: Team, spec: MetaTrainSpec) -> dict:
     """A run whose third window is not finite on the last rank alone."""
-    plain, seen = meta_train.mean_over_tasks, []
+    plain, seen = trainer.mean_over_tasks, []
 
     def poisoned(team, losses, gradient, tasks):
         seen.append(gradient)
@@ -74,11 +79,11 @@ def poisoned_run(team: Team, spec: MetaTrainSpec) -> dict:
             gradient[0] = float("nan")
         return plain(team, losses, gradient, tasks)
 
-    meta_train.mean_over_tasks = poisoned
+    trainer.mean_over_tasks = poisoned
     try:
         return whole_run(team, spec)[0]
     finally:
-        meta_train.mean_over_tasks = plain
+        trainer.mean_over_tasks = plain
 
 
 def lost(act) -> str:

@@ -150,12 +150,12 @@ def test_nan_gradients_of_a_task_skip_the_meta_step_and_leave_the_weights(traini
     spec = spec.model_copy(update={"resources": Resources(backend=name)})
     original, seen, weights = captured.unroll_window, [], []
 
-    def poisoned(tasks, position, steps, backend):
+    def poisoned(tasks, position, steps, backend, meta_loss):
         seen.append(position.step)
         weights.append(parameters_to_vector(backend.parameters()).detach().clone())
         if len(seen) == 2:
             position.gradient[3] = torch.nan
-        return original(tasks, position, steps, backend)
+        return original(tasks, position, steps, backend, meta_loss)
 
     monkeypatch.setattr(captured, "unroll_window", poisoned)
     *events, result = meta_train(spec)
@@ -256,9 +256,9 @@ def test_the_reference_runs_the_whole_job_in_float64(training_spec, monkeypatch)
     seen = set()
     original = captured.unroll_window
 
-    def watched(tasks, *more):
-        window, position = original(tasks, *more)
-        seen.update({more[-1].parameters()[0].dtype, tasks.dtype, position.theta.dtype, window.gradient.dtype})
+    def watched(tasks, position, steps, backend, meta_loss):
+        window, position = original(tasks, position, steps, backend, meta_loss)
+        seen.update({backend.parameters()[0].dtype, tasks.dtype, position.theta.dtype, window.gradient.dtype})
         return window, position
 
     monkeypatch.setattr(captured, "unroll_window", watched)

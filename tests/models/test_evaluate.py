@@ -11,21 +11,22 @@ import torch
 import gradsmith
 from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
-from models import meta_train as training
 from models.backends import backend_for
-from models.baselines import BASELINES, DEFAULT_BASELINES
+from models.baselines import DEFAULT_TUNED, DEFAULT_UNTUNED, TUNED
 from models.evaluation import evaluate as evaluation
 from models.evaluation.evaluate import evaluate
 from models.families.mlp import MLPSpec
 from models.families.quadratic import QuadraticSpec
-from models.measured import MeasuringProgress, MeasuringResult
+from models.measured import CRITERIA, MeasuringProgress, MeasuringResult
 from models.meta_train import TrainingResult, meta_train
 from models.rollout import Learned, Sample, curves, run
 from models.spec import Split
 from models.tasks import randomness
 from models.tasks.base import Family
 from models.tasks.catalogue import open_for_testing, open_for_training
-from models.tuning import Tuned
+from models.training.rule import load_weights
+from models.training.trainer import Trainer
+from models.tuning import Tuned, runs_of
 from workshop.working import evaluation_result
 
 
@@ -52,60 +53,69 @@ def result_of(weights, spec):
     return last.result, progress
 
 
-def test_the_result_is_complete_plain_json(rule, evaluation_spec):
+@pytest.fixture(scope="module")
+def whole(rule, evaluation_spec):
+    """An evaluation that leaves baselines and schedules at their defaults: its spec, result and progress."""
     spec = evaluation_spec()
-    result, progress = result_of(rule_weights.dumps(rule), spec)
+    return spec, *result_of(rule_weights.dumps(rule), spec)
+
+
+def test_the_result_is_complete_plain_json(whole):
+    spec, result, progress = whole
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert result["format"] == 3
     assert shape(evaluation_result(horizon=20)) == shape(result), "what other tests store"
     assert result["criteria"]["final"] == "mean loss of the last 5 steps"
-    assert set(result["optimizers"]) == {"learned", *DEFAULT_BASELINES}
-    assert set(result["comparisons"]) == {"best_baseline", *DEFAULT_BASELINES}
+    assert set(result["optimizers"]) == {"learned", *DEFAULT_TUNED, *DEFAULT_UNTUNED}
+    assert set(result["comparisons"]) == {"best_baseline", *DEFAULT_TUNED, *DEFAULT_UNTUNED}
+    assert result["tiers"] == {"tuned": list(DEFAULT_TUNED), "untuned": list(DEFAULT_UNTUNED)}
     for described in result["optimizers"].values():
         assert described["curve"]["step"] == list(range(21))
         for curve in (described["curve"], described.get("area_curve", described["curve"])):
             assert all(len(row) == 21 for row in curve.values())
         assert set(described["final"]) == {"mean", "median", "q10", "q90", "interval"}
     assert "held_out" not in result
+    assert {tuned["runs"] for tuned in result["tuning"].values()} == {runs_of(spec.evaluation.schedules)}
     runs = sum(tuned["runs"] for tuned in result["tuning"].values())
     assert result["cost"]["gradient_evaluations"]["tuning"] == (runs + 1) * 8 * 21, "and the run that sets the targets"
     assert result["verdict"]["final"] in {"wins", "ties", "loses"}
     assert progress[-1].step == progress[-1].total
 
 
-def test_every_optimizer_starts_at_the_same_losses(rule, evaluation_spec):
-    result, _ = result_of(rule_weights.dumps(rule), evaluation_spec())
+def test_every_optimizer_starts_at_the_same_losses(whole):
+    _, result, _ = whole
     starts = {described["curve"]["mean"][0] for described in result["optimizers"].values()}
     assert len(starts) == 1
 
 
-def test_each_criterion_is_compared_with_the_run_that_was_tuned_for_it(rule, evaluation_spec):
-    spec = evaluation_spec()
-    result, _ = result_of(rule_weights.dumps(rule), spec)
+def test_each_criterion_is_compared_with_the_run_that_was_tuned_for_it(rule, whole):
+    spec, result, _ = whole
     family = open_for_testing(spec.family.tasks)
     sample = Sample(Split.TEST, spec.seed, 0, 16)
     learned = curves(run(Learned(backend_for(rule, torch.float32, torch.device("cpu"))), family, sample, 20))
-    for name in DEFAULT_BASELINES:
-        rates = result["tuning"][name]["learning_rate"]
-        grid = {point["learning_rate"]: point for point in result["tuning"][name]["grid"]}
+    for name in DEFAULT_TUNED:
+        rates, schedules = (result["tuning"][name][field] for field in ("learning_rate", "schedule"))
         for criterion in ("final", "area"):
-            usable = [point for point in grid.values() if point[criterion] is not None]
-            assert rates[criterion] == min(usable, key=lambda point: point[criterion])["learning_rate"]
-            tuned = curves(run(Tuned(BASELINES[name], rates[criterion]), family, sample, 20))
+            usable = [point for point in result["tuning"][name]["grid"] if point[criterion] is not None]
+            best = min(usable, key=lambda point: point[criterion])
+            assert (rates[criterion], schedules[criterion]) == (best["learning_rate"], best["schedule"])
+            contender = Tuned(TUNED[name], rates[criterion], schedules[criterion], 20)
+            tuned = curves(run(contender, family, sample, 20))
             expected = getattr(learned, criterion).double().mean() / getattr(tuned, criterion).double().mean()
             assert result["comparisons"][name][criterion]["ratio_of_means"] == pytest.approx(float(expected))
     for criterion in ("final", "area"):
         best = result["comparisons"]["best_baseline"][criterion]
-        means = {name: result["optimizers"][name][criterion]["mean"] for name in DEFAULT_BASELINES}
+        means = {name: result["optimizers"][name][criterion]["mean"] for name in DEFAULT_TUNED}
         assert best["baseline"] == min(means, key=means.get)
 
 
-def test_each_criterion_has_the_curve_of_the_run_that_stands_for_it(rule, evaluation_spec):
-    result, _ = result_of(rule_weights.dumps(rule), evaluation_spec())
+def test_each_criterion_has_the_curve_of_the_run_that_stands_for_it(whole):
+    _, result, _ = whole
     two = 0
     for name, measured in result["optimizers"].items():
-        rates = result["tuning"][name]["learning_rate"] if name in DEFAULT_BASELINES else {"final": None, "area": None}
-        assert ("area_curve" in measured) is (rates["final"] != rates["area"])
+        tuned = result["tuning"].get(name, {"learning_rate": {}, "schedule": {}})
+        final, area = ((tuned["learning_rate"].get(each), tuned["schedule"].get(each)) for each in CRITERIA)
+        assert ("area_curve" in measured) is (final != area)
         two += "area_curve" in measured
         assert np.mean(measured["curve"]["mean"][-5:]) == pytest.approx(measured["final"]["mean"], rel=1e-5)
         area = measured.get("area_curve", measured["curve"])["mean"]
@@ -114,9 +124,10 @@ def test_each_criterion_has_the_curve_of_the_run_that_stands_for_it(rule, evalua
 
 
 def test_networks_report_loss_and_accuracy_on_test_images(rule, evaluation_spec):
-    spec = evaluation_spec("digits-mlp", test_tasks=3, tuning_tasks=2, horizon=10, baselines=["adam", "sgd"])
+    few = {"test_tasks": 3, "tuning_tasks": 2, "horizon": 10, "schedules": ["constant"]}
+    spec = evaluation_spec("digits-mlp", baselines=["adam", "sgd"], untuned=["dog"], **few)
     result, _ = result_of(rule_weights.dumps(rule), spec)
-    assert set(result["held_out"]) == {"learned", "adam", "sgd"}
+    assert set(result["held_out"]) == {"learned", "adam", "sgd", "dog"}
     for found in result["held_out"].values():
         assert found["loss"] > 0
         assert 0 <= found["accuracy"] <= 1
@@ -141,7 +152,7 @@ def test_tuning_sees_validation_tasks_only_and_the_measurement_test_tasks_only(r
 
     monkeypatch.setattr("models.tasks.base.task_seeds", recorded)
     monkeypatch.setattr(evaluation._Evaluation, "_curves", marked)
-    result_of(rule_weights.dumps(rule), evaluation_spec(baselines=["adam"]))
+    result_of(rule_weights.dumps(rule), evaluation_spec(baselines=["adam"], schedules=["linear"]))
     assert set(drawn) == {("tuning", Split.VALIDATION), ("testing", Split.TEST)}
 
 
@@ -155,14 +166,15 @@ def test_every_stage_draws_the_tasks_of_its_own_split_seed_and_trajectory(rule, 
         return original(self, split, **where)
 
     monkeypatch.setattr(Family, "sample", recorded)
-    result, _ = result_of(rule_weights.dumps(rule), evaluation_spec(seed=seed, baselines=["adam"]))
+    result, _ = result_of(rule_weights.dumps(rule), evaluation_spec(seed=seed, baselines=["adam"], untuned=["dog"]))
     # Trajectory 0 of the validation split, with seed 0, selected the rule: tuning keeps off it whatever the seed.
     tuning, testing = (Split.VALIDATION, seed, 1, 8), (Split.TEST, seed, 0, 16)
     runs = result["tuning"]["adam"]["runs"]
-    tested = len(set(result["tuning"]["adam"]["learning_rate"].values()))
+    best = result["tuning"]["adam"]
+    tested = len({(best["learning_rate"][criterion], best["schedule"][criterion]) for criterion in CRITERIA})
     # The targets and the timing of a step have tasks that nothing was selected, tuned or measured on.
     fresh, timed = ((Split.VALIDATION, seed, 2, count) for count in (8, 1))
-    assert drawn == [testing] + [tuning] * runs + [testing] * tested + [fresh, timed]
+    assert drawn == [testing] + [tuning] * runs + [testing] * (tested + 1) + [fresh, timed]
 
 
 def test_the_bootstrap_draws_with_the_jobs_own_seed(rule, evaluation_spec, monkeypatch):
@@ -212,15 +224,15 @@ def test_what_was_trained_is_what_is_saved_bit_for_bit(training_spec, monkeypatc
         return curves(run(learned, family, Sample(Split.TEST, 0, 0, 8), 30)).losses
 
     in_memory = []
-    original = training._Trainer.result
+    original = Trainer.result
 
     def kept(self, progress):
         result = original(self, progress)
-        training.load_weights(self._rule, progress.best_weights)
+        load_weights(self._rule, progress.best_weights)
         in_memory.append(losses(self._rule))
         return result
 
-    monkeypatch.setattr(training._Trainer, "result", kept)
+    monkeypatch.setattr(Trainer, "result", kept)
     *_, result = meta_train(spec)
     assert isinstance(result, TrainingResult)
     assert torch.equal(losses(rule_weights.loads(result.weights)), in_memory[0])

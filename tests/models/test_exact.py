@@ -15,9 +15,10 @@ from models.backends import NativeBackend, TorchBackend, backend_for
 from models.errors import BackendUnavailable
 from models.groups import Groups
 from models.meta_loss import LEAST_LOSS, MetaLoss, square_rooted
-from models.meta_train import MetaStep, TrainingResult, load_weights, meta_train
+from models.meta_train import MetaStep, TrainingResult, meta_train
 from models.spec import Resources
 from models.tasks.base import TaskBatch
+from models.training.rule import load_weights
 from models.unroll import begin, unroll_window
 from tests.models.unrolled import FAMILIES, Averaging, make_rule, make_tasks, through_the_whole_graph
 
@@ -74,6 +75,23 @@ def test_the_meta_gradient_is_that_of_the_whole_graph(family, settings, way):
     assert max(found) <= 1e-9
     detached = errors(make_rule(**settings), make_tasks(family), MetaLoss(), expected, 6)
     assert max(detached) > 1e-4, "second derivatives matter here, or nothing is tested"
+
+
+@pytest.mark.parametrize("mode", ["detached", "exact"])
+@pytest.mark.parametrize("family", ["quadratic", "mlp"])
+def test_that_of_a_network_for_each_tensor_is_too(family, mode):
+    """The tensors of a task are those of its family, and what the rule holds constant is so in the whole graph."""
+    rule, tasks, parts = make_rule(kind="hyper", output_scale=0.2), make_tasks(family), FAMILIES[family].parts()
+    expected, theta = through_the_whole_graph(
+        rule, tasks, 5, 2, exact=mode == "exact", sizes=[part.size for part in parts]
+    )
+    for budget in (2**30, 0):
+        backend = TorchBackend(rule, parts=parts, graphs_bytes=budget)
+        position = begin(tasks, backend)
+        for reference in expected:
+            window, position = unroll_window(tasks, position, 5, backend, MetaLoss(mode))
+            assert relative_error(window.gradient, reference) <= 1e-9
+        torch.testing.assert_close(position.theta, theta, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

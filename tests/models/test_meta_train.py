@@ -8,18 +8,20 @@ import pytest
 import torch
 
 from gradsmith.rules import weights as rule_weights
-from models import captured, checkpoint, meta_train
+from models import captured, meta_train
 from models.backends import backend_for
 from models.errors import CheckpointMismatch, DeviceUnavailable, TrainingDiverged
 from models.meta_optimizer import AdamState, clipped, cosine
-from models.meta_train import VALIDATION_SEED, MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working
+from models.meta_train import MetaStep, Restarted, TrainingResult, TrajectoryEnd, Validated, Working
 from models.rollout import Learned, Sample, curves, run
 from models.seal import seal
-from models.selection import shortfall
 from models.spec import Recipe, Resources, Split
 from models.tasks import randomness
 from models.tasks.base import Family
 from models.tasks.catalogue import open_for_training, open_for_tuning
+from models.training import checkpoint, trainer, validation
+from models.training.selection import shortfall
+from models.training.validation import VALIDATION_SEED
 
 
 def events_of(spec, **options):
@@ -101,14 +103,14 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(training_spec, famil
 
 def test_the_best_rule_is_what_the_result_holds(training_spec, monkeypatch):
     # From step 17 on, a learning rate that ruins whatever was learned.
-    monkeypatch.setattr(meta_train, "cosine", lambda _base, _ratio, step, _total: 0.05 if step < 17 else 10.0)
+    monkeypatch.setattr(trainer, "cosine", lambda _base, _ratio, step, _total: 0.05 if step < 17 else 10.0)
     spec = training_spec(meta_steps=32)
     events = events_of(spec)
     best = min(of_kind(events, Validated), key=lambda validated: validated.score)
     assert events[-1].summary["best_step"] == best.step < 32
     assert [validated.best for validated in of_kind(events, Validated)][-1] is False
     rule = rule_weights.loads(events[-1].weights)
-    sample = Sample(Split.VALIDATION, meta_train.VALIDATION_SEED, 0, spec.recipe.validation_tasks)
+    sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, spec.recipe.validation_tasks)
     found = curves(
         run(
             Learned(backend_for(rule, torch.float32, torch.device("cpu"))),
@@ -145,8 +147,8 @@ def test_all_seeds_of_a_family_are_selected_on_the_same_tasks(training_spec, mon
     monkeypatch.setattr(Family, "sample", recorded)
     for seed in (0, 1):
         events_of(training_spec(seed=seed, meta_steps=8))
-    assert list(drawn) == [meta_train.VALIDATION_SEED]
-    assert len(set(drawn[meta_train.VALIDATION_SEED])) == 1
+    assert list(drawn) == [VALIDATION_SEED]
+    assert len(set(drawn[VALIDATION_SEED])) == 1
 
 
 def test_a_diverging_window_is_skipped_counted_and_left_behind(training_spec, monkeypatch):
@@ -197,14 +199,14 @@ def test_a_run_that_skipped_all_its_steps_is_no_success(training_spec):
 
 
 def test_a_run_without_one_finite_validation_is_no_success(training_spec, monkeypatch):
-    original = meta_train.run
+    original = validation.run
 
     def diverging(*arguments, **options):
         found = yield from original(*arguments, **options)
         found.losses[-1, 3] = torch.inf
         return found
 
-    monkeypatch.setattr(meta_train, "run", diverging)
+    monkeypatch.setattr(validation, "run", diverging)
     stream = meta_train.meta_train(training_spec(meta_steps=2))
     step, *_, validated = (next(stream) for _ in range(3))
     assert isinstance(step, MetaStep)
@@ -251,21 +253,21 @@ def test_one_flipped_bit_anywhere_in_a_checkpoint_is_noticed(training_spec):
     assert checkpoint.loads(whole, spec, torch.device("cpu")).step > 0
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_checkpoint_of_an_older_format_still_resumes_bit_for_bit(training_spec, version):
     """It is what is sealed today, with its own number and its own name of the job; the first had no seal."""
     spec = training_spec()
     whole = events_of(spec)
     end = of_kind(whole, TrajectoryEnd)[1]
     content = end.checkpoint()[len(b"gradsmith-sealed-1\n") + 32 :]
-    older = content.replace(rb"\"format_version\":3", rb"\"format_version\":%d" % version)
-    older = older.replace(checkpoint.fingerprint(spec).encode(), checkpoint._fingerprint_until_2(spec).encode())
+    older = content.replace(rb"\"format_version\":4", rb"\"format_version\":%d" % version)
+    older = older.replace(checkpoint.fingerprint(spec).encode(), checkpoint.fingerprint(spec, version).encode())
     assert older != content
-    older = seal(older) if version == 2 else older
+    older = seal(older) if version > 1 else older
     assert events_of(spec, resume=older)[-1].weights == whole[-1].weights
     with pytest.raises(CheckpointMismatch, match="another spec"):
         events_of(training_spec(rule={"forget_bias": 0.5}), resume=older)
-    with pytest.raises(CheckpointMismatch, match="format version 3"):
+    with pytest.raises(CheckpointMismatch, match="format version 4"):
         events_of(spec, resume=content)  # a new one that lost its seal
 
 
@@ -310,7 +312,7 @@ def test_clipping_keeps_the_direction_and_reports_the_norm_before():
 def test_a_validation_says_between_inner_steps_that_it_works(training_spec, monkeypatch):
     spec = training_spec(meta_steps=8)
     quiet = events_of(spec)
-    monkeypatch.setattr(meta_train, "WORKING_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(validation, "WORKING_INTERVAL_SECONDS", 0.0)
     events = events_of(spec)
     assert of_kind(events, Working) == [Working(8)] * 20  # one after each inner step of the only validation
     assert isinstance(events[-2], Validated)

@@ -15,10 +15,11 @@ from models.backends import CompositeBackend, backend_for
 from models.errors import TaskSizeUnknown
 from models.families.mlp import MLPSpec
 from models.memory import memory_estimate_bytes
-from models.meta_train import TrainingResult, meta_train, untrained
+from models.meta_train import TrainingResult, meta_train
 from models.rollout import Learned
 from models.spec import Split
 from models.tasks.catalogue import open_for_training
+from models.training.rule import untrained
 from models.unroll import begin, unroll_window
 
 CPU = torch.device("cpu")

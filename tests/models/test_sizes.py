@@ -7,7 +7,7 @@ import torch
 
 from gradsmith.rules import build
 from models.backends import TorchBackend
-from models.baselines import BASELINES
+from models.baselines import TUNED
 from models.evaluation.evaluate import evaluate
 from models.families import KINDS
 from models.families.base import Kind
@@ -60,7 +60,7 @@ def test_the_meta_gradient_is_that_of_the_mean_over_all_tasks():
 
 
 def test_validation_and_evaluation_run_every_size():
-    family, still = open_for_testing(MixedSpec()), Tuned(BASELINES["sgd"], 0.01)
+    family, still = open_for_testing(MixedSpec()), Tuned(TUNED["sgd"], 0.01, "constant", 5)
     found = curves(run(still, family, Sample(Split.TEST, 0, 0, 9), 5))
     alone = torch.cat([curves(run(still, family, Sample(Split.TEST, 0, 0, 1, i), 5)).losses for i in range(9)], dim=1)
     assert found.losses.shape == (6, 9)

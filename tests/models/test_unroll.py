@@ -11,7 +11,7 @@ from torch.nn.utils import parameters_to_vector
 from gradsmith.rules import LSTMRule, build
 from models.adjoint import suffix_sums
 from models.backends import NativeBackend, TorchBackend, backend_for
-from models.meta_train import load_weights
+from models.training.rule import load_weights
 from models.unroll import advance, begin, unroll_window
 from tests.compiler import no_kernel
 from tests.models import unrolled

@@ -25,7 +25,7 @@ def make_rule(**settings) -> Rule:
     rule = build({"kind": "lstm", **settings}).double()
     generator = torch.Generator().manual_seed(3)
     rule.initialise(generator)
-    if rule.kind == "mlp":  # whose read-out is zero at first
+    if rule.kind != "lstm":  # whose read-out is zero at first
         with torch.no_grad():
             rule.readout.weight += 0.1 * torch.randn(rule.readout.weight.shape, generator=generator)
     return rule
@@ -37,12 +37,13 @@ def make_tasks(family, tasks=4, dtype=torch.float64, first=0):
     return drawn
 
 
-def through_the_whole_graph(rule, tasks, steps, windows, *, exact=False, counted=lambda losses: losses):
+def through_the_whole_graph(rule, tasks, steps, windows, *, exact=False, counted=lambda losses: losses, sizes=()):
     """Plain autograd: theta keeps its graph from step to step, state and theta are cut between windows, and the rule's
     input is detached where `exact` is not asked for. `counted` losses are those at theta_1 .. theta_T of each window.
-    Returns each window's meta-gradient, and theta at the end."""
+    sizes: of the tensors of one task. Returns each window's meta-gradient, and theta at the end."""
     theta = tasks.initial()
-    state = rule.initial_state(tasks.coordinates, dtype=torch.float64)
+    segments = Segments.repeated(sizes or [tasks.coordinates_per_task], tasks.coordinates)
+    state = rule.initial_state(tasks.coordinates, tensors=segments.rows, dtype=torch.float64)
     gradients = []
     for window in range(windows):
         theta = theta.detach().requires_grad_()
@@ -52,7 +53,7 @@ def through_the_whole_graph(rule, tasks, steps, windows, *, exact=False, counted
             loss = tasks.losses(theta, step).sum()
             (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
             seen = gradient if exact else gradient.detach()
-            update, state = rule(seen, state, Segments((tasks.coordinates_per_task,), tasks.tasks))
+            update, state = rule(seen, state, segments)
             theta = theta + update
             total = total + counted(tasks.losses(theta, step + 1)).mean()
         pieces = torch.autograd.grad(total, list(rule.parameters()))
@@ -64,7 +65,7 @@ class Averaging(Rule):
     """A rule that looks across the coordinates of a task: it must be replayed whole, with its segments."""
 
     kind: ClassVar[str] = "averaging"
-    coordinatewise: ClassVar[bool] = False
+    coordinatewise = False
     settings = MLPConfig(hidden_size=1, layers=1)  # what it takes is not looked at closely
 
     def __init__(self):

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from gradsmith import LearnedOptimizer
+from gradsmith.errors import StateMismatch
 from gradsmith.rules import HyperRule, Segments, build
 from gradsmith.rules.configs import HyperConfig
 from gradsmith.rules.weights import dumps, loads
@@ -244,3 +246,56 @@ def test_saved_and_read_back_it_is_the_same() -> None:
     assert torch.equal(
         run(back, gradients, Segments(SIZES), torch.float32), run(rule, gradients, Segments(SIZES), torch.float32)
     )
+
+
+def some_model() -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(7)
+    return [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((4, 3), (4,), (2, 4))]
+
+
+def stepped(optimizer: LearnedOptimizer, parameters: list[nn.Parameter], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    optimizer.step()
+
+
+def test_as_an_optimizer_it_steps_each_parameter_as_a_tensor_of_its_own() -> None:
+    rule, parameters = make_rule().float(), some_model()
+    expected = [parameter.detach().clone() for parameter in parameters]
+    optimizer = LearnedOptimizer(parameters, rule)
+    states = [rule.initial_state(parameter.numel()) for parameter in parameters]
+    for seed in range(3):
+        stepped(optimizer, parameters, seed)
+        for number, parameter in enumerate(parameters):
+            assert parameter.grad is not None
+            update, states[number] = rule(parameter.grad.reshape(-1), states[number])
+            expected[number] += update.detach().view(parameter.shape)
+    for parameter, theirs in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(parameter.detach(), theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("state_dtype", [torch.float32, torch.bfloat16])
+def test_its_state_goes_on_bit_for_bit_and_counts_exactly(state_dtype: torch.dtype) -> None:
+    rule, parameters = make_rule().float(), some_model()
+    optimizer = LearnedOptimizer(parameters, rule, state_dtype=state_dtype)
+    for seed in range(260):
+        stepped(optimizer, parameters, seed)
+    *own, numbers = optimizer.state[parameters[0]]["memory"]
+    assert {tensor.dtype for tensor in own} == {state_dtype}
+    assert (numbers.dtype, numbers[0, 0].item()) == (torch.float32, 260)
+    others = [nn.Parameter(parameter.detach().clone()) for parameter in parameters]
+    other = LearnedOptimizer(others, rule, state_dtype=state_dtype)
+    other.load_state_dict(optimizer.state_dict())
+    for seed in (1, 2):
+        stepped(optimizer, parameters, seed)
+        stepped(other, others, seed)
+    assert all(map(torch.equal, parameters, others))
+
+
+def test_a_state_of_other_sizes_is_refused() -> None:
+    saved = LearnedOptimizer(some_model()[:1], make_rule().float())
+    stepped(saved, saved.param_groups[0]["params"], 0)
+    other = LearnedOptimizer([nn.Parameter(torch.zeros(5))], make_rule().float())
+    with pytest.raises(StateMismatch, match="another model"):
+        other.load_state_dict(saved.state_dict())

@@ -34,7 +34,7 @@ from app.streams import stream_key
 from app.streams.wire import decode
 from gradsmith.rules import build
 from models.families import FAMILIES
-from models.meta_train import MetaStep, TrainingResult, meta_train
+from models.meta_train import MetaStep, RolledBack, StartEnded, StoppedEarly, TrainingResult, meta_train
 from models.rule_spec import RULE_SPECS
 from models.spec import MetaTrainSpec, Resources
 from models.tasks.data import MNIST, mnist_folder
@@ -197,6 +197,21 @@ def test_an_unexpected_error_fails_the_job_and_its_log_has_the_trace(
     [log] = [event for event in stored_events(sqlite_database, job_id) if event.kind == "log"]
     assert "in broken" in log.data["message"]
     assert optimizers(sqlite_database) == []
+
+
+def test_what_a_training_decides_is_among_its_events(quick_sqlite: Settings, sqlite_database: Database) -> None:
+    recipe = {"meta_steps": 40, "starts": 2, "start_steps": 6, "validation_interval": 2, "pool": 2}
+    spec = training(**recipe, rollback=1e-4, patience=4, meta_learning_rate=0.2)
+    job_id = create(sqlite_database, spec)
+    run_job(job_id, 1, settings=quick_sqlite)
+    happened = list(meta_train(spec))
+    decided = {"rolled_back": RolledBack, "start_ended": StartEnded, "stopped_early": StoppedEarly}
+    found = [event for event in stored_events(sqlite_database, job_id) if event.kind in decided]
+    assert {event.kind for event in found} == set(decided)
+    assert [event.data for event in found] == [vars(event) for event in happened if type(event) in decided.values()]
+    assert job(sqlite_database, job_id).status == "succeeded"
+    [optimizer] = optimizers(sqlite_database)
+    assert optimizer.card["training"]["stopped_early"] is True
 
 
 def test_a_doorbell_that_rings_twice_does_nothing(quick: Settings, jobs: Database) -> None:

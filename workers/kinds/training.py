@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from typing import assert_never
+from typing import Any, assert_never
 
 from sqlalchemy.orm import Session
 
@@ -17,15 +18,19 @@ from models.meta_train import Event as TrainingEvent
 from models.meta_train import (
     MetaStep,
     Restarted,
+    RolledBack,
+    StartEnded,
+    StoppedEarly,
     TrainingResult,
     TrajectoryEnd,
+    Turn,
     Validated,
     Working,
     meta_train,
-    untrained,
 )
-from models.selection import shortfall
 from models.spec import MetaTrainSpec
+from models.training.rule import untrained
+from models.training.selection import shortfall
 from workers.attempt import Attempt
 from workers.facts import card_of
 from workers.lifecycle import Preempted
@@ -46,9 +51,8 @@ def run(attempt: Attempt, spec: MetaTrainSpec) -> None:
                     attempt.recorder.point(**vars(happened))
                 case Validated():
                     attempt.recorder.score(happened.step, happened.score)
-                case Restarted():
-                    message = f"meta-step {happened.step}: {happened.reason}"
-                    attempt.recorder.say("log", {"level": "warning", "message": message})
+                case Restarted() | RolledBack() | StartEnded() | StoppedEarly():
+                    _tell(attempt, happened)
                 case TrajectoryEnd():
                     stopping = attempt.preempted()  # asked once: no job is handed back without its checkpoint
                     if stopping or time.monotonic() - checkpointed >= attempt.settings.checkpoint_interval_seconds:
@@ -91,6 +95,27 @@ def _science(attempt: Attempt, spec: MetaTrainSpec, resume: bytes | None) -> Ite
     if spec.resources.processes > 1:
         return train_in_ranks(spec, data_dir=data_dir, resume=resume, threads=threads)
     return meta_train(spec, data_dir=data_dir, resume=resume, threads=threads)
+
+
+def _tell(attempt: Attempt, turn: Turn) -> None:
+    match turn:
+        case Restarted():
+            message = f"meta-step {turn.step}: {turn.reason}"
+            attempt.recorder.say("log", {"level": "warning", "message": message})
+        case RolledBack():
+            attempt.recorder.say("rolled_back", _in_json(turn))
+        case StartEnded():
+            attempt.recorder.say("start_ended", _in_json(turn))
+        case StoppedEarly():
+            attempt.recorder.say("stopped_early", _in_json(turn))
+        case _:
+            assert_never(turn)
+
+
+def _in_json(turn: Turn) -> dict[str, Any]:
+    """Its fields; null for a score that is not finite."""
+    finite = {name: not isinstance(value, float) or math.isfinite(value) for name, value in vars(turn).items()}
+    return {name: value if finite[name] else None for name, value in vars(turn).items()}
 
 
 def _write_checkpoint(attempt: Attempt, end: TrajectoryEnd) -> None:

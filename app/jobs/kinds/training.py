@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict
 
@@ -39,7 +39,9 @@ def resolved(request: MetaTrainRequest, backend: BackendName) -> MetaTrainSpec:
         raise invalid_request(
             [FieldError(location="body", pointer=f"/recipe/rules/{REST}", code="two_rules", message=message)]
         )
-    recipe = laid_over(family.recipe, request.recipe, "recipe")
+    if given.get("mixture"):
+        given["mixture"] = [_component(place, each) for place, each in enumerate(given["mixture"])]
+    recipe = laid_over(family.recipe, given, "recipe")
     assert isinstance(recipe, Recipe)
     with refused_at("resources", "processes"):
         return MetaTrainSpec(
@@ -51,3 +53,11 @@ def resolved(request: MetaTrainRequest, backend: BackendName) -> MetaTrainSpec:
             evaluation=plan_of(family, request.evaluation, recipe.horizon),
             resources=resources_of(request.resources, backend),
         )
+
+
+def _component(place: int, given: dict[str, Any]) -> dict[str, Any]:
+    """One entry of `recipe.mixture`, with the tasks of the family that it names. Raises as `resolved` does."""
+    at = ("recipe", "mixture", str(place))
+    family = known_family(given["family"], "/" + "/".join((*at, "family")))
+    tasks = changed(family, family.tasks, given.get("tasks", {}), (*at, "tasks")).tasks
+    return given | {"tasks": tasks.model_dump()}

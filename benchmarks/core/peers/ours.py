@@ -20,9 +20,9 @@ from models.backends import Backend, NativeBackend, backend_for
 from models.captured import windows
 from models.groups import Groups, ranges
 from models.meta_optimizer import AdamState
-from models.meta_train import load_weights
 from models.parallel import Alone, Team, mean_over_tasks
 from models.spec import share
+from models.training.rule import load_weights
 
 _CPU = torch.device("cpu")
 

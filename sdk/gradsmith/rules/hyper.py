@@ -24,8 +24,7 @@ FAST, SLOW, ALIGNMENT = 0.5, 0.95, 0.7
 FLOOR = 1e-3
 """A coordinate's root mean square counts as this share of its tensor's at least, so that tiny gradients stay tiny."""
 
-TINY = 1e-20  # the smallest root mean square, so that nothing is divided by zero
-SMALLEST = 1e-30  # the same of a product of two
+_NO_NORM = 1e-30  # what makes the cosine with a vector of zeros 0
 
 _ALIGNED = (1, 2)  # the momenta whose alignment with the gradient is a feature: those with decays 0.9 and 0.97
 _OVER_R = (0, 2, 3)  # what is taken over r too: g, and the momenta with decays 0.9 and 0.97
@@ -87,7 +86,8 @@ class HyperRule(Rule):
     def forward(self, gradient: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
         """One step for all coordinates; see `Rule.forward`."""
         segments = segments or Segments((gradient.shape[0],), device=gradient.device)
-        means, squares, last, numbers = (tensor.t() for tensor in state)  # each (width, N or tensors)
+        means, *others = (tensor.t() for tensor in state)  # each (width, N or tensors)
+        squares, last, numbers = (tensor.detach() for tensor in others)
         held = gradient.detach()
         numbers, features = _seen(held, means.detach(), last[0], numbers, segments)
         count = numbers[:1]
@@ -95,16 +95,16 @@ class HyperRule(Rule):
 
         decays = _column(MOMENTA, gradient)
         rows = torch.cat((gradient[None], decays * means + (1 - decays) * gradient))  # (4, N): g and the momenta
-        squares = (SQUARES * squares + (1 - SQUARES) * held * held).detach()
+        squares = SQUARES * squares + (1 - SQUARES) * held * held
         start = 1 - SQUARES**count  # (1, tensors)
-        r = _root(numbers[2:3] / (1 - SLOW**count))
+        r = (numbers[2:3] / (1 - SLOW**count)).sqrt()
         # 1 / s for each coordinate: sqrt(squares / start) + FLOOR r, with sqrt(start) taken into the coefficients
-        inverse = 1 / (squares[0].sqrt() + segments.spread((start.sqrt() * (FLOOR * r + TINY))[0]))
+        inverse = _inverse(squares[0].sqrt() + segments.spread((start.sqrt() * FLOOR * r)[0]))
 
         along, rate = outputs[:-1], self.settings.output_scale * bounded_exp(outputs[-1])
         corrected = torch.cat((torch.ones_like(count), 1 - decays**count))  # (4, tensors): what a mean of ones would be
         over_s = (along[: len(rows)] * rate * start.sqrt() / corrected).t()  # (tensors, 4)
-        over_r = (along[len(rows) :] * rate / (corrected[list(_OVER_R)] * r)).t()  # (tensors, 3)
+        over_r = (along[len(rows) :] * rate * _inverse(r) / corrected[list(_OVER_R)]).t()  # (tensors, 3)
         scaled = segments.combined(over_s, rows)
         if gradient.requires_grad:
             # Adds zero, and to d(g/s)/dg what the constant s leaves out: the factor 1 - (1 - b) / (1 - b^t).
@@ -141,7 +141,7 @@ def _seen(g: Tensor, means: Tensor, last: Tensor, numbers: Tensor, segments: Seg
     squared = segments.sums(torch.cat(((g * g)[None], other * other)))  # (4, tensors)
     products = segments.sums(other * g)  # (3, tensors)
     norms = squared.sqrt()
-    cosines = products / (norms[1:] * norms[0] + SMALLEST)
+    cosines = products / (norms[1:] * norms[0] + _NO_NORM)
 
     count, fast, slow, alignments = numbers[:1] + 1, numbers[1:2], numbers[2:3], numbers[3:]
     mean_square = squared[:1] / segments.lengths(g)
@@ -153,14 +153,15 @@ def _seen(g: Tensor, means: Tensor, last: Tensor, numbers: Tensor, segments: Seg
     # |b m + (1 - b) g|^2 from the sums above; rounding may leave it a little below zero
     grown = decays**2 * squared[2:] + 2 * decays * (1 - decays) * products[1:] + (1 - decays) ** 2 * squared[:1]
     momenta = (grown / segments.lengths(g)).clamp(min=0).sqrt() / (1 - decays**count)
-    r = _root(slow / (1 - SLOW**count))
-    sizes = torch.cat((_root(fast / (1 - FAST**count)), momenta))
-    features = torch.cat((r.log() / 4 + 1, (sizes / r + TINY).log(), 3 * alignments))
+    r = (slow / (1 - SLOW**count)).sqrt()
+    sizes = torch.cat(((fast / (1 - FAST**count)).sqrt(), momenta))
+    features = torch.cat((r.log() / 4 + 1, (sizes * _inverse(r)).log(), 3 * alignments))
     return torch.cat((count, fast, slow, alignments)), features.clamp(-4, 4)
 
 
-def _root(mean_square: Tensor) -> Tensor:
-    return mean_square.sqrt() + TINY
+def _inverse(size: Tensor) -> Tensor:
+    """1 / size; 0 where the size is 0, so that what has had no gradient has neither a direction nor a derivative."""
+    return torch.where(size == 0, size, 1 / size)
 
 
 def _column(numbers: Sequence[float], like: Tensor) -> Tensor:

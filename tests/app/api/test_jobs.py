@@ -27,6 +27,40 @@ from workshop.working import Worker
 SMALLEST = {"kind": "meta_train", "family": "quadratic"}
 
 
+def test_a_mixture_is_resolved_and_stored_with_its_tasks(api):
+    mixture = [{"family": "digits-mlp", "tasks": {"activation": "relu"}, "weight": 0.5}, {"family": "quadratic"}]
+    body = {"kind": "meta_train", "family": "digits-mlp", "recipe": {"mixture": mixture, "pool": 4}}
+    job = api.post("/jobs", json=body).json()
+    first, second = job["spec"]["recipe"]["mixture"]
+    own = job["spec"]["family"]["tasks"]
+    assert first == {"family": "digits-mlp", "tasks": own | {"activation": "relu"}, "weight": 0.5}
+    assert (second["family"], second["tasks"]["kind"], second["weight"]) == ("quadratic", "quadratic", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "code", "pointer"),
+    [
+        ({"family": "digits"}, "unknown_family", "/recipe/mixture/0/family"),
+        ({"family": "digits-mlp", "tasks": {"hidden": [0]}}, "invalid_request", "/recipe/mixture/0/tasks/hidden/0"),
+        ({"family": "digits-mlp", "weight": "2"}, "invalid_request", "/recipe/mixture/0/weight"),
+        ({"weight": 2.0}, "invalid_request", "/recipe/mixture/0/family"),
+    ],
+)
+def test_what_is_wrong_with_a_mixture_is_pointed_at(standing_api, entry, code, pointer):
+    body = {"kind": "meta_train", "family": "digits-mlp", "recipe": {"mixture": [entry]}}
+    answer = standing_api.post("/jobs", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["code"] == code
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize("value", ["20", 20.0, True])
+def test_a_number_that_may_be_left_out_is_strict_too(standing_api, value):
+    recipe = {"shortest_horizon": value}
+    answer = standing_api.post("/jobs", json={"kind": "meta_train", "family": "quadratic", "recipe": recipe})
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/recipe/shortest_horizon"]
+
+
 def test_two_fields_are_enough_and_the_answer_shows_everything_that_was_chosen(api: httpx.Client) -> None:
     answer = api.post("/jobs", json=SMALLEST)
     assert answer.status_code == 202
@@ -164,7 +198,7 @@ def test_a_finished_training_names_its_evaluation_and_the_evaluation_its_parent(
         ({"recipe": {"horizon": 30}}, "/recipe", "value_error"),  # unroll_steps 20 does not divide it
         ({"evaluation": {"test_tasks": 1}}, "/evaluation/test_tasks", "greater_than_equal"),
         ({"evaluation": {"baselines": []}}, "/evaluation/baselines", "too_short"),
-        ({"evaluation": {"baselines": ["adamw"]}}, "/evaluation/baselines/0", "literal_error"),
+        ({"evaluation": {"baselines": ["adem"]}}, "/evaluation/baselines/0", "literal_error"),
         ({"evaluate": "yes"}, "/evaluate", "bool_type"),
         ({"resources": {"device": "tpu"}}, "/resources/device", "literal_error"),
         ({"seed": -1}, "/seed", "greater_than_equal"),

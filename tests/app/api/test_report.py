@@ -260,6 +260,66 @@ def test_both_verdicts_are_in_the_title(final: tuple[str, str], area: tuple[str,
     assert f"**{title}.**" in card_markdown(facts_of(result))
 
 
+def two_tiers() -> dict[str, Any]:
+    """A result whose best baseline decays its rate for the last step, with an untuned baseline beside it."""
+    result = evaluation_result()
+    one_rate = {"learning_rate": {"final": 0.1, "area": 0.1}}
+    result["tuning"] = {name: tuned | one_rate for name, tuned in result["tuning"].items()}
+    result["tuning"]["adam"] |= {"schedule": {"final": "linear", "area": "constant"}}
+    measured = result["optimizers"]["adam"]
+    measured["area_curve"] = {key: [value + 1 for value in row] for key, row in measured["curve"].items()}
+    measured["area_curve"]["step"] = measured["curve"]["step"]
+    best = result["comparisons"]["best_baseline"]
+    best["final"], best["area"] = best["final"] | {"schedule": "linear"}, best["area"] | {"schedule": "constant"}
+    result["tiers"] = {"tuned": list(result["tuning"]), "untuned": ["prodigy"]}
+    result["optimizers"]["prodigy"] = result["optimizers"]["nag"]
+    result["comparisons"]["prodigy"] = result["comparisons"]["nag"]
+    return result
+
+
+@pytest.fixture(scope="module")
+def two_tier_page() -> str:
+    return evaluation_page(two_tiers(), job="job_1", optimizer="opt_1")
+
+
+def test_the_schedule_of_the_best_baseline_is_said_wherever_it_is_named(two_tier_page: str) -> None:
+    result = two_tiers()
+    title = (
+        "Learned optimizer beats the best tuned baselines on quadratic: Adam (linear) at the end, Adam over the whole "
+        "curve"
+    )
+    assert headline(result) == title
+    assert "0.31 times Adam (linear)'s" in subtitle(result)
+    for text in (two_tier_page, card_markdown(facts_of(result))):
+        assert title in text
+        assert "Adam (linear)" in text
+    assert "<td>0.1, linear</td><td>0.1, constant</td>" in two_tier_page
+    assert "<td>best tuned: Adam (linear)</td>" in two_tier_page
+    assert "Adam (linear)  " in two_tier_page, "beside its curve"
+
+
+def test_one_rate_under_two_schedules_is_two_runs() -> None:
+    result, color = two_tiers(), figures.COLORS["adam"]
+    own = result["optimizers"]["adam"]
+    assert drawn_lines(result, "final")["lines"][color] == pytest.approx(own["curve"]["median"])
+    assert drawn_lines(result, "area")["lines"][color] == pytest.approx(own["area_curve"]["median"])
+
+
+def test_the_untuned_tier_is_beside_the_verdict_and_never_the_best_tuned(two_tier_page: str) -> None:
+    result = two_tiers()
+    table = two_tier_page.split("after equal steps: mean loss of the last 5 steps</h2>")[1]
+    rows = ElementTree.fromstring(table.split("<tbody>")[1].split("</tbody>")[0].join(["<t>", "</t>"]))
+    names = [row[0].text for row in rows]
+    assert names == ["SGD", "NAG", "RMSprop", "Adam (linear)", "best tuned: Adam (linear)", "Prodigy (untuned)"]
+    assert "untuned ones ran once" in two_tier_page
+    assert "| Prodigy (untuned) |" in card_markdown(facts_of(result))
+    axes = Figure().add_subplot()
+    evaluation_figure._panel(axes, result, "final", "mean", ("low", "high"))
+    dashed = {line.get_color() for line in axes.lines if line.get_linestyle() == "--"}
+    assert dashed == {figures.COLORS["prodigy"]}
+    assert "dashed: untuned" in axes.get_title(loc="left")
+
+
 def ink_at_the_right_edge(png: bytes) -> bool:
     image = np.asarray(Image.open(io.BytesIO(png)).convert("L"))
     return bool((image[:, -4:] < 250).any())

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.http.problems import MOST_ERRORS
-from models.baselines import BASELINES
+from models.baselines import TUNED
 from tests.app.api.shelf import Shelf
 
 SMALLEST = {"kind": "meta_train", "family": "quadratic"}
@@ -143,8 +143,8 @@ def test_a_family_that_is_misspelt_in_a_path_is_told_which_was_meant(standing_ap
         (
             {"evaluation": {"baselines": ["adem"]}},
             '"adem" is not one of the choices (did you mean "adam"?); send "'
-            + '", "'.join([*BASELINES][:-1])
-            + f'" or "{[*BASELINES][-1]}"',
+            + '", "'.join([*TUNED][:-1])
+            + f'" or "{[*TUNED][-1]}"',
         ),
         ({"evaluation": {"baselines": []}}, "[] is too short; send 1 or more items"),
         ({"evaluation": {"baselines": "adam"}}, '"adam" is text, not an array; put it in square brackets'),

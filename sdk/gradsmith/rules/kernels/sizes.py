@@ -6,7 +6,9 @@ what is told here is true of every kernel that runs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 MOST_HIDDEN, MOST_LAYERS = 128, 4
 """Larger rules have no kernel: compilation takes minutes and a block no longer fits a cache; torch serves them well."""
@@ -21,9 +23,37 @@ _FLOAT_BYTES = 4
 _PAIR, _RECALLED = 2, 4  # steps that the gradient takes at once, and whose h and tanh(c) it has at hand
 
 
+class Program(Protocol):
+    """What is compiled into one kernel; its text is the beginning of the file's name.
+
+    source: the file beside `native/build.py`; defines: its compile-time constants, but for WIDTH
+    """
+
+    source: ClassVar[str]
+
+    @property
+    def defines(self) -> Mapping[str, int]: ...
+
+
+@dataclass(frozen=True)
+class HyperProgram:
+    """The kernel of all hyper rules: the sizes of their networks are arguments."""
+
+    source: ClassVar[str] = "hyper.cpp"
+
+    @property
+    def defines(self) -> Mapping[str, int]:
+        return {}
+
+    def __str__(self) -> str:
+        return "hyper"
+
+
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes that are constants of a compiled kernel. inputs: 2 features for log_sign, 1 for raw."""
+    """The sizes that are constants of a compiled LSTM kernel. inputs: 2 features for log_sign, 1 for raw."""
+
+    source: ClassVar[str] = "kernel.cpp"
 
     hidden: int
     layers: int
@@ -34,6 +64,10 @@ class Sizes:
         """The sizes for an LSTM rule with these settings. None where no kernel can be made for it."""
         fits = input in INPUTS and hidden_size <= MOST_HIDDEN and layers <= MOST_LAYERS
         return cls(hidden_size, layers, INPUTS[input]) if fits else None
+
+    @property
+    def defines(self) -> Mapping[str, int]:
+        return {"HIDDEN": self.hidden, "LAYERS": self.layers, "INPUTS": self.inputs}
 
     @property
     def weights(self) -> int:
@@ -68,5 +102,5 @@ class Sizes:
         return f"lstm-{self.layers}x{self.hidden}-in{self.inputs}"
 
 
-USUAL = (Sizes(hidden=20, layers=2, inputs=2), Sizes(hidden=20, layers=2, inputs=1))
+USUAL = (HyperProgram(), Sizes(hidden=20, layers=2, inputs=2), Sizes(hidden=20, layers=2, inputs=1))
 """What an image has kernels of: the rules of the built-in families, unless a job says otherwise."""

@@ -1,4 +1,4 @@
-"""The LSTM rule as vectorised C++ on the CPU, compiled for the machine on first use.
+"""The LSTM and the hyper rule as vectorised C++ on the CPU, compiled for the machine on first use.
 
 Choices are read from the environment once, when a kernel is asked for:
 
@@ -10,7 +10,8 @@ CXX: the C++ compiler; default: the first of c++, g++, clang++ on PATH
 
 from gradsmith.rules.kernels.native.build import BuildSettings, prebuild
 from gradsmith.rules.kernels.native.check import check_compiler
-from gradsmith.rules.kernels.native.choose import native_kernel
+from gradsmith.rules.kernels.native.choose import hyper_kernel, native_kernel
+from gradsmith.rules.kernels.native.hyper_kernel import HyperKernel
 from gradsmith.rules.kernels.native.kernel import NativeKernel
 from gradsmith.rules.kernels.native.tape import Tape
 from gradsmith.rules.kernels.native.targets import TARGETS, Target
@@ -19,11 +20,13 @@ from gradsmith.rules.kernels.sizes import Sizes
 __all__ = [
     "TARGETS",
     "BuildSettings",
+    "HyperKernel",
     "NativeKernel",
     "Sizes",
     "Tape",
     "Target",
     "check_compiler",
+    "hyper_kernel",
     "native_kernel",
     "prebuild",
 ]

@@ -19,20 +19,25 @@ from pathlib import Path
 
 from gradsmith.rules.kernels.native.build import BuildFailed, BuildSettings, prebuild
 from gradsmith.rules.kernels.native.check import check
+from gradsmith.rules.kernels.native.choose import AnyProgram
 from gradsmith.rules.kernels.native.targets import TARGETS
-from gradsmith.rules.kernels.sizes import INPUTS, USUAL, Sizes
+from gradsmith.rules.kernels.sizes import INPUTS, USUAL, HyperProgram, Sizes
 
 
-def _rule(text: str) -> Sizes:
+def _rule(text: str) -> AnyProgram:
+    if text == str(HyperProgram()):
+        return HyperProgram()
     try:
         shape, _, kind = text.partition(":")
         layers, hidden = map(int, shape.split("x"))
         return Sizes(hidden, layers, INPUTS[kind])
     except (ValueError, KeyError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not LAYERSxHIDDEN:INPUT, for example 2x20:log_sign") from error
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither hyper nor LAYERSxHIDDEN:INPUT, for example 2x20:log_sign"
+        ) from error
 
 
-def _check(rules: list[Sizes], settings: BuildSettings, instructions: list[str], *, others: bool) -> int:
+def _check(rules: list[AnyProgram], settings: BuildSettings, instructions: list[str], *, others: bool) -> int:
     """0 when everything serves. Prints a line for each thing that was looked at."""
     serves = True
     for one in check(rules, settings, instructions, others=others):
@@ -45,7 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Compile kernels for every instruction set of this kind of machine into a folder."""
     parser = argparse.ArgumentParser(prog="python -m gradsmith.rules.kernels.native", description=main.__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="default: GRADSMITH_KERNELS")
-    parser.add_argument("--rule", type=_rule, action="append", help="LAYERSxHIDDEN:INPUT; default: 2x20, both inputs")
+    parser.add_argument(
+        "--rule",
+        type=_rule,
+        action="append",
+        help="hyper, or an LSTM's LAYERSxHIDDEN:INPUT; default: hyper and 2x20 with both inputs",
+    )
     names = [target.name for target in TARGETS]
     parser.add_argument("--instructions", choices=names, action="append", help="default: all of this kind of machine")
     parser.add_argument("--check", action="store_true", help="compile nothing; fail unless all of them serve")

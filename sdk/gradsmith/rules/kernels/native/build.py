@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradsmith.rules.kernels.native.targets import TARGETS, Target
-from gradsmith.rules.kernels.sizes import Sizes
+from gradsmith.rules.kernels.sizes import Program
 
 logger = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("kernel.cpp")
-HEADERS = tuple(sorted(SOURCE.parent.glob("*.h")))
+SOURCES = Path(__file__).parent
+HEADERS = tuple(sorted(SOURCES.glob("*.h")))
 FLAGS = (
     *("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-fvisibility=hidden"),
     # Products are added in one rounding; NaN and infinity keep their meaning, so nothing of -ffast-math beyond these.
@@ -81,14 +81,14 @@ def _user_cache(env: Mapping[str, str]) -> Path:
         return Path(os.devnull, ".cache")  # root could make a folder of any other name
 
 
-def prebuilt(sizes: Sizes, target: Target, settings: BuildSettings) -> Path | None:
+def prebuilt(program: Program, target: Target, settings: BuildSettings) -> Path | None:
     """The kernel in the folder of kernels compiled beforehand; None where no folder is named.
 
     Raises NotPrebuilt when the folder has no kernel of these sizes made from this source, or cannot be read.
     """
     if settings.prebuilt is None:
         return None
-    name = file_name(sizes, target)
+    name = file_name(program, target)
     try:
         found = sorted(path.name for path in settings.prebuilt.iterdir())
         (settings.prebuilt / name).is_file()  # that the folder can be listed is not enough
@@ -98,15 +98,15 @@ def prebuilt(sizes: Sizes, target: Target, settings: BuildSettings) -> Path | No
         ) from error
     if name in found:
         return settings.prebuilt / name
-    alike = [other for other in found if other.startswith(f"{sizes}-{target.name}-")]
+    alike = [other for other in found if other.startswith(f"{program}-{target.name}-")]
     why = f"{alike[0]} is of another version or kind of machine" if alike else f"it has {', '.join(found) or 'nothing'}"
     raise NotPrebuilt(f"the folder {settings.prebuilt} that GRADSMITH_KERNELS names has no {name}: {why}")
 
 
-def built_here(sizes: Sizes, target: Target, settings: BuildSettings, *, anew: bool = False) -> Path:
+def built_here(program: Program, target: Target, settings: BuildSettings, *, anew: bool = False) -> Path:
     """The kernel in the cache, compiled now if it is not there or is wanted anew. Raises BuildFailed."""
     compiler = find_compiler(settings)
-    path = settings.cache / _key(compiler_version(compiler)) / file_name(sizes, target)
+    path = settings.cache / _key(compiler_version(compiler)) / file_name(program, target)
     try:
         missing = not path.is_file()
     except OSError as error:  # a home that is another user's
@@ -115,26 +115,26 @@ def built_here(sizes: Sizes, target: Target, settings: BuildSettings, *, anew: b
             f"set GRADSMITH_CACHE_DIR to one that can"
         ) from error
     if anew or missing:
-        logger.info("Compiling the %s kernel for %s into %s: once, some seconds", target.name, sizes, path.parent)
-        compile_kernel(sizes, target, compiler, path)
+        logger.info("Compiling the %s kernel for %s into %s: once, some seconds", target.name, program, path.parent)
+        compile_kernel(program, target, compiler, path)
     return path
 
 
-def file_name(sizes: Sizes, target: Target) -> str:
+def file_name(program: Program, target: Target) -> str:
     """Says all that a kernel depends on, but for the compiler: sizes, instructions, source, flags and platform."""
     key = _key(
-        *(path.read_text("utf-8") for path in (SOURCE, *HEADERS)),
+        *(path.read_text("utf-8") for path in (SOURCES / program.source, *HEADERS)),
         *FLAGS,
         *target.flags,
         sys.platform,
         platform.machine(),
     )
-    return f"{sizes}-{target.name}-{key}.so"
+    return f"{program}-{target.name}-{key}.so"
 
 
-def compile_kernel(sizes: Sizes, target: Target, compiler: str, path: Path) -> None:
+def compile_kernel(program: Program, target: Target, compiler: str, path: Path) -> None:
     """Compile into `path`. Raises BuildFailed."""
-    defines = {"HIDDEN": sizes.hidden, "LAYERS": sizes.layers, "INPUTS": sizes.inputs, "WIDTH": target.width}
+    defines = {**program.defines, "WIDTH": target.width}
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, name = tempfile.mkstemp(prefix=".building-", suffix=".so", dir=path.parent)
@@ -148,7 +148,7 @@ def compile_kernel(sizes: Sizes, target: Target, compiler: str, path: Path) -> N
     command = [
         *(compiler, *FLAGS, *target.flags),
         *(f"-D{key}={value}" for key, value in defines.items()),
-        *(str(SOURCE), "-o", str(building)),
+        *(str(SOURCES / program.source), "-o", str(building)),
     ]
     try:
         _run(command, LIMIT_SECONDS)
@@ -159,7 +159,7 @@ def compile_kernel(sizes: Sizes, target: Target, compiler: str, path: Path) -> N
 
 
 def prebuild(
-    folder: Path, rules: Iterable[Sizes], settings: BuildSettings, instructions: Iterable[str] = ()
+    folder: Path, programs: Iterable[Program], settings: BuildSettings, instructions: Iterable[str] = ()
 ) -> list[Path]:
     """Compile kernels of the given sizes into `folder`, as many at a time as there are CPUs.
 
@@ -169,7 +169,7 @@ def prebuild(
     folder.mkdir(parents=True, exist_ok=True)  # for everybody to read: workers run as another user than the builder
     names = set(instructions) or {target.name for target in TARGETS if target.compiles_on(platform.machine())}
     targets = [target for target in TARGETS if target.name in names]
-    jobs = [(sizes, target, folder / file_name(sizes, target)) for sizes in rules for target in targets]
+    jobs = [(program, target, folder / file_name(program, target)) for program in programs for target in targets]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda job: compile_kernel(job[0], job[1], compiler, job[2]), jobs))
     return [path for _, _, path in jobs]

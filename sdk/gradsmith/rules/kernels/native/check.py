@@ -14,10 +14,9 @@ from gradsmith.rules.kernels.native.build import (
     find_compiler,
     prebuilt,
 )
-from gradsmith.rules.kernels.native.choose import tried
-from gradsmith.rules.kernels.native.library import Library, NeedsAnotherCPU
+from gradsmith.rules.kernels.native.choose import AnyProgram, opened, tried
+from gradsmith.rules.kernels.native.library import NeedsAnotherCPU
 from gradsmith.rules.kernels.native.targets import TARGETS, targets_here
-from gradsmith.rules.kernels.sizes import Sizes
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Checked:
 
 
 def check_prebuilt(
-    rules: Iterable[Sizes], settings: BuildSettings, instructions: Collection[str] = ()
+    rules: Iterable[AnyProgram], settings: BuildSettings, instructions: Collection[str] = ()
 ) -> Iterator[Checked]:
     """Each kernel that the folder of `settings` should have: one that this CPU runs is run against the rule, any other
     is loaded, because the machine that builds an image is not the one that uses it.
@@ -39,25 +38,25 @@ def check_prebuilt(
     """
     targets = [target for target in TARGETS if target.compiles_on(platform.machine())]
     here = targets_here()
-    for sizes in rules:
+    for program in rules:
         for target in targets:
             if instructions and target.name not in instructions:
                 continue
             found, serves = "runs, and computes what the rule says", True
             try:
-                path = prebuilt(sizes, target, settings)
+                path = prebuilt(program, target, settings)
                 if path is None:
                     raise BuildFailed("no folder is named: set GRADSMITH_KERNELS, or name one")
-                loaded = Library(path, sizes)
+                loaded = opened(path, program)
                 if target in here:
-                    tried(loaded, sizes, target)
+                    tried(loaded, program, target)
                 else:
                     found = "loads; torch does not use these instructions here, so it was not run"
             except NeedsAnotherCPU:
                 found = "loads; this CPU lacks its instructions, so it was not run"
             except BuildFailed as error:
                 found, serves = str(error), False
-            yield Checked(f"{sizes} {target.name}", found, serves)
+            yield Checked(f"{program} {target.name}", found, serves)
 
 
 def check_compiler(settings: BuildSettings) -> Checked:
@@ -77,7 +76,7 @@ def check_compiler(settings: BuildSettings) -> Checked:
 
 
 def check(
-    rules: Iterable[Sizes], settings: BuildSettings, instructions: Collection[str] = (), *, others: bool = True
+    rules: Iterable[AnyProgram], settings: BuildSettings, instructions: Collection[str] = (), *, others: bool = True
 ) -> Iterator[Checked]:
     """All of this. others: whether rules of other sizes shall be served as well."""
     yield from check_prebuilt(rules, replace(settings, instructions="auto"), instructions)

@@ -7,22 +7,14 @@
 #include "axis.h"
 #include "parallel.h"
 #include "step.h"
+#include "supported.h"
 #include "window.h"
 
 #pragma GCC visibility push(default)
 extern "C" {
 
 // Whether this CPU has the instructions that the file was compiled for. To be asked before anything else.
-int gradsmith_supported() {
-#if defined(__AVX512F__)
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma");
-#elif defined(__AVX2__)
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-  return 1;
-#endif
-}
+int gradsmith_supported() { return supported(); }
 
 int64_t gradsmith_block() { return BLOCK; }
 int64_t gradsmith_state_rows() { return 2 * LAYERS * HIDDEN; }

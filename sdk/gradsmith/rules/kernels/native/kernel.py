@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gradsmith.rules.base import Rule, State
 from gradsmith.rules.kernels.native.library import Library
+from gradsmith.rules.kernels.native.pointers import require
 from gradsmith.rules.kernels.native.tape import Tape
 from gradsmith.rules.kernels.native.targets import Target
 from gradsmith.rules.lstm import LSTMRule
@@ -104,8 +105,8 @@ class NativeKernel:
         tape: where step `row` of a window leaves its records for `window_gradient`
         """
         self._check(weights, state, theta.shape[0])
-        _require("theta", theta, (theta.shape[0],), contiguous=True)
-        _require("gradient", gradient, (theta.shape[0],))
+        require("theta", theta, (theta.shape[0],), contiguous=True)
+        require("gradient", gradient, (theta.shape[0],))
         self._check_tape(tape, theta.shape[0], row + 1)
         gradient = gradient.contiguous()
         failed = self._library.step(
@@ -128,8 +129,8 @@ class NativeKernel:
         steps, coordinates = G.shape
         self._check(weights, snapshot, coordinates)
         self._check_tape(tape, coordinates, steps)
-        _require("G", G, (steps, coordinates))
-        _require("D", D, (steps, coordinates))
+        require("G", G, (steps, coordinates))
+        require("D", D, (steps, coordinates))
         G, D = _rows(G), _rows(D)
         found = torch.empty(self._count, dtype=torch.float32, device="cpu")
         failed = self._library.window_gradient(
@@ -149,9 +150,9 @@ class NativeKernel:
         return int(self._library.workspace_bytes(steps))
 
     def _check(self, weights: Tensor, state: Tensor, coordinates: int) -> None:
-        _require("weights", weights, (self._library.prepared_bytes,), torch.uint8, contiguous=True)
+        require("weights", weights, (self._library.prepared_bytes,), torch.uint8, contiguous=True)
         blocks = -(-coordinates // self.block)
-        _require("state", state, (blocks, self._tensors * self._hidden, self.block), contiguous=True)
+        require("state", state, (blocks, self._tensors * self._hidden, self.block), contiguous=True)
 
     def _check_tape(self, tape: Tape | None, coordinates: int, rows: int) -> None:
         if tape is None:
@@ -163,30 +164,12 @@ class NativeKernel:
                 f"the tape is for {tape.steps} steps of at least {tape.blocks} blocks, not for {rows} of {blocks}"
             )
         shape = (tape.steps, tape.blocks, layers, 5 * sizes.hidden, self.block)
-        _require("tape", tape.data, shape, contiguous=True)
+        require("tape", tape.data, shape, contiguous=True)
 
 
 def _place(tape: Tape | None) -> tuple[int, int, int]:
     """Data, blocks and first layer, as the library wants them."""
     return (0, 0, 0) if tape is None else (tape.data.data_ptr(), tape.blocks, tape.first_layer)
-
-
-def _require(
-    name: str,
-    tensor: Tensor,
-    shape: tuple[int, ...],
-    dtype: torch.dtype = torch.float32,
-    *,
-    contiguous: bool = False,
-) -> None:
-    """The library trusts its pointers: everything is checked here."""
-    if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.device.type != "cpu":
-        raise ValueError(
-            f"{name} must be a {dtype} tensor of shape {shape} on the CPU, not {tensor.dtype} of shape "
-            f"{tuple(tensor.shape)} on {tensor.device}"
-        )
-    if contiguous and not tensor.is_contiguous():
-        raise ValueError(f"{name} must be contiguous, but has strides {tensor.stride()}; it is used in place")
 
 
 def _rows(matrix: Tensor) -> Tensor:

@@ -1,0 +1,89 @@
+// The hyper rule on the CPU: inner steps of all tensors of many tasks, and windows gone back through step by step.
+//
+// Compile-time constant: WIDTH (floats in a vector: 16 for AVX-512, 8 for AVX2, 4 elsewhere).
+#include "hyper.h"
+#include "parallel.h"
+#include "supported.h"
+
+namespace {
+
+// What a recorded step leaves: g, three means and 1 / s, (5 x coordinates); then for each tensor a Row and its units.
+inline int64_t row_floats(const Net& net) { return sizeof(Row) / sizeof(float) + activations(net); }
+inline float* kept_row(float* record, int64_t coordinates, int64_t number, const Net& net) {
+  return record + 5 * coordinates + number * row_floats(net);
+}
+
+inline int64_t scratch_bytes(const Net& net) { return sizeof(Row) + sizeof(float) * activations(net); }
+
+}  // namespace
+
+#pragma GCC visibility push(default)
+extern "C" {
+
+// To be asked before anything else.
+int gradsmith_supported() { return supported(); }
+
+int64_t gradsmith_hyper_record_floats(int64_t coordinates, int64_t tensors, int64_t hidden, int64_t layers) {
+  return 5 * coordinates + tensors * row_floats(Net{nullptr, hidden, layers, 0});
+}
+
+// One inner step, in place, of tensors one after another; memory as the rule's, feature-major: means (3 x coordinates),
+// squares and last (coordinates), numbers (tensors x 6). `gradients` and `values` hold a pointer for each tensor, or null for
+// one that does not move. record: null, or where to leave what the way back needs. Returns 1 when memory ran out.
+int gradsmith_hyper_step(const float* weights, int64_t hidden, int64_t layers, float scale, int64_t tensors,
+                         const int64_t* sizes, const float* const* gradients, float* const* values, const float* rates,
+                         float* means, float* squares, float* last, float* numbers, float* record, int64_t threads) {
+  const Net net{weights, hidden, layers, scale};
+  int64_t coordinates = 0;
+  for (int64_t t = 0; t < tensors; t++) coordinates += sizes[t];
+  std::vector<int64_t> starts(tensors);
+  for (int64_t t = 1; t < tensors; t++) starts[t] = starts[t - 1] + sizes[t - 1];
+  return !in_parallel(tensors, worthwhile(threads, coordinates), scratch_bytes(net), [&](int64_t t, void* memory) {
+    if (!values[t] || !sizes[t]) return;
+    const int64_t at = starts[t];
+    Tensor tensor{sizes[t], gradients[t], {}, squares + at, last + at, numbers + NUMBERS * t, values[t], rates[t], {}};
+    for (int k = 0; k < MEANS; k++) tensor.means[k] = means + k * coordinates + at;
+    float* row = static_cast<float*>(memory);
+    if (record) {
+      row = kept_row(record, coordinates, t, net);
+      for (int k = 0; k < 5; k++) tensor.kept[k] = record + k * coordinates + at;
+    }
+    step(net, tensor, *reinterpret_cast<Row*>(row), row + sizeof(Row) / sizeof(float));
+  });
+}
+
+// The same of tasks side by side on one axis: gradient and theta (coordinates).
+int gradsmith_hyper_step_tasks(const float* weights, int64_t hidden, int64_t layers, float scale, int64_t tensors,
+                               const int64_t* sizes, const float* gradient, float* theta, float* means, float* squares,
+                               float* last, float* numbers, float* record, int64_t threads) {
+  std::vector<const float*> gradients(tensors);
+  std::vector<float*> values(tensors);
+  const std::vector<float> rates(tensors, 1.f);
+  for (int64_t t = 0, at = 0; t < tensors; at += sizes[t++]) gradients[t] = gradient + at, values[t] = theta + at;
+  return gradsmith_hyper_step(weights, hidden, layers, scale, tensors, sizes, gradients.data(), values.data(),
+                              rates.data(), means, squares, last, numbers, record, threads);
+}
+
+// Back through one recorded step. worth (coordinates): dL / d(update). worths (3 x coordinates): dL / d(means), after
+// the step and then before it. q: null, or dL / d(gradient). The gradient of the weights is added to `total`.
+int gradsmith_hyper_back(const float* weights, int64_t hidden, int64_t layers, float scale, int64_t tensors,
+                         const int64_t* sizes, float* record, const float* worth, float* worths, float* q,
+                         double* total) {
+  const Net net{weights, hidden, layers, scale};
+  std::vector<float> scratch(2 * hidden);
+  int64_t coordinates = 0;
+  for (int64_t t = 0; t < tensors; t++) coordinates += sizes[t];
+  for (int64_t t = 0, at = 0; t < tensors; at += sizes[t++]) {
+    const float* kept[5];
+    float* of_means[MEANS] = {};
+    for (int k = 0; k < 5; k++) kept[k] = record + k * coordinates + at;
+    if (q)
+      for (int k = 0; k < MEANS; k++) of_means[k] = worths + k * coordinates + at;
+    const float* const row = kept_row(record, coordinates, t, net);
+    back(net, sizes[t], *reinterpret_cast<const Row*>(row), row + sizeof(Row) / sizeof(float), kept, worth + at,
+         of_means, q ? q + at : nullptr, total, scratch.data());
+  }
+  return 0;
+}
+}
+#pragma GCC visibility pop

@@ -1,0 +1,123 @@
+"""`HyperKernel`: the hyper rule's step, and the way back through it, on the CPU in float32, compiled."""
+
+from __future__ import annotations
+
+from array import array
+from typing import final
+
+import torch
+from torch import Tensor
+
+from gradsmith.rules.base import Rule, Segments, State
+from gradsmith.rules.hyper import HyperRule
+from gradsmith.rules.kernels.native.hyper_library import HyperLibrary
+from gradsmith.rules.kernels.native.pointers import require
+from gradsmith.rules.kernels.native.targets import Target
+
+
+@final
+class HyperKernel:
+    """Steps of hyper rules of one configuration; made by `choose.hyper_kernel`.
+
+    The state is the rule's own, feature-major: (coordinates, 3), (coordinates, 1), (coordinates, 1) of which the
+    transposes are contiguous, and (tensors, 6); steps move it in place. Works on float32 tensors of the CPU only and
+    records nothing for autograd. Results have the same bits for any number of threads.
+
+    target: the instruction set it was compiled for; threads: may be set at any time
+    """
+
+    def __init__(self, rule: HyperRule, loaded: HyperLibrary, target: Target, *, threads: int = 1) -> None:
+        self.config = rule.config()
+        self.target = target
+        self.threads = threads
+        self.library = loaded
+        self._count = sum(parameter.numel() for parameter in rule.parameters())
+        self._hidden, self._layers = rule.settings.hidden_size, rule.settings.layers
+        self._scale = rule.settings.output_scale
+
+    def weights(self, rule: Rule) -> Tensor:
+        """The rule's present weights as the other methods want them; to be made again after each change of them.
+
+        Raises ValueError when the rule is not of this kernel's configuration.
+        """
+        if rule.config() != self.config:
+            raise ValueError(f"this kernel is for {self.config}, not for {rule.config()}; make one for that rule")
+        return torch.cat([parameter.detach().reshape(-1) for parameter in rule.parameters()]).to("cpu", torch.float32)
+
+    def sizes(self, segments: Segments) -> array[int]:
+        """The sizes of all tensors of all tasks, as `step` and `back` want them."""
+        return array("q", segments.sizes * segments.count)
+
+    def record(self, coordinates: int, tensors: int) -> Tensor:
+        """Room for what one step leaves for the way back."""
+        return torch.empty(self.record_floats(coordinates, tensors), dtype=torch.float32, device="cpu")
+
+    def record_floats(self, coordinates: int, tensors: int) -> int:
+        """How many numbers a record has."""
+        return int(self.library.record_floats(coordinates, tensors, self._hidden, self._layers))
+
+    def step(
+        self,
+        weights: Tensor,
+        sizes: array[int],
+        theta: Tensor,
+        gradient: Tensor,
+        state: State,
+        record: Tensor | None = None,
+    ) -> None:
+        """One inner step: theta += update, and the state moves on, both in place. theta, gradient: (coordinates,).
+
+        record: where it leaves what `back` needs
+        """
+        self._require_state(state, theta, len(sizes))
+        require("gradient", gradient, theta.shape)
+        gradient = gradient.contiguous()
+        failed = self.library.step_tasks(
+            *self._rule(weights, sizes),
+            *(gradient.data_ptr(), theta.data_ptr(), *(tensor.data_ptr() for tensor in state)),
+            *(0 if record is None else record.data_ptr(), self.threads),
+        )
+        if failed:
+            raise MemoryError("the native kernel could not get its working memory for a step")
+        torch.autograd.graph.increment_version((theta, *state))
+
+    def back(
+        self,
+        weights: Tensor,
+        sizes: array[int],
+        record: Tensor,
+        worth: Tensor,
+        worths: Tensor,
+        total: Tensor,
+        *,
+        gradient: bool = True,
+    ) -> Tensor | None:
+        """Back through a recorded step: dL / d(gradient), (coordinates,), or None where it is not wanted.
+
+        worth: dL / d(update), (coordinates,)
+        worths: (3, coordinates), dL / d(means) after the step, which becomes that before it
+        total: (weights,) float64, to which dL / d(weights) is added, in the order of `rule.parameters()`
+        """
+        require("total", total, (self._count,), torch.float64)
+        require("worth", worth, worth.shape)
+        worth = worth.contiguous()
+        q = torch.empty_like(worth) if gradient else None
+        if gradient:
+            require("worths", worths, (3, *worth.shape))
+        self.library.back(
+            *self._rule(weights, sizes),
+            *(record.data_ptr(), worth.data_ptr(), worths.data_ptr(), 0 if q is None else q.data_ptr()),
+            total.data_ptr(),
+        )
+        return q
+
+    def _rule(self, weights: Tensor, sizes: array[int]) -> tuple[int, int, int, float, int, int]:
+        require("weights", weights, (self._count,))
+        return weights.data_ptr(), self._hidden, self._layers, self._scale, len(sizes), sizes.buffer_info()[0]
+
+    def _require_state(self, state: State, theta: Tensor, tensors: int) -> None:
+        (coordinates,) = theta.shape
+        require("theta", theta, (coordinates,), contiguous=True)
+        for name, tensor, width in zip(("means", "squares", "last"), state, (3, 1, 1), strict=False):
+            require(name, tensor.t(), (width, coordinates), contiguous=True)
+        require("numbers", state[3], (tensors, 6), contiguous=True)

@@ -1,0 +1,36 @@
+"""The compiled functions of the hyper rule, as Python sees them."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+from gradsmith.rules.kernels.native.library import NeedsAnotherCPU, Unloadable
+
+
+class HyperLibrary:
+    """The compiled kernel of hyper rules. Its functions trust their pointers; `HyperKernel` checks what it passes.
+
+    Raises Unloadable when the file does not load, NeedsAnotherCPU when it is not for this CPU.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            loaded = ctypes.CDLL(str(path))
+            supported, self.record_floats = loaded.gradsmith_supported, loaded.gradsmith_hyper_record_floats
+            self.step, self.step_tasks = loaded.gradsmith_hyper_step, loaded.gradsmith_hyper_step_tasks
+            self.back = loaded.gradsmith_hyper_back
+        except (OSError, AttributeError) as error:
+            raise Unloadable(f"the compiled kernel {path} does not load ({error})") from error
+        if not supported():
+            raise NeedsAnotherCPU(f"the compiled kernel {path} needs instructions that this CPU lacks")
+        size, pointer, real = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
+        rule = (pointer, size, size, real, size, pointer)  # weights, hidden, layers, scale; tensors and their sizes
+        memory = (pointer, pointer, pointer, pointer)  # means, squares, last, numbers
+        self.record_floats.argtypes, self.record_floats.restype = [size, size, size, size], size
+        # gradients, values, rates; memory, record, threads
+        self.step.argtypes = [*rule, pointer, pointer, pointer, *memory, pointer, size]
+        # gradient, theta; memory, record, threads
+        self.step_tasks.argtypes = [*rule, pointer, pointer, *memory, pointer, size]
+        # record, worth, worths, q, total
+        self.back.argtypes = [*rule, pointer, pointer, pointer, pointer, pointer]

@@ -1,0 +1,69 @@
+"""The hyper kernel is tried against the rule before it is handed out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gradsmith.rules.base import Segments
+from gradsmith.rules.hyper import HyperRule
+from gradsmith.rules.kernels.native.hyper_kernel import HyperKernel
+
+SEGMENTS = Segments((37, 3), 2)
+_STEPS = 3
+
+
+def worst_error(kernel: HyperKernel, rule: HyperRule) -> float:
+    """The largest of three errors of a window of steps, theta's and those of both gradients, against a rule of the same
+    configuration in float64: largest difference over largest value. NaN when the kernel gives NaN."""
+    # The caller may be within autocast or under another default device: neither changes what is right.
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False), torch.device("cpu"):
+        truth = drawn(rule, 0)
+        generator = torch.Generator("cpu").manual_seed(1)
+        G, D = torch.randn(2, _STEPS, SEGMENTS.coordinates, generator=generator, dtype=torch.float32)
+        expected = by_autograd(truth, SEGMENTS, G.double(), D.double())
+        found = by_kernel(kernel, truth, SEGMENTS, G, D)
+    return max(
+        ((one.double() - other).abs().max() / other.abs().max()).item()
+        for one, other in zip(found, expected, strict=True)
+    )
+
+
+def drawn(rule: HyperRule, seed: int) -> HyperRule:
+    """A rule of the same configuration in float64, with weights that are nowhere zero."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    truth = HyperRule(rule.settings).double()
+    for parameter in truth.parameters():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float32) / 5)
+    return truth
+
+
+def by_autograd(rule: HyperRule, segments: Segments, G: Tensor, D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """theta after the steps from zero, and d/dG and d/d(weights), flat, of the sum of <D[t], update_t>."""
+    G = G.clone().requires_grad_()
+    state = rule.initial_state(segments.coordinates, tensors=segments.rows, dtype=G.dtype)
+    theta, total = torch.zeros_like(G[0]), torch.zeros((), dtype=G.dtype)
+    for gradient, weight in zip(G, D, strict=True):
+        update, state = rule(gradient, state, segments)
+        theta, total = theta + update, total + update @ weight
+    of_gradients, *pieces = torch.autograd.grad(total, [G, *rule.parameters()])
+    return theta.detach(), of_gradients, torch.cat([piece.reshape(-1) for piece in pieces])
+
+
+def by_kernel(
+    kernel: HyperKernel, rule: HyperRule, segments: Segments, G: Tensor, D: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same in float32, by the kernel."""
+    weights, sizes = kernel.weights(rule), kernel.sizes(segments)
+    state = rule.initial_state(segments.coordinates, tensors=segments.rows, dtype=torch.float32)
+    theta, records = torch.zeros_like(G[0]), []
+    for gradient in G:
+        records.append(kernel.record(segments.coordinates, segments.rows))
+        kernel.step(weights, sizes, theta, gradient, state, records[-1])
+    total = torch.zeros(weights.shape, dtype=torch.float64)
+    worths, of_gradients = torch.zeros(3, segments.coordinates), torch.empty_like(G)
+    for t in reversed(range(len(G))):
+        q = kernel.back(weights, sizes, records[t], D[t], worths, total)
+        assert q is not None
+        of_gradients[t] = q
+    return theta, of_gradients, total

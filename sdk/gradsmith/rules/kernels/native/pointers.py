@@ -1,0 +1,24 @@
+"""The checks of tensors whose addresses go to a compiled library, which trusts them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def require(
+    name: str,
+    tensor: Tensor,
+    shape: tuple[int, ...],
+    dtype: torch.dtype = torch.float32,
+    *,
+    contiguous: bool = False,
+) -> None:
+    """Raises ValueError unless the tensor is what its address is passed on for."""
+    if tuple(tensor.shape) != tuple(shape) or tensor.dtype != dtype or tensor.device.type != "cpu":
+        raise ValueError(
+            f"{name} must be a {dtype} tensor of shape {tuple(shape)} on the CPU, not {tensor.dtype} of shape "
+            f"{tuple(tensor.shape)} on {tensor.device}"
+        )
+    if contiguous and not tensor.is_contiguous():
+        raise ValueError(f"{name} must be contiguous, but has strides {tensor.stride()}; it is used in place")
