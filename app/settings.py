@@ -101,6 +101,9 @@ class Settings(BaseSettings):
     lease_renewal_seconds: float = Field(15.0, gt=0)
     dispatch_interval_seconds: float = Field(0.2, gt=0, description="Pause of the dispatcher between rounds.")
     reconcile_interval_seconds: float = Field(10.0, gt=0)
+    warm_spare: bool = Field(
+        True, description="Whether a worker keeps a process ready, with torch imported, for its next job."
+    )
     process_start_seconds: float = Field(
         300.0, gt=0, description="A worker kills a job process that is not ready by then."
     )

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gradsmith.rules import LSTMRule, Rule, State
+from gradsmith.rules.inputs import Input
 
 
 class Replays:
@@ -33,8 +34,8 @@ class Replays:
 
     @classmethod
     def of(cls, rule: Rule, block_floats: int) -> Replays | None:
-        """None for a rule that is no LSTM: autograd differentiates it."""
-        return cls(rule, block_floats) if isinstance(rule, LSTMRule) else None
+        """None for a rule that is not the paper's LSTM: autograd differentiates it."""
+        return cls(rule, block_floats) if isinstance(rule, LSTMRule) and rule.settings.as_published else None
 
     def gradient(self, snapshot: State, G: Tensor, D: Tensor) -> Tensor:
         """See `Backend.window_gradient`."""
@@ -94,9 +95,10 @@ class LSTMReplay:
         for buffers, hidden, cell in zip(self._layers, snapshot[0::2], snapshot[1::2], strict=True):
             buffers.hidden(0).copy_(hidden.t())
             buffers.cell[0].copy_(cell.t())
-        top = len(self._layers) - 1
+        top, features = len(self._layers) - 1, self._rule.features
+        assert isinstance(features, Input), "Replays.of takes no other"
         for t, gradient in enumerate(G):
-            self._layers[0].signal(t).copy_(self._rule.features.read(gradient, ())[0].t())
+            self._layers[0].signal(t).copy_(features.read(gradient, ())[0].t())
             for level, buffers in enumerate(self._layers):
                 buffers.forward(t)
                 if level < top:

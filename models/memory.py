@@ -173,8 +173,8 @@ def _likely_backend(spec: JobSpec, rules: _Rules, *, native: bool) -> Computes:
 def _training(families: list[_Sizes], spec: MetaTrainSpec) -> int:
     """A meta-step or a validation of the family that takes the most, beside a pool of the largest trajectories and the
     buffers of the other families' backends."""
-    T, tasks = spec.recipe.unroll_steps, spec.tasks_per_process
-    standing = spec.recipe.pool * max(_standing(sizes, tasks) for sizes in families)
+    T = spec.recipe.unroll_steps
+    standing = spec.recipe.pool * max(_standing(sizes, spec) for sizes in families)
     buffers = {
         tuple(sizes.family.parts()): _buffers(sizes, _group(sizes, spec) * sizes.coordinates, T) for sizes in families
     }
@@ -193,7 +193,9 @@ def _window(sizes: _Sizes, spec: MetaTrainSpec, standing: int) -> int:
     group = _group(sizes, spec)
     coordinates = group * sizes.coordinates
     row = sizes.width * coordinates
-    counted = T * row if spec.recipe.loss_weighting != "sum" else 0  # as outer gradients of their own
+    counted = (
+        T * row if spec.recipe.loss_weighting != "sum" or spec.recipe.on != "training" else 0
+    )  # as outer gradients of their own
     held = standing + (T + 3) * row + counted + sizes.state * coordinates
     stepping = _minibatch(sizes, group) + _step(sizes) * coordinates
     if spec.meta_gradient == "exact":  # theta and the gradient of each step once more, and what the rule remembers
@@ -204,9 +206,11 @@ def _window(sizes: _Sizes, spec: MetaTrainSpec, standing: int) -> int:
     return held + buffers + max(stepping, 2 * T * row, differentiating)
 
 
-def _standing(sizes: _Sizes, tasks: int) -> int:
+def _standing(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     """Tasks of a trajectory that is under way, with where they are: theta, its gradient and the rule's memory."""
-    return _problem(sizes, tasks) + (2 * sizes.width + sizes.state) * tasks * sizes.coordinates
+    tasks = spec.tasks_per_process
+    parted = tasks * sizes.costs.parted_bytes if spec.recipe.on == "held_out" else 0
+    return _problem(sizes, tasks) + parted + (2 * sizes.width + sizes.state) * tasks * sizes.coordinates
 
 
 def _graphs(sizes: _Sizes, coordinates: int, steps: int) -> int:
@@ -237,7 +241,8 @@ def _validating(sizes: _Sizes, spec: MetaTrainSpec, standing: int) -> int:
     buffers = _buffers(sizes, grouped, spec.recipe.unroll_steps) + _slack(sizes, group)
     longest = spec.recipe.horizons_validated[-1]
     curves = 3 * sizes.width * (longest + 1) * spec.recipe.validation_tasks
-    return trajectory + buffers + _rollout(sizes, spec.recipe.validation_tasks) + curves
+    held_out = sizes.costs.held_out_bytes if spec.recipe.on == "held_out" else 0
+    return trajectory + buffers + _rollout(sizes, spec.recipe.validation_tasks) + curves + held_out
 
 
 def _evaluating(sizes: _Sizes, spec: EvaluateSpec) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from models.spec import LossWeighting, MetaGradientMode
+from models.spec import LossesOn, LossWeighting, MetaGradientMode
 from models.tasks.base import TaskBatch
 
 Outer = Callable[[TaskBatch, Tensor, int, Tensor, Tensor], Tensor]
@@ -34,9 +34,10 @@ class MetaLoss:
         return self.mode == "detached" and self.outer in (None, square_rooted)
 
     @classmethod
-    def of(cls, mode: MetaGradientMode, weighting: LossWeighting) -> MetaLoss:
+    def of(cls, mode: MetaGradientMode, weighting: LossWeighting, on: LossesOn = "training") -> MetaLoss:
         """That of a recipe."""
-        return cls(mode, square_rooted if weighting == "sqrt" else None)
+        weighted = square_rooted if weighting == "sqrt" else None
+        return cls(mode, weighted if on == "training" else on_held_out(weighted))
 
 
 def square_rooted(tasks: TaskBatch, theta: Tensor, step: int, losses: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG001
@@ -44,6 +45,18 @@ def square_rooted(tasks: TaskBatch, theta: Tensor, step: int, losses: Tensor, gr
     losses fall by orders of magnitude, the late steps count too. Below LEAST_LOSS, loss / sqrt(LEAST_LOSS)."""
     weights = losses.clamp(min=LEAST_LOSS).rsqrt()
     return (gradient.view(tasks.tasks, -1) * weights[:, None]).view(-1)
+
+
+def on_held_out(weighted: Outer | None) -> Outer:
+    """The outer gradient on the data that the inner one has not seen, for tasks that are `parted`. weighted: what makes
+    the counted gradient of that loss and its gradient."""
+
+    def outer(tasks: TaskBatch, theta: Tensor, step: int, losses: Tensor, gradient: Tensor) -> Tensor:
+        assert tasks.outer is not None, "the spec lets only families through whose data can be parted"
+        losses, gradient = tasks.outer.losses_and_gradient(theta, step)
+        return gradient if weighted is None else weighted(tasks.outer, theta, step, losses, gradient)
+
+    return outer
 
 
 PLAIN = MetaLoss()

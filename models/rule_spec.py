@@ -7,10 +7,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
+from gradsmith.errors import UnknownRule
 from gradsmith.rules.assignment import REST, best_match
 from gradsmith.rules.configs import CONFIGS, RuleConfig
 from models.task_spec import Part, Spec
@@ -30,6 +39,15 @@ class RuleSpec(Spec):
         """The same settings as the rule itself has them."""
         return _config_of(self)
 
+    @model_validator(mode="after")
+    def _as_a_rule(self) -> RuleSpec:
+        """What one setting's bounds cannot say, such as which inputs a head needs."""
+        try:
+            _ = self.config
+        except UnknownRule as error:
+            raise ValueError(str(error)) from error
+        return self
+
 
 @lru_cache(maxsize=256)  # a POST asks for it several times, and making one checks every setting
 def _config_of(spec: RuleSpec) -> RuleConfig:
@@ -41,6 +59,9 @@ def _spec_of(config: type[RuleConfig]) -> type[RuleSpec]:
     for name, default, bounds in config.settings():
         annotation = Literal[bounds.choices] if bounds.choices else type(default)
         limits: dict[str, Any] = {"ge": bounds.at_least, "gt": bounds.above, "le": bounds.at_most}
+        if bounds.names:
+            one = f"({'|'.join(bounds.names)})"
+            limits["pattern"] = rf"^{one}(\+{one})*$"
         given = {limit: value for limit, value in limits.items() if value is not None}
         described: Any = Field(default, description=bounds.description or None, **given)
         fields[name] = (annotation, described)

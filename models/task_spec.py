@@ -58,6 +58,8 @@ class Costs:
     """Bytes beside them, whatever the width of the numbers."""
     held_out_bytes: int = 0
     """Bytes that `held_out` takes at most, for however many tasks."""
+    parted_bytes: int = 0
+    """Bytes that a task keeps beside them where its data are parted (`TaskSpec.parts_data`)."""
     loading_bytes: int = 0
     """Bytes that the data take while they are read."""
     resident_bytes: int = 0
@@ -83,6 +85,11 @@ class TaskSpec(Spec):
     def coordinates_per_task(self) -> int:
         """Numbers that an optimizer moves in one task."""
         return sum(part.size for part in self.parts())
+
+    @property
+    def parts_data(self) -> bool:
+        """Whether a task can train on a part of its data and be judged on the rest (`TaskBatch.parted`)."""
+        return False
 
     @property
     def datasets(self) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ def test_the_template_from_its_installation_to_a_users_loop_and_where_it_is_miss
         assert client.families.get("curves").coordinates_per_task == 8
 
         monkeypatch.setenv("PYTHONPATH", path_with(installed))
-        with running_worker(served.settings, tmp_path):
+        with running_worker(served.settings.model_copy(update={"warm_spare": False}), tmp_path):
             trained = client.jobs.wait(client.jobs.create(family="curves", tasks={"degree": 3}, **SMALL))
             assert trained.raw["spec"]["family"]["plugin"] == "gradsmith-curves 0.1.0"
             measured = client.jobs.wait(str(trained.evaluation))

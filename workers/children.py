@@ -169,7 +169,8 @@ class JobProcess:
 
 
 class Nursery:
-    """Keeps one spare process ready. Not thread-safe: the parent's main thread owns it."""
+    """Keeps one spare process ready, unless settings.warm_spare says otherwise. Not thread-safe: the parent's main
+    thread owns it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -182,7 +183,11 @@ class Nursery:
         self._spare: JobProcess | None = None
 
     def keep_ready(self) -> None:
-        """Start a spare when there is none, or when it has died."""
+        """Start a spare when there is none, or when it has died, where one is wanted."""
+        if self._settings.warm_spare:
+            self._start()
+
+    def _start(self) -> None:
         if self._spare is not None and not self._spare.alive:
             self._spare.kill()  # what it may have started, and its pipes
             self._spare = None
@@ -190,11 +195,11 @@ class Nursery:
             self._spare = JobProcess(self._environment, self._settings)
 
     def take(self) -> JobProcess:
-        """The spare, now the caller's; another in its place when it hangs. `keep_ready` starts the next one."""
+        """The spare, now the caller's; a new process where there is none or it hangs. `keep_ready` starts the next."""
         if self._spare is not None and (reason := self._spare.refuses()) is not None:
             logger.warning("the spare process %d is killed: %s", self._spare.pid, reason)
             self._spare.kill()
-        self.keep_ready()
+        self._start()
         taken, self._spare = self._spare, None
         assert taken is not None
         return taken

@@ -30,7 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.commands import command
 from app.metrics.writable import refusal, try_write
 from app.settings import Settings
-from app.store import idempotency, leases, outbox
+from app.store import baseline_runs, idempotency, leases, outbox
 from app.store.errors import LeaseLost, StoreError
 from app.store.leases import Lapse
 from app.store.sessions import Database
@@ -131,9 +131,11 @@ class Dispatcher:
         return sum(self._ring(device) for device in DEVICES)
 
     def reconcile(self) -> list[Lapse]:
-        """Take over jobs whose lease ran out, and ring again for queued jobs that RQ has lost; forget old answers."""
+        """Take over jobs whose lease ran out, and ring again for queued jobs that RQ has lost; forget old answers and
+        old runs of baselines."""
         with self.database.write() as session:
             idempotency.purge(session)
+            baseline_runs.purge(session)
             lapses = leases.lapsed(session, self.settings.max_lost_workers, self.settings.retry_backoff_seconds)
         for lapse in lapses:
             logger.warning(

@@ -56,7 +56,7 @@ def finish_training(
     if job.status == "cancelling":
         return Outcome(job, end(session, job, "cancelled", None, event_id))
     optimizer = Registry(session, job.workspace).register(
-        job, weights, validation_score, card, automatic=shortfall is None
+        job, weights, validation_score, card, automatic=shortfall is None, criterion=spec.recipe.criterion
     )
     job.optimizer = optimizer.id
     job.step = job.total
@@ -73,11 +73,13 @@ class TunedBaseline:
     """The best tuned baseline of an evaluation, which `best` may name.
 
     weights: its file, the same bytes for the same settings
+    criterion: what the score is of
     shortfall: why `best` may not name it
     """
 
     weights: bytes
     validation_score: float
+    criterion: str
     card: dict[str, Any]
     shortfall: str | None
 
@@ -104,6 +106,7 @@ def finish_with_result(
         Registry(session, job.workspace).register(
             *(job, baseline.weights, baseline.validation_score, baseline.card),
             automatic=baseline.shortfall is None,
+            criterion=baseline.criterion,
             tuned=True,
         )
     session.add(

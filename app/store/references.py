@@ -3,8 +3,9 @@
 `opt_...`, `<family>@<version>`, `<family>@latest` (the newest version that was trained), `<family>@best` (the lowest
 validation score, the older version of equals) or `<family>@<alias>`. `latest` and `best` pass over optimizers that are
 not `automatic`: those that are worse than standing still. `best` also passes over those whose job changed the family's
-tasks: losses on different tasks do not compare. It may name a tuned baseline, which evaluations register, so that it is
-never worse.
+tasks: losses on different tasks do not compare. Nor do scores of different criteria (`Recipe.criterion`): `best`
+compares those of the family's own recipe, and where there are none, those of the newest optimizer's. It may name a
+tuned baseline, which evaluations register, so that it is never worse.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import difflib
 import re
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy import Select, bindparam, case, func, literal, select
 from sqlalchemy.orm import Session
 
 from app.store.aliases import RESERVED, is_alias
@@ -50,10 +51,31 @@ _BY_ALIAS = _EVERY.where(
     _ALIASES.family == bindparam("family"),
     _ALIASES.alias == bindparam("name"),
 )
+
+
+def compared_criterion(optimizers: Any, workspace: Any, family: Any) -> Select[Any]:
+    """The criterion whose scores `best` compares. optimizers: a table or an alias of it, another than the one that
+    `best` is looked for in; workspace, family: expressions"""
+    own = case(
+        {name: each.recipe.criterion for name, each in FAMILIES.items()}, value=optimizers.family, else_=literal("")
+    )
+    named = (optimizers.workspace == workspace, optimizers.family == family, optimizers.automatic)
+    chosen = select(optimizers.criterion).where(*named, optimizers.own_tasks, optimizers.validation_score.is_not(None))
+    own_first = case((optimizers.criterion == own, 0), else_=1)
+    return chosen.order_by(own_first, optimizers.version.desc()).limit(1)
+
+
 _AUTOMATIC = _OF_FAMILY.where(_OPTIMIZERS.automatic)
 _RESERVED = {
     "latest": _AUTOMATIC.where(~_OPTIMIZERS.tuned).order_by(_OPTIMIZERS.version.desc()).limit(1),
-    "best": _AUTOMATIC.where(_OPTIMIZERS.own_tasks, _OPTIMIZERS.validation_score.is_not(None))
+    "best": _AUTOMATIC.where(
+        _OPTIMIZERS.own_tasks,
+        _OPTIMIZERS.validation_score.is_not(None),
+        _OPTIMIZERS.criterion
+        == compared_criterion(
+            OptimizerRow.__table__.alias().c, bindparam("workspace"), bindparam("family")
+        ).scalar_subquery(),
+    )
     .order_by(_OPTIMIZERS.validation_score, _OPTIMIZERS.version)
     .limit(1),
 }

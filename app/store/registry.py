@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, aliased
 from app.store.errors import DamagedWeights, EvaluationNotFound
 from app.store.ids import new_id
 from app.store.pages import Page, page_of
-from app.store.references import Located, locate
+from app.store.references import Located, compared_criterion, locate
 from app.store.sql import clock, has_label, has_label_key, insert_if_absent
 from app.store.tables import (
     DEFAULT_WORKSPACE,
@@ -83,7 +83,10 @@ class Registry:
             newest = select(func.max(other.version)).where(*within, ~other.tuned).correlate(OptimizerRow)
             return OptimizerRow.version == newest.scalar_subquery()
         if alias == "best":
-            compared = (*within, other.own_tasks, other.validation_score.is_not(None))
+            another = aliased(OptimizerRow)
+            chosen = compared_criterion(another, OptimizerRow.workspace, OptimizerRow.family)
+            criterion = chosen.correlate(OptimizerRow).scalar_subquery()
+            compared = (*within, other.own_tasks, other.validation_score.is_not(None), other.criterion == criterion)
             lowest = select(other.id).where(*compared).correlate(OptimizerRow)
             best = lowest.order_by(other.validation_score, other.version).limit(1)
             return OptimizerRow.id == best.scalar_subquery()
@@ -151,13 +154,16 @@ class Registry:
         card: dict[str, Any],
         *,
         automatic: bool = True,
+        criterion: str = "",
         tuned: bool = False,
     ) -> OptimizerRow:
         """Register what a job made as the next version of its family. Needs the transaction that ends the job, whose
         row is locked: `outcomes.finish_training` does both.
 
         automatic: whether `latest` and `best` may name it
-        tuned: whether it is a tuned baseline. The family has each once: a second registration returns the first
+        criterion: what its validation score is of (`Recipe.criterion`)
+        tuned: whether it is a tuned baseline. The family has each once a criterion: a second registration returns the
+            first
         """
         sha256 = hashlib.sha256(weights).hexdigest()
         self._keep(sha256, weights)
@@ -167,7 +173,7 @@ class Registry:
             select(WorkspaceRow.id).where(WorkspaceRow.id == job.workspace).with_for_update(key_share=True)
         )
         own_tasks = not job.spec["family"].get("overrides")
-        if tuned and (there := self._tuned(job.family, sha256, own_tasks)) is not None:
+        if tuned and (there := self._tuned(job.family, sha256, criterion, own_tasks)) is not None:
             return there
         for _ in range(10):
             version = self.next_version(job.family)
@@ -183,6 +189,7 @@ class Registry:
                 else None,
                 automatic=automatic,
                 own_tasks=own_tasks,
+                criterion=criterion,
                 tuned=tuned,
                 card=card,
                 created_at=clock(),
@@ -197,7 +204,8 @@ class Registry:
             return row
         raise AssertionError(f"ten others took each next version of {job.family} from job {job.id}")
 
-    def _tuned(self, family: str, sha256: str, own_tasks: bool) -> OptimizerRow | None:
+    def _tuned(self, family: str, sha256: str, criterion: str, own_tasks: bool) -> OptimizerRow | None:
         """The family's tuned baseline with these bytes."""
-        same = (OptimizerRow.family == family, OptimizerRow.sha256 == sha256, OptimizerRow.own_tasks == own_tasks)
-        return self._session.scalar(self._all().where(OptimizerRow.tuned, *same).limit(1))
+        tuned = self._all().where(OptimizerRow.tuned, OptimizerRow.family == family, OptimizerRow.sha256 == sha256)
+        same = tuned.where(OptimizerRow.criterion == criterion, OptimizerRow.own_tasks == own_tasks)
+        return self._session.scalar(same.limit(1))

@@ -247,6 +247,7 @@ class OptimizerRow(Base):
     validation_score: Mapped[float | None] = mapped_column(Float)  # `best` is the lowest of these; NULL never is
     automatic: Mapped[bool] = mapped_column(Boolean, server_default=true())  # whether `latest` and `best` may name it
     own_tasks: Mapped[bool] = mapped_column(Boolean, server_default=true())  # `best` compares no others
+    criterion: Mapped[str] = mapped_column(String(128), server_default="")  # what the score is of: best compares equals
     tuned: Mapped[bool] = mapped_column(Boolean, server_default=false())  # a baseline, which `latest` passes over
     card: Mapped[dict[str, Any]] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -281,3 +282,15 @@ class EvaluationRow(Base):
     family: Mapped[str] = mapped_column(String(128))
     result: Mapped[dict[str, Any]] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class BaselineRunRow(Base):
+    """A run of a baseline, by the SHA-256 of all that it depends on. baseline: its name, for people"""
+
+    __tablename__ = "baseline_runs"
+    workspace: Mapped[str] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    baseline: Mapped[str] = mapped_column(String(64))
+    job: Mapped[str] = mapped_column(ForeignKey("jobs.id"))  # which computed it
+    content: Mapped[bytes] = mapped_column(LargeBinary)  # sealed
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

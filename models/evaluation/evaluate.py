@@ -19,6 +19,8 @@ from typing import Any
 from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for, dtype_for
 from models.baselines import TUNED, UNTUNED
+from models.baselines.base import Baseline
+from models.evaluation.baseline_runs import BaselineRuns, BaselineStore
 from models.evaluation.break_even import Spent, break_even
 from models.evaluation.equal_time import in_seconds
 from models.evaluation.statistics import Bootstrap, Comparison, compare
@@ -42,7 +44,7 @@ from models.spec import BaselineName, EvaluateSpec, Split
 from models.tasks.base import TaskBatch
 from models.tasks.catalogue import open_for_testing, open_for_tuning
 from models.tasks.randomness import key
-from models.tuning import Tuning, runs_of, tune
+from models.tuning import Tuning, runs_of
 
 FORMAT = 3
 FRESH_TRAJECTORY = TUNING_TRAJECTORY + 1  # of the validation split: nothing is selected or tuned on these tasks
@@ -55,22 +57,30 @@ def evaluate(
     data_dir: Path | None = None,
     threads: int | None = None,
     spent: Spent | None = None,
+    store: BaselineStore | None = None,
 ) -> Iterator[MeasuringProgress | MeasuringResult]:
     """Measure the optimizer in `weights`; the last event is the MeasuringResult.
 
     Progress comes at least every quarter of a second of work, give or take one inner step.
     threads: as in `meta_train`
     spent: what making the optimizer took, for the break-even; None where it is not known
+    store: where runs of baselines are kept between evaluations; None computes them
     Raises gradsmith.errors.WeightsError, DatasetMissing, DatasetCorrupt, DeviceUnavailable, BackendUnavailable.
     """
     yield from _Evaluation(
-        weights, spec, data_dir, spec.resources.threads_or(1) if threads is None else threads, spent
+        weights, spec, data_dir, spec.resources.threads_or(1) if threads is None else threads, spent, store
     ).events()
 
 
 class _Evaluation:
     def __init__(
-        self, weights: bytes, spec: EvaluateSpec, data_dir: Path | None, threads: int, spent: Spent | None
+        self,
+        weights: bytes,
+        spec: EvaluateSpec,
+        data_dir: Path | None,
+        threads: int,
+        spent: Spent | None,
+        store: BaselineStore | None,
     ) -> None:
         self._spec = spec
         self._spent = spent
@@ -89,20 +99,21 @@ class _Evaluation:
         # The learned rule, the targets, each untuned baseline, each tuned one's sweep and its run for each criterion.
         sweeps = len(self._plan.baselines) * (runs_of(self._plan.schedules) + len(CRITERIA))
         self._runs = Runs(2 + len(self._plan.untuned) + sweeps)
-        self._tuning_gradients = 0
-        self._test_gradients = 0
+        self._baselines = BaselineRuns(spec, self._dtype, self._device, self._runs, store)
+        self._test_sample = Sample(Split.TEST, spec.seed, 0, self._plan.test_tasks)
 
     def events(self) -> Iterator[MeasuringProgress | MeasuringResult]:
         learned = Learned(self._backend, rests=True)
-        measured = {"learned": (yield from self._tested("learned", learned, None))}
+        measured = {"learned": (yield from self._learned(learned))}
         tunings: dict[BaselineName, Tuning] = {}
         for name in self._plan.baselines:
             tunings[name] = yield from self._tuned(name)
         for name, tuning in tunings.items():
             final, area = (tuning.best(criterion) for criterion in CRITERIA)
-            measured[name] = yield from self._tested(name, final, area)
+            measured[name] = yield from self._tested(TUNED[name], final, area)
+            self._runs.done += final == area
         for name in self._plan.untuned:
-            measured[name] = yield from self._tested(name, UNTUNED[name], None)
+            measured[name] = yield from self._tested(UNTUNED[name], UNTUNED[name], UNTUNED[name])
         setter = min(tunings, key=lambda name: tunings[name].best_final.final)
         fixed = yield from self._targets(setter, tunings[setter])
         contenders: dict[str, Contender] = {"learned": learned}
@@ -127,58 +138,44 @@ class _Evaluation:
 
     def _targets(self, name: BaselineName, tuning: Tuning) -> Generator[MeasuringProgress, None, list[Target]]:
         sample = Sample(Split.VALIDATION, self._spec.seed, FRESH_TRAJECTORY, self._plan.tuning_tasks)
-        steps = run(
-            *(tuning.best("final"), self._tuning_family, sample, self._plan.horizon),
-            dtype=self._dtype,
-            device=self._device,
+        fresh = yield from self._baselines.curves(
+            *(TUNED[name], tuning.best("final"), self._tuning_family, sample), "targets", f"setting targets with {name}"
         )
-        fresh = yield from self._runs.ticking(steps, f"setting targets with {name}")
-        self._runs.done += 1
-        self._tuning_gradients += sample.tasks * (self._plan.horizon + 1)
         return targets(fresh)
 
     def _tuned(self, name: BaselineName) -> Generator[MeasuringProgress, None, Tuning]:
         sample = Sample(Split.VALIDATION, self._spec.seed, TUNING_TRAJECTORY, self._plan.tuning_tasks)
-        sweep = tune(
-            TUNED[name],
-            self._tuning_family,
-            sample,
-            self._plan.horizon,
-            self._plan.schedules,
-            dtype=self._dtype,
-            device=self._device,
-        )
-        tuning = yield from self._runs.ticking(sweep, f"tuning {name}'s learning rate")
-        self._tuning_gradients += len(tuning.points) * sample.tasks * (self._plan.horizon + 1)
-        return tuning
+        found = yield from self._baselines.tuned(name, self._tuning_family, sample)
+        return found
 
     def _tested(
-        self, name: str, contender: Contender, for_area: Contender | None
+        self, baseline: Baseline, contender: Contender, for_area: Contender
     ) -> Generator[MeasuringProgress, None, Measured]:
-        final = yield from self._curves(name, contender)
-        if for_area is None:
-            return Measured(final, final)
+        final = yield from self._curves(baseline, contender)
         if for_area == contender:
-            self._runs.done += 1
             return Measured(final, final)
-        return Measured(final, (yield from self._curves(name, for_area)))
+        return Measured(final, (yield from self._curves(baseline, for_area)))
 
-    def _curves(self, name: str, contender: Contender) -> Generator[MeasuringProgress, None, Curves]:
-        sample = Sample(Split.TEST, self._spec.seed, 0, self._plan.test_tasks)
-        message = f"measuring {name} on {sample.tasks} held-out tasks"
+    def _curves(self, baseline: Baseline, contender: Contender) -> Generator[MeasuringProgress, None, Curves]:
+        sample = self._test_sample
+        message = f"measuring {baseline.name} on {sample.tasks} held-out tasks"
+        found = yield from self._baselines.curves(
+            *(baseline, contender, self._test_family, sample), "test", message, held_out=True
+        )
+        return found
+
+    def _learned(self, contender: Learned) -> Generator[MeasuringProgress, None, Measured]:
+        sample = self._test_sample
         steps = run(
-            contender,
-            self._test_family,
-            sample,
-            self._plan.horizon,
+            *(contender, self._test_family, sample, self._plan.horizon),
             dtype=self._dtype,
             device=self._device,
             held_out=True,
         )
-        found = yield from self._runs.ticking(steps, message)
+        found = yield from self._runs.ticking(steps, f"measuring learned on {sample.tasks} held-out tasks")
         self._runs.done += 1
-        self._test_gradients += sample.tasks * (self._plan.horizon + 1)
-        return found
+        self._baselines.gradients["test"] += sample.tasks * (self._plan.horizon + 1)
+        return Measured(found, found)
 
     def _result(
         self, measured: dict[str, Measured], tunings: dict[BaselineName, Tuning], costs: StepCosts
@@ -212,13 +209,14 @@ class _Evaluation:
             "tiers": {"tuned": list(tunings), "untuned": list(plan.untuned)},
             "optimizers": {name: described(each, bootstrap) for name, each in measured.items()},
             "tuning": {name: sweep_of(tuning) for name, tuning in tunings.items()},
+            "stored": self._baselines.stored,
             "comparisons": comparisons,
             "verdict": {criterion: comparisons["best_baseline"][criterion]["verdict"] for criterion in CRITERIA},
             "seconds": in_seconds(measured, tunings, costs, bootstrap),
             "break_even": self._break_even(measured, tunings, comparisons["best_baseline"]["final"]["baseline"], costs),
             "cost": {
                 "seconds": time.perf_counter() - self._started,
-                "gradient_evaluations": {"tuning": self._tuning_gradients, "test": self._test_gradients},
+                "gradient_evaluations": dict(self._baselines.gradients),
             },
             "runtime": runtime(self._device, self._backend.name),
         }

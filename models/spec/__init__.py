@@ -17,16 +17,17 @@ from gradsmith.rules.assignment import REST
 from models.rule_spec import ByKind, RuleSpec
 from models.spec.family import FamilySpec, Split, with_tasks
 from models.spec.jobs import JobKind
-from models.spec.measuring import EvaluateSpec, PreviewSpec
+from models.spec.measuring import EVALUATION_SEED, EvaluateSpec, PreviewSpec
 from models.spec.overrides import overridden
 from models.spec.plans import BaselineName, EvaluationPlan, PreviewPlan, ScheduleName, UntunedName
-from models.spec.recipe import Component, LossWeighting, MetaGradientMode, Recipe
+from models.spec.recipe import Component, LossesOn, LossWeighting, MetaGradientMode, Recipe
 from models.spec.resources import DEVICE_OF, MOST_PROCESSES, MOST_THREADS, BackendName, Resources, Threads, share
 from models.spec.training import IDLE_RULE, MetaTrainSpec
 from models.task_spec import Spec
 
 __all__ = [
     "DEVICE_OF",
+    "EVALUATION_SEED",
     "IDLE_RULE",
     "MOST_PROCESSES",
     "MOST_THREADS",
@@ -41,6 +42,7 @@ __all__ = [
     "JobKind",
     "JobSpec",
     "LossWeighting",
+    "LossesOn",
     "MetaGradientMode",
     "MetaTrainSpec",
     "PreviewPlan",

@@ -12,6 +12,9 @@ from models.spec.jobs import Job, in_one_process
 from models.spec.plans import EvaluationPlan, PreviewPlan
 from models.spec.resources import DEVICE_OF, Resources
 
+EVALUATION_SEED = 0
+"""Of an evaluation that names no seed: all of a family then share their held-out tasks, and the runs of baselines."""
+
 
 class EvaluateSpec(Job):
     """A resolved `evaluate` job: one optimizer of the registry on held-out tasks of a family."""

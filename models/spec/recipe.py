@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -12,6 +13,7 @@ from models.task_spec import Spec, Tasks
 
 MetaGradientMode = Literal["detached", "exact"]
 LossWeighting = Literal["sum", "sqrt"]
+LossesOn = Literal["training", "held_out"]
 
 
 class Component(Spec):
@@ -102,6 +104,12 @@ class Recipe(Spec):
         description="Families that are trained on beside the job's own: each trajectory is one of them, drawn by "
         "weight. A validation looks at all; its score is their geometric mean, by weight.",
     )
+    on: LossesOn = Field(
+        "training",
+        description="Which losses the meta-loss and a validation count: those of the minibatches that the gradients "
+        "come from, or those of data that the inner steps do not see. held_out: each task keeps 35 % of its training "
+        "images for the meta-loss, and a validation scores the loss on validation images.",
+    )
     rollback: float | None = Field(
         None,
         gt=0,
@@ -135,7 +143,8 @@ class Recipe(Spec):
     @property
     def window_evaluations(self) -> int:
         """Evaluations of a task's gradient in one window; a product with a Hessian costs about one."""
-        return self.unroll_steps + (self.unroll_steps - 1 if self.meta_gradient == "exact" else 0)
+        exact = self.unroll_steps - 1 if self.meta_gradient == "exact" else 0
+        return self.unroll_steps * (1 if self.on == "training" else 2) + exact
 
     @property
     def output_scales(self) -> str:
@@ -170,6 +179,15 @@ class Recipe(Spec):
                 f"of them; send more meta_steps, or fewer starts or start_steps"
             )
         return self
+
+    @property
+    def criterion(self) -> str:
+        """What a validation score is of. Scores compare where it is the same; a database keeps it, 128 letters long."""
+        steps = ", ".join(str(horizon) for horizon in self.horizons_validated)
+        others = "\n".join(each.model_dump_json() for each in self.mixture)
+        mixed = f", mixture {hashlib.sha256(others.encode()).hexdigest()[:12]}" if others else ""
+        on = "" if self.on == "training" else " held out"
+        return f"{self.objective}{on} of {self.validation_tasks} tasks after {steps} steps{mixed}"
 
     @property
     def horizons_validated(self) -> tuple[int, ...]:

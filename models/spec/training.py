@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from models.rule_spec import Assigned, assigned
 from models.spec.family import FamilySpec
 from models.spec.jobs import Job
-from models.spec.measuring import EvaluateSpec
+from models.spec.measuring import EVALUATION_SEED, EvaluateSpec
 from models.spec.plans import EvaluationPlan
 from models.spec.recipe import Component, MetaGradientMode, Recipe
 from models.spec.resources import DEVICE_OF, Resources
@@ -54,7 +54,7 @@ class MetaTrainSpec(Job):
             rule=self.recipe.rule,
             rules=self.recipe.rules,
             family=self.family,
-            seed=self.seed,
+            seed=EVALUATION_SEED,
             evaluation=self.evaluation,
             resources=self.resources.model_copy(update={"processes": 1}),  # an evaluation runs in one
         )
@@ -77,6 +77,16 @@ class MetaTrainSpec(Job):
         family = self.family.model_copy(update={"tasks": tasks})
         recipe = self.recipe.model_copy(update={"mixture": ()})
         return self.model_copy(update={"family": family, "recipe": recipe})
+
+    @model_validator(mode="after")
+    def _held_out_losses_need_data(self) -> MetaTrainSpec:
+        without = [each.family for each in self.components if not each.tasks.parts_data]
+        if self.recipe.on == "held_out" and without:
+            raise ValueError(
+                f"recipe.on held_out needs tasks with data, of which each keeps a part, and {' and '.join(without)} "
+                f"has none; send recipe.on training"
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_mixture_has_one_rule(self) -> MetaTrainSpec:

@@ -93,6 +93,14 @@ class TaskBatch(ABC):
         product: Tensor = ((ahead - gradient).view(self.tasks, -1) * (lengths / away)).view(-1)
         return product
 
+    outer: TaskBatch | None = None
+    """The same tasks on other data, which a meta-loss on held-out data counts; only what `parted` gives has it."""
+
+    def parted(self) -> TaskBatch | None:
+        """These tasks on a part of their training data, with the same tasks on the rest of it as `outer`; None where
+        a task has no data. `TaskSpec.parts_data` says which."""
+        return None
+
     def held_out(self, theta: Tensor) -> HeldOut | None:  # noqa: ARG002 - a family without held-out data has none
         """Loss and accuracy on data that these tasks do not train on; None where a task has no data."""
         return None

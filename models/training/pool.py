@@ -108,13 +108,20 @@ class Pool:
     def _batches(self, number: int) -> tuple[TaskBatch, ...]:
         source = self._source(number)
         where = {"seed": self._seed, "trajectory": number}
-        return tuple(
+        whole = (
             batch
             for part in source.parts
             for batch in source.family.sample(
                 Split.TRAIN, **where, tasks=len(part), first=part.start, dtype=self._dtype, device=self._device
             )
         )
+        return tuple(whole) if self._recipe.on == "training" else tuple(map(_parted, whole))
+
+
+def _parted(batch: TaskBatch) -> TaskBatch:
+    parted = batch.parted()
+    assert parted is not None, "the spec lets only families through whose data can be parted"
+    return parted
 
 
 def horizon_of(recipe: Recipe, seed: int, number: int) -> int:

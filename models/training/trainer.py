@@ -68,7 +68,7 @@ class Trainer:
                 mode=spec.meta_gradient,
             )
         backend = self._backends[parts]
-        loss = MetaLoss.of(spec.recipe.meta_gradient, spec.recipe.loss_weighting)
+        loss = MetaLoss.of(spec.recipe.meta_gradient, spec.recipe.loss_weighting, spec.recipe.on)
         return Source(family, component.weight, backend, windows(backend, self._device, loss), tuple(groups))
 
     @property

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from models.parallel import Team
-from models.rollout import Learned, Sample, run, tasks_at_once
+from models.rollout import Learned, Sample, Stepper, run, tasks_at_once
 from models.spec import Recipe, Split, share
+from models.tasks.base import TaskBatch
 from models.training.events import Working
 from models.training.pool import Source
 from models.training.selection import geometric_mean, scored
@@ -23,6 +24,9 @@ VALIDATION_SEED = 0
 """All jobs of a family are selected on the SAME validation tasks, whatever their seed, so that their scores compare."""
 
 WORKING_INTERVAL_SECONDS = 0.25
+
+LOOKS = 10
+"""How often the held-out loss is measured along a curve: each time takes as long as several inner steps."""
 
 
 @dataclass(frozen=True)
@@ -87,20 +91,77 @@ class Validation:
         team.sum_(found, expected_seconds=evaluations * seconds_a_gradient * team.size)
         return found, spent + time.perf_counter() - started
 
+    def _contender(self, source: Source) -> Watched:
+        recipe = self._recipe
+        watched = {0, *(step for horizon in recipe.horizons_validated for step in looks(horizon))}
+        return Watched(Learned(source.backend), frozenset(watched if recipe.on == "held_out" else ()))
+
     def _chunks(self, source: Source, own: range, chunk: int, rows: Tensor) -> Generator[None, None, None]:
         """Fill the columns of `rows` that belong to these chunks of `chunk` tasks."""
-        recipe, learned = self._recipe, Learned(source.backend)
+        recipe = self._recipe
         horizons = recipe.horizons_validated
         for index in own:  # each by itself: how a mean over steps is rounded depends on how many tasks are side by side
             part = slice(index * chunk, min((index + 1) * chunk, recipe.validation_tasks))
             sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, part.stop - part.start, part.start)
+            learned = self._contender(source)
             curves = yield from run(
                 learned, source.family, sample, horizons[-1], dtype=self._dtype, device=self._device
             )
-            rows[0, part] = curves.losses[0]
+            held_out = learned.found()
+            rows[0, part] = held_out[0] if held_out else curves.losses[0]
             for place, horizon in enumerate(horizons):
-                rows[1 + 2 * place, part] = curves.cut(horizon).area
-                rows[2 + 2 * place, part] = curves.cut(horizon).final
+                until = curves.cut(horizon)
+                area, final = until.area, until.final
+                if held_out:
+                    seen = torch.stack([held_out[step] for step in looks(horizon)])
+                    finite = until.finite & seen.isfinite().all(dim=0)
+                    area, final = (torch.where(finite, each, torch.inf) for each in (seen.mean(dim=0), seen[-1]))
+                rows[1 + 2 * place, part], rows[2 + 2 * place, part] = area, final
+
+
+def looks(horizon: int) -> list[int]:
+    """The steps of a run after which held-out losses are measured, the last one being the horizon."""
+    return sorted({max(1, round(horizon * look / LOOKS)) for look in range(1, LOOKS + 1)})
+
+
+class Watched:
+    """A contender whose tasks' held-out losses are measured after some steps."""
+
+    def __init__(self, learned: Learned, steps: frozenset[int]) -> None:
+        self._learned = learned
+        self._steps = steps
+        self._losses: dict[int, list[Tensor]] = {}
+
+    def start(self, tasks: TaskBatch) -> Stepper:
+        stepper = self._learned.start(tasks)
+        if not self._steps:
+            return stepper
+        self.see(0, tasks, tasks.initial())
+        return _WatchedRun(self, tasks, stepper)
+
+    def see(self, step: int, tasks: TaskBatch, theta: Tensor) -> None:
+        """Measure, where the step is one of those."""
+        if step in self._steps:
+            found = tasks.held_out(theta)
+            assert found is not None, "the spec lets only families through that have held-out data"
+            self._losses.setdefault(step, []).append(found.losses)
+
+    def found(self) -> dict[int, Tensor]:
+        """The held-out losses by step, (tasks,), in the order of the run's curves."""
+        return {step: torch.cat(losses) for step, losses in self._losses.items()}
+
+
+@dataclass
+class _WatchedRun:
+    watched: Watched
+    tasks: TaskBatch
+    stepper: Stepper
+    steps: int = 0
+
+    def step(self, theta: Tensor, gradient: Tensor) -> None:
+        self.stepper.step(theta, gradient)
+        self.steps += 1
+        self.watched.see(self.steps, self.tasks, theta)
 
 
 def _at_work(steps: Generator[None, None, T], step: int) -> Generator[Working, None, tuple[T, float]]:

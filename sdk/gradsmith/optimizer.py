@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from gradsmith.errors import StateMismatch, UnknownRule, UnknownSource, UnsupportedGradient, UnsupportedParameter
 from gradsmith.rules import Rule, Rules, RuleSet, State  # before torch: it says how to install torch when missing
+from gradsmith.rules.configs import written
 from gradsmith.rules.weights import dumps, load, loads
 
 from gradsmith.axes import MEMORY, Place, Placement  # isort: skip
@@ -384,7 +385,7 @@ def _roles(parameter: Tensor) -> tuple[str, ...]:
 
 def _signature(rule: Rules) -> str:
     """Kind, settings and the beginning of the SHA-256 of the weights: what `print(optimizer)` shows of a rule."""
-    return f"{_described(rule.config())} sha256:{hashlib.sha256(dumps(rule)).hexdigest()[:16]}"
+    return f"{_described(written(rule.config()))} sha256:{hashlib.sha256(dumps(rule)).hexdigest()[:16]}"
 
 
 def _described(config: Mapping[str, Any]) -> str:

@@ -52,7 +52,7 @@ class Jobs:
         kind: "meta_train" (needs `family`), "evaluate" (needs `optimizer`, an id or such as "quadratic@best") or
             "preview" (needs `family`: tunes baselines on it and trains nothing)
         tasks: values that differ from the family's tasks, for example {"hidden": [16], "activation": "relu"}
-        seed: default: a random one, recorded in the job
+        seed: default: a random one, recorded in the job; for an evaluation 0, so that baselines are tuned once
         recipe: values that differ from the family's recipe, for example {"meta_steps": 300, "rule": {"layers": 1}}
         evaluate: False: do not measure the result against tuned baselines afterwards
         evaluation: values that differ from the family's plan, for example {"test_tasks": 128}

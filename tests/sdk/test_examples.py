@@ -128,7 +128,7 @@ def demo(
     process = subprocess.Popen(
         [sys.executable, "-u", str(script), "--data", str(data), *arguments],
         cwd=data.parent,
-        env={**os.environ, "GRADSMITH_TEST_MARK": mark},
+        env={**os.environ, "GRADSMITH_TEST_MARK": mark, "GRADSMITH_WARM_SPARE": "false"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -119,15 +119,6 @@ def test_meta_gradient_equals_finite_differences() -> None:
     assert torch.autograd.gradcheck(loss, inputs, eps=1e-6, atol=1e-8)
 
 
-def test_the_gradient_counts_as_a_constant() -> None:
-    rule = make_rule()
-    gradient = torch.randn(6, dtype=torch.float64, requires_grad=True)
-    update, _ = rule(gradient, rule.initial_state(6, dtype=torch.float64))
-    update.sum().backward()
-    assert gradient.grad is None
-    assert rule.readout_weight.grad is not None
-
-
 def test_any_block_of_coordinates_may_run_alone() -> None:
     rule = make_rule()
     gradients = torch.randn(6, 40, dtype=torch.float64)

@@ -34,6 +34,9 @@ from models.spec import (
 
 T = TypeVar("T")
 
+PATIENCE_SECONDS = 180.0
+"""How long to wait for what is to come: a busy machine takes half a minute for the imports of one process."""
+
 QUICK = {
     "lease_seconds": 5.0,
     "lease_renewal_seconds": 0.5,
@@ -45,7 +48,10 @@ QUICK = {
     "stream_flush_seconds": 0.05,
     "curve_flush_seconds": 0.3,
 }
-PLAN: dict[str, Any] = {"test_tasks": 16, "tuning_tasks": 8, "horizon": 10, "bootstrap_samples": 100}
+PLAN: dict[str, Any] = {
+    "test_tasks": 16, "tuning_tasks": 8, "horizon": 10, "bootstrap_samples": 100,
+    "baselines": ["adam", "sgd"], "schedules": ["constant"], "untuned": ["dog"],
+}  # fmt: skip
 
 
 def training(meta_steps: int = 20, *, evaluate: bool = False, seed: int = 1, **recipe: Any) -> MetaTrainSpec:
@@ -98,7 +104,7 @@ def optimizers(database: Database) -> list[OptimizerRow]:
         return list(session.query(OptimizerRow).all())
 
 
-def wait_for(condition: Callable[[], T], what: str, seconds: float = 60.0) -> T:
+def wait_for(condition: Callable[[], T], what: str, seconds: float = PATIENCE_SECONDS) -> T:
     """The first true value of `condition()`; fails with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -107,7 +113,7 @@ def wait_for(condition: Callable[[], T], what: str, seconds: float = 60.0) -> T:
     return found
 
 
-def wait_for_status(database: Database, job_id: str, *statuses: str, seconds: float = 60.0) -> JobRow:
+def wait_for_status(database: Database, job_id: str, *statuses: str, seconds: float = PATIENCE_SECONDS) -> JobRow:
     def reached() -> JobRow | None:
         row = job(database, job_id)
         return row if row.status in statuses else None
@@ -119,7 +125,7 @@ def wait_for_status(database: Database, job_id: str, *statuses: str, seconds: fl
         raise AssertionError(f"{job_id} is {row.status} ({row.status_reason}), not {statuses}") from None
 
 
-def wait_for_step(database: Database, job_id: str, step: int, seconds: float = 60.0) -> None:
+def wait_for_step(database: Database, job_id: str, step: int, seconds: float = PATIENCE_SECONDS) -> None:
     wait_for(lambda: job(database, job_id).step >= step, f"{job_id} to reach step {step}", seconds)
 
 

@@ -219,14 +219,16 @@ def test_processes_that_hang_are_killed_and_their_job_goes_on(
 def test_a_job_outlives_a_worker_that_is_stopped_and_one_that_is_killed_with_the_same_bits(
     on_postgres: tuple[Settings, Database], tmp_path: Path
 ) -> None:
-    """The first hands it back; the second cannot, and its children die with it; the third ends it."""
+    """The first hands it back; the second cannot, and its child dies with it; the third ends it. None keeps a spare."""
     quick, jobs = on_postgres
+    quick = quick.model_copy(update={"warm_spare": False})
     with dispatching(quick, jobs):
         spec = training(**LONG | {"meta_steps": 400})
         job_id = create(jobs, spec)
         with running_worker(quick, tmp_path) as worker:
             wait_for_step(jobs, job_id, 1)
             family = worker.children
+            assert len(family) == 1
             asked = time.monotonic()
             os.kill(worker.pid, signal.SIGTERM)
             assert worker.process.wait(60) == 0
@@ -236,9 +238,9 @@ def test_a_job_outlives_a_worker_that_is_stopped_and_one_that_is_killed_with_the
         assert (released.status, released.attempt, released.lost_workers) == ("queued", 2, 0)
         with running_worker(quick, tmp_path) as worker:
             wait_for_step(jobs, job_id, released.step + 1)
-            family = wait_for(lambda: worker.children if len(worker.children) == 2 else None, "the next spare")
+            [child] = worker.children
             os.kill(worker.pid, signal.SIGKILL)
-            wait_for(lambda: not any(is_alive(pid) for pid in family), "its children to die", 20)
+            wait_for(lambda: not is_alive(child), "its child to die", 20)
         with running_worker(quick, tmp_path):
             done = wait_for_status(jobs, job_id, "succeeded")
         assert (done.attempt, done.lost_workers) == (3, 1)

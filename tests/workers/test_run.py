@@ -151,6 +151,29 @@ def test_an_evaluation_is_stored_with_its_success(quick: Settings, jobs: Databas
     assert any(event.kind == "log" for event in stored_events(jobs, job_id))
 
 
+def test_the_second_evaluation_of_a_family_reads_the_baselines_of_the_first_and_says_so(
+    quick: Settings, jobs: Database
+) -> None:
+    """Another optimizer, trained with another seed: the baselines do not depend on it."""
+    for seed in (1, 2):
+        run_job(create(jobs, training(seed=seed)), 1, settings=quick)
+    measuring = [create(jobs, evaluation(optimizer.id)) for optimizer in optimizers(jobs)]
+    for job_id in measuring:
+        run_job(job_id, 1, settings=quick)
+    with jobs.read() as session:
+        first, second = (Registry(session).evaluation(job_id).result for job_id in measuring)
+    assert first["stored"] == {"tuning": {}, "test": {}, "targets": {}}
+    assert second["stored"]["tuning"] == dict.fromkeys(("adam", "sgd"), measuring[0])
+    assert second["stored"]["test"] == dict.fromkeys(("adam", "sgd", "dog"), measuring[0])
+    assert second["tuning"] == first["tuning"]
+    for name in ("adam", "sgd", "dog"):
+        assert second["optimizers"][name] == first["optimizers"][name]
+    assert second["optimizers"]["learned"] != first["optimizers"]["learned"]
+    assert second["cost"]["gradient_evaluations"] == {"tuning": 0, "test": 16 * 11}
+    told = [event.data.get("message") for event in stored_events(jobs, measuring[1])]
+    assert f"adam, tuning: stored, by job {measuring[0]}" in told
+
+
 def test_an_optimizer_that_is_gone_fails_the_evaluation_and_says_so(quick: Settings, jobs: Database) -> None:
     job_id = create(jobs, evaluation("opt_00000000000000000000000000000000"))
     run_job(job_id, 1, settings=quick)

@@ -10,12 +10,12 @@ from app.http.fields import Labels, Name, Request, Seed
 from app.http.problems import FieldError, invalid_request
 from app.jobs.installed import recipe_of, trained_on
 from app.jobs.overrides import EvaluationPlanOverrides, ResourcesOverrides, TaskOverrides
-from app.jobs.resolve import changed, known_family, known_optimizer, plan_of, refused_at, resources_of, seed_of
+from app.jobs.resolve import changed, known_family, known_optimizer, plan_of, refused_at, resources_of
 from app.store.jobs import JobRepository
 from app.store.provenance import made_with
 from app.store.registry import Registry
 from models.rule_spec import assigned, uncovered
-from models.spec import BackendName, EvaluateSpec, FamilySpec, Recipe
+from models.spec import EVALUATION_SEED, BackendName, EvaluateSpec, FamilySpec, Recipe
 
 
 class EvaluateRequest(Request):
@@ -27,7 +27,11 @@ class EvaluateRequest(Request):
         None, description="Default: the family that the optimizer was trained on, with the tasks of its training."
     )
     tasks: TaskOverrides = Field(default_factory=dict)
-    seed: Seed | None = Field(None, description="Default: a fresh random one, recorded in the job.")
+    seed: Seed = Field(
+        EVALUATION_SEED,
+        description="Which held-out tasks are drawn. Evaluations of one family with one seed share their baselines, "
+        "which are tuned once and stored.",
+    )
     evaluation: EvaluationPlanOverrides = Field(default_factory=EvaluationPlanOverrides)
     resources: ResourcesOverrides = Field(default_factory=ResourcesOverrides)
     metadata: Labels = Field(default_factory=dict, description="Your own labels; GET /jobs filters by them.")
@@ -55,7 +59,7 @@ def resolved(request: EvaluateRequest, registry: Registry, jobs: JobRepository, 
             rule=trained.rule,
             rules=trained.rules,
             family=family,
-            seed=seed_of(request.seed),
+            seed=request.seed,
             evaluation=plan_of(family, request.evaluation, trained.horizon),
             resources=resources_of(request.resources, backend),
         )

@@ -12,6 +12,7 @@ from models.families.base import Costs, EvaluationPlan, FamilySpec, Kind, Part, 
 
 INPUTS = {"digits": 64, "mnist": 784}
 CLASSES = 10
+_TRAINING_IMAGES = {"digits": 1_797, "mnist": 60_000}  # at most
 _LOADING_BYTES = {"digits": 84 * 2**20, "mnist": 150 * 2**20}  # scikit-learn; 70,000 images, checked and split
 _RESIDENT_BYTES = {"digits": 84 * 2**20, "mnist": 63 * 2**20}  # scikit-learn is more than its data
 _HELD_OUT_BYTES = 32 * 2**20
@@ -53,9 +54,14 @@ class MLPSpec(TaskSpec):
             used=self.batch_size * (inputs + 4 * sum(others)) + self.coordinates_per_task,
             used_bytes=self.batch_size * (inputs + 40),
             held_out_bytes=_HELD_OUT_BYTES,
+            parted_bytes=8 * _TRAINING_IMAGES[self.dataset],
             loading_bytes=_LOADING_BYTES[self.dataset],
             resident_bytes=_RESIDENT_BYTES[self.dataset],
         )
+
+    @property
+    def parts_data(self) -> bool:
+        return True
 
     @property
     def datasets(self) -> tuple[str, ...]:

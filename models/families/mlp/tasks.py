@@ -17,7 +17,10 @@ from models.families.mlp import MLPSpec
 from models.spec import Split
 from models.tasks.base import Family, HeldOut, TaskBatch
 from models.tasks.images import Images, load_images
-from models.tasks.randomness import drawn, indices, normals, streams
+from models.tasks.randomness import bits, drawn, indices, normals, streams
+
+OUTER_SHARE = 0.35
+"""How many of its training images a task that is parted keeps for the outer losses."""
 
 # Held-out images of all tasks at once would need tasks x images x units numbers; this many activations at a time.
 _HELD_OUT_ACTIVATIONS = 4_000_000
@@ -30,12 +33,24 @@ class MLPBatch(TaskBatch):
     views of theta: task by task, layer by layer, weights before biases."""
 
     def __init__(
-        self, spec: MLPSpec, seeds: Tensor, training: Images, held_out: Images, dtype: torch.dtype, device: torch.device
+        self,
+        spec: MLPSpec,
+        seeds: Tensor,
+        training: Images,
+        held_out: Images,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        own_images: Tensor | None = None,
+        stream: str = "minibatch",
     ) -> None:
+        """own_images: (tasks, n) int64, the images of each task where it has not all of them; stream: names the random
+        numbers that minibatches are drawn with"""
         super().__init__(seeds.shape[0], spec.coordinates_per_task, dtype, device)
         self.spec = spec
         self._seeds = seeds
-        self._minibatches = streams(seeds, "minibatch").to(device)
+        self._minibatches = streams(seeds, stream).to(device)
+        self._own_images = own_images
         self._training = training.to(device)
         self._held_out = held_out.to(device)
         self._steps_drawn = min(32, max(1, _INDICES_DRAWN // (self.tasks * spec.batch_size)))
@@ -48,7 +63,23 @@ class MLPBatch(TaskBatch):
     def buffers(self) -> Mapping[str, Tensor]:
         """The images and what `_rows` has drawn are no part of it: all batches share the ones, and a recorded window
         draws anew."""
-        return {"seeds": self._seeds, "minibatches": self._minibatches}
+        found = {"seeds": self._seeds, "minibatches": self._minibatches}
+        return found if self._own_images is None else {**found, "own images": self._own_images}
+
+    def parted(self) -> MLPBatch:
+        """Each task draws which images it trains on, OUTER_SHARE fewer than there are."""
+        count = len(self._training)
+        shuffled = torch.argsort(bits(streams(self._seeds, "parts"), count), dim=1).to(self.device)
+        inner, outer = shuffled.tensor_split([count - round(OUTER_SHARE * count)], dim=1)
+        batch = self._with(inner.contiguous(), "minibatch")
+        batch.outer = self._with(outer.contiguous(), "outer")
+        return batch
+
+    def _with(self, own_images: Tensor, stream: str) -> MLPBatch:
+        kept = (self.spec, self._seeds, self._training, self._held_out, self.dtype, self.device)
+        batch = MLPBatch(*kept, own_images=own_images, stream=stream)
+        batch.namespace = self.namespace
+        return batch
 
     def losses_and_gradient(self, theta: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
@@ -146,14 +177,23 @@ class MLPBatch(TaskBatch):
 
     def _rows(self, step: int | Tensor) -> Tensor:
         if isinstance(step, Tensor):  # a number on the device (models.captured): no branch may depend on it
-            return indices(self._minibatches, step, self.spec.batch_size, len(self._training))
+            return self._images(indices(self._minibatches, step, self.spec.batch_size, self._count))
         block, within = divmod(step, self._steps_drawn)
         if self._drawn is None or self._drawn[0] != block:
             # Numbers are counted through all steps, so these are the ones that each step would draw for itself.
             count = self._steps_drawn * self.spec.batch_size
-            rows = indices(self._minibatches, block, count, len(self._training))
+            rows = self._images(indices(self._minibatches, block, count, self._count))
             self._drawn = block, rows.view(self.tasks, self._steps_drawn, self.spec.batch_size)
         return self._drawn[1][:, within]
+
+    @property
+    def _count(self) -> int:
+        """Images that a task trains on."""
+        return len(self._training) if self._own_images is None else self._own_images.shape[1]
+
+    def _images(self, places: Tensor) -> Tensor:
+        """The images at these places among those of each task, (tasks, places)."""
+        return places if self._own_images is None else self._own_images.gather(1, places)
 
     def _scaled(self, pixels: Tensor) -> Tensor:
         return pixels.to(self.dtype).mul_(self._training.scale)

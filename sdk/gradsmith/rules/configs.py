@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, cast, final
 
 from gradsmith.errors import UnknownRule
 from gradsmith.rules.kernels.sizes import Sizes
+from gradsmith.rules.pieces import PIECES, TENSOR_NUMBERS, Combination
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,13 @@ class Bounds:
     above: float | None = None
     at_most: float | None = None
     choices: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    """The value is one of these or several, joined by "+"."""
     initial: bool = False
     """The setting decides where a fresh rule starts and nothing else, so weights files do not carry it."""
+    before: str | float | None = None
+    """What a weights file from before there was the setting means. Files leave it out where it has this value, so they
+    have the bytes, and optimizers the names, that they had."""
 
 
 class Setting(NamedTuple):
@@ -104,6 +110,11 @@ def _problem(given: object, default: object, bounds: Bounds) -> str | None:
     """What is wrong with a value, in words; None where nothing is."""
     if bounds.choices:
         return None if given in bounds.choices else f"must be one of {', '.join(bounds.choices)}"
+    if bounds.names:
+        named = given.split("+") if isinstance(given, str) else []
+        if named and len(set(named)) == len(named) and set(named) <= set(bounds.names):
+            return None
+        return f"must be some of {', '.join(bounds.names)}, each once and joined by +"
     kinds, noun = ((int,), "an integer") if isinstance(default, int) else ((int, float), "a number")
     within = isinstance(given, kinds) and not isinstance(given, bool)
     within = within and (bounds.at_least is None or given >= bounds.at_least)  # type: ignore[operator]
@@ -160,8 +171,16 @@ class LSTMConfig(RuleConfig):
     layers: int = _setting(2, at_least=1, at_most=4)
     input: str = _setting(
         "log_sign",
-        "How the gradient enters: (log|g|/p, sign g) as in appendix A, or as it is.",
-        choices=("log_sign", "raw"),
+        "How the gradient enters: (log|g|/p, sign g) as in appendix A (log_sign), as it is (raw), or by other named "
+        'inputs, several of them joined by "+".',
+        names=tuple(PIECES),
+    )
+    head: str = _setting(
+        "linear",
+        "How an output becomes an update: times output_scale, its tanh times output_scale, or a coefficient for each "
+        "direction among the inputs and the logarithm of a length.",
+        choices=("linear", "tanh", "direction_magnitude"),
+        before="linear",
     )
     p: float = _setting(10.0, "log_sign treats |g| >= e^-p by its logarithm.", above=0, at_most=50)
     output_scale: float = _setting(0.1, _OUTPUT_SCALE, above=0, at_most=100)
@@ -173,42 +192,86 @@ class LSTMConfig(RuleConfig):
         initial=True,
     )
 
-    def in_words(self) -> str:
-        return f"lstm, {self.layers} x {self.hidden_size}, {self.input} input"
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head == "direction_magnitude":
+            _require_directions(self.kind, self.input)
 
-    def costs(self, tensors: float = 0.0) -> Costs:  # noqa: ARG002
+    def in_words(self) -> str:
+        head = "" if self.head == "linear" else f", {self.head} head"
+        return f"lstm, {self.layers} x {self.hidden_size}, {self.input} input{head}"
+
+    @property
+    def as_published(self) -> bool:
+        """Whether its inputs and head are those of the paper, which kernels and the fast replay know."""
+        return self.input in ("log_sign", "raw") and self.head == "linear"
+
+    def costs(self, tensors: float = 0.0) -> Costs:
         """States h and c of each layer. What autograd keeps was measured; the replay's numbers are its buffers'."""
-        H, L = self.hidden_size, self.layers
-        inputs = 2 if self.input == "log_sign" else 1
+        H, L, own = self.hidden_size, self.layers, Combination.of(self.input)
+        more = 0 if self.as_published else 4 * own.width + 2 * own.directions + 10
         return Costs(
-            state=2 * H * L,
-            step=2 * H * (L - 1) + 8 * H,
-            largest=H,
-            autograd=25 * H * L,
-            replay=inputs + (L - 1) * H + L * (7 * H + 1),
-            record=5 * H * L,
-            sizes=Sizes.fitting(H, L, self.input),
+            state=2 * H * L + own.state + _remembered(own, tensors),
+            step=2 * H * (L - 1) + 8 * H + 2 * more,
+            largest=max(H, own.width),
+            autograd=25 * H * L + more,
+            replay=own.width + (L - 1) * H + L * (7 * H + 1) if self.as_published else 0,
+            record=5 * H * L if self.as_published else 0,
+            sizes=Sizes.fitting(H, L, self.input) if self.as_published else None,
+            whole=own.of_tensors,
         )
 
 
 @final
 @dataclass(frozen=True, kw_only=True)
 class MLPConfig(RuleConfig):
-    """A small network for each coordinate, on momenta of the gradient: it says where to go and how far."""
+    """A small network for each coordinate, on momenta of the gradient, scales and time: where to go, and how far."""
 
     kind: ClassVar[str] = "mlp"
 
     hidden_size: int = _setting(24, "Units in each hidden layer.", at_least=1, at_most=256)
     layers: int = _setting(2, "Hidden layers.", at_least=1, at_most=4)
+    input: str = _setting(
+        "momenta+scales+tensor_scale+alignment+time",
+        'Named inputs, joined by "+". Those that name a tensor see where tensors end; the others see one coordinate.',
+        names=tuple(PIECES),
+        before="momenta",
+    )
+    p: float = _setting(10.0, "log_sign treats |g| >= e^-p by its logarithm.", above=0, at_most=50, before=10.0)
     output_scale: float = _setting(0.03, _FRESH_ADAM, above=0, at_most=100)
 
-    def in_words(self) -> str:
-        return f"mlp, {self.layers} x {self.hidden_size}, momentum inputs"
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_directions(self.kind, self.input)
 
-    def costs(self, tensors: float = 0.0) -> Costs:  # noqa: ARG002
-        """Three averages, one of squares, a count. What autograd keeps was counted with its hooks."""
-        H, L = self.hidden_size, self.layers
-        return Costs(state=5, step=2 * H + 30, largest=H, autograd=2 * H * L + 16, replay=0, record=0, sizes=None)
+    def in_words(self) -> str:
+        return f"mlp, {self.layers} x {self.hidden_size}, {self.input} input"
+
+    def costs(self, tensors: float = 0.0) -> Costs:
+        """Running means and what else its inputs remember. What autograd keeps was counted with its hooks."""
+        H, L, own = self.hidden_size, self.layers, Combination.of(self.input)
+        return Costs(
+            state=own.state + _remembered(own, tensors),
+            step=2 * H + 4 * own.width + 14,
+            largest=max(H, own.width),
+            autograd=2 * H * L + own.width + 2 * own.directions + 4,
+            replay=0,
+            record=0,
+            sizes=None,
+            whole=own.of_tensors,
+        )
+
+
+def _remembered(own: Combination, tensors: float) -> int:
+    return math.ceil(TENSOR_NUMBERS * tensors) if own.of_tensors else 0
+
+
+def _require_directions(kind: str, given: str) -> None:
+    if not Combination.of(given).directions:
+        raise UnknownRule(
+            f"a rule of kind {kind!r} with the input {given!r} has no direction to go along; add one of "
+            f"{', '.join(name for name, piece in PIECES.items() if piece.directions)}"
+        )
 
 
 CONFIGS: dict[str, type[RuleConfig]] = {config.kind: config for config in (HyperConfig, LSTMConfig, MLPConfig)}
@@ -231,3 +294,24 @@ def configured(config: Mapping[str, Any]) -> RuleConfig:
         return CONFIGS[kind](**settings)
     except TypeError as error:
         raise UnknownRule(f"a rule of kind {kind!r} cannot be built from {settings!r}: {error}") from error
+
+
+def written(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as weights files have it: without what means the same when it is left out."""
+    return _each_rule(config, lambda rule, early: {name: v for name, v in rule.items() if early.get(name) != v})
+
+
+def read_back(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration that a weights file has, with what it left out."""
+    return _each_rule(config, lambda rule, early: {**early, **rule})
+
+
+def _each_rule(
+    config: Mapping[str, Any], change: Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    rules = config.get("rules")
+    if isinstance(rules, Mapping) and all(isinstance(rule, Mapping) for rule in rules.values()):
+        return {**config, "rules": {pattern: _each_rule(rule, change) for pattern, rule in rules.items()}}
+    known = CONFIGS.get(str(config.get("kind")))
+    early = {name: bounds.before for name, _, bounds in known.settings() if bounds.before is not None} if known else {}
+    return change(config, early)

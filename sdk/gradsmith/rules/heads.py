@@ -21,6 +21,17 @@ class Linear:
 
 @final
 @dataclass(frozen=True)
+class Tanh:
+    """The output's tanh, times `scale`: (coordinates,) -> (coordinates,). No step is longer than `scale`."""
+
+    scale: float
+
+    def update(self, output: Tensor) -> Tensor:
+        return self.scale * output.tanh()
+
+
+@final
+@dataclass(frozen=True)
 class DirectionMagnitude:
     """scale * exp(magnitude) * sum of coefficient * direction: how far, apart from where to.
 

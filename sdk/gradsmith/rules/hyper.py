@@ -91,7 +91,7 @@ class HyperRule(Rule):
         held = gradient.detach()
         numbers, features = _seen(held, means.detach(), last[0], numbers, segments)
         count = numbers[:1]
-        outputs = self._outputs(torch.cat((features, elapsed(count))).t()).t()  # (8, tensors)
+        outputs = self._outputs(torch.cat((features, elapsed(count))).t().to(gradient.dtype)).t()  # (8, tensors)
 
         decays = _column(MOMENTA, gradient)
         rows = torch.cat((gradient[None], decays * means + (1 - decays) * gradient))  # (4, N): g and the momenta
@@ -99,18 +99,19 @@ class HyperRule(Rule):
         start = 1 - SQUARES**count  # (1, tensors)
         r = (numbers[2:3] / (1 - SLOW**count)).sqrt()
         # 1 / s for each coordinate: sqrt(squares / start) + FLOOR r, with sqrt(start) taken into the coefficients
-        inverse = _inverse(squares[0].sqrt() + segments.spread((start.sqrt() * FLOOR * r)[0]))
+        floor = segments.spread((start.sqrt() * FLOOR * r)[0]).to(gradient.dtype)
+        inverse = _inverse(squares[0].sqrt() + floor)
 
         along, rate = outputs[:-1], self.settings.output_scale * bounded_exp(outputs[-1])
         corrected = torch.cat((torch.ones_like(count), 1 - decays**count))  # (4, tensors): what a mean of ones would be
-        over_s = (along[: len(rows)] * rate * start.sqrt() / corrected).t()  # (tensors, 4)
-        over_r = (along[len(rows) :] * rate * _inverse(r) / corrected[list(_OVER_R)]).t()  # (tensors, 3)
-        scaled = segments.combined(over_s, rows)
+        over_s = along[: len(rows)] * rate * start.sqrt() / corrected  # (4, tensors)
+        over_r = along[len(rows) :] * rate * _inverse(r) / corrected[list(_OVER_R)]  # (3, tensors)
+        scaled = segments.combined(over_s.t().to(gradient.dtype), rows)
         if gradient.requires_grad:
             # Adds zero, and to d(g/s)/dg what the constant s leaves out: the factor 1 - (1 - b) / (1 - b^t).
-            itself = over_s[:, :1] * ((SQUARES - 1) / start).t()
-            scaled = scaled + segments.combined(itself, (gradient - held)[None])
-        update = scaled * inverse + segments.combined(over_r, rows[list(_OVER_R)])
+            itself = over_s[:1] * (SQUARES - 1) / start
+            scaled = scaled + segments.combined(itself.t().to(gradient.dtype), (gradient - held)[None])
+        update = scaled * inverse + segments.combined(over_r.t().to(gradient.dtype), rows[list(_OVER_R)])
         return update, (rows[1:].t(), squares.t(), update.detach()[:, None], numbers.t())
 
     def _outputs(self, signal: Tensor) -> Tensor:

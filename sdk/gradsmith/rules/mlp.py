@@ -11,34 +11,36 @@ from torch.nn import functional
 from gradsmith.rules.base import Rule, Segments, State
 from gradsmith.rules.configs import MLPConfig
 from gradsmith.rules.dense import Dense, draw_hidden
+from gradsmith.rules.features import Features
 from gradsmith.rules.heads import DirectionMagnitude
-from gradsmith.rules.inputs import Momenta
-
-MOMENTA, SQUARES = (0.5, 0.9, 0.97), 0.99
-"""Decays of the running averages of gradients and of their squares."""
-
-_USUAL = 2  # the direction that a fresh rule goes against: the average with decay 0.9, after the gradient and 0.5
+from gradsmith.rules.pieces import Combination
 
 
 @final
 class MLPRule(Rule):
-    """`layers` ELU layers of `hidden_size` units over momentum features; a head with a direction and a magnitude.
+    """`layers` ELU layers of `hidden_size` units over named features; a head with a direction and a magnitude.
 
-    The features are the directions too: g / s and m / s for each average m, with s the root of the running mean square.
-    The core puts out a coefficient for each of the four, and the logarithm of the length. 845 weights at the defaults.
+    The core puts out a coefficient for each direction among the features, and the logarithm of the length. 1,327
+    weights and 24 bytes of memory for each coordinate at the defaults; 845 and 20 with the momenta alone, which needs
+    no other coordinate.
+
+    The update is differentiable in the weights, and in the gradient and the momenta as `Features` says, through the
+    directions; the network's inputs count as constants (decision 0070).
 
     settings: what each of them means and may be is told by `MLPConfig`
     """
 
     kind: ClassVar[str] = MLPConfig.kind
-    coordinatewise = True
     settings: MLPConfig
 
     def __init__(self, settings: MLPConfig | None = None) -> None:
         super().__init__()
         self.settings = settings or MLPConfig()
-        self.features = Momenta(MOMENTA, SQUARES)
-        self._head = DirectionMagnitude(self.settings.output_scale, self.features.width)
+        self.features = Features(Combination.of(self.settings.input), self.settings.p)
+        self.coordinatewise = not self.features.combination.of_tensors
+        self.of_tensors = int(self.features.combination.of_tensors)
+        self.rests = not self.coordinatewise
+        self._head = DirectionMagnitude(self.settings.output_scale, self.features.directions)
         widths = [self.features.width] + [self.settings.hidden_size] * self.settings.layers
         self.layers = nn.ModuleList(map(Dense, widths[:-1], widths[1:]))
         self.readout = Dense(widths[-1], self._head.outputs)
@@ -47,25 +49,21 @@ class MLPRule(Rule):
         self,
         coordinates: int,
         *,
-        tensors: int = 1,  # noqa: ARG002
+        tensors: int = 1,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> State:
-        """Zeros: three averages, the average of squares, and the number of steps, each (coordinates, width)."""
-        return self.features.initial_state(coordinates, dtype, device)
+        """Zeros, as `Features` has them."""
+        return self.features.initial_state(coordinates, tensors, dtype, device)
 
-    def forward(
-        self,
-        gradient: Tensor,
-        state: State,
-        segments: Segments | None = None,  # noqa: ARG002  coordinates do not see one another
-    ) -> tuple[Tensor, State]:
+    def forward(self, gradient: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
         """One step for all coordinates; see `Rule.forward`."""
-        directions, state = self.features.read(gradient, state)  # (N, 4)
-        signal = directions
+        reading = self.features.read(gradient, state, segments)
+        signal = reading.features.detach().t()  # (N, features)
         for layer in self.layers:
             signal = functional.elu(layer(signal))  # (N, H)
-        return self._head.update(self.readout(signal), directions), state
+        update = self._head.update(self.readout(signal), reading.directions.t())
+        return update, reading.remembering(update)
 
     def config(self) -> dict[str, object]:
         """`kind` and the settings."""
@@ -75,4 +73,4 @@ class MLPRule(Rule):
         """Hidden layers as PyTorch's own, U(-1/sqrt(inputs), 1/sqrt(inputs)); the read-out ignores them at first, so
         that every fresh rule is Adam with the learning rate `output_scale` and betas (0.9, 0.99)."""
         draw_hidden(self.layers, generator)
-        self.readout.reset(_USUAL)
+        self.readout.reset(self.features.usual)

@@ -16,6 +16,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from gradsmith.rules.configs import read_back, written
 from gradsmith.rules.rule_set import (  # before torch itself: it says how to install torch when that is missing
     Rules,
     assembled,
@@ -48,7 +49,7 @@ def dumps(rule: Rules, extra: Mapping[str, str] | None = None) -> bytes:
     }
     header = {
         "format_version": FORMAT_VERSION,
-        "rule": rule.config(),
+        "rule": written(rule.config()),
         "extra": dict(extra or {}),
         # safetensors has no checksum: a bit that flips on a disk would be another rule, and nobody would know
         "tensors_sha256": _tensors_sha256(save_safetensors(tensors)),
@@ -66,7 +67,7 @@ def loads(data: bytes) -> Rules:
     header = metadata(data)
     try:
         with torch.device("meta"):  # shapes without memory: a header that claims absurd sizes costs nothing
-            rule = assembled(header["rule"])
+            rule = assembled(read_back(header["rule"]))
     except UnknownRule as error:
         raise UnsupportedFormat(f"this weights file holds a rule that cannot be built here: {error}") from error
     try:

@@ -255,6 +255,6 @@ def test_what_is_neither_version_nor_alias_is_called_so(api: httpx.Client, name:
 
 
 def test_thousands_of_unknown_fields_are_not_all_named(standing_api: httpx.Client) -> None:
-    body = json.dumps(SMALLEST | {f"f{i}": 1 for i in range(50_000)})
+    body = json.dumps(SMALLEST | {f"f{i}": 1 for i in range(5_000)})
     messages = refused(standing_api.post("/jobs", content=body, headers=JSON))
     assert len(messages) == MOST_ERRORS

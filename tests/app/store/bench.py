@@ -116,10 +116,10 @@ class Bench:
     ) -> list[OptimizerRow]:
         """Run an evaluation whose best tuned baseline this is. Returns all tuned baselines, oldest first."""
         lease = self.running(evaluation(optimizer))
-        recipe = FAMILIES["quadratic"].recipe.model_dump(mode="json")
+        recipe = FAMILIES["quadratic"].recipe
         tuned = {"baseline": "adam", "learning_rate": 0.1, "schedule": "constant", "steps": 100}
-        card = {"tuned": tuned, "recipe": recipe, "shortfall": shortfall}
-        baseline = outcomes.TunedBaseline(weights, score, card, shortfall)
+        card = {"tuned": tuned, "recipe": recipe.model_dump(mode="json"), "shortfall": shortfall}
+        baseline = outcomes.TunedBaseline(weights, score, recipe.criterion, card, shortfall)
         with self.database.write() as session:
             event = EventId(lease.attempt, 1)
             outcomes.finish_with_result(session, lease, event, result={"format": 3}, baseline=baseline)

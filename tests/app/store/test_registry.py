@@ -21,6 +21,7 @@ from app.store.references import is_reference
 from app.store.registry import Registry
 from app.store.tables import DEFAULT_WORKSPACE, OptimizerRow
 from models.seal import seal
+from models.spec import Component
 from tests.app.store.bench import Bench, evaluation, metrics, points, training
 from tests.app.store.damage import flip_a_bit
 
@@ -99,6 +100,34 @@ def test_best_is_the_lowest_validation_score_and_the_older_of_equals(bench: Benc
         [],
         ["latest"],
     ]
+
+
+def test_best_compares_scores_of_one_criterion_the_familys_own_where_there_is_one(bench: Bench) -> None:
+    def scored(score: float, **recipe: object) -> str:
+        spec = training()
+        changed = spec.model_copy(update={"recipe": spec.recipe.model_copy(update=recipe)})
+        optimizer = bench.finish(bench.running(changed), score=score).optimizer
+        assert optimizer is not None
+        return str(optimizer.id)
+
+    def best() -> str:
+        [listed] = bench.read(lambda session: Registry(session).page(alias="best").rows)
+        assert listed.id == resolve(bench, "quadratic@best")
+        return str(listed.id)
+
+    low = scored(0.1, objective="final")
+    assert best() == low  # of the family's own criterion there is none
+    scored(0.2, objective="final")
+    assert best() == low
+    both = scored(0.5, objective="both", validation_horizons=(100, 1000))
+    assert best() == both  # the newest optimizer's: 0.5 and 0.1 do not compare
+    own = scored(9.0)
+    assert best() == own
+    scored(0.01, objective="final")
+    scored(0.01, mixture=(Component(family="quadratic", tasks=training().family.tasks),))
+    assert best() == own
+    better = scored(8.0)
+    assert best() == better
 
 
 def test_without_a_score_there_is_no_best(bench: Bench) -> None:

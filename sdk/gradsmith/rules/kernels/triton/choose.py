@@ -53,6 +53,8 @@ def triton_kernel(rule: Rule, device: torch.device, *, choice: Choice | None = N
         return Refusal("it is turned off here (GRADSMITH_TRITON=off)")
     if not isinstance(rule, LSTMRule):
         return Refusal(f"it runs rules of kind {LSTMRule.kind} alone")
+    if not rule.settings.as_published:
+        return Refusal("it runs the inputs log_sign and raw alone, and the linear head")
     if Layout.of(rule) is None:
         return Refusal(f"it runs at most {MOST_LAYERS} layers of {MOST_HIDDEN} units")
     if device.type == "cuda" and device.index is None:

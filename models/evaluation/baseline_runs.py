@@ -1,0 +1,178 @@
+"""The runs of baselines, which do not depend on what is measured: computed once, kept, and the same bits afterwards.
+
+What a run depends on is its key: the tasks, the sample, the horizon, the baseline and its settings, and what computes
+it. An evaluation is handed a store that holds runs by such keys; it computes what the store does not have, and puts it
+there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Generator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+import torch
+from safetensors.torch import load, save
+
+from models.baselines import TUNED
+from models.baselines.base import Baseline
+from models.measured import MeasuringProgress, Runs
+from models.rollout import Contender, Curves, Sample, run
+from models.spec import BaselineName, EvaluateSpec
+from models.tasks.base import Family, HeldOut
+from models.tuning import GridPoint, Tuned, Tuning, runs_of, tune
+
+FORMAT = 1
+"""Counts changes after which equal keys would give other runs: of tasks, of rollouts, of the search."""
+
+Phase = Literal["tuning", "test", "targets"]
+"""What a run is for: to tune, to be compared, or to set the targets."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Bytes that were put under a key, and the job that computed them."""
+
+    content: bytes
+    job: str
+
+
+class BaselineStore(Protocol):
+    """Where runs of baselines are kept between evaluations."""
+
+    def get(self, key: str) -> Stored | None:
+        """What was put under this key; None where nothing was, or it is damaged."""
+
+    def put(self, key: str, baseline: str, content: bytes) -> None:
+        """Keep it. baseline: whose run it is, for people"""
+
+
+class BaselineRuns:
+    """The runs of baselines that one evaluation needs.
+
+    store: None computes everything
+    gradients: evaluations of a task's gradient that were computed here, by split
+    stored: what was found in the store: the job that had computed it, by phase and baseline
+    """
+
+    def __init__(
+        self, spec: EvaluateSpec, dtype: torch.dtype, device: torch.device, runs: Runs, store: BaselineStore | None
+    ) -> None:
+        self.gradients = {"tuning": 0, "test": 0}
+        self.stored: dict[Phase, dict[str, str]] = {"tuning": {}, "test": {}, "targets": {}}
+        self._spec = spec
+        self._plan = spec.evaluation
+        self._dtype = dtype
+        self._device = device
+        self._runs = runs
+        self._store = store
+
+    def tuned(self, name: BaselineName, family: Family, sample: Sample) -> Generator[MeasuringProgress, None, Tuning]:
+        """The sweep of a baseline of the tuned tier. family: opened for tuning"""
+        plan, baseline = self._plan, TUNED[name]
+        sweep = tune(
+            *(baseline, family, sample, plan.horizon, plan.schedules), dtype=self._dtype, device=self._device
+        )  # fmt: skip
+        key = self._key(baseline, sample, schedules=plan.schedules)
+
+        def loaded(content: bytes) -> Tuning:
+            return Tuning(baseline, plan.horizon, tuple(GridPoint(**point) for point in json.loads(content)))
+
+        def dumped(tuning: Tuning) -> bytes:
+            return json.dumps([asdict(point) for point in tuning.points]).encode()
+
+        work = self._runs.ticking(sweep, f"tuning {name}'s learning rate")
+        runs = runs_of(plan.schedules)
+        found = yield from self._kept("tuning", name, key, self._counted(work, "tuning", runs, sample), loaded, dumped)
+        self._runs.done += runs if name in self.stored["tuning"] else 0
+        return found
+
+    def curves(
+        self,
+        baseline: Baseline,
+        contender: Contender,
+        family: Family,
+        sample: Sample,
+        phase: Phase,
+        message: str,
+        *,
+        held_out: bool = False,
+    ) -> Generator[MeasuringProgress, None, Curves]:
+        """A run of a baseline."""
+        steps = run(
+            *(contender, family, sample, self._plan.horizon),
+            dtype=self._dtype,
+            device=self._device,
+            held_out=held_out,
+        )
+        settings: dict[str, Any] = {"held_out": held_out}
+        if isinstance(contender, Tuned):
+            settings |= {"learning_rate": contender.learning_rate.hex(), "schedule": contender.schedule}
+        key = self._key(baseline, sample, **settings)
+        computed = self._counted(self._runs.ticking(steps, message), phase, 1, sample)
+        found = yield from self._kept(phase, baseline.name, key, computed, self._loaded, _dumped)
+        self._runs.done += 1
+        return found
+
+    def _kept(
+        self,
+        phase: Phase,
+        name: str,
+        key: str,
+        computed: Generator[MeasuringProgress, None, T],
+        loaded: Callable[[bytes], T],
+        dumped: Callable[[T], bytes],
+    ) -> Generator[MeasuringProgress, None, T]:
+        """What the store has, else what is computed, which then goes there."""
+        stored = None if self._store is None else self._store.get(key)
+        if stored is not None:
+            computed.close()
+            self.stored[phase][name] = stored.job
+            yield self._runs.so_far(f"{name}, {phase}: stored, by job {stored.job}")
+            return loaded(stored.content)
+        found = yield from computed
+        if self._store is not None:
+            self._store.put(key, name, dumped(found))
+        return found
+
+    def _counted(
+        self, work: Generator[MeasuringProgress, None, T], phase: Phase, runs: int, sample: Sample
+    ) -> Generator[MeasuringProgress, None, T]:
+        found = yield from work
+        self.gradients["test" if phase == "test" else "tuning"] += runs * sample.tasks * (self._plan.horizon + 1)
+        return found
+
+    def _loaded(self, content: bytes) -> Curves:
+        tensors = {name: tensor.to(self._device) for name, tensor in load(content).items()}
+        held_out = HeldOut(tensors["held_out_losses"], tensors["accuracies"]) if "accuracies" in tensors else None
+        return Curves(tensors["losses"], held_out)
+
+    def _key(self, baseline: Baseline, sample: Sample, **settings: Any) -> str:
+        family, device = self._spec.family, self._device
+        facts = {
+            "format": FORMAT,
+            "baseline": [baseline.name, baseline.version],
+            "settings": settings,
+            "tasks": family.tasks.model_dump(mode="json"),
+            "plugin": family.plugin,
+            "sample": asdict(sample),
+            "horizon": self._plan.horizon,
+            # what the last bits depend on
+            "dtype": str(self._dtype),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "torch": torch.__version__,
+            "instruction_set": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _dumped(found: Curves) -> bytes:
+    tensors = {"losses": found.losses}
+    if found.held_out is not None:
+        tensors |= {"held_out_losses": found.held_out.losses, "accuracies": found.held_out.accuracies}
+    return save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()})

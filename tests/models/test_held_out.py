@@ -1,0 +1,141 @@
+"""Meta-training for losses on data that the inner steps do not see."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from gradsmith.rules import build
+from gradsmith.rules import weights as rule_weights
+from models.backends import TorchBackend, backend_for
+from models.families.mlp import MLPSpec
+from models.families.mlp.tasks import OUTER_SHARE, MLPFamily
+from models.memory import memory_estimate_bytes
+from models.meta_loss import MetaLoss
+from models.meta_train import TrainingResult, meta_train
+from models.rollout import Learned
+from models.spec import Split
+from models.tasks.catalogue import open_for_training
+from models.training.validation import looks
+from models.unroll import begin, unroll_window
+
+SMALL = MLPSpec(hidden=(4,), batch_size=12)
+
+
+@pytest.fixture(scope="module")
+def family():
+    return MLPFamily(SMALL, {Split.TRAIN, Split.VALIDATION}, None)
+
+
+def sampled(family, tasks=3):
+    [batch] = family.sample(Split.TRAIN, seed=1, trajectory=0, tasks=tasks, dtype=torch.float64)
+    return batch
+
+
+def test_a_parted_task_sees_some_of_its_images_and_its_outer_loss_the_others(family):
+    batch = sampled(family)
+    inner = batch.parted()
+    count = len(batch._training)
+    for task in range(3):
+        seen = [set(part._own_images[task].tolist()) for part in (inner, inner.outer)]
+        assert not seen[0] & seen[1]
+        assert seen[0] | seen[1] == set(range(count))
+        assert len(seen[1]) == round(OUTER_SHARE * count)
+        for part, own in zip((inner, inner.outer), seen, strict=True):
+            for step in (0, 7, torch.tensor(40)):
+                assert set(part._rows(step)[task].tolist()) <= own
+    assert torch.equal(inner.initial(), batch.initial())
+    shares = [set(inner._own_images[task].tolist()) for task in range(3)]
+    assert shares[0] != shares[1]  # each task draws its own
+
+
+def test_a_parted_task_is_the_same_alone(family):
+    alone = family.sample(Split.TRAIN, seed=1, trajectory=0, tasks=1, first=2, dtype=torch.float64)[0].parted()
+    together = sampled(family).parted()
+    for one, three in ((alone, together), (alone.outer, together.outer)):
+        losses, gradient = one.losses_and_gradient(one.initial(), 5)
+        expected, whole = three.losses_and_gradient(three.initial(), 5)
+        torch.testing.assert_close(losses, expected[2:])
+        torch.testing.assert_close(gradient, whole.view(3, -1)[2])
+
+
+@pytest.mark.parametrize("weighting", ["sum", "sqrt"])
+@pytest.mark.parametrize("mode", ["detached", "exact"])
+def test_the_meta_gradient_is_that_of_the_outer_losses(family, mode, weighting):
+    """Central differences along a direction for the exact one; for the detached one, gradients as constants."""
+    tasks = sampled(family, tasks=2).parted()
+    rule = build({"kind": "mlp", "hidden_size": 4}).double()
+    rule.initialise(torch.Generator().manual_seed(1))
+    start = torch.nn.utils.parameters_to_vector(rule.parameters()).detach()
+    backend = TorchBackend(rule, torch.float64, torch.device("cpu"), fused=False)
+    steps = 4
+    window, _ = unroll_window(tasks, begin(tasks, backend), steps, backend, MetaLoss.of(mode, weighting, "held_out"))
+    torch.nn.utils.vector_to_parameters(start, rule.parameters())
+    fixed = _gradients(tasks, backend, steps) if mode == "detached" else None
+    direction = torch.randn(len(start), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    ahead, behind = (
+        _outer_loss(tasks, rule, backend, start + sign * 1e-6 * direction, steps, weighting, fixed) for sign in (1, -1)
+    )
+    slope = (ahead - behind) / 2e-6
+    assert float(window.gradient @ direction) == pytest.approx(slope, rel=2e-5)
+
+
+def _gradients(tasks, backend, steps):
+    found, position = [], begin(tasks, backend)
+    theta, memory, gradient = position.theta.clone(), position.memory, position.gradient
+    for step in range(1, steps + 1):
+        found.append(gradient)
+        memory = backend.step(theta, gradient, memory)
+        _, gradient = tasks.losses_and_gradient(theta, step)
+    return found
+
+
+def _outer_loss(tasks, rule, backend, weights, steps, weighting, fixed):
+    """The meta-loss as it is defined; detached, with the gradients that the unchanged rule met, and to first order."""
+    torch.nn.utils.vector_to_parameters(weights, rule.parameters())
+    position = begin(tasks, backend)
+    theta, memory, gradient = position.theta.clone(), position.memory, position.gradient
+    total = 0.0
+    for step in range(1, steps + 1):
+        entered = gradient if fixed is None else fixed[step - 1]
+        memory = backend.step(theta, entered, memory)
+        _, gradient = tasks.losses_and_gradient(theta, step)
+        losses, _ = tasks.outer.losses_and_gradient(theta, step)
+        total += float((losses if weighting == "sum" else 2 * losses.sqrt()).mean())
+    return total
+
+
+def test_a_run_on_held_out_data_scores_the_loss_on_validation_images(training_spec):
+    spec = training_spec(
+        "digits-mlp", meta_steps=4, validation_interval=4, tasks=1, validation_tasks=3, on="held_out", objective="both"
+    )
+    *_, result = meta_train(spec)
+    assert isinstance(result, TrainingResult)
+    learned = Learned(backend_for(rule_weights.loads(result.weights), torch.float32, torch.device("cpu")))
+    family = open_for_training(spec.family.tasks)
+    [tasks] = family.sample(Split.VALIDATION, seed=0, trajectory=0, tasks=3)
+    theta = tasks.initial()
+    stepper = learned.start(tasks)
+    curve = [float(tasks.held_out(theta).losses.mean())]
+    for step in range(20):
+        stepper.step(theta, tasks.losses_and_gradient(theta, step)[1])
+        curve.append(float(tasks.held_out(theta).losses.mean()))
+    area = sum(curve[step] for step in range(2, 21, 2)) / 10
+    assert result.validation_score == pytest.approx(math.sqrt(area * curve[-1]), rel=1e-5)
+    assert result.standing_still == pytest.approx(curve[0], rel=1e-5)
+    assert result.summary["cost"]["training"]["gradient_evaluations"] == 1 + 4 * 2 * 5
+    plain = spec.model_copy(update={"recipe": spec.recipe.model_copy(update={"on": "training"})})
+    assert memory_estimate_bytes(spec) > memory_estimate_bytes(plain)
+
+
+def test_looks_are_spread_over_the_curve_and_the_last_is_its_end():
+    assert looks(100) == list(range(10, 101, 10))
+    assert looks(4) == [1, 2, 3, 4]
+    assert looks(1) == [1]
+
+
+def test_tasks_without_data_are_refused_in_words(training_spec):
+    with pytest.raises(ValueError, match=r"recipe\.on held_out needs tasks with data.*quadratic has none"):
+        training_spec(on="held_out")
