@@ -10,7 +10,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.report.claims import break_even_sentence, seconds_sentence, target_sentence, verdict_sentence
+from app.report.claims import (
+    break_even_sentence,
+    seconds_sentence,
+    target_sentence,
+    validation_sentence,
+    verdict_sentence,
+)
 from app.report.words import (
     LABELS,
     METRICS,
@@ -167,6 +173,8 @@ def _verdicts(facts: CardFacts) -> list[str]:
         lines += [f"- {verdict_sentence(result, best[metric], metric)}" for metric in METRICS]
         lines += [f"- {told}" for told in (seconds_sentence(result), target_sentence(result)) if told is not None]
         lines.append("")
+        if (validated := validation_sentence(result)) is not None:
+            lines += [validated, ""]
         if (pays := break_even_sentence(result)) is not None:
             lines += [f"**Break-even.** {pays}", ""]
         rows = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from app.report.words import VERB, interval, meaning, number, percent, seconds, shown
+from app.report.words import LABELS, VERB, interval, meaning, number, percent, seconds, shown
 
 
 def verdict_sentence(result: Mapping[str, Any], found: Mapping[str, Any], metric: str) -> str:
@@ -45,6 +45,22 @@ def seconds_sentence(result: Mapping[str, Any]) -> str | None:
         f"{seconds(own['low'])} to {seconds(own['high'])}) beside {seconds(timed['gradient']['median'])} for the "
         f"gradient of one task of {timed['coordinates']:,} coordinates"
     )
+
+
+def validation_sentence(result: Mapping[str, Any]) -> str | None:
+    """Whether the optimizer beats the best tuned baseline by validation; None where the two were not compared."""
+    found = result.get("validation")
+    if found is None:
+        return None
+    name = LABELS.get(found["baseline"], found["baseline"])
+    baseline = f"{name} with learning rate {number(found['learning_rate'])} and a {found['schedule']} schedule"
+    scores = (
+        f"on the validation tasks ({found['criterion']}) it scores {number(found['learned'])}, and the best tuned "
+        f"baseline, {baseline} over {found['steps']} steps, scores {number(found['tuned'])}"
+    )
+    if found["better"] == "learned":
+        return f"By validation it is better than every tuned baseline: {scores}."
+    return f"By validation a tuned baseline is better, and should be used in its place: {scores}."
 
 
 def target_sentence(result: Mapping[str, Any]) -> str | None:

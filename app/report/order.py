@@ -9,8 +9,8 @@ from app.report.words import LABELS
 _ORDER = (
     "format", "job", "optimizer", "family", "overrides", "seed", "horizon", "criteria", "test_tasks", "tuning_tasks",
     "coordinates_per_task", "training_memory_bytes",
-    "verdict", "break_even", "tiers", "optimizers", "tuning", "stored", "comparisons", "seconds", "time_to_target",
-    "tuned", "untuned",
+    "verdict", "validation", "break_even", "tiers", "optimizers", "tuning", "stored", "comparisons", "seconds",
+    "time_to_target", "tuned", "untuned",
     *LABELS, "best_baseline",
     "baseline", "curve", "area_curve", "schedule", "learning_rate", "final", "area", "runs", "grid", "diverged",
     "step", "mean", "median", "q10", "q90", "low", "high", "interval",

@@ -8,7 +8,7 @@ from typing import Any
 
 from app.report.evaluation_figure import evaluation
 from app.report.html import Markup, document, inline, table
-from app.report.time_sections import break_even_section, equal_time_section, time_to_target_section
+from app.report.time_sections import break_even_section, equal_time_section, time_to_target_section, validation_section
 from app.report.words import (
     LABELS,
     METRICS,
@@ -36,6 +36,7 @@ def evaluation_page(result: Mapping[str, Any], *, job: str, optimizer: str) -> s
         f"job <code>{escape(job)}</code>.</p>",
         f'<figure role="img" aria-label="{escape(title)}: {escape(subtitle(result))}">{picture}</figure>',
         verdict_section(result),
+        validation_section(result),
         break_even_section(result),
         equal_time_section(result),
         time_to_target_section(result),

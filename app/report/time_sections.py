@@ -7,9 +7,14 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from app.report.claims import break_even_sentence
+from app.report.claims import break_even_sentence, validation_sentence
 from app.report.html import Markup, table
 from app.report.words import METRICS, NOTHING, WHERE, interval, number, ordered, percent, seconds, shown
+
+
+def validation_section(result: Mapping[str, Any]) -> str:
+    sentence = validation_sentence(result)
+    return "" if sentence is None else f"<h2>By validation</h2><p>{escape(sentence)}</p>"
 
 
 def break_even_section(result: Mapping[str, Any]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.store import baseline_runs
@@ -12,20 +14,23 @@ from app.store.registry import Registry
 from gradsmith.rules import weights as rule_weights
 from models.evaluation.baseline_runs import Stored
 from models.evaluation.break_even import Spent
+from models.evaluation.by_validation import Made
 from models.evaluation.evaluate import evaluate
-from models.spec import EvaluateSpec
+from models.spec import EvaluateSpec, Recipe
 from workers.attempt import Attempt
 from workers.measuring import measure
 
 
 def run(attempt: Attempt, spec: EvaluateSpec) -> None:
     """Raises as `workers.kinds.run` says."""
-    weights, card = _optimizer(attempt, spec)
+    weights, card, score = _optimizer(attempt, spec)
     attempt.settle(rule_weights.loads(weights), spec)
     attempt.announce(None)
     data_dir, threads = attempt.settings.data_dir, attempt.runtime["threads"]
     store = _BaselineRuns(attempt)
-    measure(attempt, evaluate(weights, spec, data_dir=data_dir, threads=threads, store=store, spent=_spent(card)))
+    measure(
+        attempt, evaluate(weights, spec, data_dir=data_dir, threads=threads, store=store, made=_made(card, score, spec))
+    )
 
 
 class _BaselineRuns:
@@ -44,6 +49,15 @@ class _BaselineRuns:
         keeper.write(lambda session, _again: baseline_runs.put(session, keeper.lease, key, baseline, content))
 
 
+def _made(card: Mapping[str, Any], score: float | None, spec: EvaluateSpec) -> Made:
+    """How the optimizer was made. Its recipe counts where it was trained on the tasks that it is measured on."""
+    recipe, own = None, spec.family.tasks.model_dump(mode="json")
+    if (card.get("family"), card.get("tasks")) == (spec.family.name, own):
+        with suppress(ValidationError):  # another version's
+            recipe = Recipe.model_validate(card.get("recipe"))
+    return Made(_spent(card), recipe, score)
+
+
 def _spent(card: Mapping[str, Any]) -> Spent | None:
     """What the optimizer's training recorded of its cost; None where it recorded none."""
     cost = card.get("training", {}).get("cost", {})
@@ -52,12 +66,12 @@ def _spent(card: Mapping[str, Any]) -> Spent | None:
     return Spent(cost["training"]["seconds"], cost["selection"]["seconds"])
 
 
-def _optimizer(attempt: Attempt, spec: EvaluateSpec) -> tuple[bytes, dict[str, Any]]:
-    """Its weights and its card."""
+def _optimizer(attempt: Attempt, spec: EvaluateSpec) -> tuple[bytes, dict[str, Any], float | None]:
+    """Its weights, its card and its validation score."""
 
-    def read(session: Session, _again: bool) -> tuple[bytes, dict[str, Any]]:
+    def read(session: Session, _again: bool) -> tuple[bytes, dict[str, Any], float | None]:
         registry = Registry(session, attempt.claimed.job.workspace)
         row = registry.resolve(spec.optimizer)
-        return registry.weights(row), row.card
+        return registry.weights(row), row.card, row.validation_score
 
     return attempt.keeper.write(read)

@@ -57,7 +57,7 @@ def ugly(**changes: Any) -> dict[str, Any]:
 def before_format_3() -> dict[str, Any]:
     """A result as version 2 wrote it."""
     result = evaluation_result()
-    for key in ("criteria", "seconds", "time_to_target", "break_even"):
+    for key in ("criteria", "seconds", "time_to_target", "validation", "break_even"):
         del result[key]
     for compared in result["comparisons"].values():
         for found in compared.values():
@@ -149,7 +149,10 @@ def test_a_result_of_before_has_no_seconds_and_says_what_its_last_loss_is() -> N
     page, card = evaluation_page(old, job="job_1", optimizer="opt_1"), card_markdown(facts_of(old))
     assert "loss at the last step" in page
     assert "its loss at the last step is 0.31 times" in card
-    assert not any(words in page + card for words in ("equal time", "Time to target", "Break-even", "last 5 steps"))
+    assert not any(
+        words in page + card
+        for words in ("equal time", "Time to target", "Break-even", "By validation", "last 5 steps")
+    )
 
 
 def test_the_page_and_the_card_say_what_seconds_and_targets_and_break_even_are() -> None:
@@ -164,6 +167,8 @@ def test_the_page_and_the_card_say_what_seconds_and_targets_and_break_even_are()
             f"reaches the final loss of tuned Adam in 500 {MICRO}, and Adam takes 1.1 ms, which saves 600 {MICRO} a run"
             in told
         )
+        assert "By validation a tuned baseline is better, and should be used in its place: on the validation" in told
+        assert "Adam with learning rate 0.178 and a linear schedule over 20 steps, scores 1.63" in told
         assert "Whoever would have tuned Adam once breaks even after 56,651 runs." in told
     assert "in equal time wins at the end against tuned Adam (0.31 times, 0.25 to 0.38)" in card
     assert "over the whole curve against tuned Adam (0.31 times, 0.25 to 0.38, within the noise of the timing)" in card
