@@ -39,8 +39,12 @@ class Entrant:
     """A baseline, as a validation takes what it scores."""
 
     family: Family
-    contender: Contender
+    tuned: Tuned
     weight: float = 1.0
+
+    def contender(self, steps: int) -> Contender:
+        """The baseline, whose schedule ends with the run."""
+        return replace(self.tuned, steps=steps)
 
 
 def comparable(made: Made) -> bool:
@@ -57,7 +61,6 @@ def scored_like(
     family: opened for tuning
     """
     best = min((_best(recipe, tuning) for tuning in tunings.values()), key=lambda found: found[0])[1]
-    best = replace(best, steps=max(recipe.horizons_validated))  # a schedule ends with the run
     work = Validation(recipe, (Entrant(family, best),), Alone(), dtype, device).found(0, 0.0)
     while True:
         try:
@@ -87,7 +90,7 @@ def told(made: Made, best: Tuned, found: Found) -> dict[str, Any]:
         "baseline": best.baseline.name,
         "learning_rate": best.learning_rate,
         "schedule": best.schedule,
-        "steps": best.steps,
+        "steps": made.recipe.horizons_validated[-1],
         "tuned": found.score,
         "standing_still": found.standing_still,
         "better": "learned" if made.score <= found.score else "tuned",

@@ -40,8 +40,7 @@ class Source:
     windows: Windows
     parts: tuple[range, ...]
 
-    @property
-    def contender(self) -> Learned:
+    def contender(self, steps: int) -> Learned:  # noqa: ARG002 - a rule counts no planned steps
         """The rule, as a validation runs it."""
         return Learned(self.backend)
 

@@ -47,8 +47,8 @@ class Judged(Protocol):
     @property
     def weight(self) -> float: ...
 
-    @property
-    def contender(self) -> Contender: ...
+    def contender(self, steps: int) -> Contender:
+        """What runs, for a run of so many steps."""
 
 
 class Validation:
@@ -106,7 +106,8 @@ class Validation:
     def _contender(self, source: Judged) -> Watched:
         recipe = self._recipe
         watched = {0, *(step for horizon in recipe.horizons_validated for step in looks(horizon))}
-        return Watched(source.contender, frozenset(watched if recipe.on == "held_out" else ()))
+        contender = source.contender(recipe.horizons_validated[-1])
+        return Watched(contender, frozenset(watched if recipe.on == "held_out" else ()))
 
     def _chunks(self, source: Judged, own: range, chunk: int, rows: Tensor) -> Generator[None, None, None]:
         """Fill the columns of `rows` that belong to these chunks of `chunk` tasks."""
