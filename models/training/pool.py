@@ -65,7 +65,9 @@ class Pool:
     def begun(self, number: int) -> Live:
         """A trajectory at its start. Costs a gradient evaluation a task."""
         source = self._source(number)
-        groups = self._groups[number] = Groups(self._batches(number), source.backend)
+        groups = self._groups[number] = Groups(
+            self._batches(number), source.backend, horizon=horizon_of(self._recipe, self._seed, number)
+        )
         own = torch.cat([position.losses for position in groups.positions]).double()
         start = own.sum()[None] / self._recipe.tasks
         self._team.sum_(start)

@@ -94,7 +94,10 @@ class Validation:
     def _contender(self, source: Source) -> Watched:
         recipe = self._recipe
         watched = {0, *(step for horizon in recipe.horizons_validated for step in looks(horizon))}
-        return Watched(Learned(source.backend), frozenset(watched if recipe.on == "held_out" else ()))
+        return Watched(
+            Learned(source.backend, horizon=recipe.horizons_validated[-1]),
+            frozenset(watched if recipe.on == "held_out" else ()),
+        )
 
     def _chunks(self, source: Source, own: range, chunk: int, rows: Tensor) -> Generator[None, None, None]:
         """Fill the columns of `rows` that belong to these chunks of `chunk` tasks."""
