@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gradsmith import LearnedOptimizer
-from gradsmith.rules import Rule, RuleSet, ScheduleRule, build
+from gradsmith.rules import MLPRule, Rule, RuleSet, ScheduleRule, build
+from gradsmith.rules.configs import MLPConfig
 from gradsmith.rules.weights import dumps, loads
 
 torch.set_num_threads(1)
@@ -70,7 +71,15 @@ def test_beyond_the_planned_steps_it_stays_where_it_arrived() -> None:
     assert all(torch.allclose(one, other, atol=1e-15) for one, other in zip(parameters, there, strict=True))
 
 
-@pytest.mark.parametrize("config", [{"kind": "tuned", "schedule": "linear"}, {"kind": "schedule", "over": "fraction"}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"kind": "tuned", "schedule": "linear"},
+        {"kind": "schedule", "over": "fraction"},
+        {"kind": "mlp", "input": "momenta+fraction"},
+        {"kind": "lstm", "input": "tensor_scale+fraction"},
+    ],
+)
 def test_a_rule_that_knows_how_long_a_run_is_asks_for_it_and_says_so(config: dict[str, str]) -> None:
     rule = build(config)
     assert "knows how many steps a run has" in rule.settings.in_words()
@@ -160,3 +169,15 @@ def test_its_gradient_is_the_finite_difference() -> None:
 
     inputs = tuple(torch.randn(3, generator=torch.Generator().manual_seed(n)).double().requires_grad_() for n in (1, 2))
     assert torch.autograd.gradcheck(loss, inputs, eps=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("input", ["momenta+fraction", "momenta+tensor_scale+fraction"])
+def test_a_network_sees_how_much_of_the_run_is_done(input: str) -> None:  # noqa: A002
+    """A first layer that passes the two features of `fraction` on, and no others."""
+    rule = MLPRule(MLPConfig(input=input, hidden_size=1, layers=1)).double()
+    rule.initialise(torch.Generator().manual_seed(0))
+    seen: list[Tensor] = []
+    rule.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0, -2:]))
+    run(rule, some_gradients(6), steps=4)
+    expected = [[2 * min(t / 4, 1) - 1, math.tanh(max(4 - t, 0) / 10 - 1)] for t in range(6)]
+    torch.testing.assert_close(torch.stack(seen), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-7)

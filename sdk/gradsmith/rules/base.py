@@ -103,7 +103,7 @@ def draw_uniform(module: nn.Module, bound: float, generator: torch.Generator) ->
 
 
 def planned(rule: Rule, state: State, steps: int | None) -> State:
-    """`plan` for a rule whose last tensor of memory has the number of planned steps in its second column."""
+    """`plan` for a rule whose last tensor of memory has the number of planned steps in its last column."""
     if steps is None:
         if rule.needs_steps:
             raise ValueError(
@@ -112,5 +112,5 @@ def planned(rule: Rule, state: State, steps: int | None) -> State:
             )
         return state
     numbers = state[-1].clone()
-    numbers[:, 1] = steps
+    numbers[:, -1] = steps
     return (*state[:-1], numbers)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, cast, final
 
 from gradsmith.errors import UnknownRule
 from gradsmith.rules.kernels.sizes import Sizes
-from gradsmith.rules.pieces import PIECES, TENSOR_NUMBERS, Combination
+from gradsmith.rules.pieces import PIECES, Combination
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,8 @@ class LSTMConfig(RuleConfig):
 
     def in_words(self) -> str:
         head = "" if self.head == "linear" else f", {self.head} head"
-        return f"lstm, {self.layers} x {self.hidden_size}, {self.input} input{head}"
+        knows = _KNOWS_STEPS[Combination.of(self.input).planned]
+        return f"lstm, {self.layers} x {self.hidden_size}, {self.input} input{head}{knows}"
 
     @property
     def as_published(self) -> bool:
@@ -246,7 +247,8 @@ class MLPConfig(RuleConfig):
         _require_directions(self.kind, self.input)
 
     def in_words(self) -> str:
-        return f"mlp, {self.layers} x {self.hidden_size}, {self.input} input"
+        knows = _KNOWS_STEPS[Combination.of(self.input).planned]
+        return f"mlp, {self.layers} x {self.hidden_size}, {self.input} input{knows}"
 
     def costs(self, tensors: float = 0.0) -> Costs:
         """Running means and what else its inputs remember. What autograd keeps was counted with its hooks."""
@@ -264,7 +266,7 @@ class MLPConfig(RuleConfig):
 
 
 def _remembered(own: Combination, tensors: float) -> int:
-    return math.ceil(TENSOR_NUMBERS * tensors) if own.of_tensors else 0
+    return math.ceil(own.numbers * tensors) if own.of_tensors else 0
 
 
 def _require_directions(kind: str, given: str) -> None:

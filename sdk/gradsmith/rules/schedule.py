@@ -29,8 +29,8 @@ class ScheduleRule(Rule):
     Tensors of different roles get schedules of their own where they get rules of their own (`RuleSet`). The square root
     counts as constant in derivatives; all else is differentiable.
 
-    The memory is (coordinates, 1) momentum, for adam (coordinates, 1) running squares, and (tensors, 3): steps done and
-    planned, and the product of the momenta so far, by which m is corrected.
+    The memory is (coordinates, 1) momentum, for adam (coordinates, 1) running squares, and (tensors, 3): steps done,
+    the product of the momenta so far less one, by which m is corrected, and steps planned.
 
     settings: what each of them means and may be is told by `ScheduleConfig`
     """
@@ -72,7 +72,7 @@ class ScheduleRule(Rule):
         """One step for all coordinates; see `Rule.forward`."""
         segments = segments or Segments((gradient.shape[0],), device=gradient.device)
         *own, numbers = state
-        count, steps, less_one = numbers.t()  # product of the momenta so far, less one
+        count, less_one, steps = numbers.t()  # the product of the momenta so far, less one
         weights = self._weights(count, steps)  # (tensors, knots)
         rate = self.settings.output_scale * (weights @ self.log_rate.to(weights.dtype)).clamp(-7, 5).exp()
         usual = math.log(USUAL_MOMENTUM / (1 - USUAL_MOMENTUM))
@@ -92,7 +92,7 @@ class ScheduleRule(Rule):
             squares = SQUARES * own[1][:, 0].detach() + (1 - SQUARES) * held * held
             root = (squares / spread(1 - SQUARES ** (count + 1))).sqrt() + EPSILON
             update, after = -spread(rate / (1 - product)) * mean / root, (mean, squares)
-        return update, (*(each[:, None] for each in after), torch.stack((count + 1, steps, product - 1), dim=1))
+        return update, (*(each[:, None] for each in after), torch.stack((count + 1, product - 1, steps), dim=1))
 
     def _weights(self, count: Tensor, steps: Tensor) -> Tensor:
         """How much each knot counts at the step that comes: (tensors, knots), each row sums to 1."""
