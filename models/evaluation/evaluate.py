@@ -104,7 +104,7 @@ class _Evaluation:
         self._test_sample = Sample(Split.TEST, spec.seed, 0, self._plan.test_tasks)
 
     def events(self) -> Iterator[MeasuringProgress | MeasuringResult]:
-        learned = Learned(self._backend, rests=True)
+        learned = Learned(self._backend, rests=True, horizon=self._plan.horizon)
         measured = {"learned": (yield from self._learned(learned))}
         tunings: dict[BaselineName, Tuning] = {}
         for name in self._plan.baselines:
