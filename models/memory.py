@@ -218,7 +218,8 @@ def _graphs(sizes: _Sizes, coordinates: int, steps: int) -> int:
     total = 0
     for share, rule in sizes.rules:
         each = sizes.width * math.ceil(share * coordinates) * rule.autograd
-        total += each * steps if each * steps <= KEPT_BYTES else min(each, sizes.width * BLOCK_FLOATS)
+        block = each if rule.whole else min(each, sizes.width * BLOCK_FLOATS)
+        total += each * steps if each * steps <= KEPT_BYTES else block
     return total
 
 
