@@ -162,8 +162,11 @@ def _likely_backend(spec: JobSpec, rules: _Rules, *, native: bool) -> Computes:
     if spec.resources.backend != "auto":
         return spec.resources.backend
     if spec.meta_gradient == "exact":
-        return "torch"
-    fits = any(rule.sizes is not None for _, rule in rules) and spec.resources.device == "cpu"
+        kinds = (rule.config for rule, _ in spec.assigned().values())
+        fits = any("native" in config.exact_kernels for config in kinds)
+    else:
+        fits = any(rule.sizes is not None for _, rule in rules)
+    fits = fits and spec.resources.device == "cpu"
     return "native" if native and fits else "torch"
 
 
