@@ -246,9 +246,8 @@ class OptimizerRow(Base):
     validation_score: Mapped[float | None] = mapped_column(Float)  # `best` is the lowest of these; NULL never is
     automatic: Mapped[bool] = mapped_column(Boolean, server_default=true())  # whether `latest` and `best` may name it
     own_tasks: Mapped[bool] = mapped_column(Boolean, server_default=true())  # `best` compares no others
-    criterion: Mapped[str] = mapped_column(
-        String(128), server_default=text("''")
-    )  # what the score is of: best compares equals
+    # what the score is of: best compares equals
+    criterion: Mapped[str] = mapped_column(String(128), server_default=text("''"))
     card: Mapped[dict[str, Any]] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
