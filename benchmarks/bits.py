@@ -2,9 +2,9 @@
 
     ./run bench bits [--from 825e349] [--meta-steps 6]
 
-Trains a rule on `quadratic` and on `digits-mlp` for a few meta-steps and prints the SHA-256 of each weights file, which
-depends on the seed, the spec and the machine's instruction set. --from has a commit, taken from git's history, train
-the same in this environment's packages; the program ends with status 1 where a digest differs.
+Trains the paper's rule on `quadratic` and on `digits-mlp` for a few meta-steps and prints the SHA-256 of each weights
+file, which depends on the seed, the spec and the machine's instruction set. --from has a commit, taken from git's
+history, train the same in this environment's packages; the program ends with status 1 where a digest differs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ if hasattr(models.spec, "BUILT_IN_FAMILIES"):  # before there was a register
 else:
     from models.families import FAMILIES as families
 family = families[sys.argv[1]]
-recipe = overridden(family.recipe, {"meta_steps": int(sys.argv[2]), "validation_interval": 3, "validation_tasks": 8})
+try:  # the recipe that families had at first, whatever is theirs now
+    from models.families.recipes import PAPER
+    recipe = PAPER[family.name]
+except ModuleNotFoundError:
+    recipe = family.recipe
+recipe = overridden(recipe, {"meta_steps": int(sys.argv[2]), "validation_interval": 3, "validation_tasks": 8})
 spec = MetaTrainSpec(
     family=family, seed=1, recipe=recipe, evaluate=False, evaluation=family.evaluation, resources=Resources()
 )

@@ -13,7 +13,7 @@ from models.spec.plans import EvaluationPlan, PreviewPlan
 from models.spec.resources import DEVICE_OF, Resources
 
 EVALUATION_SEED = 0
-"""The seed where an evaluation names none: all of a family then share held-out tasks and the runs of baselines."""
+"""The seed of an evaluation that names none: all of a family share their held-out tasks, and the runs of baselines."""
 
 
 class EvaluateSpec(Job):

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models.families.base import Costs, EvaluationPlan, FamilySpec, Kind, Part, Recipe, TaskSpec
+from models.families.base import Costs, EvaluationPlan, FamilySpec, Kind, Part, TaskSpec
+from models.families.recipes import winning
 
 INPUTS = {"digits": 64, "mnist": 784}
 CLASSES = 10
@@ -77,9 +78,7 @@ KIND = Kind(
             title="A small network on 8x8 digits",
             description="64-20-10 sigmoid perceptron on scikit-learn's 1,797 real digit images, minibatch 128.",
             tasks=MLPSpec(dataset="digits"),
-            recipe=Recipe(
-                meta_steps=500, tasks=2, validation_tasks=64, validation_interval=100, meta_learning_rate=0.01
-            ),
+            recipe=winning(meta_steps=400, tasks=2, validation_tasks=64, validation_interval=50),
             evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32),
         ),
         FamilySpec(
@@ -87,7 +86,9 @@ KIND = Kind(
             title="The paper's MNIST network",
             description="784-20-10 sigmoid perceptron on MNIST, minibatch 128 (section 3.2 of the paper).",
             tasks=MLPSpec(dataset="mnist"),
-            recipe=Recipe(tasks=1, validation_tasks=64, meta_learning_rate=0.01),
+            recipe=winning(
+                meta_steps=1000, tasks=1, validation_tasks=32, validation_interval=100, starts=4, start_steps=100
+            ),
             evaluation=EvaluationPlan(test_tasks=64, tuning_tasks=16),
         ),
     ),

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from models.families.base import Costs, EvaluationPlan, FamilySpec, Kind, Part, Recipe, TaskSpec
+from models.families.base import Costs, EvaluationPlan, FamilySpec, Kind, Part, TaskSpec
+from models.families.recipes import winning
 
 
 class QuadraticSpec(TaskSpec):
@@ -37,7 +38,7 @@ KIND = Kind(
             title="Random quadratics, Gaussian",
             description="||W theta - y||^2 in ten dimensions, W and y standard normal (section 3.1 of the paper).",
             tasks=QuadraticSpec(),
-            recipe=Recipe(meta_steps=800, meta_learning_rate=0.01),
+            recipe=winning(meta_steps=1200, tasks=16, validation_interval=100, loss_weighting="sqrt"),
             evaluation=EvaluationPlan(),
         ),
         FamilySpec(
@@ -45,7 +46,7 @@ KIND = Kind(
             title="Random quadratics, uniform",
             description="||W theta - y||^2 in ten dimensions, W and y uniform on [0, 1] as in the authors' code.",
             tasks=QuadraticSpec(distribution="uniform"),
-            recipe=Recipe(meta_steps=800, meta_learning_rate=0.01),
+            recipe=winning(meta_steps=1200, tasks=16, validation_interval=100, loss_weighting="sqrt"),
             evaluation=EvaluationPlan(),
         ),
     ),

@@ -8,8 +8,9 @@ from itertools import accumulate
 from typing import NamedTuple, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from gradsmith.axes.addresses import Addresses, address
 from gradsmith.axes.base import Axis, Home
 from gradsmith.axes.plain_torch import TorchAxis
 from gradsmith.rules import Rule, State
@@ -76,46 +77,15 @@ class NativeAxis(Axis):
             )
 
     def step(self, parameters: Sequence[Tensor | None], rates: Sequence[float]) -> None:
-        nothing = bytes(8 * len(parameters))
-        gradients, values = array("q", nothing), array("q", nothing)
-        factors = array("f", rates)
-        moved: list[Tensor] = []
-        aside: list[tuple[Tensor, Tensor]] = []
-        alive: list[Tensor] = []  # copies that the addresses point into
-        taken: set[int] = set()
-        for number, parameter in enumerate(parameters):
-            if parameter is None or not self.sizes[number]:
-                continue
-            gradient = parameter.grad
-            assert gradient is not None
-            if not _in_place(gradient) or gradient.is_neg():
-                gradient = gradient.to("cpu", torch.float32).resolve_neg().contiguous()
-                alive.append(gradient)
-            gradients[number] = gradient.data_ptr()
-            address = parameter.data_ptr()
-            # Two parameters with the same numbers would be written by two threads at once.
-            if _in_place(parameter) and address not in taken:
-                taken.add(address)
-                moved.append(parameter)
-            else:
-                change = torch.zeros(parameter.shape, dtype=torch.float32, device="cpu")
-                aside.append((parameter, change))
-                address = change.data_ptr()
-            values[number] = address
+        moving, factors = Addresses(parameters, self.sizes), array("f", rates)
         failed = self._kernel.library.step_axis(
-            *(self._weights.data_ptr(), len(parameters), _address(self._ends), _address(gradients), _address(values)),
-            *(
-                _address(factors),
-                self._memory.data_ptr(),
-                self.stored_in == torch.bfloat16,
-                self._threads or torch.get_num_threads(),
-            ),
+            *(self._weights.data_ptr(), len(parameters), address(self._ends)),
+            *(address(moving.gradients), address(moving.values), address(factors), self._memory.data_ptr()),
+            *(self.stored_in == torch.bfloat16, self._threads or torch.get_num_threads()),
         )
         if failed:
             raise MemoryError("the native kernel could not get its working memory for a step; free some memory")
-        torch.autograd.graph.increment_version(moved)
-        for parameter, change in aside:
-            parameter.add_(change.to(parameter))
+        moving.finish()
 
 
 def agrees_with_torch(prepared: Prepared, rule: Rule) -> bool:
@@ -141,17 +111,3 @@ def agrees_with_torch(prepared: Prepared, rule: Rule) -> bool:
             if not (found - expected).abs().max() <= allowed * expected.abs().max():
                 return False
     return True
-
-
-def _address(numbers: array[int] | array[float]) -> int:
-    return numbers.buffer_info()[0]
-
-
-def _in_place(tensor: Tensor) -> bool:
-    """Whether the numbers can be used where they are. Subclasses of tensors may keep theirs elsewhere."""
-    return (
-        tensor.dtype is torch.float32
-        and tensor.is_cpu
-        and tensor.is_contiguous()
-        and type(tensor) in (Tensor, nn.Parameter)
-    )

@@ -81,6 +81,28 @@ class HyperKernel:
             raise MemoryError("the native kernel could not get its working memory for a step")
         torch.autograd.graph.increment_version((theta, *state))
 
+    def step_tensors(
+        self,
+        weights: Tensor,
+        sizes: array[int],
+        gradients: int,
+        values: int,
+        rates: int,
+        state: State,
+        threads: int,
+    ) -> None:
+        """One step of tensors that lie anywhere, in place; their memory lies one after another.
+
+        gradients, values: addresses of an address for each tensor, where 0 stands for one that rests
+        rates: address of a float32 factor on each tensor's update
+        """
+        failed = self.library.step(
+            *self._rule(weights, sizes),
+            *(gradients, values, rates, *(tensor.data_ptr() for tensor in state), 0, threads),
+        )
+        if failed:
+            raise MemoryError("the native kernel could not get its working memory for a step; free some memory")
+
     def back(
         self,
         weights: Tensor,

@@ -1,0 +1,53 @@
+"""`HyperAxis`: steps of a hyper rule by the compiled kernel, one call for all parameters."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from gradsmith.axes.addresses import Addresses, address
+from gradsmith.axes.base import Axis, Home
+from gradsmith.rules import State
+from gradsmith.rules.hyper import HyperRule
+from gradsmith.rules.kernels.native import HyperKernel
+
+
+@final
+class HyperAxis(Axis):
+    """An axis on the CPU, in float32, memory included. The memory is the rule's own, feature-major.
+
+    threads: None: as many as torch uses. The results' bits do not depend on it, unless parameters overlap in part
+    """
+
+    def __init__(
+        self, home: Home, sizes: Sequence[int], rule: HyperRule, kernel: HyperKernel, threads: int | None
+    ) -> None:
+        super().__init__(home, torch.float32, sizes)
+        self._kernel, self._weights, self._threads = kernel, kernel.weights(rule), threads
+        self._memory = rule.initial_state(self.coordinates, tensors=len(self.sizes), device="cpu")
+        self._lengths = array("q", self.sizes)
+
+    def read(self, number: int) -> State:
+        *wide, numbers = self._memory
+        where = slice(self.starts[number], self.starts[number] + self.sizes[number])
+        own = (tensor[where].t().clone(memory_format=torch.contiguous_format).t() for tensor in wide)
+        return (*own, numbers[number : number + 1].clone())
+
+    def write(self, number: int, memory: State) -> None:
+        *wide, numbers = self._memory
+        where = slice(self.starts[number], self.starts[number] + self.sizes[number])
+        for mine, given in zip(wide, memory, strict=False):
+            mine[where] = given
+        numbers[number : number + 1] = memory[-1]
+
+    def step(self, parameters: Sequence[Tensor | None], rates: Sequence[float]) -> None:
+        moving, factors = Addresses(parameters, self.sizes), array("f", rates)
+        self._kernel.step_tensors(
+            *(self._weights, self._lengths, address(moving.gradients), address(moving.values), address(factors)),
+            *(self._memory, self._threads or torch.get_num_threads()),
+        )
+        moving.finish()
