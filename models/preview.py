@@ -13,6 +13,7 @@ from typing import Any
 
 from models.backends import dtype_for
 from models.baselines import TUNED
+from models.evaluation.baseline_runs import BaselineRuns
 from models.evaluation.statistics import Bootstrap
 from models.measured import (
     CRITERIA,
@@ -27,12 +28,12 @@ from models.measured import (
     sweep_of,
 )
 from models.memory import memory_estimate_bytes
-from models.rollout import Curves, Sample, run
+from models.rollout import Curves, Sample
 from models.runtime import device_of, runtime
 from models.spec import BaselineName, MetaTrainSpec, PreviewSpec, Resources, Split
 from models.tasks.catalogue import open_for_tuning
 from models.tasks.randomness import key
-from models.tuning import Tuned, Tuning, runs_of, tune
+from models.tuning import Tuned, Tuning, runs_of
 
 FORMAT = 2
 
@@ -56,13 +57,13 @@ class _Preview:
         self._sample = Sample(Split.VALIDATION, spec.seed, TUNING_TRAJECTORY, self._plan.tuning_tasks)
         self._started = time.perf_counter()
         self._runs = Runs(len(self._plan.baselines) * (runs_of(self._plan.schedules) + len(CRITERIA)))
-        self._gradients = 0
+        self._baselines = BaselineRuns(spec, self._dtype, self._device, self._runs)
 
     def events(self) -> Iterator[MeasuringProgress | MeasuringResult]:
         tunings: dict[BaselineName, Tuning] = {}
         measured: dict[BaselineName, Measured] = {}
         for name in self._plan.baselines:
-            tunings[name] = yield from self._tuned(name)
+            tunings[name] = yield from self._baselines.tuned(name, self._family, self._sample)
             final, area = (tunings[name].best(criterion) for criterion in CRITERIA)
             curves = yield from self._curves(name, final)
             measured[name] = Measured(curves, curves if area == final else (yield from self._curves(name, area)))
@@ -70,26 +71,10 @@ class _Preview:
         yield self._runs.so_far("bootstrap")
         yield MeasuringResult(plain(self._result(tunings, measured)))
 
-    def _tuned(self, name: BaselineName) -> Generator[MeasuringProgress, None, Tuning]:
-        sweep = tune(
-            TUNED[name],
-            self._family,
-            self._sample,
-            self._plan.horizon,
-            self._plan.schedules,
-            dtype=self._dtype,
-            device=self._device,
-        )
-        tuning = yield from self._runs.ticking(sweep, f"tuning {name}'s learning rate")
-        self._gradients += len(tuning.points) * self._sample.tasks * (self._plan.horizon + 1)
-        return tuning
-
     def _curves(self, name: BaselineName, tuned: Tuned) -> Generator[MeasuringProgress, None, Curves]:
-        horizon = self._plan.horizon
-        steps = run(tuned, self._family, self._sample, horizon, dtype=self._dtype, device=self._device)
-        found = yield from self._runs.ticking(steps, f"drawing {name}'s curve")
-        self._runs.done += 1
-        self._gradients += self._sample.tasks * (self._plan.horizon + 1)
+        found = yield from self._baselines.curves(
+            *(TUNED[name], tuned, self._family, self._sample), "tuning", f"drawing {name}'s curve"
+        )
         return found
 
     def _result(self, tunings: dict[BaselineName, Tuning], measured: dict[BaselineName, Measured]) -> dict[str, Any]:
@@ -110,7 +95,7 @@ class _Preview:
             "tuning": {name: sweep_of(tuning) for name, tuning in tunings.items()},
             "cost": {
                 "seconds": time.perf_counter() - self._started,
-                "gradient_evaluations": {"tuning": self._gradients},
+                "gradient_evaluations": {"tuning": self._baselines.gradients["tuning"]},
             },
             "runtime": runtime(self._device, "reference" if self._spec.resources.backend == "reference" else "torch"),
         }

@@ -33,6 +33,8 @@ def in_words(value):
     """A default as the table of settings writes it."""
     if isinstance(value, tuple):
         return str(list(value))
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

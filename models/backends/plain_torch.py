@@ -7,18 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gradsmith.rules import Rule, Segments
-from models.backends.base import Memory
+from gradsmith.rules import HyperRule, Rule, Segments
+from models.backends.base import ExactWindow, Memory
 from models.backends.recorded import AutogradWindow
+from models.hyper_replay import KEPT, HyperWindow, Tables
 from models.lstm_replay import Replays, blocks
 from models.memory import BLOCK_FLOATS, KEPT_BYTES
 from models.task_spec import Part
 
 
 class TorchBackend:
-    """A rule in plain torch, on any device and in any dtype. Where the rule has a fast twin (`lstm_replay`), that one
-    differentiates it; every other rule, or all of them with `fused=False`, is differentiated by autograd through its
-    forward: the reference.
+    """A rule in plain torch, on any device and in any dtype. Where the rule has a fast twin (`lstm_replay`, and
+    `hyper_replay` for exact windows), that one differentiates it; every other rule, or all of them with `fused=False`,
+    is differentiated by autograd through its forward: the reference.
 
     Not to be shared between threads: the replay's buffers are kept.
 
@@ -47,6 +48,8 @@ class TorchBackend:
         self._device = device or (torch.device("cpu") if like is None else like.device)
         self._block_floats = block_floats
         self._graphs_bytes = graphs_bytes
+        self._fused = fused
+        self._tables: Tables | None = None
         self._parameters = tuple(rule.parameters())
         self._replays = Replays.of(rule, block_floats) if fused else None
         self._parts = tuple(parts)
@@ -94,8 +97,16 @@ class TorchBackend:
             total += torch.cat([piece.reshape(-1) for piece in pieces])
         return total
 
-    def exact_window(self, coordinates: int, steps: int) -> AutogradWindow:
-        """Autograd, whatever the rule."""
+    def exact_window(self, coordinates: int, steps: int) -> ExactWindow:
+        """The rule's fast twin where it has one and the budget holds what that keeps; else autograd, whatever the
+        rule."""
+        segments = self._segments_of(coordinates)
+        if self._fused and isinstance(self.rule, HyperRule) and segments is not None:
+            kept_bytes = self._dtype.itemsize * KEPT * coordinates * steps
+            if kept_bytes <= self._graphs_bytes:
+                if self._tables is None or self._tables.count != segments.count:
+                    self._tables = Tables(segments.sizes, segments.count, segments.device)
+                return HyperWindow(self.rule, self._tables, steps, like=self._parameters[0].detach())
         graphs_bytes = self._dtype.itemsize * self.rule.settings.costs().autograd * coordinates * steps
         keeps_graphs = graphs_bytes <= self._graphs_bytes
         blocks = [slice(0, coordinates)] if keeps_graphs else self._blocks(1, coordinates)

@@ -20,7 +20,7 @@ from models.baselines import TUNED
 from models.baselines.base import Baseline
 from models.measured import MeasuringProgress, Runs
 from models.rollout import Contender, Curves, Sample, run
-from models.spec import BaselineName, EvaluateSpec
+from models.spec import BaselineName, EvaluateSpec, PreviewSpec
 from models.tasks.base import Family, HeldOut
 from models.tuning import GridPoint, Tuned, Tuning, runs_of, tune
 
@@ -52,7 +52,7 @@ class BaselineStore(Protocol):
 
 
 class BaselineRuns:
-    """The runs of baselines that one evaluation needs.
+    """The runs of baselines that one evaluation or preview needs.
 
     store: None computes everything
     gradients: evaluations of a task's gradient that were computed here, by split
@@ -60,7 +60,12 @@ class BaselineRuns:
     """
 
     def __init__(
-        self, spec: EvaluateSpec, dtype: torch.dtype, device: torch.device, runs: Runs, store: BaselineStore | None
+        self,
+        spec: EvaluateSpec | PreviewSpec,
+        dtype: torch.dtype,
+        device: torch.device,
+        runs: Runs,
+        store: BaselineStore | None = None,
     ) -> None:
         self.gradients = {"tuning": 0, "test": 0}
         self.stored: dict[Phase, dict[str, str]] = {"tuning": {}, "test": {}, "targets": {}}

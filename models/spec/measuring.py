@@ -13,7 +13,7 @@ from models.spec.plans import EvaluationPlan, PreviewPlan
 from models.spec.resources import DEVICE_OF, Resources
 
 EVALUATION_SEED = 0
-"""Of an evaluation that names no seed: all of a family then share their held-out tasks, and the runs of baselines."""
+"""The seed of an evaluation that names none: all of a family share their held-out tasks, and the runs of baselines."""
 
 
 class EvaluateSpec(Job):

@@ -159,6 +159,24 @@ def _hessian(subject: Subject) -> None:
             _product_of(tasks, step)
 
 
+def _parted(subject: Subject) -> None:
+    promised = subject.spec.parts_data
+    for tasks in subject.drawn():
+        parted = tasks.parted()
+        if (parted is not None) != promised:
+            raise Broken(f"parts_data is {promised}, and parted() gives {'none' if parted is None else 'parted tasks'}")
+        if parted is None:
+            continue
+        if parted.outer is None:
+            raise Broken("parted() gives tasks without `outer`")
+        theta = tasks.initial()
+        if not torch.equal(parted.initial(), theta):
+            raise Broken("a parted task starts elsewhere than the whole one")
+        inner, outer = (each.losses_and_gradient(theta, STEPS[0])[1] for each in (parted, parted.outer))
+        if torch.equal(inner, outer):
+            raise Broken("the outer gradient is the inner one: both are of the same data")
+
+
 def _product_of(tasks: TaskBatch, step: int) -> None:
     theta = _somewhere(tasks)
     u, v = (_noise(name, theta) for name in ("u", "v"))
@@ -292,6 +310,7 @@ CHECKS: Mapping[str, Callable[[Subject], None]] = {
     "size": _size,
     "gradient": _gradient,
     "hessian": _hessian,
+    "parted": _parted,
     "company": _company,
     "splits": _splits,
     "seeds": _seeds,

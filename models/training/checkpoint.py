@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from gradsmith.rules.configs import written
 from models.errors import CheckpointMismatch
 from models.meta_optimizer import AdamState
 from models.seal import is_sealed, seal, unseal
@@ -141,8 +142,8 @@ def fingerprint(spec: MetaTrainSpec, version: int = FORMAT_VERSION) -> str | Non
     What it runs on (processes, threads, a device) is not in it: that changes last bits, and a run goes on all the
     same; whoever resumes it compares the facts of the two runs."""
     parts = json.loads(spec.model_dump_json(include={"family": {"tasks"}, "seed": True, "recipe": True}))
-    recipe = parts["recipe"]
-    usual = json.loads(Recipe().model_dump_json())
+    recipe = parts["recipe"] = _written(parts["recipe"])
+    usual = _written(json.loads(Recipe().model_dump_json()))
     changed = {name: value for name, value in recipe.items() if value != usual[name]}
     if version == FORMAT_VERSION:  # a field that a later version adds changes no hash of a job that does not use it
         parts["recipe"] = changed
@@ -153,6 +154,12 @@ def fingerprint(spec: MetaTrainSpec, version: int = FORMAT_VERSION) -> str | Non
     if version < 3:
         return _fingerprint_until_2(parts)
     return hashlib.sha256(to_json(parts)).hexdigest()
+
+
+def _written(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe with its rules as weights files have them: a setting that a later version adds changes no hash."""
+    rules = {pattern: written(rule) for pattern, rule in recipe["rules"].items()}
+    return {**recipe, "rule": written(recipe["rule"]), "rules": rules}
 
 
 def _fingerprint_until_2(parts: dict[str, Any]) -> str | None:

@@ -86,7 +86,7 @@ class UnsupportedParameter(GradsmithError, TypeError):
 
 
 class UnsupportedGradient(GradsmithError, RuntimeError):
-    """A gradient that a learned optimizer cannot use: sparse."""
+    """A gradient that a learned optimizer cannot use: a wrapper of numbers that are elsewhere, or of another shape."""
 
 
 class StateMismatch(GradsmithError, ValueError):

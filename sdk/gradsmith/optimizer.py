@@ -18,7 +18,7 @@ from gradsmith.rules import Rule, Rules, RuleSet, State  # before torch: it says
 from gradsmith.rules.configs import written
 from gradsmith.rules.weights import dumps, load, loads
 
-from gradsmith.axes import MEMORY, Place, Placement  # isort: skip
+from gradsmith.axes import MEMORY, Place, Placement, needs_another, readable  # isort: skip
 import torch  # isort: skip
 from torch import Tensor  # isort: skip
 from torch.optim.optimizer import Optimizer, ParamsT  # isort: skip
@@ -30,7 +30,7 @@ Source = Rules | str | PathLike[str] | bytes
 """Where a rule comes from: the object itself, a weights file or its bytes, or a reference such as "quadratic@best"."""
 
 _OTHERS_OPTIONS = (
-    *("weight_decay", "decoupled_weight_decay", "maximize", "lr_decay", "momentum", "momentum_decay", "dampening"),
+    *("weight_decay", "decoupled_weight_decay", "lr_decay", "momentum", "momentum_decay", "dampening"),
     *("nesterov", "betas", "beta2_decay", "eps", "amsgrad", "alpha", "centered", "rho", "etas", "step_sizes"),
     *("initial_accumulator_value", "lambd", "t0", "ns_coefficients", "ns_steps", "adjust_lr_fn"),
 )
@@ -62,6 +62,7 @@ class LearnedOptimizer(Optimizer):
         `print(optimizer)` shows which rule moves what
     lr: each group's factor on the update: 1.0 as the rule was trained; 0 leaves parameters and their memory alone.
         Schedulers change it as they do that of every torch optimizer
+    maximize: True: the loss is to rise, which the rule sees as the negative gradient. A group may have its own
     client: the `gradsmith.Client` that references are fetched with; default: one for GRADSMITH_URL
     state_dtype: what the rule's memory is kept in between steps, 80 numbers for each coordinate of the 2x20 LSTM.
         torch.float32 (float64 for float64 parameters), or torch.bfloat16: half of the memory, a little rounding. Counts
@@ -87,6 +88,7 @@ class LearnedOptimizer(Optimizer):
         rule: Source,
         *,
         lr: float | Tensor = 1.0,
+        maximize: bool = False,
         client: Client | None = None,
         state_dtype: torch.dtype = torch.float32,
         threads: int | None = None,
@@ -106,7 +108,8 @@ class LearnedOptimizer(Optimizer):
         self._state_dtype, self._threads = state_dtype, threads
         self._begin()
         # In every group: `print(optimizer)` shows it, and a state dict says which rule its memory belongs to.
-        super().__init__(params, {"rule": _signature(self._rule), "lr": lr})
+        defaults = {"rule": _signature(self._rule), "lr": lr}
+        super().__init__(params, defaults | ({"maximize": True} if maximize else {}))
 
     def _begin(self) -> None:
         """What follows from the rule and the settings, and is not saved with them."""
@@ -165,8 +168,10 @@ class LearnedOptimizer(Optimizer):
         Where a group's lr is 0, parameters and what memory they have stay; those without any get the initial one, for
         torch's distributed checkpoints make room for what they load by such a step.
 
-        Raises UnsupportedGradient for sparse gradients, and ValueError for a group's lr or for options of other
-        optimizers as `add_param_group` does; before anything has moved.
+        Sparse gradients are made dense, so that a step costs what it costs for a dense one.
+
+        Raises UnsupportedGradient for gradients that do not hold their numbers or have another shape, and ValueError
+        for a group's lr or for options of other optimizers as `add_param_group` does; before anything has moved.
         """
         loss = None
         if closure is not None:
@@ -174,10 +179,12 @@ class LearnedOptimizer(Optimizer):
                 loss = closure()
         moving: list[tuple[int, int, Tensor]] = []
         rates: dict[Tensor, float] = {}
+        others: list[tuple[Tensor, bool]] = []  # parameters whose gradients are read otherwise than they are
         owners = self._owners
         for number, group in enumerate(self.param_groups):
             rate = _factor(group["lr"])
             _require_own_options(group)
+            maximize = bool(group.get("maximize"))
             for position, parameter in enumerate(group["params"]):
                 if parameter.grad is not None and (rate or MEMORY not in self.state[parameter]):
                     _require_fitting(parameter, parameter.grad)
@@ -185,7 +192,11 @@ class LearnedOptimizer(Optimizer):
                     owner = self._owner(group, position, parameter) if owner is None else owner
                     moving.append((owner, number, parameter))
                     rates[parameter] = rate
+                    if needs_another(parameter.grad, maximize):
+                        others.append((parameter, maximize))
         with contextlib.ExitStack() as plain:
+            if others:
+                plain.enter_context(readable(others))
             for device in {parameter.device.type for parameter in rates}:
                 plain.enter_context(torch.autocast(device, enabled=False))  # a caller's autocast is not for the rule
             for axis, parameters in self._placement.axes(moving, self.state).items():
@@ -349,7 +360,7 @@ def _require_own_options(group: Mapping[str, Any]) -> None:
         if value is not None and (isinstance(value, Tensor) or value):
             raise ValueError(
                 f"{option}={value!r} in a parameter group means nothing to a learned optimizer: its rule decides all "
-                f"but lr. Leave it out; for weight decay, add a penalty to the loss; to maximize, negate the loss"
+                f"but lr and maximize. Leave it out; for weight decay, add a penalty to the loss"
             )
 
 
@@ -359,11 +370,11 @@ def _is_wrapper(tensor: Tensor) -> bool:
 
 
 def _require_fitting(parameter: Tensor, gradient: Tensor) -> None:
-    if gradient.layout != torch.strided or _is_wrapper(gradient):
+    if _is_wrapper(gradient):
         raise UnsupportedGradient(
-            f"a parameter of shape {tuple(parameter.shape)} has a gradient of layout {gradient.layout} and type "
-            f"{type(gradient).__name__}; a learned optimizer needs dense gradients that hold their numbers themselves. "
-            f"Use nn.Embedding(sparse=False), or give this parameter to another optimizer"
+            f"a parameter of shape {tuple(parameter.shape)} has a gradient of type {type(gradient).__name__}; a "
+            f"learned optimizer needs gradients that hold their numbers themselves. Give this parameter to another "
+            f"optimizer"
         )
     if gradient.shape != parameter.shape:  # torch checks when the gradient is set, but `parameter.data` can be replaced
         raise UnsupportedGradient(

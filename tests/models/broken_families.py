@@ -49,6 +49,12 @@ class hessian(Broken):  # noqa: N801
             return super().hessian_vector(theta, step, v, gradient=gradient).flip(0)
 
 
+class parted(Broken):  # noqa: N801
+    class batch(Batch):  # noqa: N801
+        def parted(self):
+            return self
+
+
 class company(Broken):  # noqa: N801
     class batch(Batch):  # noqa: N801
         def losses(self, theta, step):

@@ -28,7 +28,7 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             env={**os.environ, "GRADSMITH_WARM_SPARE": "false"},  # its imports would cost more than they save
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         while not record.exists():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -55,4 +55,4 @@ def trained(service: gradsmith.Client) -> gradsmith.types.Job:
         evaluation={"test_tasks": 8, "tuning_tasks": 4, "horizon": 20, "bootstrap_samples": 100},
         metadata={"made_for": "tests"},
     )
-    return service.jobs.wait(job, timeout_seconds=100)
+    return service.jobs.wait(job, timeout_seconds=180)

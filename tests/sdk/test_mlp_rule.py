@@ -116,15 +116,11 @@ def test_inputs_without_a_name_or_a_direction_are_refused(text: Any) -> None:
 
 def test_a_file_from_before_there_were_other_inputs_has_the_momenta() -> None:
     rule = make_rule(input="momenta").float()
-    assert weights.metadata(weights.dumps(rule))["rule"] == {
-        "kind": "mlp",
-        "hidden_size": 24,
-        "layers": 2,
-        "output_scale": 0.03,
-    }
-    assert weights.loads(weights.dumps(rule)).config() == rule.config()
-    full = make_rule().float()
-    assert weights.loads(weights.dumps(RuleSet({"*": full}))).config() == RuleSet({"*": full}).config()
+    data = weights.dumps(rule)
+    assert b'{\\"hidden_size\\":24,\\"kind\\":\\"mlp\\",\\"layers\\":2,\\"output_scale\\":0.03}' in data
+    assert weights.metadata(data)["rule"] == weights.loads(data).config() == rule.config()
+    several = RuleSet({"*": rule, "bias": make_rule().float()})
+    assert weights.loads(weights.dumps(several)).config() == several.config()
 
 
 @pytest.mark.parametrize("input", ["momenta+scales+tensor_scale+alignment+time", "rnnprop", "raw"])

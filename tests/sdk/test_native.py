@@ -48,9 +48,8 @@ PORTABLE = TARGETS[-1]
 WIDE = Target("wide", 16, (*BEST.flags, "-O1"))  # at -O3 it takes 12 s to compile
 RULES = {
     "2x20 log_sign": {"hidden_size": 20, "layers": 2, "input": "log_sign"},
-    "1x20 raw": {"hidden_size": 20, "layers": 1, "input": "raw"},
     "3x4 log_sign": {"hidden_size": 4, "layers": 3, "input": "log_sign", "p": 7.0, "output_scale": 1.0},
-    "2x32 raw": {"hidden_size": 32, "layers": 2, "input": "raw", "output_scale": 2.0},
+    "1x32 raw": {"hidden_size": 32, "layers": 1, "input": "raw", "output_scale": 2.0},
     "2x7 log_sign": {"hidden_size": 7, "layers": 2, "input": "log_sign"},  # no tile of a product divides 7 or 28
 }
 SMALL = {"hidden_size": 4, "layers": 1, "input": "raw"}
@@ -214,7 +213,7 @@ class TestAgainstTheRule:
             found = kernel.window_gradient(weights, kernel.initial_state(coordinates), empty, empty)
             assert torch.equal(found, torch.zeros(5141))
 
-    @pytest.mark.parametrize("name", ["2x20 log_sign", "1x20 raw"])
+    @pytest.mark.parametrize("name", ["2x20 log_sign", "1x32 raw"])
     @pytest.mark.parametrize("size", [0.0, 1e-40, 1e30, 3e38])
     def test_gradients_of_one_extreme_size(self, kernels: Kernels, name: str, size: float) -> None:
         rule, kernel = make_rule(name), kernels(name, BEST)
@@ -234,7 +233,7 @@ class TestAgainstTheRule:
         for back, memory in zip(kernel.unpack(packed, coordinates), state, strict=True):
             assert torch.equal(back, memory)
 
-    @pytest.mark.parametrize("name", ["2x20 log_sign", "1x20 raw"])
+    @pytest.mark.parametrize("name", ["2x20 log_sign", "1x32 raw"])
     @pytest.mark.parametrize("bits", [0x7FC00000, 0xFFC00000, 0x7FC00001, 0x7F800000, 0xFF800000])
     def test_what_is_not_finite_stays_so_and_harms_no_neighbour(self, kernels: Kernels, name: str, bits: int) -> None:
         """NaN of either sign, one with a payload, and both infinities, against the plain rule in float32."""
@@ -360,7 +359,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match="weights must be"):
             kernel.step(torch.zeros(5141), row, row, state)
         with pytest.raises(ValueError, match=r"this kernel is for .* make one for that rule"):
-            kernel.weights(make_rule("1x20 raw"))
+            kernel.weights(make_rule("1x32 raw"))
 
     def test_autograd_notices_that_theta_has_moved(self, kernels: Kernels) -> None:
         kernel = kernels("2x20 log_sign", BEST)
@@ -570,7 +569,7 @@ class TestWhatMayGoWrong:
         made = {Path(line).name.rpartition("-")[0] for line in capsys.readouterr().out.splitlines()}
         names = {f"{sizes}-{target.name}" for sizes in USUAL for target in TARGETS}
         assert made == names
-        assert len(names) == 6
+        assert len(names) == 3 * len(USUAL)
         assert prebuilding(["--check"]) == 1
         *kernels, others = capsys.readouterr().out.splitlines()
         assert {line.split(":")[0] for line in kernels} == {
@@ -611,6 +610,26 @@ class TestWhatMayGoWrong:
         assert said[fault] in found.found
         sound = script(tmp_path / "sound", "exit 0")
         assert check_compiler(BuildSettings(tmp_path / "to come" / "kernels", compiler=sound)).serves
+
+    @pytest.mark.parametrize(
+        ("there", "level"),
+        [
+            (["lstm-2x20-in2-portable-0.so"], logging.INFO),  # a folder has the usual sizes, and this is another
+            (["lstm-1x4-in1-portable-0.so"], logging.WARNING),
+            (["lstm-1x4-in1-avx2-0.so"], logging.WARNING),
+            ([], logging.WARNING),
+        ],
+    )
+    def test_a_kernel_that_a_folder_should_have_is_missed_aloud(
+        self, tmp_path: Path, remembering: str, caplog: pytest.LogCaptureFixture, there: list[str], level: int
+    ) -> None:
+        for name in there:
+            (tmp_path / name).write_bytes(b"")
+        settings = BuildSettings(tmp_path / "to come", "portable", prebuilt=tmp_path, compiler=remembering)
+        with caplog.at_level(logging.INFO):
+            assert not isinstance(native_kernel(build({"kind": "lstm", **SMALL}), settings=settings), Refusal)
+        [record] = [record for record in caplog.records if "compiled here instead" in record.message]
+        assert record.levelno == level
 
     def test_no_folder_to_fill_or_to_check(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import gradsmith
-from gradsmith.errors import StateMismatch, UnknownSource, UnsupportedGradient, UnsupportedParameter
+from gradsmith.errors import StateMismatch, UnknownSource, UnsupportedParameter
 from gradsmith.rules import LSTMRule, Rule, build
 from gradsmith.rules.kernels.native import NativeKernel, native_kernel
 from gradsmith.rules.weights import dumps
@@ -250,13 +250,43 @@ def test_parameters_it_cannot_train_are_refused(parameter: Tensor, named: str) -
     assert len(optimizer.param_groups) == 1
 
 
-def test_a_sparse_gradient_is_refused_before_anything_moves() -> None:
-    embedding, dense = nn.Embedding(5, 2, sparse=True), nn.Parameter(torch.ones(2))
-    optimizer = gradsmith.LearnedOptimizer([dense, embedding.weight], make_rule())
-    (embedding(torch.tensor([1])).sum() + dense.sum()).backward()
-    with pytest.raises(UnsupportedGradient, match="sparse=False"):
-        optimizer.step()
-    assert torch.equal(dense.detach(), torch.ones(2))
+def test_a_sparse_gradient_moves_what_the_same_dense_one_moves_and_stays_as_it_was() -> None:
+    ends = []
+    for sparse in (True, False):
+        torch.manual_seed(0)
+        embedding, dense = nn.Embedding(5, 2, sparse=sparse), nn.Parameter(torch.ones(2))
+        optimizer = gradsmith.LearnedOptimizer([dense, embedding.weight], make_rule())
+        for rows in ([1], [1, 3], [3], [0, 0]):
+            optimizer.zero_grad()
+            (embedding(torch.tensor(rows)).square().sum() + dense.square().sum()).backward()
+            gradient = embedding.weight.grad
+            optimizer.step()
+            assert embedding.weight.grad is gradient
+            assert gradient is not None
+            assert gradient.is_sparse == sparse
+        ends.append(torch.cat([embedding.weight.detach().reshape(-1), dense.detach()]))
+    assert torch.equal(*ends)
+
+
+def test_a_loss_is_maximized_as_its_negative_is_minimized_and_gradients_stay_as_they_are() -> None:
+    downhill, uphill = (nn.Parameter(torch.linspace(-1, 1, 7)) for _ in range(2))
+    other = nn.Parameter(torch.ones(2))
+    minimizing = gradsmith.LearnedOptimizer([downhill], make_rule())
+    maximizing = gradsmith.LearnedOptimizer([{"params": [uphill], "maximize": True}, {"params": [other]}], make_rule())
+    everywhere = gradsmith.LearnedOptimizer([nn.Parameter(torch.ones(2))], make_rule(), maximize=True)
+    assert everywhere.param_groups[0]["maximize"] is True
+    for _ in range(4):
+        downhill.grad, uphill.grad = 2 * downhill.detach(), -2 * uphill.detach()
+        given = uphill.grad.clone()
+        other.grad = torch.ones(2)
+        minimizing.step()
+        maximizing.step()
+        assert torch.equal(uphill.grad, given)
+    assert torch.equal(uphill, downhill)
+    assert not torch.equal(uphill, torch.linspace(-1, 1, 7))
+    again = gradsmith.LearnedOptimizer([{"params": [uphill]}, {"params": [other]}], make_rule())
+    again.load_state_dict(maximizing.state_dict())
+    assert [bool(group.get("maximize")) for group in again.param_groups] == [True, False]
 
 
 def test_it_prints_what_it_is() -> None:

@@ -112,7 +112,7 @@ def test_lr_may_be_a_tensor() -> None:
     assert parameters[0].abs().max() > 0
 
 
-OPTIONS = [{"weight_decay": 0.1}, {"momentum": 0.9}, {"betas": torch.tensor([0.9, 0.99])}, {"maximize": True}]
+OPTIONS = [{"weight_decay": 0.1}, {"momentum": 0.9}, {"betas": torch.tensor([0.9, 0.99])}, {"nesterov": True}]
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: next(iter(option)))
@@ -142,7 +142,7 @@ def test_keywords_that_every_torch_optimizer_takes_are_known() -> None:
     taken = {"weight_decay": 0.0, "maximize": False, "foreach": True, "fused": True, "capturable": True}
     optimizer = LearnedOptimizer([nn.Parameter(torch.zeros(3))], make_rule(), differentiable=False, **taken)
     assert not taken.keys() & optimizer.param_groups[0].keys(), "what changes nothing is not kept"
-    for refused in ({"maximize": True}, {"weight_decay": 0.01}, {"betas": (0.9, 0.99)}, {"differentiable": True}):
+    for refused in ({"nesterov": True}, {"weight_decay": 0.01}, {"betas": (0.9, 0.99)}, {"differentiable": True}):
         with pytest.raises(ValueError, match=f"^{next(iter(refused))}="):
             LearnedOptimizer([nn.Parameter(torch.zeros(3))], make_rule(), **refused)
     with pytest.raises(TypeError, match="unexpected keyword argument 'wheight_decay'"):

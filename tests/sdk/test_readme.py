@@ -24,7 +24,7 @@ def snippets(language: str) -> list[str]:
 
 
 @pytest.mark.service
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @pytest.mark.filterwarnings("ignore:job .* succeeded, but worse_than_standing_still:UserWarning")  # three meta-steps
 @pytest.mark.usefixtures("trained")
 def test_the_snippets_run_in_order(

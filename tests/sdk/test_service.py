@@ -15,7 +15,7 @@ from gradsmith.rules.weights import dumps, loads, metadata
 from gradsmith.types import Job
 from models.baselines import DEFAULT_TUNED, DEFAULT_UNTUNED
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.service, pytest.mark.timeout(400)]
 
 
 def test_a_finished_job_tells_its_whole_story(service: gradsmith.Client, trained: Job) -> None:

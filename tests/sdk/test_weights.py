@@ -165,6 +165,7 @@ def test_a_file_of_the_format_before_is_read_as_it_was_written_and_written_in_to
     assert (described["format_version"], described["extra"]) == (1, {"family": "quadratic"})
     rule = loads(old)
     assert rule.config() == described["rule"]
+    assert "head" not in old.decode("latin-1"), "a setting that came later means what the file did"
     assert rule.config()["hidden_size"] == 4
     tensors = load_safetensors(old)
     assert tensors.keys() == rule.state_dict().keys()

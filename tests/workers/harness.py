@@ -41,7 +41,7 @@ QUICK = {
     "lease_seconds": 5.0,
     "lease_renewal_seconds": 0.5,
     "cancel_poll_seconds": 0.1,
-    "dispatch_interval_seconds": 0.05,
+    "dispatch_interval_seconds": 0.1,
     "reconcile_interval_seconds": 0.5,
     "retry_backoff_seconds": 0.05,
     "checkpoint_interval_seconds": 0.1,
@@ -106,10 +106,11 @@ def optimizers(database: Database) -> list[OptimizerRow]:
 
 def wait_for(condition: Callable[[], T], what: str, seconds: float = PATIENCE_SECONDS) -> T:
     """The first true value of `condition()`; fails with `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.02
     while not (found := condition()):
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what}"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(1.3 * pause, 0.1)  # to look costs as much as some things that are waited for
     return found
 
 

@@ -303,7 +303,7 @@ def test_a_cancel_reaches_a_job_in_the_middle_of_a_validation(
         target=run_job, args=(job_id, 1), kwargs={"settings": quick_sqlite, "preempted": never}, daemon=True
     )
     thread.start()
-    wait_for(lambda: len(looks) >= 3, "the validation, which comes after the only meta-step", 20)
+    wait_for(lambda: len(looks) >= 3, "the validation, which comes after the only meta-step")
     with sqlite_database.write() as session:
         JobRepository(session).cancel(job_id)
     thread.join(8)
@@ -437,8 +437,8 @@ def test_the_time_left_is_known_at_once_when_an_attempt_begins_again(
     thread = threading.Thread(target=run_job, args=(job_id, 2), kwargs={"settings": quick_sqlite})
     thread.start()
     try:
-        wait_for(lambda: 0 < job(sqlite_database, job_id).step < 90_000, "this attempt's own steps", 20)
-        eta = wait_for(lambda: job(sqlite_database, job_id).eta_seconds, "the time left", 10)
+        wait_for(lambda: 0 < job(sqlite_database, job_id).step < 90_000, "this attempt's own steps")
+        eta = wait_for(lambda: job(sqlite_database, job_id).eta_seconds, "the time left")
         assert eta > 10.0, "a hundred thousand meta-steps"
     finally:
         with sqlite_database.write() as session:

@@ -2,8 +2,9 @@
 through torch."""
 
 from gradsmith.axes.base import Axis, Home, Place
+from gradsmith.axes.gradients import needs_another, readable
 from gradsmith.axes.native import NativeAxis
 from gradsmith.axes.placement import MEMORY, Placement
 from gradsmith.axes.plain_torch import TorchAxis
 
-__all__ = ["MEMORY", "Axis", "Home", "NativeAxis", "Place", "Placement", "TorchAxis"]
+__all__ = ["MEMORY", "Axis", "Home", "NativeAxis", "Place", "Placement", "TorchAxis", "needs_another", "readable"]

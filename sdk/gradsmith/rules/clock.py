@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gradsmith.rules.columns import column
+
 HORIZONS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """Steps after which each feature of time changes its sign."""
 
 
 def elapsed(count: Tensor) -> Tensor:
     """tanh(count / horizon - 1) for each of `HORIZONS`: (1, n) steps -> (7, n)."""
-    horizons = torch.tensor(HORIZONS, dtype=count.dtype, device=count.device)
-    return torch.tanh(count / horizons[:, None] - 1)
+    return torch.tanh(count / column(HORIZONS, count) - 1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar, final
+from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch.nn import functional
 
 from gradsmith.rules.base import Rule, Segments, State
 from gradsmith.rules.clock import HORIZONS, elapsed
+from gradsmith.rules.columns import column
 from gradsmith.rules.configs import HyperConfig
 from gradsmith.rules.dense import Dense, draw_hidden
 from gradsmith.rules.heads import bounded_exp
@@ -26,11 +26,13 @@ FLOOR = 1e-3
 
 _NO_NORM = 1e-30  # what makes the cosine with a vector of zeros 0
 
-_ALIGNED = (1, 2)  # the momenta whose alignment with the gradient is a feature: those with decays 0.9 and 0.97
-_OVER_R = (0, 2, 3)  # what is taken over r too: g, and the momenta with decays 0.9 and 0.97
-_DIRECTIONS = 1 + len(MOMENTA) + len(_OVER_R)
+DECAYS = (*MOMENTA, SQUARES, FAST, SLOW)
+
+_ALIGNED = slice(1, 3)  # the momenta whose alignment with the gradient is a feature: those with decays 0.9 and 0.97
+OVER_R = (0, 2, 3)  # what is taken over r too: g, and the momenta with decays 0.9 and 0.97
+_DIRECTIONS = 1 + len(MOMENTA) + len(OVER_R)
 _USUAL = 2  # the direction that a fresh rule goes against: m(.9) / s, after g / s and m(.5) / s
-_FEATURES = 3 + 2 * len(_ALIGNED)
+_FEATURES = 3 + 2 * 2
 
 
 @final
@@ -81,40 +83,39 @@ class HyperRule(Rule):
         """Zeros; see the class for their meaning."""
         each = [torch.zeros(width, coordinates, dtype=dtype, device=device).t() for width in (len(MOMENTA), 1, 1)]
         precise = torch.float64 if dtype == torch.float64 else torch.float32
-        return (*each, torch.zeros(tensors, 3 + 1 + len(_ALIGNED), dtype=precise, device=device))
+        return (*each, torch.zeros(tensors, 6, dtype=precise, device=device))
 
     def forward(self, gradient: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
         """One step for all coordinates; see `Rule.forward`."""
         segments = segments or Segments((gradient.shape[0],), device=gradient.device)
-        means, *others = (tensor.t() for tensor in state)  # each (width, N or tensors)
-        squares, last, numbers = (tensor.detach() for tensor in others)
+        means, *constants = (tensor.t() for tensor in state)  # each (width, N or tensors)
+        squares, last, numbers = (tensor.detach() for tensor in constants)
         held = gradient.detach()
-        numbers, features = _seen(held, means.detach(), last[0], numbers, segments)
-        count = numbers[:1]
-        outputs = self._outputs(torch.cat((features, elapsed(count))).t().to(gradient.dtype)).t()  # (8, tensors)
+        numbers, features, begun, r = seen(held, means.detach(), last[0], numbers, segments)
+        signal = torch.cat((features, elapsed(numbers[:1]))).t()
+        outputs = self.outputs(signal.to(gradient.dtype)).t()  # (8, tensors)
 
-        decays = _column(MOMENTA, gradient)
-        rows = torch.cat((gradient[None], decays * means + (1 - decays) * gradient))  # (4, N): g and the momenta
+        decays, others = with_rest(MOMENTA, gradient)
+        rows = torch.cat((gradient[None], decays * means + others * gradient))  # (4, N): g and the momenta
         squares = SQUARES * squares + (1 - SQUARES) * held * held
-        start = 1 - SQUARES**count  # (1, tensors)
-        r = (numbers[2:3] / (1 - SLOW**count)).sqrt()
+        start = begun[len(MOMENTA) : len(MOMENTA) + 1]
         # 1 / s for each coordinate: sqrt(squares / start) + FLOOR r, with sqrt(start) taken into the coefficients
         floor = segments.spread((start.sqrt() * FLOOR * r)[0]).to(gradient.dtype)
-        inverse = _inverse(squares[0].sqrt() + floor)
+        inverse = reciprocal(squares[0].sqrt() + floor)
 
         along, rate = outputs[:-1], self.settings.output_scale * bounded_exp(outputs[-1])
-        corrected = torch.cat((torch.ones_like(count), 1 - decays**count))  # (4, tensors): what a mean of ones would be
+        corrected = torch.cat((torch.ones_like(start), begun[: len(MOMENTA)]))  # (4, tensors)
         over_s = along[: len(rows)] * rate * start.sqrt() / corrected  # (4, tensors)
-        over_r = along[len(rows) :] * rate * _inverse(r) / corrected[list(_OVER_R)]  # (3, tensors)
+        over_r = along[len(rows) :] * rate * reciprocal(r) / corrected[list(OVER_R)]  # (3, tensors)
         scaled = segments.combined(over_s.t().to(gradient.dtype), rows)
         if gradient.requires_grad:
             # Adds zero, and to d(g/s)/dg what the constant s leaves out: the factor 1 - (1 - b) / (1 - b^t).
             itself = over_s[:1] * (SQUARES - 1) / start
             scaled = scaled + segments.combined(itself.t().to(gradient.dtype), (gradient - held)[None])
-        update = scaled * inverse + segments.combined(over_r.t().to(gradient.dtype), rows[list(_OVER_R)])
+        update = scaled * inverse + segments.combined(over_r.t().to(gradient.dtype), rows[list(OVER_R)])
         return update, (rows[1:].t(), squares.t(), update.detach()[:, None], numbers.t())
 
-    def _outputs(self, signal: Tensor) -> Tensor:
+    def outputs(self, signal: Tensor) -> Tensor:
         """(tensors, features) -> (tensors, directions + 1): coefficients, and the logarithm of the rate last."""
         for layer in self.layers:
             signal = functional.elu(layer(signal))
@@ -132,38 +133,51 @@ class HyperRule(Rule):
         self.readout.reset(_USUAL)
 
 
-def _seen(g: Tensor, means: Tensor, last: Tensor, numbers: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:
-    """What a tensor is remembered by after this gradient, (6, tensors), and its features but for time, (7, tensors).
+class Seen(NamedTuple):
+    """What a gradient tells of each tensor. R is the number of tensors.
 
-    means, numbers: before this step, (momenta, N) and (6, tensors)
+    numbers: what is remembered of a tensor after it, (6, R)
+    features: what the network sees, but for time, (7, R)
+    begun: 1 - decay^t for each of `DECAYS`: what a running mean of ones would be, (6, R)
+    r: the root of the running mean square, (1, R)
     """
-    aligned = means[list(_ALIGNED)]
-    other = torch.cat((last[None], aligned))  # (3, N): what the gradient is compared with
-    squared = segments.sums(torch.cat(((g * g)[None], other * other)))  # (4, tensors)
-    products = segments.sums(other * g)  # (3, tensors)
+
+    numbers: Tensor
+    features: Tensor
+    begun: Tensor
+    r: Tensor
+
+
+def seen(g: Tensor, means: Tensor, last: Tensor, numbers: Tensor, segments: Segments) -> Seen:
+    """means, last, numbers: before this step, (momenta, N), (N,) and (6, R)."""
+    rows = torch.cat((g[None], last[None], means[_ALIGNED]))  # (4, N): what the gradient is compared with
+    sums = segments.sums(torch.cat((rows * rows, rows[1:] * g)))
+    squared, products = sums[:4], sums[4:]
     norms = squared.sqrt()
-    cosines = products / (norms[1:] * norms[0] + _NO_NORM)
+    cosines = products / (norms[1:] * norms[:1] + _NO_NORM)
 
-    count, fast, slow, alignments = numbers[:1] + 1, numbers[1:2], numbers[2:3], numbers[3:]
-    mean_square = squared[:1] / segments.lengths(g)
-    fast = FAST * fast + (1 - FAST) * mean_square
-    slow = SLOW * slow + (1 - SLOW) * mean_square
-    alignments = ALIGNMENT * alignments + (1 - ALIGNMENT) * cosines
+    lengths = segments.lengths(g)
+    count = numbers[:1] + 1
+    decays, others = with_rest((FAST, SLOW), numbers)
+    mean_squares = decays * numbers[1:3] + others * (squared[:1] / lengths)
+    alignments = ALIGNMENT * numbers[3:] + (1 - ALIGNMENT) * cosines
+    begun = 1 - column(DECAYS, numbers) ** count
 
-    decays = _column([MOMENTA[place] for place in _ALIGNED], g)
+    decays, others = with_rest(MOMENTA[1:], g)
     # |b m + (1 - b) g|^2 from the sums above; rounding may leave it a little below zero
-    grown = decays**2 * squared[2:] + 2 * decays * (1 - decays) * products[1:] + (1 - decays) ** 2 * squared[:1]
-    momenta = (grown / segments.lengths(g)).clamp(min=0).sqrt() / (1 - decays**count)
-    r = (slow / (1 - SLOW**count)).sqrt()
-    sizes = torch.cat(((fast / (1 - FAST**count)).sqrt(), momenta))
-    features = torch.cat((r.log() / 4 + 1, (sizes * _inverse(r)).log(), 3 * alignments))
-    return torch.cat((count, fast, slow, alignments)), features.clamp(-4, 4)
+    grown = decays * (decays * squared[2:] + 2 * others * products[1:]) + others * (others * squared[:1])
+    momenta = (grown / lengths).clamp(min=0).sqrt() / begun[_ALIGNED]
+    roots = (mean_squares / begun[len(MOMENTA) + 1 :]).sqrt()
+    r = roots[1:]
+    features = torch.cat((r.log() / 4 + 1, (torch.cat((roots[:1], momenta)) * reciprocal(r)).log(), 3 * alignments))
+    return Seen(torch.cat((count, mean_squares, alignments)), features.clamp(-4, 4), begun, r)
 
 
-def _inverse(size: Tensor) -> Tensor:
+def reciprocal(size: Tensor) -> Tensor:
     """1 / size; 0 where the size is 0, so that what has had no gradient has neither a direction nor a derivative."""
     return torch.where(size == 0, size, 1 / size)
 
 
-def _column(numbers: Sequence[float], like: Tensor) -> Tensor:
-    return torch.tensor(numbers, dtype=like.dtype, device=like.device)[:, None]
+def with_rest(decays: tuple[float, ...], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Decays, and what each leaves to what is new: columns (n, 1)."""
+    return column(decays, like), column(tuple(1 - decay for decay in decays), like)

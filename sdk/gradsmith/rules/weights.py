@@ -67,7 +67,7 @@ def loads(data: bytes) -> Rules:
     header = metadata(data)
     try:
         with torch.device("meta"):  # shapes without memory: a header that claims absurd sizes costs nothing
-            rule = assembled(read_back(header["rule"]))
+            rule = assembled(header["rule"])
     except UnknownRule as error:
         raise UnsupportedFormat(f"this weights file holds a rule that cannot be built here: {error}") from error
     try:
@@ -104,7 +104,7 @@ def metadata(data: bytes) -> dict[str, Any]:
         )
     if not isinstance(header.get("rule"), dict):
         raise CorruptWeights(f"the weights file does not say which rule it holds; {_FETCH_AGAIN}")
-    return {"extra": {}, **header}
+    return {"extra": {}, **header, "rule": read_back(header["rule"])}
 
 
 def _tensors_sha256(data: bytes) -> str:

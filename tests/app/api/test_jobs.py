@@ -110,7 +110,8 @@ def test_overrides_change_what_they_name_and_nothing_else(api: httpx.Client) -> 
 
 def test_a_rule_of_another_kind_replaces_the_familys_and_parts_may_have_their_own(standing_api: httpx.Client) -> None:
     body = {"kind": "meta_train", "family": "digits-mlp", "recipe": {"rule": {"kind": "mlp", "hidden_size": 8}}}
-    mlp = {"kind": "mlp", "hidden_size": 8, "layers": 2, "output_scale": 0.03}
+    inputs = "momenta+scales+tensor_scale+alignment+time"
+    mlp = {"kind": "mlp", "hidden_size": 8, "layers": 2, "input": inputs, "p": 10.0, "output_scale": 0.03}
     recipe = standing_api.post("/jobs", json=body).json()["spec"]["recipe"]
     assert (recipe["rule"], recipe["rules"]) == (mlp, {})
     body["recipe"] = {"rules": {"bias": {"kind": "mlp", "hidden_size": 8}, "*": {"layers": 1}}}
@@ -189,7 +190,9 @@ def test_a_finished_training_names_its_evaluation_and_the_evaluation_its_parent(
         ({"recipe": {"meta_learning_rate": 0}}, "/recipe/meta_learning_rate", "greater_than"),
         ({"recipe": {"meta_learning_rate": "NaN"}}, "/recipe/meta_learning_rate", "float_type"),
         ({"recipe": {"rule": {"kind": "gru"}}}, "/recipe/rule/kind", "literal_error"),
-        ({"recipe": {"rule": {"kind": "mlp", "input": "raw"}}}, "/recipe/rule/input", "extra_forbidden"),
+        ({"recipe": {"rule": {"kind": "hyper", "input": "raw"}}}, "/recipe/rule/input", "extra_forbidden"),
+        ({"recipe": {"rule": {"kind": "mlp", "input": "raw+pulse"}}}, "/recipe/rule/input", "string_pattern_mismatch"),
+        ({"recipe": {"rule": {"kind": "mlp", "input": "time"}}}, "/recipe/rule", "value_error"),
         ({"recipe": {"rule": {"hidden_size": 257}}}, "/recipe/rule/hidden_size", "less_than_equal"),
         ({"recipe": {"rules": {"vector": {"layers": "2"}}}}, "/recipe/rules/vector/layers", "int_type"),
         ({"recipe": {"rules": {"vector": {"kind": "gru"}}}}, "/recipe/rules/vector/kind", "literal_error"),

@@ -138,7 +138,8 @@ def test_a_family_that_is_misspelt_in_a_path_is_told_which_was_meant(standing_ap
         ({"familly": "x"}, "'familly' is not a field here; did you mean 'family'?"),
         (
             {"recipe": {"rule": {"units": 9}}},
-            "'units' is not a field here; known are: kind, hidden_size, layers, input, p, output_scale, forget_bias",
+            "'units' is not a field here; known are: kind, hidden_size, layers, input, head, p, output_scale, "
+            "forget_bias",
         ),
         (
             {"evaluation": {"baselines": ["adem"]}},

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from app.host.server import bind, url_of
+from app.host.supervise import API_GRACE_SECONDS
 from app.host.tether import tethered
 from app.settings import Settings
 from app.store.sessions import Database
@@ -87,11 +88,11 @@ def test_streams_end_with_a_hint_in_seconds_and_clients_go_on_without_a_loss(
         idle.get("/healthz")
         asked = time.monotonic()
         os.kill(first.pid, signal.SIGTERM)
-        assert first.wait(10) in (0, -signal.SIGTERM)
+        assert first.wait(60) in (0, -signal.SIGTERM)
         took = time.monotonic() - asked
         idle.close()
-    assert took < 2.5, f"{took:.1f} s: it waited for its streams"
-    threads[1].join(10)
+    assert took < API_GRACE_SECONDS, f"{took:.1f} s: it waited for its streams"
+    threads[1].join(60)
     # whole blocks up to the last, which is the hint
     *_, comment, retry, blank = said
     assert (comment, blank) == (": this server stops; come back with Last-Event-ID", "")
@@ -100,9 +101,9 @@ def test_streams_end_with_a_hint_in_seconds_and_clients_go_on_without_a_loss(
     with api(settings, listener, log):
         wait_for(lambda: isinstance(heard[-1], MetricsEvent) and heard[-1].step[0] > missed + 20, "the client to go on")
         stopping.set()
-        threads[2].join(10)
+        threads[2].join(60)
         worker.finish_training()
-        threads[0].join(20)
+        threads[0].join(60)
         assert not threads[0].is_alive()
     worker.close()
     listener.close()

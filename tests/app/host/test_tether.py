@@ -41,7 +41,7 @@ def test_it_dies_when_its_parent_is_killed(code: str) -> None:
         if code is BY_WATCHER:
             children += wait_for(lambda: children_of(children[0]), "the program that it watches")
         parent.kill()
-        wait_for(lambda: not any(is_alive(pid) for pid in children), "the child to die", 10)
+        wait_for(lambda: not any(is_alive(pid) for pid in children), "the child to die", 30)
 
 
 def test_a_child_whose_parent_is_gone_already_does_not_begin() -> None:

@@ -147,7 +147,18 @@ APART void move(const Tensor& tensor, const Row& row) {
   float *__restrict v = tensor.squares, *__restrict last = tensor.last, *__restrict theta = tensor.theta;
   const float s0 = row.over_s[0], s1 = row.over_s[1], s2 = row.over_s[2], s3 = row.over_s[3];
   const float r0 = row.over_r[0], r1 = row.over_r[1], r2 = row.over_r[2], floor = row.floor, lr = tensor.learning_rate;
-  for (int64_t i = 0; i < tensor.n; i++) {
+  const int64_t n = tensor.n;
+  int64_t i = 0;
+  for (; i + WIDTH <= n; i += WIDTH) {
+    const Vector x = load(g + i), a = DECAY[0] * load(m0 + i) + (1 - DECAY[0]) * x;
+    const Vector b = DECAY[1] * load(m1 + i) + (1 - DECAY[1]) * x, c = DECAY[2] * load(m2 + i) + (1 - DECAY[2]) * x;
+    const Vector square = SQUARES * load(v + i) + (1 - SQUARES) * x * x;
+    const Vector update =
+        (s0 * x + s1 * a + s2 * b + s3 * c) / (root_of(square) + floor) + (r0 * x + r1 * b + r2 * c);
+    store(m0 + i, a), store(m1 + i, b), store(m2 + i, c), store(v + i, square), store(last + i, update);
+    store(theta + i, load(theta + i) + lr * update);
+  }
+  for (; i < n; i++) {
     m0[i] = DECAY[0] * m0[i] + (1 - DECAY[0]) * g[i];
     m1[i] = DECAY[1] * m1[i] + (1 - DECAY[1]) * g[i];
     m2[i] = DECAY[2] * m2[i] + (1 - DECAY[2]) * g[i];
@@ -223,6 +234,7 @@ APART void back_coordinates(int64_t n, const Row& row, const float* worth, const
 
 inline void back(const Net& net, int64_t n, const Row& row, const float* units, const float* const (&kept)[5],
                  const float* worth, float* const (&worths)[MEANS], float* q, double* total, float* scratch) {
+  if (n == 0) return;  // its features are not finite, and nothing depends on them
   double dot[ALONG];
   sums<ALONG>(n, dot, [&](Vector (&lanes)[ALONG], const auto& at) {
     const Vector d = at(worth), over_s = d * at(kept[4]);

@@ -68,6 +68,17 @@ inline Vector at_most(Vector limit, Vector x) { return limit < x ? limit : x; }
 inline Vector at_least(Vector limit, Vector x) { return limit > x ? limit : x; }
 #endif
 
+#if WIDTH == 16 && defined(__AVX512F__)
+inline Vector root_of(Vector x) { return _mm512_sqrt_ps(x); }
+#elif WIDTH == 8 && defined(__AVX2__)
+inline Vector root_of(Vector x) { return _mm256_sqrt_ps(x); }
+#else
+inline Vector root_of(Vector x) {
+  for (int lane = 0; lane < WIDTH; lane++) x[lane] = sqrtf(x[lane]);
+  return x;
+}
+#endif
+
 // 1 + 2^x, with x held within +-126. 2^x is 2^n 2^f, n a whole number and f within +-1/2: the low bits of x + magic are n + 127, the exponent of 2^n; 2^f
 // is a minimax polynomial, relative error 8e-8.
 inline Vector one_plus_exp2(Vector x) {

@@ -1,6 +1,6 @@
 """What an optimizer's validation score is of. `best` compares scores of one criterion.
 
-Revision: 0007, after 0006.
+Revision: 0008, after 0007.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
     with op.batch_alter_table("optimizers") as optimizers:
-        optimizers.add_column(sa.Column("criterion", sa.String(128), server_default="", nullable=False))
+        optimizers.add_column(sa.Column("criterion", sa.String(128), server_default=sa.text("''"), nullable=False))
     # Until now a score was the mean loss over the horizon that a job trained for.
     connection = op.get_bind()
     made = connection.execute(sa.text("SELECT o.id, j.spec FROM optimizers o JOIN jobs j ON j.id = o.job"))

@@ -1,6 +1,6 @@
 """Runs of baselines are kept, so that the next evaluation of the family need not compute them.
 
-Revision: 0008, after 0007.
+Revision: 0007, after 0006.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

@@ -1,6 +1,6 @@
 """Whether an optimizer is a tuned baseline, which an evaluation registered.
 
-Revision: 0010, after 0008.
+Revision: 0009, after 0008.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0010"
+revision = "0009"
 down_revision = "0008"
 branch_labels = None
 depends_on = None
