@@ -34,4 +34,4 @@ PAPER: dict[str, Recipe] = {
     ),
     "mnist-mlp": Recipe(tasks=1, validation_tasks=64, meta_learning_rate=0.01),
 }
-"""The recipes of Andrychowicz et al. 2016 by family: a coordinatewise LSTM whose gradients count as constants."""
+"""Recipes by family, from Andrychowicz et al. 2016: a coordinatewise LSTM whose gradients count as constants."""
