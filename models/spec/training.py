@@ -98,6 +98,13 @@ class MetaTrainSpec(Job):
         return self
 
     @model_validator(mode="after")
+    def _every_rule_learns(self) -> MetaTrainSpec:
+        for rule in (self.recipe.rule, *self.recipe.rules.values()):
+            if not rule.config.learns:
+                raise ValueError(f"a rule of kind {rule.kind!r} has nothing to learn; train one of another kind")
+        return self
+
+    @model_validator(mode="after")
     def _every_rule_has_a_part(self) -> MetaTrainSpec:
         idle = self.recipe.rules.keys() - self.assigned().keys() if self.recipe.rules else set()
         if idle:
