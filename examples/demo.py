@@ -33,8 +33,8 @@ from gradsmith.types import Job, Report
 
 FAMILY = "quadratic"
 LABEL = {"made_by": "demo"}
-HEADING = {"final": "Loss after {} steps", "area": "Mean loss over all {} steps"}
-PLACE = {"final": "After the last step", "area": "Over the whole curve"}
+HEADING = {"final": "Loss at the end of {} steps", "area": "Mean loss over all {} steps"}
+PLACE = {"final": "At the end", "area": "Over the whole curve"}
 START_SECONDS = 60
 STOP_SECONDS = 20
 LINE_EVERY_SECONDS = 5  # where there is no terminal to draw a bar on
@@ -181,7 +181,7 @@ def evaluate(client: gradsmith.Client, job: Job) -> tuple[Job, Report]:
 
 
 def results(report: Report, criterion: str) -> Table:
-    """One of the two comparisons: the loss after the last step (`final`), or its mean over all steps (`area`)."""
+    """One of the two comparisons: the loss at the end (`final`), or its mean over all steps (`area`)."""
     table = Table(
         title=f"{HEADING[criterion].format(report.horizon)}, on {report.test_tasks} problems that none of them has seen"
     )

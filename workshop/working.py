@@ -120,9 +120,11 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
         "ratio_of_means": 0.31,
         "ratio_interval": [0.25, 0.38],
         "ratio_of_medians": 0.12,
+        "medians_interval": [0.08, 0.17],
         "share_won": 0.93,
         "difference_interval": [-1.2, -0.6],
         "verdict": verdict,
+        "medians_verdict": verdict,
     }
     baselines = [name for name in rates if name != "learned"]
     grid = [
@@ -135,18 +137,78 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
         "runs": len(grid),
         "grid": grid,
     }
+    timed = {name: {"median": 2e-5, "low": 1.9e-5, "high": 2.3e-5} for name in rates}
+    at_once = {"final": found | {"certain": True}, "area": found | {"certain": False}}
+    profile = {name: {"score": rate, "profile": [rate, 2 * rate, 2.5 * rate]} for name, rate in rates.items()}
     return {
-        "format": 1,
+        "format": 3,
         "family": family,
+        "overrides": {},
         "seed": 7,
         "horizon": horizon,
+        "criteria": {"final": "mean loss of the last 5 steps", "area": "mean loss of all steps after the start"},
         "test_tasks": 512,
         "tuning_tasks": 128,
+        "tiers": {"tuned": baselines, "untuned": []},
+        "stored": {"tuning": {}, "test": {}, "targets": {}},
         "optimizers": {name: measured(rate) for name, rate in rates.items()},
         "tuning": dict.fromkeys(baselines, tuned),
         "comparisons": {name: {"final": found, "area": found} for name in baselines}
         | {"best_baseline": dict.fromkeys(("final", "area"), found | {"baseline": "adam"})},
         "verdict": {"final": verdict, "area": verdict},
+        "seconds": {
+            "coordinates": 10,
+            "gradient": timed["learned"],
+            "step": timed,
+            "run": {name: 0.001 * (1 + rate) for name, rate in rates.items()},
+            "comparisons": {
+                name: {"learned_steps": {"median": 18, "low": 17, "high": horizon}, **at_once} for name in baselines
+            }
+            | {"best_baseline": {metric: each | {"baseline": "adam"} for metric, each in at_once.items()}},
+            "verdict": {"final": verdict, "area": verdict},
+        },
+        "time_to_target": {
+            "baseline": "adam",
+            "up_to": 4.0,
+            "targets": [
+                {
+                    "fraction": 1.0,
+                    "step": horizon,
+                    "loss": 0.9,
+                    "reached": dict.fromkeys(rates, 0.5),
+                    "median_steps": dict.fromkeys(rates),
+                }
+            ],
+            "problems": 512,
+            "ratio": [1.0, 2.0, 4.0],
+            "steps": profile,
+            "seconds": profile,
+        },
+        "validation": {
+            "criterion": "area of 128 tasks after 100 steps",
+            "learned": 2.41,
+            "baseline": "adam",
+            "learning_rate": 0.178,
+            "schedule": "linear",
+            "steps": horizon,
+            "tuned": 1.63,
+            "standing_still": 30.1,
+            "better": "tuned",
+        },
+        "break_even": {
+            "baseline": "adam",
+            "reached": 0.9,
+            "learned_seconds": 0.0005,
+            "baseline_seconds": 0.0011,
+            "saved_seconds": 0.0006,
+            "training_seconds": 31.5,
+            "selection_seconds": 2.5,
+            "tuning_runs": 9,
+            "tuning_seconds": 0.0099,
+            "runs": 56_667,
+            "runs_beside_tuning": 56_651,
+            "never": None,
+        },
         "cost": {"seconds": 12.3, "gradient_evaluations": {"tuning": 123_456, "test": 51_200}},
         "runtime": {"torch": "2.13.0", "device": "cpu", "threads": 1},
     }
@@ -155,10 +217,10 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
 def preview_result(family: str = "rosenbrock") -> dict[str, Any]:
     """A small result in the form that models.preview gives."""
     found = evaluation_result(family)
-    shared = {name: found[name] for name in ("family", "seed", "horizon", "tuning_tasks", "runtime")}
+    shared = {name: found[name] for name in ("family", "seed", "horizon", "criteria", "tuning_tasks", "runtime")}
     cost = {"seconds": 1.2, "gradient_evaluations": {"tuning": 12_345}}
     return shared | {
-        "format": 1,
+        "format": 2,
         "overrides": {},
         "criteria": {"final": "mean loss of the last 5 steps", "area": "mean loss of all steps after the start"},
         "coordinates_per_task": 10,

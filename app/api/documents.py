@@ -10,6 +10,7 @@ from app.api.schemas import Alias, EvaluationSummary, Optimizer
 from app.report.card import CardFacts
 from app.store.aliases import tag_of
 from app.store.jobs import JobRepository
+from app.store.provenance import made_with
 from app.store.records import records, unfinished_evaluations
 from app.store.registry import Registry
 from app.store.tables import AliasRow, OptimizerRow
@@ -31,6 +32,7 @@ def optimizer_documents(session: Session, workspace: str, rows: Sequence[Optimiz
             validation_score=record.row.validation_score,
             overrides=record.overrides,
             automatic=record.row.automatic,
+            tuned=record.row.tuned,
             card=record.row.card,
             evaluations=[EvaluationSummary(**vars(measured)) for measured in record.evaluations],
             created_at=record.row.created_at,
@@ -67,11 +69,12 @@ def card_facts(session: Session, row: OptimizerRow) -> CardFacts:
         size_bytes=record.size_bytes,
         aliases=[f"{row.family}@{alias}" for alias in record.aliases],
         validation_score=row.validation_score,
-        shortfall=None if row.automatic else job.status_reason,
+        shortfall=None if row.automatic else row.card.get("shortfall", job.status_reason),
         job=row.job,
-        spec=job.spec,
+        spec=made_with(row, job),
         runtime=job.runtime,
         summary=row.card,
         evaluations=[(evaluation.job, evaluation.result) for evaluation in registry.evaluations(row.id)],
+        tuned=row.card["tuned"] if row.tuned else None,
         measuring=unfinished_evaluations(session, row),
     )

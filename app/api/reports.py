@@ -15,10 +15,11 @@ from app.http.delivery import NOT_MODIFIED, deliver
 from app.http.negotiation import chosen
 from app.http.problems import Problem, responses
 from app.jobs.documents import evaluation_of, not_ready
-from app.openapi.examples import COMPARISON, EVALUATION_ID, OPTIMIZER_ID
+from app.openapi.examples import BREAK_EVEN, COMPARISON, EVALUATION_ID, OPTIMIZER_ID
 from app.report.evaluation_figure import evaluation
+from app.report.html import CONTENT_SECURITY_POLICY
 from app.report.order import in_order
-from app.report.page import CONTENT_SECURITY_POLICY, evaluation_page
+from app.report.page import evaluation_page
 from app.report.preview import preview, preview_page
 from app.store.errors import EvaluationNotFound
 from app.store.jobs import JobRepository, kind_of
@@ -28,10 +29,10 @@ from app.store.tables import EvaluationRow, JobRow
 router = APIRouter(tags=["jobs"])
 
 JSON, HTML, PNG = "application/json", "text/html", "image/png"
-RENDERING = 4  # part of the ETag: raise it when the same result reads or looks different than before
+RENDERING = 5  # part of the ETag: raise it when the same result reads or looks different than before
 
 _EXAMPLE = {
-    "format": 2,
+    "format": 3,
     "job": EVALUATION_ID,
     "optimizer": OPTIMIZER_ID,
     "family": "quadratic",
@@ -39,7 +40,9 @@ _EXAMPLE = {
     "horizon": 100,
     "test_tasks": 512,
     "tuning_tasks": 128,
+    "criteria": {"final": "mean loss of the last 5 steps", "area": "mean loss of all steps after the start"},
     "verdict": {"final": "wins", "area": "wins"},
+    "break_even": BREAK_EVEN,
     "comparisons": {"adam": {"final": COMPARISON, "area": COMPARISON}},
 }
 

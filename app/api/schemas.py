@@ -61,7 +61,15 @@ class EvaluationSummary(BaseModel):
     job: str = Field(description="Its report is at /jobs/{job}/report.")
     family: str
     overrides: dict[str, Any] = Field(description="What the job changed of the family's tasks.")
-    verdict: dict[str, str] = Field(description="At the last step (`final`) and over the curve (`area`).")
+    verdict: dict[str, str] = Field(
+        description="After equal steps: at the end (`final`, the mean of the last five) and over the curve (`area`)."
+    )
+    verdict_in_seconds: dict[str, str] | None = Field(
+        description="The same in equal time, on the machine of the evaluation; null where an older version made it."
+    )
+    break_even: dict[str, Any] | None = Field(
+        description="After how many `runs` training has paid, or why `never`; null where an older version made it."
+    )
     best_baseline: dict[str, Any] = Field(description="Against the best of all tuned baselines, by metric.")
     created_at: datetime
 
@@ -82,6 +90,10 @@ class Optimizer(BaseModel):
     )
     automatic: bool = Field(
         description="Whether `latest` and `best` may name it; false where parameters that never move score as well."
+    )
+    tuned: bool = Field(
+        description="Whether it is a tuned baseline, which an evaluation registered: `best` may name it, `latest` does "
+        "not."
     )
     card: dict[str, Any] = Field(description="What training recorded: cost, skipped steps, versions.")
     evaluations: list[EvaluationSummary]

@@ -148,11 +148,11 @@ def _of_kernel(kernel: str, reason: str | None, others: str | None) -> Finding:
     if reason is not None:
         return warn("kernel", f"{kernel} runs LSTM rules on the CPU, after a warning: {reason}", advice)
     if others is not None:
-        why, _, advice = others.partition("; ")
+        why, _, what_to_do = others.partition("; ")
         return warn(
             "kernel",
             f"{kernel} runs LSTM rules of the usual sizes on the CPU, all others run through torch, more slowly: {why}",
-            advice,
+            what_to_do or advice,
         )
     return ok("kernel", f"{kernel} runs LSTM rules on the CPU")
 

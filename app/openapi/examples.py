@@ -84,9 +84,25 @@ COMPARISON: dict[str, Any] = {
     "ratio_of_means": 0.31,
     "ratio_interval": [0.25, 0.38],
     "ratio_of_medians": 0.12,
+    "medians_interval": [0.08, 0.17],
     "share_won": 0.93,
     "difference_interval": [-1.2, -0.6],
     "verdict": "wins",
+    "medians_verdict": "wins",
+}
+BREAK_EVEN: dict[str, Any] = {
+    "baseline": "adam",
+    "reached": 0.97,
+    "learned_seconds": 0.0031,
+    "baseline_seconds": 0.0078,
+    "saved_seconds": 0.0047,
+    "training_seconds": 29.1,
+    "selection_seconds": 1.3,
+    "tuning_runs": 9,
+    "tuning_seconds": 0.071,
+    "runs": 6469,
+    "runs_beside_tuning": 6454,
+    "never": None,
 }
 
 OPTIMIZER: dict[str, Any] = {
@@ -102,6 +118,7 @@ OPTIMIZER: dict[str, Any] = {
     "validation_score": 2.41,
     "overrides": {},
     "automatic": True,
+    "tuned": False,
     "card": {"seconds": 31.5, "best_step": 950, "skipped_steps": 0},
     "evaluations": [
         {
@@ -109,6 +126,8 @@ OPTIMIZER: dict[str, Any] = {
             "family": "quadratic",
             "overrides": {},
             "verdict": {"final": "wins", "area": "wins"},
+            "verdict_in_seconds": {"final": "wins", "area": "ties"},
+            "break_even": BREAK_EVEN,
             "best_baseline": {
                 "final": COMPARISON | {"baseline": "adam"},
                 "area": COMPARISON | {"baseline": "adam", "ratio_of_means": 0.52, "ratio_interval": [0.47, 0.57]},

@@ -10,8 +10,26 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.report.page import verdict_sentence
-from app.report.words import METRICS, headline, in_words, interval, measured_on, number, ordered, percent, shown
+from app.report.claims import (
+    break_even_sentence,
+    seconds_sentence,
+    target_sentence,
+    validation_sentence,
+    verdict_sentence,
+)
+from app.report.words import (
+    LABELS,
+    METRICS,
+    WHERE,
+    headline,
+    in_words,
+    interval,
+    measured_on,
+    number,
+    ordered,
+    percent,
+    shown,
+)
 from models.rule_spec import assigned
 from models.spec import FamilySpec, Recipe
 
@@ -34,6 +52,7 @@ class CardFacts:
     evaluations: Sequence[tuple[str, Mapping[str, Any]]]  # (job, result), newest first
     measuring: Sequence[tuple[str, str]] = ()  # (job, status) of evaluations that have not ended, newest first
     shortfall: str | None = None  # why `latest` and `best` may not name it
+    tuned: Mapping[str, Any] | None = None  # of a tuned baseline: its name, rate, schedule and steps
 
 
 def _rules(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -60,12 +79,12 @@ def _rules(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def card_markdown(facts: CardFacts) -> str:
-    family, recipe = facts.spec["family"], facts.spec["recipe"]
+    family = facts.spec["family"]
     changes = in_words(family.get("overrides", {}))
     lines = [
         f"# {facts.reference}",
         "",
-        f"A learned optimizer for **{_inline(family['title'])}**"
+        f"{_kind(facts)} for **{_inline(family['title'])}**"
         + (f", its tasks changed: {changes}." if changes else f": {_inline(family['description'])}"),
         "",
         *_table(
@@ -74,9 +93,7 @@ def card_markdown(facts: CardFacts) -> str:
                 ("Optimizer", f"`{facts.id}`"),
                 ("Aliases", ", ".join(f"`{alias}`" for alias in facts.aliases) or "none"),
                 ("Family", f"`{family['name']}`" + (f", with {changes}" if changes else "")),
-                ("Horizon", f"{recipe['horizon']} steps, trained in windows of {recipe['unroll_steps']}"),
-                *_rules(facts.spec),
-                ("Meta-training", f"{recipe['meta_steps']:,} meta-steps of {recipe['tasks']} tasks"),
+                *_made(facts),
                 ("Seed", str(facts.spec["seed"])),
                 ("Validation score", f"{number(facts.validation_score)} (mean loss over the whole curve)"),
                 ("Job", f"`{facts.job}`"),
@@ -108,10 +125,41 @@ def card_markdown(facts: CardFacts) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _kind(facts: CardFacts) -> str:
+    return "A learned optimizer" if facts.tuned is None else "The best tuned baseline, not learned,"
+
+
+def _made(facts: CardFacts) -> list[tuple[str, str]]:
+    recipe = facts.spec["recipe"]
+    if facts.tuned is not None:
+        tuned = facts.tuned
+        return [
+            ("Horizon", f"{tuned['steps']} steps, which it was tuned for"),
+            ("Optimizer", f"{_label(tuned)}, learning rate {number(tuned['learning_rate'])}, {tuned['schedule']}"),
+        ]
+    return [
+        ("Horizon", f"{recipe['horizon']} steps, trained in windows of {recipe['unroll_steps']}"),
+        *_rules(facts.spec),
+        ("Meta-training", f"{recipe['meta_steps']:,} meta-steps of {recipe['tasks']} tasks"),
+    ]
+
+
+def _label(tuned: Mapping[str, Any]) -> str:
+    name = str(tuned["baseline"])
+    return LABELS.get(name, name)
+
+
 def _verdicts(facts: CardFacts) -> list[str]:
     lines: list[str] = []
     for job, status in facts.measuring:
         lines += [f"**Being measured.** Evaluation job `{job}` is {status}; its verdict will appear here.", ""]
+    if facts.tuned is not None and not facts.evaluations:
+        lines += [
+            f"**Nothing was learned.** Evaluation job `{facts.job}` tuned it, and it was the best of its baselines. "
+            f"`{facts.spec['family']['name']}@best` names it where no trained optimizer has a lower validation score.",
+            "",
+        ]
+        return lines[:-1]
     if not facts.evaluations and not facts.measuring:
         return ["**Not measured.** Run an `evaluate` job for it before you rely on it."]
     for job, result in facts.evaluations:
@@ -122,14 +170,18 @@ def _verdicts(facts: CardFacts) -> list[str]:
             f"(seed {result['seed']}, job `{job}`) it:"
         )
         lines.append("")
-        lines += [f"- {verdict_sentence(best[metric], metric)}" for metric in METRICS]
+        lines += [f"- {verdict_sentence(result, best[metric], metric)}" for metric in METRICS]
+        lines += [f"- {told}" for told in (seconds_sentence(result), target_sentence(result)) if told is not None]
         lines.append("")
+        if (validated := validation_sentence(result)) is not None:
+            lines += [validated, ""]
+        if (pays := break_even_sentence(result)) is not None:
+            lines += [f"**Break-even.** {pays}", ""]
         rows = [
             (
                 shown(result, name, "final"),
-                number(found["final"]["ratio_of_means"]),
-                interval(found["final"]["ratio_interval"]),
-                number(found["final"]["ratio_of_medians"]),
+                f"{number(found['final']['ratio_of_means'])} ({interval(found['final']['ratio_interval'])})",
+                f"{number(found['final']['ratio_of_medians'])} ({interval(found['final'].get('medians_interval'))})",
                 percent(found["final"]["share_won"]),
                 found["final"]["verdict"],
                 found["area"]["verdict"],
@@ -141,9 +193,8 @@ def _verdicts(facts: CardFacts) -> list[str]:
         lines += _table(
             (
                 "against",
-                "last step: ratio of means",
-                "95 %",
-                "ratio of medians",
+                "at the end: ratio of means (95 %)",
+                "ratio of medians (95 %)",
                 "tasks won",
                 "verdict",
                 "over the curve: verdict",
@@ -162,6 +213,14 @@ def _sentence(reason: str) -> str:
 
 def _limits(facts: CardFacts) -> list[str]:
     family, horizon = facts.spec["family"]["name"], facts.spec["recipe"]["horizon"]
+    if facts.tuned is not None:
+        steps = facts.tuned["steps"]
+        limits = [
+            f"On tasks unlike `{family}`. Its learning rate was tuned there; tune it again for other tasks.",
+            f"For another number of steps than {steps}. The best learning rate and schedule depend on it.",
+        ]
+        limits += [f"**Anywhere.** {_sentence(facts.shortfall)}"] if facts.shortfall is not None else []
+        return [f"- {limit}" for limit in limits]
     limits = [
         f"On tasks unlike `{family}`. With another architecture, another loss or gradients of another scale it may "
         "fail; evaluate it there first.",
@@ -170,7 +229,7 @@ def _limits(facts: CardFacts) -> list[str]:
         "Where a run must converge to an optimum. It was trained to be fast over its horizon, not to converge.",
     ]
     lost = {
-        f"{measured_on(result)} ({METRICS[metric]})"
+        f"{measured_on(result)} ({WHERE[metric]})"
         for _, result in facts.evaluations
         for metric in METRICS
         if result["comparisons"]["best_baseline"][metric]["verdict"] == "loses"

@@ -1,52 +1,62 @@
 """The picture of an evaluation: the learned optimizer against tuned baselines, drawn as the verdicts compare them.
 
-A baseline is tuned once for the loss at the last step and once for the mean over the whole curve, which often gives two
-learning rates and therefore two curves. Each row shows the runs behind one verdict.
+A baseline is tuned once for the loss at the end and once for the mean over the whole curve, which often gives two
+learning rates and therefore two curves. Each of the first rows shows the runs behind one verdict, the last one shows
+time: the means over seconds, and the performance profiles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.report.figures import COLORS, FAINT, INK, Format, dress, positive, render, titles
-from app.report.words import LABELS, METRICS, best_baseline, headline, number, ordered, shown, subtitle
+from app.report.labels import LABEL_AT, label_ends
+from app.report.time_panels import over_seconds, profiles
+from app.report.words import LABELS, METRICS, best_baseline, headline, meaning, number, ordered, shown, subtitle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.text import Annotation
 
+_Draw: TypeAlias = "Callable[[Axes], list[Annotation]]"  # draws a panel; returns the labels beside it
+
 _WIDTH = 11.0  # inches, as all lengths below
 _HEAD = 0.72  # title and subtitle
 _CAPTION, _PANEL, _FOOT = 0.52, 2.95, 0.56  # a row's, from its top
 
-_LABEL_AT = 1.03  # where the labels of the curves' ends begin, in widths of the panel
 _MARGIN = 0.012  # free space beside them, in widths of the figure
-_LABEL_GAP = 0.062  # between two labels, in heights of the panel
 
 
 def evaluation(result: Mapping[str, Any], *, image_format: Format = "png", titled: bool = True) -> bytes:
-    """Draw a row for each verdict: means with 95 % intervals, and medians with the middle 80 % of the tasks.
+    """Draw a row for each verdict: means with 95 % intervals, and medians with the middle 80 % of the tasks. A last
+    row has the means over seconds and the performance profiles, where the result has them.
 
     titled: whether the picture names the verdict; a page that says it already leaves it out
     """
-    metrics = [metric for metric in METRICS if all(_runs(result, metric).values())]
-    height = len(metrics) * (_CAPTION + _PANEL + _FOOT) + (_HEAD if titled else 0.0)
+    rows: list[tuple[_Draw, _Draw]] = [
+        (
+            partial(_panel, result=result, metric=metric, line="mean", band=("low", "high")),
+            partial(_panel, result=result, metric=metric, line="median", band=("q10", "q90")),
+        )
+        for metric in METRICS
+        if all(_runs(result, metric).values())
+    ]
+    if "seconds" in result and "time_to_target" in result:
+        rows.append((partial(over_seconds, result=result), partial(profiles, result=result)))
+    height = len(rows) * (_CAPTION + _PANEL + _FOOT) + (_HEAD if titled else 0.0)
 
     def draw(figure: Figure) -> None:
-        for row, metric in enumerate(metrics):
-            bottom = (len(metrics) - 1 - row) * (_CAPTION + _PANEL + _FOOT) + _FOOT
+        for row, panels in enumerate(rows):
+            bottom = (len(rows) - 1 - row) * (_CAPTION + _PANEL + _FOOT) + _FOOT
             places = [(left, bottom / height, 0.335, _PANEL / height) for left in (0.065, 0.545)]
-            mean, median = (figure.add_axes(place) for place in places)
-            drawn = [
-                (mean, _panel(mean, result, metric, "mean", ("low", "high"))),
-                (median, _panel(median, result, metric, "median", ("q10", "q90"))),
-            ]
-            _make_room(figure, drawn)
+            axes = [figure.add_axes(place) for place in places]
+            _make_room(figure, [(each, panel(each)) for each, panel in zip(axes, panels, strict=True)])
         if titled:
             titles(figure, headline(result), subtitle(result))
 
@@ -103,45 +113,17 @@ def _panel(axes: Axes, result: Mapping[str, Any], metric: str, line: str, band: 
         "mean": "mean of the tasks, with its 95 % interval",
         "median": f"median task; middle 80 % of learned and {LABELS.get(rival, rival)}",
     }[line]
-    tuned = "last step" if metric == "final" else "whole curve"
+    tuned = "end" if metric == "final" else "whole curve"
+    words = f"\n{said}"
+    if line == "mean":
+        words = f"Tuned for the {tuned}: {said}\nbeside each line: {meaning(result, metric)}"
+        words += "; dashed: untuned" if untuned else ""
     axes.set_title(
-        f"Tuned for the {tuned}: {said}\nbeside each line: {METRICS[metric]}" + ("; dashed: untuned" if untuned else "")
-        if line == "mean"
-        else f"\n{said}",
+        words,
         fontsize=9.5, color=FAINT, loc="left", pad=6,
     )  # fmt: skip
     axes.set_xlim(0, float(result["horizon"]))
-    return _label_ends(axes, ends)
-
-
-def _label_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> list[Annotation]:
-    """Write names and numbers beside the curves' ends, pushed apart where they would overlap. Returns the labels.
-
-    ends: (last loss that is drawn, name, what to write) of each curve
-    """
-    low, high = np.log(axes.get_ylim())
-    wanted = sorted(((np.log(last) - low) / (high - low), name, text) for last, name, text in ends)
-    places = [place for place, _, _ in wanted]
-    for _ in range(100):
-        for below in range(len(places) - 1):
-            overlap = _LABEL_GAP - (places[below + 1] - places[below])
-            if overlap > 0:
-                places[below] -= overlap / 2
-                places[below + 1] += overlap / 2
-        if places and places[0] < 0.03:  # clear of the axis
-            places[0] = 0.03
-    labels = []
-    for place, (end, name, text) in zip(places, wanted, strict=True):
-        color = COLORS.get(name, INK)
-        label = axes.annotate(
-            text,
-            xy=(1.0, end), xytext=(_LABEL_AT, place), xycoords="axes fraction", textcoords="axes fraction",
-            va="center", ha="left", fontsize=9, color=color, annotation_clip=False,
-            fontweight="bold" if name == "learned" else "normal",
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0},
-        )  # fmt: skip
-        labels.append(label)
-    return labels
+    return label_ends(axes, ends)
 
 
 def _make_room(figure: Figure, drawn: list[tuple[Axes, list[Annotation]]]) -> None:
@@ -155,6 +137,6 @@ def _make_room(figure: Figure, drawn: list[tuple[Axes, list[Annotation]]]) -> No
         left, bottom, _, height = axes.get_position().bounds
         # the text's own extent: an annotation's extent includes its arrow
         widest = max((Text.get_window_extent(label, renderer).width for label in labels), default=0.0) / width
-        axes.set_position((left, bottom, (limit - left - widest) / _LABEL_AT, height))
+        axes.set_position((left, bottom, (limit - left - widest) / LABEL_AT, height))
         ticks = axes.yaxis.get_tightbbox(renderer)
         limit = (left if ticks is None else ticks.x0 / width) - _MARGIN

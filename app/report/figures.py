@@ -135,6 +135,7 @@ def _binned(
 
 
 def dress(axes: Axes, x_label: str, y_label: str, values: NDArray[Any]) -> None:
+    """A logarithmic axis that holds `values`, with its labels, grid and frame."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     values = values[np.isfinite(values)]
@@ -148,6 +149,11 @@ def dress(axes: Axes, x_label: str, y_label: str, values: NDArray[Any]) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    frame(axes, x_label, y_label)
+
+
+def frame(axes: Axes, x_label: str, y_label: str) -> None:
+    """Labels, grid and frame, whatever the scales."""
     axes.set_xlabel(x_label, fontsize=9.5, color=INK)
     axes.set_ylabel(y_label, fontsize=9.5, color=INK)
     axes.tick_params(labelsize=8.5, color="#d1d5db", labelcolor=INK, which="both")

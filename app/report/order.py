@@ -7,14 +7,16 @@ from typing import Any
 from app.report.words import LABELS
 
 _ORDER = (
-    "format", "job", "optimizer", "family", "seed", "horizon", "test_tasks", "tuning_tasks",
+    "format", "job", "optimizer", "family", "overrides", "seed", "horizon", "criteria", "test_tasks", "tuning_tasks",
     "coordinates_per_task", "training_memory_bytes",
-    "tiers", "optimizers", "tuning", "stored", "comparisons", "tuned", "untuned",
+    "verdict", "validation", "break_even", "tiers", "optimizers", "tuning", "stored", "comparisons", "seconds",
+    "time_to_target", "tuned", "untuned",
     *LABELS, "best_baseline",
     "baseline", "curve", "area_curve", "schedule", "learning_rate", "final", "area", "runs", "grid", "diverged",
     "step", "mean", "median", "q10", "q90", "low", "high", "interval",
-    "ratio_of_means", "ratio_interval", "ratio_of_medians", "share_won", "difference_interval",
-    "verdict", "held_out", "loss", "accuracy", "cost", "runtime",
+    "ratio_of_means", "ratio_interval", "ratio_of_medians", "medians_interval", "share_won", "difference_interval",
+    "medians_verdict", "certain",
+    "held_out", "loss", "accuracy", "cost", "runtime",
 )  # fmt: skip
 _RANK = {key: rank for rank, key in enumerate(_ORDER)}
 

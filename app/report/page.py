@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 from app.report.evaluation_figure import evaluation
+from app.report.html import Markup, document, inline, table
+from app.report.time_sections import break_even_section, equal_time_section, time_to_target_section, validation_section
 from app.report.words import (
     LABELS,
     METRICS,
     NOTHING,
-    VERB,
+    WHERE,
     headline,
     interval,
+    meaning,
     measured_on,
     number,
     ordered,
@@ -23,27 +25,6 @@ from app.report.words import (
     shown,
     subtitle,
 )
-
-# Pages run no script and load nothing; everything that they show is inline.
-CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
-
-STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1f2937; background: #fff; margin: 2rem auto; max-width: 1020px;
-  padding: 0 1rem; }
-h1 { font-size: 1.45rem; margin: 0 0 .2rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
-p.lead { color: #4b5563; margin-top: 0; } svg { max-width: 100%; height: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #e5e7eb; }
-th:first-child, td:first-child { text-align: left; } thead th { color: #6b7280; font-weight: 600; }
-.wins { color: #047857; font-weight: 600; } .loses { color: #b91c1c; font-weight: 600; } .ties { color: #6b7280; }
-tr.learned td { font-weight: 600; } caption { text-align: left; color: #6b7280; padding: .3rem 0; }
-.scroll { overflow-x: auto; } code { background: #f3f4f6; padding: 0 .25rem; border-radius: 3px; }
-"""
-
-
-class Markup(str):
-    """HTML that is escaped already."""
 
 
 def evaluation_page(result: Mapping[str, Any], *, job: str, optimizer: str) -> str:
@@ -54,6 +35,11 @@ def evaluation_page(result: Mapping[str, Any], *, job: str, optimizer: str) -> s
         f'<p class="lead">{escape(subtitle(result))}. Optimizer <code>{escape(optimizer)}</code>, '
         f"job <code>{escape(job)}</code>.</p>",
         f'<figure role="img" aria-label="{escape(title)}: {escape(subtitle(result))}">{picture}</figure>',
+        verdict_section(result),
+        validation_section(result),
+        break_even_section(result),
+        equal_time_section(result),
+        time_to_target_section(result),
         *(_comparison_section(result, metric) for metric in METRICS),
         loss_section(result, f"{result['test_tasks']} held-out tasks"),
         _held_out_section(result),
@@ -63,18 +49,43 @@ def evaluation_page(result: Mapping[str, Any], *, job: str, optimizer: str) -> s
     return document(title, parts)
 
 
-def inline(svg: bytes) -> Markup:
-    """A picture inside a page, where an XML prologue has no place."""
-    return Markup(re.sub(r"^.*?(?=<svg)", "", svg.decode(), flags=re.DOTALL))
-
-
-def document(title: str, parts: Iterable[str]) -> str:
-    """A page that needs nothing else. parts: HTML"""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+def verdict_section(result: Mapping[str, Any]) -> str:
+    """A table of the verdicts against the best tuned baseline: after equal steps and, where measured, in equal time."""
+    judged = {"after equal steps": result["comparisons"]["best_baseline"]}
+    if "seconds" in result:
+        judged["in equal time"] = result["seconds"]["comparisons"]["best_baseline"]
+    rows = [
+        [f"{budget}, {WHERE[metric]}", shown(result, found["baseline"], metric), *_compared(found)]
+        for budget, best in judged.items()
+        for metric in METRICS
+        for found in [best[metric]]
+    ]
+    note = (
+        "A ratio below 1 favours the learned optimizer; it wins when the whole interval lies below 1. Intervals are "
+        "paired bootstrap intervals over tasks."
     )
+    return table("The verdict against the best tuned baseline", ["compared", "baseline", *_COMPARED], rows, note)
+
+
+_COMPARED = ("ratio of means", "95 %", "ratio of medians", "95 %", "tasks won", "verdict", "by medians")
+
+
+def _compared(found: Mapping[str, Any]) -> list[str]:
+    """The cells under `_COMPARED`. Results before format 3 have no interval of medians."""
+    doubt = "" if found.get("certain", True) else " (within the noise of the timing)"
+    return [
+        number(found["ratio_of_means"]),
+        interval(found["ratio_interval"]),
+        number(found["ratio_of_medians"]),
+        interval(found.get("medians_interval")),
+        percent(found["share_won"]),
+        Markup(f"{_verdict(found['verdict'])}{escape(doubt)}"),
+        _verdict(found["medians_verdict"]) if "medians_verdict" in found else NOTHING,
+    ]
+
+
+def _verdict(verdict: str) -> Markup:
+    return Markup(f'<span class="{escape(verdict)}">{escape(verdict)}</span>')
 
 
 def _comparison_section(result: Mapping[str, Any], metric: str) -> str:
@@ -83,30 +94,12 @@ def _comparison_section(result: Mapping[str, Any], metric: str) -> str:
     for name in [*_tuned(result), "best_baseline", *_untuned(result)]:
         found = comparisons[name][metric]
         label = f"best tuned: {rival(found)}" if name == "best_baseline" else shown(result, name, metric)
-        rows.append(
-            [
-                label,
-                number(found["ratio_of_means"]),
-                interval(found["ratio_interval"]),
-                number(found["ratio_of_medians"]),
-                percent(found["share_won"]),
-                interval(found["difference_interval"]),
-                Markup(f'<span class="{escape(found["verdict"])}">{escape(found["verdict"])}</span>'),
-            ]
-        )
-    heads = [
-        "against",
-        "ratio of means",
-        "95 % interval",
-        "ratio of medians",
-        "tasks won",
-        "difference",
-        "verdict",
-    ]
-    note = "A ratio below 1 favours the learned optimizer; it wins when the whole interval lies below 1."
+        rows.append([label, *_compared(found), interval(found["difference_interval"])])
+    note = ""
     if _untuned(result):
-        note += " The verdict is against the best tuned baseline; untuned ones ran once, at their published defaults."
-    return _table(f"Learned against each baseline: {METRICS[metric]}", heads, rows, note)
+        note = "The verdict is against the best tuned baseline; untuned ones ran once, at their published defaults."
+    heads = ["against", *_COMPARED, "difference"]
+    return table(f"Learned against each baseline, after equal steps: {meaning(result, metric)}", heads, rows, note)
 
 
 def _tuned(result: Mapping[str, Any]) -> list[str]:
@@ -136,8 +129,10 @@ def loss_section(result: Mapping[str, Any], tasks: str) -> str:
                 str(measured.get("diverged", 0)),
             ]
         )
-    heads = ["optimizer", "mean at last step", "95 %", "median", "middle 80 %", "mean of curve", "95 %", "diverged"]
-    return _table(f"Losses on {tasks}", heads, rows, classes=["learned"] if "learned" in result["optimizers"] else [])
+    heads = ["optimizer", "mean at the end", "95 %", "median", "middle 80 %", "mean of curve", "95 %", "diverged"]
+    note = f"At the end: {meaning(result, 'final')}."
+    classes = ["learned"] if "learned" in result["optimizers"] else []
+    return table(f"Losses on {tasks}", heads, rows, note, classes)
 
 
 def _held_out_section(result: Mapping[str, Any]) -> str:
@@ -148,7 +143,7 @@ def _held_out_section(result: Mapping[str, Any]) -> str:
         [LABELS.get(name, name), number(held_out[name]["loss"]), percent(held_out[name]["accuracy"])]
         for name in ordered(held_out)
     ]
-    return _table("On test images, after the last step", ["optimizer", "loss", "accuracy"], rows, classes=["learned"])
+    return table("On test images, after the last step", ["optimizer", "loss", "accuracy"], rows, classes=["learned"])
 
 
 def tuning_section(result: Mapping[str, Any]) -> str:
@@ -172,7 +167,7 @@ def tuning_section(result: Mapping[str, Any]) -> str:
         )
     heads = [
         "baseline",
-        "for the last step",
+        "for the end",
         "for the curve",
         "runs",
         "rates tried",
@@ -182,7 +177,7 @@ def tuning_section(result: Mapping[str, Any]) -> str:
         f"Learning rates and schedules, tuned on {result['tuning_tasks']} validation tasks per run. Every baseline had "
         "the same number of runs: a coarse grid that grows while its optimum is at an edge and is refined around it."
     )
-    return _table("How the baselines were tuned", heads, rows, note)
+    return table("How the baselines were tuned", heads, rows, note)
 
 
 def _caveats(result: Mapping[str, Any]) -> str:
@@ -191,7 +186,8 @@ def _caveats(result: Mapping[str, Any]) -> str:
     lines = [
         f"These results hold for tasks of <code>{escape(measured_on(result))}</code> over {result['horizon']} steps "
         f"(seed {result['seed']}). They say nothing about other tasks or longer runs.",
-        "The losses do not include the cost of tuning the baselines or of meta-training.",
+        "The losses do not include the cost of tuning the baselines or of meta-training; the break-even does.",
+        "Seconds are facts of the machine below, and of one task at a time.",
         "A few hard tasks can dominate the mean; check the ratio of medians and the share of tasks won as well.",
         f"Cost of this evaluation: {number(evaluations.get('seconds'))} s, "
         f"{counted.get('tuning', 0):,} gradients for tuning and {counted.get('test', 0):,} for the test.",
@@ -199,34 +195,3 @@ def _caveats(result: Mapping[str, Any]) -> str:
         f"{escape(str(runtime.get('threads', NOTHING)))} thread(s).",
     ]
     return "<h2>Limitations</h2><ul>" + "".join(f"<li>{line}</li>" for line in lines) + "</ul>"
-
-
-def _table(
-    title: str,
-    heads: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    note: str = "",
-    classes: Sequence[str] = (),
-) -> str:
-    """`classes` names the class of each row, from the first on."""
-    body = ""
-    for position, row in enumerate(rows):
-        style = f' class="{classes[position]}"' if position < len(classes) else ""
-        cells = "".join(f"<td>{cell if isinstance(cell, Markup) else escape(cell)}</td>" for cell in row)
-        body += f"<tr{style}>{cells}</tr>"
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in heads)
-    caption = f"<caption>{escape(note)}</caption>" if note else ""
-    return (
-        f'<h2>{escape(title)}</h2><div class="scroll"><table>{caption}<thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def verdict_sentence(found: Mapping[str, Any], metric: str) -> str:
-    """`beats tuned Adam, the best baseline: its loss at the last step is 0.31 times Adam's (95 % interval ...`."""
-    name = rival(found)
-    return (
-        f"{VERB[found['verdict']]} tuned {name}, the best baseline: its {METRICS[metric]} is "
-        f"{number(found['ratio_of_means'])} times {name}'s (95 % interval {interval(found['ratio_interval'])}), and it "
-        f"is better on {percent(found['share_won'])} of the tasks"
-    )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.report.figures import COLORS, INK, Format, dress, positive, render, titles
-from app.report.page import document, inline, loss_section, tuning_section
+from app.report.html import document, inline
+from app.report.page import loss_section, tuning_section
 from app.report.words import LABELS, measured_on, number, ordered, shown
 
 if TYPE_CHECKING:

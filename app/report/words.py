@@ -12,8 +12,8 @@ from models.baselines import BASELINES
 NOTHING = "\N{EN DASH}"  # stands for a number that was not finite, or not measured
 # in the order of every table, list and document: what was learned first, then the baselines as they are registered
 LABELS = {"learned": "Learned"} | {name: baseline.label for name, baseline in BASELINES.items()}
-METRICS = {"final": "loss at the last step", "area": "mean over the whole curve"}
-WHERE = {"final": "at the last step", "area": "over the whole curve"}
+METRICS = ("final", "area")
+WHERE = {"final": "at the end", "area": "over the whole curve"}
 
 VERB = {"wins": "beats", "ties": "ties with", "loses": "loses to"}
 
@@ -55,6 +55,31 @@ def measured_on(result: Mapping[str, Any]) -> str:
     return f"{result['family']} ({changes})" if changes else str(result["family"])
 
 
+def meaning(result: Mapping[str, Any], metric: str) -> str:
+    """What a number of this metric is. Results before format 3 took the loss of the last step alone."""
+    if metric == "area":
+        return "mean over the whole curve"
+    return str(result.get("criteria", {}).get("final", "loss at the last step"))
+
+
+# (durations below so many seconds, the seconds of a unit, its name)
+_UNITS = (
+    (1e-3, 1e-6, "\N{MICRO SIGN}s"),
+    (1.0, 1e-3, "ms"),
+    (120.0, 1.0, "s"),
+    (7200.0, 60.0, "min"),
+    (math.inf, 3600.0, "h"),
+)
+
+
+def seconds(value: float | None) -> str:
+    """A duration in the unit that suits it: `12 µs`, `3.4 ms`, `56 s`, `7.8 min`, `9.1 h`."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    size, unit = next((size, unit) for below, size, unit in _UNITS if abs(value) < below)
+    return f"{number(value / size)} {unit}"
+
+
 def best_baseline(result: Mapping[str, Any], metric: str = "final") -> Mapping[str, Any]:
     found: Mapping[str, Any] = result["comparisons"]["best_baseline"][metric]
     return found
@@ -82,7 +107,7 @@ def headline(result: Mapping[str, Any]) -> str:
     """Both verdicts, said once where they agree, and against which baselines.
 
     `Learned optimizer beats tuned Adam, the best baseline, on quadratic`, or
-    `Learned optimizer on digits-mlp: loses at the last step, wins over the whole curve, against tuned NAG`.
+    `Learned optimizer on digits-mlp: loses at the end, wins over the whole curve, against tuned NAG`.
     """
     found = {metric: best_baseline(result, metric) for metric in METRICS}
     names = {metric: rival(best) for metric, best in found.items()}
@@ -109,7 +134,8 @@ def subtitle(result: Mapping[str, Any]) -> str:
         return f"{number(best['ratio_of_means'])} times {rival(best)}'s"
 
     return (
-        f"mean loss at step {result['horizon']}: {times(final)} (95 % interval {interval(final['ratio_interval'])}); "
+        f"{meaning(result, 'final')} of {result['horizon']}: {times(final)} (95 % interval "
+        f"{interval(final['ratio_interval'])}); "
         f"over the whole curve: {times(area)} ({interval(area['ratio_interval'])}); better on "
         f"{percent(final['share_won'])} and {percent(area['share_won'])} of {result['test_tasks']} held-out tasks"
     )

@@ -68,10 +68,33 @@ def finish_training(
     return Outcome(job, end(session, job, "succeeded", shortfall, event_id), optimizer, follow_up)
 
 
+@dataclass(frozen=True)
+class TunedBaseline:
+    """The best tuned baseline of an evaluation, which `best` may name.
+
+    weights: its file, the same bytes for the same settings
+    criterion: what the score is of
+    shortfall: why `best` may not name it
+    """
+
+    weights: bytes
+    validation_score: float
+    criterion: str
+    card: dict[str, Any]
+    shortfall: str | None
+
+
 def finish_with_result(
-    session: Session, lease: Lease, event_id: EventId, *, result: dict[str, Any], last_events: Sequence[JobEvent] = ()
+    session: Session,
+    lease: Lease,
+    event_id: EventId,
+    *,
+    result: dict[str, Any],
+    baseline: TunedBaseline | None = None,
+    last_events: Sequence[JobEvent] = (),
 ) -> Outcome:
-    """Store the last events and what the job measured, and set it `succeeded`. `result` is JSON without NaN.
+    """Store the last events and what the job measured, register the best tuned baseline unless it is there, and set the
+    job `succeeded`. `result` is JSON without NaN.
 
     Raises LeaseLost.
     """
@@ -79,6 +102,13 @@ def finish_with_result(
     events.append(session, job.id, last_events)
     if job.status == "cancelling":
         return Outcome(job, end(session, job, "cancelled", None, event_id))
+    if baseline is not None:
+        Registry(session, job.workspace).register(
+            *(job, baseline.weights, baseline.validation_score, baseline.card),
+            automatic=baseline.shortfall is None,
+            criterion=baseline.criterion,
+            tuned=True,
+        )
     session.add(
         EvaluationRow(
             job=job.id,

@@ -23,6 +23,8 @@ class Measured:
     family: str
     overrides: dict[str, Any]  # what its job changed of the family's tasks
     verdict: dict[str, str]
+    verdict_in_seconds: dict[str, str] | None  # evaluations of older versions have none, and no break-even
+    break_even: dict[str, Any] | None
     best_baseline: dict[str, Any]
     created_at: datetime
 
@@ -96,6 +98,8 @@ def _evaluations(session: Session, workspace: str, optimizers: Sequence[str]) ->
             EvaluationRow.family,
             result["overrides"],
             result["verdict"],
+            result[("seconds", "verdict")],
+            result["break_even"],
             result[("comparisons", "best_baseline")],
             EvaluationRow.created_at,
         )

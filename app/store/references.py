@@ -1,10 +1,11 @@
 """References: what stands for an optimizer, and where that is.
 
-`opt_...`, `<family>@<version>`, `<family>@latest` (the newest version), `<family>@best` (the lowest validation score,
-the older version of equals) or `<family>@<alias>`. `latest` and `best` pass over optimizers that are not `automatic`:
-those that are worse than standing still. `best` passes over those whose job changed the family's tasks, too: losses on
-different tasks do not compare. Nor do scores of different criteria (`Recipe.criterion`): `best` compares those of the
-family's own recipe, and where there are none, those of the newest optimizer's.
+`opt_...`, `<family>@<version>`, `<family>@latest` (the newest version that was trained), `<family>@best` (the lowest
+validation score, the older version of equals) or `<family>@<alias>`. `latest` and `best` pass over optimizers that are
+not `automatic`: those that are worse than standing still. `best` also passes over those whose job changed the family's
+tasks: losses on different tasks do not compare. Nor do scores of different criteria (`Recipe.criterion`): `best`
+compares those of the family's own recipe, and where there are none, those of the newest optimizer's. It may name a
+tuned baseline, which evaluations register, so that it is never worse.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def compared_criterion(optimizers: Any, workspace: Any, family: Any) -> Select[A
 
 _AUTOMATIC = _OF_FAMILY.where(_OPTIMIZERS.automatic)
 _RESERVED = {
-    "latest": _AUTOMATIC.order_by(_OPTIMIZERS.version.desc()).limit(1),
+    "latest": _AUTOMATIC.where(~_OPTIMIZERS.tuned).order_by(_OPTIMIZERS.version.desc()).limit(1),
     "best": _AUTOMATIC.where(
         _OPTIMIZERS.own_tasks,
         _OPTIMIZERS.validation_score.is_not(None),

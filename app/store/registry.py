@@ -80,7 +80,7 @@ class Registry:
         other = aliased(OptimizerRow)
         within = (other.workspace == self._workspace, other.family == OptimizerRow.family, other.automatic)
         if alias == "latest":
-            newest = select(func.max(other.version)).where(*within).correlate(OptimizerRow)
+            newest = select(func.max(other.version)).where(*within, ~other.tuned).correlate(OptimizerRow)
             return OptimizerRow.version == newest.scalar_subquery()
         if alias == "best":
             another = aliased(OptimizerRow)
@@ -155,12 +155,15 @@ class Registry:
         *,
         automatic: bool = True,
         criterion: str = "",
+        tuned: bool = False,
     ) -> OptimizerRow:
         """Register what a job made as the next version of its family. Needs the transaction that ends the job, whose
         row is locked: `outcomes.finish_training` does both.
 
         automatic: whether `latest` and `best` may name it
         criterion: what its validation score is of (`Recipe.criterion`)
+        tuned: whether it is a tuned baseline. The family has each once a criterion: a second registration returns the
+            first
         """
         sha256 = hashlib.sha256(weights).hexdigest()
         self._keep(sha256, weights)
@@ -169,6 +172,9 @@ class Registry:
         self._session.execute(
             select(WorkspaceRow.id).where(WorkspaceRow.id == job.workspace).with_for_update(key_share=True)
         )
+        own_tasks = not job.spec["family"].get("overrides")
+        if tuned and (there := self._tuned(job.family, sha256, criterion, own_tasks)) is not None:
+            return there
         for _ in range(10):
             version = self.next_version(job.family)
             row = OptimizerRow(
@@ -182,8 +188,9 @@ class Registry:
                 if validation_score is not None and math.isfinite(validation_score)
                 else None,
                 automatic=automatic,
-                own_tasks=not job.spec["family"].get("overrides"),
+                own_tasks=own_tasks,
                 criterion=criterion,
+                tuned=tuned,
                 card=card,
                 created_at=clock(),
             )
@@ -196,3 +203,9 @@ class Registry:
                 continue
             return row
         raise AssertionError(f"ten others took each next version of {job.family} from job {job.id}")
+
+    def _tuned(self, family: str, sha256: str, criterion: str, own_tasks: bool) -> OptimizerRow | None:
+        """The family's tuned baseline with these bytes."""
+        tuned = self._all().where(OptimizerRow.tuned, OptimizerRow.family == family, OptimizerRow.sha256 == sha256)
+        same = tuned.where(OptimizerRow.criterion == criterion, OptimizerRow.own_tasks == own_tasks)
+        return self._session.scalar(same.limit(1))

@@ -25,6 +25,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
     true,
 )
@@ -32,7 +33,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 DEFAULT_WORKSPACE = "default"
-SCHEMA_REVISION = "0008"  # the Alembic revision that these tables are; a test holds the two equal
+SCHEMA_REVISION = "0009"  # the Alembic revision that these tables are; a test holds the two equal
 
 JOB_STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 TERMINAL_STATUSES = ("succeeded", "failed", "cancelled")
@@ -247,6 +248,7 @@ class OptimizerRow(Base):
     automatic: Mapped[bool] = mapped_column(Boolean, server_default=true())  # whether `latest` and `best` may name it
     own_tasks: Mapped[bool] = mapped_column(Boolean, server_default=true())  # `best` compares no others
     criterion: Mapped[str] = mapped_column(String(128), server_default=text("''"))  # what its score is of
+    tuned: Mapped[bool] = mapped_column(Boolean, server_default=false())  # a baseline, which `latest` passes over
     card: Mapped[dict[str, Any]] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 

@@ -21,7 +21,8 @@ from models.backends import backend_for, dtype_for
 from models.baselines import TUNED, UNTUNED
 from models.baselines.base import Baseline
 from models.evaluation.baseline_runs import BaselineRuns, BaselineStore
-from models.evaluation.break_even import Spent, break_even
+from models.evaluation.break_even import break_even
+from models.evaluation.by_validation import Made, comparable, scored_like, told
 from models.evaluation.equal_time import in_seconds
 from models.evaluation.statistics import Bootstrap, Comparison, compare
 from models.evaluation.step_costs import StepCosts, step_costs
@@ -56,19 +57,19 @@ def evaluate(
     *,
     data_dir: Path | None = None,
     threads: int | None = None,
-    spent: Spent | None = None,
+    made: Made = Made(),
     store: BaselineStore | None = None,
 ) -> Iterator[MeasuringProgress | MeasuringResult]:
     """Measure the optimizer in `weights`; the last event is the MeasuringResult.
 
     Progress comes at least every quarter of a second of work, give or take one inner step.
     threads: as in `meta_train`
-    spent: what making the optimizer took, for the break-even; None where it is not known
+    made: how the optimizer was made, for the break-even and for its comparison by validation
     store: where runs of baselines are kept between evaluations; None computes them
     Raises gradsmith.errors.WeightsError, DatasetMissing, DatasetCorrupt, DeviceUnavailable, BackendUnavailable.
     """
     yield from _Evaluation(
-        weights, spec, data_dir, spec.resources.threads_or(1) if threads is None else threads, spent, store
+        weights, spec, data_dir, spec.resources.threads_or(1) if threads is None else threads, made, store
     ).events()
 
 
@@ -79,11 +80,11 @@ class _Evaluation:
         spec: EvaluateSpec,
         data_dir: Path | None,
         threads: int,
-        spent: Spent | None,
+        made: Made,
         store: BaselineStore | None,
     ) -> None:
         self._spec = spec
-        self._spent = spent
+        self._made = made
         self._plan = spec.evaluation
         self._device = device_of(spec.resources)
         rule, wanted = rule_weights.loads(weights), spec.resources.backend
@@ -120,10 +121,23 @@ class _Evaluation:
         contenders |= {name: tuning.best("final") for name, tuning in tunings.items()}
         contenders |= {name: UNTUNED[name] for name in self._plan.untuned}
         costs = yield from self._runs.ticking(step_costs(contenders, self._one_task()), "timing a step of each")
+        validated = yield from self._validated(tunings)
         yield self._runs.so_far("bootstrap")
         result = self._result(measured, tunings, costs)
+        result["validation"] = validated
         result["time_to_target"] = time_to_target(measured, fixed, setter, costs)
         yield MeasuringResult(plain(result))
+
+    def _validated(
+        self, tunings: dict[BaselineName, Tuning]
+    ) -> Generator[MeasuringProgress, None, dict[str, Any] | None]:
+        """The best tuned baseline, scored as the optimizer was; None where that cannot be."""
+        if not comparable(self._made):
+            return None
+        assert self._made.recipe is not None
+        work = scored_like(self._made.recipe, tunings, self._tuning_family, self._dtype, self._device)
+        best, found = yield from self._runs.ticking(work, "validating the best tuned baseline")
+        return told(self._made, best, found)
 
     def _one_task(self) -> TaskBatch:
         tasks, *_ = self._tuning_family.sample(
@@ -234,7 +248,7 @@ class _Evaluation:
         self, measured: dict[str, Measured], tunings: dict[BaselineName, Tuning], best: BaselineName, costs: StepCosts
     ) -> dict[str, Any]:
         tuning_runs = len(tunings[best].points)
-        return break_even(measured["learned"], best, measured[best], tuning_runs, costs, self._spent)
+        return break_even(measured["learned"], best, measured[best], tuning_runs, costs, self._made.spent)
 
 
 def _best(tunings: dict[BaselineName, Tuning], measured: dict[str, Measured], criterion: str) -> str:

@@ -16,6 +16,7 @@ from models.backends import Backend
 from models.captured import Windows
 from models.groups import Groups
 from models.parallel import Team
+from models.rollout import Learned
 from models.spec import MetaTrainSpec, Recipe, Split
 from models.tasks.base import Family, TaskBatch
 from models.tasks.randomness import key, share_of
@@ -38,6 +39,10 @@ class Source:
     backend: Backend
     windows: Windows
     parts: tuple[range, ...]
+
+    def contender(self, steps: int) -> Learned:
+        """The rule, as a validation runs it."""
+        return Learned(self.backend, horizon=steps)
 
 
 class Pool:

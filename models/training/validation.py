@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from models.parallel import Team
-from models.rollout import Learned, Sample, Stepper, run, tasks_at_once
+from models.rollout import Contender, Sample, Stepper, run, tasks_at_once
 from models.spec import Recipe, Split, share
-from models.tasks.base import TaskBatch
+from models.tasks.base import Family, TaskBatch
 from models.training.events import Working
-from models.training.pool import Source
 from models.training.selection import geometric_mean, scored
 
 T = TypeVar("T")
@@ -39,6 +38,19 @@ class Found:
     gradients: int
 
 
+class Judged(Protocol):
+    """What a validation runs on the tasks of a family, with that family's weight in the score."""
+
+    @property
+    def family(self) -> Family: ...
+
+    @property
+    def weight(self) -> float: ...
+
+    def contender(self, steps: int) -> Contender:
+        """What runs, for a run of so many steps."""
+
+
 class Validation:
     """Runs the rule, as its weights are now, on the validation tasks of every family that it trains on.
 
@@ -46,7 +58,7 @@ class Validation:
     """
 
     def __init__(
-        self, recipe: Recipe, sources: tuple[Source, ...], team: Team, dtype: torch.dtype, device: torch.device
+        self, recipe: Recipe, sources: Sequence[Judged], team: Team, dtype: torch.dtype, device: torch.device
     ) -> None:
         self._recipe = recipe
         self._sources = sources
@@ -91,15 +103,13 @@ class Validation:
         team.sum_(found, expected_seconds=evaluations * seconds_a_gradient * team.size)
         return found, spent + time.perf_counter() - started
 
-    def _contender(self, source: Source) -> Watched:
+    def _contender(self, source: Judged) -> Watched:
         recipe = self._recipe
         watched = {0, *(step for horizon in recipe.horizons_validated for step in looks(horizon))}
-        return Watched(
-            Learned(source.backend, horizon=recipe.horizons_validated[-1]),
-            frozenset(watched if recipe.on == "held_out" else ()),
-        )
+        contender = source.contender(recipe.horizons_validated[-1])
+        return Watched(contender, frozenset(watched if recipe.on == "held_out" else ()))
 
-    def _chunks(self, source: Source, own: range, chunk: int, rows: Tensor) -> Generator[None, None, None]:
+    def _chunks(self, source: Judged, own: range, chunk: int, rows: Tensor) -> Generator[None, None, None]:
         """Fill the columns of `rows` that belong to these chunks of `chunk` tasks."""
         recipe = self._recipe
         horizons = recipe.horizons_validated
@@ -130,13 +140,13 @@ def looks(horizon: int) -> list[int]:
 class Watched:
     """A contender whose tasks' held-out losses are measured after some steps."""
 
-    def __init__(self, learned: Learned, steps: frozenset[int]) -> None:
-        self._learned = learned
+    def __init__(self, contender: Contender, steps: frozenset[int]) -> None:
+        self._contender = contender
         self._steps = steps
         self._losses: dict[int, list[Tensor]] = {}
 
     def start(self, tasks: TaskBatch) -> Stepper:
-        stepper = self._learned.start(tasks)
+        stepper = self._contender.start(tasks)
         if not self._steps:
             return stepper
         self.see(0, tasks, tasks.initial())

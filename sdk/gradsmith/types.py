@@ -138,6 +138,7 @@ class Optimizer:
     validation_score: mean loss over the validation curves; "best" is the lowest
     overrides: what its job changed of the family's tasks; "best" compares only optimizers where this is empty
     automatic: whether "latest" and "best" may name it; False where parameters that never move score as well
+    tuned: whether it is a tuned baseline, which an evaluation registered: "best" may name it, "latest" does not
     card: what training recorded: cost, skipped steps, versions
     evaluations: summaries of its evaluations: verdict, the best baseline, the job with the report
     """
@@ -154,6 +155,7 @@ class Optimizer:
     validation_score: float | None
     overrides: dict[str, Any]
     automatic: bool
+    tuned: bool
     card: dict[str, Any] = field(repr=False)
     evaluations: tuple[dict[str, Any], ...] = field(repr=False)
     created_at: datetime | None
@@ -174,6 +176,7 @@ class Optimizer:
             validation_score=raw.get("validation_score"),
             overrides=raw.get("overrides") or {},
             automatic=raw.get("automatic", True),
+            tuned=raw.get("tuned", False),
             card=raw.get("card") or {},
             evaluations=tuple(raw.get("evaluations") or ()),
             created_at=_moment(raw.get("created_at")),
@@ -292,11 +295,17 @@ class Curve:
 class Report:
     """An evaluation's result: the learned optimizer against tuned baselines on held-out tasks.
 
-    verdict: "wins", "ties" or "loses" against the best tuned baseline, at the last step (`final`) and over the
-        area under the curve (`area`): by the 95 % interval of the ratio learned / baseline
+    verdict: "wins", "ties" or "loses" against the best tuned baseline after equal steps, at the end (`final`, the mean
+        of the last five steps) and over the area under the curve (`area`): by the 95 % interval of the ratio
+        learned / baseline
     comparisons: the same, with numbers, for each baseline and for `best_baseline`, which names its `schedule` too
     tiers: the names of the baselines that are "tuned", and of those that run "untuned" at their published defaults
     optimizers: curves and final losses of `learned` and of each baseline
+    seconds: what each optimizer's step takes, and verdict and comparisons in equal time
+    time_to_target: the targets, and each optimizer's performance profile in steps and in seconds
+    break_even: after how many `runs` training has paid, or why `never`
+
+    The last three are empty where an older server made the evaluation.
 
     A preview has baselines alone, no comparisons, no verdict and 0 test tasks; `raw` has what it says beside them.
     """
@@ -308,6 +317,9 @@ class Report:
     comparisons: dict[str, Any] = field(repr=False)
     optimizers: dict[str, Any] = field(repr=False)
     tiers: dict[str, list[str]] = field(repr=False)
+    seconds: dict[str, Any] = field(repr=False)
+    time_to_target: dict[str, Any] = field(repr=False)
+    break_even: dict[str, Any] = field(repr=False)
     raw: dict[str, Any] = field(repr=False, compare=False)
 
     @classmethod
@@ -320,6 +332,9 @@ class Report:
             comparisons=raw.get("comparisons") or {},
             optimizers=raw["optimizers"],
             tiers=raw.get("tiers") or {},
+            seconds=raw.get("seconds") or {},
+            time_to_target=raw.get("time_to_target") or {},
+            break_even=raw.get("break_even") or {},
             raw=raw,
         )
 

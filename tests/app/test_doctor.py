@@ -612,6 +612,9 @@ def test_a_machine_without_torch_or_with_a_gpu_that_torch_cannot_see(settings: S
     [kernel] = [each for each in machine.of_probe(told | lacking, settings) if each.check == "kernel"]
     assert (kernel.outcome, kernel.advice) == (Outcome.WARN, "install one (apt install g++)")
     assert kernel.found.endswith("all others run through torch, more slowly: there is no C++ compiler")
+    lacking |= {"kernel_others": "the C++ compiler 'cc' that CXX names is not on PATH"}
+    [kernel] = [each for each in machine.of_probe(told | lacking, settings) if each.check == "kernel"]
+    assert "is there a C++ compiler" in kernel.advice
     told |= {"torch": "2.13.0+cpu", "kernel": "native-avx2", "driver": True, "datasets": {}}
     *_, gpu = machine.of_probe(told, settings)
     assert gpu.outcome is Outcome.WARN

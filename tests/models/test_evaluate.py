@@ -14,19 +14,22 @@ from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for
 from models.baselines import DEFAULT_TUNED, DEFAULT_UNTUNED, TUNED
 from models.evaluation import evaluate as evaluation
+from models.evaluation.break_even import Spent
+from models.evaluation.by_validation import Made
 from models.evaluation.evaluate import evaluate
 from models.families.mlp import MLPSpec
 from models.families.quadratic import QuadraticSpec
 from models.measured import CRITERIA, MeasuringProgress, MeasuringResult
 from models.meta_train import TrainingResult, meta_train
 from models.rollout import Learned, Sample, curves, run
-from models.spec import Split
+from models.spec import Split, overridden
 from models.tasks import randomness
 from models.tasks.base import Family
 from models.tasks.catalogue import open_for_testing, open_for_training
 from models.training.rule import load_weights
 from models.training.trainer import Trainer
 from models.tuning import Tuned, runs_of
+from workshop.working import evaluation_result
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +39,17 @@ def rule():
     return made
 
 
-def result_of(weights, spec):
-    *progress, last = evaluate(weights, spec)
+def shape(result):
+    """The keys of a result, and those of what it has in one place only."""
+    parts = ("criteria", "seconds", "time_to_target", "validation", "break_even", "cost", "verdict")
+    found = {part: set(result[part]) for part in parts}
+    for part in ("final", "area"):
+        found[part] = set(result["comparisons"]["adam"][part]), set(result["seconds"]["comparisons"]["adam"][part])
+    return found | {"": set(result), "adam": set(result["seconds"]["comparisons"]["adam"])}
+
+
+def result_of(weights, spec, **made):
+    *progress, last = evaluate(weights, spec, **made)
     assert all(isinstance(event, MeasuringProgress) for event in progress)
     assert isinstance(last, MeasuringResult)
     return last.result, progress
@@ -47,13 +59,15 @@ def result_of(weights, spec):
 def whole(rule, evaluation_spec):
     """An evaluation that leaves baselines and schedules at their defaults: its spec, result and progress."""
     spec = evaluation_spec()
-    return spec, *result_of(rule_weights.dumps(rule), spec)
+    made = Made(Spent(2.0, 1.0), overridden(spec.family.recipe, {"validation_tasks": 8}), score=5.0)
+    return spec, *result_of(rule_weights.dumps(rule), spec, made=made)
 
 
 def test_the_result_is_complete_plain_json(whole):
     spec, result, progress = whole
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert result["format"] == 3
+    assert shape(evaluation_result(horizon=20)) == shape(result), "what other tests store"
     assert result["criteria"]["final"] == "mean loss of the last 5 steps"
     assert set(result["optimizers"]) == {"learned", *DEFAULT_TUNED, *DEFAULT_UNTUNED}
     assert set(result["comparisons"]) == {"best_baseline", *DEFAULT_TUNED, *DEFAULT_UNTUNED}
@@ -69,6 +83,26 @@ def test_the_result_is_complete_plain_json(whole):
     assert result["cost"]["gradient_evaluations"]["tuning"] == (runs + 1) * 8 * 21, "and the run that sets the targets"
     assert result["verdict"]["final"] in {"wins", "ties", "loses"}
     assert progress[-1].step == progress[-1].total
+
+
+def test_the_best_tuned_baseline_is_scored_on_the_tasks_that_selected_the_optimizer(whole):
+    """By torch's own rollout: the mean loss of 100 steps on the 8 validation tasks of trajectory 0 and seed 0."""
+    spec, result, _ = whole
+    found = result["validation"]
+    points = [
+        (point["area"], name, point["learning_rate"], point["schedule"])
+        for name, tuning in result["tuning"].items()
+        for point in tuning["grid"]
+        if point["area"] is not None
+    ]
+    chosen = (found["baseline"], found["learning_rate"], found["schedule"])
+    assert chosen == min(points)[1:], "tuned by the recipe's objective, the area"
+    tuned = Tuned(TUNED[chosen[0]], *chosen[1:], steps=100)
+    family = open_for_training(spec.family.tasks)
+    expected = curves(run(tuned, family, Sample(Split.VALIDATION, 0, 0, 8), 100)).area.double().mean()
+    assert found["tuned"] == pytest.approx(float(expected), rel=1e-6)
+    assert (found["learned"], found["better"]) == (5.0, "learned" if expected >= 5.0 else "tuned")
+    assert found["criterion"] == "area of 8 tasks after 100 steps"
 
 
 def test_every_optimizer_starts_at_the_same_losses(whole):

@@ -180,7 +180,7 @@ def test_the_demo_tells_both_verdicts_each_against_its_own_best_baseline(
 ) -> None:
     assert trained.evaluation is not None
     report = service.jobs.report(service.jobs.wait(trained.evaluation, timeout_seconds=100))
-    for criterion, place in (("final", "After the last step"), ("area", "Over the whole curve")):
+    for criterion, place in (("final", "At the end"), ("area", "Over the whole curve")):
         best = report.comparisons["best_baseline"][criterion]
         said = demo_module.verdict(report, criterion)
         assert said.startswith(f"  {place} ")

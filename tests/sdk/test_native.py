@@ -569,7 +569,7 @@ class TestWhatMayGoWrong:
         made = {Path(line).name.rpartition("-")[0] for line in capsys.readouterr().out.splitlines()}
         names = {f"{sizes}-{target.name}" for sizes in USUAL for target in TARGETS}
         assert made == names
-        assert len(names) == 6
+        assert len(names) == 3 * len(USUAL)
         assert prebuilding(["--check"]) == 1
         *kernels, others = capsys.readouterr().out.splitlines()
         assert {line.split(":")[0] for line in kernels} == {
@@ -610,6 +610,26 @@ class TestWhatMayGoWrong:
         assert said[fault] in found.found
         sound = script(tmp_path / "sound", "exit 0")
         assert check_compiler(BuildSettings(tmp_path / "to come" / "kernels", compiler=sound)).serves
+
+    @pytest.mark.parametrize(
+        ("there", "level"),
+        [
+            (["lstm-2x20-in2-portable-0.so"], logging.INFO),  # a folder has the usual sizes, and this is another
+            (["lstm-1x4-in1-portable-0.so"], logging.WARNING),
+            (["lstm-1x4-in1-avx2-0.so"], logging.WARNING),
+            ([], logging.WARNING),
+        ],
+    )
+    def test_a_kernel_that_a_folder_should_have_is_missed_aloud(
+        self, tmp_path: Path, remembering: str, caplog: pytest.LogCaptureFixture, there: list[str], level: int
+    ) -> None:
+        for name in there:
+            (tmp_path / name).write_bytes(b"")
+        settings = BuildSettings(tmp_path / "to come", "portable", prebuilt=tmp_path, compiler=remembering)
+        with caplog.at_level(logging.INFO):
+            assert not isinstance(native_kernel(build({"kind": "lstm", **SMALL}), settings=settings), Refusal)
+        [record] = [record for record in caplog.records if "compiled here instead" in record.message]
+        assert record.levelno == level
 
     def test_no_folder_to_fill_or_to_check(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

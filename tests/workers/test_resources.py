@@ -31,6 +31,11 @@ def ran(database: Database, settings: Settings, **resources: Any) -> JobRow:
     return job(database, job_id)
 
 
+def measured(database: Database, job_id: str) -> dict[str, Any]:
+    with database.read() as session:
+        return Registry(session).evaluation(job_id).result
+
+
 @pytest.mark.parametrize("backend", ["torch", "reference"])
 def test_a_forced_backend_stands_in_the_record_and_the_card(
     quick_sqlite: Settings, sqlite_database: Database, backend: str
@@ -45,6 +50,9 @@ def test_a_forced_backend_stands_in_the_record_and_the_card(
     evaluating = create(sqlite_database, follow_up)
     run_job(evaluating, 1, settings=quick_sqlite)
     assert job(sqlite_database, evaluating).runtime["backend"] == backend
+    cost, pays = optimizer.card["training"]["cost"], measured(sqlite_database, evaluating)["break_even"]
+    for part in ("training", "selection"):
+        assert pays[f"{part}_seconds"] == cost[part]["seconds"], "the break-even counts what the training recorded"
 
 
 def test_a_backend_that_the_worker_lacks_fails_the_job_with_what_it_needs(

@@ -1,26 +1,36 @@
-"""An `evaluate` job: read the optimizer's weights, measure them, store the result. It is never resumed."""
+"""An `evaluate` job: read the optimizer's weights and cost, measure it, store the result. It is never resumed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.store import baseline_runs
 from app.store.registry import Registry
 from gradsmith.rules import weights as rule_weights
 from models.evaluation.baseline_runs import Stored
+from models.evaluation.break_even import Spent
+from models.evaluation.by_validation import Made
 from models.evaluation.evaluate import evaluate
-from models.spec import EvaluateSpec
+from models.spec import EvaluateSpec, Recipe
 from workers.attempt import Attempt
 from workers.measuring import measure
 
 
 def run(attempt: Attempt, spec: EvaluateSpec) -> None:
     """Raises as `workers.kinds.run` says."""
-    weights = _weights(attempt, spec)
+    weights, card, score = _optimizer(attempt, spec)
     attempt.settle(rule_weights.loads(weights), spec)
     attempt.announce(None)
     data_dir, threads = attempt.settings.data_dir, attempt.runtime["threads"]
-    measure(attempt, evaluate(weights, spec, data_dir=data_dir, threads=threads, store=_BaselineRuns(attempt)))
+    store = _BaselineRuns(attempt)
+    measure(
+        attempt, evaluate(weights, spec, data_dir=data_dir, threads=threads, store=store, made=_made(card, score, spec))
+    )
 
 
 class _BaselineRuns:
@@ -39,9 +49,29 @@ class _BaselineRuns:
         keeper.write(lambda session, _again: baseline_runs.put(session, keeper.lease, key, baseline, content))
 
 
-def _weights(attempt: Attempt, spec: EvaluateSpec) -> bytes:
-    def read(session: Session, _again: bool) -> bytes:
+def _made(card: Mapping[str, Any], score: float | None, spec: EvaluateSpec) -> Made:
+    """How the optimizer was made. Its recipe counts where it was trained on the tasks that it is measured on."""
+    recipe, own = None, spec.family.tasks.model_dump(mode="json")
+    if (card.get("family"), card.get("tasks")) == (spec.family.name, own):
+        with suppress(ValidationError):  # another version's
+            recipe = Recipe.model_validate(card.get("recipe"))
+    return Made(_spent(card), recipe, score)
+
+
+def _spent(card: Mapping[str, Any]) -> Spent | None:
+    """What the optimizer's training recorded of its cost; None where it recorded none."""
+    cost = card.get("training", {}).get("cost", {})
+    if not {"training", "selection"} <= cost.keys():
+        return None
+    return Spent(cost["training"]["seconds"], cost["selection"]["seconds"])
+
+
+def _optimizer(attempt: Attempt, spec: EvaluateSpec) -> tuple[bytes, dict[str, Any], float | None]:
+    """Its weights, its card and its validation score."""
+
+    def read(session: Session, _again: bool) -> tuple[bytes, dict[str, Any], float | None]:
         registry = Registry(session, attempt.claimed.job.workspace)
-        return registry.weights(registry.resolve(spec.optimizer))
+        row = registry.resolve(spec.optimizer)
+        return registry.weights(row), row.card, row.validation_score
 
     return attempt.keeper.write(read)

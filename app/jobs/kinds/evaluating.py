@@ -12,6 +12,7 @@ from app.jobs.installed import recipe_of, trained_on
 from app.jobs.overrides import EvaluationPlanOverrides, ResourcesOverrides, TaskOverrides
 from app.jobs.resolve import changed, known_family, known_optimizer, plan_of, refused_at, resources_of
 from app.store.jobs import JobRepository
+from app.store.provenance import made_with
 from app.store.registry import Registry
 from models.rule_spec import assigned, uncovered
 from models.spec import EVALUATION_SEED, BackendName, EvaluateSpec, FamilySpec, Recipe
@@ -40,7 +41,8 @@ def resolved(request: EvaluateRequest, registry: Registry, jobs: JobRepository, 
     """backend: what a job runs on that names none. Raises Problem `unknown_optimizer`, `unknown_family`,
     `not_installed` or `invalid_request`."""
     optimizer = known_optimizer(request.optimizer, registry)
-    training = jobs.get(optimizer.job).spec  # only parts of it: its family may be a plug-in's that has gone
+    # Only parts of it are read: its family may be a plug-in's that has gone.
+    training = made_with(optimizer, jobs.get(optimizer.job))
     if request.family is None:
         family, tasks = trained_on(optimizer.id, training["family"])
     else:

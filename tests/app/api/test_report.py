@@ -19,11 +19,14 @@ from PIL import Image
 
 from app.report import evaluation_figure, figures
 from app.report.card import CardFacts, card_markdown
+from app.report.claims import break_even_sentence
 from app.report.order import in_order
 from app.report.page import evaluation_page
-from app.report.words import NOTHING, headline, number, percent, subtitle
+from app.report.words import NOTHING, headline, number, percent, seconds, subtitle
 from models.families import FAMILIES
 from workshop.working import evaluation_result
+
+MICRO = "\N{MICRO SIGN}s"
 
 
 def size_of(png: bytes) -> tuple[int, int]:
@@ -49,6 +52,18 @@ def ugly(**changes: Any) -> dict[str, Any]:
     found = result["comparisons"]["sgd"]["final"]
     found |= {"ratio_of_means": None, "ratio_interval": [None, None], "difference_interval": None, "share_won": None}
     return result | changes
+
+
+def before_format_3() -> dict[str, Any]:
+    """A result as version 2 wrote it."""
+    result = evaluation_result()
+    for key in ("criteria", "seconds", "time_to_target", "validation", "break_even"):
+        del result[key]
+    for compared in result["comparisons"].values():
+        for found in compared.values():
+            found.pop("medians_interval", None)
+            found.pop("medians_verdict", None)
+    return result
 
 
 @pytest.mark.parametrize(
@@ -121,7 +136,7 @@ def test_each_row_draws_the_runs_that_its_verdict_compares() -> None:
 
 def test_a_result_of_format_1_shows_the_row_whose_runs_it_holds() -> None:
     """Two learning rates were best, and the run of one of them was not kept; where one was best for both, it was."""
-    lost, kept = evaluation_result(), evaluation_result()
+    lost, kept = before_format_3(), before_format_3()
     for tuned in kept["tuning"].values():
         tuned["learning_rate"] = {"final": 0.1, "area": 0.1}
     one, two = (size_of(evaluation_figure.evaluation(result))[1] for result in (lost, kept))
@@ -129,8 +144,57 @@ def test_a_result_of_format_1_shows_the_row_whose_runs_it_holds() -> None:
     assert "<svg" in evaluation_page(lost, job="job_1", optimizer="opt_1")
 
 
-def test_few_baselines_and_unknown_ones_are_fine() -> None:
+def test_a_result_of_before_has_no_seconds_and_says_what_its_last_loss_is() -> None:
+    old = before_format_3()
+    page, card = evaluation_page(old, job="job_1", optimizer="opt_1"), card_markdown(facts_of(old))
+    assert "loss at the last step" in page
+    assert "its loss at the last step is 0.31 times" in card
+    assert not any(
+        words in page + card
+        for words in ("equal time", "Time to target", "Break-even", "By validation", "last 5 steps")
+    )
+
+
+def test_the_page_and_the_card_say_what_seconds_and_targets_and_break_even_are() -> None:
     result = evaluation_result()
+    page, card = evaluation_page(result, job="job_1", optimizer="opt_1"), card_markdown(facts_of(result))
+    for heading in ("In equal time", "Time to target", "Break-even"):
+        assert f"<h2>{heading}</h2>" in page
+    assert "0.12</td><td>0.08 to 0.17</td>" in page, "medians have an interval"
+    for told in (page, card):
+        assert "After 56,667 runs: training took 31.5 s and selection 2.5 s; the median run" in told
+        assert (
+            f"reaches the final loss of tuned Adam in 500 {MICRO}, and Adam takes 1.1 ms, which saves 600 {MICRO} a run"
+            in told
+        )
+        assert "By validation a tuned baseline is better, and should be used in its place: on the validation" in told
+        assert "Adam with learning rate 0.178 and a linear schedule over 20 steps, scores 1.63" in told
+        assert "Whoever would have tuned Adam once breaks even after 56,651 runs." in told
+    assert "in equal time wins at the end against tuned Adam (0.31 times, 0.25 to 0.38)" in card
+    assert "over the whole curve against tuned Adam (0.31 times, 0.25 to 0.38, within the noise of the timing)" in card
+    assert "mean loss of the last 5 steps is 0.31 times Adam's" in card
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"never": "does_not_reach", "reached": 0.34}, "Never: it reaches the final loss of tuned Adam on 34 %"),
+        ({"never": "not_faster", "learned_seconds": 0.002}, "final loss of tuned Adam in 2 ms, and Adam takes 1.1 ms."),
+        ({"runs": None, "training_seconds": None}, "Not known, because the cost of training was not recorded"),
+        ({"runs": 1}, "After 1 run: training took"),
+    ],
+)
+def test_break_even_says_why_never(found: dict[str, Any], words: str) -> None:
+    result = evaluation_result()
+    result["break_even"] |= found
+    sentence = break_even_sentence(result)
+    assert sentence is not None
+    assert words in sentence
+    assert "Tuning Adam on one task takes 9 runs, 9.9 ms in all." in sentence
+
+
+def test_few_baselines_and_unknown_ones_are_fine() -> None:
+    result = before_format_3()
     for part in ("optimizers", "tuning", "comparisons"):
         for name in ("sgd", "nag", "rmsprop"):
             del result[part][name]
@@ -148,9 +212,9 @@ def test_the_page_escapes_what_it_shows() -> None:
 
 def test_the_same_result_gives_the_same_bytes_from_any_thread() -> None:
     """ETags and caches need it, and the server draws in many threads."""
-    result = evaluation_result()
-    with ThreadPoolExecutor(4) as pool:
-        drawn = set(pool.map(lambda _: evaluation_figure.evaluation(result, image_format="svg"), range(4)))
+    result = before_format_3()
+    with ThreadPoolExecutor(3) as pool:
+        drawn = set(pool.map(lambda _: evaluation_figure.evaluation(result, image_format="svg"), range(3)))
     assert len(drawn) == 1
     ElementTree.fromstring(drawn.pop())
 
@@ -178,16 +242,16 @@ def judged(final: tuple[str, str], area: tuple[str, str]) -> dict[str, Any]:
         (("wins", "adam"), ("wins", "adam"), "Learned optimizer beats tuned Adam, the best baseline, on quadratic"),
         (
             ("wins", "adam"), ("wins", "nag"),
-            "Learned optimizer beats the best tuned baselines on quadratic: Adam at the last step, NAG over the whole "
+            "Learned optimizer beats the best tuned baselines on quadratic: Adam at the end, NAG over the whole "
             "curve",
         ),
         (
             ("loses", "nag"), ("wins", "nag"),
-            "Learned optimizer on quadratic: loses at the last step, wins over the whole curve, against tuned NAG",
+            "Learned optimizer on quadratic: loses at the end, wins over the whole curve, against tuned NAG",
         ),
         (
             ("wins", "adam"), ("loses", "nag"),
-            "Learned optimizer on quadratic: wins at the last step against tuned Adam, loses over the whole curve "
+            "Learned optimizer on quadratic: wins at the end against tuned Adam, loses over the whole curve "
             "against tuned NAG",
         ),
     ],
@@ -226,8 +290,8 @@ def two_tier_page() -> str:
 def test_the_schedule_of_the_best_baseline_is_said_wherever_it_is_named(two_tier_page: str) -> None:
     result = two_tiers()
     title = (
-        "Learned optimizer beats the best tuned baselines on quadratic: Adam (linear) at the last step, Adam over the "
-        "whole curve"
+        "Learned optimizer beats the best tuned baselines on quadratic: Adam (linear) at the end, Adam over the whole "
+        "curve"
     )
     assert headline(result) == title
     assert "0.31 times Adam (linear)'s" in subtitle(result)
@@ -248,7 +312,8 @@ def test_one_rate_under_two_schedules_is_two_runs() -> None:
 
 def test_the_untuned_tier_is_beside_the_verdict_and_never_the_best_tuned(two_tier_page: str) -> None:
     result = two_tiers()
-    rows = ElementTree.fromstring(two_tier_page.split("<tbody>")[1].split("</tbody>")[0].join(["<t>", "</t>"]))
+    table = two_tier_page.split("after equal steps: mean loss of the last 5 steps</h2>")[1]
+    rows = ElementTree.fromstring(table.split("<tbody>")[1].split("</tbody>")[0].join(["<t>", "</t>"]))
     names = [row[0].text for row in rows]
     assert names == ["SGD", "NAG", "RMSprop", "Adam (linear)", "best tuned: Adam (linear)", "Prodigy (untuned)"]
     assert "untuned ones ran once" in two_tier_page
@@ -347,3 +412,18 @@ def test_a_card_stays_a_table_whatever_is_in_it() -> None:
     assert "| Aliases | `quadratic@best`, `quadratic@prod` |" in card
     assert "secret-host" not in card
     json.dumps(card)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.2e-5, f"12 {MICRO}"),
+        (0.0034, "3.4 ms"),
+        (56.0, "56 s"),
+        (468.0, "7.8 min"),
+        (32_760.0, "9.1 h"),
+        (None, NOTHING),
+    ],
+)
+def test_durations_have_the_unit_that_suits_them(value: float | None, text: str) -> None:
+    assert seconds(value) == text

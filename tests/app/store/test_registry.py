@@ -52,6 +52,40 @@ def test_versions_count_within_a_family(bench: Bench) -> None:
     assert resolve(bench, "digits-mlp@latest") == other.id
 
 
+def test_best_may_be_a_tuned_baseline_and_latest_never_is(bench: Bench) -> None:
+    learned = made(bench, 1.0)
+    [tuned] = bench.finish_evaluation(learned.id, b"adam at 0.1", score=0.8)
+    assert (tuned.version, tuned.validation_score, tuned.own_tasks, tuned.automatic) == (2, 0.8, True, True)
+    assert resolve(bench, "quadratic@best") == tuned.id
+    assert resolve(bench, "quadratic@latest") == learned.id
+    assert resolve(bench, "quadratic@2") == tuned.id
+    aliases = {
+        record.row.id: record.aliases
+        for record in bench.read(lambda session: records(session, DEFAULT_WORKSPACE, [learned, tuned]))
+    }
+    assert aliases == {learned.id: ["latest"], tuned.id: ["best"]}
+    for alias, row in (("best", tuned), ("latest", learned)):
+        page = bench.read(lambda session, named=alias: Registry(session).page(alias=named))
+        assert [found.id for found in page.rows] == [row.id]
+    better = made(bench, 0.5)
+    assert resolve(bench, "quadratic@best") == resolve(bench, "quadratic@latest") == better.id
+
+
+def test_a_tuned_baseline_is_registered_once_however_often_it_is_found(bench: Bench) -> None:
+    learned = made(bench, 1.0)
+    first = bench.finish_evaluation(learned.id, b"adam at 0.1", score=0.8)
+    assert [row.id for row in bench.finish_evaluation(learned.id, b"adam at 0.1", score=0.8)] == [first[0].id]
+    both = bench.finish_evaluation(learned.id, b"nag at 0.1", score=0.9)
+    assert [row.validation_score for row in both] == [0.8, 0.9], "other settings are another optimizer"
+
+
+def test_a_tuned_baseline_that_is_worse_than_standing_still_is_not_best(bench: Bench) -> None:
+    learned = made(bench, 1.0)
+    [tuned] = bench.finish_evaluation(learned.id, b"sgd at 10", score=0.8, shortfall="worse_than_standing_still: ...")
+    assert not tuned.automatic
+    assert resolve(bench, "quadratic@best") == learned.id
+
+
 def test_best_is_the_lowest_validation_score_and_the_older_of_equals(bench: Bench) -> None:
     rows = [made(bench, score) for score in (None, 2.0, math.nan, 1.0, 1.0, math.inf, 3.0)]
     assert resolve(bench, "quadratic@best") == rows[3].id

@@ -42,7 +42,12 @@ class BuildFailed(Exception):
 
 
 class NotPrebuilt(BuildFailed):
-    """The folder of kernels compiled beforehand lacks this one."""
+    """The folder of kernels compiled beforehand lacks this one.
+
+    of_other_sizes: it has kernels, none of them of these sizes; a folder is for the usual ones
+    """
+
+    of_other_sizes = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,9 @@ def prebuilt(program: Program, target: Target, settings: BuildSettings) -> Path 
         return settings.prebuilt / name
     alike = [other for other in found if other.startswith(f"{program}-{target.name}-")]
     why = f"{alike[0]} is of another version or kind of machine" if alike else f"it has {', '.join(found) or 'nothing'}"
-    raise NotPrebuilt(f"the folder {settings.prebuilt} that GRADSMITH_KERNELS names has no {name}: {why}")
+    lacking = NotPrebuilt(f"the folder {settings.prebuilt} that GRADSMITH_KERNELS names has no {name}: {why}")
+    lacking.of_other_sizes = bool(found) and not any(other.startswith(f"{program}-") for other in found)
+    raise lacking
 
 
 def built_here(program: Program, target: Target, settings: BuildSettings, *, anew: bool = False) -> Path:

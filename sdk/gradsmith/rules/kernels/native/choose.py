@@ -97,7 +97,8 @@ def _load(program: AnyProgram, target: Target, settings: BuildSettings) -> AnyLi
             compiled = _compiled(program, target, settings)
         except BuildFailed as error:
             raise BuildFailed(f"{lacking}; and it cannot be compiled here: {error}") from error
-        logger.warning("%s; it was compiled here instead", lacking)
+        expected = isinstance(lacking, NotPrebuilt) and lacking.of_other_sizes
+        logger.log(logging.INFO if expected else logging.WARNING, "%s; it was compiled here instead", lacking)
         return compiled
     return _compiled(program, target, settings)
 
