@@ -234,5 +234,5 @@ def test_a_training_with_exact_meta_gradients_learns_and_counts_its_products(tra
     assert isinstance(result, TrainingResult)
     assert result.validation_score < result.standing_still
     assert result.summary["runtime"]["backend"] == "torch"
-    # 4 trajectories of 8 tasks: a gradient each at the start, then 5 and 4 products a window
-    assert result.summary["cost"]["training"]["gradient_evaluations"] == 4 * 8 + 16 * 8 * 9
+    # the pool begins 8 trajectories of 8 tasks: a gradient each at the start, then 5 and 4 products a window
+    assert result.summary["cost"]["training"]["gradient_evaluations"] == 8 * 8 + 16 * 8 * 9
