@@ -160,7 +160,8 @@ def learned(panel: Panel, weights: bytes, data_dir: Path | None) -> Losses:
     rule, tasks = rule_weights.loads(weights), problem(panel)
     backend = backend_for(rule, torch.float32, torch.device("cpu"), parts=tasks.parts())
     sample = Sample(Split.TEST, SEED, 0, TEST_TASKS)
-    return Losses.of(curves(run(Learned(backend), open_for_testing(tasks, data_dir), sample, panel.horizon)))
+    contender = Learned(backend, horizon=panel.horizon)
+    return Losses.of(curves(run(contender, open_for_testing(tasks, data_dir), sample, panel.horizon)))
 
 
 def row(panel: Panel, rules: Sequence[measure.Trained], data_dir: Path | None, keep: Path) -> str:

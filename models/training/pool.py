@@ -41,7 +41,7 @@ class Source:
     parts: tuple[range, ...]
 
     def contender(self, steps: int) -> Learned:
-        """The rule, as a validation runs it."""
+        """The rule, for a run of so many steps."""
         return Learned(self.backend, horizon=steps)
 
 

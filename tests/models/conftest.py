@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from models.families import FAMILIES
+from models.families.recipes import PAPER
 from models.spec import EvaluateSpec, MetaTrainSpec, Resources, overridden
 
 
@@ -24,7 +25,7 @@ def stats():
 
 @pytest.fixture
 def training_spec():
-    """Builds a short meta-training job; keywords change its recipe."""
+    """Builds a short meta-training job with the paper's recipe; keywords change it."""
 
     def build(family="quadratic", seed=0, **recipe):
         small = {
@@ -40,7 +41,7 @@ def training_spec():
         return MetaTrainSpec(
             family=spec,
             seed=seed,
-            recipe=overridden(spec.recipe, small | recipe),
+            recipe=overridden(PAPER[family], small | recipe),
             evaluate=True,
             evaluation=spec.evaluation,
             resources=Resources(),

@@ -20,6 +20,7 @@ from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from app.store.tables import JobRow, OptimizerRow
 from models.families import FAMILIES
+from models.families.recipes import PAPER
 from models.spec import (
     EvaluateSpec,
     EvaluationPlan,
@@ -59,7 +60,7 @@ def training(meta_steps: int = 20, *, evaluate: bool = False, seed: int = 1, **r
     family = FAMILIES["quadratic"]
     small = {"meta_steps": meta_steps, "tasks": 8, "validation_tasks": 8, "validation_interval": 10}
     small |= {"horizon": 10, "unroll_steps": 5} | recipe
-    chosen: Recipe = overridden(family.recipe, small)
+    chosen: Recipe = overridden(PAPER["quadratic"], small)
     plan: EvaluationPlan = overridden(family.evaluation, PLAN)
     return MetaTrainSpec(
         family=family, seed=seed, recipe=chosen, evaluate=evaluate, evaluation=plan, resources=Resources()

@@ -8,6 +8,7 @@ from pydantic import Field, Strict
 
 from app.http.fields import Labels, Name, Request, Seed
 from app.http.problems import FieldError, invalid_request
+from app.jobs.giving_way import fitting
 from app.jobs.overrides import EvaluationPlanOverrides, RecipeOverrides, ResourcesOverrides, TaskOverrides
 from app.jobs.resolve import changed, known_family, laid_over, plan_of, refused_at, resources_of, seed_of
 from models.spec import REST, BackendName, MetaTrainSpec, Recipe
@@ -41,7 +42,8 @@ def resolved(request: MetaTrainRequest, backend: BackendName) -> MetaTrainSpec:
         )
     if given.get("mixture"):
         given["mixture"] = [_component(place, each) for place, each in enumerate(given["mixture"])]
-    recipe = laid_over(family.recipe, given, "recipe")
+    processes = request.resources.model_dump(exclude_unset=True).get("processes", 1)
+    recipe = laid_over(family.recipe, fitting(family.recipe, given, processes), "recipe")
     assert isinstance(recipe, Recipe)
     with refused_at("resources", "processes"):
         return MetaTrainSpec(

@@ -71,10 +71,14 @@ def _setting(default: Any, description: str = "", **bounds: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleConfig(ABC):
-    """A kind of rule with its settings; making one checks them. Raises UnknownRule when one is out of its bounds."""
+    """A kind of rule with its settings; making one checks them. Raises UnknownRule when one is out of its bounds.
+
+    exact_kernels: the kernels that differentiate it with second derivatives; torch does for every rule
+    """
 
     kind: ClassVar[str]
     learns: ClassVar[bool] = True
+    exact_kernels: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for name, default, bounds in self.settings():
@@ -137,6 +141,7 @@ class HyperConfig(RuleConfig):
     """A small network for each tensor, on its scale, its alignments and time: it says how all its coordinates move."""
 
     kind: ClassVar[str] = "hyper"
+    exact_kernels: ClassVar[tuple[str, ...]] = ("native",)
 
     hidden_size: int = _setting(24, "Units in each hidden layer.", at_least=1, at_most=256)
     layers: int = _setting(2, "Hidden layers.", at_least=1, at_most=4)

@@ -19,7 +19,8 @@ from app.store import leases
 from app.store.jobs import JobRepository
 from app.store.sessions import Database
 from models.families import FAMILIES
-from models.spec import Resources
+from models.families.recipes import PAPER
+from models.spec import Resources, overridden
 from workshop.services import ValkeyServer
 from workshop.serving import serving
 from workshop.working import Worker
@@ -52,6 +53,31 @@ def test_what_is_wrong_with_a_mixture_is_pointed_at(standing_api, entry, code, p
     assert answer.status_code == 422
     assert answer.json()["code"] == code
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize(
+    ("sent", "resolved"),
+    [
+        ({"meta_steps": 300}, {"starts": 1, "pool": 8}),
+        ({"meta_steps": 301, "horizon": 40}, {"starts": 3, "shortest_horizon": None, "validation_horizons": []}),
+        ({"meta_steps": 400, "unroll_steps": 10}, {"starts": 3, "shortest_horizon": 60, "validation_horizons": [100]}),
+        ({"meta_steps": 400, "rules": {"bias": {"kind": "mlp"}}}, {"mixture": []}),
+    ],
+)
+def test_defaults_that_do_not_fit_what_is_named_give_way(standing_api, monkeypatch, sent, resolved):
+    family = FAMILIES["digits-mlp"]
+    changes = {"starts": 3, "start_steps": 100, "shortest_horizon": 60, "validation_horizons": [100], "pool": 8}
+    mixture = [{"family": "quadratic", "tasks": FAMILIES["quadratic"].tasks}]
+    recipe = overridden(PAPER["digits-mlp"], changes | {"meta_steps": 1000, "mixture": mixture})
+    monkeypatch.setitem(FAMILIES, "digits-mlp", family.model_copy(update={"recipe": recipe}))
+    answer = standing_api.post("/jobs", json={"kind": "meta_train", "family": "digits-mlp", "recipe": sent})
+    assert answer.status_code == 202, answer.text
+    stored = answer.json()["spec"]["recipe"]
+    assert {name: stored[name] for name in resolved} == resolved
+    body = {"kind": "meta_train", "family": "digits-mlp", "resources": {"processes": 2}}
+    assert standing_api.post("/jobs", json=body).json()["spec"]["recipe"]["pool"] == 1
+    refused = standing_api.post("/jobs", json=body | {"recipe": {"pool": 2}})
+    assert "a pool of 2 trajectories is trained in one process" in refused.json()["detail"]
 
 
 @pytest.mark.parametrize("value", ["20", 20.0, True])
