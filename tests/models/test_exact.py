@@ -30,7 +30,7 @@ EXACT = MetaLoss("exact")
 SETTINGS = (
     {"input": "raw", "layers": 1, "hidden_size": 7},
     {"layers": 2, "hidden_size": 4, "output_scale": 1.0},
-    {"kind": "mlp", "hidden_size": 5},
+    {"kind": "mlp", "input": "momenta", "hidden_size": 5},
 )
 WAYS = ("graphs kept", "graphs made again", "graphs made again, in blocks")
 
@@ -85,9 +85,10 @@ def test_the_meta_gradient_is_that_of_the_whole_graph(family, settings, way):
 
 @pytest.mark.parametrize("mode", ["detached", "exact"])
 @pytest.mark.parametrize("family", ["quadratic", "mlp"])
-def test_that_of_a_network_for_each_tensor_is_too(family, mode):
+@pytest.mark.parametrize("kind", ["hyper", "mlp"])
+def test_that_of_a_rule_that_knows_tensors_is_too(family, mode, kind):
     """The tensors of a task are those of its family, and what the rule holds constant is so in the whole graph."""
-    rule, tasks, parts = make_rule(kind="hyper", output_scale=0.2), make_tasks(family), FAMILIES[family].parts()
+    rule, tasks, parts = make_rule(kind=kind, output_scale=0.2), make_tasks(family), FAMILIES[family].parts()
     expected, theta = through_the_whole_graph(
         rule, tasks, 5, 2, exact=mode == "exact", sizes=[part.size for part in parts]
     )
@@ -116,7 +117,7 @@ def test_products_by_finite_differences_err_by_little(family):
 
 @pytest.mark.parametrize("mode", ["detached", "exact"])
 def test_a_loss_may_count_by_its_root(mode):
-    rule, tasks = make_rule(kind="mlp", output_scale=0.2), make_tasks("quadratic")
+    rule, tasks = make_rule(kind="mlp", input="momenta", output_scale=0.2), make_tasks("quadratic")
     expected, _ = through_the_whole_graph(rule, tasks, 6, 2, exact=mode == "exact", counted=roots)
     assert max(errors(rule, tasks, MetaLoss(mode, square_rooted), expected, 6)) <= 1e-9
 
@@ -183,7 +184,7 @@ def test_several_rules_see_one_another_through_the_tasks():
 
 
 def test_groups_of_tasks_add_up_to_all_of_them():
-    rule = make_rule(kind="mlp")
+    rule = make_rule(kind="mlp", input="momenta")
     backend = TorchBackend(rule, parts=FAMILIES["mlp"].parts())
 
     def plain(tasks, position, steps):
@@ -254,5 +255,5 @@ def test_a_training_with_exact_meta_gradients_learns_and_counts_its_products(tra
     assert isinstance(result, TrainingResult)
     assert result.validation_score < result.standing_still
     assert result.summary["runtime"]["backend"] == "torch"
-    # 4 trajectories of 8 tasks: a gradient each at the start, then 5 and 4 products a window
-    assert result.summary["cost"]["training"]["gradient_evaluations"] == 4 * 8 + 16 * 8 * 9
+    # the pool begins 8 trajectories of 8 tasks: a gradient each at the start, then 5 and 4 products a window
+    assert result.summary["cost"]["training"]["gradient_evaluations"] == 8 * 8 + 16 * 8 * 9

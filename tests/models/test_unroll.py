@@ -27,7 +27,12 @@ BACKENDS = {  # for so many coordinates
         rule, fused=False, block_floats=6 * rule.settings.costs().autograd * (coordinates * 7 // 20)
     ),
 }
-SETTINGS = ({}, {"input": "raw", "layers": 1, "hidden_size": 7}, {"layers": 3}, {"kind": "mlp", "hidden_size": 5})
+SETTINGS = (
+    {},
+    {"input": "raw", "layers": 1, "hidden_size": 7},
+    {"layers": 3},
+    {"kind": "mlp", "input": "momenta", "hidden_size": 5},
+)
 
 
 @functools.cache
