@@ -27,10 +27,16 @@ from models.unroll import Position, Window, begin
 class Groups:
     """The tasks of a trajectory, in groups, and where each group stands."""
 
-    def __init__(self, batches: Sequence[TaskBatch], backend: Backend, positions: Sequence[Position] = ()) -> None:
+    def __init__(
+        self,
+        batches: Sequence[TaskBatch],
+        backend: Backend,
+        positions: Sequence[Position] = (),
+        horizon: int | None = None,
+    ) -> None:
         """positions: of each group; default: every task at its starting point, with an empty memory."""
         self.batches = tuple(batches)
-        self.positions: list[Position] = list(positions) or [begin(batch, backend) for batch in batches]
+        self.positions: list[Position] = list(positions) or [begin(batch, backend, horizon) for batch in batches]
 
     def unroll(self, windows: Windows, unroll_steps: int) -> Window:
         """One window of all groups: losses (unroll_steps, tasks) group by group, the gradient of their mean.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models.evaluation.statistics import Bootstrap, Floats, curve_quantiles, summary
 from models.rollout import FINAL_STEPS, Curves
+from models.spec import Recipe
 from models.tuning import CRITERIA as CRITERIA
 from models.tuning import GridPoint, Tuning
 
@@ -36,10 +37,27 @@ class MeasuringProgress:
 
 
 @dataclass(frozen=True)
+class BestTuned:
+    """The best tuned baseline, as an optimizer of the registry.
+
+    weights: its file, the same bytes for the same settings
+    recipe: that of the measured optimizer, with this one's rule: its criterion gave the score
+    tuned: its settings, for people
+    """
+
+    weights: bytes
+    score: float
+    standing_still: float
+    recipe: Recipe
+    tuned: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class MeasuringResult:
-    """Plain JSON values; non-finite numbers are None."""
+    """Plain JSON values; non-finite numbers are None. baseline: what `best` may name, where that is known"""
 
     result: dict[str, Any]
+    baseline: BestTuned | None = None
 
 
 class Runs:

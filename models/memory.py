@@ -162,8 +162,11 @@ def _likely_backend(spec: JobSpec, rules: _Rules, *, native: bool) -> Computes:
     if spec.resources.backend != "auto":
         return spec.resources.backend
     if spec.meta_gradient == "exact":
-        return "torch"
-    fits = any(rule.sizes is not None for _, rule in rules) and spec.resources.device == "cpu"
+        kinds = (rule.config for rule, _ in spec.assigned().values())
+        fits = any("native" in config.exact_kernels for config in kinds)
+    else:
+        fits = any(rule.sizes is not None for _, rule in rules)
+    fits = fits and spec.resources.device == "cpu"
     return "native" if native and fits else "torch"
 
 
@@ -218,7 +221,8 @@ def _graphs(sizes: _Sizes, coordinates: int, steps: int) -> int:
     total = 0
     for share, rule in sizes.rules:
         each = sizes.width * math.ceil(share * coordinates) * rule.autograd
-        total += each * steps if each * steps <= KEPT_BYTES else min(each, sizes.width * BLOCK_FLOATS)
+        block = each if rule.whole else min(each, sizes.width * BLOCK_FLOATS)
+        total += each * steps if each * steps <= KEPT_BYTES else block
     return total
 
 

@@ -44,22 +44,24 @@ class Learned:
 
     rests: whether a coordinate that has never had a gradient other than zero stays where it is and remembers nothing,
         as in `gradsmith.LearnedOptimizer`. The trainer's windows move it, and so does its validation
+    horizon: how many steps a run has, where a rule asks
     """
 
     backend: Backend
     rests: bool = False
+    horizon: int | None = None
 
     def start(self, tasks: TaskBatch) -> Stepper:
         """Raises TaskSizeUnknown."""
         require_task_size(self.backend, tasks.coordinates_per_task)
-        run = _LearnedRun(self.backend, tasks.coordinates)
+        run = _LearnedRun(self.backend, tasks.coordinates, self.horizon)
         return _RestingRun(run) if self.rests else run
 
 
 class _LearnedRun:
-    def __init__(self, backend: Backend, coordinates: int) -> None:
+    def __init__(self, backend: Backend, coordinates: int, horizon: int | None) -> None:
         self._backend = backend
-        self._memory = backend.initial_memory(coordinates)
+        self._memory = backend.initial_memory(coordinates, horizon)
 
     def step(self, theta: Tensor, gradient: Tensor) -> None:
         self._memory = self._backend.step(theta, gradient, self._memory)

@@ -48,7 +48,7 @@ def calibrated(
     backends = {
         count: backend_for(rule, dtype, device, count, wanted=wanted, parts=parts, mode=mode) for count in counts
     }
-    memory = backends[1].initial_memory(width)
+    memory = backends[1].initial_memory(width, 1)
     rows = torch.ones(_STEPS, width, dtype=dtype)
     shortest = dict.fromkeys(counts, float("inf"))
     end = time.perf_counter() + seconds

@@ -45,12 +45,13 @@ class Window:
     gradient: Tensor
 
 
-def begin(tasks: TaskBatch, backend: Backend) -> Position:
-    """Every task at its starting point, with an empty memory. Raises TaskSizeUnknown."""
+def begin(tasks: TaskBatch, backend: Backend, horizon: int | None = None) -> Position:
+    """Every task at its starting point, with an empty memory. horizon: how many steps there will be, where a rule asks.
+    Raises TaskSizeUnknown."""
     require_task_size(backend, tasks.coordinates_per_task)
     theta = tasks.initial()
     losses, gradient = tasks.losses_and_gradient(theta, 0)
-    return Position(0, theta, backend.initial_memory(tasks.coordinates), gradient, losses)
+    return Position(0, theta, backend.initial_memory(tasks.coordinates, horizon), gradient, losses)
 
 
 def advance(

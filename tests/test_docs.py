@@ -74,6 +74,14 @@ def test_every_call_is_documented():
     assert [call for call in calls if not shown(*call)] == []
 
 
+def test_the_page_of_the_doctor_shows_every_check():
+    """`./run bench doctor > docs/doctor.md` writes it."""
+    sources = "".join(path.read_text() for path in (ROOT / "app/doctor").glob("*.py"))
+    checks = set(re.findall(r"\b(?:ok|warn|fail)\(\s*\"([a-z ]+)\"", sources))
+    assert {"settings", "stored data", "families"} <= checks
+    assert set(re.findall(r"^(?:ok|warn|fail) +([a-z ]+?)  ", (ROOT / "docs/doctor.md").read_text(), re.M)) == checks
+
+
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_command_of_the_server_is_documented(name):
     assert re.search(rf"`(?:gradsmith-server )?{name}[` ]", OPERATIONS)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, assert_never
 
 from sqlalchemy.orm import Session
 
 from app.store import outcomes
 from app.store.events import EventId, JobEvent
-from models.measured import MeasuringProgress, MeasuringResult
+from models.measured import BestTuned, MeasuringProgress, MeasuringResult
 from workers.attempt import Attempt
 from workers.lifecycle import Preempted
 
 
-def measure(attempt: Attempt, science: Iterator[MeasuringProgress | MeasuringResult]) -> None:
+def measure(
+    attempt: Attempt,
+    science: Iterator[MeasuringProgress | MeasuringResult],
+    registered: Callable[[BestTuned], outcomes.TunedBaseline] | None = None,
+) -> None:
     """Run it to its end and store its result. It is never resumed: another attempt starts anew.
+
+    registered: how a baseline that it found goes into the registry
 
     Raises as `workers.kinds.run` says.
     """
-    result: dict[str, Any] | None = None
+    result: MeasuringResult | None = None
     message = None
     for happened in science:
         match happened:
@@ -29,19 +35,23 @@ def measure(attempt: Attempt, science: Iterator[MeasuringProgress | MeasuringRes
                     attempt.recorder.say("log", {"level": "info", "message": message})
                 attempt.recorder.progress(happened.step, happened.total)
             case MeasuringResult():
-                result = happened.result
+                result = happened
             case _:
                 assert_never(happened)
         attempt.look_around()
         if attempt.preempted():
             raise Preempted
     assert result is not None, "what measures ends with its result"
-    _store(attempt, result)
+    found = result.baseline
+    baseline = registered(found) if registered is not None and found is not None else None
+    _store(attempt, result.result, baseline)
 
 
-def _store(attempt: Attempt, result: dict[str, Any]) -> None:
+def _store(attempt: Attempt, result: dict[str, Any], baseline: outcomes.TunedBaseline | None) -> None:
     def finish(session: Session, last_events: list[JobEvent], done_id: EventId) -> JobEvent:
         lease = attempt.keeper.lease
-        return outcomes.finish_with_result(session, lease, done_id, result=result, last_events=last_events).event
+        return outcomes.finish_with_result(
+            session, lease, done_id, result=result, baseline=baseline, last_events=last_events
+        ).event
 
     attempt.recorder.finish(finish)

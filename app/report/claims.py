@@ -60,7 +60,7 @@ def validation_sentence(result: Mapping[str, Any]) -> str | None:
     )
     if found["better"] == "learned":
         return f"By validation it is better than every tuned baseline: {scores}."
-    return f"By validation a tuned baseline is better, and should be used in its place: {scores}."
+    return f"By validation a tuned baseline is better, so that `best` names that one before it: {scores}."
 
 
 def target_sentence(result: Mapping[str, Any]) -> str | None:

@@ -98,7 +98,7 @@ def baselines(family: FamilySpec, data_dir: Path | None) -> tuple[dict[str, Tuni
     tunings: dict[str, Tuning] = {}
     found: dict[str, dict[str, Curves]] = {}
     for name in plan.baselines:
-        tunings[name] = _to_the_end(tune(TUNED[name], tuning_family, sample, plan.horizon, plan.schedules))
+        tunings[name] = to_the_end(tune(TUNED[name], tuning_family, sample, plan.horizon, plan.schedules))
         found[name] = {
             criterion: curves(
                 run(tunings[name].best(criterion), test_family, _test_sample(family), plan.horizon, held_out=True)
@@ -121,7 +121,7 @@ def measured(
     rows = []
     for one in rules:
         rule = rule_weights.loads(one.weights)
-        optimizer = Learned(backend_for(rule, torch.float32, torch.device("cpu")))
+        optimizer = Learned(backend_for(rule, torch.float32, torch.device("cpu"), parts=family.tasks.parts()))
         found = curves(run(optimizer, test_family, _test_sample(family), plan.horizon, held_out=True))
         rows.append(
             Row(
@@ -142,7 +142,7 @@ def as_array(losses: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
     return losses.numpy().astype(np.float64)
 
 
-def _to_the_end(work: Generator[object, None, T]) -> T:
+def to_the_end(work: Generator[object, None, T]) -> T:
     while True:
         try:
             next(work)

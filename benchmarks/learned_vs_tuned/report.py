@@ -36,7 +36,7 @@ def lines(
     text = [
         f"## {family.title}: learned against tuned, every seed",
         "",
-        f"`{command}`, {time.strftime('%Y-%m-%d')}, {_machine()}, backend {', '.join(sorted(backends))}.",
+        f"`{command}`, {time.strftime('%Y-%m-%d')}, {machine()}, backend {', '.join(sorted(backends))}.",
         "",
         f"{plan.test_tasks} held-out tasks, horizon {plan.horizon}. Ratios are learned / best tuned baseline "
         f"({NAMES[best]} at the last step, {NAMES[best_area]} over the area), below 1 the learned optimizer is better; "
@@ -99,7 +99,7 @@ def _brackets(interval: tuple[float, float]) -> str:
     return f"[{interval[0]:.3g}, {interval[1]:.3g}]"
 
 
-def _machine() -> str:
+def machine() -> str:
     machine = described()
     return (
         f"commit {machine['commit']}, {machine['cores']} cores ({machine['processor']}, {machine['flags']}, shared), "

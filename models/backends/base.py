@@ -34,8 +34,9 @@ class Backend(Protocol):
     def parameters(self) -> Sequence[nn.Parameter]:
         """The rule's weights, in the order of `window_gradient`."""
 
-    def initial_memory(self, coordinates: int) -> Memory:
-        """The rule's state before the first step."""
+    def initial_memory(self, coordinates: int, steps: int | None = None) -> Memory:
+        """The rule's state before the first step of a run of so many steps; None: nobody knows. Raises ValueError for
+        a rule that needs them."""
 
     def for_window(self, coordinates: int, steps: int) -> Backend:
         """The backend for one window: what its `steps` steps leave may make its `window_gradient` cheaper. Only one

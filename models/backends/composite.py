@@ -28,7 +28,7 @@ class CompositeBackend:
         self.name = "+".join(dict.fromkeys(backend.name for backend in self._members))
         self.task_size: int | None = sum(part.size for part in parts)
         self.replayable = all(backend.replayable for backend in self._members)
-        ends = accumulate((len(backend.initial_memory(0)) for backend in self._members), initial=0)
+        ends = accumulate((len(backend.initial_memory(0, 1)) for backend in self._members), initial=0)
         self._memories = [slice(start, end) for start, end in pairwise(ends)]
         self._device = self._members[0].parameters()[0].device
         self._found: tuple[int, list[Tensor]] | None = None
@@ -36,9 +36,9 @@ class CompositeBackend:
     def parameters(self) -> Sequence[nn.Parameter]:
         return [parameter for backend in self._members for parameter in backend.parameters()]
 
-    def initial_memory(self, coordinates: int) -> Memory:
+    def initial_memory(self, coordinates: int, steps: int | None = None) -> Memory:
         own = zip(self._members, self._indices(coordinates), strict=True)
-        return tuple(tensor for backend, index in own for tensor in backend.initial_memory(index.shape[0]))
+        return tuple(tensor for backend, index in own for tensor in backend.initial_memory(index.shape[0], steps))
 
     def for_window(self, coordinates: int, steps: int) -> Backend:
         indices = self._indices(coordinates)

@@ -58,7 +58,7 @@ class NativeBackend:
     def parameters(self) -> Sequence[nn.Parameter]:
         return self._parameters
 
-    def initial_memory(self, coordinates: int) -> Memory:
+    def initial_memory(self, coordinates: int, steps: int | None = None) -> Memory:  # noqa: ARG002
         return (self.kernel.initial_state(coordinates),)
 
     def for_window(self, coordinates: int, steps: int) -> Backend:
@@ -109,8 +109,8 @@ class _Recording:
     def parameters(self) -> Sequence[nn.Parameter]:
         return self._backend.parameters()
 
-    def initial_memory(self, coordinates: int) -> Memory:
-        return self._backend.initial_memory(coordinates)
+    def initial_memory(self, coordinates: int, steps: int | None = None) -> Memory:
+        return self._backend.initial_memory(coordinates, steps)
 
     def for_window(self, coordinates: int, steps: int) -> Backend:
         return self._backend.for_window(coordinates, steps)

@@ -39,7 +39,7 @@ class NativeHyperBackend:
     def parameters(self) -> Sequence[nn.Parameter]:
         return self._parameters
 
-    def initial_memory(self, coordinates: int) -> Memory:
+    def initial_memory(self, coordinates: int, steps: int | None = None) -> Memory:  # noqa: ARG002
         segments, _ = self.axis(coordinates)
         return self.rule.initial_state(coordinates, tensors=segments.rows, dtype=torch.float32)
 
@@ -112,8 +112,8 @@ class _Window:
     def parameters(self) -> Sequence[nn.Parameter]:
         return self._backend.parameters()
 
-    def initial_memory(self, coordinates: int) -> Memory:
-        return self._backend.initial_memory(coordinates)
+    def initial_memory(self, coordinates: int, steps: int | None = None) -> Memory:
+        return self._backend.initial_memory(coordinates, steps)
 
     def for_window(self, coordinates: int, steps: int) -> Backend:
         return self._backend.for_window(coordinates, steps)

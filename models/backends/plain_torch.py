@@ -60,22 +60,27 @@ class TorchBackend:
     def parameters(self) -> Sequence[nn.Parameter]:
         return self._parameters
 
-    def initial_memory(self, coordinates: int) -> Memory:
+    def initial_memory(self, coordinates: int, steps: int | None = None) -> Memory:
         segments = self._segments_of(coordinates)
         tensors = 1 if segments is None else segments.rows
-        return self.rule.initial_state(coordinates, tensors=tensors, dtype=self._dtype, device=self._device)
+        empty = self.rule.initial_state(coordinates, tensors=tensors, dtype=self._dtype, device=self._device)
+        return self.rule.plan(empty, steps)
 
     def for_window(self, coordinates: int, steps: int) -> TorchBackend:  # noqa: ARG002
         return self
 
     def step(self, theta: Tensor, gradient: Tensor, memory: Memory) -> Memory:
         with torch.no_grad():
-            update, memory = self.rule(gradient, memory, self._segments_of(theta.shape[0]))
+            segments, shrinkage = self._segments_of(theta.shape[0]), self.rule.shrinkage(memory)
+            if shrinkage is not None:
+                assert segments is not None, "only rules that know tensors shrink them"
+                theta *= 1 - segments.spread(shrinkage)
+            update, memory = self.rule(gradient, memory, segments)
             theta += update
         return memory
 
     def forget(self, memory: Memory, where: Tensor) -> Memory:
-        anew = self.initial_memory(where.shape[0])
+        anew = self.initial_memory(where.shape[0], 1)
         own = len(memory) - self.rule.of_tensors  # what is remembered of a tensor stays
         found = [torch.where(where[:, None], fresh, kept) for fresh, kept in zip(anew[:own], memory[:own], strict=True)]
         return (*found, *memory[own:])
@@ -84,6 +89,8 @@ class TorchBackend:
         return memory  # a rule changes nothing in place
 
     def window_gradient(self, snapshot: Memory, G: Tensor, D: Tensor) -> Tensor:
+        if not self._parameters:
+            return G.new_zeros(0)
         if self._replays is not None:
             return self._replays.gradient(snapshot, G, D)
         total = torch.zeros(sum(p.numel() for p in self._parameters), dtype=G.dtype, device=G.device)

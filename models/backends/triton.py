@@ -54,7 +54,7 @@ class TritonBackend:
     def parameters(self) -> Sequence[nn.Parameter]:
         return self._parameters
 
-    def initial_memory(self, coordinates: int) -> Memory:
+    def initial_memory(self, coordinates: int, steps: int | None = None) -> Memory:  # noqa: ARG002
         return (self._kernel.initial_state(coordinates),)
 
     def for_window(self, coordinates: int, steps: int) -> TritonBackend:  # noqa: ARG002

@@ -12,7 +12,10 @@ from typing import Any
 
 import torch
 
+from gradsmith.rules import build
+from gradsmith.rules import weights as rule_weights
 from models.evaluation.break_even import Spent
+from models.measured import BestTuned
 from models.parallel import Alone
 from models.rollout import Contender
 from models.spec import Recipe
@@ -95,3 +98,18 @@ def told(made: Made, best: Tuned, found: Found) -> dict[str, Any]:
         "standing_still": found.standing_still,
         "better": "learned" if made.score <= found.score else "tuned",
     }
+
+
+def as_optimizer(made: Made, best: Tuned, found: Found, family: str) -> BestTuned:
+    """The baseline as a rule of kind `tuned`. Its file names no job: the same settings are the same bytes."""
+    assert made.recipe is not None
+    settings = {"learning_rate": best.learning_rate, "schedule": best.schedule}
+    config = {"kind": "tuned", "optimizer": best.baseline.name, **settings}
+    steps = made.recipe.horizons_validated[-1]
+    return BestTuned(
+        weights=rule_weights.dumps(build(config), {"family": family, "steps": str(steps)}),
+        score=found.score,
+        standing_still=found.standing_still,
+        recipe=Recipe.model_validate(made.recipe.model_dump() | {"rule": config, "rules": {}}),
+        tuned={"baseline": best.baseline.name, **settings, "steps": steps},
+    )

@@ -22,7 +22,7 @@ from models.baselines import TUNED, UNTUNED
 from models.baselines.base import Baseline
 from models.evaluation.baseline_runs import BaselineRuns, BaselineStore
 from models.evaluation.break_even import break_even
-from models.evaluation.by_validation import Made, comparable, scored_like, told
+from models.evaluation.by_validation import Made, as_optimizer, comparable, scored_like, told
 from models.evaluation.equal_time import in_seconds
 from models.evaluation.statistics import Bootstrap, Comparison, compare
 from models.evaluation.step_costs import StepCosts, step_costs
@@ -31,6 +31,7 @@ from models.measured import (
     CRITERIA,
     MEANINGS,
     TUNING_TRAJECTORY,
+    BestTuned,
     Measured,
     MeasuringProgress,
     MeasuringResult,
@@ -104,7 +105,7 @@ class _Evaluation:
         self._test_sample = Sample(Split.TEST, spec.seed, 0, self._plan.test_tasks)
 
     def events(self) -> Iterator[MeasuringProgress | MeasuringResult]:
-        learned = Learned(self._backend, rests=True)
+        learned = Learned(self._backend, rests=True, horizon=self._plan.horizon)
         measured = {"learned": (yield from self._learned(learned))}
         tunings: dict[BaselineName, Tuning] = {}
         for name in self._plan.baselines:
@@ -121,23 +122,23 @@ class _Evaluation:
         contenders |= {name: tuning.best("final") for name, tuning in tunings.items()}
         contenders |= {name: UNTUNED[name] for name in self._plan.untuned}
         costs = yield from self._runs.ticking(step_costs(contenders, self._one_task()), "timing a step of each")
-        validated = yield from self._validated(tunings)
+        validated, baseline = yield from self._validated(tunings)
         yield self._runs.so_far("bootstrap")
         result = self._result(measured, tunings, costs)
         result["validation"] = validated
         result["time_to_target"] = time_to_target(measured, fixed, setter, costs)
-        yield MeasuringResult(plain(result))
+        yield MeasuringResult(plain(result), baseline)
 
     def _validated(
         self, tunings: dict[BaselineName, Tuning]
-    ) -> Generator[MeasuringProgress, None, dict[str, Any] | None]:
+    ) -> Generator[MeasuringProgress, None, tuple[dict[str, Any] | None, BestTuned | None]]:
         """The best tuned baseline, scored as the optimizer was; None where that cannot be."""
         if not comparable(self._made):
-            return None
+            return None, None
         assert self._made.recipe is not None
         work = scored_like(self._made.recipe, tunings, self._tuning_family, self._dtype, self._device)
         best, found = yield from self._runs.ticking(work, "validating the best tuned baseline")
-        return told(self._made, best, found)
+        return told(self._made, best, found), as_optimizer(self._made, best, found, self._spec.family.name)
 
     def _one_task(self) -> TaskBatch:
         tasks, *_ = self._tuning_family.sample(

@@ -6,7 +6,8 @@ optimizers' losses on each. Percentile intervals (Efron 1979), 95 %, from a seed
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,7 @@ Verdict = Literal["wins", "ties", "loses"]
 
 LOW, HIGH = 2.5, 97.5
 _CELLS_AT_ONCE = 1_000_000
+_CELLS_KEPT = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Bootstrap:
         self._tasks = tasks
         self._samples = samples
         self._seed = seed
+        self._kept: list[Floats] | None = None
+        self._medians: dict[bytes, Floats] = {}  # those of the learned optimizer are asked for again and again
 
     def means(self, values: Floats) -> Floats:
         """Means over resampled tasks: (tasks,) -> (samples,), or (rows, tasks) -> (rows, samples)."""
@@ -64,6 +68,12 @@ class Bootstrap:
 
     def medians(self, values: Floats) -> Floats:
         """Medians over resampled tasks: (tasks,) -> (samples,). They may be infinite."""
+        key = hashlib.blake2b(values.tobytes()).digest()
+        if key not in self._medians:
+            self._medians[key] = self._resampled_medians(values)
+        return self._medians[key]
+
+    def _resampled_medians(self, values: Floats) -> Floats:
         order = np.argsort(values)
         ranks = (self._tasks - 1) // 2, self._tasks // 2  # the same one where the number of tasks is odd
         found = []
@@ -73,7 +83,15 @@ class Bootstrap:
             found.append(low / 2 + high / 2)
         return np.concatenate(found)
 
-    def _counts(self) -> Iterator[Floats]:
+    def _counts(self) -> Iterable[Floats]:
+        """Drawing takes longer than what is done with it, so what is small is drawn once: 16 MB at most."""
+        if self._tasks * self._samples > _CELLS_KEPT:
+            return self._drawn()
+        if self._kept is None:
+            self._kept = list(self._drawn())
+        return self._kept
+
+    def _drawn(self) -> Iterator[Floats]:
         # A resample is how often each task was drawn: one matrix product makes the means of all rows.
         generator = np.random.default_rng(self._seed)
         at_once = max(1, _CELLS_AT_ONCE // self._tasks)

@@ -34,4 +34,4 @@ PAPER: dict[str, Recipe] = {
     ),
     "mnist-mlp": Recipe(tasks=1, validation_tasks=64, meta_learning_rate=0.01),
 }
-"""By family: Andrychowicz et al. 2016, a coordinatewise LSTM whose gradients count as constants."""
+"""Recipes by family, from Andrychowicz et al. 2016: a coordinatewise LSTM whose gradients count as constants."""

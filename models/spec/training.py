@@ -98,6 +98,13 @@ class MetaTrainSpec(Job):
         return self
 
     @model_validator(mode="after")
+    def _every_rule_learns(self) -> MetaTrainSpec:
+        for rule in (self.recipe.rule, *self.recipe.rules.values()):
+            if not rule.config.learns:
+                raise ValueError(f"a rule of kind {rule.kind!r} has nothing to learn; train one of another kind")
+        return self
+
+    @model_validator(mode="after")
     def _every_rule_has_a_part(self) -> MetaTrainSpec:
         idle = self.recipe.rules.keys() - self.assigned().keys() if self.recipe.rules else set()
         if idle:
@@ -116,11 +123,15 @@ class MetaTrainSpec(Job):
 
     @model_validator(mode="after")
     def _the_backend_has_exact_meta_gradients(self) -> MetaTrainSpec:
-        if self.recipe.meta_gradient == "exact" and self.resources.backend in DEVICE_OF:
-            raise ValueError(
-                f"backend {self.resources.backend} computes detached meta-gradients, and recipe.meta_gradient is "
-                f"exact; send resources.backend auto or torch, or meta_gradient detached"
-            )
+        backend = self.resources.backend
+        if self.recipe.meta_gradient == "exact" and backend in DEVICE_OF:
+            kinds = {rule.config for rule in (self.recipe.rule, *self.recipe.rules.values())}
+            without = sorted({config.kind for config in kinds if backend not in config.exact_kernels})
+            if without:
+                raise ValueError(
+                    f"backend {backend} computes detached meta-gradients alone of a rule of kind {without[0]}, and "
+                    f"recipe.meta_gradient is exact; send resources.backend auto or torch, or meta_gradient detached"
+                )
         return self
 
     @model_validator(mode="after")

@@ -40,9 +40,9 @@ class Source:
     windows: Windows
     parts: tuple[range, ...]
 
-    def contender(self, steps: int) -> Learned:  # noqa: ARG002 - a rule counts no planned steps
-        """The rule, as a validation runs it."""
-        return Learned(self.backend)
+    def contender(self, steps: int) -> Learned:
+        """The rule, for a run of so many steps."""
+        return Learned(self.backend, horizon=steps)
 
 
 class Pool:
@@ -70,7 +70,9 @@ class Pool:
     def begun(self, number: int) -> Live:
         """A trajectory at its start. Costs a gradient evaluation a task."""
         source = self._source(number)
-        groups = self._groups[number] = Groups(self._batches(number), source.backend)
+        groups = self._groups[number] = Groups(
+            self._batches(number), source.backend, horizon=horizon_of(self._recipe, self._seed, number)
+        )
         own = torch.cat([position.losses for position in groups.positions]).double()
         start = own.sum()[None] / self._recipe.tasks
         self._team.sum_(start)

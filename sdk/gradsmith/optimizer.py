@@ -67,6 +67,8 @@ class LearnedOptimizer(Optimizer):
     state_dtype: what the rule's memory is kept in between steps, 80 numbers for each coordinate of the 2x20 LSTM.
         torch.float32 (float64 for float64 parameters), or torch.bfloat16: half of the memory, a little rounding. Counts
         of steps stay exact
+    steps: how many there will be, for rules that know how long a run is (their cards say so): those that end with their
+        learning rate at zero, for example. Memory that is loaded remembers its own number
     threads: of the compiled kernel; default: torch.get_num_threads(), asked in each step. The bits do not depend on it
 
     options: those of torch's own optimizers, for code that passes them to each optimizer alike. What only says how a
@@ -92,6 +94,7 @@ class LearnedOptimizer(Optimizer):
         client: Client | None = None,
         state_dtype: torch.dtype = torch.float32,
         threads: int | None = None,
+        steps: int | None = None,
         **options: Any,
     ) -> None:
         unknown = options.keys() - {*_OTHERS_OPTIONS, *_WAYS}
@@ -105,9 +108,13 @@ class LearnedOptimizer(Optimizer):
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, or None for as many as torch uses, not {threads}")
         self._rule = copy.deepcopy(rule_from(rule, client)).requires_grad_(False)
-        self._state_dtype, self._threads = state_dtype, threads
+        if steps is not None and steps < 1:
+            raise ValueError(f"steps must be at least 1, or None where nobody knows, not {steps}")
+        self._state_dtype, self._threads, self._steps = state_dtype, threads, steps
         self._begin()
         # In every group: `print(optimizer)` shows it, and a state dict says which rule its memory belongs to.
+        for member in self._members:
+            member.plan(member.initial_state(0), steps)
         defaults = {"rule": _signature(self._rule), "lr": lr}
         super().__init__(params, defaults | ({"maximize": True} if maximize else {}))
 
@@ -115,7 +122,7 @@ class LearnedOptimizer(Optimizer):
         """What follows from the rule and the settings, and is not saved with them."""
         self._members = [rule for _, rule in self._rule.members()] if isinstance(self._rule, RuleSet) else [self._rule]
         self._owners: dict[Tensor, int] = {}  # which of the rules moves a parameter
-        self._placement = Placement(self._members, self._state_dtype, self._threads)
+        self._placement = Placement(self._members, self._state_dtype, self._threads, self._steps)
 
     def _owner(self, group: Mapping[str, Any], position: int, parameter: Tensor) -> int:
         """The place of a parameter's rule. Raises UnknownRule where none is for it."""
@@ -294,11 +301,12 @@ class LearnedOptimizer(Optimizer):
         return "\n".join(lines)
 
     def __getstate__(self) -> dict[str, Any]:  # torch's own keeps three attributes and would lose the rule
-        own = {"_rule": self._rule, "_state_dtype": self._state_dtype, "_threads": self._threads}
+        own = {"_rule": self._rule, "_state_dtype": self._state_dtype, "_threads": self._threads, "_steps": self._steps}
         return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self.__dict__.setdefault("_steps", None)  # pickles of earlier versions have none
         self.defaults.setdefault("lr", 1.0)  # pickles of earlier versions have none
         for group in self.param_groups:
             group.setdefault("lr", 1.0)

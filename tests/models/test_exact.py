@@ -11,9 +11,12 @@ from pydantic import ValidationError
 from torch.nn.utils import parameters_to_vector
 
 from gradsmith.rules import RuleSet, build
+from gradsmith.rules.configs import CONFIGS
+from gradsmith.rules.kernels.base import Refusal
 from models.backends import NativeBackend, TorchBackend, backend_for
 from models.errors import BackendUnavailable
 from models.groups import Groups
+from models.memory import likely_backend
 from models.meta_loss import LEAST_LOSS, MetaLoss, square_rooted
 from models.meta_train import MetaStep, TrainingResult, meta_train
 from models.spec import Resources
@@ -217,10 +220,28 @@ def test_kernels_leave_exact_meta_gradients_to_torch():
         unroll_window(tasks, begin(tasks, bound), 2, bound, EXACT)
 
 
-def test_a_job_that_forces_a_kernel_is_told_at_once(training_spec):
-    spec = training_spec(meta_gradient="exact")
-    with pytest.raises(ValidationError, match=r"send resources\.backend auto or torch, or meta"):
-        type(spec).model_validate(spec.model_dump() | {"resources": Resources(backend="native").model_dump()})
+def test_a_job_that_forces_a_kernel_without_exact_windows_is_told_at_once(training_spec):
+    def forced(kind):
+        spec = training_spec(meta_gradient="exact", rule={"kind": kind})
+        return type(spec).model_validate(spec.model_dump() | {"resources": Resources(backend="native").model_dump()})
+
+    for kind, config in CONFIGS.items():
+        if "native" in config.exact_kernels:
+            assert likely_backend(forced(kind)) == "native"
+        else:
+            with pytest.raises(ValidationError, match=r"send resources\.backend auto or torch, or meta"):
+                forced(kind)
+            assert likely_backend(training_spec(meta_gradient="exact", rule={"kind": kind})) == "torch"
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_the_kernels_that_a_kind_claims_are_those_that_have_its_exact_windows(kind):
+    rule = build({"kind": kind})
+    kernel = backend_for(rule, torch.float32, CPU)
+    if not kernel.name.startswith("native"):
+        pytest.skip("no native kernel for it on this machine")
+    has_exact = not isinstance(kernel.exact_window(0, 0), Refusal)
+    assert has_exact == ("native" in CONFIGS[kind].exact_kernels)
 
 
 def test_a_training_with_exact_meta_gradients_learns_and_counts_its_products(training_spec):

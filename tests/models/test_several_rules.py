@@ -180,3 +180,10 @@ def test_memory_of_several_rules_is_between_that_of_each_alone(training_spec) ->
     small, large = {"kind": "mlp", "hidden_size": 2}, {"kind": "lstm", "hidden_size": 100}
     both = estimate(rule=small, rules={"layer0.weight": large})
     assert estimate(rule=small) < both < estimate(rule=large)
+
+
+@pytest.mark.parametrize("tuned", ["rule", "rules"])
+def test_a_rule_that_has_nothing_to_learn_is_not_trained(training_spec, tuned):
+    given = {"rule": {"kind": "tuned"}} if tuned == "rule" else {"rules": {"bias": {"kind": "tuned"}, "*": {}}}
+    with pytest.raises(ValidationError, match="kind 'tuned' has nothing to learn"):
+        training_spec("digits-mlp", **given)

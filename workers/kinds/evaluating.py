@@ -9,14 +9,16 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app.store import baseline_runs
+from app.store import baseline_runs, outcomes
 from app.store.registry import Registry
 from gradsmith.rules import weights as rule_weights
 from models.evaluation.baseline_runs import Stored
 from models.evaluation.break_even import Spent
 from models.evaluation.by_validation import Made
 from models.evaluation.evaluate import evaluate
+from models.measured import BestTuned
 from models.spec import EvaluateSpec, Recipe
+from models.training.selection import shortfall
 from workers.attempt import Attempt
 from workers.measuring import measure
 
@@ -27,10 +29,26 @@ def run(attempt: Attempt, spec: EvaluateSpec) -> None:
     attempt.settle(rule_weights.loads(weights), spec)
     attempt.announce(None)
     data_dir, threads = attempt.settings.data_dir, attempt.runtime["threads"]
-    store = _BaselineRuns(attempt)
-    measure(
-        attempt, evaluate(weights, spec, data_dir=data_dir, threads=threads, store=store, made=_made(card, score, spec))
-    )
+    store, made = _BaselineRuns(attempt), _made(card, score, spec)
+    science = evaluate(weights, spec, data_dir=data_dir, threads=threads, made=made, store=store)
+    measure(attempt, science, lambda found: _registered(attempt, spec, found))
+
+
+def _registered(attempt: Attempt, spec: EvaluateSpec, found: BestTuned) -> outcomes.TunedBaseline:
+    """The best tuned baseline with its card, as the registry takes it."""
+    poor = shortfall(found.score, found.standing_still, found.recipe)
+    card = {
+        "family": spec.family.name,
+        "tasks": spec.family.tasks.model_dump(mode="json"),
+        "overrides": spec.family.overrides,
+        "seed": spec.seed,
+        "horizon": found.tuned["steps"],
+        "recipe": found.recipe.model_dump(mode="json"),
+        "tuned": found.tuned,
+        "runtime": attempt.runtime,
+        "shortfall": poor,
+    }
+    return outcomes.TunedBaseline(found.weights, found.score, found.recipe.criterion, card, poor)
 
 
 class _BaselineRuns:

@@ -37,12 +37,16 @@ class Placement:
     rules: not changed; their weights must stay as they are
     stored_in: float32 or bfloat16, the precision of memory between steps; float32 is float64 for a rule that runs in it
     threads: of the compiled kernel; None: as many as torch uses
+    steps: how many there will be; None: not known
     """
 
-    def __init__(self, rules: Sequence[Rule], stored_in: torch.dtype, threads: int | None) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], stored_in: torch.dtype, threads: int | None, steps: int | None = None
+    ) -> None:
         self._rules = tuple(rules)
         self._stored_in = stored_in
         self._threads = threads
+        self._steps = steps
         self._adopted: dict[tuple[int, torch.device, torch.dtype], Rule] = {}
         self._prepared: dict[int, Prepared | None] = {}
 
@@ -88,7 +92,8 @@ class Placement:
         for number, parameter in enumerate(parameters):
             memory = tuple(state[parameter].get(MEMORY) or ())
             if memory:
-                _require_size(parameter, memory[0].shape[0])
+                if len(memory) > self._rules[home.rule].of_tensors:  # else it remembers nothing of coordinates
+                    _require_size(parameter, memory[0].shape[0])
                 axis.write(number, memory)
             state[parameter][MEMORY] = Place(axis, number)
         return axis
@@ -104,7 +109,7 @@ class Placement:
             prepared = self._kernel(home.rule)
             if prepared is not None:
                 return NativeAxis(home, stored_in, sizes, prepared, self._threads)
-        return TorchAxis(home, stored_in, sizes, self._rule_on(home.rule, home.device, home.computes_in))
+        return TorchAxis(home, stored_in, sizes, self._rule_on(home.rule, home.device, home.computes_in), self._steps)
 
     def _kernel(self, number: int) -> Prepared | None:
         """The compiled kernel with a rule's weights, if there is one. Asked for once and when first needed, for the

@@ -24,14 +24,16 @@ Part = tuple[int, int, int]
 @final
 class TorchAxis(Axis):
     """rule: on the axis' device and in its precision. A rule whose coordinates see one another gets them all at once,
-    those that rest left out; one that is coordinatewise gets them in chunks."""
+    those that rest left out; one that is coordinatewise gets them in chunks.
+    steps: how many there will be, where that is known. Raises ValueError where the rule needs them."""
 
-    def __init__(self, home: Home, stored_in: torch.dtype, sizes: Sequence[int], rule: Rule) -> None:
+    def __init__(
+        self, home: Home, stored_in: torch.dtype, sizes: Sequence[int], rule: Rule, steps: int | None = None
+    ) -> None:
         super().__init__(home, stored_in, sizes)
         self._rule = rule
-        self._memory = rule.initial_state(
-            self.coordinates, tensors=len(self.sizes), dtype=stored_in, device=home.device
-        )
+        empty = rule.initial_state(self.coordinates, tensors=len(self.sizes), dtype=stored_in, device=home.device)
+        self._memory = rule.plan(empty, steps)
         self._wide = len(self._memory) - rule.of_tensors  # so many have a row for each coordinate
 
     def read(self, number: int) -> State:
@@ -60,6 +62,10 @@ class TorchAxis(Axis):
             gradient = torch.cat([piece.to(self.home.device, self.home.computes_in) for piece in pieces])
             spans, rows = self._spans(batch), [number for number, _, _ in batch]
             before = self._gathered(spans, rows)
+            shrinkage = self._rule.shrinkage(before)
+            if shrinkage is not None:
+                for number, share in zip(rows, shrinkage.tolist(), strict=True):
+                    moving[number].mul_(1 - rates[number] * share)
             update, memory = self._rule(gradient, before, self._segments(batch))
             if not self._rule.rests:
                 update, own = _touched(gradient, before[: self._wide], update, memory[: self._wide])

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from gradsmith.rules.rule_set import Rules as Rules
     from gradsmith.rules.rule_set import RuleSet as RuleSet
     from gradsmith.rules.rule_set import assembled as assembled
+    from gradsmith.rules.schedule import ScheduleRule as ScheduleRule
     from gradsmith.rules.segments import Segments as Segments
+    from gradsmith.rules.tuned import TunedRule as TunedRule
 
 __all__ = [
     "KINDS",
@@ -34,8 +36,10 @@ __all__ = [
     "Rule",
     "RuleSet",
     "Rules",
+    "ScheduleRule",
     "Segments",
     "State",
+    "TunedRule",
     "assembled",
     "build",
     "initialise",
@@ -49,8 +53,10 @@ _HOMES = {
     "Rule": "base",
     "RuleSet": "rule_set",
     "Rules": "rule_set",
+    "ScheduleRule": "schedule",
     "Segments": "segments",
     "State": "base",
+    "TunedRule": "tuned",
     "assembled": "rule_set",
     "build": "construction",
     "initialise": "construction",

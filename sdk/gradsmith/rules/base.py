@@ -34,12 +34,14 @@ class Rule(nn.Module, ABC):
         may be run alone (the trainer replays blocks)
     of_tensors: how many of the memory's tensors, its last ones, have a row for each tensor of the model instead of one
         for each coordinate; 0 for a rule that is coordinatewise
+    needs_steps: True for a rule that has to know how many steps a run is going to have
     rests: True when the rule itself leaves a coordinate alone, and its memory zero, that has never had a gradient other
         than zero; for other rules `gradsmith.LearnedOptimizer` sees to it
     """
 
     kind: ClassVar[str]
     coordinatewise: bool
+    needs_steps: bool = False
     of_tensors: int = 0
     rests: bool = False
     settings: RuleConfig
@@ -60,6 +62,16 @@ class Rule(nn.Module, ABC):
         dtype: what the numbers of coordinates are kept in; those of tensors are float32 at least, for they are few,
             and a count of steps must be exact
         """
+
+    def plan(self, state: State, steps: int | None) -> State:  # noqa: ARG002
+        """The memory before the first step of a run of so many steps, from `initial_state`'s. Raises ValueError where
+        the rule needs them and they are not known."""
+        return state
+
+    def shrinkage(self, state: State) -> Tensor | None:  # noqa: ARG002
+        """The share of itself that each tensor's theta loses in the step that comes, before the update is added:
+        (tensors,), or None for nothing. A rule sees no theta, so whoever moves it does this too."""
+        return None
 
     @abstractmethod
     def forward(self, gradient: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
@@ -88,3 +100,17 @@ def draw_uniform(module: nn.Module, bound: float, generator: torch.Generator) ->
         for _, parameter in sorted(module.named_parameters()):
             draw = torch.rand(parameter.shape, generator=generator, device=generator.device, dtype=torch.float32)
             parameter.copy_((2 * draw - 1) * bound)
+
+
+def planned(rule: Rule, state: State, steps: int | None) -> State:
+    """`plan` for a rule whose last tensor of memory has the number of planned steps in its last column."""
+    if steps is None:
+        if rule.needs_steps:
+            raise ValueError(
+                f"this rule has to know how many steps a run is going to have ({rule.settings.in_words()}). Pass "
+                f"steps=N to LearnedOptimizer: as many as you will call step()"
+            )
+        return state
+    numbers = state[-1].clone()
+    numbers[:, -1] = steps
+    return (*state[:-1], numbers)

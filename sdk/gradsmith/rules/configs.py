@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, cast, final
 
 from gradsmith.errors import UnknownRule
 from gradsmith.rules.kernels.sizes import Sizes
-from gradsmith.rules.pieces import PIECES, TENSOR_NUMBERS, Combination
+from gradsmith.rules.pieces import PIECES, Combination
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,14 @@ def _setting(default: Any, description: str = "", **bounds: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleConfig(ABC):
-    """A kind of rule with its settings; making one checks them. Raises UnknownRule when one is out of its bounds."""
+    """A kind of rule with its settings; making one checks them. Raises UnknownRule when one is out of its bounds.
+
+    exact_kernels: the kernels that differentiate it with second derivatives; torch does for every rule
+    """
 
     kind: ClassVar[str]
+    learns: ClassVar[bool] = True
+    exact_kernels: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for name, default, bounds in self.settings():
@@ -136,6 +141,7 @@ class HyperConfig(RuleConfig):
     """A small network for each tensor, on its scale, its alignments and time: it says how all its coordinates move."""
 
     kind: ClassVar[str] = "hyper"
+    exact_kernels: ClassVar[tuple[str, ...]] = ("native",)
 
     hidden_size: int = _setting(24, "Units in each hidden layer.", at_least=1, at_most=256)
     layers: int = _setting(2, "Hidden layers.", at_least=1, at_most=4)
@@ -199,7 +205,8 @@ class LSTMConfig(RuleConfig):
 
     def in_words(self) -> str:
         head = "" if self.head == "linear" else f", {self.head} head"
-        return f"lstm, {self.layers} x {self.hidden_size}, {self.input} input{head}"
+        knows = _KNOWS_STEPS[Combination.of(self.input).planned]
+        return f"lstm, {self.layers} x {self.hidden_size}, {self.input} input{head}{knows}"
 
     @property
     def as_published(self) -> bool:
@@ -245,7 +252,8 @@ class MLPConfig(RuleConfig):
         _require_directions(self.kind, self.input)
 
     def in_words(self) -> str:
-        return f"mlp, {self.layers} x {self.hidden_size}, {self.input} input"
+        knows = _KNOWS_STEPS[Combination.of(self.input).planned]
+        return f"mlp, {self.layers} x {self.hidden_size}, {self.input} input{knows}"
 
     def costs(self, tensors: float = 0.0) -> Costs:
         """Running means and what else its inputs remember. What autograd keeps was counted with its hooks."""
@@ -263,7 +271,7 @@ class MLPConfig(RuleConfig):
 
 
 def _remembered(own: Combination, tensors: float) -> int:
-    return math.ceil(TENSOR_NUMBERS * tensors) if own.of_tensors else 0
+    return math.ceil(own.numbers * tensors) if own.of_tensors else 0
 
 
 def _require_directions(kind: str, given: str) -> None:
@@ -274,7 +282,84 @@ def _require_directions(kind: str, given: str) -> None:
         )
 
 
-CONFIGS: dict[str, type[RuleConfig]] = {config.kind: config for config in (HyperConfig, LSTMConfig, MLPConfig)}
+TUNED_AVERAGES = {"sgd": 0, "nag": 1, "rmsprop": 1, "adam": 2, "adamw": 2, "adagrad": 1}
+"""The optimizers that a tuned rule may be, and how many numbers of each coordinate they remember."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig(RuleConfig):
+    """A learned learning rate and momentum at each step, on a hand-made direction: no network."""
+
+    kind: ClassVar[str] = "schedule"
+
+    direction: str = _setting("adam", "What is scaled: Adam's direction, or NAG's.", choices=("adam", "nag"))
+    over: str = _setting(
+        "time",
+        "Where the knots lie: over the logarithm of the number of steps done, or over their share of the planned ones.",
+        choices=("time", "fraction"),
+    )
+    knots: int = _setting(32, "Points between which the curves are straight.", at_least=2, at_most=1000)
+    output_scale: float = _setting(
+        0.03, "The learning rate of a fresh rule; what it learns multiplies it.", above=0, at_most=100
+    )
+
+    def in_words(self) -> str:
+        return f"schedule, {self.knots} knots over {self.over}, {self.direction}{_KNOWS_STEPS[self.over == 'fraction']}"
+
+    def costs(self, tensors: float = 0.0) -> Costs:
+        """Momentum, and for Adam the running squares; three numbers and the knots' weights for a tensor."""
+        averages = 2 if self.direction == "adam" else 1
+        return Costs(
+            state=math.ceil(averages + 3 * tensors),
+            step=math.ceil(12 + (4 * self.knots + 12) * tensors),
+            largest=1,
+            autograd=math.ceil(8 + (3 * self.knots + 12) * tensors),
+            replay=0,
+            record=0,
+            sizes=None,
+            whole=True,
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TunedConfig(RuleConfig):
+    """A hand-made optimizer of torch.optim with its best learning rate and schedule. It learns nothing more."""
+
+    kind: ClassVar[str] = "tuned"
+    learns: ClassVar[bool] = False
+
+    optimizer: str = _setting("adam", choices=tuple(TUNED_AVERAGES))
+    learning_rate: float = _setting(0.001, "That of the first step.", above=0, at_most=1e6)
+    schedule: str = _setting(
+        "constant", "How the rate falls to zero over the planned steps.", choices=("constant", "linear", "cosine")
+    )
+
+    def in_words(self) -> str:
+        knows = _KNOWS_STEPS[self.schedule != "constant"]
+        return f"tuned {self.optimizer}, learning rate {self.learning_rate:.3g}, {self.schedule}{knows}"
+
+    def costs(self, tensors: float = 0.0) -> Costs:
+        """What the optimizer remembers; two numbers for a tensor."""
+        averages = TUNED_AVERAGES[self.optimizer]
+        return Costs(
+            state=math.ceil(averages + 2 * tensors),
+            step=math.ceil(10 + 10 * tensors),
+            largest=1,
+            autograd=0,
+            replay=0,
+            record=0,
+            sizes=None,
+            whole=True,
+        )
+
+
+_KNOWS_STEPS = {False: "", True: ", knows how many steps a run has"}
+
+CONFIGS: dict[str, type[RuleConfig]] = {
+    config.kind: config for config in (HyperConfig, LSTMConfig, MLPConfig, ScheduleConfig, TunedConfig)
+}
 """Every kind of rule, by its name."""
 
 

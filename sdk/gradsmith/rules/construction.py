@@ -10,11 +10,15 @@ from gradsmith.rules.configs import RuleConfig, configured
 from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.lstm import LSTMRule
 from gradsmith.rules.mlp import MLPRule
+from gradsmith.rules.schedule import ScheduleRule
+from gradsmith.rules.tuned import TunedRule
 
 # isort: split
 import torch
 
-KINDS: dict[str, Callable[[Any], Rule]] = {each.kind: each for each in (HyperRule, LSTMRule, MLPRule)}
+KINDS: dict[str, Callable[[Any], Rule]] = {
+    each.kind: each for each in (HyperRule, LSTMRule, MLPRule, ScheduleRule, TunedRule)
+}
 """What makes a rule of its configuration, for each kind in `gradsmith.rules.configs.CONFIGS`."""
 
 

@@ -9,9 +9,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from gradsmith.rules.clock import elapsed
+from gradsmith.rules.clock import elapsed, towards_the_end
 from gradsmith.rules.inputs import LogSign, State
-from gradsmith.rules.pieces import TENSOR_NUMBERS, Combination
+from gradsmith.rules.pieces import Combination
 from gradsmith.rules.segments import Segments
 
 SLOW, ALIGNMENT = 0.95, 0.7
@@ -51,13 +51,15 @@ class Features:
     - tensor_scale: g/r, m_.9/r, m_.97/r, and the logarithms of r and of s/r; s then has r/1000 beside it
     - alignment: the running cosine of a tensor's gradient and its last update
     - time: tanh(t / tau - 1) for tau = 1, 3, 10, ..., 1000
+    - fraction: the share of the planned steps that is done, from -1 to 1, and tanh of a tenth of those left, less one
 
     All are differentiable in the gradient and the momenta through the numerators. Denominators, logarithms (but for
     log_sign), alignments and time count as constants, and so does the share of g in a young denominator, but for the
     factor 1 - (1 - b)/(1 - b^t) on g/s (decision 0070). What has never had a gradient has directions that are zero.
 
     The memory: (N, momenta), (N, squares) and (N, 1) last update, where there are any; then the number of steps,
-    (N, 1), or (tensors, 3) where tensors are looked at. Counts are float32 at least.
+    (N, 1), or (tensors, 3) where tensors are looked at, and one column more for those planned, where they are asked
+    for. Counts are float32 at least.
     """
 
     def __init__(self, combination: Combination, p: float = 10.0) -> None:
@@ -82,8 +84,8 @@ class Features:
         state = [torch.zeros(width, coordinates, dtype=dtype, device=device).t() for width in widths]
         if own.counts:
             exact = torch.promote_types(dtype, torch.float32)
-            rows, width = (tensors, TENSOR_NUMBERS) if own.of_tensors else (coordinates, 1)
-            state.append(torch.zeros(rows, width, dtype=exact, device=device))
+            rows = tensors if own.of_tensors else coordinates
+            state.append(torch.zeros(rows, own.numbers, dtype=exact, device=device))
         return tuple(state)
 
     def read(self, gradient: Tensor, state: State, segments: Segments | None) -> Reading:
@@ -103,6 +105,7 @@ class Features:
         by_mean, by_square = _column(own.means, gradient), _column(own.squares, gradient)
         means = by_mean * means + (1 - by_mean) * gradient
         squares = by_square * squares + (1 - by_square) * held * held
+        numbers, steps = (numbers[:-1], numbers[-1:]) if own.planned else (numbers, numbers[:0])
         numbers = _seen(held, last, numbers, segments) if own.of_tensors else numbers + 1
         count = numbers[:1]  # (1, N), or (1, tensors)
         r = (numbers[1:2] / (1 - SLOW**count)).sqrt() if own.of_tensors else torch.zeros_like(count)
@@ -115,12 +118,14 @@ class Features:
                 found = spread(3 * numbers[2:3])
             elif name == "time":
                 found = spread(elapsed(count))
+            elif name == "fraction":
+                found = spread(towards_the_end(count, steps))
             else:
                 found = getattr(each, name)()
             features.append(found.expand(-1, gradient.shape[0]))
             directions.append(found[: piece.directions])
         kept = [tensor.t() for tensor in (means, squares) if len(tensor)]
-        memory = (*kept, numbers.t()) if own.counts else tuple(kept)
+        memory = (*kept, torch.cat((numbers, steps)).t()) if own.counts else tuple(kept)
         return Reading(torch.cat(features), torch.cat(directions), memory, own.last, own.of_tensors)
 
 

@@ -15,7 +15,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from gradsmith.rules.base import Rule, Segments, State, draw_uniform
+from gradsmith.rules.base import Rule, Segments, State, draw_uniform, planned
 from gradsmith.rules.configs import LSTMConfig
 from gradsmith.rules.features import Features
 from gradsmith.rules.heads import DirectionMagnitude, Linear, Tanh
@@ -53,6 +53,7 @@ class LSTMRule(Rule):
         )
         self.coordinatewise = not named.of_tensors
         self.of_tensors = int(named.of_tensors)
+        self.needs_steps = named.planned
         self._direction = DirectionMagnitude(self.output_scale, named.directions)
         self._head = Tanh(self.output_scale) if self.settings.head == "tanh" else Linear(self.output_scale)
         widths = [self.features.width] + [self.hidden_size] * (self.settings.layers - 1)
@@ -81,6 +82,10 @@ class LSTMRule(Rule):
         if isinstance(self.features, Features):
             return own + self.features.initial_state(coordinates, tensors, dtype, device)
         return own
+
+    def plan(self, state: State, steps: int | None) -> State:
+        """See `Rule.plan`."""
+        return planned(self, state, steps) if self.needs_steps else state
 
     def forward(self, gradient: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
         """One step for all coordinates; see `Rule.forward`."""

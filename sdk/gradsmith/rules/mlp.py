@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradsmith.rules.base import Rule, Segments, State
+from gradsmith.rules.base import Rule, Segments, State, planned
 from gradsmith.rules.configs import MLPConfig
 from gradsmith.rules.dense import Dense, draw_hidden
 from gradsmith.rules.features import Features
@@ -39,6 +39,7 @@ class MLPRule(Rule):
         self.features = Features(Combination.of(self.settings.input), self.settings.p)
         self.coordinatewise = not self.features.combination.of_tensors
         self.of_tensors = int(self.features.combination.of_tensors)
+        self.needs_steps = self.features.combination.planned
         self.rests = not self.coordinatewise
         self._head = DirectionMagnitude(self.settings.output_scale, self.features.directions)
         widths = [self.features.width] + [self.settings.hidden_size] * self.settings.layers
@@ -55,6 +56,10 @@ class MLPRule(Rule):
     ) -> State:
         """Zeros, as `Features` has them."""
         return self.features.initial_state(coordinates, tensors, dtype, device)
+
+    def plan(self, state: State, steps: int | None) -> State:
+        """See `Rule.plan`."""
+        return planned(self, state, steps) if self.needs_steps else state
 
     def forward(self, gradient: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
         """One step for all coordinates; see `Rule.forward`."""

@@ -15,6 +15,7 @@ class Piece:
     of_tensors: it looks across the coordinates of a tensor
     last: it compares the gradient with the last update
     counts: it asks how many steps there were
+    planned: it asks how many there will be
     """
 
     width: int
@@ -24,6 +25,7 @@ class Piece:
     of_tensors: bool = False
     last: bool = False
     counts: bool = False
+    planned: bool = False
 
 
 PIECES: dict[str, Piece] = {
@@ -35,6 +37,7 @@ PIECES: dict[str, Piece] = {
     "tensor_scale": Piece(5, directions=3, means=(0.9, 0.97), squares=(0.99,), of_tensors=True, counts=True),
     "alignment": Piece(1, of_tensors=True, last=True, counts=True),
     "time": Piece(7, counts=True),
+    "fraction": Piece(2, counts=True, planned=True),
 }
 """Every named input. Features and directions have this order, whatever order the names were written in."""
 
@@ -89,6 +92,15 @@ class Combination:
         return any(piece.counts for piece in self.pieces)
 
     @property
+    def planned(self) -> bool:
+        return any(piece.planned for piece in self.pieces)
+
+    @property
+    def numbers(self) -> int:
+        """What is counted: of each tensor where tensors are looked at, else of each coordinate."""
+        return (TENSOR_NUMBERS if self.of_tensors else 1) + self.planned if self.counts else 0
+
+    @property
     def state(self) -> int:
         """Numbers that are remembered of one coordinate."""
-        return len(self.means) + len(self.squares) + self.last + (self.counts and not self.of_tensors)
+        return len(self.means) + len(self.squares) + self.last + (0 if self.of_tensors else self.numbers)

@@ -167,7 +167,7 @@ def test_the_page_and_the_card_say_what_seconds_and_targets_and_break_even_are()
             f"reaches the final loss of tuned Adam in 500 {MICRO}, and Adam takes 1.1 ms, which saves 600 {MICRO} a run"
             in told
         )
-        assert "By validation a tuned baseline is better, and should be used in its place: on the validation" in told
+        assert "By validation a tuned baseline is better, so that `best` names that one before it: on the" in told
         assert "Adam with learning rate 0.178 and a linear schedule over 20 steps, scores 1.63" in told
         assert "Whoever would have tuned Adam once breaks even after 56,651 runs." in told
     assert "in equal time wins at the end against tuned Adam (0.31 times, 0.25 to 0.38)" in card
