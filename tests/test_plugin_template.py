@@ -106,7 +106,10 @@ def without_the_plug_in(settings: Settings, optimizer: str, *jobs: str) -> None:
             f"/optimizers/{optimizer}/card",
         ):  # fmt: skip
             assert api.get(path).status_code == 200, path
-        for body in ({"kind": "meta_train", "family": "curves"}, {"kind": "evaluate", "optimizer": optimizer}):
+        for body, code in (
+            ({"kind": "meta_train", "family": "curves"}, "unknown_family"),
+            ({"kind": "evaluate", "optimizer": optimizer}, "not_installed"),
+        ):
             refused = api.post("/jobs", json=body)
-            assert (refused.status_code, refused.json()["code"]) == (422, "unknown_family")
+            assert (refused.status_code, refused.json()["code"]) == (422, code)
         assert api.get("/families/curves/aliases").status_code == 404

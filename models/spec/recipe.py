@@ -136,8 +136,11 @@ class Recipe(Spec):
     @classmethod
     def _the_rest_is_the_rule(cls, given: Any) -> Any:
         if isinstance(given, dict) and isinstance(given.get("rules"), dict) and REST in given["rules"]:
-            rules = dict(given["rules"])
-            return given | {"rule": rules.pop(REST), "rules": rules}
+            rules, rule = dict(given["rules"]), given.get("rule")
+            rest = rules.pop(REST)
+            if isinstance(rest, dict) and isinstance(rule, dict) and rest.get("kind", rule["kind"]) == rule["kind"]:
+                rest = {**rule, **rest}  # what it does not name is the family's
+            return given | {"rule": rest, "rules": rules}
         return given
 
     @property
