@@ -166,16 +166,19 @@ def test_tuning_sees_validation_tasks_only_and_the_measurement_test_tasks_only(r
         return original(split, *rest)
 
     evaluation_stage = ["tuning"]
-    tested = evaluation._Evaluation._curves
 
-    def marked(self, *arguments):
-        evaluation_stage[0] = "testing"
-        found = yield from tested(self, *arguments)
-        evaluation_stage[0] = "tuning"
-        return found
+    def marking(tested):
+        def marked(self, *arguments):
+            evaluation_stage[0] = "testing"
+            found = yield from tested(self, *arguments)
+            evaluation_stage[0] = "tuning"
+            return found
+
+        return marked
 
     monkeypatch.setattr("models.tasks.base.task_seeds", recorded)
-    monkeypatch.setattr(evaluation._Evaluation, "_curves", marked)
+    for name in ("_learned", "_curves"):
+        monkeypatch.setattr(evaluation._Evaluation, name, marking(getattr(evaluation._Evaluation, name)))
     result_of(rule_weights.dumps(rule), evaluation_spec(baselines=["adam"], schedules=["linear"]))
     assert set(drawn) == {("tuning", Split.VALIDATION), ("testing", Split.TEST)}
 

@@ -249,7 +249,7 @@ def test_the_kernels_that_a_kind_claims_are_those_that_have_its_exact_windows(ki
 
 def test_a_training_with_exact_meta_gradients_learns_and_counts_its_products(training_spec):
     spec = training_spec(
-        rule={"kind": "mlp", "hidden_size": 4}, meta_gradient="exact", loss_weighting="sqrt", meta_steps=16
+        rule={"kind": "mlp", "hidden_size": 4}, meta_gradient="exact", loss_weighting="sqrt", meta_steps=16, pool=1
     )
     *events, result = meta_train(spec)
     losses = [event.loss for event in events if isinstance(event, MetaStep)]
