@@ -293,7 +293,7 @@ class LearnedOptimizer(Optimizer):
             return super().__repr__()
         lines = [super().__repr__()]
         for number, (pattern, rule) in enumerate(self._rule.members()):
-            lines.append(f"{pattern!r}: {_described(rule.config())}")
+            lines.append(f"{pattern!r}: {_described(written(rule.config()))}")
             for group in self.param_groups:
                 for position, parameter in enumerate(group["params"]):
                     if self._owner(group, position, parameter) == number:

@@ -25,7 +25,7 @@ def make(config: dict[str, object]) -> Rule:
     return rule
 
 
-LSTM, MLP = make({"kind": "lstm", "hidden_size": 4}), make({"kind": "mlp"})
+LSTM, MLP = make({"kind": "lstm", "hidden_size": 4}), make({"kind": "mlp", "input": "momenta"})
 SET = RuleSet({"weight": LSTM, "bias": MLP})
 
 
@@ -131,7 +131,7 @@ def test_a_saved_state_goes_on_bit_for_bit(rule: Rules) -> None:
 def test_a_fresh_mlp_is_adam_on_a_real_model() -> None:
     """Also for coordinates whose gradient is zero: Adam does not move them, and neither does the rule."""
     ours, theirs = model().double(), model().double()
-    optimizer = LearnedOptimizer(ours.parameters(), make({"kind": "mlp"}))
+    optimizer = LearnedOptimizer(ours.parameters(), make({"kind": "mlp", "input": "momenta"}))
     adam = torch.optim.Adam(theirs.parameters(), lr=0.03, betas=(0.9, 0.99), eps=1e-8)
     inputs = torch.randn(32, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     inputs[:, 2] = 0.0
