@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from benchmarks.core.environment import ROOT
 from gradsmith.rules import Rule, Segments, State
 from gradsmith.rules.configs import Costs, RuleConfig
-from gradsmith.rules.inputs import Momenta
 from models.backends import TorchBackend
 from models.families import FAMILIES
 from models.meta_loss import MetaLoss
@@ -61,13 +60,17 @@ class DirectionsConfig(RuleConfig):
     def in_words(self) -> str:
         return "Adam plus a share of each direction"
 
-    def costs(self) -> Costs:
+    def costs(self, tensors: float = 0.0) -> Costs:  # noqa: ARG002
         return Costs(state=4, step=12, largest=3, autograd=24, replay=0, record=0, sizes=None)
 
 
 @final
 class Directions(Rule):
-    """-RATE (m(.9) / s + the sum of e_k and its direction)."""
+    """-RATE (m(.9) / s + the sum of e_k and its direction), with m_b the running mean of gradients and s the root of
+    that of their squares. The rules that are trained count s as a constant; here nothing is held constant.
+
+    Its memory: means (N, 2), squares (N, 1) and the number of steps (N, 1).
+    """
 
     kind: ClassVar[str] = DirectionsConfig.kind
     coordinatewise = True
@@ -75,7 +78,6 @@ class Directions(Rule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = Momenta(DECAYS, SQUARES)
         self.e = nn.Parameter(torch.zeros(len(DIRECTIONS), dtype=torch.float64))
 
     def initial_state(
@@ -86,7 +88,7 @@ class Directions(Rule):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> State:
-        return self.features.initial_state(coordinates, dtype, device)
+        return tuple(torch.zeros(coordinates, width, dtype=dtype, device=device) for width in (len(DECAYS), 1, 1))
 
     def forward(
         self,
@@ -94,8 +96,15 @@ class Directions(Rule):
         state: State,
         segments: Segments | None = None,  # noqa: ARG002
     ) -> tuple[Tensor, State]:
-        directions, state = self.features.read(gradient, state)
-        return -RATE * (directions[:, 1] + directions @ self.e), state
+        means, squares, count = state
+        now, decays = gradient[:, None], torch.tensor(DECAYS, dtype=gradient.dtype)
+        count = count + 1
+        means = decays * means + (1 - decays) * now
+        squares = SQUARES * squares + (1 - SQUARES) * now * now
+        least = torch.finfo(gradient.dtype).tiny  # the root's derivative at 0 is infinite
+        size = (squares / (1 - SQUARES**count)).clamp(min=least).sqrt() + 1e-8
+        directions = torch.cat((now, means / (1 - decays**count)), dim=1) / size
+        return -RATE * (directions[:, 1] + directions @ self.e), (means, squares, count)
 
     def config(self) -> dict[str, object]:
         return self.settings.plain()

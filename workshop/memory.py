@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from models.families import FAMILIES
+from models.families.recipes import PAPER
 from models.memory import Computes, memory_estimate_bytes
 from models.rule_spec import RULE_SPECS, RuleSpec
 from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewPlan, PreviewSpec, Resources, overridden
@@ -93,7 +94,7 @@ def training(
         MetaTrainSpec(
             family=spec,
             seed=0,
-            recipe=overridden(spec.recipe, short | (recipe or {})),
+            recipe=overridden(PAPER.get(spec.name, spec.recipe), short | (recipe or {})),
             evaluate=False,
             evaluation=spec.evaluation,
             resources=Resources(**resources),

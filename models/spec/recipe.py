@@ -153,7 +153,13 @@ class Recipe(Spec):
     def output_scales(self) -> str:
         """The rules' output scales with their names and values, for advice."""
         named = {"rule": self.rule, **{f"rules[{pattern!r}]": rule for pattern, rule in self.rules.items()}}
-        return " or ".join(f"{name}.output_scale (now {rule.output_scale:g})" for name, rule in named.items())
+        scales = {
+            f"{name}.{scale}": getattr(rule, scale)
+            for name, rule in named.items()
+            for scale in ("output_scale", "learning_rate")
+            if hasattr(rule, scale)
+        }
+        return " or ".join(f"{name} (now {scale:g})" for name, scale in scales.items())
 
     @model_validator(mode="after")
     def _windows_fill_the_horizon(self) -> Recipe:

@@ -66,9 +66,13 @@ def shortfall(score: float, standing_still: float, recipe: Recipe) -> str | None
     """
     if score < standing_still or not math.isfinite(standing_still):
         return None
-    return (
+    found = (
         f"worse_than_standing_still: the best validation score is {score:.4g}, and parameters that never move score "
-        f"{standing_still:.4g}. The weights are registered, but `latest` and `best` will not name them. Train again "
-        f"with a lower recipe.meta_learning_rate (now {recipe.meta_learning_rate:g}) or a lower "
+        f"{standing_still:.4g}. The weights are registered, but `latest` and `best` will not name them."
+    )
+    if not recipe.rule.config.learns:
+        return f"{found} No learning rate of its sweep is better; evaluate over more steps"
+    return (
+        f"{found} Train again with a lower recipe.meta_learning_rate (now {recipe.meta_learning_rate:g}) or a lower "
         f"recipe.{recipe.output_scales}."
     )

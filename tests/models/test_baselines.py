@@ -204,7 +204,9 @@ def test_no_other_place_lists_them():
         for path in (root / package).rglob("*.py"):
             text = path.read_text(encoding="utf-8")
             named = {name for name in BASELINES if f'"{name}"' in text}
-            assert len(named) < 2 or own in path.parents, f"{path} lists {sorted(named)}"
+            # users' rules of kind tuned are optimizers of their own, which know nothing of the service
+            allowed = own in path.parents or path.name == "configs.py"
+            assert len(named) < 2 or allowed, f"{path} lists {sorted(named)}"
 
 
 def swept(name, spec=FAMILIES["quadratic"], tasks=16, horizon=15, schedules=("constant",)):

@@ -15,6 +15,7 @@ from app.host.tether import tethered
 from models import meta_train
 from models.families import FAMILIES
 from models.families.quadratic import QuadraticSpec
+from models.families.recipes import PAPER
 from models.memory import CHUNK_COORDINATES
 from models.meta_train import MetaStep
 from models.parallel import Alone
@@ -30,7 +31,7 @@ def specs() -> tuple[MetaTrainSpec, MetaTrainSpec]:
     spec = MetaTrainSpec(
         family=family,
         seed=7,
-        recipe=overridden(family.recipe, recipe | {"validation_interval": 7}),
+        recipe=overridden(PAPER[family.name], recipe | {"validation_interval": 7}),
         evaluate=False,
         evaluation=family.evaluation,
         resources=Resources(processes=2, backend="torch"),

@@ -91,7 +91,7 @@ def test_train_your_own_ends_with_weights_in_use_on_a_task_of_the_family(
     script = EXAMPLES / name if whole else shortened(name, tmp_path, {"recipe=recipe": small})
     said = example(script, family, str(meta_steps))
     assert f"meta-step {meta_steps:5d}" in said
-    assert load(tmp_path / f"{family}.safetensors").kind == "lstm"
+    assert load(tmp_path / f"{family}.safetensors").kind == "hyper"
     steps = [line.split() for line in said.splitlines() if line.startswith("step ")]
     assert [step for _, step, _, _ in steps] == ["0", "20", "40", "60", "80", "100"]
     assert first_loss(float(steps[0][-1]))
@@ -204,7 +204,7 @@ def test_the_demo_names_the_stores_to_go_on_with_and_none_of_their_secrets(demo_
 
 # what the demo says when it has done its work
 RESULT = (
-    "After the last step the learned optimizer ",
+    "At the end the learned optimizer ",
     "Over the whole curve the learned optimizer ",
     "Training loss of a linear model",
 )
@@ -212,7 +212,7 @@ RESULT = (
 
 def assert_it_left_what_it_promised(said: str, data: Path, version: int) -> None:
     assert [part for part in RESULT if part not in said] == []
-    assert load(data / f"quadratic-{version}.safetensors").kind == "lstm"
+    assert load(data / f"quadratic-{version}.safetensors").kind == "hyper"
     assert (data / f"quadratic-{version}.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -52,7 +52,7 @@ def test_weights_come_as_they_were_registered(service: gradsmith.Client, trained
     assert content == service.optimizers.pull(record.reference, tmp_path / "rule.safetensors").read_bytes()
     assert len(content) == record.size_bytes
     described = metadata(content)
-    assert described["rule"]["kind"] == "lstm"
+    assert described["rule"]["kind"] == trained.spec["recipe"]["rule"]["kind"]
     assert dumps(loads(content), described["extra"]) == content
     assert record.id in [found.id for found in service.optimizers.list(family="quadratic")]
 

@@ -131,7 +131,7 @@ def test_a_job_runs_from_its_row_to_its_optimizer_while_redis_goes_away_and_a_wa
         print(f"a job began {latency:.3f} s after its row was committed")
         assert latency < 10.0
         assert worker.process.poll() is None
-        assert len(optimizers(jobs)) == 2
+        assert len([each for each in optimizers(jobs) if not each.tuned]) == 2
 
 
 def follow_ups(database: Database, job_id: str) -> list[str]:

@@ -396,7 +396,7 @@ def test_a_card_outlives_the_plug_in_of_its_family() -> None:
     facts = facts_of(evaluation_result())
     gone: Any = {**facts.spec["family"], "tasks": {"kind": "of_a_plug_in_that_is_gone"}}
     one = card_markdown(replace(facts, spec={**facts.spec, "family": gone}))
-    assert "| Rule | lstm" in one
+    assert "| Rule | hyper" in one
     rules = {"bias": {"kind": "mlp"}, "*": {"kind": "lstm"}}
     recipe = facts.spec["recipe"] | {"rules": rules}
     several = card_markdown(replace(facts, spec={**facts.spec, "family": gone, "recipe": recipe}))
