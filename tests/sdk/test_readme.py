@@ -41,7 +41,7 @@ def test_the_snippets_run_in_order(
     assert "'final':" in said
     assert "/recipe/horizon" in said
     assert "quadratic@999" in said
-    assert "5141" in said
+    assert "1160" in said
 
 
 def test_the_documented_metadata_is_what_a_file_holds() -> None:
