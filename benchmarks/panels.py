@@ -1,7 +1,7 @@
 """The claim, panel by panel: rules of several meta-seeds against the best of the whole tuned tier, on problems that
 they were trained for and on others.
 
-    ./run bench panels [--only digits] [--seeds 0 1 2 3 4] [--keep FOLDER]
+    ./run bench panels [--trained-on digits] [--seeds 0 1 2 3 4] [--keep FOLDER]
 
 Every baseline is tuned for each panel's own problem, horizon and criterion, over constant, linear and cosine schedules,
 with one number of runs. All optimizers then run on the same test tasks. A ratio is that of the mean losses, learned
@@ -222,18 +222,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="./run bench panels", description="Learned optimizers against the whole tuned tier, panel by panel."
     )
-    parser.add_argument("--only", help="panels of trainings whose name begins with this, such as digits")
+    trainings = parser.add_argument("--trained-on", nargs="+", choices=list(TRAININGS), default=list(TRAININGS))
+    trainings.help = "panels of these trainings (default: all)"
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--data", type=Path, help="data folder, for MNIST")
     parser.add_argument("--keep", type=Path, default=ROOT / "build" / "panels", help="where what was computed is kept")
     parser.add_argument("--dry", action="store_true", help="print, but do not write RESULTS.md")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    panels = [panel for panel in PANELS if panel.training.startswith(options.only or "")]
+    panels = [panel for panel in PANELS if panel.training in options.trained_on]
     if options.data is None:
         panels = [panel for panel in panels if not panel.training.startswith("mnist")]
-    only = f" --only {options.only}" if options.only else ""
-    command = f"./run bench panels{only} --seeds {' '.join(map(str, options.seeds))}"
+    chosen = " ".join(f'"{name}"' if " " in name else name for name in options.trained_on)
+    command = f"./run bench panels --trained-on {chosen} --seeds {' '.join(map(str, options.seeds))}"
     lines = table(panels, options.seeds, options.data, options.keep, command)
     print("\n".join(lines))
     if not options.dry:

@@ -32,14 +32,16 @@ def draw(
         mean = as_array(baselines[name]["final"].losses).mean(axis=1)
         axes.plot(steps, mean, color=COLORS[name], linewidth=1.5, alpha=0.85)
         best = tuning.best_final
-        text = f"{NAMES[name]}, tuned to {best.learning_rate:.2g} {best.schedule}"
-        ends.append((mean[-1], text, COLORS[name], False))
+        text = f"{NAMES[name]} {best.learning_rate:.2g}" + ("" if best.schedule == "constant" else f", {best.schedule}")
+        diverges = mean[-1] > mean[0]  # a tuned rate may still be too high for some of the test tasks
+        ends.append((min(mean[-1], mean[0]), f"{text}: diverges" if diverges else text, COLORS[name], False))
     by_seed = np.stack([as_array(row.curves.losses).mean(axis=1) for row in rows])
     centre = np.median(by_seed, axis=0)
     axes.fill_between(steps, by_seed.min(axis=0), by_seed.max(axis=0), color=COLORS["learned"], alpha=0.22, linewidth=0)
     axes.plot(steps, centre, color=COLORS["learned"], linewidth=2.6)
     ends.append((centre[-1], "learned", COLORS["learned"], True))
     axes.set_yscale("log")
+    axes.set_ylim(0.7 * min(value for value, *_ in ends), 3 * centre[0])
     axes.set_xlim(0, plan.horizon)
     axes.margins(y=0.03)
     _label_ends(axes, ends)
