@@ -222,8 +222,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="./run bench panels", description="Learned optimizers against the whole tuned tier, panel by panel."
     )
-    trainings = parser.add_argument("--trained-on", nargs="+", choices=list(TRAININGS), default=list(TRAININGS))
-    trainings.help = "panels of these trainings (default: all)"
+    parser.add_argument(
+        "--trained-on", nargs="+", choices=list(TRAININGS), default=list(TRAININGS), metavar="TRAINING",
+        help=f"panels of these trainings (default: all): {', '.join(map(repr, TRAININGS))}",
+    )  # fmt: skip
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--data", type=Path, help="data folder, for MNIST")
     parser.add_argument("--keep", type=Path, default=ROOT / "build" / "panels", help="where what was computed is kept")

@@ -121,7 +121,9 @@ def measured(
     rows = []
     for one in rules:
         rule = rule_weights.loads(one.weights)
-        optimizer = Learned(backend_for(rule, torch.float32, torch.device("cpu"), parts=family.tasks.parts()))
+        optimizer = Learned(
+            backend_for(rule, torch.float32, torch.device("cpu"), parts=family.tasks.parts()), horizon=plan.horizon
+        )
         found = curves(run(optimizer, test_family, _test_sample(family), plan.horizon, held_out=True))
         rows.append(
             Row(

@@ -87,7 +87,7 @@ def test_the_result_is_complete_plain_json(whole):
 
 
 def test_the_best_tuned_baseline_is_scored_on_the_tasks_that_selected_the_optimizer(whole):
-    """By torch's own rollout: the mean loss of 100 steps on the 8 validation tasks of trajectory 0 and seed 0."""
+    """The mean loss of 100 steps, by torch's own rollout, on the 8 validation tasks of trajectory 0 and seed 0."""
     spec, result, _ = whole
     found = result["validation"]
     points = [

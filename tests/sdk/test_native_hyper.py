@@ -87,5 +87,9 @@ def test_wrong_tensors_are_refused():
         kernel.step(weights, sizes, torch.zeros(8), torch.zeros(7), state)
     with pytest.raises(ValueError, match="theta must be contiguous"):
         kernel.step(weights, sizes, torch.zeros(16)[::2], torch.zeros(8), state)
+    with pytest.raises(ValueError, match="the tensors have 8 coordinates together, and theta has 7"):
+        kernel.step(weights, sizes, torch.zeros(7), torch.zeros(7), rule.initial_state(7, tensors=2))
+    with pytest.raises(ValueError, match="record must be"):
+        kernel.step(weights, sizes, torch.zeros(8), torch.zeros(8), state, kernel.record(7, 2))
     with pytest.raises(ValueError, match="make one for that rule"):
         kernel.weights(HyperRule(HyperConfig(hidden_size=5)))

@@ -70,6 +70,7 @@ class HyperKernel:
         record: where it leaves what `back` needs
         """
         self._require_state(state, theta, len(sizes))
+        self._require_axis(sizes, theta.shape[0], record)
         require("gradient", gradient, theta.shape)
         gradient = gradient.contiguous()
         failed = self.library.step_tasks(
@@ -121,6 +122,7 @@ class HyperKernel:
         total: (weights,) float64, to which dL / d(weights) is added, in the order of `rule.parameters()`
         """
         require("total", total, (self._count,), torch.float64)
+        self._require_axis(sizes, worth.shape[0], record)
         require("worth", worth, worth.shape)
         worth = worth.contiguous()
         q = torch.empty_like(worth) if gradient else None
@@ -136,6 +138,12 @@ class HyperKernel:
     def _rule(self, weights: Tensor, sizes: array[int]) -> tuple[int, int, int, float, int, int]:
         require("weights", weights, (self._count,))
         return weights.data_ptr(), self._hidden, self._layers, self._scale, len(sizes), sizes.buffer_info()[0]
+
+    def _require_axis(self, sizes: array[int], coordinates: int, record: Tensor | None) -> None:
+        if sum(sizes) != coordinates:
+            raise ValueError(f"the tensors have {sum(sizes)} coordinates together, and theta has {coordinates}")
+        if record is not None:
+            require("record", record, (self.record_floats(coordinates, len(sizes)),), contiguous=True)
 
     def _require_state(self, state: State, theta: Tensor, tensors: int) -> None:
         (coordinates,) = theta.shape
