@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.report.figures import COLORS, FAINT, INK, Format, dress, positive, render, titles
-from app.report.labels import LABEL_AT, label_ends
+from app.report.labels import LABEL_AT, keep_in_sight, label_ends
 from app.report.time_panels import over_seconds, profiles
 from app.report.words import LABELS, METRICS, best_baseline, headline, meaning, number, ordered, shown, subtitle
 
@@ -92,6 +92,7 @@ def _panel(axes: Axes, result: Mapping[str, Any], metric: str, line: str, band: 
     rival, untuned = best_baseline(result, metric)["baseline"], result.get("tiers", {}).get("untuned", ())
     ends: list[tuple[float, str, str]] = []
     every: list[NDArray[Any]] = [np.empty(0)]
+    start = 0.0
     for name, curve in reversed(_runs(result, metric).items()):  # the learned one is drawn last, on top
         assert curve is not None
         step, values = np.asarray(curve["step"], dtype=float), positive(curve[line])
@@ -105,10 +106,12 @@ def _panel(axes: Axes, result: Mapping[str, Any], metric: str, line: str, band: 
         axes.plot(step, values, color=color, linewidth=width, linestyle="--" if name in untuned else "-")
         finite = values[np.isfinite(values)]
         every.append(finite)
+        start = float(values[0])  # the same for all: nothing has moved yet
         if finite.size:
             label = LABELS.get(name, name) if name in untuned else shown(result, name, metric)
             ends.append((float(finite[-1]), name, f"{label}  {number(result['optimizers'][name][metric][line])}"))
     dress(axes, "inner step", "loss" if line == "mean" else "", np.concatenate(every))
+    keep_in_sight(axes, start)
     said = {
         "mean": "mean of the tasks, with its 95 % interval",
         "median": f"median task; middle 80 % of learned and {LABELS.get(rival, rival)}",

@@ -17,6 +17,16 @@ LABEL_AT = 1.03  # where the labels begin, in widths of the panel
 _LABEL_GAP = 0.062  # between two labels, in heights of the panel
 
 
+_ABOVE_THE_START = 10.0
+
+
+def keep_in_sight(axes: Axes, start: float) -> None:
+    """Cut the panel at ten times the loss before the first step: a run that diverged by many orders of magnitude would
+    press all others onto the axis. Its label still says where it ended."""
+    if axes.get_yscale() == "log" and start > 0 and axes.get_ylim()[1] > _ABOVE_THE_START * start:
+        axes.set_ylim(top=_ABOVE_THE_START * start)
+
+
 def label_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> list[Annotation]:
     """Write names and numbers beside the curves' ends, pushed apart where they would overlap. Returns the labels.
 
@@ -24,7 +34,7 @@ def label_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> list[Annotatio
     """
     scale: Callable[[float], float] = np.log if axes.get_yscale() == "log" else float
     low, high = (scale(edge) for edge in axes.get_ylim())
-    wanted = sorted(((scale(last) - low) / (high - low), name, text) for last, name, text in ends)
+    wanted = sorted((min((scale(last) - low) / (high - low), 1.0), name, text) for last, name, text in ends)
     places = [place for place, _, _ in wanted]
     for _ in range(100):
         for below in range(len(places) - 1):
@@ -34,6 +44,8 @@ def label_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> list[Annotatio
                 places[below + 1] += overlap / 2
         if places and places[0] < 0.03:  # clear of the axis
             places[0] = 0.03
+        if places and places[-1] > 0.98:  # and of the title
+            places[-1] = 0.98
     labels = []
     for place, (end, name, text) in zip(places, wanted, strict=True):
         color = COLORS.get(name, INK)

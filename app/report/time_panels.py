@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.report.figures import COLORS, FAINT, INK, dress, frame, positive
-from app.report.labels import label_ends
+from app.report.labels import keep_in_sight, label_ends
 from app.report.words import LABELS, best_baseline, number, ordered
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def over_seconds(axes: Axes, result: Mapping[str, Any]) -> list[Annotation]:
     scale, unit = next((scale, unit) for below, scale, unit in _UNITS if longest < below)
     every: list[NDArray[Any]] = [np.empty(0)]
     ends: list[tuple[float, str, str]] = []
+    start = 0.0
     for name in reversed(ordered({name: None for name in timed["run"] if name in result["optimizers"]})):
         curve, learned = result["optimizers"][name]["curve"], name == "learned"
         when = np.asarray(curve["step"], dtype=float) * timed["run"][name] / result["horizon"]
@@ -38,9 +39,11 @@ def over_seconds(axes: Axes, result: Mapping[str, Any]) -> list[Annotation]:
         axes.plot(when[within] * scale, values, color=COLORS.get(name, INK), linewidth=width, linestyle=style)
         finite = values[np.isfinite(values)]
         every.append(finite)
+        start = float(values[0])  # the same for all: nothing has moved yet
         if finite.size:
             ends.append((float(finite[-1]), name, f"{LABELS.get(name, name)}  {number(float(finite[-1]))}"))
     dress(axes, f"{unit} for one task", "loss", np.concatenate(every))
+    keep_in_sight(axes, start)
     axes.set_xlim(0, longest * scale)
     _title(axes, "In equal time: mean of the tasks, runs tuned for the end\nbeside each line: last loss that is drawn")
     return label_ends(axes, ends)
