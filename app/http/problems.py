@@ -65,7 +65,7 @@ CATALOGUE: dict[str, Kind] = {
     "last_admin_key": Kind(409, "It is the last key that may make keys", "Make another with scope admin first."),
     "idempotency_in_flight": Kind(409, "A twin of this request is still running", "Try again after `Retry-After`."),
     "precondition_failed": Kind(412, "It is not as you saw it", "GET it again; decide; send its new ETag as If-Match."),
-    "body_too_large": Kind(413, "The body is too large", "Send less; the limit is in `limit_bytes`."),
+    "body_too_large": Kind(413, "The body is too large", "Send less; the limit is in `limit_bytes` or `limit_values`."),
     "unsupported_media_type": Kind(415, "Bodies are JSON", "Send `Content-Type: application/json`."),
     "range_not_satisfiable": Kind(416, "The range lies outside the bytes", "See `Content-Range` for their length."),
     "host_not_allowed": Kind(421, "This server has another name", "Add the Host to GRADSMITH_ALLOWED_HOSTS."),
