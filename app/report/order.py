@@ -13,6 +13,7 @@ _ORDER = (
     "time_to_target", "tuned", "untuned",
     *LABELS, "best_baseline",
     "baseline", "curve", "area_curve", "schedule", "learning_rate", "final", "area", "runs", "grid", "diverged",
+    "tasks",
     "step", "mean", "median", "q10", "q90", "low", "high", "interval",
     "ratio_of_means", "ratio_interval", "ratio_of_medians", "medians_interval", "share_won", "difference_interval",
     "medians_verdict", "certain",

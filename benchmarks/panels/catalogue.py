@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from models.families import FAMILIES
 from models.families.recipes import PAPER
 from models.spec import FamilySpec, Recipe, overridden
-from models.task_spec import TaskSpec
+from models.task_spec import Spec, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,11 @@ class Training:
 
     @property
     def fingerprint(self) -> str:
-        """What its rules are kept under: another recipe trains other rules."""
-        return hashlib.sha256(self.spec.model_dump_json(include={"tasks", "recipe"}).encode()).hexdigest()[:12]
+        """What its rules are kept under: another recipe trains other rules. A setting at its default says nothing, so
+        that a new one does not make old rules useless."""
+        spec = self.spec
+        told = [_told(spec.tasks), _told(spec.recipe)]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Panel:
     tasks: what differs from them
     gate: what the project asks for, last five / area
     tuning_tasks: validation tasks on which baselines are tuned
+    halving: whether they are tuned by successive halving, for it is dear
     """
 
     name: str
@@ -50,11 +55,22 @@ class Panel:
     tasks: dict[str, Any] = field(default_factory=dict)
     gate: str = ""
     tuning_tasks: int = 32
+    halving: bool = False
 
     @property
     def problem(self) -> TaskSpec:
         tasks: TaskSpec = overridden(FAMILIES[self.family or TRAININGS[self.training].family].tasks, self.tasks)
         return tasks
+
+    @property
+    def told(self) -> list[object]:
+        """What its runs are kept under."""
+        return [_told(self.problem), self.horizon]
+
+
+def _told(spec: Spec) -> list[object]:
+    """Its kind, where it has one, and the settings that are not at their defaults."""
+    return [getattr(spec, "kind", ""), spec.model_dump_json(exclude_defaults=True)]
 
 
 RELU = {"activation": "relu"}
@@ -110,9 +126,9 @@ PANELS = (
     Panel("digits, 2 x 20 units", WIDE, tasks={"hidden": [20, 20]}, gate="0.60"),
     Panel("digits, ReLU", WIDE, tasks=RELU, gate="0.45"),
     Panel("digits, 200 steps", WIDE, horizon=200, gate="0.10 / 0.70"),
-    Panel("digits, 1,000 steps", WIDE, horizon=1000, gate="none diverges, area 0.70", tuning_tasks=8),
-    Panel("MNIST, 100 steps", "mnist", gate="0.93 / 0.87", tuning_tasks=16),
-    Panel("MNIST, 200 steps", "mnist", horizon=200, gate="1.00 / 0.95", tuning_tasks=16),
-    Panel("MNIST, 40 units", "mnist", tasks={"hidden": [40]}, gate="0.96", tuning_tasks=16),
-    Panel("MNIST, 2 x 20 units", "mnist", tasks={"hidden": [20, 20]}, gate="0.92", tuning_tasks=16),
+    Panel("digits, 1,000 steps", WIDE, horizon=1000, gate="none diverges, area 0.70", tuning_tasks=16, halving=True),
+    Panel("MNIST, 100 steps", "mnist", gate="0.93 / 0.87", halving=True),
+    Panel("MNIST, 200 steps", "mnist", horizon=200, gate="1.00 / 0.95", halving=True),
+    Panel("MNIST, 40 units", "mnist", tasks={"hidden": [40]}, gate="0.96", halving=True),
+    Panel("MNIST, 2 x 20 units", "mnist", tasks={"hidden": [20, 20]}, gate="0.92", halving=True),
 )

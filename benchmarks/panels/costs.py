@@ -23,7 +23,7 @@ from models.tasks.catalogue import open_for_tuning
 def costs(panel: Panel, weights: bytes, entries: Sequence[Entry], data_dir: Path | None, keep: Path) -> StepCosts:
     """Seconds of a gradient of one task, and of the own step of "learned" and of each baseline in `entries`."""
     names = sorted({entry.tuned.baseline.name for entry in entries})
-    told = [FORMAT, panel.problem.model_dump_json(), panel.horizon, rule_weights.loads(weights).config(), names]
+    told = [FORMAT, *panel.told, rule_weights.loads(weights).config(), names]
     path = keep / "costs" / f"{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}.json"
     if path.exists():
         kept = json.loads(path.read_text())

@@ -72,9 +72,9 @@ def section(found: Sequence[tables.Measured], rules: dict[str, list[measure.Trai
         f"`{command}`, {time.strftime('%Y-%m-%d')}, {machine()}.",
         "",
         f"{TEST_TASKS} test tasks; baselines {', '.join(DEFAULT_TUNED)}, each tuned on validation tasks of the panel's "
-        f"own problem (32; of MNIST 16; for 1,000 steps 8) over {', '.join(SCHEDULES)}. Those with a tuned mean up to "
-        f"{HOPELESS} times the best one's run on the test tasks. Meta-seeds, and core-seconds of meta-training for the "
-        f"median seed: {seconds}.",
+        f"own problem (32; for 1,000 steps 16) over {', '.join(SCHEDULES)}, on MNIST and for 1,000 steps by successive "
+        f"halving. Those with a tuned mean up to {HOPELESS} times the best one's run on the test tasks. Meta-seeds, "
+        f"and core-seconds of meta-training for the median seed: {seconds}.",
         "",
         *tables.STEPS_HEAD,
         *map(tables.in_steps, found),

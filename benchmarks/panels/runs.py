@@ -72,5 +72,5 @@ def kept(keep: Path, told: list[object], work: Callable[[], Found]) -> Found:
 
 def of_rule(panel: Panel, weights: bytes, data_dir: Path | None, keep: Path) -> Found:
     """A rule on the panel's test tasks."""
-    told = [panel.problem.model_dump_json(), panel.horizon, hashlib.sha256(weights).hexdigest()]
+    told = [*panel.told, hashlib.sha256(weights).hexdigest()]
     return kept(keep, told, lambda: found(learned(panel, weights), panel, data_dir))

@@ -12,6 +12,7 @@ from benchmarks.learned_vs_tuned.measure import to_the_end
 from benchmarks.panels.catalogue import Panel
 from benchmarks.panels.runs import FORMAT, SEED, Found, found, kept
 from models.baselines import DEFAULT_TUNED, TUNED, UNTUNED
+from models.halving import tune_by_halving
 from models.measured import TUNING_TRAJECTORY
 from models.rollout import Sample
 from models.spec import Split
@@ -67,7 +68,7 @@ def best(entries: list[Entry], criterion: str) -> Entry:
 
 def sweep(panel: Panel, name: str, data_dir: Path | None, keep: Path) -> Tuning:
     """A baseline's sweep over schedules and learning rates on validation tasks."""
-    told = [FORMAT, panel.problem.model_dump_json(), panel.horizon, panel.tuning_tasks, name, SCHEDULES]
+    told = [FORMAT, *panel.told, panel.tuning_tasks, panel.halving, name, SCHEDULES]
     path = keep / "sweeps" / f"{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}.json"
     if path.exists():
         points = tuple(GridPoint(**point) for point in json.loads(path.read_text()))
@@ -75,18 +76,19 @@ def sweep(panel: Panel, name: str, data_dir: Path | None, keep: Path) -> Tuning:
     print(f"{panel.name}: tuning {name}", file=sys.stderr, flush=True)
     sample = Sample(Split.VALIDATION, SEED, TUNING_TRAJECTORY, panel.tuning_tasks)
     family = open_for_tuning(panel.problem, data_dir)
-    tuning: Tuning = to_the_end(tune(TUNED[name], family, sample, panel.horizon, SCHEDULES))
+    search = tune_by_halving if panel.halving else tune
+    tuning: Tuning = to_the_end(search(TUNED[name], family, sample, panel.horizon, SCHEDULES))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([asdict(point) for point in tuning.points]))
     return tuning
 
 
 def of_tuned(panel: Panel, tuned: Tuned, data_dir: Path | None, keep: Path) -> Found:
-    told = [panel.problem.model_dump_json(), panel.horizon, tuned.baseline.name, tuned.schedule, tuned.learning_rate]
+    told = [*panel.told, tuned.baseline.name, tuned.schedule, tuned.learning_rate]
     return kept(keep, told, lambda: found(tuned, panel, data_dir))
 
 
 def untuned_adam(panel: Panel, data_dir: Path | None, keep: Path) -> Found:
     """Adam at its published default, on the test tasks."""
     adam = UNTUNED["adam_default"]
-    return kept(keep, [panel.problem.model_dump_json(), panel.horizon, adam.name], lambda: found(adam, panel, data_dir))
+    return kept(keep, [*panel.told, adam.name], lambda: found(adam, panel, data_dir))

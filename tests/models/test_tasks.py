@@ -210,10 +210,30 @@ def test_a_family_opened_for_training_cannot_reach_the_test_split(spec):
         open_for_testing(spec).sample(Split.VALIDATION, seed=0, trajectory=0, tasks=1)
 
 
+MNIST_COORDINATES = {"mnist-mlp": 15_910, "mnist-mlp-200-steps": 15_910, "mnist-mlp-40-units": 31_810,
+                     "mnist-mlp-2-layers": 16_330, "mnist-mlp-relu": 15_910}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_spec_counts_coordinates_as_the_tasks_do(name):
     spec = FAMILIES[name].tasks
     if getattr(spec, "dataset", None) == "mnist":
-        assert spec.coordinates_per_task == 15_910  # the paper's network
+        assert spec.coordinates_per_task == MNIST_COORDINATES[name]  # 15,910 are the paper's network
     else:
         assert batch(spec, tasks=2).initial().numel() == 2 * spec.coordinates_per_task
+
+
+@pytest.mark.parametrize("trained", ["digits-mlp", "mnist-mlp"])
+def test_the_papers_other_networks_have_names_and_differ_in_what_their_names_say(trained):
+    own = FAMILIES[trained]
+    for name, changes in {
+        "200-steps": {},
+        "40-units": {"hidden": (40,)},
+        "2-layers": {"hidden": (20, 20)},
+        "relu": {"activation": "relu"},
+    }.items():
+        family = FAMILIES[f"{trained}-{name}"]
+        assert family.tasks == own.tasks.model_copy(update=changes)
+        horizon = 200 if name == "200-steps" else 100
+        assert (family.recipe.horizon, family.evaluation.horizon) == (horizon, horizon)
+        assert (family.overrides, family.recipe.rule) == ({}, own.recipe.rule)

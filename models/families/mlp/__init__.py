@@ -70,44 +70,79 @@ class MLPSpec(TaskSpec):
         return (self.dataset,)
 
 
+DIGITS = FamilySpec(
+    name="digits-mlp",
+    title="A small network on 8x8 digits",
+    description="64-20-10 sigmoid perceptron on scikit-learn's 1,797 real digit images, minibatch 128.",
+    tasks=MLPSpec(dataset="digits"),
+    recipe=winning(meta_steps=400, tasks=2, validation_tasks=64, validation_interval=50),
+    evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32),
+)
+MNIST = FamilySpec(
+    name="mnist-mlp",
+    title="The paper's MNIST network",
+    description="784-20-10 sigmoid perceptron on MNIST, minibatch 128 (section 3.2 of the paper).",
+    tasks=MLPSpec(dataset="mnist"),
+    recipe=winning(meta_steps=1000, tasks=1, validation_tasks=32, validation_interval=100, starts=4, start_steps=100),
+    evaluation=EvaluationPlan(test_tasks=64, tuning_tasks=16),
+)
+
+TABLES = tuple(
+    FamilySpec(
+        name=f"{dataset}-mlp",
+        title=f"A small network on {words}",
+        description=f"{layers} sigmoid perceptron on scikit-learn's {rows} {words}, minibatch 128.",
+        tasks=MLPSpec(dataset=dataset),
+        recipe=DIGITS.recipe,
+        evaluation=DIGITS.evaluation,
+    )
+    for dataset, words, layers, rows in (
+        ("breast-cancer", "breast cancer samples", "30-20-2", 569),
+        ("wine", "wines", "13-20-3", 178),
+    )
+)
+
+
+def for_200_steps(family: FamilySpec) -> FamilySpec:
+    """The same tasks, twice as long (the paper's figure 4, right)."""
+    return family.model_copy(
+        update={
+            "name": f"{family.name}-200-steps",
+            "title": f"{family.title}, 200 steps",
+            "description": f"The tasks of {family.name}, trained and measured for 200 steps.",
+            "recipe": family.recipe.model_copy(update={"horizon": 200}),
+            "evaluation": family.evaluation.model_copy(update={"horizon": 200}),
+        }
+    )
+
+
+def with_other_networks(family: FamilySpec) -> tuple[FamilySpec, ...]:
+    """The networks on which the paper measures what was trained on `family` (its figure 5): more units, two hidden
+    layers, another activation."""
+    changes: tuple[tuple[str, str, dict[str, object]], ...] = (
+        ("40-units", "40 hidden units", {"hidden": (40,)}),
+        ("2-layers", "two hidden layers of 20 units", {"hidden": (20, 20)}),
+        ("relu", "ReLU in place of the sigmoid", {"activation": "relu"}),
+    )
+    return tuple(
+        family.model_copy(
+            update={
+                "name": f"{family.name}-{name}",
+                "title": f"{family.title}, {words}",
+                "description": f"The tasks of {family.name} with {words} (section 3.2 of the paper).",
+                "tasks": family.tasks.model_copy(update=changed),
+            }
+        )
+        for name, words, changed in changes
+    )
+
+
 KIND = Kind(
     spec=MLPSpec,
     tasks="models.families.mlp.tasks:MLPFamily",
     built_in=(
-        FamilySpec(
-            name="digits-mlp",
-            title="A small network on 8x8 digits",
-            description="64-20-10 sigmoid perceptron on scikit-learn's 1,797 real digit images, minibatch 128.",
-            tasks=MLPSpec(dataset="digits"),
-            recipe=winning(meta_steps=400, tasks=2, validation_tasks=64, validation_interval=50),
-            evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32),
-        ),
-        FamilySpec(
-            name="mnist-mlp",
-            title="The paper's MNIST network",
-            description="784-20-10 sigmoid perceptron on MNIST, minibatch 128 (section 3.2 of the paper).",
-            tasks=MLPSpec(dataset="mnist"),
-            recipe=winning(
-                meta_steps=1000, tasks=1, validation_tasks=32, validation_interval=100, starts=4, start_steps=100
-            ),
-            evaluation=EvaluationPlan(test_tasks=64, tuning_tasks=16),
-        ),
-        FamilySpec(
-            name="breast-cancer-mlp",
-            title="A small network on breast cancer samples",
-            description="30-20-2 sigmoid perceptron on scikit-learn's 569 breast cancer samples, minibatch 128.",
-            tasks=MLPSpec(dataset="breast-cancer"),
-            recipe=winning(meta_steps=400, tasks=2, validation_tasks=64, validation_interval=50),
-            evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32),
-        ),
-        FamilySpec(
-            name="wine-mlp",
-            title="A small network on wines",
-            description="13-20-3 sigmoid perceptron on scikit-learn's 178 wines, minibatch 128.",
-            tasks=MLPSpec(dataset="wine"),
-            recipe=winning(meta_steps=400, tasks=2, validation_tasks=64, validation_interval=50),
-            evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32),
-        ),
+        *(each for family in (DIGITS, MNIST) for each in (family, for_200_steps(family), *with_other_networks(family))),
+        *TABLES,
     ),
     datasets={
         "digits": "models.tasks.data:DIGITS",
