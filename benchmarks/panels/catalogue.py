@@ -44,6 +44,7 @@ class Panel:
     family: whose tasks they are; default: those that the rule is trained on
     tasks: what differs from them
     gate: what the project asks for, last five / area
+    left_out: the ingredient that the training lacks; such panels have a table of their own
     tuning_tasks: validation tasks on which baselines are tuned
     halving: whether they are tuned by successive halving, for it is dear
     """
@@ -54,6 +55,7 @@ class Panel:
     family: str = ""
     tasks: dict[str, Any] = field(default_factory=dict)
     gate: str = ""
+    left_out: str = ""
     tuning_tasks: int = 32
     halving: bool = False
 
@@ -74,6 +76,7 @@ def _told(spec: Spec) -> list[object]:
 
 
 RELU = {"activation": "relu"}
+DEEP_RELU = RELU | {"hidden": [20, 20]}
 
 
 def relu(family: str, **tasks: Any) -> dict[str, Any]:
@@ -82,6 +85,7 @@ def relu(family: str, **tasks: Any) -> dict[str, Any]:
 
 
 WIDE = "digits, 60 to 1,000 steps, with ReLU"
+LSTM = {"kind": "lstm", "input": "momenta+scales+tensor_scale+alignment+time"}
 HELD_OUT = "digits, held out"
 MIXED = "digits, sigmoid and ReLU, one and two layers"
 TRAININGS = {
@@ -116,6 +120,15 @@ TRAININGS = {
         seeds=3,
     ),
     "mnist": Training("mnist-mlp", seeds=3),
+    "digits, detached": Training("digits-mlp", {"meta_gradient": "detached"}, seeds=3),
+    "digits, lockstep": Training("digits-mlp", {"pool": 1}, seeds=3),
+    "digits, mlp": Training("digits-mlp", {"rule": {"kind": "mlp"}}, seeds=3),
+    "digits, mlp without time": Training(
+        "digits-mlp", {"rule": {"kind": "mlp", "input": "momenta+scales+tensor_scale+alignment"}}, seeds=3
+    ),
+    "digits, mlp on momenta": Training("digits-mlp", {"rule": {"kind": "mlp", "input": "momenta"}}, seeds=3),
+    "digits, lstm": Training("digits-mlp", {"rule": LSTM | {"head": "direction_magnitude"}}, seeds=1),
+    "digits, lstm with a linear head": Training("digits-mlp", {"rule": LSTM | {"head": "linear"}}, seeds=1),
 }
 PANELS = (
     Panel("quadratics", "quadratic", gate="medians 0.05; won 93 %; 0.60 / 0.64"),
@@ -123,12 +136,25 @@ PANELS = (
     Panel("digits, 100 steps", "digits, the paper's method"),
     Panel("digits, 100 steps", WIDE),
     Panel("digits, 40 units", WIDE, tasks={"hidden": [40]}, gate="0.15"),
-    Panel("digits, 2 x 20 units", WIDE, tasks={"hidden": [20, 20]}, gate="0.60"),
-    Panel("digits, ReLU", WIDE, tasks=RELU, gate="0.45"),
-    Panel("digits, 200 steps", WIDE, horizon=200, gate="0.10 / 0.70"),
+    Panel("digits, 2 x 20 units", WIDE, tasks={"hidden": [20, 20]}, gate="0.60", halving=True),
+    Panel("digits, ReLU", WIDE, tasks=RELU, gate="0.45", halving=True),
+    Panel("digits, 200 steps", WIDE, horizon=200, gate="0.10 / 0.70", halving=True),
     Panel("digits, 1,000 steps", WIDE, horizon=1000, gate="none diverges, area 0.70", tuning_tasks=16, halving=True),
+    Panel("digits, ReLU, 64-32-32-10", MIXED, tasks=RELU | {"hidden": [32, 32]}, gate="0.7", halving=True),
+    Panel("breast cancer", MIXED, family="breast-cancer-mlp", halving=True),
+    Panel("breast cancer, ReLU, 2 x 20 units", MIXED, family="breast-cancer-mlp", tasks=DEEP_RELU, halving=True),
+    Panel("wine", MIXED, family="wine-mlp", halving=True),
+    Panel("wine, ReLU, 2 x 20 units", MIXED, family="wine-mlp", tasks=DEEP_RELU, halving=True),
     Panel("MNIST, 100 steps", "mnist", gate="0.93 / 0.87", halving=True),
     Panel("MNIST, 200 steps", "mnist", horizon=200, gate="1.00 / 0.95", halving=True),
     Panel("MNIST, 40 units", "mnist", tasks={"hidden": [40]}, gate="0.96", halving=True),
     Panel("MNIST, 2 x 20 units", "mnist", tasks={"hidden": [20, 20]}, gate="0.92", halving=True),
+    Panel("digits, 100 steps", "digits", left_out="nothing, kind hyper"),
+    Panel("digits, 100 steps", "digits, detached", left_out="second derivatives"),
+    Panel("digits, 100 steps", "digits, lockstep", left_out="the pool"),
+    Panel("digits, 100 steps", "digits, mlp", left_out="nothing, kind mlp"),
+    Panel("digits, 100 steps", "digits, mlp without time", left_out="time"),
+    Panel("digits, 100 steps", "digits, mlp on momenta", left_out="features but momenta"),
+    Panel("digits, 100 steps", "digits, lstm", left_out="nothing, kind lstm"),
+    Panel("digits, 100 steps", "digits, lstm with a linear head", left_out="the head"),
 )

@@ -65,6 +65,8 @@ def measured(panel: Panel, rules: Sequence[measure.Trained], data_dir: Path | No
 def section(found: Sequence[tables.Measured], rules: dict[str, list[measure.Trained]], command: str) -> list[str]:
     """The section of RESULTS.md."""
     seconds = "; ".join(f"{name}: {_spent(each)}" for name, each in rules.items())
+    lacking = [each for each in found if each.panel.left_out]
+    found = [each for each in found if not each.panel.left_out]
     with_images = [each for each in found if len(each.untuned.test_losses)]
     return [
         "## Panels: learned against the whole tuned tier",
@@ -83,6 +85,11 @@ def section(found: Sequence[tables.Measured], rules: dict[str, list[measure.Trai
         "",
         *tables.TEST_HEAD,
         *map(tables.on_test_images, with_images),
+        "",
+        "Ingredients left out, one at a time; the same tasks, steps and recipe otherwise.",
+        "",
+        *tables.LEFT_OUT_HEAD,
+        *map(tables.left_out, lacking),
         "",
         "In equal time: each optimizer's own step on one task is counted, beside that task's gradient. The learned "
         "optimizer makes as many steps as fit, never more than the horizon.",

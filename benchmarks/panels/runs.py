@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ SEED = 0
 FORMAT = 1
 """Counts changes after which what was kept is no longer what would be found."""
 
-Kept = dict[str, Tensor]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,12 @@ def learned(panel: Panel, weights: bytes) -> Learned:
     return Learned(backend, rests=True, horizon=panel.horizon)
 
 
-def kept(keep: Path, told: list[object], work: Callable[[], Found]) -> Found:
-    """What was found under this description before, or what `work` finds now."""
+def kept(kind: Callable[..., T], keep: Path, told: list[object], work: Callable[[], T]) -> T:
+    """What was found under this description before, or what `work` finds now. kind: a dataclass of tensors"""
     name = hashlib.sha256(json.dumps([FORMAT, TEST_TASKS, *told]).encode()).hexdigest()[:16]
     path = keep / "runs" / f"{name}.pt"
     if path.exists():
-        return Found(**torch.load(path, weights_only=True))
+        return kind(**torch.load(path, weights_only=True))
     result = work()
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(vars(result), path)
@@ -73,4 +74,4 @@ def kept(keep: Path, told: list[object], work: Callable[[], Found]) -> Found:
 def of_rule(panel: Panel, weights: bytes, data_dir: Path | None, keep: Path) -> Found:
     """A rule on the panel's test tasks."""
     told = [*panel.told, hashlib.sha256(weights).hexdigest()]
-    return kept(keep, told, lambda: found(learned(panel, weights), panel, data_dir))
+    return kept(Found, keep, told, lambda: found(learned(panel, weights), panel, data_dir))

@@ -36,6 +36,7 @@ TEST_HEAD = (
     "| ratio to tuned, each seed |",
     "|---|---|---|---|---|---|",
 )
+LEFT_OUT_HEAD = ("| left out | ratio, last five / area | last five, each seed |", "|---|---|---|")
 SECONDS_HEAD = (
     "| panel | trained on | gradient, ms | learned's own step, ms | best baseline's in seconds, its own step, ms "
     "| steps in its time | ratio, last five / area |",
@@ -57,6 +58,14 @@ def in_steps(measured: Measured) -> str:
         f"| **{_median(ends)} / {_median(areas)}** | {each} | {_median(medians)} "
         f"| {100 * statistics.median(won):.0f} % | {panel.gate} |"
     )
+
+
+def left_out(measured: Measured) -> str:
+    """A line of the table of ingredients."""
+    final, area = (best(measured.tier, criterion) for criterion in ("final", "area"))
+    ends = [ratio(rule.final, final.found.final) for rule in measured.rules]
+    areas = [ratio(rule.area, area.found.area) for rule in measured.rules]
+    return f"| {measured.panel.left_out} | {_median(ends)} / {_median(areas)} | {' '.join(map(_number, ends))} |"
 
 
 def on_test_images(measured: Measured) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,8 +41,12 @@ class Entry:
 
     @property
     def label(self) -> str:
-        baseline = TUNED[self.tuned.baseline.name]
-        return f"{baseline.label}, {self.tuned.schedule}, {self.tuned.learning_rate:.3g}"
+        return label(self.tuned)
+
+
+def label(tuned: Tuned) -> str:
+    """Its name, schedule and learning rate."""
+    return f"{TUNED[tuned.baseline.name].label}, {tuned.schedule}, {tuned.learning_rate:.3g}"
 
 
 def tier(panel: Panel, data_dir: Path | None, keep: Path) -> list[Entry]:
@@ -49,16 +54,15 @@ def tier(panel: Panel, data_dir: Path | None, keep: Path) -> list[Entry]:
     sweeps = [sweep(panel, name, data_dir, keep) for name in DEFAULT_TUNED]
     entries = []
     for criterion in CRITERIA:
-        reached = [_reached(each, criterion) for each in sweeps]
-        for each, mean in zip(sweeps, reached, strict=True):
-            if mean <= HOPELESS * min(reached):
-                tuned = each.best(criterion)
-                entries.append(Entry(criterion, tuned, of_tuned(panel, tuned, data_dir, keep)))
+        for tuned in in_reach(sweeps, criterion):
+            entries.append(Entry(criterion, tuned, of_tuned(panel, tuned, data_dir, keep)))
     return entries
 
 
-def _reached(sweep: Tuning, criterion: str) -> float:
-    return sweep.best_final.final if criterion == "final" else sweep.best_area.area
+def in_reach(sweeps: Sequence[Tuning], criterion: str) -> list[Tuned]:
+    """Each baseline as it was best, but for those that are hopeless."""
+    means = [each.best_final.final if criterion == "final" else each.best_area.area for each in sweeps]
+    return [each.best(criterion) for each, mean in zip(sweeps, means, strict=True) if mean <= HOPELESS * min(means)]
 
 
 def best(entries: list[Entry], criterion: str) -> Entry:
@@ -85,10 +89,10 @@ def sweep(panel: Panel, name: str, data_dir: Path | None, keep: Path) -> Tuning:
 
 def of_tuned(panel: Panel, tuned: Tuned, data_dir: Path | None, keep: Path) -> Found:
     told = [*panel.told, tuned.baseline.name, tuned.schedule, tuned.learning_rate]
-    return kept(keep, told, lambda: found(tuned, panel, data_dir))
+    return kept(Found, keep, told, lambda: found(tuned, panel, data_dir))
 
 
 def untuned_adam(panel: Panel, data_dir: Path | None, keep: Path) -> Found:
     """Adam at its published default, on the test tasks."""
     adam = UNTUNED["adam_default"]
-    return kept(keep, [*panel.told, adam.name], lambda: found(adam, panel, data_dir))
+    return kept(Found, keep, [*panel.told, adam.name], lambda: found(adam, panel, data_dir))
