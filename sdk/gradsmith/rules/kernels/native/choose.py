@@ -10,24 +10,25 @@ from typing import TypeAlias
 import torch
 
 from gradsmith.rules.base import Rule
-from gradsmith.rules.configs import LSTMConfig
+from gradsmith.rules.configs import LSTMConfig, MLPConfig
 from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.kernels import trial
 from gradsmith.rules.kernels.base import Refusal
-from gradsmith.rules.kernels.native import hyper_trial
+from gradsmith.rules.kernels.native import tensor_trial
 from gradsmith.rules.kernels.native.build import BuildFailed, BuildSettings, NotPrebuilt, built_here, prebuilt
-from gradsmith.rules.kernels.native.hyper_kernel import HyperKernel
-from gradsmith.rules.kernels.native.hyper_library import HyperLibrary
 from gradsmith.rules.kernels.native.kernel import NativeKernel
 from gradsmith.rules.kernels.native.library import Library, Unloadable
 from gradsmith.rules.kernels.native.targets import Target, targets_here
-from gradsmith.rules.kernels.sizes import INPUTS, MOST_HIDDEN, MOST_LAYERS, HyperProgram, Sizes
+from gradsmith.rules.kernels.native.tensor_kernel import KernelRule, TensorKernel
+from gradsmith.rules.kernels.native.tensor_library import TensorLibrary
+from gradsmith.rules.kernels.sizes import INPUTS, MOST_HIDDEN, MOST_LAYERS, HyperProgram, MLPProgram, Sizes
 from gradsmith.rules.lstm import LSTMRule
+from gradsmith.rules.mlp import MLPRule
 
 logger = logging.getLogger(__name__)
 
-AnyProgram: TypeAlias = Sizes | HyperProgram
-AnyLibrary: TypeAlias = Library | HyperLibrary
+AnyProgram: TypeAlias = Sizes | HyperProgram | MLPProgram
+AnyLibrary: TypeAlias = Library | TensorLibrary
 
 _LARGEST_ERROR = 1e-4  # of float32 against float64 in the trial; a right kernel is a hundred times better
 
@@ -58,17 +59,32 @@ def native_kernel(rule: Rule, *, threads: int = 1, settings: BuildSettings | Non
     return NativeKernel(rule, library, target, threads=threads)
 
 
-def hyper_kernel(rule: HyperRule, *, threads: int = 1, settings: BuildSettings | None = None) -> HyperKernel | Refusal:
-    """The kernel for hyper rules of this configuration, or why there is none; as `native_kernel`."""
+def tensor_kernel(rule: Rule, *, threads: int = 1, settings: BuildSettings | None = None) -> TensorKernel | Refusal:
+    """The kernel for hyper and mlp rules of this configuration, or why there is none; as `native_kernel`."""
     settings = BuildSettings.from_environment() if settings is None else settings
     if settings.instructions == "off":
         return Refusal("it is turned off here (GRADSMITH_NATIVE=off)")
-    best = _best(HyperProgram(), settings)
+    if not isinstance(rule, HyperRule | MLPRule):
+        return Refusal(f"it runs rules of the kinds {HyperRule.kind} and {MLPRule.kind} alone")
+    program = HyperProgram() if isinstance(rule, HyperRule) else rule.settings.program
+    if program is None:
+        return Refusal(
+            f"it runs mlp rules of at most {MOST_HIDDEN} units that look at tensors, with inputs from "
+            f"{', '.join(MLPProgram.known)} alone"
+        )
+    best = _best(program, settings)
     if isinstance(best, Refusal):
         return best
     library, target = best
-    assert isinstance(library, HyperLibrary)
-    return HyperKernel(rule, library, target, threads=threads)
+    assert isinstance(library, TensorLibrary)
+    return TensorKernel(rule, library, target, threads=threads)
+
+
+def _rule_of(program: HyperProgram | MLPProgram) -> KernelRule:
+    """A rule that this kernel runs."""
+    if isinstance(program, HyperProgram):
+        return HyperRule()
+    return MLPRule(MLPConfig(hidden_size=program.hidden, layers=program.layers, input=program.input))
 
 
 @functools.lru_cache(maxsize=64)
@@ -113,14 +129,15 @@ def _compiled(program: AnyProgram, target: Target, settings: BuildSettings) -> A
 
 def opened(path: Path, program: AnyProgram) -> AnyLibrary:
     """The compiled kernel in this file. Raises Unloadable, NeedsAnotherCPU."""
-    return HyperLibrary(path) if isinstance(program, HyperProgram) else Library(path, program)
+    return Library(path, program) if isinstance(program, Sizes) else TensorLibrary(path)
 
 
 def tried(loaded: AnyLibrary, program: AnyProgram, target: Target) -> AnyLibrary:
     """The library, after a trial on a block and a bit. Raises BuildFailed when it computes something else."""
-    if isinstance(loaded, HyperLibrary):
-        rule = HyperRule()
-        error = hyper_trial.worst_error(HyperKernel(rule, loaded, target), rule)
+    if isinstance(loaded, TensorLibrary):
+        assert not isinstance(program, Sizes)
+        rule = _rule_of(program)
+        error = tensor_trial.worst_error(TensorKernel(rule, loaded, target), rule)
     else:
         assert isinstance(program, Sizes)
         kind = {features: name for name, features in INPUTS.items()}[program.inputs]
