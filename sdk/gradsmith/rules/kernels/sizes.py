@@ -29,7 +29,7 @@ _PAIR, _RECALLED = 2, 4  # steps that the gradient takes at once, and whose h an
 class Program(Protocol):
     """What is compiled into one kernel; its text is the beginning of the file's name.
 
-    source: the file beside `native/build.py`; defines: its compile-time constants, but for WIDTH
+    source: the file beside `native/build.py`, or an absolute path; defines: its compile-time constants, but for WIDTH
     """
 
     source: ClassVar[str]
