@@ -43,6 +43,8 @@ def test_loss_gradient_and_product_are_those_of_autograd(target, shape, relu):
     kernel = kernel_for(sizes, target, relu=relu)
     pixels = torch.randint(256, (40, sizes[0]), generator=generator).to(torch.uint8)
     images = Images(pixels, torch.randint(sizes[-1], (40,), generator=generator), 1 / 255)
+    if shape == "wide and deep":  # of a table
+        images = Images(pixels / 255 - 0.5, images.labels, 1.0)
     rows = torch.randint(40, (3, 2 * batch), generator=generator)[:, ::2]  # not contiguous
     theta, v = torch.randn(2, 3 * kernel.coordinates, generator=generator) / 2
     losses, gradient = kernel.gradient(images, rows, theta)

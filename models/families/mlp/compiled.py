@@ -80,14 +80,18 @@ class Networks:
         require("theta", theta, coordinates, contiguous=True)
         if v is not None:
             require("v", v, coordinates, contiguous=True)
-        require("pixels", images.pixels, (len(images), self._sizes[0]), torch.uint8, contiguous=True)
+        in_bytes = images.pixels.dtype == torch.uint8  # else float32, a table's
+        kind = torch.uint8 if in_bytes else torch.float32
+        require("pixels", images.pixels, (len(images), self._sizes[0]), kind, contiguous=True)
+        pixels = images.pixels.data_ptr()
         require("labels", images.labels, (len(images),), torch.int64, contiguous=True)
         require("rows", rows, (tasks, batch), torch.int64)
         if rows.stride(1) != 1:
             rows = rows.contiguous()
         failed = self._compute(
             *(self._sizes.buffer_info()[0], len(self._sizes) - 1, self._relu, tasks, batch),
-            *(images.pixels.data_ptr(), images.labels.data_ptr(), images.scale, rows.data_ptr(), rows.stride(0)),
+            *((pixels, 0) if in_bytes else (0, pixels)),
+            *(images.labels.data_ptr(), images.scale, rows.data_ptr(), rows.stride(0)),
             *(theta.data_ptr(), 0 if v is None else v.data_ptr(), 0 if losses is None else losses.data_ptr()),
             *(result.data_ptr(), torch.get_num_threads()),
         )
@@ -129,8 +133,8 @@ class _Loaded:
         if not supported():
             raise NeedsAnotherCPU(f"the compiled kernel {path} needs instructions that this CPU lacks")
         size, pointer = ctypes.c_int64, ctypes.c_void_p
-        # sizes, layers, whether it is relu, tasks, batch; pixels, labels, scale, rows, how far apart tasks' rows are
-        shape, data = (pointer, size, size, size, size), (pointer, pointer, ctypes.c_float, pointer, size)
+        # sizes, layers, relu, tasks, batch; pixels, numbers, labels, scale, rows, how far apart tasks' are
+        shape, data = (pointer, size, size, size, size), (pointer, pointer, pointer, ctypes.c_float, pointer, size)
         # theta, v, losses, result, threads
         compute.argtypes = [*shape, *data, pointer, pointer, pointer, pointer, size]
         return cast(Compute, compute)

@@ -52,7 +52,8 @@ struct Problem {
   int64_t layers, batch, inputs;  // layers: of weights
   const int64_t* sizes;           // (layers + 1)
   bool relu;
-  const uint8_t* pixels;  // (images x inputs)
+  const uint8_t* pixels;  // (images x inputs), or null
+  const float* numbers;   // the same of a table
   const int64_t* labels;
   float scale;
 
@@ -137,9 +138,10 @@ struct Worker {
   }
 };
 
-inline void take_images(const Problem& p, const int64_t* rows, float* images) {
+template <typename Number>
+inline void take_images(const Problem& p, const Number* all, const int64_t* rows, float* images) {
   for (int64_t b = 0; b < p.batch; b++) {
-    const uint8_t* const from = p.pixels + rows[b] * p.inputs;
+    const Number* const from = all + rows[b] * p.inputs;
     float* const to = images + b * p.inputs;
     for (int64_t i = 0; i < p.inputs; i++) to[i] = from[i] * p.scale;
   }
@@ -258,14 +260,15 @@ extern "C" {
 // To be asked before anything else.
 int gradsmith_supported() { return supported(); }
 
-// Of networks of one shape side by side: sizes (layers + 1); pixels (images x inputs) and labels of all images; rows: the
-// images of each task's minibatch, (tasks, `apart` numbers apart, x batch); theta (tasks x coordinates). To `result` goes
+// Of networks of one shape side by side: sizes (layers + 1); pixels (images x inputs), or null and numbers, and the
+// labels of all images; rows: the images of each task's minibatch, (tasks, `apart` numbers apart, x batch); theta (tasks x coordinates). To `result` goes
 // the gradient at theta, or where v is not null the Hessian's product with it; to `losses` (tasks), unless it is null, the
 // mean losses. Returns 1 when memory ran out.
 int gradsmith_networks(const int64_t* sizes, int64_t layers, int64_t relu, int64_t tasks, int64_t batch,
-                       const uint8_t* pixels, const int64_t* labels, float scale, const int64_t* rows, int64_t apart,
-                       const float* theta, const float* v, float* losses, float* result, int64_t threads) {
-  const Problem p{layers, batch, sizes[0], sizes, relu != 0, pixels, labels, scale};
+                       const uint8_t* pixels, const float* numbers, const int64_t* labels, float scale,
+                       const int64_t* rows, int64_t apart, const float* theta, const float* v, float* losses,
+                       float* result, int64_t threads) {
+  const Problem p{layers, batch, sizes[0], sizes, relu != 0, pixels, numbers, labels, scale};
   const int64_t coordinates = p.coordinates();
   const size_t bytes = sizeof(float) * Worker::floats(p, v);
   return !in_parallel(tasks, worthwhile(threads, tasks * batch * coordinates / 2000), bytes, [&](int64_t t, void* memory) {
@@ -274,7 +277,8 @@ int gradsmith_networks(const int64_t* sizes, int64_t layers, int64_t relu, int64
     for (const Layer& layer : w.layers) own = unpack(own, layer);
     if (v) own = v + t * coordinates;
     for (const Layer& layer : w.along) own = unpack(own, layer);
-    take_images(p, rows + t * apart, w.images);
+    if (pixels) take_images(p, pixels, rows + t * apart, w.images);
+    else take_images(p, numbers, rows + t * apart, w.images);
     forward(p, w, v);
     const Layer& last = w.layers.back();
     const double loss = cross_entropy(p, rows + t * apart, last.fan_out, last.wide, w.outputs.back(), v);
