@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -22,11 +23,16 @@ from models.tasks.data import known as known_datasets
 STARTED = time.monotonic()
 
 
+def _stop(signum: int, _frame: object) -> None:
+    raise SystemExit(128 + signum)  # on the way out the service is stopped, and its jobs write checkpoints
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     if options.draw:
         page.write()
         return 0
+    signal.signal(signal.SIGTERM, _stop)
     budget, here = BUDGETS[options.budget], known()
     failures = 0
     ready: list[Experiment] = []
@@ -41,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         failures += 1
     if ready:
-        with desk(options.data, options.workers, tell, described()["commit"]) as ours:
+        gpu = budget.resources.get("device") == "gpu"
+        with desk(options.data, options.workers, tell, described()["commit"], gpu=gpu) as ours:
             for experiment in ready:
                 count = options.seeds or budget.seeds_of(experiment)
                 run(experiment, budget, range(count), ours, options.data)
