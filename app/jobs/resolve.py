@@ -31,7 +31,6 @@ from models.spec import (
 )
 from models.task_spec import TaskSpec
 
-
 _SHOWN = 60  # names in an error
 
 
