@@ -12,6 +12,7 @@ from models.families.base import Kind
 from models.families.functions import KIND as FUNCTIONS
 from models.families.mlp import KIND as MLP
 from models.families.quadratic import KIND as QUADRATIC
+from models.families.style import KIND as STYLE
 from models.spec import FamilySpec
 from models.task_spec import TASK_SPECS
 
@@ -38,7 +39,7 @@ def register(kind: Kind) -> None:
     DATASETS.update(kind.datasets)
 
 
-for _kind in (QUADRATIC, MLP, FUNCTIONS):
+for _kind in (QUADRATIC, MLP, FUNCTIONS, STYLE):
     register(_kind)
 PROBLEMS: tuple[plugins.Problem, ...] = plugins.load(register)
 """Plug-ins that could not be loaded, and why."""
