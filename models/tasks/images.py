@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +43,19 @@ class Images:
     def taken(self, rows: Tensor) -> Images:
         return Images(self.pixels[rows], self.labels[rows], self.scale)
 
+    def as_numbers(self, dtype: torch.dtype) -> Tensor:
+        """What a network sees, (images, inputs). Kept: for small data sets."""
+        if dtype not in self._numbers:
+            self._numbers[dtype] = self.pixels.to(dtype).mul_(self.scale)
+        return self._numbers[dtype]
+
+    @cached_property
+    def _numbers(self) -> dict[torch.dtype, Tensor]:
+        return {}
+
     def to(self, device: torch.device) -> Images:
+        if device == self.pixels.device:
+            return self
         return Images(self.pixels.to(device), self.labels.to(device), self.scale)
 
 
