@@ -65,10 +65,14 @@ CATALOGUE: dict[str, Kind] = {
     "not_measured": Kind(
         409, "No evaluation of the optimizer shows its updates", "See `detail`: POST /jobs evaluates it."
     ),
+    "family_exists": Kind(409, "The name has another family", "Choose another name; a family never changes."),
+    "too_many_families": Kind(
+        409, "The workspace has as many families as it may", "Change `tasks` in the job instead."
+    ),
     "last_admin_key": Kind(409, "It is the last key that may make keys", "Make another with scope admin first."),
     "idempotency_in_flight": Kind(409, "A twin of this request is still running", "Try again after `Retry-After`."),
     "precondition_failed": Kind(412, "It is not as you saw it", "GET it again; decide; send its new ETag as If-Match."),
-    "body_too_large": Kind(413, "The body is too large", "Send less; the limit is in `limit_bytes`."),
+    "body_too_large": Kind(413, "The body is too large", "Send less; the limit is in `limit_bytes` or `limit_values`."),
     "unsupported_media_type": Kind(415, "Bodies are JSON", "Send `Content-Type: application/json`."),
     "range_not_satisfiable": Kind(416, "The range lies outside the bytes", "See `Content-Range` for their length."),
     "host_not_allowed": Kind(421, "This server has another name", "Add the Host to GRADSMITH_ALLOWED_HOSTS."),
@@ -100,6 +104,8 @@ TRANSLATIONS: dict[type[Exception], str] = {
     store.IdempotencyConflict: "idempotency_conflict",
     store.IdempotencyInFlight: "idempotency_in_flight",
     store.KeyNotFound: "key_not_found",
+    store.FamilyExists: "family_exists",
+    store.TooManyFamilies: "too_many_families",
     store.LastAdminKey: "last_admin_key",
     store.QuotaExceeded: "quota_exceeded",
     store.BadCursor: "bad_cursor",

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from sklearn.datasets import load_breast_cancer, load_wine
 from torch import nn
 
 from models.errors import SplitHeldOut
@@ -153,6 +154,38 @@ def test_the_three_parts_of_the_images_are_apart_and_random():
     assert len(set.union(*rows.values())) == sum(len(each) for each in rows.values())
     for part in parts.values():  # a fixed random draw: every class has its share in each part
         assert torch.bincount(part.labels, minlength=10).min() > 0.06 * len(part)
+
+
+@pytest.mark.parametrize(("name", "load"), [("breast-cancer", load_breast_cancer), ("wine", load_wine)])
+def test_a_table_is_scaled_by_its_training_rows_alone(name, load):
+    data = load()
+    parts = load_images(name, set(Split), None)
+    training = parts[Split.TRAIN].pixels
+    torch.testing.assert_close(training.mean(dim=0), torch.zeros(training.shape[1]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(training.std(dim=0, correction=0), torch.ones(training.shape[1]), atol=1e-5, rtol=0)
+    # One affine map of each column brings every row back, with its label, whichever part it is in.
+    scaled = torch.cat([parts[split].pixels for split in Split]).double()
+    raw = torch.from_numpy(data.data)
+    slope = (raw.amax(0) - raw.amin(0)) / (scaled.amax(0) - scaled.amin(0))
+    back = raw.amin(0) + slope * (scaled - scaled.amin(0))
+    nearest = torch.cdist(back / raw.amax(0), raw / raw.amax(0)).min(dim=1)
+    assert nearest.values.max() < 1e-5
+    assert sorted(nearest.indices.tolist()) == list(range(len(raw)))
+    labels = torch.cat([parts[split].labels for split in Split])
+    assert torch.equal(labels, torch.from_numpy(data.target)[nearest.indices])
+
+
+@pytest.mark.parametrize(("name", "layers"), [("breast-cancer", (30, 20, 2)), ("wine", (13, 20, 3))])
+def test_a_network_takes_the_columns_and_classes_of_its_table(name, layers):
+    spec = MLPSpec(dataset=name)
+    assert spec.layer_sizes == layers
+    [tasks] = open_for_training(spec).sample(Split.TRAIN, seed=0, trajectory=0, tasks=2)
+    theta, losses = tasks.initial(), []
+    for step in range(60):
+        loss, gradient = tasks.losses_and_gradient(theta, step)
+        losses.append(loss)
+        theta -= 0.5 * gradient
+    assert (losses[-1] < 0.5 * losses[0]).all()
 
 
 def test_training_never_holds_a_test_image():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, cast, final
 
 from gradsmith.errors import UnknownRule
-from gradsmith.rules.kernels.sizes import Sizes
+from gradsmith.rules.kernels.sizes import MLPProgram, Sizes
 from gradsmith.rules.pieces import PIECES, Combination
 
 
@@ -60,7 +60,10 @@ class Costs:
     record: int
     """Numbers that one step leaves on a kernel's tape; 0 where no kernel has one."""
     sizes: Sizes | None
-    """The compiled kernel's sizes; None where none can be made."""
+    """The compiled LSTM kernel's sizes; None where none can be made."""
+    left: int = 0
+    """Numbers that one step leaves for a window's gradient on the compiled kernel of rules that look at tensors; 0
+    where there is none."""
     whole: bool = False
     """A window's gradient cannot be computed a block of coordinates at a time."""
 
@@ -71,14 +74,10 @@ def _setting(default: Any, description: str = "", **bounds: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleConfig(ABC):
-    """A kind of rule with its settings; making one checks them. Raises UnknownRule when one is out of its bounds.
-
-    exact_kernels: the kernels that differentiate it with second derivatives; torch does for every rule
-    """
+    """A kind of rule with its settings; making one checks them. Raises UnknownRule when one is out of its bounds."""
 
     kind: ClassVar[str]
     learns: ClassVar[bool] = True
-    exact_kernels: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for name, default, bounds in self.settings():
@@ -103,6 +102,11 @@ class RuleConfig(ABC):
     def most_coordinates(self) -> int | None:
         """How many coordinates of one task such a rule moves at most; None: any number."""
         return None
+
+    @property
+    def exact_kernels(self) -> tuple[str, ...]:
+        """The kernels that differentiate it with second derivatives; torch does for every rule."""
+        return ()
 
     @abstractmethod
     def in_words(self) -> str:
@@ -146,11 +150,14 @@ class HyperConfig(RuleConfig):
     """A small network for each tensor, on its scale, its alignments and time: it says how all its coordinates move."""
 
     kind: ClassVar[str] = "hyper"
-    exact_kernels: ClassVar[tuple[str, ...]] = ("native",)
 
     hidden_size: int = _setting(24, "Units in each hidden layer.", at_least=1, at_most=256)
     layers: int = _setting(2, "Hidden layers.", at_least=1, at_most=4)
     output_scale: float = _setting(0.03, _FRESH_ADAM, above=0, at_most=100)
+
+    @property
+    def exact_kernels(self) -> tuple[str, ...]:
+        return ("native",)
 
     def in_words(self) -> str:
         return f"hyper, {self.layers} x {self.hidden_size}, once per tensor"
@@ -167,6 +174,7 @@ class HyperConfig(RuleConfig):
             replay=0,
             record=0,
             sizes=None,
+            left=math.ceil(5 + (H * L + 40) * tensors),
             whole=True,
         )
 
@@ -267,6 +275,15 @@ class MLPConfig(RuleConfig):
         super().__post_init__()
         _require_directions(self.kind, self.input)
 
+    @property
+    def program(self) -> MLPProgram | None:
+        """The compiled kernel; None where none can be made."""
+        return MLPProgram.fitting(self.hidden_size, self.layers, self.input)
+
+    @property
+    def exact_kernels(self) -> tuple[str, ...]:
+        return ("native",) if self.program else ()
+
     def in_words(self) -> str:
         knows = _KNOWS_STEPS[Combination.of(self.input).planned]
         return f"mlp, {self.layers} x {self.hidden_size}, {self.input} input{knows}"
@@ -282,6 +299,7 @@ class MLPConfig(RuleConfig):
             replay=0,
             record=0,
             sizes=None,
+            left=self.program.left(tensors) if self.program else 0,
             whole=own.of_tensors,
         )
 
