@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.auth import Caller
 from app.http.problems import Problem
 from app.jobs import kinds
+from app.jobs.data import refuse_missing_data
 from app.jobs.documents import job_documents
 from app.jobs.kinds import AnyRequest
 from app.jobs.room import refuse_too_large
@@ -52,6 +53,7 @@ def prepared(body: AnyRequest, caller: Caller, settings: Settings, idempotency_k
     try:
         spec = kinds.resolved_alone(body, settings.backend)
         if spec is not None:
+            refuse_missing_data(spec, settings)
             refuse_too_large(spec, settings.worker_memory_bytes)
     except Problem as problem:
         if keyed is None:
@@ -162,6 +164,7 @@ def _job(session: Session, settings: Settings, submission: Submission) -> JobRow
     jobs = JobRepository(session, caller.workspace)
     if spec is None:
         spec = kinds.resolved(submission.body, Registry(session, caller.workspace), jobs, settings.backend)
+        refuse_missing_data(spec, settings)
         refuse_too_large(spec, settings.worker_memory_bytes)
     return jobs.new(spec, submission.body.metadata, api_key=caller.api_key)
 

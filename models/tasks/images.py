@@ -7,28 +7,30 @@ permutation, never the tail: the last 10,000 images of MNIST's training file are
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.spec import Split
+from models.tasks import cifar
 from models.tasks.data import load_mnist
 from models.tasks.randomness import permutation
 
 DIGITS_VALIDATION = 360
 DIGITS_TEST = 360
 MNIST_VALIDATION = 10_000
+CIFAR_VALIDATION = {"cifar10": 5_000, "cifar10-subset": 1_000, "cifar10-jpeg": 5_000}
 
 
 @dataclass(frozen=True)
 class Images:
-    """`pixels` (images, inputs) uint8, `labels` (images,) int64; a network sees `pixels * scale`."""
+    """`pixels` (images, inputs) uint8, a place's colours side by side; `labels` (images,) int64; a network sees
+    `pixels * scale`."""
 
     pixels: Tensor
     labels: Tensor
@@ -40,19 +42,33 @@ class Images:
     def taken(self, rows: Tensor) -> Images:
         return Images(self.pixels[rows], self.labels[rows], self.scale)
 
+    def labelled(self, labels: Sequence[int]) -> Images:
+        """The images of these classes alone, which become 0, 1, ... in this order."""
+        number = torch.full((int(self.labels.max()) + 1,), -1, dtype=torch.int64)
+        number[torch.tensor(labels)] = torch.arange(len(labels))
+        rows = (number[self.labels] >= 0).nonzero()[:, 0]
+        return Images(self.pixels[rows], number[self.labels[rows]], self.scale)
+
     def to(self, device: torch.device) -> Images:
         return Images(self.pixels.to(device), self.labels.to(device), self.scale)
 
 
 def load_images(
-    name: Literal["digits", "mnist"], splits: Collection[Split], data_dir: Path | None
+    name: str, splits: Collection[Split], data_dir: Path | None, labels: Sequence[int] = ()
 ) -> dict[Split, Images]:
     """The training images, and those of each split in `splits`; the others are not in the result.
 
-    Raises DatasetMissing and DatasetCorrupt.
+    name: digits, mnist or a data set of `models.tasks.cifar`; labels: the classes that are kept (default: all), whose
+    labels become 0, 1, ... in this order. Raises DatasetMissing and DatasetCorrupt.
     """
-    parts = _digits() if name == "digits" else _mnist(data_dir)
-    return {split: images for split, images in parts.items() if split in splits or split is Split.TRAIN}
+    if name == "digits":
+        parts = _digits()
+    elif name == "mnist":
+        parts = _mnist(data_dir)
+    else:
+        parts = _cifar(name, data_dir)
+    wanted = {split: images for split, images in parts.items() if split in splits or split is Split.TRAIN}
+    return {split: images.labelled(labels) for split, images in wanted.items()} if labels else wanted
 
 
 @lru_cache(maxsize=1)
@@ -87,4 +103,22 @@ def _mnist(data_dir: Path | None) -> dict[Split, Images]:
         Split.TEST: images("test_images", "test_labels"),
         Split.VALIDATION: training.taken(order[:MNIST_VALIDATION]),
         Split.TRAIN: training.taken(order[MNIST_VALIDATION:]),
+    }
+
+
+@lru_cache(maxsize=1)
+def _cifar(name: str, data_dir: Path | None) -> dict[Split, Images]:
+    data = cifar.load(name, data_dir)
+
+    def images(part: str) -> Images:
+        pixels, labels = data[part]
+        return Images(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)), 1 / 255)
+
+    training = images("train")
+    order = permutation(len(training), "cifar10")
+    validation = CIFAR_VALIDATION[name]
+    return {
+        Split.TEST: images("test"),
+        Split.VALIDATION: training.taken(order[:validation]),
+        Split.TRAIN: training.taken(order[validation:]),
     }

@@ -11,13 +11,14 @@ from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
 from models.backends import TorchBackend, backend_for
 from models.families.mlp import MLPSpec
-from models.families.mlp.tasks import OUTER_SHARE, MLPFamily
+from models.families.mlp.tasks import MLPFamily
 from models.memory import memory_estimate_bytes
 from models.meta_loss import MetaLoss
 from models.meta_train import TrainingResult, meta_train
 from models.rollout import Learned
 from models.spec import Split
 from models.tasks.catalogue import open_for_training
+from models.tasks.image_batch import OUTER_SHARE
 from models.training.validation import looks
 from models.unroll import begin, unroll_window
 
