@@ -198,6 +198,7 @@ def _data_set(name: str) -> DataSet:
         fetch=fetch if name == "cifar10" else None,
         bring=partial(bring, name),
         lacking=partial(lacking, name),
+        alternative=name != "cifar10",
     )
 
 

@@ -56,6 +56,7 @@ class DataSet:
     bring: copies it from a folder into the data folder (data folder, source), None where it cannot be
     lacking: says what is missing in this data folder and which command brings it, None where nothing is; a job that
         needs it is refused then. None where a worker fetches it by itself, or it comes with a library
+    alternative: whether it is another form of a data set, which nobody misses
     """
 
     name: str
@@ -64,6 +65,7 @@ class DataSet:
     fetch: Callable[[Path, Progress], Path] | None = None
     bring: Callable[[Path, Path], Path] | None = None
     lacking: Callable[[Path], str | None] | None = None
+    alternative: bool = False
 
 
 def known() -> dict[str, DataSet]:

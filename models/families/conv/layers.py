@@ -4,10 +4,10 @@ Shapes: a signal is (batch, tasks * channels, height, width), channels last in m
 take half the time; a dense layer's has height and width 1. A task's channels lie side by side, so one grouped
 convolution serves all tasks. Autograd checks every line in float64 (tests/models/test_conv.py).
 
-What is normalized is z - mean, kept in z's place. ReLU, sigmoid, tanh and ELU rise, so they commute with the pooling
-and run on a quarter of the numbers; a scale does where it is not negative. So its sign is folded into the weights, or
-into the pooling where channels are normalized together, and the normalization too runs after the pooling. Its gradient is then a constant and a multiple of z for each channel, plus
-what the pooled places scatter back.
+What is normalized is z - mean, kept in z's place. ReLU, ELU, sigmoid and tanh rise, so they commute with the pooling
+and run on a quarter of the numbers. A scale does where it is not negative; its sign is folded into the weights, or into
+the pooling where channels are normalized together, and so the normalization too runs after the pooling. Its gradient is
+then a constant and a multiple of z for each channel, plus what the pooled places scatter back.
 """
 
 from __future__ import annotations
