@@ -53,7 +53,7 @@ SOURCES: dict[str, tuple[str, Callable[..., object], str]] = {
         "68528b894ecaf4cbb97a1c4e7a9ddd6ce5c091981497838107487a55d1eaeacd",
     ),
 }
-"""By data set: the file that it is imported from, and that file's checksum."""
+"""The file that each data set is imported from, and that file's checksum."""
 
 
 def folder_of(name: str, data_dir: Path) -> Path:

@@ -37,21 +37,27 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True)
 class Nonlinearity:
-    """An activation and, as functions of its value, its derivative and the second derivative over the first.
+    """An activation.
 
-    bend: None where the second derivative is zero wherever it exists
+    back: (gradient, value) -> gradient times the derivative; bend: of a value, the second derivative over the first,
+    None where it is zero wherever it exists
     """
 
     value: Callable[[Tensor], Tensor]
-    slope: Callable[[Tensor], Tensor]
+    back: Callable[[Tensor, Tensor], Tensor]
     bend: Callable[[Tensor], Tensor] | None
 
 
+_aten = torch.ops.aten
 NONLINEARITIES: dict[Activation, Nonlinearity] = {
-    "relu": Nonlinearity(torch.relu, lambda a: (a > 0).to(a.dtype), None),
-    "sigmoid": Nonlinearity(torch.sigmoid, lambda a: a * (1 - a), lambda a: 1 - 2 * a),
-    "tanh": Nonlinearity(torch.tanh, lambda a: 1 - a * a, lambda a: -2 * a),
-    "elu": Nonlinearity(functional.elu, lambda a: a.clamp(max=0).add_(1), lambda a: (a <= 0).to(a.dtype)),
+    "relu": Nonlinearity(torch.relu, lambda g, a: _aten.threshold_backward(g, a, 0), None),
+    "sigmoid": Nonlinearity(torch.sigmoid, _aten.sigmoid_backward, lambda a: 1 - 2 * a),
+    "tanh": Nonlinearity(torch.tanh, _aten.tanh_backward, lambda a: -2 * a),
+    "elu": Nonlinearity(
+        functional.elu,
+        lambda g, a: _aten.elu_backward(g, 1.0, 1.0, 1.0, True, a),
+        lambda a: (a <= 0).to(a.dtype),
+    ),
 }
 
 
@@ -100,25 +106,19 @@ class Layer:
 
     def forward(self, below: Tensor, weights: Weights) -> Kept:
         tasks = weights.shift.shape[0]
-        sign = None
-        weight = weights.weight
-        if weights.scale is not None and self.norm == "batch":
-            sign = _sign(weights.scale)
-            weight = self._signed(weight, sign)
-        z = self._applied(below, weight)
-        inverse = None
-        if weights.scale is not None:
-            z -= self._mean(z, tasks)
-            inverse = torch.rsqrt(self._mean(z * z, tasks) + NORM_EPSILON)
+        activation = NONLINEARITIES[self.activation]
+        if weights.scale is None:
+            z = self._applied(below, weights.weight)
+            pooled, places = self._pooled(z, None)
+            return Kept(below, z, places, activation.value(pooled + _by_channel(weights.shift)))
+        sign = _sign(weights.scale) if self.norm == "batch" and not self.dense else None
+        z = self._applied(below, self._signed(weights.weight, sign))
+        z -= self._mean(self._sums(z), z, tasks)
+        inverse = torch.rsqrt(self._mean(self._sums(z * z), z, tasks) + NORM_EPSILON)
         pooled, places = self._pooled(z, weights.scale if sign is None else None)
-        unit = None
-        if weights.scale is None or inverse is None:
-            y = pooled + _by_channel(weights.shift)
-        else:
-            unit = pooled * inverse
-            y = torch.addcmul(_by_channel(weights.shift), unit, _by_channel(_times(weights.scale, sign)))
-        out = NONLINEARITIES[self.activation].value(y)
-        return Kept(below, z, places, out, inverse, unit, sign)
+        unit = pooled * inverse
+        y = torch.addcmul(_by_channel(weights.shift), unit, _by_channel(_times(weights.scale, sign)))
+        return Kept(below, z, places, activation.value(y), inverse, unit, sign)
 
     def along(self, kept: Kept, weights: Weights, below: Tensor | None, by: Weights) -> Moved:
         """How the layer moves where its input does as `below` says (None: not at all) and its parameters as `by`."""
@@ -126,44 +126,47 @@ class Layer:
         z = self._applied(kept.below, self._signed(by.weight, kept.sign))
         if below is not None:
             z += self._applied(below, self._signed(weights.weight, kept.sign))
-        slope = NONLINEARITIES[self.activation].slope(kept.out)
+        back = NONLINEARITIES[self.activation].back
         if weights.scale is None or kept.inverse is None or kept.unit is None:
             y = self._at(z, kept.places, kept.out.shape) + _by_channel(by.shift)
-            return Moved(below, z, y * slope)
+            return Moved(below, z, back(y, kept.out))
         assert by.scale is not None
-        z -= self._mean(z, tasks)
-        inverse = -self._mean(kept.z * z, tasks) * kept.inverse.square()
+        z -= self._mean(self._sums(z), z, tasks)
+        inverse = -self._mean(self._sums(kept.z * z), z, tasks) * kept.inverse.square()
         unit = torch.addcmul(self._at(z, kept.places, kept.out.shape) * kept.inverse, kept.unit, inverse)
         y = torch.addcmul(_by_channel(by.shift), unit, _by_channel(_times(weights.scale, kept.sign)))
         y.addcmul_(kept.unit, _by_channel(_times(by.scale, kept.sign)))
-        return Moved(below, z, y * slope, inverse, unit)
+        return Moved(below, z, back(y, kept.out), inverse, unit)
 
     # --- backward -----------------------------------------------------------------------------------------------
 
     def backward(self, kept: Kept, weights: Weights, delta: Tensor, into: Weights, *, down: bool) -> Tensor | None:
         """Write the gradients of the parameters into `into`. delta: of the output; gives that of the input, if `down`
         asks for it."""
-        tasks = weights.shift.shape[0]
-        delta = delta * NONLINEARITIES[self.activation].slope(kept.out)
-        into.shift.copy_(delta.sum(dim=(0, 2, 3)).view_as(into.shift))
-        if weights.scale is None or kept.inverse is None or kept.unit is None:
+        delta = NONLINEARITIES[self.activation].back(delta, kept.out)
+        sums = self._sums(delta)
+        into.shift.copy_(sums.sum(dim=0).view_as(into.shift))
+        if weights.scale is None or kept.unit is None:
             dz = self._scattered(torch.zeros_like(kept.z), kept.places, delta)
         else:
             assert into.scale is not None
-            into.scale.copy_(_times((delta * kept.unit).sum(dim=(0, 2, 3)).view_as(into.scale), kept.sign))
-            delta = delta * _by_channel(_times(weights.scale, kept.sign))
-            constant, multiple = self._normalization(kept, delta, tasks)
-            dz = self._scattered(torch.addcmul(constant, kept.z, multiple), kept.places, delta * kept.inverse)
+            by_unit = self._sums(delta * kept.unit)
+            into.scale.copy_(_times(by_unit.sum(dim=0).view_as(into.scale), kept.sign))
+            dz, _ = self._of_normalized(kept, weights.scale, delta, (sums, by_unit))
         into.weight.copy_(self._signed(self._of_weight(kept.below, dz, weights.weight), kept.sign))
         return self._of_input(kept.below, dz, self._signed(weights.weight, kept.sign)) if down else None
 
-    def _normalization(self, kept: Kept, delta: Tensor, tasks: int) -> tuple[Tensor, Tensor]:
-        """The gradient of what is in z's place but for what scatters back: a constant and a multiple of z."""
+    def _of_normalized(
+        self, kept: Kept, scale: Tensor, delta: Tensor, sums: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """The gradient of what is in z's place, and the multiple of z in it: with D = delta * size, where it was
+        pooled, it is inverse * (D - mean(D) - unit * mean(D * unit)). sums: of delta, and of delta * unit"""
         assert kept.inverse is not None
-        assert kept.unit is not None
-        constant = self._mean(delta, tasks, kept.z) * -kept.inverse
-        multiple = self._mean(delta * kept.unit, tasks, kept.z) * -kept.inverse.square()
-        return constant, multiple
+        tasks, size = scale.shape[0], _times(scale, kept.sign).reshape(1, -1)
+        constant = self._mean(sums[0] * size, kept.z, tasks) * -kept.inverse
+        multiple = self._mean(sums[1] * size, kept.z, tasks) * -kept.inverse.square()
+        pooled = delta * (kept.inverse * size[..., None, None])
+        return self._scattered(torch.addcmul(constant, kept.z, multiple), kept.places, pooled), multiple
 
     def backward_along(
         self,
@@ -178,36 +181,23 @@ class Layer:
     ) -> tuple[Tensor, Tensor] | None:
         """Write how the gradients of the parameters move. deltas: the gradient of the output, and how it moves; gives
         those of the input, if `down` asks for them."""
-        tasks = weights.shift.shape[0]
-        nonlinearity = NONLINEARITIES[self.activation]
-        slope = nonlinearity.slope(kept.out)
-        delta, change = deltas[0] * slope, deltas[1] * slope
-        if nonlinearity.bend is not None:  # `moved.out` has the slope in it already
-            change.addcmul_(deltas[0] * nonlinearity.bend(kept.out), moved.out)
-        into.shift.copy_(change.sum(dim=(0, 2, 3)).view_as(into.shift))
-        if weights.scale is None or kept.inverse is None or kept.unit is None:
+        activation = NONLINEARITIES[self.activation]
+        delta, change = (activation.back(each, kept.out) for each in deltas)
+        if activation.bend is not None:  # `moved.out` has the slope in it already
+            change.addcmul_(deltas[0] * activation.bend(kept.out), moved.out)
+        sums = self._sums(change)
+        into.shift.copy_(sums.sum(dim=0).view_as(into.shift))
+        if weights.scale is None or kept.unit is None:
             dz = self._scattered(torch.zeros_like(kept.z), kept.places, delta)
             dz_along = self._scattered(torch.zeros_like(kept.z), kept.places, change)
         else:
             assert into.scale is not None
             assert by.scale is not None
             assert moved.unit is not None
-            assert moved.inverse is not None
-            of_scale = torch.addcmul(change * kept.unit, delta, moved.unit)
-            into.scale.copy_(_times(of_scale.sum(dim=(0, 2, 3)).view_as(into.scale), kept.sign))
-            size = _by_channel(_times(weights.scale, kept.sign))
-            change = torch.addcmul(change * size, delta, _by_channel(_times(by.scale, kept.sign)))
-            delta = delta * size
-            constant, multiple = self._normalization(kept, delta, tasks)
-            dz = self._scattered(torch.addcmul(constant, kept.z, multiple), kept.places, delta * kept.inverse)
-            # dz = inverse (scattered - mean(delta) - unit mean(delta unit)), line by line
-            first = self._mean(change, tasks, kept.z) * -kept.inverse
-            second = self._mean(torch.addcmul(change * kept.unit, delta, moved.unit), tasks, kept.z)
-            squared = kept.inverse.square()
-            dz_along = torch.addcmul(first, dz, moved.inverse)
-            dz_along.addcmul_(kept.z, torch.addcmul(-second * squared, multiple, moved.inverse))
-            dz_along.addcmul_(moved.z, multiple)
-            dz_along = self._scattered(dz_along, kept.places, change * kept.inverse)
+            by_unit = self._sums(torch.addcmul(change * kept.unit, delta, moved.unit))
+            into.scale.copy_(_times(by_unit.sum(dim=0).view_as(into.scale), kept.sign))
+            scales = weights.scale, by.scale
+            dz, dz_along = self._of_normalized_along(kept, moved, scales, (delta, change), (sums, by_unit))
         of_weight = self._of_weight(kept.below, dz_along, weights.weight)
         if moved.below is not None:
             of_weight = of_weight + self._of_weight(moved.below, dz, weights.weight)
@@ -219,6 +209,32 @@ class Layer:
         back_along = self._of_input(kept.below, dz_along, weight)
         back_along += self._of_input(kept.below, dz, self._signed(by.weight, kept.sign))
         return back, back_along
+
+    def _of_normalized_along(
+        self,
+        kept: Kept,
+        moved: Moved,
+        scales: tuple[Tensor, Tensor],
+        deltas: tuple[Tensor, Tensor],
+        moved_sums: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """What `_of_normalized` gives and how it moves, term by term. moved_sums: how the two sums of it move"""
+        assert kept.inverse is not None
+        assert kept.unit is not None
+        assert moved.inverse is not None
+        tasks, (delta, change) = scales[0].shape[0], deltas
+        sums = self._sums(delta), self._sums(delta * kept.unit)
+        dz, multiple = self._of_normalized(kept, scales[0], delta, sums)
+        size, size_along = (_times(each, kept.sign).reshape(1, -1) for each in scales)
+        means = [
+            self._mean(torch.addcmul(along * size, at, size_along), kept.z, tasks)
+            for at, along in zip(sums, moved_sums, strict=True)
+        ]
+        dz_along = torch.addcmul(means[0] * -kept.inverse, dz, moved.inverse)
+        dz_along.addcmul_(kept.z, torch.addcmul(-means[1] * kept.inverse.square(), multiple, moved.inverse))
+        dz_along.addcmul_(moved.z, multiple)
+        pooled = torch.addcmul(change * size[..., None, None], delta, size_along[..., None, None]) * kept.inverse
+        return dz, self._scattered(dz_along, kept.places, pooled)
 
     # --- the product with the weights -----------------------------------------------------------------------------
 
@@ -246,14 +262,22 @@ class Layer:
 
     # --- means and poolings -----------------------------------------------------------------------------------------
 
-    def _mean(self, x: Tensor, tasks: int, full: Tensor | None = None) -> Tensor:
-        """The mean over what is normalized together: (1 or batch, channels, 1, 1). full: what `x` was pooled from; its
-        other numbers are zeros of x."""
-        whole = x if full is None else full
-        batch, channels, height, width = whole.shape
-        sums = _sums(x)  # (batch, channels)
+    def _sums(self, x: Tensor) -> Tensor:
+        """Over height and width, and over the batch where that is normalized together: (1 or batch, channels). A
+        product with ones is ten times as fast as a sum over what lies apart in memory."""
+        batch, channels, height, width = x.shape
+        if self.norm == "group":
+            places = x.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+            return x.flatten(1) if self.dense else torch.matmul(x.new_ones(1, height * width), places)[:, 0]
+        rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
+        return torch.mm(x.new_ones(1, rows.shape[0]), rows)
+
+    def _mean(self, sums: Tensor, like: Tensor, tasks: int) -> Tensor:
+        """The mean over what is normalized together, by its sums: (1 or batch, channels, 1, 1). like: what has as many
+        numbers; those that were not summed are zero."""
+        batch, channels, height, width = like.shape
         if self.norm == "batch":
-            return (sums.sum(dim=0) / (batch * height * width)).view(1, channels, 1, 1)
+            return (sums / (batch * height * width)).view(1, channels, 1, 1)
         each = channels // (tasks * self.groups)
         means = sums.view(batch, tasks * self.groups, each).sum(dim=2, keepdim=True) / (each * height * width)
         return means.expand(-1, -1, each).reshape(batch, channels, 1, 1)
@@ -289,7 +313,7 @@ class Layer:
 
 def _sign(scale: Tensor) -> Tensor:
     """1 or -1, never 0."""
-    return torch.where(scale < 0, -1.0, 1.0).to(scale.dtype)
+    return torch.copysign(torch.ones_like(scale), scale)
 
 
 def _times(x: Tensor, sign: Tensor | None) -> Tensor:
@@ -304,13 +328,6 @@ def _by_channel(x: Tensor) -> Tensor:
 def _by_place(x: Tensor) -> Tensor:
     """(batch, channels, height, width), channels last in memory -> a view (batch, height * width, channels)."""
     return x.permute(0, 2, 3, 1).view(x.shape[0], -1, x.shape[1])
-
-
-def _sums(x: Tensor) -> Tensor:
-    """Over height and width: (batch, channels, height, width) -> (batch, channels). A product with ones is ten times
-    as fast as a sum over what lies apart in memory."""
-    places = x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, x.shape[1])
-    return torch.matmul(x.new_ones(1, places.shape[1]), places)[:, 0]
 
 
 def to_tasks(x: Tensor, tasks: int) -> Tensor:

@@ -58,12 +58,14 @@ class ConvBatch(ImageBatch):
         norm, activation, groups = spec.norm, spec.activation, spec.groups
         self._layers = [Layer(norm, activation, groups, dense=False) for _ in spec.channels]
         self._layers += [Layer(norm, activation, groups, dense=True) for _ in spec.hidden]
+        self._parts = spec.parts()
+        self._sizes = [part.size for part in self._parts]
         self._at_once = 1 if device.type == "cpu" else self.tasks
 
     def initial(self) -> Tensor:
         start = drawn(normals, streams(self._seeds, "start"), self.coordinates_per_task, self.dtype)
-        pieces = torch.split(start, [part.size for part in self.spec.parts()], dim=1)
-        for part, piece in zip(self.spec.parts(), pieces, strict=True):
+        pieces = torch.split(start, self._sizes, dim=1)
+        for part, piece in zip(self._parts, pieces, strict=True):
             if part.role == "weight":
                 fan_in = part.size // (part.shape[0] if len(part.shape) == 4 else part.shape[1])
                 piece.mul_(self.spec.start_scale / fan_in**0.5)
@@ -188,11 +190,8 @@ class ConvBatch(ImageBatch):
 
     def _weights(self, by_task: Tensor) -> ConvWeights:
         """Views of (tasks, coordinates)."""
-        parts = self.spec.parts()
-        views = [
-            piece.view(-1, *part.shape)
-            for part, piece in zip(parts, torch.split(by_task, [part.size for part in parts], dim=1), strict=True)
-        ]
+        pieces = torch.split(by_task, self._sizes, dim=1)
+        views = [piece.view(-1, *part.shape) for part, piece in zip(self._parts, pieces, strict=True)]
         *body, last, bias = views
         if self.spec.norm == "none":
             layers = [Weights(weight, shift, None) for weight, shift in zip(body[::2], body[1::2], strict=True)]
