@@ -13,7 +13,19 @@ OPTIMIZER_ID = "opt_0198f0c3f00d7b21a1b2c3d4e5f60718"
 _QUADRATIC = FAMILIES["quadratic"]
 
 FAMILY: dict[str, Any] = _QUADRATIC.model_dump(mode="json", exclude={"overrides"}) | {
-    "coordinates_per_task": _QUADRATIC.tasks.coordinates_per_task
+    "coordinates_per_task": _QUADRATIC.tasks.coordinates_per_task,
+    "declared": False,
+}
+FAMILY_REQUEST: dict[str, Any] = {
+    "name": "ridge",
+    "title": "Ridge regression",
+    "tasks": {
+        "kind": "expression",
+        "parameters": {"theta": {"kind": "normal", "shape": [10]}},
+        "draws": {"A": {"kind": "normal", "shape": [20, 10]}, "y": {"kind": "normal", "shape": [20]}},
+        "constants": {"weight": 0.1},
+        "loss": "mean((A @ theta - y)**2) + weight * sum(theta**2)",
+    },
 }
 
 META_TRAIN: dict[str, Any] = {"kind": "meta_train", "family": "quadratic"}
@@ -136,6 +148,27 @@ OPTIMIZER: dict[str, Any] = {
         }
     ],
     "created_at": "2026-11-24T09:00:32.000000Z",
+}
+
+ANATOMY: dict[str, Any] = {
+    "optimizer": OPTIMIZER_ID,
+    "job": EVALUATION_ID,
+    "family": "quadratic",
+    "overrides": {},
+    "seed": 0,
+    "optimizers": {"adam": {"learning_rate": 0.316, "schedule": "constant", "tuned": True}},
+    "steps": 3,
+    "coordinates": [{"part": "theta", "index": [3]}],
+    "updates": {"learned": [[-0.21, -0.13, -0.04]], "adam": [[-0.316, -0.29, -0.25]]},
+    "responses": [
+        {
+            "coordinate": 0,
+            "after": 0,
+            "had": 6.2,
+            "gradient": [-18.6, 0.0, 18.6],
+            "update": {"learned": [0.31, 0.0, -0.31], "adam": [0.316, 0.0, -0.316]},
+        }
+    ],
 }
 
 ALIAS: dict[str, Any] = {

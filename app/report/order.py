@@ -10,13 +10,15 @@ _ORDER = (
     "format", "job", "optimizer", "family", "overrides", "seed", "horizon", "criteria", "test_tasks", "tuning_tasks",
     "coordinates_per_task", "training_memory_bytes",
     "verdict", "validation", "break_even", "tiers", "optimizers", "tuning", "stored", "comparisons", "seconds",
-    "time_to_target", "tuned", "untuned",
+    "time_to_target", "anatomy", "steps", "coordinates", "part", "index", "coordinate", "after", "had", "gradient",
+    "updates", "responses", "update", "tuned", "untuned",
     *LABELS, "best_baseline",
     "baseline", "curve", "area_curve", "schedule", "learning_rate", "final", "area", "runs", "grid", "diverged",
+    "tasks",
     "step", "mean", "median", "q10", "q90", "low", "high", "interval",
     "ratio_of_means", "ratio_interval", "ratio_of_medians", "medians_interval", "share_won", "difference_interval",
     "medians_verdict", "certain",
-    "held_out", "loss", "accuracy", "cost", "runtime",
+    "held_out", "loss", "accuracy", "cost", "runtime", "pictures",
 )  # fmt: skip
 _RANK = {key: rank for rank, key in enumerate(_ORDER)}
 

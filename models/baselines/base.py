@@ -64,6 +64,8 @@ class Tunable(Baseline):
     start: makes a fresh run
     torch: the name of the optimizer in torch.optim that it equals step by step, None where there is none
     settings: how that optimizer is called, beside its learning rate
+    usual_rate: torch's own learning rate, for an anatomy of an optimizer that shows this one beside it without having
+        it tuned; None: anatomies do not show it
     """
 
     tier: ClassVar[Tier] = "tuned"
@@ -71,6 +73,7 @@ class Tunable(Baseline):
     start: Callable[[], Run] = field(kw_only=True)
     torch: str | None = field(kw_only=True)
     settings: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    usual_rate: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

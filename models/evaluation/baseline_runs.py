@@ -9,28 +9,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from safetensors.torch import load, save
+from torch import Tensor
 
 from models.baselines import TUNED
 from models.baselines.base import Baseline
+from models.halving import tune_by_halving
 from models.measured import MeasuringProgress, Runs
-from models.rollout import Contender, Curves, Sample, run
+from models.rollout import Contender, Curves, Pictures, Sample, pictured_steps, run
 from models.spec import BaselineName, EvaluateSpec, PreviewSpec
 from models.tasks.base import Family, HeldOut
 from models.tuning import GridPoint, Tuned, Tuning, runs_of, tune
 
-FORMAT = 1
+FORMAT = 2
 """Counts changes after which equal keys would give other runs: of tasks, of rollouts, of the search."""
 
 Phase = Literal["tuning", "test", "targets"]
 """What a run is for: to tune, to be compared, or to set the targets."""
 
 T = TypeVar("T")
+_GIVEN = "given "  # before the names of given pictures in a stored run
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,11 @@ class BaselineRuns:
     def tuned(self, name: BaselineName, family: Family, sample: Sample) -> Generator[MeasuringProgress, None, Tuning]:
         """The sweep of a baseline of the tuned tier. family: opened for tuning"""
         plan, baseline = self._plan, TUNED[name]
-        sweep = tune(
+        search = tune if plan.search == "full" else tune_by_halving
+        sweep = search(
             *(baseline, family, sample, plan.horizon, plan.schedules), dtype=self._dtype, device=self._device
         )  # fmt: skip
-        key = self._key(baseline, sample, schedules=plan.schedules)
+        key = self._key(baseline, sample, schedules=plan.schedules, search=plan.search)
 
         def loaded(content: bytes) -> Tuning:
             return Tuning(baseline, plan.horizon, tuple(GridPoint(**point) for point in json.loads(content)))
@@ -91,9 +95,9 @@ class BaselineRuns:
             return json.dumps([asdict(point) for point in tuning.points]).encode()
 
         work = self._runs.ticking(sweep, f"tuning {name}'s learning rate")
-        runs = runs_of(plan.schedules)
-        found = yield from self._kept("tuning", name, key, self._counted(work, "tuning", runs, sample), loaded, dumped)
-        self._runs.done += runs if name in self.stored["tuning"] else 0
+        computed = self._counted(work, "tuning", lambda tuning: sum(point.tasks for point in tuning.points))
+        found = yield from self._kept("tuning", name, key, computed, loaded, dumped)
+        self._runs.done += runs_of(plan.schedules) if name in self.stored["tuning"] else 0
         return found
 
     def curves(
@@ -106,19 +110,22 @@ class BaselineRuns:
         message: str,
         *,
         held_out: bool = False,
+        pictures: bool = False,
     ) -> Generator[MeasuringProgress, None, Curves]:
         """A run of a baseline."""
+        horizon = self._plan.horizon
         steps = run(
-            *(contender, family, sample, self._plan.horizon),
+            *(contender, family, sample, horizon),
             dtype=self._dtype,
             device=self._device,
             held_out=held_out,
+            pictures=pictures,
         )
-        settings: dict[str, Any] = {"held_out": held_out}
+        settings: dict[str, Any] = {"held_out": held_out} | ({"pictures": pictured_steps(horizon)} if pictures else {})
         if isinstance(contender, Tuned):
             settings |= {"learning_rate": contender.learning_rate.hex(), "schedule": contender.schedule}
         key = self._key(baseline, sample, **settings)
-        computed = self._counted(self._runs.ticking(steps, message), phase, 1, sample)
+        computed = self._counted(self._runs.ticking(steps, message), phase, lambda _: sample.tasks)
         found = yield from self._kept(phase, baseline.name, key, computed, self._loaded, _dumped)
         self._runs.done += 1
         return found
@@ -145,16 +152,17 @@ class BaselineRuns:
         return found
 
     def _counted(
-        self, work: Generator[MeasuringProgress, None, T], phase: Phase, runs: int, sample: Sample
+        self, work: Generator[MeasuringProgress, None, T], phase: Phase, tasks: Callable[[T], int]
     ) -> Generator[MeasuringProgress, None, T]:
+        """tasks: how many tasks were run on, from what the work gave"""
         found = yield from work
-        self.gradients["test" if phase == "test" else "tuning"] += runs * sample.tasks * (self._plan.horizon + 1)
+        self.gradients["test" if phase == "test" else "tuning"] += tasks(found) * (self._plan.horizon + 1)
         return found
 
     def _loaded(self, content: bytes) -> Curves:
         tensors = {name: tensor.to(self._device) for name, tensor in load(content).items()}
         held_out = HeldOut(tensors["held_out_losses"], tensors["accuracies"]) if "accuracies" in tensors else None
-        return Curves(tensors["losses"], held_out)
+        return Curves(tensors["losses"], held_out, _pictures(tensors))
 
     def _key(self, baseline: Baseline, sample: Sample, **settings: Any) -> str:
         family, device = self._spec.family, self._device
@@ -176,8 +184,20 @@ class BaselineRuns:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
+def _pictures(tensors: Mapping[str, Tensor]) -> Pictures | None:
+    """Of a stored run, on the CPU."""
+    if "pictures" not in tensors:
+        return None
+    given = {name.removeprefix(_GIVEN): each.cpu() for name, each in tensors.items() if name.startswith(_GIVEN)}
+    return Pictures(tensors["pictures"].cpu(), tuple(tensors["pictured_steps"].tolist()), given)
+
+
 def _dumped(found: Curves) -> bytes:
     tensors = {"losses": found.losses}
     if found.held_out is not None:
         tensors |= {"held_out_losses": found.held_out.losses, "accuracies": found.held_out.accuracies}
+    if found.pictures is not None:
+        steps = torch.tensor(found.pictures.steps)
+        given = {f"{_GIVEN}{name}": images for name, images in found.pictures.given.items()}
+        tensors |= {"pictures": found.pictures.images, "pictured_steps": steps} | given
     return save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()})

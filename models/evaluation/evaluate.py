@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from gradsmith.rules import weights as rule_weights
-from models.backends import backend_for, dtype_for
+from models.backends import backend_for, dtype_for, dtype_of
 from models.baselines import TUNED, UNTUNED
 from models.baselines.base import Baseline
+from models.evaluation.anatomy import anatomy, beside
 from models.evaluation.baseline_runs import BaselineRuns, BaselineStore
 from models.evaluation.break_even import break_even
 from models.evaluation.by_validation import Made, as_optimizer, comparable, scored_like, told
 from models.evaluation.equal_time import in_seconds
+from models.evaluation.pictures import pictures_of
 from models.evaluation.statistics import Bootstrap, Comparison, compare
 from models.evaluation.step_costs import StepCosts, step_costs
 from models.evaluation.time_to_target import Target, targets, time_to_target
@@ -89,7 +91,7 @@ class _Evaluation:
         self._plan = spec.evaluation
         self._device = device_of(spec.resources)
         rule, wanted = rule_weights.loads(weights), spec.resources.backend
-        self._dtype = dtype_for(wanted, given=next(rule.parameters()).dtype)
+        self._dtype = dtype_for(wanted, given=dtype_of(rule))
         rule = rule.to(self._device, self._dtype)
         self._backend = backend_for(
             *(rule, self._dtype, self._device, threads), wanted=wanted, parts=spec.family.tasks.parts()
@@ -122,10 +124,12 @@ class _Evaluation:
         contenders |= {name: tuning.best("final") for name, tuning in tunings.items()}
         contenders |= {name: UNTUNED[name] for name in self._plan.untuned}
         costs = yield from self._runs.ticking(step_costs(contenders, self._one_task()), "timing a step of each")
+        shown = yield from self._anatomy(learned, tunings)
         validated, baseline = yield from self._validated(tunings)
         yield self._runs.so_far("bootstrap")
         result = self._result(measured, tunings, costs)
         result["validation"] = validated
+        result["anatomy"] = shown
         result["time_to_target"] = time_to_target(measured, fixed, setter, costs)
         yield MeasuringResult(plain(result), baseline)
 
@@ -139,6 +143,23 @@ class _Evaluation:
         work = scored_like(self._made.recipe, tunings, self._tuning_family, self._dtype, self._device)
         best, found = yield from self._runs.ticking(work, "validating the best tuned baseline")
         return told(self._made, best, found), as_optimizer(self._made, best, found, self._spec.family.name)
+
+    def _anatomy(
+        self, learned: Learned, tunings: dict[BaselineName, Tuning]
+    ) -> Generator[MeasuringProgress, None, dict[str, Any]]:
+        """What the optimizer does on the first test task, beside Adam and RMSprop."""
+        spec, horizon = self._spec, self._plan.horizon
+        task, *_ = self._test_family.sample(
+            Split.TEST, seed=spec.seed, trajectory=0, tasks=1, dtype=self._dtype, device=self._device
+        )
+        others = beside(tunings, horizon)
+        work = anatomy(learned, others, task, spec.family.tasks.parts(), horizon, spec.seed)
+        found = yield from self._runs.ticking(work, "looking at its updates")
+        rates = {
+            name: {"learning_rate": each.learning_rate, "schedule": each.schedule, "tuned": name in tunings}
+            for name, each in others.items()
+        }
+        return {"optimizers": rates} | found
 
     def _one_task(self) -> TaskBatch:
         tasks, *_ = self._tuning_family.sample(
@@ -166,16 +187,19 @@ class _Evaluation:
     def _tested(
         self, baseline: Baseline, contender: Contender, for_area: Contender
     ) -> Generator[MeasuringProgress, None, Measured]:
-        final = yield from self._curves(baseline, contender)
+        pictures = baseline.name in self._plan.baselines and self._spec.family.tasks.pictured
+        final = yield from self._curves(baseline, contender, pictures=pictures)
         if for_area == contender:
             return Measured(final, final)
         return Measured(final, (yield from self._curves(baseline, for_area)))
 
-    def _curves(self, baseline: Baseline, contender: Contender) -> Generator[MeasuringProgress, None, Curves]:
+    def _curves(
+        self, baseline: Baseline, contender: Contender, *, pictures: bool = False
+    ) -> Generator[MeasuringProgress, None, Curves]:
         sample = self._test_sample
         message = f"measuring {baseline.name} on {sample.tasks} held-out tasks"
         found = yield from self._baselines.curves(
-            *(baseline, contender, self._test_family, sample), "test", message, held_out=True
+            *(baseline, contender, self._test_family, sample), "test", message, held_out=True, pictures=pictures
         )
         return found
 
@@ -186,6 +210,7 @@ class _Evaluation:
             dtype=self._dtype,
             device=self._device,
             held_out=True,
+            pictures=self._spec.family.tasks.pictured,
         )
         found = yield from self._runs.ticking(steps, f"measuring learned on {sample.tasks} held-out tasks")
         self._runs.done += 1
@@ -243,7 +268,10 @@ class _Evaluation:
             for name, each in measured.items()
             if each.final.held_out is not None
         }
-        return result | ({"held_out": held_out} if held_out else {})
+        taken = {name: each.final.pictures for name, each in measured.items() if each.final.pictures is not None}
+        return (
+            result | ({"held_out": held_out} if held_out else {}) | ({"pictures": pictures_of(taken)} if taken else {})
+        )
 
     def _break_even(
         self, measured: dict[str, Measured], tunings: dict[BaselineName, Tuning], best: BaselineName, costs: StepCosts

@@ -1,4 +1,4 @@
-"""The images that a network trains on, apart in three: training, validation, test.
+"""The images, or rows of a table, that a network trains on, apart in three: training, validation, test.
 
 Every optimizee trains on training images, whichever split its TASK belongs to; a validation task reports its
 held-out loss on validation images and a test task on test images. The parts are drawn at random by a fixed
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,12 +26,14 @@ DIGITS_VALIDATION = 360
 DIGITS_TEST = 360
 MNIST_VALIDATION = 10_000
 CIFAR_VALIDATION = {"cifar10": 5_000, "cifar10-subset": 1_000, "cifar10-jpeg": 5_000}
+TABLE_SHARE = 0.2
+"""How many of a table's rows are for validation, and how many for test."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """`pixels` (images, inputs) uint8, a place's colours side by side; `labels` (images,) int64; a network sees
-    `pixels * scale`."""
+    """`pixels` (images, inputs) uint8, a place's colours side by side, or float32 of a table; `labels` (images,) int64.
+    A network sees `pixels * scale`."""
 
     pixels: Tensor
     labels: Tensor
@@ -49,24 +52,42 @@ class Images:
         rows = (number[self.labels] >= 0).nonzero()[:, 0]
         return Images(self.pixels[rows], number[self.labels[rows]], self.scale)
 
+    def as_numbers(self, dtype: torch.dtype) -> Tensor:
+        """What a network sees, (images, inputs). Kept: for small data sets."""
+        if dtype not in self._numbers:
+            self._numbers[dtype] = self.pixels.to(dtype).mul_(self.scale)
+        return self._numbers[dtype]
+
+    @cached_property
+    def _numbers(self) -> dict[torch.dtype, Tensor]:
+        return {}
+
     def to(self, device: torch.device) -> Images:
+        if device == self.pixels.device:
+            return self
         return Images(self.pixels.to(device), self.labels.to(device), self.scale)
 
 
+ImageSet = Literal["digits", "mnist", "breast-cancer", "wine", "cifar10", "cifar10-subset", "cifar10-jpeg"]
+
+
 def load_images(
-    name: str, splits: Collection[Split], data_dir: Path | None, labels: Sequence[int] = ()
+    name: ImageSet, splits: Collection[Split], data_dir: Path | None, labels: Sequence[int] = ()
 ) -> dict[Split, Images]:
     """The training images, and those of each split in `splits`; the others are not in the result.
 
-    name: digits, mnist or a data set of `models.tasks.cifar`; labels: the classes that are kept (default: all), whose
-    labels become 0, 1, ... in this order. Raises DatasetMissing and DatasetCorrupt.
+    labels: the classes that are kept (default: all), whose labels become 0, 1, ... in this order. Raises
+    DatasetMissing and DatasetCorrupt.
     """
-    if name == "digits":
-        parts = _digits()
-    elif name == "mnist":
-        parts = _mnist(data_dir)
-    else:
-        parts = _cifar(name, data_dir)
+    match name:
+        case "digits":
+            parts = _digits()
+        case "mnist":
+            parts = _mnist(data_dir)
+        case "breast-cancer" | "wine":
+            parts = _table(name)
+        case _:
+            parts = _cifar(name, data_dir)
     wanted = {split: images for split, images in parts.items() if split in splits or split is Split.TRAIN}
     return {split: images.labelled(labels) for split, images in wanted.items()} if labels else wanted
 
@@ -104,6 +125,22 @@ def _mnist(data_dir: Path | None) -> dict[Split, Images]:
         Split.VALIDATION: training.taken(order[:MNIST_VALIDATION]),
         Split.TRAIN: training.taken(order[MNIST_VALIDATION:]),
     }
+
+
+@lru_cache(maxsize=2)
+def _table(name: Literal["breast-cancer", "wine"]) -> dict[Split, Images]:
+    """Each column with mean 0 and standard deviation 1 over the training rows."""
+    from sklearn import datasets
+
+    data = (datasets.load_breast_cancer if name == "breast-cancer" else datasets.load_wine)()
+    rows, labels = torch.from_numpy(data.data), torch.from_numpy(data.target.astype(np.int64))
+    order = permutation(len(rows), name)
+    held_out = round(TABLE_SHARE * len(rows))
+    test, validation, training = order.tensor_split([held_out, 2 * held_out])
+    mean, deviation = rows[training].mean(dim=0), rows[training].std(dim=0, correction=0)
+    everything = Images(((rows - mean) / deviation).float(), labels, 1.0)
+    parts = {Split.TEST: test, Split.VALIDATION: validation, Split.TRAIN: training}
+    return {split: everything.taken(part) for split, part in parts.items()}
 
 
 @lru_cache(maxsize=1)

@@ -41,7 +41,7 @@ def rule():
 
 def shape(result):
     """The keys of a result, and those of what it has in one place only."""
-    parts = ("criteria", "seconds", "time_to_target", "validation", "break_even", "cost", "verdict")
+    parts = ("criteria", "seconds", "time_to_target", "validation", "break_even", "cost", "verdict", "anatomy")
     found = {part: set(result[part]) for part in parts}
     for part in ("final", "area"):
         found[part] = set(result["comparisons"]["adam"][part]), set(result["seconds"]["comparisons"]["adam"][part])

@@ -150,7 +150,8 @@ class ConvBatch(ImageBatch):
             signal = NONLINEARITIES[self.spec.activation].value(signal)
             if not layer.dense:
                 signal = functional.max_pool2d(signal, 2)
-        return self.cross_entropy(torch.baddbmm(bias, to_tasks(signal, self.tasks), last), labels)
+        logits = torch.baddbmm(bias, to_tasks(signal, self.tasks), last)
+        return self.cross_entropy(logits.transpose(1, 2), labels)
 
     def _normalized(self, signal: Tensor, shift: Tensor, scale: Tensor | None) -> Tensor:
         if self.spec.norm == "none":
@@ -169,7 +170,7 @@ class ConvBatch(ImageBatch):
                 weights, (last, bias) = self._weights(of_theta)
                 _, top = self._forward(weights, self._image(pixels.expand(of_theta.shape[0], -1, -1)))
                 logits.append(torch.baddbmm(bias, top, last))
-            yield torch.cat(logits), chunk
+            yield torch.cat(logits).transpose(1, 2), chunk
 
     # --- networks -----------------------------------------------------------------------------------------------
 
