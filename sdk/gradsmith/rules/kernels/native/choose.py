@@ -94,7 +94,7 @@ class Loaded:
         return Library(path, self.program) if isinstance(self.program, Sizes) else TensorLibrary(path)
 
     def worst_error(self, loaded: AnyLibrary, target: Target) -> float:
-        """Of a trial on a block and a bit."""
+        """The error of a trial on a block and a bit."""
         if isinstance(self.program, Sizes):
             assert isinstance(loaded, Library)
             kind = {features: name for name, features in INPUTS.items()}[self.program.inputs]
