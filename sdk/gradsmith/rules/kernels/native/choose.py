@@ -43,6 +43,8 @@ def native_kernel(rule: Rule, *, threads: int = 1, settings: BuildSettings | Non
         return Refusal("it is turned off here (GRADSMITH_NATIVE=off)")
     if not isinstance(rule, LSTMRule):
         return Refusal(f"it runs rules of kind {LSTMRule.kind} alone")
+    if rule.settings.averaging:
+        return Refusal("its coordinates do not see each other, and the rule has global averaging cells")
     if not rule.settings.as_published:
         return Refusal("it runs the inputs log_sign and raw alone, and the linear head")
     sizes = rule.settings.costs().sizes
