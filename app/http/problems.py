@@ -66,7 +66,7 @@ CATALOGUE: dict[str, Kind] = {
         409, "No evaluation of the optimizer shows its updates", "See `detail`: POST /jobs evaluates it."
     ),
     "family_exists": Kind(409, "The name has another family", "Choose another name; a family never changes."),
-    "too_many_families": Kind(409, "The workspace has as many families as it may", "Change `tasks` in the job instead."),
+    "too_many_families": Kind(409, "The workspace has its most families", "Change `tasks` in the job instead."),
     "last_admin_key": Kind(409, "It is the last key that may make keys", "Make another with scope admin first."),
     "idempotency_in_flight": Kind(409, "A twin of this request is still running", "Try again after `Retry-After`."),
     "precondition_failed": Kind(412, "It is not as you saw it", "GET it again; decide; send its new ETag as If-Match."),

@@ -28,7 +28,7 @@ class FamilyRequest(Request):
     title: _Words = Field("", max_length=200, description="Default: the name.")
     description: _Words = Field("", max_length=2000)
     tasks: dict[str, Any] = Field(
-        description="What is drawn: an object with `kind`, whose JSON schema is `schemas.tasks` of GET /families/{name} "
+        description="What is drawn: an object with `kind`. Its JSON schema is `schemas.tasks` of GET /families/{name} "
         "of a family of that kind."
     )
     recipe: RecipeOverrides = Field(

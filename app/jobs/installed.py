@@ -15,9 +15,7 @@ from models.spec import FamilySpec, Recipe
 from models.task_spec import TaskSpec
 
 
-def trained_on(
-    optimizer: str, stored: Mapping[str, Any], declared: DeclaredFamilies
-) -> tuple[FamilySpec, TaskSpec]:
+def trained_on(optimizer: str, stored: Mapping[str, Any], declared: DeclaredFamilies) -> tuple[FamilySpec, TaskSpec]:
     """The family that an optimizer was trained on as it is here, and the tasks that it was trained on.
 
     stored: the family in the spec of its training. Raises Problem `not_installed`.

@@ -21,6 +21,7 @@ from models.families import FAMILIES, problems_in_words
 from models.spec import (
     DEVICE_OF,
     IDLE_RULE,
+    NO_ROOM,
     BackendName,
     EvaluationPlan,
     FamilySpec,
@@ -30,7 +31,6 @@ from models.spec import (
     with_tasks,
 )
 from models.task_spec import TaskSpec
-
 
 _SHOWN = 60  # names in an error
 
@@ -118,6 +118,10 @@ def laid_over(default: Spec, changes: BaseModel | dict[str, Any], within: str) -
         return overridden(default, given)
 
 
+_PLACES = {IDLE_RULE: ("recipe", "rules"), NO_ROOM: ("recipe", "rule")}
+"""Where in a request what only the whole spec can refuse is."""
+
+
 @contextmanager
 def refused_at(*within: str, model: type[BaseModel] | None = None) -> Iterator[None]:
     """What pydantic refuses, as `invalid_request`. within: where in the request that is; model: what should be there"""
@@ -125,5 +129,5 @@ def refused_at(*within: str, model: type[BaseModel] | None = None) -> Iterator[N
         yield
     except ValidationError as error:
         errors = error.errors(include_url=False)
-        place = ("recipe", "rules") if errors[0]["type"] == IDLE_RULE else within
+        place = _PLACES.get(errors[0]["type"], within)
         raise invalid_request(field_errors(errors, within=place, model=model)) from error

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,16 @@ class Desk:
                 return job
         labels = {LABEL: label, "name": name[:100], "commit": self._commit}
         return self.client.jobs.create(kind, **body, metadata=labels)
+
+    def cancel_all_but(self, bodies: Iterable[Mapping[str, Any]]) -> None:
+        """Cancel trainings of ours that nobody asks for any more: variants that were renamed or changed. They would be
+        in front of what is asked for."""
+        wanted = {digest({"kind": "meta_train", **body}) for body in bodies}
+        for status in ("queued", "running"):
+            for job in self.client.jobs.list(kind="meta_train", status=status, limit=100):
+                if LABEL in job.metadata and job.metadata[LABEL] not in wanted:
+                    self.client.jobs.cancel(job)
+                    self._tell(f"{job.metadata['name']}: cancelled, for no experiment has it now")
 
     def followed(self, jobs: Sequence[tuple[str, Job]]) -> list[Job]:
         """All of them, ended; a line about those that run now and then. Jobs that failed are among them."""

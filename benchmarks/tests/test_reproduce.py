@@ -126,10 +126,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
             for seed in SEEDS:
                 ours.job("meta_train", TINY.training(QUADRATICS, training, seed), training.name)
         first = {job.id for job in ours.client.jobs.list(limit=100)}
+        stale = ours.job("meta_train", {"family": "quadratic", "seed": 9, "evaluate": False}, "renamed since")
         run_job(min(first), 1, settings=settings, preempted=lambda: True)  # it writes a checkpoint and stops
     with desk(settings, said, "commit-2") as ours, Working(settings):
+        ours.cancel_all_but(TINY.training(QUADRATICS, each, seed) for each in QUADRATICS.trainings for seed in SEEDS)
+        assert ours.client.jobs.get(stale).status == "cancelled"
         main.run(QUADRATICS, TINY, SEEDS, ours, data, folder / "results", folder)
-        jobs = {job.id: job for job in ours.client.jobs.list(limit=100)}
+        jobs = {job.id: job for job in ours.client.jobs.list(limit=100) if job.id != stale.id}
         weights = {
             (row["variant"], row["seed"]): ours.client.optimizers.pull(str(jobs[row["job"]].optimizer))
             for row in results.read(folder / "results")["quadratics"]["panels"][0]["rows"]

@@ -14,6 +14,7 @@ from models.families.functions import KIND as FUNCTIONS
 from models.families.mlp import KIND as MLP
 from models.families.quadratic import KIND as QUADRATIC
 from models.families.recipes import winning
+from models.families.style import KIND as STYLE
 from models.spec import FamilySpec, Recipe
 from models.task_spec import TASK_SPECS
 
@@ -40,7 +41,7 @@ def register(kind: Kind) -> None:
     DATASETS.update(kind.datasets)
 
 
-for _kind in (QUADRATIC, MLP, FUNCTIONS, EXPRESSION):
+for _kind in (QUADRATIC, MLP, FUNCTIONS, EXPRESSION, STYLE):
     register(_kind)
 PROBLEMS: tuple[plugins.Problem, ...] = plugins.load(register)
 """Plug-ins that could not be loaded, and why."""

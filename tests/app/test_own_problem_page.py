@@ -21,9 +21,7 @@ BLOCKS = re.findall(r"```json\n(.*?)```", PAGE, re.S)
 @pytest.mark.parametrize("block", BLOCKS)
 def test_the_families_of_the_page_lose_when_they_follow_their_gradient(block: str) -> None:
     family = declared_family(FamilyRequest.model_validate(json.loads(block)))
-    [batch] = open_for_training(family.tasks).sample(
-        Split.TRAIN, seed=0, trajectory=0, tasks=3, dtype=torch.float64
-    )
+    [batch] = open_for_training(family.tasks).sample(Split.TRAIN, seed=0, trajectory=0, tasks=3, dtype=torch.float64)
     theta = batch.initial()
     losses, gradient = batch.losses_and_gradient(theta, 0)
     assert bool((batch.losses(theta - 1e-4 * gradient, 0) < losses).all())

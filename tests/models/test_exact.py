@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 
 import pytest
@@ -32,6 +33,12 @@ SETTINGS = (
     {"input": "raw", "layers": 1, "hidden_size": 7},
     {"layers": 2, "hidden_size": 4, "output_scale": 1.0},
     {"kind": "mlp", "input": "momenta", "hidden_size": 5},
+)
+SEE_OTHERS = (
+    {"kind": "hyper"},
+    {"kind": "mlp"},
+    {"kind": "lstm", "averaging": 2, "hidden_size": 4, "input": "raw"},
+    {"kind": "ntm_bfgs", "averaging": 2, "hidden_size": 4, "memory_size": 256, "input": "raw"},
 )
 WAYS = ("graphs kept", "graphs made again", "graphs made again, in blocks")
 
@@ -85,11 +92,19 @@ def test_the_meta_gradient_is_that_of_the_whole_graph(family, settings, way):
 
 
 @pytest.mark.parametrize("mode", ["detached", "exact"])
-@pytest.mark.parametrize("family", ["quadratic", "mlp"])
-@pytest.mark.parametrize("kind", ["hyper", "mlp"])
-def test_that_of_a_rule_that_knows_tensors_is_too(family, mode, kind):
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        (family, settings)
+        for family in ("quadratic", "mlp")
+        for settings in SEE_OTHERS
+        if FAMILIES[family].coordinates_per_task <= settings.get("memory_size", math.inf)
+    ],
+    ids=repr,
+)
+def test_that_of_a_rule_that_knows_tensors_is_too(family, mode, settings):
     """The tensors of a task are those of its family, and what the rule holds constant is so in the whole graph."""
-    rule, tasks, parts = make_rule(kind=kind, output_scale=0.2), make_tasks(family), FAMILIES[family].parts()
+    rule, tasks, parts = make_rule(**settings, output_scale=0.2), make_tasks(family), FAMILIES[family].parts()
     expected, theta = through_the_whole_graph(
         rule, tasks, 5, 2, exact=mode == "exact", sizes=[part.size for part in parts]
     )

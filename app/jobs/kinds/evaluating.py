@@ -15,7 +15,7 @@ from app.store.families import DeclaredFamilies
 from app.store.jobs import JobRepository
 from app.store.provenance import made_with
 from app.store.registry import Registry
-from models.rule_spec import assigned, uncovered
+from models.rule_spec import assigned, uncovered, without_room
 from models.spec import EVALUATION_SEED, BackendName, EvaluateSpec, FamilySpec, Recipe
 
 
@@ -61,6 +61,10 @@ def resolved(
     if (wrong := _part_without_a_rule(optimizer.id, trained, training["family"], family, declared)) is not None:
         place = "/tasks" if request.family is None else "/family"
         raise invalid_request([FieldError(location="body", pointer=place, code="part_without_rule", message=wrong)])
+    if (wrong := without_room(assigned(trained.rule, trained.rules, family.tasks.parts()))) is not None:
+        wrong = f"{family.name} is too large for {optimizer.id}: {wrong}"
+        place = "/tasks" if request.family is None else "/family"
+        raise invalid_request([FieldError(location="body", pointer=place, code="no_room", message=wrong)])
     with refused_at("resources", "processes"):
         return EvaluateSpec(
             optimizer=optimizer.id,

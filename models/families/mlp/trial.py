@@ -13,7 +13,7 @@ from torch.nn import functional
 from models.tasks.images import Images
 
 SIZES = (7, 9, 5, 3)
-"""Of the network that a kernel is tried with."""
+"""The layers of the network that a kernel is tried with."""
 
 _BATCH, _IMAGES = 13, 20
 

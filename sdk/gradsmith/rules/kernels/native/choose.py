@@ -43,6 +43,8 @@ def native_kernel(rule: Rule, *, threads: int = 1, settings: BuildSettings | Non
         return Refusal("it is turned off here (GRADSMITH_NATIVE=off)")
     if not isinstance(rule, LSTMRule):
         return Refusal(f"it runs rules of kind {LSTMRule.kind} alone")
+    if rule.settings.averaging:
+        return Refusal("its coordinates do not see each other, and the rule has global averaging cells")
     if not rule.settings.as_published:
         return Refusal("it runs the inputs log_sign and raw alone, and the linear head")
     sizes = rule.settings.costs().sizes
@@ -94,7 +96,7 @@ class Loaded:
         return Library(path, self.program) if isinstance(self.program, Sizes) else TensorLibrary(path)
 
     def worst_error(self, loaded: AnyLibrary, target: Target) -> float:
-        """Of a trial on a block and a bit."""
+        """The error of a trial on a block and a bit."""
         if isinstance(self.program, Sizes):
             assert isinstance(loaded, Library)
             kind = {features: name for name, features in INPUTS.items()}[self.program.inputs]

@@ -34,7 +34,7 @@ class Loadable(Protocol[L]):
         """The compiled kernel in this file. Raises Unloadable, NeedsAnotherCPU."""
 
     def worst_error(self, loaded: L, target: Target) -> float:
-        """Of a trial against float64, relative; NaN when the kernel gives NaN."""
+        """The relative error of a trial against float64; NaN when the kernel gives NaN."""
 
 
 def best(kind: Loadable[L], settings: BuildSettings) -> tuple[L, Target] | Refusal:
