@@ -35,7 +35,7 @@ class Desk:
 
     def __init__(self, client: gradsmith.Client, tell: Tell, commit: str) -> None:
         self.client = client
-        self._tell = tell
+        self.tell = tell
         self._commit = commit
 
     def job(self, kind: str, body: Mapping[str, Any], name: str) -> Job:
@@ -55,7 +55,7 @@ class Desk:
             for job in self.client.jobs.list(kind="meta_train", status=status, limit=100):
                 if LABEL in job.metadata and job.metadata[LABEL] not in wanted:
                     self.client.jobs.cancel(job)
-                    self._tell(f"{job.metadata['name']}: cancelled, for no experiment has it now")
+                    self.tell(f"{job.metadata['name']}: cancelled, for no experiment has it now")
 
     def followed(self, jobs: Sequence[tuple[str, Job]]) -> list[Job]:
         """All of them, ended; a line about those that run now and then. Jobs that failed are among them."""
@@ -68,14 +68,14 @@ class Desk:
                     now = self.client.jobs.get(job)
                     if now.finished:
                         ended[job.id] = now
-                        self._tell(f"{name}: {now.status}{f' ({now.status_reason})' if now.status_reason else ''}")
+                        self.tell(f"{name}: {now.status}{f' ({now.status_reason})' if now.status_reason else ''}")
                     elif now.status != "queued":
                         running.append(f"{name} {_how_far(now)}")
             if len(ended) == len({job.id for _, job in jobs}):
                 return [ended[job.id] for _, job in jobs]
             if time.monotonic() - last >= LINE_EVERY_SECONDS:
                 last = time.monotonic()
-                self._tell(f"{len(ended)} of {len(jobs)} done; now {'; '.join(running) or 'waiting for a worker'}")
+                self.tell(f"{len(ended)} of {len(jobs)} done; now {'; '.join(running) or 'waiting for a worker'}")
             time.sleep(POLL_SECONDS)
 
 

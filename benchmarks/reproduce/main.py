@@ -66,13 +66,13 @@ def run(
     trained = protocol.train(experiment, budget, seeds, ours)
     opening = protocol.opened(experiment, budget, trained, data)
     if opening.chosen is not None:
-        tell(f"{experiment.name}: by validation, ours is {opening.chosen}; the test is opened")
+        ours.tell(f"{experiment.name}: by validation, ours is {opening.chosen}; the test is opened")
     measured = protocol.measure(experiment, budget, trained, opening, ours)
     command = f"./run reproduce {experiment.name} --budget {budget.name} --seeds {len(seeds)}"
     found = results.collected(experiment, budget, seeds, trained, opening, measured, command)
     results.write(found, folder)
     page.write(folder, document)
-    tell(f"{experiment.name}: done after {time.monotonic() - began:.0f} s, written to {document / 'README.md'}")
+    ours.tell(f"{experiment.name}: done after {time.monotonic() - began:.0f} s, written to {document / 'README.md'}")
 
 
 def _asked_for(budget: Budget, seeds: int | None) -> Iterator[dict[str, Any]]:
