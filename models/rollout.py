@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
@@ -16,6 +16,8 @@ from models.memory import CHUNK_COORDINATES
 from models.spec import Split
 from models.tasks.base import Family, HeldOut, TaskBatch
 
+PICTURED_PIXELS = 2 * 64 * 64
+"""Pixels of the tasks whose pictures a run keeps, at each of some steps; one task at least."""
 FINAL_STEPS = 5  # a single step's minibatch is worth several percent of noise on a network
 
 
@@ -105,11 +107,26 @@ class _RestingRun:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """What the first tasks of a sample looked like in the middle of a run.
+
+    images: uint8 (tasks, steps, height, width, 3)
+    steps: after which inner steps
+    given: what the images are to be held against, by name, uint8 (tasks, height, width, 3)
+    """
+
+    images: Tensor
+    steps: tuple[int, ...]
+    given: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
 class Curves:
     """`losses` (horizon + 1, tasks): f at theta_0 .. theta_horizon on the minibatch of that step."""
 
     losses: Tensor
     held_out: HeldOut | None
+    pictures: Pictures | None = None
 
     @property
     def final(self) -> Tensor:
@@ -167,15 +184,18 @@ def run(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     held_out: bool = False,
+    pictures: bool = False,
 ) -> Generator[None, None, Curves]:
     """Yields after each inner step, so that a caller can look at the clock, and returns the Curves: of the sample's
     tasks in an order that depends on the sample alone.
 
+    held_out, pictures: whether to look at held-out data at the end, and to keep some pictures, where tasks have them
     Costs `horizon + 1` gradient evaluations a task; one that is judged at its average costs a loss more at each step.
     """
     chunk = tasks_at_once(family)
     losses: list[Tensor] = []
     ends: list[HeldOut] = []
+    film = _Film(horizon) if pictures else None
     beyond = sample.first + sample.tasks
     for first in range(sample.first, beyond, chunk):
         batches = family.sample(
@@ -196,6 +216,8 @@ def run(
                 loss, gradient = tasks.losses_and_gradient(theta, step)
                 rows.append(_losses(tasks, judged(theta), step) if judged else loss)
                 stepper.step(theta, gradient)
+                if film is not None:
+                    film.look(tasks, judged(theta) if judged else theta, step + 1)
                 yield
             theta = judged(theta) if judged else theta
             rows.append(_losses(tasks, theta, horizon))
@@ -206,7 +228,44 @@ def run(
     whole = None
     if ends:
         whole = HeldOut(torch.cat([end.losses for end in ends]), torch.cat([end.accuracies for end in ends]))
-    return Curves(torch.cat(losses, dim=1), whole)
+    return Curves(torch.cat(losses, dim=1), whole, None if film is None else film.developed())
+
+
+def pictured_steps(horizon: int) -> tuple[int, ...]:
+    """After which inner steps pictures are taken."""
+    return tuple(sorted({max(1, horizon // part) for part in (8, 4, 2, 1)}))
+
+
+class _Film:
+    """Takes the pictures of a run, of its first tasks alone."""
+
+    def __init__(self, horizon: int) -> None:
+        self._steps = pictured_steps(horizon)
+        self._frames: list[list[Tensor]] = []  # of each batch that is looked at, a frame a step
+        self._given: list[Mapping[str, Tensor]] = []
+        self._left: int | None = None  # tasks still to be looked at; unknown before the first picture
+
+    def look(self, tasks: TaskBatch, theta: Tensor, step: int) -> None:
+        if step not in self._steps or self._left == 0:
+            return
+        images = tasks.pictures(theta)
+        if images is None:
+            return
+        if self._left is None:
+            self._left = max(1, PICTURED_PIXELS // (images.shape[1] * images.shape[2]))
+        if step == self._steps[0]:
+            self._frames.append([])
+            self._given.append({name: each[: self._left].cpu() for name, each in tasks.given_pictures().items()})
+        self._frames[-1].append(images[: self._left].cpu())
+        if step == self._steps[-1]:
+            self._left -= self._frames[-1][-1].shape[0]
+
+    def developed(self) -> Pictures | None:
+        if not self._frames:
+            return None
+        images = torch.cat([torch.stack(frames, dim=1) for frames in self._frames])
+        given = {name: torch.cat([each[name] for each in self._given]) for name in self._given[0]}
+        return Pictures(images, self._steps, given)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from models.evaluation.statistics import Bootstrap, compare
+from models.evaluation.statistics import Bootstrap, Floats, compare, verdict_of
 from models.evaluation.step_costs import StepCosts
 from models.measured import CRITERIA, Measured, numbers
 
@@ -47,15 +47,15 @@ def _against(name: str, measured: Mapping[str, Measured], costs: StepCosts, boot
     learned = measured["learned"].final
     steps, fewest, most = costs.steps_in_time_of("learned", name, learned.horizon)
 
-    def compared(criterion: str, made: int) -> dict[str, Any]:
+    def losses(criterion: str, made: int) -> Floats:
         cut = learned.cut(made)
-        losses = numbers(cut.final if criterion == "final" else cut.area)
-        return asdict(compare(losses, measured[name].losses(criterion), bootstrap))
+        return numbers(cut.final if criterion == "final" else cut.area)
 
     found: dict[str, Any] = {"learned_steps": {"median": steps, "low": fewest, "high": most}}
     for criterion in CRITERIA:
-        middle = compared(criterion, steps)
-        others = {compared(criterion, made)["verdict"] for made in {fewest, most} - {steps}}
+        theirs = measured[name].losses(criterion)
+        middle = asdict(compare(losses(criterion, steps), theirs, bootstrap))
+        others = {verdict_of(losses(criterion, made), theirs, bootstrap) for made in {fewest, most} - {steps}}
         found[criterion] = middle | {"certain": others <= {middle["verdict"]}}
     return found
 

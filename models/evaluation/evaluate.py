@@ -25,6 +25,7 @@ from models.evaluation.baseline_runs import BaselineRuns, BaselineStore
 from models.evaluation.break_even import break_even
 from models.evaluation.by_validation import Made, as_optimizer, comparable, scored_like, told
 from models.evaluation.equal_time import in_seconds
+from models.evaluation.pictures import pictures_of
 from models.evaluation.statistics import Bootstrap, Comparison, compare
 from models.evaluation.step_costs import StepCosts, step_costs
 from models.evaluation.time_to_target import Target, targets, time_to_target
@@ -186,16 +187,19 @@ class _Evaluation:
     def _tested(
         self, baseline: Baseline, contender: Contender, for_area: Contender
     ) -> Generator[MeasuringProgress, None, Measured]:
-        final = yield from self._curves(baseline, contender)
+        pictures = baseline.name in self._plan.baselines and self._spec.family.tasks.pictured
+        final = yield from self._curves(baseline, contender, pictures=pictures)
         if for_area == contender:
             return Measured(final, final)
         return Measured(final, (yield from self._curves(baseline, for_area)))
 
-    def _curves(self, baseline: Baseline, contender: Contender) -> Generator[MeasuringProgress, None, Curves]:
+    def _curves(
+        self, baseline: Baseline, contender: Contender, *, pictures: bool = False
+    ) -> Generator[MeasuringProgress, None, Curves]:
         sample = self._test_sample
         message = f"measuring {baseline.name} on {sample.tasks} held-out tasks"
         found = yield from self._baselines.curves(
-            *(baseline, contender, self._test_family, sample), "test", message, held_out=True
+            *(baseline, contender, self._test_family, sample), "test", message, held_out=True, pictures=pictures
         )
         return found
 
@@ -206,6 +210,7 @@ class _Evaluation:
             dtype=self._dtype,
             device=self._device,
             held_out=True,
+            pictures=self._spec.family.tasks.pictured,
         )
         found = yield from self._runs.ticking(steps, f"measuring learned on {sample.tasks} held-out tasks")
         self._runs.done += 1
@@ -263,7 +268,10 @@ class _Evaluation:
             for name, each in measured.items()
             if each.final.held_out is not None
         }
-        return result | ({"held_out": held_out} if held_out else {})
+        taken = {name: each.final.pictures for name, each in measured.items() if each.final.pictures is not None}
+        return (
+            result | ({"held_out": held_out} if held_out else {}) | ({"pictures": pictures_of(taken)} if taken else {})
+        )
 
     def _break_even(
         self, measured: dict[str, Measured], tunings: dict[BaselineName, Tuning], best: BaselineName, costs: StepCosts
