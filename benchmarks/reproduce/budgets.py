@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment, Panel, Training, recipe_of_the_paper
 from models.families import FAMILIES
+from models.rule_spec import RuleSpec
 from models.spec import Recipe, overridden
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
@@ -40,7 +41,7 @@ class Budget:
             whole: Recipe = overridden(
                 recipe_of_the_paper(training.family), {**training.recipe, **self._papers(experiment)}
             )
-            recipe = whole.model_dump(mode="json", exclude={"mixture"})
+            recipe = _differences(whole, FAMILIES[training.family].recipe)
         else:
             recipe = {**training.recipe, **self.recipes.get(experiment.name, _NONE)}
         body = {
@@ -59,6 +60,22 @@ class Budget:
             "resources": dict(self.resources),
         }  # fmt: skip
         return body | ({"tasks": panel.tasks} if panel.tasks else {})
+
+
+def _differences(wanted: Recipe, own: Recipe) -> dict[str, Any]:
+    """What a job has to change of the family's own recipe to get the wanted one. Settings that both have by default are
+    not in it, so that a setting which is added later makes no other job of it."""
+    ours, theirs = wanted.model_dump(mode="json"), own.model_dump(mode="json")
+    found = {name: value for name, value in ours.items() if value != theirs[name]}
+    if "rule" in found and wanted.rule.kind != own.rule.kind:
+        found["rule"] = _rule(wanted.rule)
+    if "rules" in found:
+        found["rules"] = {pattern: _rule(rule) for pattern, rule in wanted.rules.items()}
+    return found
+
+
+def _rule(rule: RuleSpec) -> dict[str, Any]:
+    return {"kind": rule.kind, **rule.model_dump(mode="json", exclude_defaults=True)}
 
 
 _MNIST_VALIDATION = {"validation_tasks": 16, "validation_interval": 100}

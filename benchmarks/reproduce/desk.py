@@ -1,6 +1,6 @@
 """Jobs of a service, as `POST /jobs` takes them: found again after an interruption, and followed to their end.
 
-A job carries a label with the digest of its body. What was begun before is found by it: a finished job is not run
+A job carries a label with its identity, a digest. What was begun before is found by it: a finished job is not run
 again, one that was interrupted goes on from its checkpoint.
 """
 
@@ -21,6 +21,7 @@ import gradsmith
 from app.host.tether import tethered
 from benchmarks.core.environment import ROOT
 from gradsmith.types import Job
+from models.families import FAMILIES
 from workshop.served import service
 
 LABEL = "reproduce"
@@ -40,7 +41,7 @@ class Desk:
 
     def job(self, kind: str, body: Mapping[str, Any], name: str) -> Job:
         """The job with this body, posted now where there is none yet, or it failed or was cancelled."""
-        label = digest({"kind": kind, **body})
+        label = identity(kind, body)
         for job in self.client.jobs.list(kind=kind, metadata={LABEL: label}, limit=100):
             if not job.finished or job.status == "succeeded":
                 return job
@@ -50,7 +51,7 @@ class Desk:
     def cancel_all_but(self, bodies: Iterable[Mapping[str, Any]]) -> None:
         """Cancel trainings of ours that nobody asks for any more: variants that were renamed or changed. They would be
         in front of what is asked for."""
-        wanted = {digest({"kind": "meta_train", **body}) for body in bodies}
+        wanted = {identity("meta_train", body) for body in bodies}
         for status in ("queued", "running"):
             for job in self.client.jobs.list(kind="meta_train", status=status, limit=100):
                 if LABEL in job.metadata and job.metadata[LABEL] not in wanted:
@@ -79,9 +80,14 @@ class Desk:
             time.sleep(POLL_SECONDS)
 
 
-def digest(body: Mapping[str, Any]) -> str:
-    """What tells one job's body from another's."""
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:24]
+def identity(kind: str, body: Mapping[str, Any]) -> str:
+    """What tells one job from another: its body, and what the family adds to it. Settings at their defaults do not
+    count, so that a setting which is added later makes no other job of it."""
+    family = FAMILIES[body["family"]].model_dump(
+        mode="json", include={"tasks", "recipe", "evaluation"}, exclude_defaults=True
+    )
+    told = json.dumps([kind, body, family], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:24]
 
 
 def _how_far(job: Job) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.core.environment import ROOT
 from benchmarks.core.machine import described
-from benchmarks.reproduce import page, protocol, results
+from benchmarks.reproduce import page, pictures, protocol, results
 from benchmarks.reproduce.budgets import BUDGETS, Budget, known
 from benchmarks.reproduce.desk import Desk, desk
 from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment
@@ -71,6 +71,8 @@ def run(
     command = f"./run reproduce {experiment.name} --budget {budget.name} --seeds {len(seeds)}"
     found = results.collected(experiment, budget, seeds, trained, opening, measured, command)
     results.write(found, folder)
+    document.mkdir(parents=True, exist_ok=True)
+    pictures.draw(measured, opening, document)
     page.write(folder, document)
     ours.tell(f"{experiment.name}: done after {time.monotonic() - began:.0f} s, written to {document / 'README.md'}")
 

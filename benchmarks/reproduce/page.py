@@ -22,6 +22,7 @@ TITLES = {
     7: "CIFAR-10 and subsets of its labels",
     8: "Neural Art",
 }
+ART = 8  # its pictures are figure 9
 _BANDS = "Band of a learned optimizer: its lowest to its highest meta-seed; of a baseline: 95 % interval of the mean"
 _HEAD = """# The paper, reproduced
 
@@ -96,7 +97,9 @@ def _figure(number: int, title: str, kept: Mapping[str, Json], folder: Path) -> 
         return []
     file = folder / f"figure-{number}.png"
     _draw(file, own, f"Figure {number}. {title}", kept)
-    return [f"## Figure {number}: {title}", "", f"![{title}]({file.name})", ""]
+    lines = [f"## Figure {number}: {title}", "", f"![{title}]({file.name})", ""]
+    taken = [path for path in sorted(folder.glob("figure-9-*.png")) if number == ART]
+    return [*lines, *(line for path in taken for line in (f"![Pictures]({path.name})", ""))]
 
 
 def _draw(file: Path, own: list[Experiment], title: str, kept: Mapping[str, Json]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reproduce.budgets import Budget
-from benchmarks.reproduce.desk import Desk, digest
+from benchmarks.reproduce.desk import Desk, identity
 from benchmarks.reproduce.experiments import Experiment, Panel, Training
 from gradsmith.types import Job, Optimizer
 from models.spec import Recipe
@@ -103,7 +103,7 @@ def opened(
     """Writes down what the test is opened with. What was written before stays; what is new or changed is late."""
     now = now or time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     path = folder / f"opened-{experiment.name}-{budget.name}.json"
-    marks = {each.name: digest(budget.training(experiment, each, 0)) for each in experiment.trainings}
+    marks = {each.name: identity("meta_train", budget.training(experiment, each, 0)) for each in experiment.trainings}
     if path.exists():
         before = Opening(**json.loads(path.read_text(encoding="utf-8")))
         same = {name for name, mark in marks.items() if before.named.get(name, {}).get("digest") == mark}

@@ -38,7 +38,7 @@ PANELS = [(budget, panel) for budget in BUDGETS.values() for experiment in KNOWN
 
 def resolved(budget: Any, experiment: Experiment, training: Training) -> MetaTrainSpec:
     body = {"kind": "meta_train", **budget.training(experiment, training, 3)}
-    return training_kind.resolved(training_kind.MetaTrainRequest.model_validate(body), "auto")
+    return training_kind.resolved(training_kind.MetaTrainRequest.model_validate(body), None, "auto")
 
 
 @pytest.mark.parametrize(("budget", "experiment", "training"), JOBS, ids=lambda each: getattr(each, "name", None))
