@@ -19,7 +19,7 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 class Budget:
     """seeds: meta-seeds of every variant, by experiment where it is not `usual_seeds`
     recipes: laid over the recipes of an experiment's variants; papers: over those of the paper's method alone
-    evaluation: laid over the families' plans
+    evaluation: laid over the families' plans; evaluations: over those of one experiment
     """
 
     name: str
@@ -29,6 +29,7 @@ class Budget:
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     papers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     resources: Mapping[str, Any] = field(default_factory=dict)
 
     def seeds_of(self, experiment: Experiment) -> int:
@@ -53,10 +54,11 @@ class Budget:
     def _papers(self, experiment: Experiment) -> Mapping[str, Any]:
         return {**self.recipes.get(experiment.name, _NONE), **self.papers.get(experiment.name, _NONE)}
 
-    def evaluation_of(self, panel: Panel, optimizer: str) -> dict[str, Any]:
+    def evaluation_of(self, experiment: Experiment, panel: Panel, optimizer: str) -> dict[str, Any]:
         """What POST /jobs gets to measure an optimizer on a panel."""
         body = {
-            "optimizer": optimizer, "family": panel.family, "evaluation": dict(self.evaluation),
+            "optimizer": optimizer, "family": panel.family,
+            "evaluation": {**self.evaluation, **self.evaluations.get(experiment.name, _NONE)},
             "resources": dict(self.resources),
         }  # fmt: skip
         return body | ({"tasks": panel.tasks} if panel.tasks else {})
@@ -88,7 +90,9 @@ BUDGETS = {
             5,
             seeds={"cifar": 3, "art": 3},
             papers=dict.fromkeys(("mnist", "mnist-transfers", "mnist-architectures"), _MNIST_VALIDATION),
+            recipes={"cifar": {"meta_steps": 100, "validation_tasks": 4}},
             evaluation={"search": "halving", "untuned": []},
+            evaluations={name: {"test_tasks": 8, "tuning_tasks": 4} for name in ("cifar", "art")},
         ),
         Budget(
             "paper",
