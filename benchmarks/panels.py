@@ -31,10 +31,11 @@ from benchmarks.learned_vs_tuned.report import machine
 from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for
 from models.baselines import DEFAULT_TUNED, TUNED
+from models.curves import Curves
 from models.families import FAMILIES
 from models.families.recipes import PAPER
 from models.measured import TUNING_TRAJECTORY
-from models.rollout import Curves, Learned, Sample, curves, run
+from models.rollout import Learned, Sample, curves, run
 from models.spec import FamilySpec, Recipe, Split, overridden
 from models.task_spec import TaskSpec
 from models.tasks.catalogue import open_for_testing, open_for_tuning

@@ -13,6 +13,7 @@ from typing import Any
 
 from models.backends import dtype_for
 from models.baselines import TUNED
+from models.curves import Curves
 from models.evaluation.baseline_runs import BaselineRuns
 from models.evaluation.statistics import Bootstrap
 from models.measured import (
@@ -28,7 +29,7 @@ from models.measured import (
     sweep_of,
 )
 from models.memory import memory_estimate_bytes
-from models.rollout import Curves, Sample
+from models.rollout import Sample
 from models.runtime import device_of, runtime
 from models.spec import BaselineName, MetaTrainSpec, PreviewSpec, Resources, Split
 from models.tasks.catalogue import open_for_tuning
@@ -87,7 +88,8 @@ class _Preview:
             "overrides": family.overrides,
             "seed": self._spec.seed,
             "horizon": plan.horizon,
-            "criteria": MEANINGS,
+            "on": plan.on,
+            "criteria": MEANINGS[plan.on],
             "tuning_tasks": plan.tuning_tasks,
             "coordinates_per_task": family.tasks.coordinates_per_task,
             "training_memory_bytes": memory_estimate_bytes(self._training()),

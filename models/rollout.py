@@ -11,11 +11,10 @@ from torch import Tensor
 
 from models.backends import Backend
 from models.backends.base import require_task_size
+from models.curves import Curves
 from models.memory import CHUNK_COORDINATES
 from models.spec import Split
 from models.tasks.base import Family, HeldOut, TaskBatch
-
-FINAL_STEPS = 5  # a single step's minibatch is worth several percent of noise on a network
 
 
 class Stepper(Protocol):
@@ -97,49 +96,6 @@ class _RestingRun:
 
 
 @dataclass(frozen=True)
-class Curves:
-    """`losses` (horizon + 1, tasks): f at theta_0 .. theta_horizon on the minibatch of that step."""
-
-    losses: Tensor
-    held_out: HeldOut | None
-
-    @property
-    def final(self) -> Tensor:
-        """The mean loss of the last FINAL_STEPS steps: (tasks,); a run that met a non-finite loss counts as
-        infinite."""
-        return torch.where(self.finite, trailing_means(self.losses)[-1], torch.inf)
-
-    @property
-    def area(self) -> Tensor:
-        """The mean loss over steps 1 .. horizon: (tasks,). Step 0 is the same whatever optimizes."""
-        moved = self.losses[1:] if self.horizon else self.losses
-        return torch.where(self.finite, moved.mean(dim=0), torch.inf)
-
-    @property
-    def horizon(self) -> int:
-        return self.losses.shape[0] - 1
-
-    def cut(self, steps: int) -> Curves:
-        """The first `steps` steps of the run, without what was held out, which is measured at the end."""
-        return Curves(self.losses[: steps + 1], None)
-
-    @property
-    def finite(self) -> Tensor:
-        return torch.isfinite(self.losses).all(dim=0)
-
-
-def trailing_means(losses: Tensor) -> Tensor:
-    """The mean loss of the last FINAL_STEPS steps up to each: (horizon + 1, tasks) -> the same. The loss at the start
-    counts for itself alone, so that step 3 has the mean of three."""
-    means = losses.clone()
-    steps = losses.shape[0] - 1
-    for back in range(1, min(FINAL_STEPS, steps)):
-        means[1 + back :] += losses[1 : steps + 1 - back]
-    counts = torch.arange(steps + 1, device=losses.device).clamp(1, FINAL_STEPS)
-    return means / counts[:, None]
-
-
-@dataclass(frozen=True)
 class Sample:
     """Which tasks to run on: `tasks` of them, from the one with index `first` on."""
 
@@ -159,11 +115,17 @@ def run(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     held_out: bool = False,
+    looks: tuple[int, ...] = (),
 ) -> Generator[None, None, Curves]:
     """Yields after each inner step, so that a caller can look at the clock, and returns the Curves: of the sample's
     tasks in an order that depends on the sample alone.
 
+    held_out: whether loss and accuracy on held-out data are measured at the end
+    looks: steps, from 0 to the horizon, after which held-out losses are measured; the curves are then of these, and a
+        task whose training loss is not finite has an infinite one from there on. Empty: training losses
+
     Costs `horizon + 1` gradient evaluations a task; one that is judged at its average costs a loss more at each step.
+    Raises ValueError where held-out losses are asked for and the tasks have none.
     """
     chunk = tasks_at_once(family)
     losses: list[Tensor] = []
@@ -183,22 +145,35 @@ def run(
             theta = tasks.initial()
             stepper = contender.start(tasks)
             judged = stepper.average if isinstance(stepper, Averaging) else None
-            rows = []
-            for step in range(horizon):
-                loss, gradient = tasks.losses_and_gradient(theta, step)
-                rows.append(_losses(tasks, judged(theta), step) if judged else loss)
-                stepper.step(theta, gradient)
-                yield
-            theta = judged(theta) if judged else theta
-            rows.append(_losses(tasks, theta, horizon))
-            losses.append(torch.stack(rows))
-            end = tasks.held_out(theta) if held_out else None
+            rows, seen = [], []
+            for step in range(horizon + 1):
+                at = judged(theta) if judged else theta
+                if step == horizon:
+                    rows.append(_losses(tasks, at, step))
+                else:
+                    loss, gradient = tasks.losses_and_gradient(theta, step)
+                    rows.append(_losses(tasks, at, step) if judged else loss)
+                if step in looks:
+                    finite = torch.isfinite(torch.stack(rows)).all(dim=0)
+                    seen.append(torch.where(finite, _held_out(tasks, at).losses, torch.inf))
+                if step < horizon:
+                    stepper.step(theta, gradient)
+                    yield
+            losses.append(torch.stack(seen if looks else rows))
+            end = tasks.held_out(at) if held_out else None
             if end is not None:
                 ends.append(end)
     whole = None
     if ends:
         whole = HeldOut(torch.cat([end.losses for end in ends]), torch.cat([end.accuracies for end in ends]))
-    return Curves(torch.cat(losses, dim=1), whole)
+    return Curves(torch.cat(losses, dim=1), whole, looks or None)
+
+
+def _held_out(tasks: TaskBatch, theta: Tensor) -> HeldOut:
+    found = tasks.held_out(theta)
+    if found is None:
+        raise ValueError(f"held-out losses are asked for, and tasks of {type(tasks).__name__} have no held-out data")
+    return found
 
 
 @torch.no_grad()

@@ -18,8 +18,9 @@ from safetensors.torch import load, save
 
 from models.baselines import TUNED
 from models.baselines.base import Baseline
+from models.curves import Curves, looks
 from models.measured import MeasuringProgress, Runs
-from models.rollout import Contender, Curves, Sample, run
+from models.rollout import Contender, Sample, run
 from models.spec import BaselineName, EvaluateSpec, PreviewSpec
 from models.tasks.base import Family, HeldOut
 from models.tuning import GridPoint, Tuned, Tuning, runs_of, tune
@@ -75,13 +76,17 @@ class BaselineRuns:
         self._device = device
         self._runs = runs
         self._store = store
+        self._looks = looks(spec.evaluation.horizon) if spec.evaluation.on == "held_out" else ()
 
     def tuned(self, name: BaselineName, family: Family, sample: Sample) -> Generator[MeasuringProgress, None, Tuning]:
         """The sweep of a baseline of the tuned tier. family: opened for tuning"""
         plan, baseline = self._plan, TUNED[name]
         sweep = tune(
-            *(baseline, family, sample, plan.horizon, plan.schedules), dtype=self._dtype, device=self._device
-        )  # fmt: skip
+            *(baseline, family, sample, plan.horizon, plan.schedules),
+            on=plan.on,
+            dtype=self._dtype,
+            device=self._device,
+        )
         key = self._key(baseline, sample, schedules=plan.schedules)
 
         def loaded(content: bytes) -> Tuning:
@@ -113,6 +118,7 @@ class BaselineRuns:
             dtype=self._dtype,
             device=self._device,
             held_out=held_out,
+            looks=self._looks,
         )
         settings: dict[str, Any] = {"held_out": held_out}
         if isinstance(contender, Tuned):
@@ -154,7 +160,7 @@ class BaselineRuns:
     def _loaded(self, content: bytes) -> Curves:
         tensors = {name: tensor.to(self._device) for name, tensor in load(content).items()}
         held_out = HeldOut(tensors["held_out_losses"], tensors["accuracies"]) if "accuracies" in tensors else None
-        return Curves(tensors["losses"], held_out)
+        return Curves(tensors["losses"], held_out, self._looks or None)
 
     def _key(self, baseline: Baseline, sample: Sample, **settings: Any) -> str:
         family, device = self._spec.family, self._device
@@ -166,6 +172,7 @@ class BaselineRuns:
             "plugin": family.plugin,
             "sample": asdict(sample),
             "horizon": self._plan.horizon,
+            "on": self._plan.on,
             # what the last bits depend on
             "dtype": str(self._dtype),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

@@ -19,6 +19,7 @@ from models.measured import BestTuned
 from models.parallel import Alone
 from models.rollout import Contender
 from models.spec import Recipe
+from models.task_spec import LossesOn
 from models.tasks.base import Family
 from models.training.selection import scored
 from models.training.validation import Found, Validation
@@ -50,10 +51,11 @@ class Entrant:
         return replace(self.tuned, steps=steps)
 
 
-def comparable(made: Made) -> bool:
+def comparable(made: Made, on: LossesOn) -> bool:
     """Whether a baseline can be scored as the optimizer was. A rule that was trained on several families was scored on
-    all of them, and the baselines were tuned on one."""
-    return made.recipe is not None and not made.recipe.mixture and made.score is not None
+    all of them, and the baselines were tuned on one, for losses `on` one kind of data."""
+    recipe = made.recipe
+    return recipe is not None and made.score is not None and not recipe.mixture and recipe.on == on
 
 
 def scored_like(

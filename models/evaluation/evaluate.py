@@ -20,6 +20,7 @@ from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for, dtype_for
 from models.baselines import TUNED, UNTUNED
 from models.baselines.base import Baseline
+from models.curves import Curves, looks
 from models.evaluation.baseline_runs import BaselineRuns, BaselineStore
 from models.evaluation.break_even import break_even
 from models.evaluation.by_validation import Made, as_optimizer, comparable, scored_like, told
@@ -40,7 +41,7 @@ from models.measured import (
     plain,
     sweep_of,
 )
-from models.rollout import Contender, Curves, Learned, Sample, run
+from models.rollout import Contender, Learned, Sample, run
 from models.runtime import device_of, runtime
 from models.spec import BaselineName, EvaluateSpec, Split
 from models.tasks.base import TaskBatch
@@ -133,7 +134,7 @@ class _Evaluation:
         self, tunings: dict[BaselineName, Tuning]
     ) -> Generator[MeasuringProgress, None, tuple[dict[str, Any] | None, BestTuned | None]]:
         """The best tuned baseline, scored as the optimizer was; None where that cannot be."""
-        if not comparable(self._made):
+        if not comparable(self._made, self._plan.on):
             return None, None
         assert self._made.recipe is not None
         work = scored_like(self._made.recipe, tunings, self._tuning_family, self._dtype, self._device)
@@ -186,6 +187,7 @@ class _Evaluation:
             dtype=self._dtype,
             device=self._device,
             held_out=True,
+            looks=looks(self._plan.horizon) if self._plan.on == "held_out" else (),
         )
         found = yield from self._runs.ticking(steps, f"measuring learned on {sample.tasks} held-out tasks")
         self._runs.done += 1
@@ -218,7 +220,8 @@ class _Evaluation:
             "overrides": self._spec.family.overrides,
             "seed": self._spec.seed,
             "horizon": plan.horizon,
-            "criteria": MEANINGS,
+            "on": plan.on,
+            "criteria": MEANINGS[plan.on],
             "test_tasks": plan.test_tasks,
             "tuning_tasks": plan.tuning_tasks,
             "tiers": {"tuned": list(tunings), "untuned": list(plan.untuned)},

@@ -8,7 +8,7 @@ from typing import Literal
 from models.rule_spec import Assigned
 from models.spec.recipe import MetaGradientMode
 from models.spec.resources import Resources
-from models.task_spec import Spec
+from models.task_spec import LossesOn, Spec, TaskSpec
 
 JobKind = Literal["meta_train", "evaluate", "preview"]
 
@@ -51,4 +51,13 @@ def in_one_process(what: str, resources: Resources) -> None:
         raise ValueError(
             f"{what} runs in one process and this asks for {resources.processes}; "
             f"leave processes out (threads may be more)"
+        )
+
+
+def with_data(on: LossesOn, tasks: TaskSpec, family: str) -> None:
+    """Raise ValueError where losses on held-out data are to count and the tasks have no data."""
+    if on == "held_out" and not tasks.parts_data:
+        raise ValueError(
+            f"evaluation.on held_out needs tasks with data, some of which are held out, and {family} has none; send "
+            f"evaluation.on training"
         )

@@ -9,11 +9,10 @@ from pydantic import Field, model_validator
 
 from gradsmith.rules.assignment import REST
 from models.rule_spec import USUAL, AnyRule, RulePattern, without_default
-from models.task_spec import Spec, Tasks
+from models.task_spec import LossesOn, Spec, Tasks
 
 MetaGradientMode = Literal["detached", "exact"]
 LossWeighting = Literal["sum", "sqrt"]
-LossesOn = Literal["training", "held_out"]
 
 
 class Component(Spec):

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from models.rule_spec import Assigned, assigned
 from models.spec.family import FamilySpec
-from models.spec.jobs import Job
+from models.spec.jobs import Job, with_data
 from models.spec.measuring import EVALUATION_SEED, EvaluateSpec
 from models.spec.plans import EvaluationPlan
 from models.spec.recipe import Component, MetaGradientMode, Recipe
@@ -86,6 +86,7 @@ class MetaTrainSpec(Job):
                 f"recipe.on held_out needs tasks with data, of which each keeps a part, and {' and '.join(without)} "
                 f"has none; send recipe.on training"
             )
+        with_data(self.evaluation.on, self.family.tasks, self.family.name)
         return self
 
     @model_validator(mode="after")

@@ -10,10 +10,11 @@ from typing import Protocol, TypeVar, cast
 import torch
 from torch import Tensor
 
+from models.curves import looks
 from models.parallel import Team
-from models.rollout import Contender, Sample, Stepper, run, tasks_at_once
+from models.rollout import Contender, Sample, run, tasks_at_once
 from models.spec import Recipe, Split, share
-from models.tasks.base import Family, TaskBatch
+from models.tasks.base import Family
 from models.training.events import Working
 from models.training.selection import geometric_mean, scored
 
@@ -23,9 +24,6 @@ VALIDATION_SEED = 0
 """All jobs of a family are selected on the SAME validation tasks, whatever their seed, so that their scores compare."""
 
 WORKING_INTERVAL_SECONDS = 0.25
-
-LOOKS = 10
-"""How often the held-out loss is measured along a curve: each time takes as long as several inner steps."""
 
 
 @dataclass(frozen=True)
@@ -103,78 +101,23 @@ class Validation:
         team.sum_(found, expected_seconds=evaluations * seconds_a_gradient * team.size)
         return found, spent + time.perf_counter() - started
 
-    def _contender(self, source: Judged) -> Watched:
-        recipe = self._recipe
-        watched = {0, *(step for horizon in recipe.horizons_validated for step in looks(horizon))}
-        contender = source.contender(recipe.horizons_validated[-1])
-        return Watched(contender, frozenset(watched if recipe.on == "held_out" else ()))
-
     def _chunks(self, source: Judged, own: range, chunk: int, rows: Tensor) -> Generator[None, None, None]:
         """Fill the columns of `rows` that belong to these chunks of `chunk` tasks."""
-        recipe = self._recipe
+        recipe, held_out = self._recipe, self._recipe.on == "held_out"
         horizons = recipe.horizons_validated
         for index in own:  # each by itself: how a mean over steps is rounded depends on how many tasks are side by side
             part = slice(index * chunk, min((index + 1) * chunk, recipe.validation_tasks))
             sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, part.stop - part.start, part.start)
-            learned = self._contender(source)
             curves = yield from run(
-                learned, source.family, sample, horizons[-1], dtype=self._dtype, device=self._device
+                *(source.contender(horizons[-1]), source.family, sample, horizons[-1]),
+                dtype=self._dtype,
+                device=self._device,
+                looks=tuple(sorted({look for horizon in horizons for look in looks(horizon)})) if held_out else (),
             )
-            held_out = learned.found()
-            rows[0, part] = held_out[0] if held_out else curves.losses[0]
+            rows[0, part] = curves.losses[0]
             for place, horizon in enumerate(horizons):
-                until = curves.cut(horizon)
-                area, final = until.area, until.final
-                if held_out:
-                    seen = torch.stack([held_out[step] for step in looks(horizon)])
-                    finite = until.finite & seen.isfinite().all(dim=0)
-                    area, final = (torch.where(finite, each, torch.inf) for each in (seen.mean(dim=0), seen[-1]))
-                rows[1 + 2 * place, part], rows[2 + 2 * place, part] = area, final
-
-
-def looks(horizon: int) -> list[int]:
-    """The steps of a run after which held-out losses are measured, the last one being the horizon."""
-    return sorted({max(1, round(horizon * look / LOOKS)) for look in range(1, LOOKS + 1)})
-
-
-class Watched:
-    """A contender whose tasks' held-out losses are measured after some steps."""
-
-    def __init__(self, contender: Contender, steps: frozenset[int]) -> None:
-        self._contender = contender
-        self._steps = steps
-        self._losses: dict[int, list[Tensor]] = {}
-
-    def start(self, tasks: TaskBatch) -> Stepper:
-        stepper = self._contender.start(tasks)
-        if not self._steps:
-            return stepper
-        self.see(0, tasks, tasks.initial())
-        return _WatchedRun(self, tasks, stepper)
-
-    def see(self, step: int, tasks: TaskBatch, theta: Tensor) -> None:
-        """Measure, where the step is one of those."""
-        if step in self._steps:
-            found = tasks.held_out(theta)
-            assert found is not None, "the spec lets only families through that have held-out data"
-            self._losses.setdefault(step, []).append(found.losses)
-
-    def found(self) -> dict[int, Tensor]:
-        """The held-out losses by step, (tasks,), in the order of the run's curves."""
-        return {step: torch.cat(losses) for step, losses in self._losses.items()}
-
-
-@dataclass
-class _WatchedRun:
-    watched: Watched
-    tasks: TaskBatch
-    stepper: Stepper
-    steps: int = 0
-
-    def step(self, theta: Tensor, gradient: Tensor) -> None:
-        self.stepper.step(theta, gradient)
-        self.steps += 1
-        self.watched.see(self.steps, self.tasks, theta)
+                until = curves.at(looks(horizon)) if held_out else curves.cut(horizon)
+                rows[1 + 2 * place, part], rows[2 + 2 * place, part] = until.area, until.final
 
 
 def _at_work(steps: Generator[None, None, T], step: int) -> Generator[Working, None, tuple[T, float]]:

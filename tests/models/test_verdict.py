@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.curves import Curves, trailing_means
 from models.evaluation.break_even import Spent, break_even
 from models.evaluation.equal_time import in_seconds
 from models.evaluation.statistics import Bootstrap
@@ -16,7 +17,6 @@ from models.evaluation.step_costs import Seconds, StepCosts, step_costs
 from models.evaluation.time_to_target import Target, first_reached, targets, time_to_target
 from models.families.quadratic import QuadraticSpec
 from models.measured import Measured
-from models.rollout import Curves, trailing_means
 from models.spec import Split
 from models.tasks.catalogue import open_for_tuning
 
@@ -115,8 +115,8 @@ def test_targets_are_what_the_baseline_reached_on_fresh_tasks():
 
 def test_a_target_is_reached_by_the_mean_of_five_steps_or_never():
     losses = torch.tensor([[9.0, 9.0], [9.0, 8.0], [0.0, 7.0], [9.0, 6.0], [9.0, 5.0], [9.0, 4.0], [1.0, 3.0]])
-    assert first_reached(losses, 5.0).tolist() == [2.0, 6.0], "one lucky step is a fifth of a mean, later"
-    assert first_reached(losses, np.array([0.1, 9.0])).tolist() == [math.inf, 0.0]
+    assert first_reached(Curves(losses), 5.0).tolist() == [2.0, 6.0], "one lucky step is a fifth of a mean, later"
+    assert first_reached(Curves(losses), np.array([0.1, 9.0])).tolist() == [math.inf, 0.0]
 
 
 def test_the_profile_and_its_score_are_those_of_three_problems_by_hand():
@@ -165,7 +165,7 @@ def test_the_better_of_a_baselines_two_runs_counts():
 
 def test_the_runs_until_training_pays():
     learned, adam = one(falling(0.4)), one(falling(0.2))
-    steps = float(first_reached(learned.final.losses, adam.final.final.numpy())[0])
+    steps = float(first_reached(learned.final, adam.final.final.numpy())[0])
     assert steps == 12, "2.598 exp(-.4 t) <= 1.552 exp(-.2 x 20), the means of five steps, from t = 11.3 on"
     cost = costs(0.5, learned=1.0, adam=0.5)
     found = break_even(learned, "adam", adam, 9, cost, Spent(training=100.0, selection=5.0))

@@ -60,7 +60,7 @@ def resolved(request: EvaluateRequest, registry: Registry, jobs: JobRepository, 
             rules=trained.rules,
             family=family,
             seed=request.seed,
-            evaluation=plan_of(family, request.evaluation, trained.horizon),
+            evaluation=plan_of(family, request.evaluation, trained),
             resources=resources_of(request.resources, backend),
         )
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from app.http.fields import Labels, Name, Request, Seed
 from app.jobs.overrides import PreviewPlanOverrides, ResourcesOverrides, TaskOverrides
-from app.jobs.resolve import changed, known_family, laid_over, refused_at, resources_of, seed_of
+from app.jobs.resolve import changed, known_family, laid_over, refused_at, require_data, resources_of, seed_of
 from models.spec import PreviewPlan, PreviewSpec
 
 
@@ -31,6 +31,7 @@ def resolved(request: PreviewRequest) -> PreviewSpec:
     family = changed(family, family.tasks, request.tasks)
     plan = laid_over(PreviewPlan(horizon=family.recipe.horizon), request.evaluation, "evaluation")
     assert isinstance(plan, PreviewPlan)
+    require_data(plan.on, family)
     with refused_at("resources"):
         return PreviewSpec(
             family=family,

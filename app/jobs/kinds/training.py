@@ -51,8 +51,7 @@ def resolved(request: MetaTrainRequest, backend: BackendName) -> MetaTrainSpec:
             seed=seed_of(request.seed),
             recipe=recipe,
             evaluate=request.evaluate,
-            # what was trained for a horizon is measured over it, unless the request says otherwise
-            evaluation=plan_of(family, request.evaluation, recipe.horizon),
+            evaluation=plan_of(family, request.evaluation, recipe),
             resources=resources_of(request.resources, backend),
         )
 
