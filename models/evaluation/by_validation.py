@@ -46,6 +46,10 @@ class Entrant:
     tuned: Tuned
     weight: float = 1.0
 
+    @property
+    def knows_steps(self) -> bool:
+        return self.tuned.schedule != "constant"
+
     def contender(self, steps: int) -> Contender:
         """The baseline, whose schedule ends with the run."""
         return replace(self.tuned, steps=steps)

@@ -149,6 +149,11 @@ class Recipe(Spec):
         return self.unroll_steps * (1 if self.on == "training" else 2) + exact
 
     @property
+    def knows_steps(self) -> bool:
+        """Whether one of its rules asks how many steps a run is going to have."""
+        return any(rule.config.knows_steps for rule in (self.rule, *self.rules.values()))
+
+    @property
     def output_scales(self) -> str:
         """The rules' output scales with their names and values, for advice."""
         named = {"rule": self.rule, **{f"rules[{pattern!r}]": rule for pattern, rule in self.rules.items()}}

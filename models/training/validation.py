@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar, cast
 import torch
 from torch import Tensor
 
-from models.curves import looks
+from models.curves import Curves, looks
 from models.parallel import Team
 from models.rollout import Contender, Sample, run, tasks_at_once
 from models.spec import Recipe, Split, share
@@ -45,6 +45,10 @@ class Judged(Protocol):
     @property
     def weight(self) -> float: ...
 
+    @property
+    def knows_steps(self) -> bool:
+        """Whether it runs otherwise in a run of another length."""
+
     def contender(self, steps: int) -> Contender:
         """What runs, for a run of so many steps."""
 
@@ -52,7 +56,8 @@ class Judged(Protocol):
 class Validation:
     """Runs the rule, as its weights are now, on the validation tasks of every family that it trains on.
 
-    Where a run has several horizons, the shorter curves are the beginning of the longest.
+    Where a run has several horizons, the shorter curves are the beginning of the longest; what knows how many steps a
+    run has runs once for each.
     """
 
     def __init__(
@@ -74,7 +79,7 @@ class Validation:
             for area, final in zip(curves[::2], curves[1::2], strict=True):
                 scores.append(scored(recipe, float(area.mean()), float(final.mean())))
                 still.append(float(standing_still.mean()))
-        gradients = len(self._sources) * recipe.validation_tasks * (horizons[-1] + 1)
+        gradients = recipe.validation_tasks * sum(map(self._steps, self._sources))
         return Found(geometric_mean(scores, weights), geometric_mean(still, weights), seconds, gradients)
 
     def losses(self, step: int, seconds_a_gradient: float) -> Generator[Working, None, tuple[Tensor, float]]:
@@ -96,10 +101,15 @@ class Validation:
             _, seconds = yield from _at_work(self._chunks(source, own, chunk, rows), step)
             spent += seconds
             # A rank without a chunk knows the pace from training, where a gradient takes longer.
-            evaluations += len(longest) * chunk * (horizons[-1] + 1)
+            evaluations += len(longest) * chunk * self._steps(source)
         started = time.perf_counter()
         team.sum_(found, expected_seconds=evaluations * seconds_a_gradient * team.size)
         return found, spent + time.perf_counter() - started
+
+    def _steps(self, source: Judged) -> int:
+        """Gradient evaluations that a task of this family takes."""
+        horizons = self._recipe.horizons_validated
+        return sum(horizon + 1 for horizon in (horizons if source.knows_steps else horizons[-1:]))
 
     def _chunks(self, source: Judged, own: range, chunk: int, rows: Tensor) -> Generator[None, None, None]:
         """Fill the columns of `rows` that belong to these chunks of `chunk` tasks."""
@@ -108,16 +118,25 @@ class Validation:
         for index in own:  # each by itself: how a mean over steps is rounded depends on how many tasks are side by side
             part = slice(index * chunk, min((index + 1) * chunk, recipe.validation_tasks))
             sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, part.stop - part.start, part.start)
-            curves = yield from run(
-                *(source.contender(horizons[-1]), source.family, sample, horizons[-1]),
-                dtype=self._dtype,
-                device=self._device,
-                looks=tuple(sorted({look for horizon in horizons for look in looks(horizon)})) if held_out else (),
-            )
-            rows[0, part] = curves.losses[0]
             for place, horizon in enumerate(horizons):
+                if place == 0 or source.knows_steps:
+                    longest = horizon if source.knows_steps else horizons[-1]
+                    curves = yield from self._run(source, sample, longest)
                 until = curves.at(looks(horizon)) if held_out else curves.cut(horizon)
+                rows[0, part] = curves.losses[0]
                 rows[1 + 2 * place, part], rows[2 + 2 * place, part] = until.area, until.final
+
+    def _run(self, source: Judged, sample: Sample, longest: int) -> Generator[None, None, Curves]:
+        """The curves of `longest` steps, with all looks of the horizons up to there where held-out losses count."""
+        held_out = self._recipe.on == "held_out"
+        horizons = (longest,) if source.knows_steps else self._recipe.horizons_validated
+        found = yield from run(
+            *(source.contender(longest), source.family, sample, longest),
+            dtype=self._dtype,
+            device=self._device,
+            looks=tuple(sorted({look for horizon in horizons for look in looks(horizon)})) if held_out else (),
+        )
+        return found
 
 
 def _at_work(steps: Generator[None, None, T], step: int) -> Generator[Working, None, tuple[T, float]]:

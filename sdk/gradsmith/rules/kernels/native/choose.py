@@ -63,6 +63,8 @@ def hyper_kernel(rule: HyperRule, *, threads: int = 1, settings: BuildSettings |
     settings = BuildSettings.from_environment() if settings is None else settings
     if settings.instructions == "off":
         return Refusal("it is turned off here (GRADSMITH_NATIVE=off)")
+    if rule.settings.knows_steps:
+        return Refusal("of the clocks of hyper rules it has time alone, and time+fraction is torch's")
     best = _best(HyperProgram(), settings)
     if isinstance(best, Refusal):
         return best
