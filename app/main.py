@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from app import auth
 from app.api import (
     aliases,
+    anatomy,
     curves,
     event_stream,
     families,
@@ -46,7 +47,7 @@ from app.store.sessions import Database
 from app.streams import StreamHub
 from app.version import VERSION
 
-ROUTERS = (jobs, event_stream, curves, reports, families, aliases, optimizers, keys, health, metrics, pages)
+ROUTERS = (jobs, event_stream, curves, reports, families, aliases, optimizers, anatomy, keys, health, metrics, pages)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -138,6 +138,7 @@ def sweep_of(tuning: Tuning) -> dict[str, Any]:
                 "final": point.final,
                 "area": point.area,
                 "diverged": point.diverged,
+                "tasks": point.tasks,
             }
             for point in tuning.points
         ],

@@ -256,9 +256,16 @@ def _evaluating(sizes: _Sizes, spec: EvaluateSpec) -> int:
     curve = (plan.horizon + 1) * plan.test_tasks
     kept = sizes.width * curve * (1 + 2 * len(plan.baselines) + len(plan.untuned))
     running = _rollout(sizes, max(plan.test_tasks, plan.tuning_tasks)) + 2 * sizes.width * curve
-    running += sizes.costs.held_out_bytes
+    running = max(running + sizes.costs.held_out_bytes, _anatomy(sizes))
     resampling = _BOOTSTRAP_BYTES + 8 * (4 * curve + 3 * (plan.horizon + 1) * plan.bootstrap_samples)
     return kept + max(running, resampling)
+
+
+def _anatomy(sizes: _Sizes) -> int:
+    """One task with the rule's memory, which every gradient of a response gets a copy of, and two baselines beside it,
+    each with three numbers of a coordinate, twice."""
+    each = 2 * sizes.state + _step(sizes) + 18 * sizes.width
+    return _problem(sizes, 1) + _minibatch(sizes, 1) + each * sizes.coordinates
 
 
 def _previewing(sizes: _Sizes, spec: PreviewSpec) -> int:

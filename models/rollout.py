@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
@@ -18,7 +19,8 @@ from models.tasks.base import Family, HeldOut, TaskBatch
 
 
 class Stepper(Protocol):
-    """An optimizer in the middle of a run: `step` moves `theta` (coordinates,) in place."""
+    """An optimizer in the middle of a run: `step` moves `theta` (coordinates,) in place. `copy.deepcopy` of it goes on
+    from there on its own."""
 
     def step(self, theta: Tensor, gradient: Tensor) -> None: ...
 
@@ -64,6 +66,12 @@ class _LearnedRun:
 
     def step(self, theta: Tensor, gradient: Tensor) -> None:
         self._memory = self._backend.step(theta, gradient, self._memory)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> _LearnedRun:
+        """A run of its own from here on, on the same backend."""
+        twin = copy.copy(self)
+        twin._memory = self._backend.kept(self._memory)
+        return twin
 
     def forget(self, where: Tensor) -> None:
         """Make the memory of these coordinates, bool (coordinates,), what it was before the first step."""

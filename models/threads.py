@@ -44,10 +44,11 @@ def calibrated(
     if len(counts) == 1 or device.type != "cpu":
         torch.set_num_threads(1)
         return 1
-    width = min(coordinates, COORDINATES)
     backends = {
         count: backend_for(rule, dtype, device, count, wanted=wanted, parts=parts, mode=mode) for count in counts
     }
+    task = backends[1].task_size or 1
+    width = max(task, min(coordinates, COORDINATES) // task * task)  # whole tasks, where the rule looks at those
     memory = backends[1].initial_memory(width, 1)
     rows = torch.ones(_STEPS, width, dtype=dtype)
     shortest = dict.fromkeys(counts, float("inf"))

@@ -39,19 +39,20 @@ class Tuned:
     schedule: str
     steps: int
 
-    def start(self, tasks: TaskBatch) -> Stepper:  # noqa: ARG002 - its memory begins at the first gradient
-        return AtRate(self.baseline.start(), rate(self.learning_rate, self.schedule, self.steps))
+    def start(self, tasks: TaskBatch) -> Stepper:
+        return AtRate(self.baseline.start(tasks), rate(self.learning_rate, self.schedule, self.steps))
 
 
 @dataclass(frozen=True)
 class GridPoint:
-    """A schedule, a learning rate 10^(k/4) and the means over the tuning tasks; infinite when any task diverged."""
+    """A schedule, a learning rate 10^(k/4) and the means over `tasks` tuning tasks; infinite when any task diverged."""
 
     schedule: str
     k: float
     final: float
     area: float
     diverged: int
+    tasks: int
 
     @property
     def learning_rate(self) -> float:
@@ -63,7 +64,10 @@ Points = Mapping[tuple[str, float], GridPoint]
 
 @dataclass(frozen=True)
 class Tuning:
-    """A whole sweep of one baseline, by schedule and learning rate. Both criteria are tuned from the same runs."""
+    """A whole sweep of one baseline, by schedule and learning rate. Both criteria are tuned from the same runs.
+
+    Only points that were measured on the most tasks can be the best ones.
+    """
 
     baseline: Tunable
     steps: int
@@ -76,11 +80,16 @@ class Tuning:
 
     @property
     def best_final(self) -> GridPoint:
-        return min(self.points, key=lambda point: point.final)
+        return min(self._whole, key=lambda point: point.final)
 
     @property
     def best_area(self) -> GridPoint:
-        return min(self.points, key=lambda point: point.area)
+        return min(self._whole, key=lambda point: point.area)
+
+    @property
+    def _whole(self) -> list[GridPoint]:
+        most = max(point.tasks for point in self.points)
+        return [point for point in self.points if point.tasks == most]
 
 
 def learning_rate(k: float) -> float:
@@ -116,7 +125,7 @@ def tune(
         tuned = Tuned(baseline, learning_rate(k), schedule, horizon)
         found = yield from run(tuned, family, sample, horizon, dtype=dtype, device=device, looks=seen)
         diverged = int((~found.finite).sum())
-        point = GridPoint(schedule, k, float(found.final.mean()), float(found.area.mean()), diverged)
+        point = GridPoint(schedule, k, float(found.final.mean()), float(found.area.mean()), diverged, sample.tasks)
         points[schedule, k] = point
         yield point
     order = sorted(points.values(), key=lambda point: (schedules.index(point.schedule), point.k))

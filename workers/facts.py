@@ -11,7 +11,7 @@ from typing import Any, assert_never, get_args
 import torch
 
 from gradsmith.rules import Rules
-from models.backends import backend_for, dtype_for
+from models.backends import backend_for, dtype_for, dtype_of
 from models.errors import TooLittleMemory
 from models.machine import peak_memory_bytes, usable_memory_bytes
 from models.memory import Computes, memory_estimate_bytes
@@ -45,7 +45,7 @@ def runtime_facts(rule: Rules | None, spec: JobSpec, most_threads: int) -> dict[
         threads = resources.threads_or(1)
         torch.set_num_threads(threads)
         return _facts(spec, device, threads, "reference" if resources.backend == "reference" else "torch")
-    dtype = dtype_for(resources.backend, given=next(rule.parameters()).dtype)
+    dtype = dtype_for(resources.backend, given=dtype_of(rule))
     rule = copy.deepcopy(rule).to(device, dtype)
     parts = spec.family.tasks.parts()
     name = backend_for(rule, dtype, device, wanted=resources.backend, parts=parts, mode=spec.meta_gradient).name

@@ -88,7 +88,7 @@ def training(
     spec = FAMILIES[family]
     if tasks:
         spec = spec.model_copy(update={"tasks": overridden(spec.tasks, tasks)})
-    short = {"meta_steps": 2, "validation_interval": 2}
+    short = {"meta_steps": 2, "validation_interval": 2, "starts": 1}
     return Case(
         name,
         MetaTrainSpec(

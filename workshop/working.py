@@ -140,6 +140,7 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
     timed = {name: {"median": 2e-5, "low": 1.9e-5, "high": 2.3e-5} for name in rates}
     at_once = {"final": found | {"certain": True}, "area": found | {"certain": False}}
     profile = {name: {"score": rate, "profile": [rate, 2 * rate, 2.5 * rate]} for name, rate in rates.items()}
+    moving = {name: rates[name] for name in ("learned", "rmsprop", "adam")}
     return {
         "format": 3,
         "family": family,
@@ -195,6 +196,25 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
             "tuned": 1.63,
             "standing_still": 30.1,
             "better": "tuned",
+            "beyond": None,
+        },
+        "anatomy": {
+            "optimizers": {
+                name: {"learning_rate": 0.1, "schedule": "constant", "tuned": True} for name in ("rmsprop", "adam")
+            },
+            "steps": horizon,
+            "coordinates": [{"part": "theta", "index": [place]} for place in (3, 5, 8)],
+            "updates": {name: [(-rate * np.exp(-rate * steps[1:])).tolist()] * 3 for name, rate in moving.items()},
+            "responses": [
+                {
+                    "coordinate": 1,
+                    "after": after,
+                    "had": 0.4,
+                    "gradient": [-1.0, 0.0, 1.0],
+                    "update": {name: [rate, 0.0, -rate] for name, rate in moving.items()},
+                }
+                for after in (0, horizon // 2)
+            ],
         },
         "break_even": {
             "baseline": "adam",
@@ -228,5 +248,6 @@ def preview_result(family: str = "rosenbrock") -> dict[str, Any]:
         "training_memory_bytes": 350_000_000,
         "optimizers": {"adam": found["optimizers"]["adam"]},
         "tuning": {"adam": found["tuning"]["adam"]},
+        "stored": {"tuning": {}},
         "cost": cost,
     }

@@ -156,7 +156,7 @@ def located(database: Database, asked: Sequence[tuple[str, str]]) -> dict[tuple[
     with database.autocommit_read() as session:
         for workspace, reference in asked:
             try:
-                found[workspace, reference] = _located(session, workspace, reference)
+                found[workspace, reference] = locate(session, workspace, reference)
             except (OptimizerNotFound, Problem) as error:
                 found[workspace, reference] = error
     return found
@@ -167,7 +167,7 @@ def located(database: Database, asked: Sequence[tuple[str, str]]) -> dict[tuple[
 
 def _record(request: Request, services: Services, caller: Caller, reference: str, address: str = "") -> Response:
     with services.database.read() as session:
-        row = session.get_one(OptimizerRow, _located(session, caller.workspace, reference).id)
+        row = session.get_one(OptimizerRow, locate(session, caller.workspace, reference).id)
         content = optimizer_documents(session, caller.workspace, [row])[0].model_dump_json().encode()
     headers = {"Content-Location": f"/optimizers/{row.id}{address}"}
     return deliver(
@@ -257,7 +257,7 @@ def _card(
     negotiated: bool = True,
 ) -> Response:
     with services.database.read() as session:
-        row = session.get_one(OptimizerRow, _located(session, caller.workspace, reference).id)
+        row = session.get_one(OptimizerRow, locate(session, caller.workspace, reference).id)
         text = card_markdown(card_facts(session, row))
     return deliver(
         request.headers,
@@ -274,7 +274,7 @@ def _key_and_value(tag: str) -> tuple[str, str | None]:
     return key, value if separator else None
 
 
-def _located(session: Session, workspace: str, reference: str) -> Located:
+def locate(session: Session, workspace: str, reference: str) -> Located:
     """Raises OptimizerNotFound, or Problem `not_ready` where a running job is about to make what was asked for."""
     if not is_reference(reference):
         raise OptimizerNotFound(reference, REFERENCE_FORMS)

@@ -62,10 +62,13 @@ CATALOGUE: dict[str, Kind] = {
     "job_finished": Kind(409, "The job's status does not allow this", "Look at the job: GET /jobs/{id}."),
     "job_not_finished": Kind(409, "The job has not ended yet", "Wait for it, or cancel it first."),
     "no_result": Kind(409, "The job ended without a result", "See `detail`; POST /jobs/{id}/retry runs it again."),
+    "not_measured": Kind(
+        409, "No evaluation of the optimizer shows its updates", "See `detail`: POST /jobs evaluates it."
+    ),
     "last_admin_key": Kind(409, "It is the last key that may make keys", "Make another with scope admin first."),
     "idempotency_in_flight": Kind(409, "A twin of this request is still running", "Try again after `Retry-After`."),
     "precondition_failed": Kind(412, "It is not as you saw it", "GET it again; decide; send its new ETag as If-Match."),
-    "body_too_large": Kind(413, "The body is too large", "Send less; the limit is in `limit_bytes`."),
+    "body_too_large": Kind(413, "The body is too large", "Send less; the limit is in `limit_bytes` or `limit_values`."),
     "unsupported_media_type": Kind(415, "Bodies are JSON", "Send `Content-Type: application/json`."),
     "range_not_satisfiable": Kind(416, "The range lies outside the bytes", "See `Content-Range` for their length."),
     "host_not_allowed": Kind(421, "This server has another name", "Add the Host to GRADSMITH_ALLOWED_HOSTS."),

@@ -23,12 +23,12 @@ from models.spec import (
     BackendName,
     EvaluationPlan,
     FamilySpec,
-    LossesOn,
+    PreviewPlan,
     Recipe,
     Resources,
     Spec,
     overridden,
-    with_data,
+    unfitting,
     with_tasks,
 )
 from models.task_spec import TaskSpec
@@ -82,23 +82,22 @@ def seed_of(given: int | None) -> int:
     return secrets.randbits(53) if given is None else given
 
 
-def plan_of(family: FamilySpec, changes: BaseModel, recipe: Recipe) -> EvaluationPlan:
-    """What a rule was trained for is what it is measured by, over the same horizon and on the same kind of data, unless
-    the request says otherwise. Raises Problem `invalid_request`."""
-    usual = {"horizon": recipe.horizon, "on": recipe.on if family.tasks.parts_data else "training"}
+def plan_of(family: FamilySpec, changes: BaseModel, recipe: Recipe, horizon: int) -> EvaluationPlan:
+    """What a rule was trained for is what it is measured by, on the same kind of data, unless the request says
+    otherwise. Raises Problem `invalid_request`."""
+    usual = {"horizon": horizon, "on": recipe.on if family.tasks.parts_data else "training"}
     plan = laid_over(family.evaluation.model_copy(update=usual), changes, "evaluation")
     assert isinstance(plan, EvaluationPlan)
-    require_data(plan.on, family)
+    require_fitting(plan, family)
     return plan
 
 
-def require_data(on: LossesOn, family: FamilySpec) -> None:
-    """Raises Problem `invalid_request` where losses on held-out data are to count and the family has no data."""
-    try:
-        with_data(on, family.tasks, family.name)
-    except ValueError as error:
-        wrong = FieldError(location="body", pointer="/evaluation/on", code="no_held_out_data", message=str(error))
-        raise invalid_request([wrong]) from error
+def require_fitting(plan: EvaluationPlan | PreviewPlan, family: FamilySpec) -> None:
+    """Raises Problem `invalid_request` where the plan cannot be carried out on the family's tasks."""
+    if (found := unfitting(plan, family.tasks, family.name)) is not None:
+        field, message = found
+        wrong = FieldError(location="body", pointer=f"/evaluation/{field}", code="unfitting_plan", message=message)
+        raise invalid_request([wrong])
 
 
 def resources_of(changes: BaseModel, backend: BackendName) -> Resources:

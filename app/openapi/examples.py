@@ -138,6 +138,27 @@ OPTIMIZER: dict[str, Any] = {
     "created_at": "2026-11-24T09:00:32.000000Z",
 }
 
+ANATOMY: dict[str, Any] = {
+    "optimizer": OPTIMIZER_ID,
+    "job": EVALUATION_ID,
+    "family": "quadratic",
+    "overrides": {},
+    "seed": 0,
+    "optimizers": {"adam": {"learning_rate": 0.316, "schedule": "constant", "tuned": True}},
+    "steps": 3,
+    "coordinates": [{"part": "theta", "index": [3]}],
+    "updates": {"learned": [[-0.21, -0.13, -0.04]], "adam": [[-0.316, -0.29, -0.25]]},
+    "responses": [
+        {
+            "coordinate": 0,
+            "after": 0,
+            "had": 6.2,
+            "gradient": [-18.6, 0.0, 18.6],
+            "update": {"learned": [0.31, 0.0, -0.31], "adam": [0.316, 0.0, -0.316]},
+        }
+    ],
+}
+
 ALIAS: dict[str, Any] = {
     "family": "quadratic",
     "alias": "prod",

@@ -43,6 +43,7 @@ def _optimizers(at: str) -> tuple[Link, ...]:
     return (
         Link("optimizer", "optimizers_get", {"reference": at}, "Its weights, or its record."),
         Link("card", "optimizers_card", {"reference": at}, "Its model card."),
+        Link("anatomy", "optimizers_anatomy", {"reference": at}, "Its updates, once it has been evaluated."),
     )
 
 
@@ -60,12 +61,18 @@ def _forms_of_job(at: str) -> tuple[Link, ...]:
 
 
 def _forms_of_optimizer(at: str) -> tuple[Link, ...]:
+    anatomy = (
+        Link(f"anatomy_{form}", f"optimizers_anatomy_{form}", {"reference": at}, f"Its updates, as {name}.")
+        for form, name in (("json", "JSON"), ("svg", "a drawing"), ("png", "a picture"))
+    )
     return (
         Link("weights", "optimizers_weights", {"reference": at}, "Its weights."),
         Link("record", "optimizers_record", {"reference": at}, "Its record."),
         Link("card", "optimizers_card", {"reference": at}, "Its model card."),
         Link("card_md", "optimizers_card_md", {"reference": at}, "Its model card as Markdown."),
         Link("card_txt", "optimizers_card_txt", {"reference": at}, "Its model card as text that browsers show."),
+        Link("anatomy", "optimizers_anatomy", {"reference": at}, "Its updates, once it has been evaluated."),
+        *anatomy,
     )
 
 

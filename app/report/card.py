@@ -106,6 +106,7 @@ def card_markdown(facts: CardFacts) -> str:
         "",
         *_verdicts(facts),
         "",
+        *_updates(facts),
         "## Where it should not be used",
         "",
         *_limits(facts),
@@ -229,6 +230,19 @@ def _verdicts(facts: CardFacts) -> list[str]:
         )
         lines.append("")
     return lines[:-1]
+
+
+def _updates(facts: CardFacts) -> list[str]:
+    """Where its updates are shown. Evaluations of older versions have none."""
+    if not any("anatomy" in result for _, result in facts.evaluations):
+        return []
+    return [
+        "## What its updates look like",
+        "",
+        f"`GET /optimizers/{facts.id}/anatomy` shows them on one held-out task beside those of other optimizers: as a "
+        f"function of the gradient, and over the steps of a run. [Picture](/optimizers/{facts.id}/anatomy.svg)",
+        "",
+    ]
 
 
 def _sentence(reason: str) -> str:

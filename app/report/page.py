@@ -34,7 +34,7 @@ def evaluation_page(result: Mapping[str, Any], *, job: str, optimizer: str) -> s
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="lead">{escape(subtitle(result))}. Optimizer <code>{escape(optimizer)}</code>, '
-        f"job <code>{escape(job)}</code>.</p>",
+        f"job <code>{escape(job)}</code>.{_updates(result, optimizer)}</p>",
         f'<figure role="img" aria-label="{escape(title)}: {escape(subtitle(result))}">{picture}</figure>',
         verdict_section(result),
         validation_section(result),
@@ -48,6 +48,12 @@ def evaluation_page(result: Mapping[str, Any], *, job: str, optimizer: str) -> s
         _caveats(result),
     ]
     return document(title, parts)
+
+
+def _updates(result: Mapping[str, Any], optimizer: str) -> Markup:
+    """Where its updates are shown. Evaluations of older versions have none."""
+    address = f"/optimizers/{escape(optimizer)}/anatomy.svg"
+    return Markup(f' <a href="{address}">Its updates beside those of others</a>.' if "anatomy" in result else "")
 
 
 def verdict_section(result: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, bindparam, func, select, update
@@ -31,6 +32,17 @@ logger = logging.getLogger(__name__)
 
 _WEIGHTS = select(WeightsRow.__table__.c.content).where(WeightsRow.__table__.c.sha256 == bindparam("sha256"))
 _WEIGHTS = _WEIGHTS.execution_options(binary_results=True)
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What an evaluation saw of an optimizer's updates. overrides: what its job changed of the family's tasks"""
+
+    job: str
+    family: str
+    overrides: dict[str, Any]
+    seed: int
+    content: dict[str, Any]
 
 
 class Registry:
@@ -129,6 +141,22 @@ class Registry:
                 .order_by(EvaluationRow.job.desc())
             )
         )
+
+    def anatomy(self, optimizer: OptimizerRow) -> Anatomy | None:
+        """That of its newest evaluation on its family's own tasks, else of its newest; None where none has one."""
+        result = EvaluationRow.result
+        query = (
+            select(EvaluationRow.job, EvaluationRow.family, result["overrides"], result["seed"], result["anatomy"])
+            .where(EvaluationRow.workspace == self._workspace, EvaluationRow.optimizer == optimizer.id)
+            .order_by(EvaluationRow.job.desc())
+        )
+        found = [
+            Anatomy(job, family, overrides or {}, seed, content)
+            for job, family, overrides, seed, content in self._session.execute(query)
+            if content  # evaluations of older versions have none
+        ]
+        own = [each for each in found if each.family == optimizer.family and not each.overrides]
+        return next(iter(own or found), None)
 
     def evaluation(self, job_id: str) -> EvaluationRow:
         """The result of a job that measures. Raises EvaluationNotFound while there is none."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.core import reference, tasks
-from benchmarks.core.fleet import HERE, OURS, OURS_IN_PROCESSES, PEERS, Bench, Worker, WorkerDied
+from benchmarks.core.fleet import EXACT_PEERS, HERE, OURS, OURS_IN_PROCESSES, PEERS, Bench, Worker, WorkerDied
 from benchmarks.core.machine import Stolen
 from benchmarks.core.problem import Problem
 
@@ -40,7 +40,7 @@ def compare(
     """{"peers": {peer: Measured as a dict}, "missing": {peer: why}, "stolen": share of the machine's time, or None}."""
     problem_file = bench.folder / f"{problem.slug}.npz"
     tasks.export(problem, problem_file)
-    weights = reference.starting_weights()
+    weights = reference.starting_weights(problem.rule)
     reference.save(weights, bench.weights)
     missing: dict[str, str] = {}
     found: dict[str, Measured] = {}
@@ -75,7 +75,7 @@ def compare(
         share = stolen.share()
         for worker in workers:
             found[worker.peer].peak_megabytes = worker.peak_megabytes()
-    ordered = [peer for peer in PEERS if peer in found]
+    ordered = [peer for peer in (*PEERS, *EXACT_PEERS[1:]) if peer in found]
     return {"peers": {peer: asdict(found[peer]) for peer in ordered}, "missing": missing, "stolen": share}
 
 

@@ -20,10 +20,12 @@ from benchmarks.core.peers.base import Weights
 OURS, OURS_IN_PROCESSES, OURS_WITHOUT_TAPE = "ours", "ours_in_processes", "ours_without_tape"
 PLAIN, JAX, LEARNED_OPTIMIZATION = "plain_torch", "jax_scan", "learned_optimization"
 OWN = (OURS, OURS_IN_PROCESSES)
-HERE = (*OWN, OURS_WITHOUT_TAPE, PLAIN)
+PLAIN_EXACT, JAX_EXACT = "plain_torch_exact", "jax_exact"
+HERE = (*OWN, OURS_WITHOUT_TAPE, PLAIN, PLAIN_EXACT)
 """These run in our environment, the others in theirs."""
 PEERS = (*OWN, PLAIN, JAX, LEARNED_OPTIMIZATION)
-
+EXACT_PEERS = (OURS, PLAIN_EXACT, JAX_EXACT)
+"""Who computes meta-gradients with second derivatives."""
 
 REPLY_SECONDS = 300.0  # the longest answer is a compilation; a process that says nothing for longer is stuck
 

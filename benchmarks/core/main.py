@@ -18,6 +18,8 @@ from benchmarks.core import accuracy, machine, picture, reference, report
 from benchmarks.core.environment import ROOT, PeersUnavailable, peers_python
 from benchmarks.core.fleet import Bench, cpu_count
 from benchmarks.core.kept import Kept
+from benchmarks.core.problem import EXACT
+from benchmarks.core.report import exact
 from benchmarks.core.results import is_right, worst_of
 from benchmarks.core.sections import Plan, sections
 
@@ -47,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    needs_peers = plan.peers and any(name.startswith("compare/") for name in chosen)
+    needs_peers = plan.peers and any(name.startswith(("compare/", "exact/")) for name in chosen)
     bench = Bench(FOLDER, _peers() if needs_peers else None)
     form = "quick" if options.quick else "only" if options.only else "full"
     settings = f"rounds {plan.rounds}, threads {' '.join(map(str, plan.threads))}, {'' if plan.peers else 'no '}peers"
@@ -57,14 +59,19 @@ def main(arguments: list[str] | None = None) -> int:
         kept.measure(name, partial(section, bench))
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     lines = report.lines(kept.results, kept.failed, _command(options), date)
-    print("\n" + "\n".join(lines))
+    exact_lines = exact.lines(kept.results, _command(options), date)
+    print("\n" + "\n".join([*lines, *exact_lines]))
     print(f"\n{time.perf_counter() - started:.0f} s")
     wrong = _wrong(kept.results)
-    if form != "full" or plan != _plan(parser.parse_args([])):
-        pass  # RESULTS.md has the default run, and no other
-    elif wrong:
+    # RESULTS.md has the sections of the default run, and no other; that of second derivatives may be run alone.
+    usual = plan == _plan(parser.parse_args([]))
+    whole = all(f"exact/{problem.slug}" in kept.results for problem in EXACT)
+    if usual and wrong:
         print(f"not written, something is wrong: {RESULTS.relative_to(ROOT)}")
-    else:
+    elif usual and whole:
+        report.write(RESULTS, exact_lines, exact.MARKS)
+        print(f"written, second derivatives: {RESULTS.relative_to(ROOT)}")
+    if usual and form == "full" and not wrong:
         report.write(RESULTS, lines)
         print(f"written: {RESULTS.relative_to(ROOT)}")
         if picture.draw(kept.results, PICTURE):
@@ -101,7 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-peers", action="store_true", help="plain PyTorch alone; installs nothing")
     parser.add_argument(
-        "--only", nargs="*", metavar="SECTION", help="sections of that name, or whose names begin so; prints"
+        "--only",
+        nargs="*",
+        metavar="SECTION",
+        help="sections of that name, or whose names begin so; prints, and writes what `exact` measures",
     )
     parser.add_argument("--rounds", type=_count, default=None, help="turns of each peer, 1 or more (7; quick: 3)")
     parser.add_argument("--threads", type=_count, nargs="+", default=None, help="thread counts (1 2; quick: 1)")
@@ -155,7 +165,7 @@ def _wrong(results: dict[str, Any]) -> list[str]:
         f"WRONG: on {name} the meta-gradient of {found['about']['name']} is off by {found['difference']:.1e}; "
         f"{reference.TOLERANCE:.0e} is allowed"
         for name, measured in results.items()
-        if name.startswith("compare/")
+        if name.startswith(("compare/", "exact/"))
         for peer, found in measured["peers"].items()
         if not is_right(measured, peer)
     ]

@@ -9,8 +9,8 @@ from typing import Any
 
 from benchmarks.core import accuracy, ceilings, first_step, growth, shares, step
 from benchmarks.core.compare import compare
-from benchmarks.core.fleet import HERE, LEARNED_OPTIMIZATION, PEERS, Bench
-from benchmarks.core.problem import COMPARED, CONVNET, MLP, QUADRATICS
+from benchmarks.core.fleet import EXACT_PEERS, HERE, LEARNED_OPTIMIZATION, PEERS, Bench
+from benchmarks.core.problem import COMPARED, CONVNET, EXACT, MLP, QUADRATICS
 
 Section = Callable[[Bench], Any]
 
@@ -43,6 +43,11 @@ def sections(plan: Plan) -> dict[str, Section]:
             found[f"compare/{problem.slug}/{threads}"] = partial(
                 compare, problem=problem, threads=threads, rounds=rounds, only=only, say=_say
             )
+    exact = tuple(peer for peer in EXACT_PEERS if plan.peers or peer in HERE)
+    for problem in EXACT[:1] if plan.quick else EXACT:
+        found[f"exact/{problem.slug}"] = partial(
+            compare, problem=problem, threads=1, rounds=plan.rounds, only=exact, say=_say
+        )
     found["accuracy"] = _without_bench(accuracy.measured_apart)
     found["first_step"] = _without_bench(partial(first_step.measure, 2 if plan.quick else 9))
     for size in (10_000, 100_000) if plan.quick else (10_000, 100_000, 1_000_000, 10_000_000):

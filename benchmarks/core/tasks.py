@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.core import problem as problems
-from benchmarks.core.problem import CONVOLUTIONS, DENSE, HORIZON, IMAGE, Loaded, Problem
+from benchmarks.core.problem import CONVOLUTIONS, DENSE, HORIZON, IMAGE, SIZES, Loaded, Problem
 from models.families.mlp import MLPSpec
 from models.families.mlp.tasks import MLPBatch
 from models.families.quadratic import QuadraticSpec
 from models.families.quadratic.tasks import QuadraticBatch, QuadraticFamily
 from models.spec import Split
+from models.task_spec import TaskSpec
 from models.tasks.base import TaskBatch
 from models.tasks.images import Images
 from models.tasks.randomness import indices, normals, streams, task_seeds
@@ -39,9 +40,16 @@ def batch_of(
         return batch
     seeds = task_seeds(Split.TRAIN, f"benchmark/{problem.kind}", 0, 0, own.start, len(own))
     images = _images(problem) if loaded is None else _stored(loaded)
-    if problem.kind == "mlp":
-        return MLPBatch(MLPSpec(dataset="mnist"), seeds, images, images, dtype, torch.device("cpu"))
+    if problem.kind in SIZES:
+        return MLPBatch(spec_of(problem), seeds, images, images, dtype, torch.device("cpu"))
     return ConvBatch(seeds, images, dtype)
+
+
+def spec_of(problem: Problem) -> TaskSpec:
+    """The problem's tasks as the product describes them; the convnet is none of its own."""
+    if problem.kind == "quadratics":
+        return QuadraticSpec()
+    return MLPSpec(dataset="digits" if problem.kind == "digits" else "mnist")
 
 
 def export(problem: Problem, path: Path) -> None:
@@ -54,7 +62,7 @@ def export(problem: Problem, path: Path) -> None:
         images = _images(problem)
         seeds = task_seeds(Split.TRAIN, f"benchmark/{problem.kind}", 0, 0, 0, problem.tasks)
         stream = streams(seeds, "minibatch")
-        rows = torch.stack([indices(stream, step, BATCH, IMAGES)[0] for step in range(HORIZON + 1)])
+        rows = torch.stack([indices(stream, step, BATCH, IMAGES).flatten() for step in range(HORIZON + 1)])
         arrays |= {"pixels": images.pixels, "labels": images.labels.int(), "rows": rows.int()}
     problems.save(problem, {name: value.numpy() for name, value in arrays.items()}, path)
 
@@ -107,7 +115,7 @@ def _stored(loaded: Loaded) -> Images:
 
 
 def _images(problem: Problem) -> Images:
-    inputs = 784 if problem.kind == "mlp" else math.prod(IMAGE)
+    inputs = SIZES[problem.kind][0] if problem.kind in SIZES else math.prod(IMAGE)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (IMAGES, inputs), generator=generator, dtype=torch.uint8)
     return Images(pixels, torch.randint(0, 10, (IMAGES,), generator=generator), 1 / 255)

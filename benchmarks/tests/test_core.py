@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.core import ceilings, problem, reference, report, step, tasks
-from benchmarks.core.peers import ours, plain_torch
+from benchmarks.core.peers import ours, plain_torch, plain_torch_exact
 from benchmarks.core.peers.base import Weights
 from benchmarks.core.problem import Problem
 from benchmarks.core.statistics import ratios
@@ -32,6 +32,26 @@ def test_peers_give_the_meta_gradient_of_the_float64_reference(loaded, peer):
     made = peer.make(loaded, reference.starting_weights(), 1)
     truth = reference.meta_gradient(loaded.problem, made.counted_losses)
     assert reference.difference(made.gradient(), truth) < 1e-4
+
+
+EXACT = [
+    Problem("quadratics", tasks=3, unroll_steps=5, rule="hyper"),
+    Problem("digits", tasks=2, unroll_steps=3, rule="hyper"),
+    Problem("digits", tasks=2, unroll_steps=3, rule="mlp"),
+]
+
+
+@pytest.mark.parametrize("small", EXACT, ids=lambda small: small.slug)
+def test_peers_give_the_exact_meta_gradient_by_rules_of_their_own(small, tmp_path):
+    tasks.export(small, tmp_path / "problem.npz")
+    loaded, weights = problem.load(tmp_path / "problem.npz"), reference.starting_weights(small.rule)
+    assert loaded.problem == small
+    truth = reference.meta_gradient(small, small.unroll_steps)
+    for peer in (ours, plain_torch_exact):
+        made = peer.make(loaded, weights, 1)
+        assert reference.difference(made.gradient(), truth) < 1e-4
+        made.run(1)  # Adam, after the window
+        assert reference.difference(made.gradient(), truth) > 1e-6
 
 
 @pytest.mark.parametrize("peer", [ours, plain_torch], ids=["ours", "plain"])

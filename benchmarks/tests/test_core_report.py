@@ -13,8 +13,9 @@ from benchmarks.core import accuracy, main, parts, picture, report
 from benchmarks.core.kept import Kept
 from benchmarks.core.parts import STEPS, WINDOW
 from benchmarks.core.peers.ours import Ours
-from benchmarks.core.problem import MLP, QUADRATICS, Problem, load
+from benchmarks.core.problem import DIGITS_EXACT, MLP, MNIST_EXACT, QUADRATICS, Problem, load
 from benchmarks.core.reference import starting_weights
+from benchmarks.core.report import exact
 from benchmarks.core.report.checked import accuracy_lines
 from benchmarks.core.report.verdicts import verdicts
 from benchmarks.core.sections import Plan, sections
@@ -323,3 +324,15 @@ def test_the_picture_is_drawn_where_there_is_something_to_draw(tmp_path):
     assert (tmp_path / "core.png").read_bytes().startswith(b"\x89PNG")
     assert not picture.draw({"machine": MACHINE}, tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_second_derivatives_have_a_section_and_the_targets_are_held_against_the_least_time():
+    assert exact.lines({"machine": MACHINE}, "", "") == []
+    found = {"machine": MACHINE, f"exact/{DIGITS_EXACT.slug}": measured(ours=[0.024, 0.03], jax_exact=[0.048, 0.06])}
+    found[f"exact/{MNIST_EXACT.slug}"] = measured(ours=[0.08, 0.07], jax_exact=[0.1, 0.1])
+    found[f"exact/{MNIST_EXACT.slug}"]["peers"]["jax_exact"]["difference"] = float("nan")
+    text = "\n".join(exact.lines(found, "./run bench core --only exact", "2026-01-01"))
+    assert "| 2.00 (2.00-2.00) |" in text
+    assert "at most 25 ms asked for, 24.0: reached." in text
+    assert "at most 60 ms asked for, 70.0: NOT REACHED." in text
+    assert "nan WRONG" in text

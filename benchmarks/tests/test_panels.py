@@ -1,11 +1,22 @@
-"""The panels can be run: every training is a job that POST would take, and every panel has one."""
+"""The panels can be run, and their tables say what was measured."""
 
 from __future__ import annotations
 
 import pytest
+import torch
 
-from benchmarks.panels import PANELS, TRAININGS, problem
+from benchmarks.panels import runs, tables, tier
+from benchmarks.panels.catalogue import PANELS, TRAININGS, Panel
+from benchmarks.panels.costs import costs
+from benchmarks.panels.runs import Found
+from gradsmith.rules import build
+from gradsmith.rules import weights as rule_weights
+from models.baselines import TUNED
+from models.evaluation.step_costs import Seconds, StepCosts
 from models.spec import MetaTrainSpec, Resources
+from models.tuning import Tuned
+
+SMALL = Panel("small quadratics", "quadratic", horizon=10, tasks={"dimension": 3}, tuning_tasks=4)
 
 
 @pytest.mark.parametrize("name", TRAININGS)
@@ -14,12 +25,67 @@ def test_every_training_is_a_job(name: str) -> None:
     job = MetaTrainSpec(
         family=family, seed=0, recipe=family.recipe, evaluate=False, evaluation=family.evaluation, resources=Resources()
     )
-    assert job.recipe.rule.kind == ("lstm" if TRAININGS[name].paper else "hyper")
+    kind = "lstm" if TRAININGS[name].paper else "hyper"
+    assert job.recipe.rule.kind == TRAININGS[name].recipe.get("rule", {"kind": kind})["kind"]
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: f"{panel.name} by {panel.training}")
-def test_every_panel_is_a_problem_with_what_it_changes(panel) -> None:  # type: ignore[no-untyped-def]
-    told = problem(panel).model_dump()
+def test_every_panel_is_a_problem_with_what_it_changes(panel: Panel) -> None:
+    told = panel.problem.model_dump()
     assert {
         name: list(told[name]) if isinstance(told[name], tuple) else told[name] for name in panel.tasks
     } == panel.tasks
+
+
+def test_what_was_measured_is_kept_and_used_again(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(runs, "TEST_TASKS", 6)
+    monkeypatch.setattr(tier, "DEFAULT_TUNED", ("sgd", "nag"))
+    monkeypatch.setattr(tier, "SCHEDULES", ("constant",))
+    rule = build({"kind": "tuned", "optimizer": "sgd", "learning_rate": 0.01})
+    weights = rule_weights.dumps(rule, {})
+    entries = tier.tier(SMALL, None, tmp_path)
+    found, spent = runs.of_rule(SMALL, weights, None, tmp_path), costs(SMALL, weights, entries, None, tmp_path)
+    assert found.losses.shape == (11, 6)
+    # The rule is SGD at 0.01: it must do what the baseline does at that rate.
+    same = runs.found(Tuned(TUNED["sgd"], 0.01, "constant", 10), SMALL, None)
+    torch.testing.assert_close(found.losses, same.losses)
+    files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    again = runs.of_rule(SMALL, weights, None, tmp_path), tier.tier(SMALL, None, tmp_path)
+    assert torch.equal(again[0].losses, found.losses)
+    assert [entry.label for entry in again[1]] == [entry.label for entry in entries]
+    assert costs(SMALL, weights, entries, None, tmp_path) == spent
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == files
+
+
+def made(losses: list[float]) -> Found:
+    """Two tasks with the same curve."""
+    curve = torch.tensor(losses).repeat(2, 1).t()
+    return Found(curve, curve[-5:].mean(dim=0), curve[1:].mean(dim=0), torch.empty(0), torch.empty(0))
+
+
+def test_a_ratio_in_seconds_counts_the_steps_that_fit() -> None:
+    """A gradient takes 1 ms, SGD's own step nothing and the rule's 1 ms: so it makes 5 of 10 steps."""
+    baseline, rule = made([9.0] + [2.0] * 10), made([9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 0.1, 0.1, 0.1, 0.1, 0.1])
+    tuned = Tuned(TUNED["sgd"], 0.1, "constant", 10)
+    entries = [tier.Entry("final", tuned, baseline), tier.Entry("area", tuned, baseline)]
+    own = {"learned": Seconds(0.001, 0.001, 0.001), "sgd": Seconds(0.0, 0.0, 0.0)}
+    spent = StepCosts(Seconds(0.001, 0.001, 0.001), own, 9)
+    measured = tables.Measured(SMALL, [rule], entries, baseline, spent)
+    assert "| 5 of 10 | 3.000 / 3.000 |" in tables.in_seconds(measured)  # the mean of 8, 7, 6, 5 and 4 is 6
+    assert "**0.050 / 1.525** | 0.050 |" in tables.in_steps(measured)  # of 8 ... 4 and five times 0.1: 3.05
+
+
+def test_the_median_seed_counts_and_the_best_baseline() -> None:
+    rates = {"sgd": 4.0, "nag": 2.0}
+    entries = [
+        tier.Entry(criterion, Tuned(TUNED[name], 0.1, "linear", 10), made([loss] * 11))
+        for name, loss in rates.items()
+        for criterion in ("final", "area")
+    ]
+    rules = [made([9.0] + [loss] * 10) for loss in (1.0, 3.0, 0.5)]
+    lost = made([9.0] + [torch.inf] * 10)
+    spent = StepCosts(Seconds(0.001, 0.001, 0.001), {}, 9)
+    line = tables.in_steps(tables.Measured(SMALL, rules, entries, lost, spent))
+    assert "| NAG, linear, 0.1: 2 | **0.500 / 0.500** | 0.500 1.500 0.250 | 0.500 | 100 % |" in line
+    line = tables.in_steps(tables.Measured(SMALL, [lost], entries, lost, spent))
+    assert f"inf (2 of {runs.TEST_TASKS} diverged)" in line

@@ -33,6 +33,7 @@ __all__ = [
     "TritonBackend",
     "backend_for",
     "dtype_for",
+    "dtype_of",
 ]
 
 _KERNELS = {"native": native.offered, "triton": triton.offered}
@@ -90,3 +91,9 @@ def dtype_for(wanted: BackendName, given: torch.dtype = torch.float32) -> torch.
     """The precision that a job runs in, from its start to its result. given: where the backend leaves the choice, that
     of the weights."""
     return {"reference": torch.float64, "native": torch.float32, "triton": torch.float32}.get(wanted, given)
+
+
+def dtype_of(rule: Rules) -> torch.dtype:
+    """That of its weights; float32 for a rule without any, such as a tuned one."""
+    first = next(rule.parameters(), None)
+    return torch.float32 if first is None else first.dtype

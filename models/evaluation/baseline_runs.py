@@ -19,13 +19,14 @@ from safetensors.torch import load, save
 from models.baselines import TUNED
 from models.baselines.base import Baseline
 from models.curves import Curves, looks
+from models.halving import tune_by_halving
 from models.measured import MeasuringProgress, Runs
 from models.rollout import Contender, Sample, run
 from models.spec import BaselineName, EvaluateSpec, PreviewSpec
 from models.tasks.base import Family, HeldOut
 from models.tuning import GridPoint, Tuned, Tuning, runs_of, tune
 
-FORMAT = 1
+FORMAT = 2
 """Counts changes after which equal keys would give other runs: of tasks, of rollouts, of the search."""
 
 Phase = Literal["tuning", "test", "targets"]
@@ -81,13 +82,14 @@ class BaselineRuns:
     def tuned(self, name: BaselineName, family: Family, sample: Sample) -> Generator[MeasuringProgress, None, Tuning]:
         """The sweep of a baseline of the tuned tier. family: opened for tuning"""
         plan, baseline = self._plan, TUNED[name]
-        sweep = tune(
+        search = tune if plan.search == "full" else tune_by_halving
+        sweep = search(
             *(baseline, family, sample, plan.horizon, plan.schedules),
             on=plan.on,
             dtype=self._dtype,
             device=self._device,
         )
-        key = self._key(baseline, sample, schedules=plan.schedules)
+        key = self._key(baseline, sample, schedules=plan.schedules, search=plan.search)
 
         def loaded(content: bytes) -> Tuning:
             return Tuning(baseline, plan.horizon, tuple(GridPoint(**point) for point in json.loads(content)))
@@ -96,9 +98,9 @@ class BaselineRuns:
             return json.dumps([asdict(point) for point in tuning.points]).encode()
 
         work = self._runs.ticking(sweep, f"tuning {name}'s learning rate")
-        runs = runs_of(plan.schedules)
-        found = yield from self._kept("tuning", name, key, self._counted(work, "tuning", runs, sample), loaded, dumped)
-        self._runs.done += runs if name in self.stored["tuning"] else 0
+        computed = self._counted(work, "tuning", lambda tuning: sum(point.tasks for point in tuning.points))
+        found = yield from self._kept("tuning", name, key, computed, loaded, dumped)
+        self._runs.done += runs_of(plan.schedules) if name in self.stored["tuning"] else 0
         return found
 
     def curves(
@@ -124,7 +126,7 @@ class BaselineRuns:
         if isinstance(contender, Tuned):
             settings |= {"learning_rate": contender.learning_rate.hex(), "schedule": contender.schedule}
         key = self._key(baseline, sample, **settings)
-        computed = self._counted(self._runs.ticking(steps, message), phase, 1, sample)
+        computed = self._counted(self._runs.ticking(steps, message), phase, lambda _: sample.tasks)
         found = yield from self._kept(phase, baseline.name, key, computed, self._loaded, _dumped)
         self._runs.done += 1
         return found
@@ -151,10 +153,11 @@ class BaselineRuns:
         return found
 
     def _counted(
-        self, work: Generator[MeasuringProgress, None, T], phase: Phase, runs: int, sample: Sample
+        self, work: Generator[MeasuringProgress, None, T], phase: Phase, tasks: Callable[[T], int]
     ) -> Generator[MeasuringProgress, None, T]:
+        """tasks: how many tasks were run on, from what the work gave"""
         found = yield from work
-        self.gradients["test" if phase == "test" else "tuning"] += runs * sample.tasks * (self._plan.horizon + 1)
+        self.gradients["test" if phase == "test" else "tuning"] += tasks(found) * (self._plan.horizon + 1)
         return found
 
     def _loaded(self, content: bytes) -> Curves:

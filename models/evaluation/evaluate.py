@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from models.baselines import TUNED, UNTUNED
+from models.evaluation.anatomy import anatomy, beside
 from models.evaluation.baseline_runs import BaselineStore
 from models.evaluation.break_even import break_even
 from models.evaluation.by_validation import Made, as_optimizer, comparable, scored_like, told
@@ -73,6 +74,7 @@ def evaluate(
     costs = yield from progress.ticking(step_costs(contenders, runs.one_task()), "timing a step of each")
     budgets = budgets_of(measured, costs)
     in_time = yield from runs.in_time(budgets, whole)
+    shown = yield from _anatomy(runs, spec, tunings)
     validated, baseline = yield from _validated(runs, spec, made, tunings)
 
     yield progress.so_far("bootstrap")
@@ -87,6 +89,7 @@ def evaluate(
             *(measured["learned"], best, measured[best], len(tunings[best].points), costs, made.spent)
         ),
         "validation": validated,
+        "anatomy": shown,
         "cost": {
             "seconds": time.perf_counter() - started,
             "gradient_evaluations": dict(runs.baselines.gradients),
@@ -100,9 +103,24 @@ def _validated(
     runs: EvaluationRuns, spec: EvaluateSpec, made: Made, tunings: dict[BaselineName, Tuning]
 ) -> Generator[MeasuringProgress, None, tuple[dict[str, Any] | None, BestTuned | None]]:
     """The best tuned baseline, scored as the optimizer was; None where that cannot be."""
-    if not comparable(made, spec.evaluation.on):
+    if not comparable(made, tunings, spec.evaluation.on):
         return None, None
     assert made.recipe is not None
     work = scored_like(made.recipe, tunings, runs.tuning_family, runs.dtype, runs.device)
     best, found = yield from runs.progress.ticking(work, "validating the best tuned baseline")
-    return told(made, best, found), as_optimizer(made, best, found, spec.family.name)
+    return told(made, tunings, best, found), as_optimizer(made, best, found, spec.family.name)
+
+
+def _anatomy(
+    runs: EvaluationRuns, spec: EvaluateSpec, tunings: dict[BaselineName, Tuning]
+) -> Generator[MeasuringProgress, None, dict[str, Any]]:
+    """What the optimizer does on the first test task, beside Adam and RMSprop."""
+    horizon, parts = spec.evaluation.horizon, spec.family.tasks.parts()
+    others = beside(tunings, horizon)
+    work = anatomy(runs.learned, others, runs.first_test_task(), parts, horizon, spec.seed)
+    found = yield from runs.progress.ticking(work, "looking at its updates")
+    rates = {
+        name: {"learning_rate": each.learning_rate, "schedule": each.schedule, "tuned": name in tunings}
+        for name, each in others.items()
+    }
+    return {"optimizers": rates} | found

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gradsmith.rules import RuleSet
 from gradsmith.rules import weights as rule_weights
-from models.backends import backend_for, dtype_for
+from models.backends import backend_for, dtype_for, dtype_of
 from models.baselines import TUNED
 from models.baselines.base import Baseline
 from models.curves import Curves, looks
@@ -18,7 +18,7 @@ from models.measured import CRITERIA, TUNING_TRAJECTORY, Measured, MeasuringProg
 from models.rollout import Contender, Learned, Sample, run
 from models.runtime import device_of
 from models.spec import BaselineName, EvaluateSpec, Split
-from models.tasks.base import TaskBatch
+from models.tasks.base import Family, TaskBatch
 from models.tasks.catalogue import open_for_testing, open_for_tuning
 from models.tuning import Tuning, runs_of
 
@@ -39,7 +39,7 @@ class EvaluationRuns:
         self._plan = plan = spec.evaluation
         self.device = device_of(spec.resources)
         rule, wanted = rule_weights.loads(weights), spec.resources.backend
-        self.dtype = dtype_for(wanted, given=next(rule.parameters()).dtype)
+        self.dtype = dtype_for(wanted, given=dtype_of(rule))
         rule = rule.to(self.device, self.dtype)
         members = [member for _, member in rule.members()] if isinstance(rule, RuleSet) else [rule]
         self.knows_steps = any(member.settings.knows_steps for member in members)
@@ -116,14 +116,15 @@ class EvaluationRuns:
 
     def one_task(self) -> TaskBatch:
         """What a step is timed on."""
-        tasks, *_ = self.tuning_family.sample(
-            Split.VALIDATION,
-            seed=self._spec.seed,
-            trajectory=FRESH_TRAJECTORY,
-            tasks=1,
-            dtype=self.dtype,
-            device=self.device,
-        )
+        return self._one(self.tuning_family, Split.VALIDATION, FRESH_TRAJECTORY)
+
+    def first_test_task(self) -> TaskBatch:
+        """What is looked at closely."""
+        return self._one(self._test_family, Split.TEST, 0)
+
+    def _one(self, family: Family, split: Split, trajectory: int) -> TaskBatch:
+        where = {"seed": self._spec.seed, "trajectory": trajectory}
+        tasks, *_ = family.sample(split, **where, tasks=1, dtype=self.dtype, device=self.device)
         return tasks
 
     def _curves(self, baseline: Baseline, contender: Contender) -> Generator[MeasuringProgress, None, Curves]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from models.families import plugins
 from models.families.base import Kind
+from models.families.expression import KIND as EXPRESSION
 from models.families.functions import KIND as FUNCTIONS
 from models.families.mlp import KIND as MLP
 from models.families.quadratic import KIND as QUADRATIC
@@ -38,7 +39,7 @@ def register(kind: Kind) -> None:
     DATASETS.update(kind.datasets)
 
 
-for _kind in (QUADRATIC, MLP, FUNCTIONS):
+for _kind in (QUADRATIC, MLP, FUNCTIONS, EXPRESSION):
     register(_kind)
 PROBLEMS: tuple[plugins.Problem, ...] = plugins.load(register)
 """Plug-ins that could not be loaded, and why."""

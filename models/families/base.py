@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from models.spec import EvaluationPlan, FamilySpec, Recipe
-from models.task_spec import Costs, Part, TaskSpec
+from models.task_spec import Costs, Part, Spec, TaskSpec
 
-__all__ = ["Costs", "EvaluationPlan", "FamilySpec", "Kind", "Part", "Recipe", "TaskSpec"]
+__all__ = ["Costs", "EvaluationPlan", "FamilySpec", "Kind", "Part", "Recipe", "Spec", "TaskSpec"]
 
 
 @dataclass(frozen=True)

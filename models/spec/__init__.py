@@ -16,7 +16,7 @@ from pydantic import Field
 from gradsmith.rules.assignment import REST
 from models.rule_spec import ByKind, RuleSpec
 from models.spec.family import FamilySpec, Split, with_tasks
-from models.spec.jobs import JobKind, with_data
+from models.spec.jobs import JobKind, unfitting
 from models.spec.measuring import EVALUATION_SEED, EvaluateSpec, PreviewSpec
 from models.spec.overrides import overridden
 from models.spec.plans import BaselineName, EvaluationPlan, PreviewPlan, ScheduleName, UntunedName
@@ -57,7 +57,7 @@ __all__ = [
     "UntunedName",
     "overridden",
     "share",
-    "with_data",
+    "unfitting",
     "with_tasks",
 ]
 

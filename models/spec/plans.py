@@ -19,6 +19,14 @@ else:
     ScheduleName = Literal[tuple(SCHEDULES)]
 
 
+Search = Literal["full", "halving"]
+_SEARCH = (
+    "How learning rates and schedules are searched. full: every candidate runs on all tuning tasks. halving: "
+    "all run on a quarter of them, the best third on half, the best of those on all (successive halving), for about "
+    "0.4 of the cost."
+)
+
+
 class EvaluationPlan(Spec):
     """How an optimizer is measured. Every baseline gets the same tuning budget, on validation tasks."""
 
@@ -33,6 +41,7 @@ class EvaluationPlan(Spec):
         min_length=1,
         description="Schedules of the learning rate that each baseline is tuned over; the first gets the most runs.",
     )
+    search: Search = Field("full", description=_SEARCH)
     untuned: tuple[UntunedName, ...] = Field(
         DEFAULT_UNTUNED,
         description="The untuned tier: optimizers that run once at their published defaults, shown beside the verdict.",
@@ -55,6 +64,7 @@ class PreviewPlan(Spec):
     schedules: tuple[ScheduleName, ...] = Field(
         ("constant",), min_length=1, description="Schedules of the learning rate that each baseline is tuned over."
     )
+    search: Search = Field("full", description=_SEARCH)
     on: LossesOn = Field(
         "training",
         description="Which losses baselines are tuned for: those of the minibatches that the gradients come from, or, "

@@ -7,8 +7,9 @@
 In containers, and wherever the server is installed, `gradsmith-server data` is the same. DIR is the `--data` folder of
 the service.
 
-`digits` comes with scikit-learn. `mnist` is four idx files in `<data folder>/datasets/mnist`, gzipped or not; what
-is checked is the md5 of the UNCOMPRESSED bytes, because the same file has been gzipped anew many times.
+`digits`, `breast-cancer` and `wine` come with scikit-learn. `mnist` is four idx files in
+`<data folder>/datasets/mnist`, gzipped or not; what is checked is the md5 of the UNCOMPRESSED bytes, because the same
+file has been gzipped anew many times.
 """
 
 from __future__ import annotations
@@ -246,11 +247,16 @@ def _write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def _digits_check(_: Path) -> None:
-    if importlib.util.find_spec("sklearn") is None:
-        raise DatasetMissing(
-            "The data set digits comes with scikit-learn, which is not installed. pip install scikit-learn"
-        )
+def _with_scikit_learn(name: str) -> DataSet:
+    """A data set that comes with scikit-learn."""
+
+    def check(_: Path) -> None:
+        if importlib.util.find_spec("sklearn") is None:
+            raise DatasetMissing(
+                f"The data set {name} comes with scikit-learn, which is not installed. pip install scikit-learn"
+            )
+
+    return DataSet(name, check, lambda _: "ready (comes with scikit-learn)")
 
 
 def _mnist_check(data_dir: Path) -> None:
@@ -263,7 +269,7 @@ def _mnist_state(data_dir: Path) -> str:
     return f"{'ready in' if not lacking else 'lacks ' + ', '.join(lacking) + ' in'} {folder}"
 
 
-DIGITS = DataSet("digits", _digits_check, lambda _: "ready (comes with scikit-learn)")
+DIGITS, BREAST_CANCER, WINE = map(_with_scikit_learn, ("digits", "breast-cancer", "wine"))
 MNIST_SET = DataSet(
     "mnist",
     _mnist_check,

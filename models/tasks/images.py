@@ -1,4 +1,4 @@
-"""The images that a network trains on, apart in three: training, validation, test.
+"""The images, or rows of a table, that a network trains on, apart in three: training, validation, test.
 
 Every optimizee trains on training images, whichever split its TASK belongs to; a validation task reports its
 held-out loss on validation images and a test task on test images. The parts are drawn at random by a fixed
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -24,11 +24,14 @@ from models.tasks.randomness import permutation
 DIGITS_VALIDATION = 360
 DIGITS_TEST = 360
 MNIST_VALIDATION = 10_000
+TABLE_SHARE = 0.2
+"""How many of a table's rows are for validation, and how many for test."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """`pixels` (images, inputs) uint8, `labels` (images,) int64; a network sees `pixels * scale`."""
+    """`pixels` (images, inputs) uint8, or float32 of a table; `labels` (images,) int64. A network sees `pixels *
+    scale`."""
 
     pixels: Tensor
     labels: Tensor
@@ -40,18 +43,36 @@ class Images:
     def taken(self, rows: Tensor) -> Images:
         return Images(self.pixels[rows], self.labels[rows], self.scale)
 
+    def as_numbers(self, dtype: torch.dtype) -> Tensor:
+        """What a network sees, (images, inputs). Kept: for small data sets."""
+        if dtype not in self._numbers:
+            self._numbers[dtype] = self.pixels.to(dtype).mul_(self.scale)
+        return self._numbers[dtype]
+
+    @cached_property
+    def _numbers(self) -> dict[torch.dtype, Tensor]:
+        return {}
+
     def to(self, device: torch.device) -> Images:
+        if device == self.pixels.device:
+            return self
         return Images(self.pixels.to(device), self.labels.to(device), self.scale)
 
 
 def load_images(
-    name: Literal["digits", "mnist"], splits: Collection[Split], data_dir: Path | None
+    name: Literal["digits", "mnist", "breast-cancer", "wine"], splits: Collection[Split], data_dir: Path | None
 ) -> dict[Split, Images]:
     """The training images, and those of each split in `splits`; the others are not in the result.
 
     Raises DatasetMissing and DatasetCorrupt.
     """
-    parts = _digits() if name == "digits" else _mnist(data_dir)
+    match name:
+        case "digits":
+            parts = _digits()
+        case "mnist":
+            parts = _mnist(data_dir)
+        case "breast-cancer" | "wine":
+            parts = _table(name)
     return {split: images for split, images in parts.items() if split in splits or split is Split.TRAIN}
 
 
@@ -88,3 +109,19 @@ def _mnist(data_dir: Path | None) -> dict[Split, Images]:
         Split.VALIDATION: training.taken(order[:MNIST_VALIDATION]),
         Split.TRAIN: training.taken(order[MNIST_VALIDATION:]),
     }
+
+
+@lru_cache(maxsize=2)
+def _table(name: Literal["breast-cancer", "wine"]) -> dict[Split, Images]:
+    """Each column with mean 0 and standard deviation 1 over the training rows."""
+    from sklearn import datasets
+
+    data = (datasets.load_breast_cancer if name == "breast-cancer" else datasets.load_wine)()
+    rows, labels = torch.from_numpy(data.data), torch.from_numpy(data.target.astype(np.int64))
+    order = permutation(len(rows), name)
+    held_out = round(TABLE_SHARE * len(rows))
+    test, validation, training = order.tensor_split([held_out, 2 * held_out])
+    mean, deviation = rows[training].mean(dim=0), rows[training].std(dim=0, correction=0)
+    everything = Images(((rows - mean) / deviation).float(), labels, 1.0)
+    parts = {Split.TEST: test, Split.VALIDATION: validation, Split.TRAIN: training}
+    return {split: everything.taken(part) for split, part in parts.items()}

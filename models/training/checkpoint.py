@@ -61,9 +61,16 @@ def dumps(progress: TrainingProgress, spec: MetaTrainSpec) -> bytes:
         tensors |= _vectors("leader/", leader)
         facts = {"number": leader.number, "score": leader.score, "age": leader.age, "scores": leader.scores}
         header["leader"] = {**facts, "adam_count": leader.adam.count}
+    header["columns"] = sorted(name for name, tensor in tensors.items() if not tensor.is_contiguous())
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
     # Copies: the best weights may be the present ones, and safetensors refuses tensors that share memory.
-    return seal(save({name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, metadata={_KEY: text}))
+    rows = {name: _rows(tensor.detach().cpu()).clone() for name, tensor in tensors.items()}
+    return seal(save(rows, metadata={_KEY: text}))
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """The tensor, or its transpose where that is what lies in a row: rules keep (coordinates, width) by columns."""
+    return tensor if tensor.is_contiguous() else tensor.t().contiguous()
 
 
 def _vectors(prefix: str, of: TrainingProgress | Leader) -> dict[str, Tensor]:
@@ -103,7 +110,9 @@ def loads(data: bytes, spec: MetaTrainSpec, device: torch.device) -> TrainingPro
     if header.get("job") != fingerprint(spec, version):
         raise CheckpointMismatch("The checkpoint belongs to a job with another spec. Start this job without it.")
     try:
+        columns = set(header.get("columns", ()))
         tensors = {name: tensor.to(device) for name, tensor in load(data).items()}
+        tensors = {name: tensor.t() if name in columns else tensor for name, tensor in tensors.items()}
         record = {"age": int(header["adam_count"]), **header["progress"]}
         record = {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
         record["cost"] = Cost(**record["cost"])

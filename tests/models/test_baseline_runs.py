@@ -91,6 +91,7 @@ def test_another_optimizer_of_the_family_finds_them_and_a_new_baseline_is_comput
         {"plan": {"horizon": 19}},
         {"plan": {"tuning_tasks": 7}},
         {"plan": {"schedules": ["linear"]}},
+        {"plan": {"search": "halving"}},
         {"seed": 1},
         {"family": "quadratic-uniform"},
         {"version": 2},

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import gradsmith
+from app.report.claims import validation_sentence
 from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for
@@ -43,7 +44,7 @@ def rule():
 
 def shape(result):
     """The keys of a result, and those of what it has in one place only."""
-    parts = ("criteria", "seconds", "time_to_target", "validation", "break_even", "cost", "verdict")
+    parts = ("criteria", "seconds", "time_to_target", "validation", "break_even", "cost", "verdict", "anatomy")
     found = {part: set(result[part]) for part in parts}
     for part in ("final", "area"):
         found[part] = set(result["comparisons"]["adam"][part]), set(result["seconds"]["comparisons"]["adam"][part])
@@ -106,6 +107,21 @@ def test_the_best_tuned_baseline_is_scored_on_the_tasks_that_selected_the_optimi
     assert found["tuned"] == pytest.approx(float(expected), rel=1e-6)
     assert (found["learned"], found["better"]) == (5.0, "learned" if expected >= 5.0 else "tuned")
     assert found["criterion"] == "area of 8 tasks after 100 steps"
+
+
+def test_a_better_baseline_that_cannot_be_in_the_registry_is_named(rule, evaluation_spec):
+    """On quadratics L-BFGS leaves every other one behind."""
+    spec = evaluation_spec(baselines=["sgd", "lbfgs"], schedules=["constant"], untuned=[])
+    recipe = overridden(spec.family.recipe, {"validation_tasks": 4, "objective": "final", "validation_horizons": [20]})
+    *_, last = evaluate(rule_weights.dumps(rule), spec, made=Made(None, recipe, score=1e9))
+    found, tuning = last.result["validation"], last.result["tuning"]["lbfgs"]
+    assert found["baseline"] == "sgd"
+    assert last.baseline.tuned["baseline"] == "sgd"
+    assert found["beyond"] == {"baseline": "lbfgs", "learning_rate": tuning["learning_rate"]["final"]}
+    assert "Tuned L-BFGS did better still" in validation_sentence(last.result)
+    alone = evaluation_spec(baselines=["lbfgs"], schedules=["constant"], untuned=[])
+    *_, last = evaluate(rule_weights.dumps(rule), alone, made=Made(None, recipe, score=1e9))
+    assert last.result["validation"] is None
 
 
 def test_every_optimizer_starts_at_the_same_losses(whole):
@@ -181,6 +197,15 @@ def test_tuning_sees_validation_tasks_only_and_the_measurement_test_tasks_only(r
     monkeypatch.setattr("models.tasks.base.task_seeds", recorded)
     for name in ("tested_learned", "_curves"):
         monkeypatch.setattr(EvaluationRuns, name, marking(getattr(EvaluationRuns, name)))
+    first = EvaluationRuns.first_test_task
+
+    def looked_at(self):
+        evaluation_stage[0] = "testing"
+        task = first(self)
+        evaluation_stage[0] = "tuning"
+        return task
+
+    monkeypatch.setattr(EvaluationRuns, "first_test_task", looked_at)
     result_of(rule_weights.dumps(rule), evaluation_spec(baselines=["adam"], schedules=["linear"]))
     assert set(drawn) == {("tuning", Split.VALIDATION), ("testing", Split.TEST)}
 
@@ -203,7 +228,8 @@ def test_every_stage_draws_the_tasks_of_its_own_split_seed_and_trajectory(rule, 
     tested = len({(best["learning_rate"][criterion], best["schedule"][criterion]) for criterion in CRITERIA})
     # The targets and the timing of a step have tasks that nothing was selected, tuned or measured on.
     fresh, timed = ((Split.VALIDATION, seed, 2, count) for count in (8, 1))
-    assert drawn == [testing] + [tuning] * runs + [testing] * (tested + 1) + [fresh, timed]
+    looked_at = (Split.TEST, seed, 0, 1)  # the first test task, once more
+    assert drawn == [testing] + [tuning] * runs + [testing] * (tested + 1) + [fresh, timed, looked_at]
 
 
 def test_in_equal_time_a_rule_that_knows_its_steps_plans_those_that_it_has_time_for(evaluation_spec, monkeypatch):

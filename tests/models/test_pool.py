@@ -111,6 +111,23 @@ def test_a_pool_resumes_bit_for_bit_at_the_end_of_each_trajectory(training_spec,
     assert whole[-1].summary["trajectories"] > 6
 
 
+RULES = [
+    {"kind": "hyper"},
+    {"kind": "mlp"},
+    {"kind": "lstm", "input": "momenta+tensor_scale+alignment", "head": "direction_magnitude"},
+    {"kind": "schedule"},
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["kind"])
+def test_the_memory_of_every_kind_of_rule_resumes_bit_for_bit(training_spec, rule):
+    spec = training_spec(
+        "digits-mlp", rule=rule, pool=3, meta_gradient="exact", meta_steps=9, horizon=6, unroll_steps=2, tasks=2,
+        validation_tasks=4, validation_interval=9,
+    )  # fmt: skip
+    goes_on_bit_for_bit(spec, slice(1))
+
+
 def test_a_pool_of_groups_resumes_bit_for_bit(training_spec, monkeypatch):
     monkeypatch.setattr(groups, "group_tasks", lambda *_: 1)
     goes_on_bit_for_bit(training_spec(meta_steps=16, tasks=3, validation_tasks=2, pool=3, shortest_horizon=10))

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from sklearn.datasets import load_breast_cancer, load_wine
 from torch import nn
 
 from models.errors import SplitHeldOut
@@ -155,6 +156,38 @@ def test_the_three_parts_of_the_images_are_apart_and_random():
         assert torch.bincount(part.labels, minlength=10).min() > 0.06 * len(part)
 
 
+@pytest.mark.parametrize(("name", "load"), [("breast-cancer", load_breast_cancer), ("wine", load_wine)])
+def test_a_table_is_scaled_by_its_training_rows_alone(name, load):
+    data = load()
+    parts = load_images(name, set(Split), None)
+    training = parts[Split.TRAIN].pixels
+    torch.testing.assert_close(training.mean(dim=0), torch.zeros(training.shape[1]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(training.std(dim=0, correction=0), torch.ones(training.shape[1]), atol=1e-5, rtol=0)
+    # One affine map of each column brings every row back, with its label, whichever part it is in.
+    scaled = torch.cat([parts[split].pixels for split in Split]).double()
+    raw = torch.from_numpy(data.data)
+    slope = (raw.amax(0) - raw.amin(0)) / (scaled.amax(0) - scaled.amin(0))
+    back = raw.amin(0) + slope * (scaled - scaled.amin(0))
+    nearest = torch.cdist(back / raw.amax(0), raw / raw.amax(0)).min(dim=1)
+    assert nearest.values.max() < 1e-5
+    assert sorted(nearest.indices.tolist()) == list(range(len(raw)))
+    labels = torch.cat([parts[split].labels for split in Split])
+    assert torch.equal(labels, torch.from_numpy(data.target)[nearest.indices])
+
+
+@pytest.mark.parametrize(("name", "layers"), [("breast-cancer", (30, 20, 2)), ("wine", (13, 20, 3))])
+def test_a_network_takes_the_columns_and_classes_of_its_table(name, layers):
+    spec = MLPSpec(dataset=name)
+    assert spec.layer_sizes == layers
+    [tasks] = open_for_training(spec).sample(Split.TRAIN, seed=0, trajectory=0, tasks=2)
+    theta, losses = tasks.initial(), []
+    for step in range(60):
+        loss, gradient = tasks.losses_and_gradient(theta, step)
+        losses.append(loss)
+        theta -= 0.5 * gradient
+    assert (losses[-1] < 0.5 * losses[0]).all()
+
+
 def test_training_never_holds_a_test_image():
     assert set(load_images("digits", {Split.TRAIN, Split.VALIDATION}, None)) == {Split.TRAIN, Split.VALIDATION}
 
@@ -177,10 +210,30 @@ def test_a_family_opened_for_training_cannot_reach_the_test_split(spec):
         open_for_testing(spec).sample(Split.VALIDATION, seed=0, trajectory=0, tasks=1)
 
 
+MNIST_COORDINATES = {"mnist-mlp": 15_910, "mnist-mlp-200-steps": 15_910, "mnist-mlp-40-units": 31_810,
+                     "mnist-mlp-2-layers": 16_330, "mnist-mlp-relu": 15_910}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_spec_counts_coordinates_as_the_tasks_do(name):
     spec = FAMILIES[name].tasks
     if getattr(spec, "dataset", None) == "mnist":
-        assert spec.coordinates_per_task == 15_910  # the paper's network
+        assert spec.coordinates_per_task == MNIST_COORDINATES[name]  # 15,910 are the paper's network
     else:
         assert batch(spec, tasks=2).initial().numel() == 2 * spec.coordinates_per_task
+
+
+@pytest.mark.parametrize("trained", ["digits-mlp", "mnist-mlp"])
+def test_the_papers_other_networks_have_names_and_differ_in_what_their_names_say(trained):
+    own = FAMILIES[trained]
+    for name, changes in {
+        "200-steps": {},
+        "40-units": {"hidden": (40,)},
+        "2-layers": {"hidden": (20, 20)},
+        "relu": {"activation": "relu"},
+    }.items():
+        family = FAMILIES[f"{trained}-{name}"]
+        assert family.tasks == own.tasks.model_copy(update=changes)
+        horizon = 200 if name == "200-steps" else 100
+        assert (family.recipe.horizon, family.evaluation.horizon) == (horizon, horizon)
+        assert (family.overrides, family.recipe.rule) == ({}, own.recipe.rule)

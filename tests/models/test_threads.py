@@ -8,9 +8,10 @@ import time
 import pytest
 import torch
 
-from gradsmith.rules import LSTMRule
+from gradsmith.rules import LSTMRule, build
 from models import threads
 from models.spec import Resources
+from models.task_spec import Part
 from models.threads import calibrated
 
 CPU = torch.device("cpu")
@@ -18,6 +19,8 @@ CPU = torch.device("cpu")
 
 class Slowed:
     """A backend whose windows take as long as they are said to with so many threads."""
+
+    task_size = None
 
     def __init__(self, seconds):
         self.seconds = seconds
@@ -69,6 +72,15 @@ def test_real_backends_are_calibrated_within_the_bound(wanted):
     found = calibrated(LSTMRule(), torch.float32, CPU, wanted=wanted, coordinates=200, most=2, seconds=0.1)
     assert found in (1, 2)
     assert time.perf_counter() - started < 10
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "hyper"])
+def test_a_rule_that_looks_at_tensors_is_calibrated_on_whole_tasks(kind):
+    """512 tasks of 10 coordinates; the 4,096 that are enough for any rule are no number of such tasks."""
+    parts = (Part("theta", (10,), "vector"),)
+    rule = build({"kind": kind})
+    assert calibrated(rule, torch.float32, CPU, coordinates=5120, most=2, seconds=0.01, parts=parts) in (1, 2)
     torch.set_num_threads(1)
 
 

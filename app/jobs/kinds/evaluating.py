@@ -50,6 +50,7 @@ def resolved(request: EvaluateRequest, registry: Registry, jobs: JobRepository, 
         tasks = family.tasks
     family = changed(family, tasks, request.tasks)
     trained = recipe_of(optimizer.id, training["recipe"])
+    horizon = trained.horizon if request.family is None else family.evaluation.horizon
     if (wrong := _part_without_a_rule(optimizer.id, trained, training["family"], family)) is not None:
         place = "/tasks" if request.family is None else "/family"
         raise invalid_request([FieldError(location="body", pointer=place, code="part_without_rule", message=wrong)])
@@ -60,7 +61,7 @@ def resolved(request: EvaluateRequest, registry: Registry, jobs: JobRepository, 
             rules=trained.rules,
             family=family,
             seed=request.seed,
-            evaluation=plan_of(family, request.evaluation, trained),
+            evaluation=plan_of(family, request.evaluation, trained, horizon),
             resources=resources_of(request.resources, backend),
         )
 

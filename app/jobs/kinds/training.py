@@ -51,7 +51,8 @@ def resolved(request: MetaTrainRequest, backend: BackendName) -> MetaTrainSpec:
             seed=seed_of(request.seed),
             recipe=recipe,
             evaluate=request.evaluate,
-            evaluation=plan_of(family, request.evaluation, recipe),
+            # what was trained for a horizon is measured over it, unless the request says otherwise
+            evaluation=plan_of(family, request.evaluation, recipe, recipe.horizon),
             resources=resources_of(request.resources, backend),
         )
 

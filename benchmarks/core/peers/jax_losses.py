@@ -18,8 +18,8 @@ def quadratic(theta: Array, W: Array, y: Array) -> Array:
     return jnp.sum(jnp.square(W @ theta - y))
 
 
-def mlp(theta: Array, images: Array, labels: Array) -> Array:
-    n, hidden, classes = MLP_SIZES
+def mlp(theta: Array, images: Array, labels: Array, sizes: tuple[int, int, int] = MLP_SIZES) -> Array:
+    n, hidden, classes = sizes
     w1, b1, w2, b2 = jnp.split(theta, [n * hidden, n * hidden + hidden, n * hidden + hidden + hidden * classes])
     signal = jax.nn.sigmoid(images @ w1.reshape(n, hidden) + b1)
     return cross_entropy(signal @ w2.reshape(hidden, classes) + b2, labels)

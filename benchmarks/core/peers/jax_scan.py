@@ -35,7 +35,7 @@ class JaxScan:
         losses, self._data, self._rows = _losses_of(loaded)
         self._first_gradient = jax.jit(jax.grad(lambda theta, data, rows: losses(theta, data, rows).sum()))
         window = _window_of(losses, loaded.problem.tasks)
-        self._meta_step = jax.jit(_meta_step_of(window), donate_argnums=(0, 1, 2))
+        self._meta_step = jax.jit(meta_step_of(window), donate_argnums=(0, 1, 2))
         self.counted_losses = loaded.problem.unroll_steps
         self.about = {
             "name": "JAX scan + checkpoint",
@@ -111,7 +111,9 @@ def _window_of(losses: Callable[[Array, Array, Array], Array], tasks: int) -> Ca
     return window
 
 
-def _meta_step_of(window: Callable[..., Any]) -> Callable[..., Any]:
+def meta_step_of(window: Callable[..., Any]) -> Callable[..., Any]:
+    """A window's meta-gradient, then Adam."""
+
     def meta_step(weights: Any, adam: Any, position: Any, data: Any, rows: Any) -> Any:
         gradient, position = jax.grad(window, has_aux=True)(weights, position, data, rows)
         count, first, second = adam

@@ -11,14 +11,14 @@ from torch.nn.utils import parameters_to_vector
 
 from benchmarks.core.parts import STEPS, WINDOW, Parts
 from benchmarks.core.peers.base import Weights
-from benchmarks.core.problem import HORIZON, META_LEARNING_RATE, OUTPUT_SCALE, Loaded
-from benchmarks.core.tasks import batch_of
-from gradsmith.rules import LSTMRule
-from gradsmith.rules.configs import LSTMConfig
+from benchmarks.core.problem import HORIZON, META_LEARNING_RATE, OUTPUT_SCALE, Loaded, Problem
+from benchmarks.core.tasks import batch_of, spec_of
+from gradsmith.rules import Rule, build
 from models import adjoint
 from models.backends import Backend, NativeBackend, backend_for
 from models.captured import windows
 from models.groups import Groups, ranges
+from models.meta_loss import MetaLoss
 from models.meta_optimizer import AdamState
 from models.parallel import Alone, Team, mean_over_tasks
 from models.spec import share
@@ -27,8 +27,11 @@ from models.training.rule import load_weights
 _CPU = torch.device("cpu")
 
 
-def default_backend(rule: LSTMRule, threads: int) -> Backend:
-    return backend_for(rule, torch.float32, torch.device("cpu"), threads)
+def default_backend(rule: Rule, threads: int, problem: Problem | None = None) -> Backend:
+    """What the product chooses by itself. problem: None for a rule that does not look at tensors, detached"""
+    if problem is None or not problem.exact:
+        return backend_for(rule, torch.float32, _CPU, threads)
+    return backend_for(rule, torch.float32, _CPU, threads, parts=spec_of(problem).parts(), mode="exact")
 
 
 class Ours:
@@ -44,9 +47,9 @@ class Ours:
         torch.set_num_threads(threads)
         self._team = team or Alone()
         self._problem = loaded.problem
-        self._rule = rule_with(weights) if backend is None else backend.rule
+        self._rule: Rule = rule_with(weights, kind=loaded.problem.rule) if backend is None else backend.rule
         own = share(loaded.problem.tasks, self._team.size, self._team.rank)
-        self._backend = backend or default_backend(self._rule, threads)
+        self._backend = backend or default_backend(self._rule, threads, loaded.problem)
         parts = ranges(
             own,
             loaded.problem.coordinates_per_task,
@@ -55,7 +58,7 @@ class Ours:
             _CPU,
         )
         self._batches = [batch_of(loaded.problem, loaded=loaded, own=part) for part in parts]
-        self._windows = windows(self._backend, _CPU)
+        self._windows = windows(self._backend, _CPU, MetaLoss("exact" if loaded.problem.exact else "detached"))
         self._weights = parameters_to_vector(self._rule.parameters()).detach().clone()
         self._adam = AdamState.zero(self._weights)
         self.counted_losses = loaded.problem.unroll_steps
@@ -121,14 +124,14 @@ class Ours:
 make = Ours
 
 
-def rule_with(weights: Weights, dtype: torch.dtype = torch.float32) -> LSTMRule:
+def rule_with(weights: Weights, dtype: torch.dtype = torch.float32, kind: str = "lstm") -> Rule:
     """The product's rule with these weights."""
-    rule = LSTMRule(LSTMConfig(output_scale=OUTPUT_SCALE)).to(dtype)
+    rule = build({"kind": kind, "output_scale": OUTPUT_SCALE} if kind == "lstm" else {"kind": kind}).to(dtype)
     rule.load_state_dict({name: torch.from_numpy(value).to(dtype) for name, value in weights.items()})
     return rule
 
 
-def named(rule: LSTMRule, flat: torch.Tensor) -> Weights:
+def named(rule: Rule, flat: torch.Tensor) -> Weights:
     """A flat gradient as tensors by name."""
     pieces = flat.split([parameter.numel() for parameter in rule.parameters()])
     return {

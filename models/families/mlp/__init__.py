@@ -11,19 +11,20 @@ from pydantic import Field
 from models.families.base import Costs, EvaluationPlan, FamilySpec, Kind, Part, TaskSpec
 from models.families.recipes import winning
 
-INPUTS = {"digits": 64, "mnist": 784}
-CLASSES = 10
-_TRAINING_IMAGES = {"digits": 1_797, "mnist": 60_000}  # at most
-_LOADING_BYTES = {"digits": 84 * 2**20, "mnist": 150 * 2**20}  # scikit-learn; 70,000 images, checked and split
-_RESIDENT_BYTES = {"digits": 84 * 2**20, "mnist": 63 * 2**20}  # scikit-learn is more than its data
+INPUTS = {"digits": 64, "mnist": 784, "breast-cancer": 30, "wine": 13}
+CLASSES = {"digits": 10, "mnist": 10, "breast-cancer": 2, "wine": 3}
+_TRAINING_IMAGES = {"digits": 1_797, "mnist": 60_000, "breast-cancer": 569, "wine": 178}  # at most
+_SCIKIT_LEARN_BYTES = 84 * 2**20  # it is more than its data
+_LOADING_BYTES = {"mnist": 150 * 2**20}  # 70,000 images, checked and split
+_RESIDENT_BYTES = {"mnist": 63 * 2**20}
 _HELD_OUT_BYTES = 32 * 2**20
 
 
 class MLPSpec(TaskSpec):
-    """A multi-layer perceptron that classifies images with cross-entropy on random minibatches."""
+    """A multi-layer perceptron that classifies images, or rows of a table, with cross-entropy on random minibatches."""
 
     kind: Literal["mlp"] = "mlp"
-    dataset: Literal["digits", "mnist"] = "digits"
+    dataset: Literal["digits", "mnist", "breast-cancer", "wine"] = "digits"
     hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field((20,), max_length=8)
     activation: Literal["sigmoid", "relu"] = "sigmoid"
     batch_size: int = Field(128, ge=1, le=4096)
@@ -32,7 +33,7 @@ class MLPSpec(TaskSpec):
     @property
     def layer_sizes(self) -> tuple[int, ...]:
         """The number of inputs, of each hidden layer's units, and of classes."""
-        return (INPUTS[self.dataset], *self.hidden, CLASSES)
+        return (INPUTS[self.dataset], *self.hidden, CLASSES[self.dataset])
 
     def parts(self) -> tuple[Part, ...]:
         layers = enumerate(pairwise(self.layer_sizes))
@@ -56,8 +57,8 @@ class MLPSpec(TaskSpec):
             used_bytes=self.batch_size * (inputs + 40),
             held_out_bytes=_HELD_OUT_BYTES,
             parted_bytes=8 * _TRAINING_IMAGES[self.dataset],
-            loading_bytes=_LOADING_BYTES[self.dataset],
-            resident_bytes=_RESIDENT_BYTES[self.dataset],
+            loading_bytes=_LOADING_BYTES.get(self.dataset, _SCIKIT_LEARN_BYTES),
+            resident_bytes=_RESIDENT_BYTES.get(self.dataset, _SCIKIT_LEARN_BYTES),
         )
 
     @property
@@ -69,28 +70,84 @@ class MLPSpec(TaskSpec):
         return (self.dataset,)
 
 
+DIGITS = FamilySpec(
+    name="digits-mlp",
+    title="A small network on 8x8 digits",
+    description="64-20-10 sigmoid perceptron on scikit-learn's 1,797 real digit images, minibatch 128.",
+    tasks=MLPSpec(dataset="digits"),
+    recipe=winning(meta_steps=400, tasks=2, validation_tasks=64, validation_interval=50),
+    evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32),
+)
+MNIST = FamilySpec(
+    name="mnist-mlp",
+    title="The paper's MNIST network",
+    description="784-20-10 sigmoid perceptron on MNIST, minibatch 128 (section 3.2 of the paper).",
+    tasks=MLPSpec(dataset="mnist"),
+    recipe=winning(meta_steps=1000, tasks=1, validation_tasks=32, validation_interval=100, starts=4, start_steps=100),
+    evaluation=EvaluationPlan(test_tasks=64, tuning_tasks=16),
+)
+
+TABLES = tuple(
+    FamilySpec(
+        name=f"{dataset}-mlp",
+        title=f"A small network on {words}",
+        description=f"{layers} sigmoid perceptron on scikit-learn's {rows} {words}, minibatch 128.",
+        tasks=MLPSpec(dataset=dataset),
+        recipe=DIGITS.recipe,
+        evaluation=DIGITS.evaluation,
+    )
+    for dataset, words, layers, rows in (
+        ("breast-cancer", "breast cancer samples", "30-20-2", 569),
+        ("wine", "wines", "13-20-3", 178),
+    )
+)
+
+
+def for_200_steps(family: FamilySpec) -> FamilySpec:
+    """The same tasks, twice as long (the paper's figure 4, right)."""
+    return family.model_copy(
+        update={
+            "name": f"{family.name}-200-steps",
+            "title": f"{family.title}, 200 steps",
+            "description": f"The tasks of {family.name}, trained and measured for 200 steps.",
+            "recipe": family.recipe.model_copy(update={"horizon": 200}),
+            "evaluation": family.evaluation.model_copy(update={"horizon": 200}),
+        }
+    )
+
+
+def with_other_networks(family: FamilySpec) -> tuple[FamilySpec, ...]:
+    """The networks on which the paper measures what was trained on `family` (its figure 5): more units, two hidden
+    layers, another activation."""
+    changes: tuple[tuple[str, str, dict[str, object]], ...] = (
+        ("40-units", "40 hidden units", {"hidden": (40,)}),
+        ("2-layers", "two hidden layers of 20 units", {"hidden": (20, 20)}),
+        ("relu", "ReLU in place of the sigmoid", {"activation": "relu"}),
+    )
+    return tuple(
+        family.model_copy(
+            update={
+                "name": f"{family.name}-{name}",
+                "title": f"{family.title}, {words}",
+                "description": f"The tasks of {family.name} with {words} (section 3.2 of the paper).",
+                "tasks": family.tasks.model_copy(update=changed),
+            }
+        )
+        for name, words, changed in changes
+    )
+
+
 KIND = Kind(
     spec=MLPSpec,
     tasks="models.families.mlp.tasks:MLPFamily",
     built_in=(
-        FamilySpec(
-            name="digits-mlp",
-            title="A small network on 8x8 digits",
-            description="64-20-10 sigmoid perceptron on scikit-learn's 1,797 real digit images, minibatch 128.",
-            tasks=MLPSpec(dataset="digits"),
-            recipe=winning(meta_steps=400, tasks=2, validation_tasks=64, validation_interval=50),
-            evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32),
-        ),
-        FamilySpec(
-            name="mnist-mlp",
-            title="The paper's MNIST network",
-            description="784-20-10 sigmoid perceptron on MNIST, minibatch 128 (section 3.2 of the paper).",
-            tasks=MLPSpec(dataset="mnist"),
-            recipe=winning(
-                meta_steps=1000, tasks=1, validation_tasks=32, validation_interval=100, starts=4, start_steps=100
-            ),
-            evaluation=EvaluationPlan(test_tasks=64, tuning_tasks=16),
-        ),
+        *(each for family in (DIGITS, MNIST) for each in (family, for_200_steps(family), *with_other_networks(family))),
+        *TABLES,
     ),
-    datasets={"digits": "models.tasks.data:DIGITS", "mnist": "models.tasks.data:MNIST_SET"},
+    datasets={
+        "digits": "models.tasks.data:DIGITS",
+        "mnist": "models.tasks.data:MNIST_SET",
+        "breast-cancer": "models.tasks.data:BREAST_CANCER",
+        "wine": "models.tasks.data:WINE",
+    },
 )

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pytest
 
-from app.http.body import MOST_LEVELS
+from app.http.body import MOST_LEVELS, MOST_VALUES
 from app.http.problems import ProblemDocument
 from app.openapi import document as openapi
 
@@ -60,6 +60,32 @@ def test_json_that_has_no_one_meaning_is_refused(standing_api: httpx.Client, bod
     problem = problem_of(standing_api.post("/jobs", content=body, headers=JSON))
     assert problem["code"] == "invalid_json"
     assert reason in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        {"kind": "meta_train", "family": "quadratic", **{f"field{number}": 0 for number in range(50_000)}},
+        {"kind": "meta_train", "family": "quadratic", "recipe": {"validation_horizons": [0] * 50_000}},
+        {"kind": "meta_train", "family": "quadratic", "recipe": {"mixture": [{"a": 1, "b": 2}] * 20_000}},
+    ],
+    ids=["fields", "entries", "both"],
+)
+def test_a_body_with_too_many_values_is_refused_before_it_is_validated(
+    standing_api: httpx.Client, many: dict[str, Any]
+) -> None:
+    problem = problem_of(standing_api.post("/jobs", json=many))
+    assert (problem["status"], problem["code"], problem["limit_values"]) == (413, "body_too_large", MOST_VALUES)
+    assert f"at most {MOST_VALUES:,}" in problem["detail"]
+
+
+def test_as_many_values_as_are_read_are_validated(standing_api: httpx.Client) -> None:
+    fields = {f"field{number}": 0 for number in range(MOST_VALUES - 2)}
+    began = time.process_time()  # the server is a thread of this process
+    problem = problem_of(standing_api.post("/jobs", json={"kind": "meta_train", "family": "quadratic", **fields}))
+    assert time.process_time() - began < 1
+    assert problem["code"] == "invalid_request"
+    assert len(problem["errors"]) == 100
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,12 @@ def report(job: str, media_type: str, accept: str | None = None) -> Representati
     )  # fmt: skip
 
 
+def anatomy(reference: str, media_type: str) -> Representation:
+    location = "/optimizers/{first}/anatomy"
+    path = f"/optimizers/{reference}/anatomy"
+    return Representation(path, media_type, media_type, location=location, strong=False, dear=media_type != JSON)
+
+
 def weights(reference: str, cache_control: str, optimizer: str) -> Representation:
     return Representation(
         f"/optimizers/{reference}", SAFETENSORS, None, cache_control, f"/optimizers/{{{optimizer}}}", ranges=True
@@ -57,7 +63,7 @@ def weights_at(place: str, cache_control: str, optimizer: str) -> Representation
 
 def alone(path: str, media_type: str, location: str | None = None, *, strong: bool = True) -> Representation:
     """At an address of its own: asked for by a client that accepts something else."""
-    dear = media_type.startswith(("image/png", "text/html"))
+    dear = media_type.startswith(("image/", "text/html"))
     return Representation(path, media_type, "video/mp4", location=location, strong=strong, negotiated=False, dear=dear)
 
 
@@ -83,6 +89,9 @@ ALL = [
     report("training", JSON),
     report("evaluation", "text/html; charset=utf-8", "text/html"),
     report("evaluation", "image/png", "image/png"),
+    anatomy("{first}", JSON),
+    anatomy("quadratic@best", "image/svg+xml"),
+    anatomy("quadratic@1", "image/png"),
     weights_at("{first}/weights", FOREVER, "first"),
     weights_at("quadratic@2/weights", FOREVER, "second"),
     weights_at("quadratic@best/weights", ASK, "first"),
@@ -96,6 +105,9 @@ ALL = [
     alone("/jobs/{training}/report.json", JSON, "/jobs/{evaluation}/report.json", strong=False),
     alone("/jobs/{training}/report.html", "text/html; charset=utf-8", "/jobs/{evaluation}/report.html", strong=False),
     alone("/jobs/{evaluation}/report.png", "image/png", "/jobs/{evaluation}/report.png", strong=False),
+    alone("/optimizers/{first}/anatomy.json", JSON, "/optimizers/{first}/anatomy.json", strong=False),
+    alone("/optimizers/{first}/anatomy.svg", "image/svg+xml", "/optimizers/{first}/anatomy.svg", strong=False),
+    alone("/optimizers/{first}/anatomy.png", "image/png", "/optimizers/{first}/anatomy.png", strong=False),
     Representation("/families", JSON),
     Representation("/families/quadratic", JSON),
     Representation("/families/quadratic/aliases/for-representations", JSON),

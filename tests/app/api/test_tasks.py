@@ -43,6 +43,8 @@ def test_a_job_trains_on_the_tasks_that_it_names_and_an_evaluation_measures_on_t
     )
     named = posted(api, measure | {"family": "digits-mlp"})
     assert (named["tasks"], named["overrides"]) == (OWN, {})
+    longer = posted(api, measure | {"family": "digits-mlp-200-steps"})  # a name brings its horizon
+    assert (longer["tasks"], longer["spec"]["evaluation"]["horizon"]) == (OWN, 200)
 
     record = api.get(f"/optimizers/{outcome.optimizer.id}/record").json()
     assert (record["overrides"], record["aliases"]) == (SMALLER, ["latest"])

@@ -1,0 +1,91 @@
+"""How much of an experiment is run: `short` on two cores, `paper` on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment, Panel, Training, recipe_of_the_paper
+from models.families import FAMILIES
+from models.spec import Recipe, overridden
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Budget:
+    """seeds: meta-seeds of every variant, by experiment where it is not `usual_seeds`
+    recipes: laid over the recipes of an experiment's variants; papers: over those of the paper's method alone
+    evaluation: laid over the families' plans
+    """
+
+    name: str
+    words: str
+    usual_seeds: int
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    papers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    resources: Mapping[str, Any] = field(default_factory=dict)
+
+    def seeds_of(self, experiment: Experiment) -> int:
+        return self.seeds.get(experiment.name, self.usual_seeds)
+
+    def training(self, experiment: Experiment, training: Training, seed: int) -> dict[str, Any]:
+        """What POST /jobs gets to train a variant."""
+        recipe: dict[str, Any] = {}
+        if training.as_written:
+            whole: Recipe = overridden(
+                recipe_of_the_paper(training.family), {**training.recipe, **self._papers(experiment)}
+            )
+            recipe = whole.model_dump(mode="json", exclude={"mixture"})
+        else:
+            recipe = {**training.recipe, **self.recipes.get(experiment.name, _NONE)}
+        body = {
+            "family": training.family, "seed": seed, "recipe": recipe, "evaluate": False,
+            "resources": dict(self.resources),
+        }  # fmt: skip
+        return body | ({"tasks": training.tasks} if training.tasks else {})
+
+    def _papers(self, experiment: Experiment) -> Mapping[str, Any]:
+        return {**self.recipes.get(experiment.name, _NONE), **self.papers.get(experiment.name, _NONE)}
+
+    def evaluation_of(self, panel: Panel, optimizer: str) -> dict[str, Any]:
+        """What POST /jobs gets to measure an optimizer on a panel."""
+        body = {
+            "optimizer": optimizer, "family": panel.family, "evaluation": dict(self.evaluation),
+            "resources": dict(self.resources),
+        }  # fmt: skip
+        return body | ({"tasks": panel.tasks} if panel.tasks else {})
+
+
+_MNIST_VALIDATION = {"validation_tasks": 16, "validation_interval": 100}
+BUDGETS = {
+    budget.name: budget
+    for budget in (
+        Budget(
+            "short",
+            "two cores, at most 90 minutes an experiment; learning rates by successive halving",
+            5,
+            seeds={"cifar": 3, "art": 3},
+            papers=dict.fromkeys(("mnist", "mnist-transfers", "mnist-architectures"), _MNIST_VALIDATION),
+            evaluation={"search": "halving", "untuned": []},
+        ),
+        Budget(
+            "paper",
+            "a GPU; every learning rate on all tuning tasks, and more meta-steps on images",
+            5,
+            recipes={name: {"meta_steps": 4000} for name in ("mnist", "mnist-transfers", "mnist-architectures")}
+            | {"cifar": {"meta_steps": 2000}, "art": {"meta_steps": 2000}},
+            evaluation={"search": "full"},
+            resources={"device": "cuda"},
+        ),
+    )
+}
+
+
+def known() -> dict[str, Experiment]:
+    """The experiments all of whose families are built in here, by name."""
+    return {each.name: each for each in EXPERIMENTS if set(each.families) <= FAMILIES.keys()}

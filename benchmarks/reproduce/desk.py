@@ -1,0 +1,85 @@
+"""Jobs of a service, as `POST /jobs` takes them: found again after an interruption, and followed to their end.
+
+A job carries a label with the digest of its body. What was begun before is found by it: a finished job is not run again,
+one that was interrupted goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gradsmith
+from benchmarks.core.environment import ROOT
+from gradsmith.types import Job
+from workshop.served import service
+
+LABEL = "reproduce"
+POLL_SECONDS = 0.5
+LINE_EVERY_SECONDS = 10.0
+
+Tell = Callable[[str], None]
+
+
+class Desk:
+    """Posts jobs and waits for them. tell: prints a line"""
+
+    def __init__(self, client: gradsmith.Client, tell: Tell, commit: str) -> None:
+        self.client = client
+        self._tell = tell
+        self._commit = commit
+
+    def job(self, kind: str, body: Mapping[str, Any], name: str) -> Job:
+        """The job with this body, posted now where there is none yet. One that failed or was cancelled is posted anew."""
+        label = digest({"kind": kind, **body})
+        for job in self.client.jobs.list(kind=kind, metadata={LABEL: label}, limit=100):
+            if not job.finished or job.status == "succeeded":
+                return job
+        labels = {LABEL: label, "name": name[:100], "commit": self._commit}
+        return self.client.jobs.create(kind, **body, metadata=labels)
+
+    def followed(self, jobs: Sequence[tuple[str, Job]]) -> list[Job]:
+        """All of them, ended; a line about those that run now and then. Jobs that failed are among them."""
+        ended: dict[str, Job] = {}
+        last = 0.0
+        while True:
+            running = []
+            for name, job in jobs:
+                if job.id not in ended:
+                    now = self.client.jobs.get(job)
+                    if now.finished:
+                        ended[job.id] = now
+                        self._tell(f"{name}: {now.status}{f' ({now.status_reason})' if now.status_reason else ''}")
+                    elif now.status != "queued":
+                        running.append(f"{name} {_how_far(now)}")
+            if len(ended) == len({job.id for _, job in jobs}):
+                return [ended[job.id] for _, job in jobs]
+            if time.monotonic() - last >= LINE_EVERY_SECONDS:
+                last = time.monotonic()
+                self._tell(f"{len(ended)} of {len(jobs)} done; now {'; '.join(running) or 'waiting for a worker'}")
+            time.sleep(POLL_SECONDS)
+
+
+def digest(body: Mapping[str, Any]) -> str:
+    """What tells one job's body from another's."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _how_far(job: Job) -> str:
+    progress = job.progress
+    eta = "" if progress.eta_seconds is None else f", {progress.eta_seconds:.0f} s left"
+    return f"{progress.step}/{progress.total or '?'}{eta}"
+
+
+@contextmanager
+def desk(data: Path, workers: int, tell: Tell, commit: str) -> Iterator[Desk]:
+    """A service of our own on the data folder, with so many workers; gone when the block ends. Its jobs stay."""
+    record = data / "server.json"
+    record.unlink(missing_ok=True)  # of the service before, which would look like the one that starts
+    with service(None, workers=workers, data=data, checkout=ROOT) as served, gradsmith.Client(served.url) as client:
+        yield Desk(client, tell, commit)

@@ -1,0 +1,211 @@
+"""What is trained and measured for each of the paper's experiments. All variants have a name here before any test.
+
+Ratios of the paper are read off its figures: the learned optimizer's loss at the last step over that of the best
+baseline. A row is `paper` for the paper's method, `ours` for a candidate of this project's best recipe, and `variant`
+for what is compared beside them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from models.families import FAMILIES
+from models.families.recipes import PAPER
+from models.spec import Recipe
+
+Row = Literal["paper", "ours", "variant"]
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A variant: what POST /jobs gets, but for the seed.
+
+    name: in tables and figures
+    recipe: laid over the family's recipe, or the paper's
+    tasks: laid over the family's tasks
+    as_written: whether that is the paper's recipe
+    """
+
+    name: str
+    row: Row
+    family: str
+    recipe: Json = field(default_factory=dict)
+    tasks: Json = field(default_factory=dict)
+    as_written: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Problems on which variants are measured.
+
+    found: the paper's ratio, or what it says; least, aim: what this project asks of its own method
+    variants: names of those that are measured here; empty for all
+    """
+
+    name: str
+    family: str
+    found: str = ""
+    least: float | None = None
+    aim: float | None = None
+    tasks: Json = field(default_factory=dict)
+    variants: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """figure: the paper's number; None where the paper has none. note: what a reader has to know of the results"""
+
+    name: str
+    title: str
+    figure: int | None
+    trainings: tuple[Training, ...]
+    panels: tuple[Panel, ...]
+    note: str = ""
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families that it needs, each once."""
+        return tuple(dict.fromkeys(each.family for each in (*self.trainings, *self.panels)))
+
+    def variants_of(self, panel: Panel) -> tuple[Training, ...]:
+        """What is measured on the panel."""
+        return tuple(each for each in self.trainings if not panel.variants or each.name in panel.variants)
+
+
+METHOD = "the paper's method"
+
+
+def paper(family: str, **recipe: Any) -> Training:
+    """The paper's method as written: the LSTM, detached gradients, log-sign inputs, truncation."""
+    return Training(METHOD, "paper", family, recipe, as_written=True)
+
+
+def recipe_of_the_paper(family: str) -> Recipe:
+    """The paper's recipe for a family: `models.families.recipes.PAPER`, else the LSTM at the sizes that the family's own
+    recipe has."""
+    if family in PAPER:
+        return PAPER[family]
+    own = FAMILIES[family].recipe
+    sizes = ("meta_steps", "horizon", "unroll_steps", "tasks", "validation_tasks", "validation_interval")
+    return Recipe(meta_learning_rate=0.01, **{name: getattr(own, name) for name in sizes})
+
+
+def longer(family: str, longest: int) -> Json:
+    """Trajectories of 60 to `longest` steps, on ReLU networks too."""
+    return {
+        "pool": 16,
+        "horizon": longest,
+        "shortest_horizon": 60,
+        "validation_horizons": [100, longest],
+        "validation_tasks": 16,
+        "mixture": [{"family": family, "tasks": {"activation": "relu"}, "weight": 0.5}],
+    }
+
+
+MLP = {"rule": {"kind": "mlp"}}
+MIXED = "ours, trained on ReLU too, to {} steps"
+
+
+def _networks(family: str, longest: int, **recipe: Any) -> tuple[Training, ...]:
+    return (
+        paper(family),
+        Training("ours", "ours", family),
+        Training(MIXED.format(longest), "variant", family, longer(family, longest) | recipe),
+    )
+
+
+_MNIST = _networks("mnist-mlp", 200, starts=1)
+_TWO_LSTMS = {"rules": {"conv*": {"kind": "lstm"}, "dense*": {"kind": "lstm"}}}
+_TWO_HYPERS = {"rules": {"conv*": {"kind": "hyper"}, "dense*": {"kind": "hyper"}}}
+_HELD_OUT_LABELS = {"labels": [5, 6, 7, 8, 9]}
+
+EXPERIMENTS = (
+    Experiment(
+        "quadratics",
+        "Quadratic functions (section 3.1)",
+        4,
+        (
+            paper("quadratic"),
+            Training("ours, hyper", "ours", "quadratic"),
+            Training("ours, mlp", "ours", "quadratic", MLP),
+        ),
+        (Panel("quadratics", "quadratic", "0.8", 0.5, 0.3),),
+    ),
+    Experiment(
+        "mnist",
+        "MNIST (section 3.2)",
+        4,
+        _MNIST,
+        (
+            Panel("100 steps", "mnist-mlp", "0.76", 0.95, 0.76),
+            Panel("200 steps", "mnist-mlp-200-steps", "0.79", 1.0, 0.79),
+        ),
+    ),
+    Experiment(
+        "mnist-transfers",
+        "Networks that were never trained on (section 3.2)",
+        5,
+        _MNIST,
+        (
+            Panel("40 units", "mnist-mlp-40-units", "0.62", 0.96, 0.8),
+            Panel("2 layers", "mnist-mlp-2-layers", "0.46", 0.92, 0.7),
+            Panel("ReLU", "mnist-mlp-relu", "fails", 1.0, 0.9),
+        ),
+        note="The bound of the ReLU panel is for the variant that has ReLU in its training; the others never saw one.",
+    ),
+    Experiment(
+        "mnist-architectures",
+        "Final performance over sizes of the network (section 3.2)",
+        6,
+        _MNIST[:2],
+        tuple(
+            Panel(f"{layers} of {units}", "mnist-mlp", tasks={"hidden": [units] * layers})
+            for layers in (1, 2)
+            for units in (5, 10, 20, 40)
+        ),
+    ),
+    Experiment(
+        "cifar",
+        "Convolutional networks on CIFAR-10 and on its subsets (section 3.3)",
+        7,
+        (
+            paper("cifar10-conv", **_TWO_LSTMS),
+            Training("the paper's method, one LSTM", "variant", "cifar10-conv", as_written=True),
+            Training("the paper's LSTM-sub", "variant", "cifar5-conv", _TWO_LSTMS, _HELD_OUT_LABELS, as_written=True),
+            Training("ours", "ours", "cifar10-conv"),
+            Training("ours, two rules", "ours", "cifar10-conv", _TWO_HYPERS),
+        ),
+        (
+            Panel("CIFAR-10", "cifar10-conv", "wins", None, 1.0),
+            Panel("CIFAR-5", "cifar5-conv", "wins", None, 1.0),
+            Panel("CIFAR-2", "cifar2-conv", "wins", None, 1.0),
+        ),
+        note="On CIFAR-5 and CIFAR-2 the area is to be below 1.",
+    ),
+    Experiment(
+        "art",
+        "Neural Art (section 3.4)",
+        8,
+        (paper("neural-art"), Training("ours", "ours", "neural-art")),
+        (
+            Panel("trained style, 64 x 64", "neural-art", "wins", 1.0, 0.8),
+            Panel("new style", "neural-art-new-style", "good", None, 1.0),
+            Panel("128 x 128", "neural-art-128", "good", None, 1.0),
+        ),
+    ),
+    Experiment(
+        "digits",
+        "The same on 8x8 digits (not in the paper)",
+        None,
+        _networks("digits-mlp", 1000, meta_steps=800),
+        (
+            Panel("100 steps", "digits-mlp"),
+            Panel("200 steps", "digits-mlp-200-steps"),
+            Panel("40 units", "digits-mlp-40-units"),
+            Panel("2 layers", "digits-mlp-2-layers"),
+            Panel("ReLU", "digits-mlp-relu"),
+        ),
+    ),
+)

@@ -1,0 +1,110 @@
+"""The command line of `./run reproduce`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.core.environment import ROOT
+from benchmarks.core.machine import described
+from benchmarks.reproduce import page, protocol, results
+from benchmarks.reproduce.budgets import BUDGETS, Budget, known
+from benchmarks.reproduce.desk import Desk, desk
+from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment
+from models.errors import ModelsError
+from models.families import FAMILIES
+from models.tasks.data import known as known_datasets
+
+STARTED = time.monotonic()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    if options.draw:
+        page.write()
+        return 0
+    budget, here = BUDGETS[options.budget], known()
+    failures = 0
+    ready: list[Experiment] = []
+    for name in options.experiments or [each.name for each in EXPERIMENTS]:
+        if name not in here:
+            absent = sorted(set(_of(name).families) - FAMILIES.keys())
+            tell(f"{name}: not run. There is no family {', '.join(absent)} here.")
+        elif (why := missing_data(here[name], options.data)) is not None:
+            tell(f"{name}: not run. {why}")
+        else:
+            ready.append(here[name])
+            continue
+        failures += 1
+    if ready:
+        with desk(options.data, options.workers, tell, described()["commit"]) as ours:
+            for experiment in ready:
+                count = options.seeds or budget.seeds_of(experiment)
+                run(experiment, budget, range(count), ours, options.data)
+    return 1 if failures else 0
+
+
+def run(
+    experiment: Experiment, budget: Budget, seeds: Sequence[int], ours: Desk, data: Path,
+    folder: Path = results.FOLDER, document: Path = page.FOLDER,
+) -> None:  # fmt: skip
+    """Train, choose, open the test, measure, and write what there is then."""
+    began = time.monotonic()
+    trained = protocol.train(experiment, budget, seeds, ours)
+    opening = protocol.opened(experiment, budget, trained, data)
+    if opening.chosen is not None:
+        tell(f"{experiment.name}: by validation, ours is {opening.chosen}; the test is opened")
+    measured = protocol.measure(experiment, budget, trained, opening, ours)
+    command = f"./run reproduce {experiment.name} --budget {budget.name} --seeds {len(seeds)}"
+    found = results.collected(experiment, budget, seeds, trained, opening, measured, command)
+    results.write(found, folder)
+    page.write(folder, document)
+    tell(f"{experiment.name}: done after {time.monotonic() - began:.0f} s, written to {document / 'README.md'}")
+
+
+def missing_data(experiment: Experiment, data: Path) -> str | None:
+    """Why it cannot run on this data folder, with the command that brings what is missing; None where it can."""
+    sets = known_datasets()
+    for name in dict.fromkeys(each for family in experiment.families for each in FAMILIES[family].tasks.datasets):
+        try:
+            sets[name].check(data)
+        except ModelsError as error:
+            return str(error)
+    return None
+
+
+def tell(line: str) -> None:
+    print(f"{time.monotonic() - STARTED:7.0f} s  {line}", flush=True)
+
+
+def _of(name: str) -> Experiment:
+    return next(each for each in EXPERIMENTS if each.name == name)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    names = [each.name for each in EXPERIMENTS]
+    parser = argparse.ArgumentParser(
+        prog="./run reproduce",
+        description="Runs the experiments of Andrychowicz et al. 2016 through the service and writes docs/paper/.",
+    )
+    parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help=f"{', '.join(names)} (default: all)")
+    parser.add_argument("--budget", choices=list(BUDGETS), default="short", help="default: short")
+    parser.add_argument("--seeds", type=int, metavar="N", help="meta-seeds of every variant (default: the budget's)")
+    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="jobs that train at once")
+    parser.add_argument(
+        "--data", type=Path, default=ROOT / "var" / "reproduce", help="data folder of its service (var/reproduce)"
+    )
+    parser.add_argument("--draw", action="store_true", help="run nothing: draw docs/paper/ anew from its results")
+    options = parser.parse_args(arguments)
+    for name in options.experiments:  # argparse refuses an empty list where there are choices
+        if name not in names:
+            parser.error(f"there is no experiment {name!r}; there are {', '.join(names)}")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

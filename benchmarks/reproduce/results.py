@@ -1,0 +1,151 @@
+"""What jobs answered, as JSON that is committed: docs/paper/results/EXPERIMENT.json. The page is drawn from it alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.core.environment import ROOT
+from benchmarks.core.machine import described
+from benchmarks.reproduce.budgets import Budget
+from benchmarks.reproduce.experiments import Experiment
+from benchmarks.reproduce.protocol import Measured, Opening, Trained
+
+FOLDER = ROOT / "docs" / "paper" / "results"
+FORMAT = 1
+DIGITS = 6
+Json = dict[str, Any]
+LINES = ("mean", "low", "high")
+CRITERIA = ("final", "area")
+
+
+def collected(
+    experiment: Experiment,
+    budget: Budget,
+    seeds: Sequence[int],
+    trained: Sequence[Trained],
+    opening: Opening,
+    measured: Sequence[Measured],
+    command: str,
+) -> Json:
+    """All that the page says of an experiment."""
+    jobs = [each.job for each in (*trained, *measured)]
+    return {
+        "format": FORMAT,
+        "experiment": experiment.name,
+        "budget": budget.name,
+        "command": command,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": {name: value for name, value in described().items() if name != "load before"},
+        "commits": sorted({job.metadata["commit"] for job in jobs}),
+        "backends": sorted({str(job.runtime.get("backend")) for job in jobs}),
+        "seeds": list(seeds),
+        "opening": {"at": opening.at, "chosen": opening.chosen, "late": opening.late},
+        "trainings": [_training(one) for one in trained],
+        "panels": [
+            _panel(panel.name, [each for each in measured if each.panel == panel]) for panel in experiment.panels
+        ],
+    }
+
+
+def _training(one: Trained) -> Json:
+    told: Json = {
+        "variant": one.training.name, "row": one.training.row, "seed": one.seed, "status": one.job.status,
+        "reason": one.job.status_reason, "score": one.score,
+    }  # fmt: skip
+    if one.optimizer is not None:
+        recipe, run = one.job.spec["recipe"], one.optimizer.card["training"]
+        told |= {
+            "rule": recipe["rule"]["kind"], "meta_gradient": recipe["meta_gradient"], "cost": run["cost"],
+            "meta_steps": run.get("meta_steps"), "best_step": run.get("best_step"), "sha256": one.optimizer.sha256,
+        }  # fmt: skip
+    return told
+
+
+def _panel(name: str, measured: Sequence[Measured]) -> Json:
+    """The baselines are the same for all: they are told once, from the first report, which tuned them."""
+    if not measured:
+        return {"panel": name, "rows": []}
+    first = measured[0].report
+    baselines = {
+        each: {
+            "curve": _curve(first["optimizers"][each]["curve"]),
+            "final": first["optimizers"][each]["final"],
+            "area": first["optimizers"][each]["area"],
+            "tuned": {key: first["tuning"][each][key] for key in ("learning_rate", "schedule", "runs")},
+            "edges": _at_an_edge(first["tuning"][each]),
+            "seconds": first["seconds"]["run"][each],
+        }
+        for each in first["tiers"]["tuned"]
+    }
+    return {
+        "panel": name,
+        "family": first["family"],
+        "overrides": first["overrides"],
+        "horizon": first["horizon"],
+        "test_tasks": first["test_tasks"],
+        "tuning_tasks": first["tuning_tasks"],
+        "tuning": {
+            "gradient_evaluations": max(each.report["cost"]["gradient_evaluations"]["tuning"] for each in measured),
+            "seconds": first["cost"]["seconds"],
+        },
+        "baselines": baselines,
+        "rows": [_row(each) for each in measured],
+    }
+
+
+def _row(each: Measured) -> Json:
+    learned, best = each.report["optimizers"]["learned"], each.report["comparisons"]["best_baseline"]
+    return {
+        "variant": each.trained.training.name,
+        "row": each.trained.training.row,
+        "seed": each.trained.seed,
+        "curve": _curve(learned["curve"]),
+        "diverged": learned["diverged"],
+        "final": learned["final"],
+        "area": learned["area"],
+        "seconds": each.report["seconds"]["run"]["learned"],
+        "equal_time": each.report["seconds"]["comparisons"]["best_baseline"]["final"],
+        "break_even": each.report["break_even"]["runs"],
+        "best_baseline": best,
+        "job": each.job.id,
+    }
+
+
+def _curve(curve: Mapping[str, Sequence[float | None]]) -> Json:
+    return {line: [None if value is None else float(f"{value:.4g}") for value in curve[line]] for line in LINES}
+
+
+def _at_an_edge(tuned: Mapping[str, Any]) -> list[str]:
+    """The criteria by which the best learning rate is the lowest or highest of its schedule that was tried."""
+    found = []
+    for criterion in CRITERIA:
+        tried = [point["learning_rate"] for point in tuned["grid"] if point["schedule"] == tuned["schedule"][criterion]]
+        if not min(tried) < tuned["learning_rate"][criterion] < max(tried):
+            found.append(criterion)
+    return found
+
+
+def write(found: Json, folder: Path = FOLDER) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{found['experiment']}.json"
+    text = json.dumps(_rounded(found), separators=(",", ":")).replace('{"variant"', '\n{"variant"')
+    path.write_text(text.replace('{"panel"', '\n{"panel"') + "\n", encoding="utf-8")
+    return path
+
+
+def read(folder: Path = FOLDER) -> dict[str, Json]:
+    """The results there are, by experiment."""
+    found = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json")))
+    return {each["experiment"]: each for each in found}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(each) for each in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

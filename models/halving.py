@@ -1,0 +1,135 @@
+"""The tuning of a baseline by successive halving (Jamieson and Talwalkar 2016): most learning rates see few tasks.
+
+The candidates are those of `models.tuning`: the same schedules, the grid that grows at its edges and is halved around
+the best point. They run on a quarter of the tuning tasks. The best third by either criterion goes on to half of the
+tasks, and the best third of those to all of them. Where the best of these is at the edge of its schedule's grid, the
+grid grows on all tasks. No run is shorter than the horizon, for a schedule knows its length.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Generator, Mapping, Sequence
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from models.baselines.base import Tunable
+from models.curves import looks
+from models.rollout import Sample, run
+from models.task_spec import LossesOn
+from models.tasks.base import Family
+from models.tuning import CRITERIA, GRID_LIMIT, GridPoint, Tuned, Tuning, candidates, learning_rate, runs_of
+
+KEPT = 3
+"""One of so many candidates goes on, for each criterion."""
+SHARES = (4, 2, 1)
+"""A rung runs on the tasks of the sample divided by this."""
+MOST_GROWTH = 6
+"""How often the grid may grow on all tasks."""
+
+Place = tuple[str, float]
+
+
+def tune_by_halving(
+    baseline: Tunable,
+    family: Family,
+    sample: Sample,
+    horizon: int,
+    schedules: Sequence[str],
+    *,
+    on: LossesOn = "training",
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Generator[GridPoint | None, None, Tuning]:
+    """Sweep schedules and learning rates on the tasks of `sample`; returns the Tuning, whose best points were measured
+    on all of them.
+
+    on: as in `models.tuning.tune`
+
+    Yields None after each inner step, so that a caller can look at the clock, and each candidate's first grid point.
+    """
+    sweep = _Sweep(baseline, family, sample, horizon, on, dtype, device)
+    rungs = sorted({max(1, sample.tasks // share) for share in SHARES})
+    for schedule, k in islice(candidates(baseline.centre, schedules, sweep.points), runs_of(schedules)):
+        yield from sweep.measure((schedule, k), rungs[0])
+        yield sweep.points[schedule, k]
+    places = list(sweep.points)
+    for tasks in rungs[1:]:
+        places = _best_of(places, sweep.points)
+        for place in places:
+            yield from sweep.measure(place, tasks)
+    for criterion in CRITERIA:
+        for _ in range(MOST_GROWTH):
+            beyond = _beyond(_winner(sweep.points, sample.tasks, criterion), sweep.points, criterion)
+            if beyond is None:
+                break
+            yield from sweep.measure(beyond, sample.tasks)
+    order = sorted(sweep.points.values(), key=lambda point: (schedules.index(point.schedule), point.k))
+    return Tuning(baseline, horizon, tuple(order))
+
+
+class _Sweep:
+    """The losses of each candidate so far. A candidate never runs on a task twice."""
+
+    def __init__(
+        self,
+        baseline: Tunable,
+        family: Family,
+        sample: Sample,
+        horizon: int,
+        on: LossesOn,
+        dtype: torch.dtype,
+        device: torch.device | str,
+    ) -> None:
+        self.points: dict[Place, GridPoint] = {}
+        self._baseline, self._family, self._sample, self._horizon = baseline, family, sample, horizon
+        self._dtype, self._device = dtype, device
+        self._looks = looks(horizon) if on == "held_out" else ()
+        self._losses: dict[Place, tuple[Tensor, Tensor]] = {}
+
+    def measure(self, place: Place, tasks: int) -> Generator[None, None, None]:
+        """Run the candidate on the first `tasks` tasks, as far as it has not."""
+        schedule, k = place
+        seen = self.points[place].tasks if place in self.points else 0
+        if seen == tasks:
+            return
+        part = dataclasses.replace(self._sample, first=self._sample.first + seen, tasks=tasks - seen)
+        tuned = Tuned(self._baseline, learning_rate(k), schedule, self._horizon)
+        found = yield from run(
+            *(tuned, self._family, part, self._horizon), dtype=self._dtype, device=self._device, looks=self._looks
+        )
+        before = self._losses.get(place, (found.final[:0], found.area[:0]))
+        final, area = torch.cat([before[0], found.final]), torch.cat([before[1], found.area])
+        self._losses[place] = final, area
+        diverged = int(torch.isinf(final).sum())
+        self.points[place] = GridPoint(schedule, k, float(final.mean()), float(area.mean()), diverged, tasks)
+
+
+def _best_of(places: Sequence[Place], points: Mapping[Place, GridPoint]) -> list[Place]:
+    """The best third by each criterion, in the order of `places`."""
+    count = math.ceil(len(places) / KEPT)
+    kept: set[Place] = set()
+    for criterion in CRITERIA:
+        kept |= set(sorted(places, key=lambda place: float(getattr(points[place], criterion)))[:count])
+    return [place for place in places if place in kept]
+
+
+def _winner(points: Mapping[Place, GridPoint], tasks: int, criterion: str) -> Place:
+    """The best of those that ran on all tasks."""
+    finalists = [place for place, point in points.items() if point.tasks == tasks]
+    return min(finalists, key=lambda place: float(getattr(points[place], criterion)))
+
+
+def _beyond(winner: Place, points: Mapping[Place, GridPoint], criterion: str) -> Place | None:
+    """A stride beyond the edge of the winner's schedule, where the winner is at one; else None."""
+    schedule, k = winner
+    ks = sorted(other for name, other in points if name == schedule)
+    lowest = k == ks[0]
+    if not (lowest or (k == ks[-1] and math.isfinite(getattr(points[winner], criterion)))):
+        return None
+    neighbour = ks[min(1, len(ks) - 1)] if lowest else ks[max(-2, -len(ks))]
+    further = k + (2 * (k - neighbour) or (-1.0 if lowest else 1.0))
+    return (schedule, further) if abs(further) <= GRID_LIMIT else None
