@@ -1,6 +1,6 @@
 """L-BFGS (Liu and Nocedal 1989), one gradient a step: no line search, the step length is the tuned learning rate.
 
-As torch.optim.LBFGS with one iteration a call and ten pairs. Each task has pairs of its own. A pair is made of two
+It is torch.optim.LBFGS with one iteration a call and ten pairs. Each task has pairs of its own. A pair is made of two
 gradients of successive steps, which on minibatches are of different images: the usual way of such runs, and one reason
 why it does badly there.
 """

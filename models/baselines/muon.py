@@ -1,6 +1,6 @@
 """Muon: momentum, orthogonalized (Jordan et al. 2024), for matrices; AdamW for all else.
 
-As torch.optim.Muon with `match_rms_adamw`, by which one learning rate serves matrices and the rest (Liu et al. 2025,
+It is torch.optim.Muon with `match_rms_adamw`, by which one learning rate serves matrices and the rest (Liu et al. 2025,
 "Muon is scalable for LLM training"), and with AdamW's weight decay. torch orthogonalizes in bfloat16; this does it in
 the precision of the run, which is nearer to the iteration's own answer.
 """
