@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from models.film import Pictures
 from models.tasks.base import HeldOut
 
 FINAL_STEPS = 5  # a single step's minibatch is worth several percent of noise on a network
@@ -20,12 +21,13 @@ class Curves:
     """Losses (steps + 1, tasks): f at theta_0 .. theta_horizon on the minibatch of that step; or, where `looks` says
     after which steps (0 first), on held-out data.
 
-    held_out: loss and accuracy at the end of the run, where they were asked for
+    held_out, pictures: loss and accuracy at the end of the run, and pictures of some steps, where they were asked for
     """
 
     losses: Tensor
     held_out: HeldOut | None = None
     looks: tuple[int, ...] | None = None
+    pictures: Pictures | None = None
 
     @property
     def steps(self) -> tuple[int, ...]:

@@ -80,8 +80,12 @@ class _Sizes:
         return self.width * _mean((share, rule.state) for share, rule in self.rules)
 
     def on_kernel(self, rule: RuleCosts) -> Sizes | None:
-        """The sizes of the kernel that computes this rule; None where torch does."""
+        """The sizes of the LSTM kernel that computes this rule; None where another or torch does."""
         return rule.sizes if self.computes == "native" else None
+
+    def leaves(self, rule: RuleCosts) -> int:
+        """Numbers that a step of a rule that looks at tensors leaves on its kernel; 0 for another, and on torch."""
+        return rule.left if self.computes == "native" else 0
 
 
 def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, threads: int | None = None) -> int:
@@ -165,7 +169,7 @@ def _likely_backend(spec: JobSpec, rules: _Rules, *, native: bool) -> Computes:
         kinds = (rule.config for rule, _ in spec.assigned().values())
         fits = any("native" in config.exact_kernels for config in kinds)
     else:
-        fits = any(rule.sizes is not None for _, rule in rules)
+        fits = any(rule.sizes is not None or rule.left for _, rule in rules)
     fits = fits and spec.resources.device == "cpu"
     return "native" if native and fits else "torch"
 
@@ -217,9 +221,13 @@ def _standing(sizes: _Sizes, spec: MetaTrainSpec) -> int:
 
 
 def _graphs(sizes: _Sizes, coordinates: int, steps: int) -> int:
-    """What autograd keeps of an exact window: the graphs of all steps, or of one block of one."""
+    """What autograd keeps of an exact window, the graphs of all steps or of one block of one; or the records of a
+    kernel."""
     total = 0
     for share, rule in sizes.rules:
+        if sizes.leaves(rule):
+            total += _kept(sizes, rule, math.ceil(share * coordinates), steps)
+            continue
         each = sizes.width * math.ceil(share * coordinates) * rule.autograd
         block = each if rule.whole else min(each, sizes.width * BLOCK_FLOATS)
         total += each * steps if each * steps <= KEPT_BYTES else block
@@ -319,7 +327,8 @@ def _minibatch(sizes: _Sizes, tasks: int) -> int:
 
 def _step(sizes: _Sizes) -> int:
     """Bytes for each coordinate, beside the rule's memory, while the rule makes a step; the kernel works in place."""
-    each = ((share, 0 if sizes.on_kernel(rule) else rule.step) for share, rule in sizes.rules)
+    in_place = (bool(sizes.on_kernel(rule) or sizes.leaves(rule)) for _, rule in sizes.rules)
+    each = ((share, 0 if done else rule.step) for done, (share, rule) in zip(in_place, sizes.rules, strict=True))
     gathered = 3 if len(sizes.rules) > 1 else 0  # a rule's own theta and gradient, and which coordinates they are
     return sizes.width * (_mean(each) + gathered)
 
@@ -334,6 +343,8 @@ def _differentiating(sizes: _Sizes, rule: RuleCosts, coordinates: int, steps: in
     kernel = sizes.on_kernel(rule)
     if kernel is not None:
         return gathered + sizes.threads * _workspace(kernel, steps)
+    if sizes.leaves(rule):
+        return gathered
     if sizes.computes == "reference" or not rule.replay:
         floats = coordinates * steps * rule.autograd
         return gathered + sizes.width * (floats if rule.whole else min(floats, BLOCK_FLOATS))
@@ -352,6 +363,8 @@ def _kept(sizes: _Sizes, rule: RuleCosts, coordinates: int, steps: int) -> int:
     if kernel is not None:
         layer = 4 * coordinates * steps * rule.record // kernel.layers
         return min(KEPT_BYTES, layer * max(1, min(kernel.layers, KEPT_BYTES // layer)))
+    if sizes.leaves(rule):
+        return 4 * coordinates * steps * rule.left
     if sizes.computes == "reference" or not rule.replay:
         return 0
     floats = steps * rule.replay

@@ -13,6 +13,7 @@ from torch import Tensor
 from models.backends import Backend
 from models.backends.base import require_task_size
 from models.curves import Curves
+from models.film import Film
 from models.memory import CHUNK_COORDINATES
 from models.spec import Split
 from models.tasks.base import Family, HeldOut, TaskBatch
@@ -124,11 +125,12 @@ def run(
     device: torch.device | str = "cpu",
     held_out: bool = False,
     looks: tuple[int, ...] = (),
+    pictures: bool = False,
 ) -> Generator[None, None, Curves]:
     """Yields after each inner step, so that a caller can look at the clock, and returns the Curves: of the sample's
     tasks in an order that depends on the sample alone.
 
-    held_out: whether loss and accuracy on held-out data are measured at the end
+    held_out, pictures: whether to look at held-out data at the end, and to keep some pictures, where tasks have them
     looks: steps, from 0 to the horizon, after which held-out losses are measured; the curves are then of these, and a
         task whose training loss is not finite has an infinite one from there on. Empty: training losses
 
@@ -138,6 +140,7 @@ def run(
     chunk = tasks_at_once(family)
     losses: list[Tensor] = []
     ends: list[HeldOut] = []
+    film = Film(horizon) if pictures else None
     beyond = sample.first + sample.tasks
     for first in range(sample.first, beyond, chunk):
         batches = family.sample(
@@ -156,6 +159,8 @@ def run(
             rows, seen = [], []
             for step in range(horizon + 1):
                 at = judged(theta) if judged else theta
+                if film is not None and step:
+                    film.look(tasks, at, step)
                 if step == horizon:
                     rows.append(_losses(tasks, at, step))
                 else:
@@ -174,7 +179,8 @@ def run(
     whole = None
     if ends:
         whole = HeldOut(torch.cat([end.losses for end in ends]), torch.cat([end.accuracies for end in ends]))
-    return Curves(torch.cat(losses, dim=1), whole, looks or None)
+    pictured = None if film is None else film.developed()
+    return Curves(torch.cat(losses, dim=1), whole, looks or None, pictured)
 
 
 def _held_out(tasks: TaskBatch, theta: Tensor) -> HeldOut:

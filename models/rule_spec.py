@@ -158,6 +158,18 @@ def assigned(rule: RuleSpec, rules: Mapping[str, RuleSpec], parts: Sequence[Part
     return {pattern: (everything[pattern], tuple(its)) for pattern, its in sorted(found.items())}
 
 
+def without_room(found: Assigned) -> str | None:
+    """What is wrong, in words, where a rule has a memory for fewer coordinates than its parts have together."""
+    for rule, parts in found.values():
+        most, size = rule.config.most_coordinates, sum(part.size for part in parts)
+        if most is not None and size > most:
+            return (
+                f"a rule of kind {rule.kind!r} with this memory_size moves {most} coordinates of a task at most, and "
+                f"is to move {size}; send a larger memory_size (256 at most), smaller tasks or a rule of another kind"
+            )
+    return None
+
+
 def uncovered(patterns: Collection[str], parts: Sequence[Part]) -> Part | None:
     """The first part that none of the patterns matches; None where all have one."""
     return next((part for part in parts if best_match(patterns, part.name, (part.role,)) is None), None)

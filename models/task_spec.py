@@ -96,6 +96,11 @@ class TaskSpec(Spec):
         return False
 
     @property
+    def pictured(self) -> bool:
+        """Whether a task's parameters can be seen (`TaskBatch.pictures`); an evaluation then keeps some pictures."""
+        return False
+
+    @property
     def datasets(self) -> tuple[str, ...]:
         """The names of the data sets that the tasks are made of."""
         return ()

@@ -9,7 +9,7 @@ from shutil import copy, which
 import pytest
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["demo", "serve", "test", "check", "worker", "migrate", "data", "bench"]
+COMMANDS = ["demo", "serve", "test", "check", "worker", "migrate", "data", "bench", "reproduce"]
 SHELLS = [shell for shell in ("/bin/sh", which("dash"), which("bash"), which("busybox")) if shell]
 
 

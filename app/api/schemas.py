@@ -46,10 +46,11 @@ class Family(BaseModel):
     recipe: Recipe = Field(description="How a rule is trained where a job says nothing else.")
     evaluation: EvaluationPlan
     plugin: str | None = Field(description="The plug-in that brought it, with its version; null for Gradsmith's own.")
+    declared: bool = Field(description="Whether it is of your workspace alone, by POST /families.")
 
 
 class PluginProblem(BaseModel):
-    plugin: str = Field(description="Its name and version, or the name of its file.")
+    plugin: str = Field(description="Its name and version, the name of its file, or the family that it declared.")
     reason: str
 
 

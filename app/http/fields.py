@@ -12,7 +12,7 @@ LABEL_KEY_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 TAG_PATTERN = r"^[A-Za-z0-9_.-]{1,64}(=[^\x00]{0,512})?$"
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Neither database keeps NUL or half a surrogate pair in text."""
     if "\x00" in text or re.search("[\ud800-\udfff]", text):
         raise ValueError("text with a NUL or half of a surrogate pair cannot be stored; leave that character out")
@@ -22,12 +22,12 @@ def _storable(text: str) -> str:
 # For readers of the schema; half a surrogate pair is nothing that a pattern could name.
 _WITHOUT_NUL: dict[str, Any] = {"pattern": r"^[^\u0000]*$"}
 Name = Annotated[
-    str, Strict(), Field(min_length=1, max_length=128, json_schema_extra=_WITHOUT_NUL), AfterValidator(_storable)
+    str, Strict(), Field(min_length=1, max_length=128, json_schema_extra=_WITHOUT_NUL), AfterValidator(storable)
 ]
 LabelKey = Annotated[str, Strict(), Field(pattern=LABEL_KEY_PATTERN)]
-LabelValue = Annotated[str, Strict(), Field(max_length=512, json_schema_extra=_WITHOUT_NUL), AfterValidator(_storable)]
+LabelValue = Annotated[str, Strict(), Field(max_length=512, json_schema_extra=_WITHOUT_NUL), AfterValidator(storable)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)]
-Tag = Annotated[str, Field(pattern=TAG_PATTERN), AfterValidator(_storable)]
+Tag = Annotated[str, Field(pattern=TAG_PATTERN), AfterValidator(storable)]
 Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
 
 

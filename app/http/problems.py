@@ -65,6 +65,8 @@ CATALOGUE: dict[str, Kind] = {
     "not_measured": Kind(
         409, "No evaluation of the optimizer shows its updates", "See `detail`: POST /jobs evaluates it."
     ),
+    "family_exists": Kind(409, "The name has another family", "Choose another name; a family never changes."),
+    "too_many_families": Kind(409, "The workspace has its most families", "Change `tasks` in the job instead."),
     "last_admin_key": Kind(409, "It is the last key that may make keys", "Make another with scope admin first."),
     "idempotency_in_flight": Kind(409, "A twin of this request is still running", "Try again after `Retry-After`."),
     "precondition_failed": Kind(412, "It is not as you saw it", "GET it again; decide; send its new ETag as If-Match."),
@@ -100,6 +102,8 @@ TRANSLATIONS: dict[type[Exception], str] = {
     store.IdempotencyConflict: "idempotency_conflict",
     store.IdempotencyInFlight: "idempotency_in_flight",
     store.KeyNotFound: "key_not_found",
+    store.FamilyExists: "family_exists",
+    store.TooManyFamilies: "too_many_families",
     store.LastAdminKey: "last_admin_key",
     store.QuotaExceeded: "quota_exceeded",
     store.BadCursor: "bad_cursor",

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from app.http.fields import LABEL_KEY_PATTERN, TAG_PATTERN
 from app.store.aliases import ALIAS_PATTERN
+from app.store.families import FAMILY_NAME_PATTERN
 from models.spec import ByKind
 
 IDEMPOTENCY_KEY_PATTERN = r"^[\x21-\x7e]{1,255}$"
@@ -24,6 +25,7 @@ PATTERNS = {
     IF_MATCH_PATTERN: '* or the ETag of a GET with its quotes, such as "3-0198f0c2a4b07e3f"',
     r"^\*$": "*, which asks that there be none yet",
     ALIAS_PATTERN: "1 to 64 lower-case letters, digits, dots, hyphens or underscores, a letter first",
+    FAMILY_NAME_PATTERN: "1 to 64 lower-case letters, digits, hyphens or underscores, a letter first",
     TAG_PATTERN: "key or key=value, as in the `metadata` of the job: team=vision",
     LABEL_KEY_PATTERN: "1 to 64 letters, digits, dots, hyphens or underscores",
 }

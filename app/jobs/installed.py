@@ -8,18 +8,20 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.http.problems import FieldError, Problem
+from app.jobs.resolve import found_family
+from app.store.families import DeclaredFamilies
 from models.families import FAMILIES, problems_in_words
 from models.spec import FamilySpec, Recipe
 from models.task_spec import TaskSpec
 
 
-def trained_on(optimizer: str, stored: Mapping[str, Any]) -> tuple[FamilySpec, TaskSpec]:
+def trained_on(optimizer: str, stored: Mapping[str, Any], declared: DeclaredFamilies) -> tuple[FamilySpec, TaskSpec]:
     """The family that an optimizer was trained on as it is here, and the tasks that it was trained on.
 
     stored: the family in the spec of its training. Raises Problem `not_installed`.
     """
     name, plugin = stored["name"], stored.get("plugin")
-    family = FAMILIES.get(name)
+    family = found_family(name, declared)
     if family is None:
         source = f"the plug-in {plugin}" if plugin else "another version of Gradsmith"
         raise _not_installed(

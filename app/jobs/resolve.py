@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from app.http.problems import FieldError, Problem, field_errors, invalid_request
 from app.jobs.overrides import partial
 from app.store.errors import OptimizerNotFound
+from app.store.families import DeclaredFamilies
 from app.store.references import REFERENCE_FORMS, is_reference
 from app.store.registry import Registry
 from app.store.tables import OptimizerRow
@@ -20,6 +21,7 @@ from models.families import FAMILIES, problems_in_words
 from models.spec import (
     DEVICE_OF,
     IDLE_RULE,
+    NO_ROOM,
     BackendName,
     EvaluationPlan,
     FamilySpec,
@@ -33,23 +35,36 @@ from models.spec import (
 )
 from models.task_spec import TaskSpec
 
+_SHOWN = 60  # names in an error
 
-def known_family(name: str, pointer: str = "/family") -> FamilySpec:
+
+def found_family(name: str, declared: DeclaredFamilies | None) -> FamilySpec | None:
+    """The family of that name: the server's own, else the one that the workspace declared. declared: None where
+    nobody asks the database"""
+    family = FAMILIES.get(name)
+    return family if family is not None or declared is None else declared.find(name)
+
+
+def known_family(name: str, declared: DeclaredFamilies | None, pointer: str = "/family") -> FamilySpec:
     """Raises Problem `unknown_family`, which says what there is and what may have been meant. pointer: where the name
     is in the body"""
-    family = FAMILIES.get(name)
+    family = found_family(name, declared)
     if family is not None:
         return family
-    detail, suggestion = no_such_family(name)
+    detail, suggestion = no_such_family(name, declared)
     error = FieldError(location="body", pointer=pointer, code="unknown_family", message=detail)
     raise Problem("unknown_family", detail, errors=[error], suggestion=suggestion)
 
 
-def no_such_family(name: str) -> tuple[str, str | None]:
+def no_such_family(name: str, declared: DeclaredFamilies | None) -> tuple[str, str | None]:
     """What to say of a name that no family has, and which one may have been meant."""
-    close = difflib.get_close_matches(name, FAMILIES, n=1, cutoff=0.5)
+    names = [*FAMILIES, *(declared.names() if declared else [])]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     meant = f" Did you mean {close[0]!r}?" if close else ""
-    detail = f"There is no family {name!r}.{meant} Families: {', '.join(FAMILIES)}.{problems_in_words()}"
+    detail = (
+        f"There is no family {name!r}.{meant} Families: {', '.join(names[:_SHOWN])}"
+        f"{' and more' if len(names) > _SHOWN else ''}. POST /families declares one of your own.{problems_in_words()}"
+    )
     return detail, close[0] if close else None
 
 
@@ -118,6 +133,10 @@ def laid_over(default: Spec, changes: BaseModel | dict[str, Any], within: str) -
         return overridden(default, given)
 
 
+_PLACES = {IDLE_RULE: ("recipe", "rules"), NO_ROOM: ("recipe", "rule")}
+"""Where in a request what only the whole spec can refuse is."""
+
+
 @contextmanager
 def refused_at(*within: str, model: type[BaseModel] | None = None) -> Iterator[None]:
     """What pydantic refuses, as `invalid_request`. within: where in the request that is; model: what should be there"""
@@ -125,5 +144,5 @@ def refused_at(*within: str, model: type[BaseModel] | None = None) -> Iterator[N
         yield
     except ValidationError as error:
         errors = error.errors(include_url=False)
-        place = ("recipe", "rules") if errors[0]["type"] == IDLE_RULE else within
+        place = _PLACES.get(errors[0]["type"], within)
         raise invalid_request(field_errors(errors, within=place, model=model)) from error

@@ -43,8 +43,10 @@ def _estimate_bytes(spec: JobSpec) -> int:
 
 def _enlarging(spec: JobSpec, estimate: int) -> list[str]:
     """The fields of `tasks` without whose change the job would need less than the estimate."""
-    family, own = spec.family, FAMILIES[spec.family.name].tasks.model_dump()
-    found = []
+    family, source = spec.family, FAMILIES.get(spec.family.name)
+    if source is None:  # a declared one
+        return []
+    own, found = source.tasks.model_dump(), []
     for name in family.overrides:
         try:
             tasks = type(family.tasks).model_validate(family.tasks.model_dump() | {name: own[name]})

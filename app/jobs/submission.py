@@ -18,6 +18,7 @@ from app.jobs.schemas import Job
 from app.settings import Settings
 from app.store import idempotency, insertion, keys
 from app.store.errors import IdempotencyInFlight, RowLocked
+from app.store.families import DeclaredFamilies
 from app.store.idempotency import Answer, KeyedRequest
 from app.store.jobs import JobRepository
 from app.store.registry import Registry
@@ -161,7 +162,8 @@ def _job(session: Session, settings: Settings, submission: Submission) -> JobRow
         raise spec
     jobs = JobRepository(session, caller.workspace)
     if spec is None:
-        spec = kinds.resolved(submission.body, Registry(session, caller.workspace), jobs, settings.backend)
+        registry, declared = Registry(session, caller.workspace), DeclaredFamilies(session, caller.workspace)
+        spec = kinds.resolved(submission.body, registry, jobs, declared, settings.backend)
         refuse_too_large(spec, settings.worker_memory_bytes)
     return jobs.new(spec, submission.body.metadata, api_key=caller.api_key)
 

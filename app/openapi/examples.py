@@ -13,7 +13,19 @@ OPTIMIZER_ID = "opt_0198f0c3f00d7b21a1b2c3d4e5f60718"
 _QUADRATIC = FAMILIES["quadratic"]
 
 FAMILY: dict[str, Any] = _QUADRATIC.model_dump(mode="json", exclude={"overrides"}) | {
-    "coordinates_per_task": _QUADRATIC.tasks.coordinates_per_task
+    "coordinates_per_task": _QUADRATIC.tasks.coordinates_per_task,
+    "declared": False,
+}
+FAMILY_REQUEST: dict[str, Any] = {
+    "name": "ridge",
+    "title": "Ridge regression",
+    "tasks": {
+        "kind": "expression",
+        "parameters": {"theta": {"kind": "normal", "shape": [10]}},
+        "draws": {"A": {"kind": "normal", "shape": [20, 10]}, "y": {"kind": "normal", "shape": [20]}},
+        "constants": {"weight": 0.1},
+        "loss": "mean((A @ theta - y)**2) + weight * sum(theta**2)",
+    },
 }
 
 META_TRAIN: dict[str, Any] = {"kind": "meta_train", "family": "quadratic"}

@@ -106,6 +106,10 @@ LINKS: dict[tuple[str, str], tuple[Link, ...]] = {
         Link("family", "families_get", {"name": "$response.body#/data/0/name"}, "Its recipe and schemas."),
         Link("aliases", "aliases_list", {"name": "$response.body#/data/0/name"}, "Your aliases of it."),
     ),
+    ("families_create", "201"): (
+        Link("family", "families_get", {"name": "$response.body#/name"}, "As it is."),
+        Link("aliases", "aliases_list", {"name": "$response.body#/name"}, "Your aliases of it."),
+    ),
     ("families_get", "200"): (Link("aliases", "aliases_list", {"name": _FAMILY_NAME}, "Your aliases of it."),),
     ("aliases_list", "200"): (
         _page("aliases_list", name=_FAMILY_NAME),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from app.report.figures import COLORS, FAINT, INK, Format, dress, positive, render, titles
 from app.report.labels import LABEL_AT, keep_in_sight, label_ends
+from app.report.pictures import draw_pictures, height_of
 from app.report.time_panels import over_seconds, profiles
 from app.report.words import (
     LABELS,
@@ -46,7 +47,8 @@ _MARGIN = 0.012  # free space beside them, in widths of the figure
 
 def evaluation(result: Mapping[str, Any], *, image_format: Format = "png", titled: bool = True) -> bytes:
     """Draw a row for each verdict: means with 95 % intervals, and medians with the middle 80 % of the tasks. A last
-    row has the means over seconds and the performance profiles, where the result has them.
+    row has the means over seconds and the performance profiles, where the result has them. Pictures of tasks are below,
+    where the family has some.
 
     titled: whether the picture names the verdict; a page that says it already leaves it out
     """
@@ -60,14 +62,16 @@ def evaluation(result: Mapping[str, Any], *, image_format: Format = "png", title
     ]
     if "seconds" in result and "time_to_target" in result:
         rows.append((partial(over_seconds, result=result), partial(profiles, result=result)))
-    height = len(rows) * (_CAPTION + _PANEL + _FOOT) + (_HEAD if titled else 0.0)
+    below = height_of(result)
+    height = len(rows) * (_CAPTION + _PANEL + _FOOT) + (_HEAD if titled else 0.0) + below
 
     def draw(figure: Figure) -> None:
         for row, panels in enumerate(rows):
-            bottom = (len(rows) - 1 - row) * (_CAPTION + _PANEL + _FOOT) + _FOOT
+            bottom = (len(rows) - 1 - row) * (_CAPTION + _PANEL + _FOOT) + _FOOT + below
             places = [(left, bottom / height, 0.335, _PANEL / height) for left in (0.065, 0.545)]
             axes = [figure.add_axes(place) for place in places]
             _make_room(figure, [(each, panel(each)) for each, panel in zip(axes, panels, strict=True)])
+        draw_pictures(figure, result)
         if titled:
             titles(figure, headline(result), subtitle(result))
 

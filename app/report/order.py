@@ -18,7 +18,7 @@ _ORDER = (
     "step", "mean", "median", "q10", "q90", "low", "high", "interval",
     "ratio_of_means", "ratio_interval", "ratio_of_medians", "medians_interval", "share_won", "difference_interval",
     "medians_verdict", "certain",
-    "held_out", "loss", "accuracy", "cost", "runtime",
+    "held_out", "loss", "accuracy", "cost", "runtime", "pictures",
 )  # fmt: skip
 _RANK = {key: rank for rank, key in enumerate(_ORDER)}
 

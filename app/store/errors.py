@@ -2,7 +2,7 @@
 
 StoreError
   NotFound              JobNotFound  OptimizerNotFound  EvaluationNotFound  AliasNotFound      404
-  Conflict              JobFinished  JobNotFinished                                            409
+  Conflict              JobFinished  JobNotFinished  FamilyExists  TooManyFamilies             409
   LeaseLost             (workers only: another attempt owns the job now)
   IdempotencyConflict   the key came before with another request                               422
   IdempotencyInFlight   the first request with this key has not ended                          409, Retry-After: 1
@@ -102,6 +102,24 @@ class JobNotFinished(Conflict):
         super().__init__(f"Job {job_id} is {status}; {advice}")
         self.job_id = job_id
         self.status = status
+
+
+class FamilyExists(Conflict):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The family {name!r} is declared already, with other tasks, recipe or words, and a family never changes: "
+            f"what was trained on it would compare with nothing. Choose another name, such as {name}-2; "
+            f"GET /families/{name} shows what is declared."
+        )
+        self.name = name
+
+
+class TooManyFamilies(Conflict):
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"This workspace has {most:,} families, which is the most that it may have. Vary the tasks of one in the "
+            "job that names it (`tasks`) in place of declaring another."
+        )
 
 
 class KeyNotFound(NotFound):

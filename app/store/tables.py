@@ -33,7 +33,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 DEFAULT_WORKSPACE = "default"
-SCHEMA_REVISION = "0009"  # the Alembic revision that these tables are; a test holds the two equal
+SCHEMA_REVISION = "0012"  # the Alembic revision that these tables are; a test holds the two equal
 
 JOB_STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 TERMINAL_STATUSES = ("succeeded", "failed", "cancelled")
@@ -257,6 +257,17 @@ class OptimizerRow(Base):
         CheckConstraint("version >= 1", name="version"),
         Index(None, "workspace", "family", "validation_score"),
     )
+
+
+class FamilyRow(Base):
+    """A family that the workspace declared, as a `FamilySpec`. It never changes. sha256: of the spec, as sorted JSON"""
+
+    __tablename__ = "families"
+    workspace: Mapped[str] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    spec: Mapped[dict[str, Any]] = mapped_column(Json)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class AliasRow(Base):

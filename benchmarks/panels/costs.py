@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +18,20 @@ from models.measured import TUNING_TRAJECTORY
 from models.rollout import Contender
 from models.spec import Split
 from models.tasks.catalogue import open_for_tuning
+
+REPEATS = 5
+"""Timings of which the least counts: other programs keep the machine busy."""
+
+
+def least(timings: Sequence[StepCosts]) -> StepCosts:
+    """The timing with the least median, of the gradient and of each optimizer by itself."""
+
+    def quickest(seconds: Iterable[Seconds]) -> Seconds:
+        return min(seconds, key=lambda each: each.median)
+
+    names = timings[0].optimizers
+    optimizers = {name: quickest(timing.optimizers[name] for timing in timings) for name in names}
+    return StepCosts(quickest(timing.gradient for timing in timings), optimizers, timings[0].coordinates)
 
 
 def costs(panel: Panel, weights: bytes, entries: Sequence[Entry], data_dir: Path | None, keep: Path) -> StepCosts:
@@ -34,7 +48,7 @@ def costs(panel: Panel, weights: bytes, entries: Sequence[Entry], data_dir: Path
     )
     contenders: dict[str, Contender] = {"learned": learned(panel, weights)}
     contenders |= {entry.tuned.baseline.name: entry.tuned for entry in entries}
-    found: StepCosts = to_the_end(step_costs(contenders, tasks))
+    found = least([to_the_end(step_costs(contenders, tasks)) for _ in range(REPEATS)])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(found)))
     return found

@@ -80,7 +80,7 @@ BUDGETS = {
             recipes={name: {"meta_steps": 4000} for name in ("mnist", "mnist-transfers", "mnist-architectures")}
             | {"cifar": {"meta_steps": 2000}, "art": {"meta_steps": 2000}},
             evaluation={"search": "full"},
-            resources={"device": "cuda"},
+            resources={"device": "gpu"},
         ),
     )
 }

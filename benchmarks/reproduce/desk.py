@@ -1,20 +1,24 @@
 """Jobs of a service, as `POST /jobs` takes them: found again after an interruption, and followed to their end.
 
-A job carries a label with the digest of its body. What was begun before is found by it: a finished job is not run again,
-one that was interrupted goes on from its checkpoint.
+A job carries a label with the digest of its body. What was begun before is found by it: a finished job is not run
+again, one that was interrupted goes on from its checkpoint.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import gradsmith
+from app.host.tether import tethered
 from benchmarks.core.environment import ROOT
 from gradsmith.types import Job
 from workshop.served import service
@@ -35,13 +39,23 @@ class Desk:
         self._commit = commit
 
     def job(self, kind: str, body: Mapping[str, Any], name: str) -> Job:
-        """The job with this body, posted now where there is none yet. One that failed or was cancelled is posted anew."""
+        """The job with this body, posted now where there is none yet, or it failed or was cancelled."""
         label = digest({"kind": kind, **body})
         for job in self.client.jobs.list(kind=kind, metadata={LABEL: label}, limit=100):
             if not job.finished or job.status == "succeeded":
                 return job
         labels = {LABEL: label, "name": name[:100], "commit": self._commit}
         return self.client.jobs.create(kind, **body, metadata=labels)
+
+    def cancel_all_but(self, bodies: Iterable[Mapping[str, Any]]) -> None:
+        """Cancel trainings of ours that nobody asks for any more: variants that were renamed or changed. They would be
+        in front of what is asked for."""
+        wanted = {digest({"kind": "meta_train", **body}) for body in bodies}
+        for status in ("queued", "running"):
+            for job in self.client.jobs.list(kind="meta_train", status=status, limit=100):
+                if LABEL in job.metadata and job.metadata[LABEL] not in wanted:
+                    self.client.jobs.cancel(job)
+                    self._tell(f"{job.metadata['name']}: cancelled, for no experiment has it now")
 
     def followed(self, jobs: Sequence[tuple[str, Job]]) -> list[Job]:
         """All of them, ended; a line about those that run now and then. Jobs that failed are among them."""
@@ -77,9 +91,30 @@ def _how_far(job: Job) -> str:
 
 
 @contextmanager
-def desk(data: Path, workers: int, tell: Tell, commit: str) -> Iterator[Desk]:
-    """A service of our own on the data folder, with so many workers; gone when the block ends. Its jobs stay."""
+def desk(data: Path, workers: int, tell: Tell, commit: str, *, gpu: bool = False) -> Iterator[Desk]:
+    """A service of our own on the data folder, with so many workers; gone when the block ends. Its jobs stay.
+
+    gpu: whether its worker is one that takes jobs for a GPU
+    """
     record = data / "server.json"
     record.unlink(missing_ok=True)  # of the service before, which would look like the one that starts
-    with service(None, workers=workers, data=data, checkout=ROOT) as served, gradsmith.Client(served.url) as client:
+    with (
+        service(None, workers=0 if gpu else workers, data=data, checkout=ROOT) as served,
+        _gpu_worker(data) if gpu else nullcontext(),
+        gradsmith.Client(served.url) as client,
+    ):
         yield Desk(client, tell, commit)
+
+
+@contextmanager
+def _gpu_worker(data: Path) -> Iterator[None]:
+    """A worker for the queue `gpu`: those of `serve` work on `cpu`."""
+    command = [sys.executable, "-m", "app.cli", "worker", "--queues", "gpu", "--data", str(data)]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'sdk'}"}
+    with (data / "gpu-worker.log").open("wb") as log:
+        process = subprocess.Popen(tethered(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()

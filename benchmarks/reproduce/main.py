@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.core.environment import ROOT
 from benchmarks.core.machine import described
@@ -22,11 +24,16 @@ from models.tasks.data import known as known_datasets
 STARTED = time.monotonic()
 
 
+def _stop(signum: int, _frame: object) -> None:
+    raise SystemExit(128 + signum)  # on the way out the service is stopped, and its jobs write checkpoints
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     if options.draw:
         page.write()
         return 0
+    signal.signal(signal.SIGTERM, _stop)
     budget, here = BUDGETS[options.budget], known()
     failures = 0
     ready: list[Experiment] = []
@@ -41,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         failures += 1
     if ready:
-        with desk(options.data, options.workers, tell, described()["commit"]) as ours:
+        gpu = budget.resources.get("device") == "gpu"
+        with desk(options.data, options.workers, tell, described()["commit"], gpu=gpu) as ours:
+            ours.cancel_all_but(_asked_for(budget, options.seeds))
             for experiment in ready:
                 count = options.seeds or budget.seeds_of(experiment)
                 run(experiment, budget, range(count), ours, options.data)
@@ -64,6 +73,14 @@ def run(
     results.write(found, folder)
     page.write(folder, document)
     tell(f"{experiment.name}: done after {time.monotonic() - began:.0f} s, written to {document / 'README.md'}")
+
+
+def _asked_for(budget: Budget, seeds: int | None) -> Iterator[dict[str, Any]]:
+    """Every training of every experiment here, for as many seeds as a call may have asked for."""
+    for experiment in known().values():
+        for training in experiment.trainings:
+            for seed in range(max(seeds or 0, budget.seeds_of(experiment))):
+                yield budget.training(experiment, training, seed)
 
 
 def missing_data(experiment: Experiment, data: Path) -> str | None:

@@ -1,12 +1,134 @@
-"""docs/paper/README.md: stub to start."""
+"""docs/paper/README.md: one page of all experiments, drawn from their results."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.core.environment import ROOT
-from benchmarks.reproduce import results
+from benchmarks.reproduce import figures, results, tables
+from benchmarks.reproduce.budgets import BUDGETS, known
+from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment
+from models.families import FAMILIES
 
 FOLDER = ROOT / "docs" / "paper"
+Json = Mapping[str, Any]
+
+TITLES = {
+    4: "Quadratic functions and MNIST",
+    5: "Networks that were never trained on",
+    6: "Final performance over sizes of the network",
+    7: "CIFAR-10 and subsets of its labels",
+    8: "Neural Art",
+}
+_BANDS = "Band of a learned optimizer: its lowest to its highest meta-seed; of a baseline: 95 % interval of the mean"
+_HEAD = """# The paper, reproduced
+
+`./run reproduce` writes this page. Every number in it comes from jobs that the service ran, as `POST /jobs` takes them;
+none is adjusted. The paper is Andrychowicz et al., *Learning to learn by gradient descent by gradient descent* (NIPS
+2016, [arXiv 1606.04474](https://arxiv.org/abs/1606.04474)). Its ratios are read off its figures.
+
+- **A ratio** is learned / best tuned baseline: mean loss of the last five steps over all test tasks. Below 1 the
+  learned optimizer is better. Brackets are paired bootstrap 95 % intervals over tasks.
+- **The best baseline** is the one with the lowest mean on the test tasks among SGD, NAG, RMSprop, Adam and AdamW. The
+  learning rate and the schedule (constant, linear, cosine) of each are tuned on validation tasks, by a grid that grows
+  at its edge. The paper's baselines had constant rates.
+- **Two methods.** *The paper's*: a coordinatewise LSTM, log-sign inputs, detached meta-gradients. *Ours* (bold): the
+  candidate with the best median validation score over meta-seeds, chosen before the test was opened. All variants are
+  shown.
+- **Data.** Optimizees train on training images only. Test tasks come from seeds that training, selection and tuning
+  cannot reach.
+"""
 
 
 def write(found: Path = results.FOLDER, folder: Path = FOLDER) -> None:
-    print("page")
+    """Draw the page and its figures anew from all results there are."""
+    kept = results.read(found)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [_HEAD, *_overview(kept), ""]
+    for number, title in TITLES.items():
+        lines += _figure(number, title, kept, folder)
+    for experiment in EXPERIMENTS:
+        if experiment.name in kept:
+            lines += _experiment(experiment, kept[experiment.name])
+    others = [each for each in EXPERIMENTS if each.figure is None and each.name in kept]
+    for experiment in others:
+        _draw(folder / f"{experiment.name}.png", [experiment], experiment.title, kept)
+    (folder / "README.md").write_text("\n".join(lines).rstrip("\n") + "\n", encoding="utf-8")
+
+
+def _overview(kept: Mapping[str, Json]) -> list[str]:
+    """Which experiments the page has, and why the others are missing."""
+    lines = ["| experiment | figure | budget | meta-seeds | command |", "|---|---|---|---|---|"]
+    for experiment in EXPERIMENTS:
+        link = f"[{experiment.name}](#{experiment.name})" if experiment.name in kept else experiment.name
+        figure = "" if experiment.figure is None else str(experiment.figure)
+        if experiment.name in kept:
+            each = kept[experiment.name]
+            budget, seeds = each["budget"], f"{len(each['seeds'])} of {_asked(experiment, each)}"
+            lines.append(f"| {link} | {figure} | {budget} | {seeds} | `{each['command']}` |")
+        else:
+            lines.append(f"| {link} | {figure} | not run | | {_absent(experiment)} |")
+    budgets = "; ".join(f"`{budget.name}`: {budget.words}" for budget in BUDGETS.values())
+    return [*lines, "", f"Budgets: {budgets}."]
+
+
+def _asked(experiment: Experiment, found: Json) -> int:
+    return BUDGETS[found["budget"]].seeds_of(experiment)
+
+
+def _absent(experiment: Experiment) -> str:
+    """Why an experiment is not on the page, and what would bring it here."""
+    if experiment.name not in known():
+        missing = ", ".join(f"`{name}`" for name in experiment.families if name not in FAMILIES)
+        return f"this version has no family {missing}"
+    sets = dict.fromkeys(name for family in experiment.families for name in FAMILIES[family].tasks.datasets)
+    needs = f"; needs {', '.join(sets)} (`./run data list`)" if sets else ""
+    return f"`./run reproduce {experiment.name}`{needs}"
+
+
+def _figure(number: int, title: str, kept: Mapping[str, Json], folder: Path) -> list[str]:
+    """A section with the figure, where any of its experiments was run."""
+    own = [each for each in EXPERIMENTS if each.figure == number]
+    if not any(each.name in kept for each in own):
+        return []
+    file = folder / f"figure-{number}.png"
+    _draw(file, own, f"Figure {number}. {title}", kept)
+    return [f"## Figure {number}: {title}", "", f"![{title}]({file.name})", ""]
+
+
+def _draw(file: Path, own: list[Experiment], title: str, kept: Mapping[str, Json]) -> None:
+    made = " and ".join(
+        dict.fromkeys(f"{each.name}: budget {kept[each.name]['budget']}" for each in own if each.name in kept)
+    )
+    if own[0].figure == 6:
+        file.write_bytes(figures.sizes(kept[own[0].name], title, f"{_BANDS}. {made}"))
+        return
+    columns: list[figures.Column] = []
+    for experiment in own:
+        measured = {each["panel"]: each for each in kept.get(experiment.name, {}).get("panels", ())}
+        columns += [(experiment, panel, measured.get(panel.name)) for panel in experiment.panels]
+    file.write_bytes(figures.curves(columns, title, f"{_BANDS}. {made}"))
+
+
+def _experiment(experiment: Experiment, found: Json) -> list[str]:
+    """An experiment's section."""
+    machine, opening = found["machine"], found["opening"]
+    lines = [
+        f"## {experiment.name}", "",
+        f"{experiment.title}. `{found['command']}`, {found['date']}; {machine['cores']} cores ({machine['processor']}, "
+        f"{machine['flags']}), torch {machine['torch']}, Python {machine['python']}; commits "
+        f"{', '.join(found['commits'])}; backends {', '.join(found['backends'])}. The test was opened at "
+        f"{opening['at']}, with ours chosen: {opening['chosen']}.", "",
+    ]  # fmt: skip
+    if experiment.figure is None:
+        lines += [f"![{experiment.title}]({experiment.name}.png)", ""]
+    lines += [*tables.ratios(experiment, found), ""]
+    if targets := tables.targets(experiment, found):
+        lines += ["What was asked of our method:", "", *targets, ""]
+    lines += [experiment.note, ""] if experiment.note else []
+    lines += ["Training and selection, and the validation that chose:", "", *tables.choice(found), ""]
+    lines += ["Tuning beside it:", "", *tables.tuning(experiment, found), ""]
+    lines += ["In seconds, one task at a time:", "", *tables.in_seconds(experiment, found), ""]
+    return [*lines, "The baselines:", "", *tables.baselines(experiment, found), ""]

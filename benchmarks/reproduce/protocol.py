@@ -128,7 +128,7 @@ def measure(
     found = []
     for panel in experiment.panels:
         for one in trained:
-            if one.optimizer is None or one.training not in experiment.variants_of(panel):
+            if one.optimizer is None:
                 continue
             name = f"{experiment.name}: measuring {one.training.name}, seed {one.seed}, on {panel.name}"
             job = desk.job("evaluate", budget.evaluation_of(panel, one.optimizer.id), name)

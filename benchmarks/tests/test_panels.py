@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.panels import runs, tables, tier
 from benchmarks.panels.catalogue import PANELS, TRAININGS, Panel
-from benchmarks.panels.costs import costs
+from benchmarks.panels.costs import costs, least
 from benchmarks.panels.runs import Found
 from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
@@ -73,6 +73,13 @@ def test_a_ratio_in_seconds_counts_the_steps_that_fit() -> None:
     measured = tables.Measured(SMALL, [rule], entries, baseline, spent)
     assert "| 5 of 10 | 3.000 / 3.000 |" in tables.in_seconds(measured)  # the mean of 8, 7, 6, 5 and 4 is 6
     assert "**0.050 / 1.525** | 0.050 |" in tables.in_steps(measured)  # of 8 ... 4 and five times 0.1: 3.05
+
+
+def test_the_least_timing_counts_of_each_by_itself() -> None:
+    def timing(gradient: float, own: float) -> StepCosts:
+        return StepCosts(Seconds(gradient, 0.0, 9.0), {"learned": Seconds(own, 0.0, 9.0)}, 9)
+
+    assert least([timing(3.0, 1.0), timing(2.0, 4.0), timing(5.0, 0.5)]) == timing(2.0, 0.5)
 
 
 def test_the_median_seed_counts_and_the_best_baseline() -> None:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from gradsmith.rules import Rule
 from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.kernels.base import Refusal
-from gradsmith.rules.kernels.native import NativeKernel, Tape, hyper_kernel, native_kernel
+from gradsmith.rules.kernels.native import NativeKernel, Tape, native_kernel, tensor_kernel
+from gradsmith.rules.mlp import MLPRule
 from models.backends.base import DETACHED, Backend, Memory
-from models.backends.native_hyper import NativeHyperBackend
+from models.backends.native_tensors import NativeTensorBackend
 from models.memory import KEPT_BYTES
 from models.task_spec import Part
 
@@ -25,9 +26,9 @@ def offered(
         return Refusal(f"it runs on the CPU, not on {device.type}")
     if dtype != torch.float32:
         return Refusal("it computes in float32")
-    if isinstance(rule, HyperRule):
-        hyper = hyper_kernel(rule, threads=threads)
-        return hyper if isinstance(hyper, Refusal) else NativeHyperBackend(rule, hyper, parts)
+    if isinstance(rule, HyperRule | MLPRule):
+        of_tensors = tensor_kernel(rule, threads=threads)
+        return of_tensors if isinstance(of_tensors, Refusal) else NativeTensorBackend(rule, of_tensors, parts)
     kernel = native_kernel(rule, threads=threads)
     return kernel if isinstance(kernel, Refusal) else NativeBackend(rule, kernel)
 

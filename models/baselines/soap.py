@@ -1,8 +1,8 @@
 """SOAP: Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al. 2024), with the defaults of its authors.
 
-It follows `pytorch_optimizer.SOAP`: both sides of a matrix have a basis, unless longer than MOST_ROWS, which then has none;
-what is no matrix has Adam with the same decays. The first gradient makes the bases and moves nothing; every tenth step,
-one power iteration and a QR decomposition renew them.
+It follows `pytorch_optimizer.SOAP`: both sides of a matrix have a basis, unless longer than MOST_ROWS, which then has
+none; what is no matrix has Adam with the same decays. The first gradient makes the bases and moves nothing; every tenth
+step, one power iteration and a QR decomposition renew them.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def _index(place: int, shape: tuple[int, ...]) -> tuple[int, ...]:
 def _updates(
     contender: Contender, tasks: TaskBatch, coordinates: Sequence[Coordinate], steps: int
 ) -> Generator[None, None, list[Tensor]]:
-    """Of every step, the update of these coordinates."""
+    """The update of these coordinates at every step, (coordinates,) each."""
     theta, stepper = tasks.initial(), contender.start(tasks)
     places = torch.tensor([each.place for each in coordinates], device=theta.device)
     rows = []

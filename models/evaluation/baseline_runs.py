@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from safetensors.torch import load, save
+from torch import Tensor
 
 from models.baselines import TUNED
 from models.baselines.base import Baseline
 from models.curves import Curves, looks
+from models.film import Pictures, pictured_steps
 from models.halving import tune_by_halving
 from models.measured import MeasuringProgress, Runs
 from models.rollout import Contender, Sample, run
@@ -33,6 +35,7 @@ Phase = Literal["tuning", "test", "targets"]
 """What a run is for: to tune, to be compared, or to set the targets."""
 
 T = TypeVar("T")
+_GIVEN = "given "  # before the names of given pictures in a stored run
 
 
 @dataclass(frozen=True)
@@ -113,16 +116,19 @@ class BaselineRuns:
         message: str,
         *,
         held_out: bool = False,
+        pictures: bool = False,
     ) -> Generator[MeasuringProgress, None, Curves]:
         """A run of a baseline."""
+        horizon = self._plan.horizon
         steps = run(
-            *(contender, family, sample, self._plan.horizon),
+            *(contender, family, sample, horizon),
             dtype=self._dtype,
             device=self._device,
             held_out=held_out,
             looks=self._looks,
+            pictures=pictures,
         )
-        settings: dict[str, Any] = {"held_out": held_out}
+        settings: dict[str, Any] = {"held_out": held_out} | ({"pictures": pictured_steps(horizon)} if pictures else {})
         if isinstance(contender, Tuned):
             settings |= {"learning_rate": contender.learning_rate.hex(), "schedule": contender.schedule}
         key = self._key(baseline, sample, **settings)
@@ -163,7 +169,7 @@ class BaselineRuns:
     def _loaded(self, content: bytes) -> Curves:
         tensors = {name: tensor.to(self._device) for name, tensor in load(content).items()}
         held_out = HeldOut(tensors["held_out_losses"], tensors["accuracies"]) if "accuracies" in tensors else None
-        return Curves(tensors["losses"], held_out, self._looks or None)
+        return Curves(tensors["losses"], held_out, self._looks or None, _pictures(tensors))
 
     def _key(self, baseline: Baseline, sample: Sample, **settings: Any) -> str:
         family, device = self._spec.family, self._device
@@ -186,8 +192,20 @@ class BaselineRuns:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
+def _pictures(tensors: Mapping[str, Tensor]) -> Pictures | None:
+    """Of a stored run, on the CPU."""
+    if "pictures" not in tensors:
+        return None
+    given = {name.removeprefix(_GIVEN): each.cpu() for name, each in tensors.items() if name.startswith(_GIVEN)}
+    return Pictures(tensors["pictures"].cpu(), tuple(tensors["pictured_steps"].tolist()), given)
+
+
 def _dumped(found: Curves) -> bytes:
     tensors = {"losses": found.losses}
     if found.held_out is not None:
         tensors |= {"held_out_losses": found.held_out.losses, "accuracies": found.held_out.accuracies}
+    if found.pictures is not None:
+        steps = torch.tensor(found.pictures.steps)
+        given = {f"{_GIVEN}{name}": images for name, images in found.pictures.given.items()}
+        tensors |= {"pictures": found.pictures.images, "pictured_steps": steps} | given
     return save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()})

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any, TypeAlias
 
 from models.curves import Curves
-from models.evaluation.statistics import Bootstrap, compare
+from models.evaluation.statistics import Bootstrap, Floats, compare, verdict_of
 from models.evaluation.step_costs import StepCosts
 from models.measured import CRITERIA, Measured, numbers
 
@@ -74,15 +74,15 @@ def _against(
 ) -> dict[str, Any]:
     steps, fewest, most = budget
 
-    def compared(criterion: str, made: int) -> dict[str, Any]:
+    def losses(criterion: str, made: int) -> Floats:
         curves = in_time[made]
-        losses = numbers(curves.final if criterion == "final" else curves.area)
-        return asdict(compare(losses, baseline.losses(criterion), bootstrap))
+        return numbers(curves.final if criterion == "final" else curves.area)
 
     found: dict[str, Any] = {"learned_steps": {"median": steps, "low": fewest, "high": most}}
     for criterion in CRITERIA:
-        middle = compared(criterion, steps)
-        others = {compared(criterion, made)["verdict"] for made in {fewest, most} - {steps}}
+        theirs = baseline.losses(criterion)
+        middle = asdict(compare(losses(criterion, steps), theirs, bootstrap))
+        others = {verdict_of(losses(criterion, made), theirs, bootstrap) for made in {fewest, most} - {steps}}
         found[criterion] = middle | {"certain": others <= {middle["verdict"]}}
     return found
 

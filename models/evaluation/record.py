@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from models.evaluation.pictures import pictures_of
 from models.evaluation.statistics import Bootstrap, Comparison, compare
 from models.measured import CRITERIA, MEANINGS, Measured, described, sweep_of
 from models.spec import BaselineName, EvaluateSpec
@@ -56,7 +57,9 @@ def described_by(
         for name, each in measured.items()
         if each.final.held_out is not None
     }
-    return {
+    taken = {name: each.final.pictures for name, each in measured.items() if each.final.pictures is not None}
+    seen = ({"held_out": held_out} if held_out else {}) | ({"pictures": pictures_of(taken)} if taken else {})
+    return seen | {
         "format": FORMAT,
         "family": spec.family.name,
         "overrides": spec.family.overrides,
@@ -71,7 +74,7 @@ def described_by(
         "tuning": {name: sweep_of(tuning) for name, tuning in tunings.items()},
         "comparisons": comparisons,
         "verdict": {criterion: comparisons["best_baseline"][criterion]["verdict"] for criterion in CRITERIA},
-    } | ({"held_out": held_out} if held_out else {})
+    }
 
 
 def _best(tunings: Mapping[BaselineName, Tuning], measured: Mapping[str, Measured], criterion: str) -> BaselineName:

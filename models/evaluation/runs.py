@@ -81,7 +81,8 @@ class EvaluationRuns:
         self, baseline: Baseline, contender: Contender, for_area: Contender
     ) -> Generator[MeasuringProgress, None, Measured]:
         """A baseline on the test tasks, as it was tuned for the end and for the area."""
-        final = yield from self._curves(baseline, contender)
+        pictures = baseline.name in self._plan.baselines and self._spec.family.tasks.pictured
+        final = yield from self._curves(baseline, contender, pictures=pictures)
         if for_area == contender:
             return Measured(final, final)
         return Measured(final, (yield from self._curves(baseline, for_area)))
@@ -94,6 +95,7 @@ class EvaluationRuns:
             dtype=self.dtype,
             device=self.device,
             held_out=whole,
+            pictures=whole and self._spec.family.tasks.pictured,
             looks=looks(steps) if self._plan.on == "held_out" else (),
         )
         after = "" if whole else f" over {steps} steps"
@@ -127,10 +129,12 @@ class EvaluationRuns:
         tasks, *_ = family.sample(split, **where, tasks=1, dtype=self.dtype, device=self.device)
         return tasks
 
-    def _curves(self, baseline: Baseline, contender: Contender) -> Generator[MeasuringProgress, None, Curves]:
+    def _curves(
+        self, baseline: Baseline, contender: Contender, *, pictures: bool = False
+    ) -> Generator[MeasuringProgress, None, Curves]:
         sample = self._test_sample
         message = f"measuring {baseline.name} on {sample.tasks} held-out tasks"
         found = yield from self.baselines.curves(
-            *(baseline, contender, self._test_family, sample), "test", message, held_out=True
+            *(baseline, contender, self._test_family, sample), "test", message, held_out=True, pictures=pictures
         )
         return found

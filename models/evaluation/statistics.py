@@ -137,6 +137,11 @@ def compare(learned: Floats, baseline: Floats, bootstrap: Bootstrap) -> Comparis
     )
 
 
+def verdict_of(learned: Floats, baseline: Floats, bootstrap: Bootstrap) -> Verdict:
+    """The verdict of `compare`, without the rest: medians take a hundred times as long as means."""
+    return _verdict(_of_means(learned, baseline, bootstrap)[1])
+
+
 def _of_means(
     learned: Floats, baseline: Floats, bootstrap: Bootstrap
 ) -> tuple[float, tuple[float, float], tuple[float, float]]:

@@ -13,7 +13,9 @@ from models.families.expression import KIND as EXPRESSION
 from models.families.functions import KIND as FUNCTIONS
 from models.families.mlp import KIND as MLP
 from models.families.quadratic import KIND as QUADRATIC
-from models.spec import FamilySpec
+from models.families.recipes import winning
+from models.families.style import KIND as STYLE
+from models.spec import FamilySpec, Recipe
 from models.task_spec import TASK_SPECS
 
 KINDS: dict[str, Kind] = {}
@@ -39,10 +41,16 @@ def register(kind: Kind) -> None:
     DATASETS.update(kind.datasets)
 
 
-for _kind in (QUADRATIC, MLP, FUNCTIONS, EXPRESSION):
+for _kind in (QUADRATIC, MLP, FUNCTIONS, EXPRESSION, STYLE):
     register(_kind)
 PROBLEMS: tuple[plugins.Problem, ...] = plugins.load(register)
 """Plug-ins that could not be loaded, and why."""
+
+
+def usual_recipe(kind: str) -> Recipe:
+    """How a rule is trained on a family of this kind that says nothing of it: as on the kind's first family."""
+    own = KINDS[kind].built_in
+    return own[0].recipe if own else winning(meta_steps=600, tasks=8, loss_weighting="sqrt")
 
 
 def problems_in_words() -> str:

@@ -33,5 +33,15 @@ PAPER: dict[str, Recipe] = {
         meta_steps=500, tasks=2, validation_tasks=64, validation_interval=100, meta_learning_rate=0.01
     ),
     "mnist-mlp": Recipe(tasks=1, validation_tasks=64, meta_learning_rate=0.01),
+    "neural-art": Recipe(
+        meta_steps=300,
+        horizon=128,
+        unroll_steps=32,
+        tasks=1,
+        validation_tasks=4,
+        validation_interval=50,
+        pool=1,
+        meta_learning_rate=0.01,
+    ),
 }
 """Recipes by family, from Andrychowicz et al. 2016: a coordinatewise LSTM whose gradients count as constants."""

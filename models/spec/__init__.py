@@ -22,7 +22,7 @@ from models.spec.overrides import overridden
 from models.spec.plans import BaselineName, EvaluationPlan, PreviewPlan, ScheduleName, UntunedName
 from models.spec.recipe import Component, LossWeighting, MetaGradientMode, Recipe
 from models.spec.resources import DEVICE_OF, MOST_PROCESSES, MOST_THREADS, BackendName, Resources, Threads, share
-from models.spec.training import IDLE_RULE, MetaTrainSpec
+from models.spec.training import IDLE_RULE, NO_ROOM, MetaTrainSpec
 from models.task_spec import LossesOn, Spec
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "IDLE_RULE",
     "MOST_PROCESSES",
     "MOST_THREADS",
+    "NO_ROOM",
     "REST",
     "BackendName",
     "BaselineName",

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from models.rule_spec import Assigned, assigned
+from models.rule_spec import Assigned, assigned, without_room
 from models.spec.family import FamilySpec
 from models.spec.jobs import Job, require_fitting
 from models.spec.measuring import EVALUATION_SEED, EvaluateSpec
@@ -18,6 +18,9 @@ from models.task_spec import TaskSpec
 
 IDLE_RULE = "idle_rule"
 """The type of the error, as pydantic has them, for a rule that has no part."""
+
+NO_ROOM = "no_room"
+"""That for a rule whose memory is too small for a task."""
 
 
 class MetaTrainSpec(Job):
@@ -120,6 +123,13 @@ class MetaTrainSpec(Job):
                 "a pattern that matches one better than the others do, or leave it out",
                 {"pattern": repr(min(idle)), "family": self.family.name, "parts": parts},
             )
+        return self
+
+    @model_validator(mode="after")
+    def _every_rule_has_room(self) -> MetaTrainSpec:
+        for each in self.components:
+            if (wrong := without_room(self.on(each.tasks).assigned())) is not None:
+                raise PydanticCustomError(NO_ROOM, "{wrong}", {"wrong": f"{each.family}: {wrong}"})
         return self
 
     @property

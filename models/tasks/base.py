@@ -109,6 +109,15 @@ class TaskBatch(ABC):
         """Loss and accuracy on data that these tasks do not train on; None where a task has no data."""
         return None
 
+    def pictures(self, theta: Tensor) -> Tensor | None:  # noqa: ARG002 - most parameters cannot be seen
+        """What each task's parameters look like: RGB, uint8 (tasks, height, width, 3); None where they cannot be seen.
+        `TaskSpec.pictured` says which."""
+        return None
+
+    def given_pictures(self) -> Mapping[str, Tensor]:
+        """What each task's pictures are to be held against, by name: uint8 (tasks, height, width, 3)."""
+        return {}
+
 
 def difference_step(theta: Tensor) -> Tensor:
     """How far from `theta`, (tasks, coordinates), gradients are taken for a difference of them: (tasks, 1).

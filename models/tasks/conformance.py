@@ -177,6 +177,23 @@ def _parted(subject: Subject) -> None:
             raise Broken("the outer gradient is the inner one: both are of the same data")
 
 
+def _pictures(subject: Subject) -> None:
+    promised = subject.spec.pictured
+    for tasks in subject.drawn():
+        theta = tasks.initial()
+        before, images = theta.clone(), tasks.pictures(theta)
+        if (images is not None) != promised:
+            raise Broken(f"pictured is {promised}, and pictures() gives {'none' if images is None else 'pictures'}")
+        for name, each in ({} if images is None else {"pictures": images} | dict(tasks.given_pictures())).items():
+            if each.dtype != torch.uint8 or each.dim() != 4 or (each.shape[0], each.shape[3]) != (tasks.tasks, 3):
+                raise Broken(
+                    f"{name} are {each.dtype} of the shape {tuple(each.shape)}; they should be uint8 of the shape "
+                    f"({tasks.tasks}, height, width, 3)"
+                )
+        if not torch.equal(theta, before):
+            raise Broken("pictures() moves the parameters")
+
+
 def _product_of(tasks: TaskBatch, step: int) -> None:
     theta = _somewhere(tasks)
     u, v = (_noise(name, theta) for name in ("u", "v"))
@@ -311,6 +328,7 @@ CHECKS: Mapping[str, Callable[[Subject], None]] = {
     "gradient": _gradient,
     "hessian": _hessian,
     "parted": _parted,
+    "pictures": _pictures,
     "company": _company,
     "splits": _splits,
     "seeds": _seeds,

@@ -54,6 +54,8 @@ class DataSet:
     state: says in a few words whether it is there; quicker than `check`, which reads everything
     fetch: downloads it into the data folder, None where it cannot be; returns where it is
     bring: copies it from a folder into the data folder (data folder, source), None where it cannot be
+    lacking: says what is missing in this data folder and which command brings it, None where nothing is; a job that
+        needs it is refused then. None where a worker fetches it by itself, or it comes with a library
     """
 
     name: str
@@ -61,6 +63,7 @@ class DataSet:
     state: Callable[[Path], str]
     fetch: Callable[[Path, Progress], Path] | None = None
     bring: Callable[[Path, Path], Path] | None = None
+    lacking: Callable[[Path], str | None] | None = None
 
 
 def known() -> dict[str, DataSet]:
@@ -129,7 +132,7 @@ def fetch_mnist(
     folder.mkdir(parents=True, exist_ok=True)
     for file in MNIST.values():
         if _present(folder, file) is None:
-            _write_atomically(folder / file.name, _downloaded(folder, file, hosts, progress, timeout_seconds))
+            write_atomically(folder / file.name, _downloaded(folder, file, hosts, progress, timeout_seconds))
     return folder
 
 
@@ -142,7 +145,7 @@ def import_mnist(data_dir: Path, source: Path) -> Path:
     folder = mnist_folder(data_dir)
     folder.mkdir(parents=True, exist_ok=True)
     for file, content in checked.items():
-        _write_atomically(folder / file.name, content)
+        write_atomically(folder / file.name, content)
     return folder
 
 
@@ -233,7 +236,7 @@ def _chunks(url: str, name: str, progress: Progress | None, timeout_seconds: flo
             yield chunk
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """All of the file or none of it: a crash leaves at most a hidden temporary file, never half a data set."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

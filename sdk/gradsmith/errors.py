@@ -96,6 +96,10 @@ class StateMismatch(GradsmithError, ValueError):
 # --- the service --------------------------------------------------------------------------------------------------
 
 
+class TooManyCoordinates(GradsmithError, ValueError):
+    """A rule with a memory of fixed size is to move more coordinates together than that has places for."""
+
+
 class UnsendableValue(GradsmithError, TypeError):
     """A value in a request that JSON cannot hold; the message names its field."""
 

@@ -256,6 +256,29 @@ class Families:
         """One family; `.raw["schemas"]` holds the JSON schemas of its spec. Raises NotFound."""
         return parsed(self._transport.request("GET", "/families/" + quote(name, safe="")), Family.from_json)
 
+    def create(
+        self,
+        name: str,
+        tasks: Mapping[str, Any],
+        *,
+        title: str | None = None,
+        description: str | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        evaluation: Mapping[str, Any] | None = None,
+    ) -> Family:
+        """Declare a family of your workspace: its tasks are of a kind that the server has, such as "expression".
+
+        A family never changes: the same call again returns it, another one with its name raises Conflict.
+        recipe, evaluation: what differs from what is usual for the kind
+        """
+        body = given(
+            {
+                "name": name, "tasks": tasks, "title": title, "description": description, "recipe": recipe,
+                "evaluation": evaluation,
+            }
+        )  # fmt: skip
+        return parsed(self._transport.request("POST", "/families", body=body), Family.from_json)
+
 
 def _path(job: str | Job) -> str:
     return "/jobs/" + quote(job.id if isinstance(job, Job) else job, safe="")

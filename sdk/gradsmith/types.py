@@ -225,6 +225,7 @@ class Family:
 
     tasks: what is drawn, for example {"kind": "quadratic", "dimension": 10, ...}
     coordinates_per_task: numbers that an optimizer moves in each task
+    declared: whether it is of your workspace alone, by `client.families.create`
     recipe: how a rule is trained where a job says nothing else
     evaluation: how an optimizer is measured where a job says nothing else
     """
@@ -237,6 +238,7 @@ class Family:
     recipe: dict[str, Any] = field(repr=False)
     evaluation: dict[str, Any] = field(repr=False)
     raw: dict[str, Any] = field(repr=False, compare=False)
+    declared: bool = False
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Family:
@@ -249,6 +251,7 @@ class Family:
             recipe=raw.get("recipe") or {},
             evaluation=raw.get("evaluation") or {},
             raw=raw,
+            declared=bool(raw.get("declared", False)),
         )
 
 

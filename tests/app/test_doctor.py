@@ -550,12 +550,16 @@ def test_data_sets_kernel_and_compiler_as_a_worker_would_find_them(
     monkeypatch.setenv("GRADSMITH_CACHE_DIR", str(tmp_path / "cache"))
     told = probe.computing() | {"cpus": 2, "driver": False, "datasets": probe.data_sets(settings.data_dir)}
     told["families"] = probe.families(opened=True)
-    _torch, families, digits, mnist, kernel, _gpu = machine.of_probe(told, settings)
+    _torch, families, digits, mnist, *others, kernel, _gpu = machine.of_probe(told, settings)
     assert (families.outcome, families.found) == (Outcome.OK, f"kinds: {', '.join(KINDS)}")
     assert (digits.outcome, digits.found) == (Outcome.OK, "digits is ready")
     assert mnist.outcome is Outcome.WARN
     assert str(settings.data_dir / "datasets" / "mnist") in mnist.found
     assert f"`gradsmith-server data import mnist FOLDER --data {settings.data_dir}`" in mnist.advice
+    [art] = [each for each in others if "art" in each.found.split()]
+    assert art.outcome is Outcome.WARN
+    assert art.found.endswith("datasets/art lacks content64.npz, style64.npz")
+    assert f"gradsmith-server data import art FOLDER --data {settings.data_dir}`" in art.advice
     assert kernel.outcome is Outcome.WARN
     assert "the C++ compiler 'no-such-compiler' that CXX names is not on PATH" in kernel.found
     folder = settings.data_dir / "datasets" / "mnist"

@@ -8,6 +8,7 @@ import torch
 from models.families import FAMILIES
 from models.families.recipes import PAPER
 from models.spec import EvaluateSpec, MetaTrainSpec, Resources, overridden
+from tests.models.small_style import art_data, art_source  # noqa: F401 - fixtures
 
 
 @pytest.fixture(autouse=True)

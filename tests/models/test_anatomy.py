@@ -126,21 +126,29 @@ def test_responses_are_to_the_history_of_the_learned_run():
             assert response["update"]["adam"][number] == pytest.approx(expected, rel=2e-4, abs=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "mlp", "hyper", "schedule", "tuned", "several"])
+RULES = {kind: {} for kind in ("lstm", "mlp", "hyper", "schedule", "tuned", "several")} | {
+    "averaging": {"kind": "lstm", "averaging": 4},
+    "ntm_bfgs": {"memory_size": 10},
+}
+
+
+@pytest.mark.parametrize("kind", RULES)
 def test_it_is_what_users_run(kind):
-    rule = RuleSet({"weight": rule_of("hyper"), "*": rule_of("lstm")}) if kind == "several" else rule_of(kind)
-    found = seen(rule, NETWORK, steps=6)
+    both = {"weight": rule_of("hyper"), "*": rule_of("lstm")}
+    rule = RuleSet(both) if kind == "several" else rule_of(**{"kind": kind} | RULES[kind])
+    spec = QUADRATIC if kind == "ntm_bfgs" else NETWORK
+    found = seen(rule, spec, steps=6)
 
     def learned(named):
         return gradsmith.LearnedOptimizer(named, rule, steps=6)
 
-    places = [place_of(NETWORK, each) for each in found["coordinates"]]
-    run = Run(NETWORK, learned)
+    places = [place_of(spec, each) for each in found["coordinates"]]
+    run = Run(spec, learned)
     for step in range(6):
         moved = run.step(run.gradient())[places].tolist()
         assert [row[step] for row in found["updates"]["learned"]] == pytest.approx(moved, rel=2e-3, abs=2e-7)
     response = found["responses"][-1]
-    probe, place = Run(NETWORK, learned), places[response["coordinate"]]
+    probe, place = Run(spec, learned), places[response["coordinate"]]
     for _ in range(response["after"]):
         probe.step(probe.gradient())
     given = probe.gradient().clone()

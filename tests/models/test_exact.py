@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 
 import pytest
@@ -32,6 +33,13 @@ SETTINGS = (
     {"input": "raw", "layers": 1, "hidden_size": 7},
     {"layers": 2, "hidden_size": 4, "output_scale": 1.0},
     {"kind": "mlp", "input": "momenta", "hidden_size": 5},
+)
+SEE_OTHERS = (
+    {"kind": "hyper"},
+    {"kind": "hyper", "clock": "time+fraction"},
+    {"kind": "mlp"},
+    {"kind": "lstm", "averaging": 2, "hidden_size": 4, "input": "raw"},
+    {"kind": "ntm_bfgs", "averaging": 2, "hidden_size": 4, "memory_size": 256, "input": "raw"},
 )
 WAYS = ("graphs kept", "graphs made again", "graphs made again, in blocks")
 
@@ -85,9 +93,15 @@ def test_the_meta_gradient_is_that_of_the_whole_graph(family, settings, way):
 
 
 @pytest.mark.parametrize("mode", ["detached", "exact"])
-@pytest.mark.parametrize("family", ["quadratic", "mlp"])
 @pytest.mark.parametrize(
-    "settings", [{"kind": "hyper"}, {"kind": "hyper", "clock": "time+fraction"}, {"kind": "mlp"}], ids=repr
+    ("family", "settings"),
+    [
+        (family, settings)
+        for family in ("quadratic", "mlp")
+        for settings in SEE_OTHERS
+        if FAMILIES[family].coordinates_per_task <= settings.get("memory_size", math.inf)
+    ],
+    ids=repr,
 )
 def test_that_of_a_rule_that_knows_tensors_is_too(family, mode, settings):
     """The tensors of a task are those of its family, and what the rule holds constant is so in the whole graph."""
@@ -102,6 +116,23 @@ def test_that_of_a_rule_that_knows_tensors_is_too(family, mode, settings):
             window, position = unroll_window(tasks, position, 5, backend, MetaLoss(mode))
             assert relative_error(window.gradient, reference) <= 1e-9
         torch.testing.assert_close(position.theta, theta, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["detached", "exact"])
+@pytest.mark.parametrize("family", ["quadratic", "mlp"])
+@pytest.mark.parametrize("kind", ["hyper", "mlp"])
+def test_that_of_the_compiled_kernel_is_too_in_its_precision(family, mode, kind):
+    parts = FAMILIES[family].parts()
+    rule, tasks = make_rule(kind=kind, output_scale=0.2), make_tasks(family)
+    expected, _ = through_the_whole_graph(rule, tasks, 5, 2, exact=mode == "exact", sizes=[part.size for part in parts])
+    kernel = backend_for(rule.float(), torch.float32, CPU, parts=parts, mode=mode)
+    if not kernel.name.startswith("native"):
+        no_kernel(f"{kind} runs through torch")
+    single = make_tasks(family, dtype=torch.float32)
+    position = begin(single, kernel)
+    for reference in expected:
+        window, position = unroll_window(single, position, 5, kernel, MetaLoss(mode))
+        assert relative_error(window.gradient.double(), reference) <= 1e-4
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -232,7 +263,7 @@ def test_a_job_that_forces_a_kernel_without_exact_windows_is_told_at_once(traini
     for kind, config in CONFIGS.items():
         if not config.learns:
             continue
-        if "native" in config.exact_kernels:
+        if "native" in config().exact_kernels:
             assert likely_backend(forced(kind)) == "native"
         else:
             with pytest.raises(ValidationError, match=r"send resources\.backend auto or torch, or meta"):
@@ -245,17 +276,21 @@ def test_the_kernels_that_a_kind_claims_are_those_that_have_its_exact_windows(ki
     rule = build({"kind": kind})
     kernel = backend_for(rule, torch.float32, CPU)
     if not kernel.name.startswith("native"):
-        if kind in ("hyper", "lstm"):
+        if kind in ("hyper", "lstm", "mlp"):
             no_kernel(f"{kind} runs through torch")
-        assert CONFIGS[kind].exact_kernels == (), "a kind that no kernel runs claims none"
+        assert CONFIGS[kind]().exact_kernels == (), "a kind that no kernel runs claims none"
         return
     has_exact = not isinstance(kernel.exact_window(0, 0), Refusal)
-    assert has_exact == ("native" in CONFIGS[kind].exact_kernels)
+    assert has_exact == ("native" in CONFIGS[kind]().exact_kernels)
 
 
 def test_a_training_with_exact_meta_gradients_learns_and_counts_its_products(training_spec):
     spec = training_spec(
-        rule={"kind": "mlp", "hidden_size": 4}, meta_gradient="exact", loss_weighting="sqrt", meta_steps=16, pool=1
+        rule={"kind": "mlp", "hidden_size": 4, "input": "momenta"},
+        meta_gradient="exact",
+        loss_weighting="sqrt",
+        meta_steps=16,
+        pool=1,
     )
     *events, result = meta_train(spec)
     losses = [event.loss for event in events if isinstance(event, MetaStep)]

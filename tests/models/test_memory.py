@@ -30,8 +30,12 @@ reads_the_peak = pytest.mark.skipif(
 FEW = {"validation_tasks": 8, "horizon": 20}
 QUICK = [
     training("quadratics", "quadratic", FEW | {"tasks": 4096, "unroll_steps": 4}),
-    # through torch
     training("quadratics, mlp rule", "quadratic", FEW | {"tasks": 4096, "unroll_steps": 4, "rule": {"kind": "mlp"}}),
+    training(
+        "quadratics, mlp rule through torch",
+        "quadratic",
+        FEW | {"tasks": 4096, "unroll_steps": 4, "rule": {"kind": "mlp", "input": "momenta"}},
+    ),
     training("digits MLPs", "digits-mlp", FEW | {"tasks": 16, "horizon": 4, "unroll_steps": 4}),
     evaluation(
         "evaluate", "quadratic", {"horizon": 5, "test_tasks": 8192, "tuning_tasks": 2, "bootstrap_samples": 100}

@@ -25,9 +25,11 @@ def make_rule(**settings) -> Rule:
     rule = build({"kind": "lstm", **settings}).double()
     generator = torch.Generator().manual_seed(3)
     rule.initialise(generator)
-    if rule.kind != "lstm":  # whose read-out is zero at first
+    at_zero = {"hyper": "readout.weight", "mlp": "readout.weight", "ntm_bfgs": "left_weight"}
+    if rule.kind in at_zero:
         with torch.no_grad():
-            rule.readout.weight += 0.1 * torch.randn(rule.readout.weight.shape, generator=generator)
+            weight = rule.get_parameter(at_zero[rule.kind])
+            weight += 0.1 * torch.randn(weight.shape, generator=generator)
     return rule
 
 

@@ -16,7 +16,7 @@ from gradsmith.errors import StateMismatch
 from gradsmith.rules import HyperRule, Segments, build
 from gradsmith.rules.configs import HyperConfig
 from gradsmith.rules.kernels.base import Refusal
-from gradsmith.rules.kernels.native import hyper_kernel
+from gradsmith.rules.kernels.native import tensor_kernel
 from gradsmith.rules.weights import dumps, loads
 
 # Literals, not the module's own: a file of weights does not record the decays, so a change breaks every file there is.
@@ -311,7 +311,7 @@ def test_a_state_of_other_sizes_is_refused() -> None:
 
 def test_one_that_knows_the_planned_steps_is_computed_by_torch_and_files_of_others_stay_as_they_were() -> None:
     told = build({"kind": "hyper", "clock": "time+fraction"})
-    kernel = hyper_kernel(told)
+    kernel = tensor_kernel(told)
     assert isinstance(kernel, Refusal)
     assert "time+fraction is torch's" in kernel.reason
     back = loads(dumps(told))

@@ -190,8 +190,8 @@ def test_before_it_is_initialised_a_rule_moves_nothing() -> None:
 
 
 def test_config_builds_the_same_rule() -> None:
-    named = ["kind", "hidden_size", "layers", "input", "head", "p", "output_scale"]
-    config = dict(zip(named, ("lstm", 5, 3, "raw", "tanh", 7.0, 1.0), strict=True))
+    named = ["kind", "hidden_size", "layers", "input", "head", "p", "output_scale", "averaging"]
+    config = dict(zip(named, ("lstm", 5, 3, "raw", "tanh", 7.0, 1.0, 2), strict=True))
     assert build(config).config() == config
     assert build({"kind": "lstm"}).config()["hidden_size"] == 20
     assert build(config | {"forget_bias": 3.0}).config() == config, "what matters for fresh weights alone is not in it"

@@ -14,8 +14,10 @@ from app.jobs.kinds import evaluating, previewing, training
 from app.jobs.kinds.evaluating import EvaluateRequest
 from app.jobs.kinds.previewing import PreviewRequest
 from app.jobs.kinds.training import MetaTrainRequest
+from app.store.families import DeclaredFamilies
 from app.store.jobs import JobRepository
 from app.store.registry import Registry
+from models.families import FAMILIES
 from models.spec import BackendName, JobSpec
 
 AnyRequest: TypeAlias = MetaTrainRequest | EvaluateRequest | PreviewRequest
@@ -29,23 +31,30 @@ def resolved_alone(request: AnyRequest, backend: BackendName) -> JobSpec | None:
     """
     match request:
         case MetaTrainRequest():
-            return training.resolved(request, backend)
+            known = training.families_of(request) <= FAMILIES.keys()
+            return training.resolved(request, None, backend) if known else None
         case EvaluateRequest():
             return None
         case PreviewRequest():
-            return previewing.resolved(request)
+            return previewing.resolved(request, None) if request.family in FAMILIES else None
         case _:
             assert_never(request)
 
 
-def resolved(request: AnyRequest, registry: Registry, jobs: JobRepository, backend: BackendName) -> JobSpec:
+def resolved(
+    request: AnyRequest,
+    registry: Registry,
+    jobs: JobRepository,
+    declared: DeclaredFamilies,
+    backend: BackendName,
+) -> JobSpec:
     """The spec of a request. Raises Problem when it names what does not exist, or asks for what does not fit."""
     match request:
         case MetaTrainRequest():
-            return training.resolved(request, backend)
+            return training.resolved(request, declared, backend)
         case EvaluateRequest():
-            return evaluating.resolved(request, registry, jobs, backend)
+            return evaluating.resolved(request, registry, jobs, declared, backend)
         case PreviewRequest():
-            return previewing.resolved(request)
+            return previewing.resolved(request, declared)
         case _:
             assert_never(request)

@@ -11,10 +11,11 @@ from app.http.problems import FieldError, invalid_request
 from app.jobs.installed import recipe_of, trained_on
 from app.jobs.overrides import EvaluationPlanOverrides, ResourcesOverrides, TaskOverrides
 from app.jobs.resolve import changed, known_family, known_optimizer, plan_of, refused_at, resources_of
+from app.store.families import DeclaredFamilies
 from app.store.jobs import JobRepository
 from app.store.provenance import made_with
 from app.store.registry import Registry
-from models.rule_spec import assigned, uncovered
+from models.rule_spec import assigned, uncovered, without_room
 from models.spec import EVALUATION_SEED, BackendName, EvaluateSpec, FamilySpec, Recipe
 
 
@@ -37,23 +38,33 @@ class EvaluateRequest(Request):
     metadata: Labels = Field(default_factory=dict, description="Your own labels; GET /jobs filters by them.")
 
 
-def resolved(request: EvaluateRequest, registry: Registry, jobs: JobRepository, backend: BackendName) -> EvaluateSpec:
+def resolved(
+    request: EvaluateRequest,
+    registry: Registry,
+    jobs: JobRepository,
+    declared: DeclaredFamilies,
+    backend: BackendName,
+) -> EvaluateSpec:
     """backend: what a job runs on that names none. Raises Problem `unknown_optimizer`, `unknown_family`,
     `not_installed` or `invalid_request`."""
     optimizer = known_optimizer(request.optimizer, registry)
     # Only parts of it are read: its family may be a plug-in's that has gone.
     training = made_with(optimizer, jobs.get(optimizer.job))
     if request.family is None:
-        family, tasks = trained_on(optimizer.id, training["family"])
+        family, tasks = trained_on(optimizer.id, training["family"], declared)
     else:
-        family = known_family(request.family)
+        family = known_family(request.family, declared)
         tasks = family.tasks
     family = changed(family, tasks, request.tasks)
     trained = recipe_of(optimizer.id, training["recipe"])
     horizon = trained.horizon if request.family is None else family.evaluation.horizon
-    if (wrong := _part_without_a_rule(optimizer.id, trained, training["family"], family)) is not None:
+    if (wrong := _part_without_a_rule(optimizer.id, trained, training["family"], family, declared)) is not None:
         place = "/tasks" if request.family is None else "/family"
         raise invalid_request([FieldError(location="body", pointer=place, code="part_without_rule", message=wrong)])
+    if (wrong := without_room(assigned(trained.rule, trained.rules, family.tasks.parts()))) is not None:
+        wrong = f"{family.name} is too large for {optimizer.id}: {wrong}"
+        place = "/tasks" if request.family is None else "/family"
+        raise invalid_request([FieldError(location="body", pointer=place, code="no_room", message=wrong)])
     with refused_at("resources", "processes"):
         return EvaluateSpec(
             optimizer=optimizer.id,
@@ -66,7 +77,9 @@ def resolved(request: EvaluateRequest, registry: Registry, jobs: JobRepository, 
         )
 
 
-def _part_without_a_rule(optimizer: str, trained: Recipe, source: dict[str, Any], family: FamilySpec) -> str | None:
+def _part_without_a_rule(
+    optimizer: str, trained: Recipe, source: dict[str, Any], family: FamilySpec, declared: DeclaredFamilies
+) -> str | None:
     """What is wrong, in words, where no rule of the optimizer moves a part of the family's tasks.
 
     source: the family that it was trained on. Raises Problem `not_installed` where the answer depends on the parts of
@@ -74,7 +87,7 @@ def _part_without_a_rule(optimizer: str, trained: Recipe, source: dict[str, Any]
     """
     if not trained.rules or uncovered(trained.rules, family.tasks.parts()) is None:
         return None  # each pattern was trained, for a job with one that has no part is refused
-    _, tasks = trained_on(optimizer, source)
+    _, tasks = trained_on(optimizer, source, declared)
     patterns = assigned(trained.rule, trained.rules, tasks.parts())  # the rule of the rest may have had none
     part = uncovered(patterns, family.tasks.parts())
     if part is None:

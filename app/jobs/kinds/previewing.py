@@ -9,6 +9,7 @@ from pydantic import Field
 from app.http.fields import Labels, Name, Request, Seed
 from app.jobs.overrides import PreviewPlanOverrides, ResourcesOverrides, TaskOverrides
 from app.jobs.resolve import changed, known_family, laid_over, refused_at, require_fitting, resources_of
+from app.store.families import DeclaredFamilies
 from models.spec import EVALUATION_SEED, PreviewPlan, PreviewSpec
 
 
@@ -28,10 +29,10 @@ class PreviewRequest(Request):
     metadata: Labels = Field(default_factory=dict, description="Your own labels; GET /jobs filters by them.")
 
 
-def resolved(request: PreviewRequest) -> PreviewSpec:
+def resolved(request: PreviewRequest, declared: DeclaredFamilies | None) -> PreviewSpec:
     """The service's own backend is for rules, and this has none. Raises Problem `unknown_family` or
     `invalid_request`."""
-    family = known_family(request.family)
+    family = known_family(request.family, declared)
     family = changed(family, family.tasks, request.tasks)
     plan = laid_over(PreviewPlan(horizon=family.recipe.horizon), request.evaluation, "evaluation")
     assert isinstance(plan, PreviewPlan)

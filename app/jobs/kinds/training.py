@@ -11,6 +11,7 @@ from app.http.problems import FieldError, invalid_request
 from app.jobs.giving_way import fitting
 from app.jobs.overrides import EvaluationPlanOverrides, RecipeOverrides, ResourcesOverrides, TaskOverrides
 from app.jobs.resolve import changed, known_family, laid_over, plan_of, refused_at, resources_of, seed_of
+from app.store.families import DeclaredFamilies
 from models.spec import REST, BackendName, MetaTrainSpec, Recipe
 
 
@@ -30,9 +31,15 @@ class MetaTrainRequest(Request):
     metadata: Labels = Field(default_factory=dict, description="Your own labels; GET /jobs filters by them.")
 
 
-def resolved(request: MetaTrainRequest, backend: BackendName) -> MetaTrainSpec:
+def families_of(request: MetaTrainRequest) -> set[str]:
+    """The families that it names."""
+    mixture = request.recipe.model_dump(exclude_unset=True).get("mixture") or []
+    return {request.family, *(each["family"] for each in mixture)}
+
+
+def resolved(request: MetaTrainRequest, declared: DeclaredFamilies | None, backend: BackendName) -> MetaTrainSpec:
     """backend: what a job runs on that names none. Raises Problem `unknown_family` or `invalid_request`."""
-    family = known_family(request.family)
+    family = known_family(request.family, declared)
     family = changed(family, family.tasks, request.tasks)
     given = request.recipe.model_dump(exclude_unset=True)
     if "rule" in given and REST in (given.get("rules") or {}):
@@ -41,7 +48,7 @@ def resolved(request: MetaTrainRequest, backend: BackendName) -> MetaTrainSpec:
             [FieldError(location="body", pointer=f"/recipe/rules/{REST}", code="two_rules", message=message)]
         )
     if given.get("mixture"):
-        given["mixture"] = [_component(place, each) for place, each in enumerate(given["mixture"])]
+        given["mixture"] = [_component(place, each, declared) for place, each in enumerate(given["mixture"])]
     processes = request.resources.model_dump(exclude_unset=True).get("processes", 1)
     recipe = laid_over(family.recipe, fitting(family.recipe, given, processes), "recipe")
     assert isinstance(recipe, Recipe)
@@ -57,9 +64,9 @@ def resolved(request: MetaTrainRequest, backend: BackendName) -> MetaTrainSpec:
         )
 
 
-def _component(place: int, given: dict[str, Any]) -> dict[str, Any]:
+def _component(place: int, given: dict[str, Any], declared: DeclaredFamilies | None) -> dict[str, Any]:
     """One entry of `recipe.mixture`, with the tasks of the family that it names. Raises as `resolved` does."""
     at = ("recipe", "mixture", str(place))
-    family = known_family(given["family"], "/" + "/".join((*at, "family")))
+    family = known_family(given["family"], declared, "/" + "/".join((*at, "family")))
     tasks = changed(family, family.tasks, given.get("tasks", {}), (*at, "tasks")).tasks
     return given | {"tasks": tasks.model_dump()}

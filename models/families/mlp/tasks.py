@@ -1,10 +1,12 @@
 """Networks that classify images: cross-entropy on random minibatches (Andrychowicz et al. 2016, section 3.2).
 
-All tasks of a batch are one batched matrix product; the gradient is written out, which autograd checks in a test.
+All tasks of a batch are one batched matrix product; the gradient is written out, which autograd checks in a test. In
+float32 on the CPU a compiled kernel computes gradients and products with Hessians (`compiled`).
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gradsmith.rules.kernels.base import Refusal
 from models.families.mlp import MLPSpec
+from models.families.mlp.compiled import Networks, networks
 from models.spec import Split
 from models.tasks.base import Family, HeldOut, TaskBatch
 from models.tasks.images import Images, load_images
@@ -83,7 +87,17 @@ class MLPBatch(TaskBatch):
         batch.namespace = self.namespace
         return batch
 
+    @functools.cached_property
+    def _compiled(self) -> Networks | None:
+        """What computes gradients in float32 on the CPU. Found when it is first needed: it may have to be compiled."""
+        if self.device.type != "cpu" or self.dtype != torch.float32:
+            return None
+        found = networks(self.spec.layer_sizes, relu=self.spec.activation == "relu")
+        return None if isinstance(found, Refusal) else found
+
     def losses_and_gradient(self, theta: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor]:
+        if self._compiled is not None:
+            return self._compiled.gradient(self._training, self._rows(step), theta.contiguous())
         with torch.no_grad():
             inputs, labels = self._minibatch(step)
             layers = self._layers(theta)
@@ -118,6 +132,8 @@ class MLPBatch(TaskBatch):
     ) -> Tensor:
         """Pearlmutter's R operator ("Fast exact multiplication by the Hessian", 1994): every line of
         `losses_and_gradient` with its derivative along v. Costs 1.4 gradient evaluations of a small network."""
+        if self._compiled is not None:
+            return self._compiled.product(self._training, self._rows(step), theta.contiguous(), v.contiguous())
         with torch.no_grad():
             inputs, labels = self._minibatch(step)
             layers, along = self._layers(theta), self._layers(v)

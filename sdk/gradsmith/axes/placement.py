@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from gradsmith.axes.base import Axis, Home, Place
-from gradsmith.axes.hyper import HyperAxis
 from gradsmith.axes.native import NativeAxis, Prepared, agrees_with_torch
 from gradsmith.axes.plain_torch import TorchAxis
+from gradsmith.axes.tensors import TensorAxis
 from gradsmith.errors import StateMismatch
 from gradsmith.rules import Rule
-from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.kernels.base import Refusal
-from gradsmith.rules.kernels.native import hyper_kernel, native_kernel
+from gradsmith.rules.kernels.native import native_kernel, tensor_kernel
 
 logger = logging.getLogger(__name__)
 
@@ -102,10 +101,9 @@ class Placement:
         stored_in = self._stored_in if self._stored_in == torch.bfloat16 else home.computes_in
         if home.device.type == "cpu" and home.computes_in == torch.float32:
             rule = self._rules[home.rule]
-            if isinstance(rule, HyperRule) and stored_in == torch.float32:
-                kernel = hyper_kernel(rule)
-                if not isinstance(kernel, Refusal):
-                    return HyperAxis(home, sizes, rule, kernel, self._threads)
+            kernel = tensor_kernel(rule) if stored_in == torch.float32 else Refusal("its memory is float32")
+            if not isinstance(kernel, Refusal):
+                return TensorAxis(home, sizes, rule, kernel, self._threads, self._steps)
             prepared = self._kernel(home.rule)
             if prepared is not None:
                 return NativeAxis(home, stored_in, sizes, prepared, self._threads)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gradsmith.axes.base import Axis, Home
 from gradsmith.rules import Rule, Segments, State
+from gradsmith.rules.resting import resting
 
 CHUNK = {"cpu": 8_192}
 """Coordinates that a rule sees at once, by type of device. It bounds what a step takes for the moment, 1.2 KB for a
@@ -68,7 +69,7 @@ class TorchAxis(Axis):
                     moving[number].mul_(1 - rates[number] * share)
             update, memory = self._rule(gradient, before, self._segments(batch))
             if not self._rule.rests:
-                update, own = _touched(gradient, before[: self._wide], update, memory[: self._wide])
+                update, own = resting(gradient, before[: self._wide], update, memory[: self._wide])
                 memory = (*own, *memory[self._wide :])
             changes = torch.split(update, [end - begin for _, begin, end in batch])
             for (number, begin, end), change in zip(batch, changes, strict=True):
@@ -128,14 +129,3 @@ class TorchAxis(Axis):
                 mine[span] = piece
         for mine, found in zip(self._memory[self._wide :], memory[self._wide :], strict=True):
             mine[rows] = found
-
-
-def _touched(gradient: Tensor, before: State, update: Tensor, memory: State) -> tuple[Tensor, State]:
-    """The step, but for coordinates that have never had a gradient (this one is zero, and so is all of their memory):
-    they do not move and remember nothing. Padding rows, unused embeddings and pruned weights stay as they are."""
-    untouched = gradient == 0
-    for tensor in before:
-        untouched &= (tensor == 0).all(dim=1)
-    if not before:  # without a memory nobody knows
-        return update, memory
-    return update.masked_fill(untouched, 0), tuple(tensor.masked_fill(untouched[:, None], 0) for tensor in memory)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gradsmith.rules.hyper import HyperRule as HyperRule
     from gradsmith.rules.lstm import LSTMRule as LSTMRule
     from gradsmith.rules.mlp import MLPRule as MLPRule
+    from gradsmith.rules.ntm_bfgs import NTMBFGSRule as NTMBFGSRule
     from gradsmith.rules.rule_set import Rules as Rules
     from gradsmith.rules.rule_set import RuleSet as RuleSet
     from gradsmith.rules.rule_set import assembled as assembled
@@ -33,6 +34,7 @@ __all__ = [
     "HyperRule",
     "LSTMRule",
     "MLPRule",
+    "NTMBFGSRule",
     "Rule",
     "RuleSet",
     "Rules",
@@ -50,6 +52,7 @@ _HOMES = {
     "HyperRule": "hyper",
     "LSTMRule": "lstm",
     "MLPRule": "mlp",
+    "NTMBFGSRule": "ntm_bfgs",
     "Rule": "base",
     "RuleSet": "rule_set",
     "Rules": "rule_set",

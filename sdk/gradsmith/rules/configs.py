@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple, cast, final
 
 from gradsmith.errors import UnknownRule
-from gradsmith.rules.kernels.sizes import Sizes
+from gradsmith.rules.kernels.sizes import MLPProgram, Sizes
 from gradsmith.rules.pieces import PIECES, Combination
 
 
@@ -60,7 +60,10 @@ class Costs:
     record: int
     """Numbers that one step leaves on a kernel's tape; 0 where no kernel has one."""
     sizes: Sizes | None
-    """The compiled kernel's sizes; None where none can be made."""
+    """The compiled LSTM kernel's sizes; None where none can be made."""
+    left: int = 0
+    """Numbers that one step leaves for a window's gradient on the compiled kernel of rules that look at tensors; 0
+    where there is none."""
     whole: bool = False
     """A window's gradient cannot be computed a block of coordinates at a time."""
 
@@ -71,14 +74,10 @@ def _setting(default: Any, description: str = "", **bounds: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleConfig(ABC):
-    """A kind of rule with its settings; making one checks them. Raises UnknownRule when one is out of its bounds.
-
-    exact_kernels: the kernels that differentiate it with second derivatives; torch does for every rule
-    """
+    """A kind of rule with its settings; making one checks them. Raises UnknownRule when one is out of its bounds."""
 
     kind: ClassVar[str]
     learns: ClassVar[bool] = True
-    exact_kernels: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         for name, default, bounds in self.settings():
@@ -107,6 +106,16 @@ class RuleConfig(ABC):
     @property
     def _knows_in_words(self) -> str:
         return ", knows how many steps a run has" if self.knows_steps else ""
+
+    @property
+    def most_coordinates(self) -> int | None:
+        """How many coordinates of one task such a rule moves at most; None: any number."""
+        return None
+
+    @property
+    def exact_kernels(self) -> tuple[str, ...]:
+        """The kernels that differentiate it with second derivatives; torch does for every rule."""
+        return ()
 
     @abstractmethod
     def in_words(self) -> str:
@@ -150,7 +159,6 @@ class HyperConfig(RuleConfig):
     """A small network for each tensor, on its scale, its alignments and time: it says how all its coordinates move."""
 
     kind: ClassVar[str] = "hyper"
-    exact_kernels: ClassVar[tuple[str, ...]] = ("native",)
 
     hidden_size: int = _setting(24, "Units in each hidden layer.", at_least=1, at_most=256)
     layers: int = _setting(2, "Hidden layers.", at_least=1, at_most=4)
@@ -167,6 +175,10 @@ class HyperConfig(RuleConfig):
     def knows_steps(self) -> bool:
         return self.clock == "time+fraction"
 
+    @property
+    def exact_kernels(self) -> tuple[str, ...]:
+        return () if self.knows_steps else ("native",)
+
     def in_words(self) -> str:
         return f"hyper, {self.layers} x {self.hidden_size}, once per tensor{self._knows_in_words}"
 
@@ -182,6 +194,7 @@ class HyperConfig(RuleConfig):
             replay=0,
             record=0,
             sizes=None,
+            left=math.ceil(5 + (H * L + 40) * tensors),
             whole=True,
         )
 
@@ -217,9 +230,18 @@ class LSTMConfig(RuleConfig):
         at_most=20,
         initial=True,
     )
+    averaging: int = _setting(
+        0,
+        "Global averaging cells: so many cells of each layer put out the mean of their activation over all coordinates "
+        "of the task. PyTorch computes such a rule, no kernel.",
+        at_least=0,
+        at_most=256,
+        before=0,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _require_cells(self.kind, self.averaging, self.hidden_size)
         if self.head == "direction_magnitude":
             _require_directions(self.kind, self.input)
 
@@ -229,17 +251,20 @@ class LSTMConfig(RuleConfig):
 
     def in_words(self) -> str:
         head = "" if self.head == "linear" else f", {self.head} head"
-        return f"lstm, {self.layers} x {self.hidden_size}, {self.input} input{head}{self._knows_in_words}"
+        cells = _AVERAGING.format(self.averaging) if self.averaging else ""
+        words = f"lstm, {self.layers} x {self.hidden_size}{cells}, {self.input} input{head}"
+        return words + self._knows_in_words
 
     @property
     def as_published(self) -> bool:
-        """Whether its inputs and head are those of the paper, which kernels and the fast replay know."""
-        return self.input in ("log_sign", "raw") and self.head == "linear"
+        """Whether its inputs, cells and head are those of the paper's LSTM, which kernels and the fast replay know."""
+        return self.input in ("log_sign", "raw") and self.head == "linear" and not self.averaging
 
     def costs(self, tensors: float = 0.0) -> Costs:
         """States h and c of each layer. What autograd keeps was measured; the replay's numbers are its buffers'."""
         H, L, own = self.hidden_size, self.layers, Combination.of(self.input)
         more = 0 if self.as_published else 4 * own.width + 2 * own.directions + 10
+        more += 2 * H * L if self.averaging else 0  # hidden states once more, with their means, and with those at rest
         return Costs(
             state=2 * H * L + own.state + _remembered(own, tensors),
             step=2 * H * (L - 1) + 8 * H + 2 * more,
@@ -248,7 +273,7 @@ class LSTMConfig(RuleConfig):
             replay=own.width + (L - 1) * H + L * (7 * H + 1) if self.as_published else 0,
             record=5 * H * L if self.as_published else 0,
             sizes=Sizes.fitting(H, L, self.input) if self.as_published else None,
-            whole=own.of_tensors,
+            whole=own.of_tensors or self.averaging > 0,
         )
 
 
@@ -278,6 +303,15 @@ class MLPConfig(RuleConfig):
     def knows_steps(self) -> bool:
         return Combination.of(self.input).planned
 
+    @property
+    def program(self) -> MLPProgram | None:
+        """The compiled kernel; None where none can be made."""
+        return MLPProgram.fitting(self.hidden_size, self.layers, self.input)
+
+    @property
+    def exact_kernels(self) -> tuple[str, ...]:
+        return ("native",) if self.program else ()
+
     def in_words(self) -> str:
         return f"mlp, {self.layers} x {self.hidden_size}, {self.input} input{self._knows_in_words}"
 
@@ -292,6 +326,7 @@ class MLPConfig(RuleConfig):
             replay=0,
             record=0,
             sizes=None,
+            left=self.program.left(tensors) if self.program else 0,
             whole=own.of_tensors,
         )
 
@@ -300,11 +335,90 @@ def _remembered(own: Combination, tensors: float) -> int:
     return math.ceil(own.numbers * tensors) if own.of_tensors else 0
 
 
+def _require_cells(kind: str, averaging: int, hidden_size: int) -> None:
+    if averaging > hidden_size:
+        raise UnknownRule(
+            f"averaging of a rule of kind {kind!r} is {averaging}, and a layer has hidden_size {hidden_size} cells; "
+            f"send {hidden_size} at most"
+        )
+
+
+_AVERAGING = ", {} of them averaging"
+
+
 def _require_directions(kind: str, given: str) -> None:
     if not Combination.of(given).directions:
         raise UnknownRule(
             f"a rule of kind {kind!r} with the input {given!r} has no direction to go along; add one of "
             f"{', '.join(name for name, piece in PIECES.items() if piece.directions)}"
+        )
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class NTMBFGSConfig(RuleConfig):
+    """An LSTM with averaging cells for each coordinate, whose heads read and write a matrix that all coordinates of a
+    task share: it can learn methods like BFGS (Andrychowicz et al. 2016, appendix). For small problems."""
+
+    kind: ClassVar[str] = "ntm_bfgs"
+
+    hidden_size: int = _setting(20, "Units in each layer.", at_least=1, at_most=256)
+    layers: int = _setting(2, at_least=1, at_most=4)
+    averaging: int = _setting(
+        5,
+        "Global averaging cells: so many cells of each layer put out the mean of their activation over all coordinates "
+        "of the task.",
+        at_least=0,
+        at_most=256,
+    )
+    read_heads: int = _setting(1, "Vectors that the matrix is multiplied with at each step.", at_least=1, at_most=8)
+    write_heads: int = _setting(3, "Outer products that are added to the matrix at each step.", at_least=1, at_most=8)
+    memory_size: int = _setting(
+        64, "Rows and columns of the matrix: a task may have so many coordinates, and no more.", at_least=1, at_most=256
+    )
+    input: str = _setting(
+        "log_sign",
+        "How the gradient enters: (log|g|/p, sign g) as in appendix A (log_sign), or as it is (raw).",
+        choices=("log_sign", "raw"),
+    )
+    p: float = _setting(10.0, "log_sign treats |g| >= e^-p by its logarithm.", above=0, at_most=50)
+    output_scale: float = _setting(0.1, _OUTPUT_SCALE, above=0, at_most=100)
+    forget_bias: float = _setting(
+        1.0,
+        "Added to the forget gates of a fresh rule, so that it remembers from the first meta-step on.",
+        at_least=-20,
+        at_most=20,
+        initial=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_cells(self.kind, self.averaging, self.hidden_size)
+
+    @property
+    def most_coordinates(self) -> int:
+        return self.memory_size
+
+    def in_words(self) -> str:
+        cells = _AVERAGING.format(self.averaging) if self.averaging else ""
+        return (
+            f"ntm_bfgs, {self.layers} x {self.hidden_size}{cells}, {self.input} input, memory {self.memory_size} x "
+            f"{self.memory_size}, {self.read_heads} read and {self.write_heads} write heads"
+        )
+
+    def costs(self, tensors: float = 0.0) -> Costs:  # noqa: ARG002
+        """States h and c of each layer, a row of the matrix, and a place. What autograd keeps is what it keeps of an
+        LSTM, and of the matrix twice what its hooks count."""
+        H, L, S, heads = self.hidden_size, self.layers, self.memory_size, self.read_heads + self.write_heads
+        return Costs(
+            state=2 * H * L + S + 1,
+            step=2 * H * (L - 1) + 8 * H + 4 * S + 8 * heads,
+            largest=max(H, S),
+            autograd=27 * H * L + 2 * S + 12 * heads + 20,
+            replay=0,
+            record=0,
+            sizes=None,
+            whole=True,
         )
 
 
@@ -390,7 +504,7 @@ class TunedConfig(RuleConfig):
 
 
 CONFIGS: dict[str, type[RuleConfig]] = {
-    config.kind: config for config in (HyperConfig, LSTMConfig, MLPConfig, ScheduleConfig, TunedConfig)
+    config.kind: config for config in (HyperConfig, LSTMConfig, MLPConfig, NTMBFGSConfig, ScheduleConfig, TunedConfig)
 }
 """Every kind of rule, by its name."""
 

@@ -10,6 +10,7 @@ from gradsmith.rules.configs import RuleConfig, configured
 from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.lstm import LSTMRule
 from gradsmith.rules.mlp import MLPRule
+from gradsmith.rules.ntm_bfgs import NTMBFGSRule
 from gradsmith.rules.schedule import ScheduleRule
 from gradsmith.rules.tuned import TunedRule
 
@@ -17,7 +18,7 @@ from gradsmith.rules.tuned import TunedRule
 import torch
 
 KINDS: dict[str, Callable[[Any], Rule]] = {
-    each.kind: each for each in (HyperRule, LSTMRule, MLPRule, ScheduleRule, TunedRule)
+    each.kind: each for each in (HyperRule, LSTMRule, MLPRule, NTMBFGSRule, ScheduleRule, TunedRule)
 }
 """What makes a rule of its configuration, for each kind in `gradsmith.rules.configs.CONFIGS`."""
 

@@ -10,17 +10,19 @@ Tensors are kept feature-major inside, (features, N): each gate is then one cont
 from __future__ import annotations
 
 import math
-from typing import ClassVar, final
+from typing import ClassVar, cast, final
 
 import torch
 from torch import Tensor, nn
 
 from gradsmith.rules.base import Rule, Segments, State, draw_uniform, planned
+from gradsmith.rules.cells import LSTMLayer, averaged
 from gradsmith.rules.configs import LSTMConfig
 from gradsmith.rules.features import Features
 from gradsmith.rules.heads import DirectionMagnitude, Linear, Tanh
 from gradsmith.rules.inputs import stateless
 from gradsmith.rules.pieces import Combination
+from gradsmith.rules.resting import resting
 
 _PUBLISHED = (("log_sign",), ("raw",))
 
@@ -31,6 +33,10 @@ class LSTMRule(Rule):
 
     5,141 weights at the defaults. The state is (h_1, c_1, ..., h_layers, c_layers), each (N, H). Beside the paper's
     inputs and head there are those of `Features` and `gradsmith.rules.heads`; what they remember follows in the state.
+
+    The first `averaging` cells of each layer are global averaging cells: their activation is the mean over all
+    coordinates of a task, for the next layer and for the next step. Such a rule looks across coordinates, and leaves
+    those alone itself that have never had a gradient; they count in the means.
 
     Everything is differentiable, the gradient's way through the network included, but for what `Features` holds.
 
@@ -51,12 +57,13 @@ class LSTMRule(Rule):
             if named.names in _PUBLISHED
             else Features(named, self.settings.p)
         )
-        self.coordinatewise = not named.of_tensors
+        self.coordinatewise = not named.of_tensors and not self.settings.averaging
+        self.rests = self.settings.averaging > 0
         self.of_tensors = int(named.of_tensors)
         self._direction = DirectionMagnitude(self.output_scale, named.directions)
         self._head = Tanh(self.output_scale) if self.settings.head == "tanh" else Linear(self.output_scale)
         widths = [self.features.width] + [self.hidden_size] * (self.settings.layers - 1)
-        self.layers = nn.ModuleList(_Layer(width, self.hidden_size) for width in widths)
+        self.layers = nn.ModuleList(LSTMLayer(width, self.hidden_size) for width in widths)
         outputs = (self._direction.outputs,) if self._has_directions else ()
         self.readout_weight = nn.Parameter(torch.zeros(*outputs, self.hidden_size, dtype=torch.float32))
         self.readout_bias = nn.Parameter(torch.zeros(outputs or 1, dtype=torch.float32))
@@ -99,6 +106,7 @@ class LSTMRule(Rule):
         for layer, hidden, cell in zip(self.layers, own[0::2], own[1::2], strict=True):
             # A copy only when the state came in another layout: the bits do not depend on the caller's strides.
             signal, cell = layer(signal, hidden.t(), cell.t().contiguous())  # (H, N)
+            signal = averaged(signal, self.settings.averaging, segments)
             next_state += (signal.t(), cell.t())
         if self._has_directions:
             directions = gradient[:, None] if reading is None else reading.directions.t()
@@ -106,7 +114,12 @@ class LSTMRule(Rule):
             update = self._direction.update(outputs, directions)
         else:
             update = self._head.update(torch.mv(signal.t(), self.readout_weight) + self.readout_bias)  # (H, N) -> (N,)
-        return update, (*next_state, *(() if reading is None else reading.remembering(update)))
+        memory = (*next_state, *(() if reading is None else reading.remembering(update)))
+        if not self.rests:
+            return update, memory
+        wide = len(memory) - self.of_tensors
+        update, kept = resting(gradient, state[:wide], update, memory[:wide])
+        return update, (*kept, *memory[wide:])
 
     def config(self) -> dict[str, object]:
         """`kind` and the settings, `forget_bias` left out."""
@@ -120,33 +133,8 @@ class LSTMRule(Rule):
         draw_uniform(self, 1 / math.sqrt(self.hidden_size), generator)
         with torch.no_grad():
             for layer in self.layers:
-                forget = layer.get_parameter("bias")[self.hidden_size : 2 * self.hidden_size]
-                forget += self.settings.forget_bias
+                cast(LSTMLayer, layer).remember(self.settings.forget_bias)
             if self._has_directions:
                 self.readout_weight.zero_()
                 self.readout_bias.zero_()
                 self.readout_bias[Features(Combination.of(self.settings.input)).usual] = -1.0
-
-
-@final
-class _Layer(nn.Module):
-    """One LSTM layer with one bias per gate. Rows of `weight` are the gates in torch's order (input, forget,
-    candidate, output), its columns the layer's input and then its hidden state."""
-
-    def __init__(self, width: int, hidden_size: int) -> None:
-        super().__init__()
-        self.hidden_size = hidden_size
-        self.weight = nn.Parameter(torch.zeros(4 * hidden_size, width + hidden_size, dtype=torch.float32))
-        self.bias = nn.Parameter(torch.zeros(4 * hidden_size, dtype=torch.float32))
-
-    def forward(self, signal: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """(width, N), (H, N), (H, N) -> the next hidden state and cell, (H, N) each."""
-        gates = torch.addmm(self.bias[:, None], self.weight, torch.cat((signal, hidden)))  # (4H, N)
-        write, forget, candidate, show = gates.chunk(4)
-        cell = torch.addcmul(forget.sigmoid() * cell, write.sigmoid(), _tanh(candidate))
-        return show.sigmoid() * _tanh(cell), cell
-
-
-def _tanh(x: Tensor) -> Tensor:
-    """tanh(x) = 2 sigmoid(2x) - 1: torch's vectorised sigmoid is several times as fast on a CPU as its tanh."""
-    return 2 * torch.sigmoid(2 * x) - 1

@@ -223,6 +223,7 @@ def test_a_finished_training_names_its_evaluation_and_the_evaluation_its_parent(
         ({"recipe": {"rules": {"vector": {"layers": "2"}}}}, "/recipe/rules/vector/layers", "int_type"),
         ({"recipe": {"rules": {"vector": {"kind": "gru"}}}}, "/recipe/rules/vector/kind", "literal_error"),
         ({"recipe": {"rule": {"layers": 1}, "rules": {"*": {"kind": "mlp"}}}}, "/recipe/rules/*", "two_rules"),
+        ({"recipe": {"rule": {"kind": "ntm_bfgs", "memory_size": 9}}}, "/recipe/rule", "no_room"),
         ({"recipe": {"rules": {"bias": {"kind": "mlp"}}}}, "/recipe/rules", "idle_rule"),  # a quadratic has none
         ({"recipe": {"horizon": 30}}, "/recipe", "value_error"),  # unroll_steps 20 does not divide it
         ({"evaluation": {"test_tasks": 1}}, "/evaluation/test_tasks", "greater_than_equal"),

@@ -180,7 +180,8 @@ def test_a_key_that_is_gone_is_nobody_else_s_trouble(database: Database, setting
 def test_what_needs_no_database_is_refused_without_it(settings: Settings) -> None:
     large = asked(evaluation={"test_tasks": 65_536, "horizon": 10_000})
     small = settings.model_copy(update={"worker_memory_bytes": 8 * 2**30})
-    for body, code in ((asked(family="cubic").body, "unknown_family"), (large.body, "job_too_large")):
+    uneven = asked(recipe={"horizon": 100, "unroll_steps": 30})
+    for body, code in ((uneven.body, "invalid_request"), (large.body, "job_too_large")):
         with pytest.raises(Problem) as refused:
             submission.prepared(body, unkeyed(), small)
         assert refused.value.code == code

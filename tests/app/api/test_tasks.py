@@ -118,3 +118,17 @@ def test_an_optimizer_is_measured_only_where_its_rules_cover_every_part(
     assert "layer2.weight (weight)" in deeper.json()["detail"]
 
     posted(api, elsewhere | {"optimizer": trained({"bias": mlp})})  # the rule of the rest moves the weights
+
+
+def test_an_evaluation_on_tasks_without_room_in_the_rules_matrix_is_refused(
+    api: httpx.Client, worker: Callable[..., Worker]
+) -> None:
+    body = {"kind": "meta_train", "family": "quadratic", "recipe": {"rule": {"kind": "ntm_bfgs", "memory_size": 12}}}
+    outcome = worker(api.post("/jobs", json=body).json()["id"]).finish_training()
+    assert outcome.optimizer is not None
+    evaluation = {"kind": "evaluate", "optimizer": outcome.optimizer.id}
+    for changes, pointer in (({"tasks": {"dimension": 13}}, "/tasks"), ({"family": "digits-mlp"}, "/family")):
+        [error] = api.post("/jobs", json=evaluation | changes).json()["errors"]
+        assert (error["pointer"], error["code"]) == (pointer, "no_room")
+        assert "moves 12 coordinates of a task at most" in error["message"]
+    assert api.post("/jobs", json=evaluation | {"tasks": {"dimension": 12}}).status_code == 202

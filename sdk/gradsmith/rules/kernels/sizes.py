@@ -6,9 +6,12 @@ what is told here is true of every kernel that runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
+
+from gradsmith.rules.pieces import PIECES, Combination
 
 MOST_HIDDEN, MOST_LAYERS = 128, 4
 """Larger rules have no kernel: compilation takes minutes and a block no longer fits a cache; torch serves them well."""
@@ -26,7 +29,7 @@ _PAIR, _RECALLED = 2, 4  # steps that the gradient takes at once, and whose h an
 class Program(Protocol):
     """What is compiled into one kernel; its text is the beginning of the file's name.
 
-    source: the file beside `native/build.py`; defines: its compile-time constants, but for WIDTH
+    source: the file beside `native/build.py`, or an absolute path; defines: its compile-time constants, but for WIDTH
     """
 
     source: ClassVar[str]
@@ -47,6 +50,48 @@ class HyperProgram:
 
     def __str__(self) -> str:
         return "hyper"
+
+
+@dataclass(frozen=True)
+class MLPProgram:
+    """The kernel of mlp rules of these sizes, with these inputs in the order of `pieces.PIECES`."""
+
+    source: ClassVar[str] = "mlp.cpp"
+    known: ClassVar[tuple[str, ...]] = ("momenta", "scales", "tensor_scale", "alignment", "time", "fraction")
+
+    hidden: int
+    layers: int
+    names: tuple[str, ...]
+
+    @classmethod
+    def fitting(cls, hidden_size: int, layers: int, input: str) -> MLPProgram | None:  # noqa: A002  the rule's word
+        """The kernel for an mlp rule with these settings. None where none can be made for it."""
+        own = Combination.of(input)
+        fits = own.of_tensors and set(own.names) <= set(cls.known)
+        return cls(hidden_size, layers, own.names) if fits and hidden_size <= MOST_HIDDEN else None
+
+    @property
+    def input(self) -> str:
+        """The rule's setting."""
+        return "+".join(self.names)
+
+    def left(self, tensors: float) -> int:
+        """Numbers that a step leaves of a coordinate for a window's gradient: its own features and 1 / s, and of a
+        tensor one block that is not full, and what its coordinates share. tensors: how many there are for one
+        coordinate."""
+        shared = {"alignment", "time", "fraction"}
+        own = 1 + sum(PIECES[name].width for name in self.names if name not in shared)
+        of_tensor = 2 * WIDTHS["avx2"] * own + self.hidden + Combination(self.names).width
+        return math.ceil(own + of_tensor * tensors)
+
+    @property
+    def defines(self) -> Mapping[str, int]:
+        inputs = {f"WITH_{name.upper()}": int(name in self.names) for name in self.known}
+        return {"HIDDEN": self.hidden, "LAYERS": self.layers, **inputs}
+
+    def __str__(self) -> str:
+        initials = "".join(name[0] if name in self.names else "" for name in self.known)
+        return f"mlp-{self.layers}x{self.hidden}-{initials}"
 
 
 @dataclass(frozen=True)
@@ -102,5 +147,10 @@ class Sizes:
         return f"lstm-{self.layers}x{self.hidden}-in{self.inputs}"
 
 
-USUAL = (HyperProgram(), Sizes(hidden=20, layers=2, inputs=2), Sizes(hidden=20, layers=2, inputs=1))
-"""What an image has kernels of: the rules of the built-in families, unless a job says otherwise."""
+USUAL = (
+    HyperProgram(),
+    MLPProgram(hidden=24, layers=2, names=("momenta", "scales", "tensor_scale", "alignment", "time")),
+    Sizes(hidden=20, layers=2, inputs=2),
+    Sizes(hidden=20, layers=2, inputs=1),
+)
+"""What an image has kernels of: the rules of the built-in families unless a job says otherwise, and the usual mlp."""

@@ -1,4 +1,4 @@
-"""The LSTM and the hyper rule as vectorised C++ on the CPU, compiled for the machine on first use.
+"""The LSTM, the hyper and the mlp rule as vectorised C++ on the CPU, compiled for the machine on first use.
 
 Choices are read from the environment once, when a kernel is asked for:
 
@@ -10,23 +10,23 @@ CXX: the C++ compiler; default: the first of c++, g++, clang++ on PATH
 
 from gradsmith.rules.kernels.native.build import BuildSettings, prebuild
 from gradsmith.rules.kernels.native.check import check_compiler
-from gradsmith.rules.kernels.native.choose import hyper_kernel, native_kernel
-from gradsmith.rules.kernels.native.hyper_kernel import HyperKernel
+from gradsmith.rules.kernels.native.choose import native_kernel, tensor_kernel
 from gradsmith.rules.kernels.native.kernel import NativeKernel
 from gradsmith.rules.kernels.native.tape import Tape
 from gradsmith.rules.kernels.native.targets import TARGETS, Target
+from gradsmith.rules.kernels.native.tensor_kernel import TensorKernel
 from gradsmith.rules.kernels.sizes import Sizes
 
 __all__ = [
     "TARGETS",
     "BuildSettings",
-    "HyperKernel",
     "NativeKernel",
     "Sizes",
     "Tape",
     "Target",
+    "TensorKernel",
     "check_compiler",
-    "hyper_kernel",
     "native_kernel",
     "prebuild",
+    "tensor_kernel",
 ]

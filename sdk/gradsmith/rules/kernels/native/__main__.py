@@ -21,19 +21,20 @@ from gradsmith.rules.kernels.native.build import BuildFailed, BuildSettings, pre
 from gradsmith.rules.kernels.native.check import check
 from gradsmith.rules.kernels.native.choose import AnyProgram
 from gradsmith.rules.kernels.native.targets import TARGETS
-from gradsmith.rules.kernels.sizes import INPUTS, USUAL, HyperProgram, Sizes
+from gradsmith.rules.kernels.sizes import INPUTS, USUAL, Sizes
 
 
 def _rule(text: str) -> AnyProgram:
-    if text == str(HyperProgram()):
-        return HyperProgram()
+    named: dict[str, AnyProgram] = {program.source.removesuffix(".cpp"): program for program in USUAL[:2]}
+    if text in named:
+        return named[text]
     try:
         shape, _, kind = text.partition(":")
         layers, hidden = map(int, shape.split("x"))
         return Sizes(hidden, layers, INPUTS[kind])
     except (ValueError, KeyError) as error:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is neither hyper nor LAYERSxHIDDEN:INPUT, for example 2x20:log_sign"
+            f"{text!r} is neither hyper nor mlp nor LAYERSxHIDDEN:INPUT, for example 2x20:log_sign"
         ) from error
 
 
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--rule",
         type=_rule,
         action="append",
-        help="hyper, or an LSTM's LAYERSxHIDDEN:INPUT; default: hyper and 2x20 with both inputs",
+        help="hyper, mlp, or an LSTM's LAYERSxHIDDEN:INPUT; default: hyper, mlp and 2x20 with both inputs",
     )
     names = [target.name for target in TARGETS]
     parser.add_argument("--instructions", choices=names, action="append", help="default: all of this kind of machine")

@@ -155,7 +155,7 @@ def compile_kernel(program: Program, target: Target, compiler: str, path: Path) 
     command = [
         *(compiler, *FLAGS, *target.flags),
         *(f"-D{key}={value}" for key, value in defines.items()),
-        *(str(SOURCES / program.source), "-o", str(building)),
+        *(f"-I{SOURCES}", str(SOURCES / program.source), "-o", str(building)),
     ]
     try:
         _run(command, LIMIT_SECONDS)

@@ -14,8 +14,9 @@ from gradsmith.rules.kernels.native.build import (
     find_compiler,
     prebuilt,
 )
-from gradsmith.rules.kernels.native.choose import AnyProgram, opened, tried
+from gradsmith.rules.kernels.native.choose import AnyProgram, Loaded
 from gradsmith.rules.kernels.native.library import NeedsAnotherCPU
+from gradsmith.rules.kernels.native.loading import tried
 from gradsmith.rules.kernels.native.targets import TARGETS, targets_here
 
 
@@ -47,9 +48,9 @@ def check_prebuilt(
                 path = prebuilt(program, target, settings)
                 if path is None:
                     raise BuildFailed("no folder is named: set GRADSMITH_KERNELS, or name one")
-                loaded = opened(path, program)
+                loaded = Loaded(program).opened(path)
                 if target in here:
-                    tried(loaded, program, target)
+                    tried(Loaded(program), loaded, target)
                 else:
                     found = "loads; torch does not use these instructions here, so it was not run"
             except NeedsAnotherCPU:

@@ -23,14 +23,19 @@ extern "C" {
 // To be asked before anything else.
 int gradsmith_supported() { return supported(); }
 
-int64_t gradsmith_hyper_record_floats(int64_t coordinates, int64_t tensors, int64_t hidden, int64_t layers) {
+// The number of weights.
+int64_t gradsmith_weights(int64_t hidden, int64_t layers) {
+  return hidden * (FEATURES + 1) + (layers - 1) * hidden * (hidden + 1) + OUTPUTS * (hidden + 1);
+}
+
+int64_t gradsmith_record_floats(int64_t coordinates, int64_t tensors, int64_t hidden, int64_t layers) {
   return 5 * coordinates + tensors * row_floats(Net{nullptr, hidden, layers, 0});
 }
 
 // One inner step, in place, of tensors one after another; memory as the rule's, feature-major: means (3 x coordinates),
 // squares and last (coordinates), numbers (tensors x 6). `gradients` and `values` hold a pointer for each tensor, or null for
 // one that does not move. record: null, or where to leave what the way back needs. Returns 1 when memory ran out.
-int gradsmith_hyper_step(const float* weights, int64_t hidden, int64_t layers, float scale, int64_t tensors,
+int gradsmith_step(const float* weights, int64_t hidden, int64_t layers, float scale, int64_t tensors,
                          const int64_t* sizes, const float* const* gradients, float* const* values, const float* rates,
                          float* means, float* squares, float* last, float* numbers, float* record, int64_t threads) {
   const Net net{weights, hidden, layers, scale};
@@ -53,22 +58,23 @@ int gradsmith_hyper_step(const float* weights, int64_t hidden, int64_t layers, f
 }
 
 // The same of tasks side by side on one axis: gradient and theta (coordinates).
-int gradsmith_hyper_step_tasks(const float* weights, int64_t hidden, int64_t layers, float scale, int64_t tensors,
+int gradsmith_step_tasks(const float* weights, int64_t hidden, int64_t layers, float scale, int64_t tensors,
                                const int64_t* sizes, const float* gradient, float* theta, float* means, float* squares,
                                float* last, float* numbers, float* record, int64_t threads) {
   std::vector<const float*> gradients(tensors);
   std::vector<float*> values(tensors);
   const std::vector<float> rates(tensors, 1.f);
   for (int64_t t = 0, at = 0; t < tensors; at += sizes[t++]) gradients[t] = gradient + at, values[t] = theta + at;
-  return gradsmith_hyper_step(weights, hidden, layers, scale, tensors, sizes, gradients.data(), values.data(),
+  return gradsmith_step(weights, hidden, layers, scale, tensors, sizes, gradients.data(), values.data(),
                               rates.data(), means, squares, last, numbers, record, threads);
 }
 
 // Back through one recorded step. worth (coordinates): dL / d(update). worths (3 x coordinates): dL / d(means), after
-// the step and then before it. q: null, or dL / d(gradient). The gradient of the weights is added to `total`.
-int gradsmith_hyper_back(const float* weights, int64_t hidden, int64_t layers, float scale, int64_t tensors,
+// the step and then before it. q: null, or dL / d(gradient). The gradient of the weights is added to `total`. All on
+// one thread: it is a few sums.
+int gradsmith_back(const float* weights, int64_t hidden, int64_t layers, float scale, int64_t tensors,
                          const int64_t* sizes, float* record, const float* worth, float* worths, float* q,
-                         double* total) {
+                         double* total, int64_t) {
   const Net net{weights, hidden, layers, scale};
   std::vector<float> scratch(2 * hidden);
   int64_t coordinates = 0;

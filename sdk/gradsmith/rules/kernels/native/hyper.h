@@ -1,13 +1,12 @@
 // The hyper rule for one tensor: its step, and the way back through a step.
 //
-// A second telling of gradsmith/rules/hyper.py, whose names these are; tests/sdk/test_native_hyper.py holds them equal.
-// Sums over coordinates are taken in pieces of 4,096 in float32, and the pieces added up in double.
+// A second telling of gradsmith/rules/hyper.py, whose names these are; tests/sdk/test_native_tensors.py holds them equal.
 #pragma once
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
-#include "vectors.h"
+#include "sums.h"
 
 namespace {
 
@@ -16,7 +15,6 @@ constexpr float DECAY[MEANS] = {0.5f, 0.9f, 0.97f};
 constexpr float SQUARES = 0.99f, FAST = 0.5f, SLOW = 0.95f, ALIGNMENT = 0.7f, LEAST = 1e-3f;
 constexpr float TINY = 1e-20f, SMALLEST = 1e-30f, LOWEST = -7.f, HIGHEST = 5.f;
 constexpr double HORIZONS[7] = {1, 3, 10, 30, 100, 300, 1000};
-constexpr int64_t PIECE = 4096;
 
 // The weights lie as `rule.parameters()` has them: each hidden layer's (outputs x inputs) and biases, the read-out's.
 struct Net {
@@ -37,26 +35,6 @@ struct Row {
 inline int64_t activations(const Net& net) { return net.hidden * net.layers; }
 
 inline float within(float low, float high, float x) { return x < low ? low : x > high ? high : x; }  // NaN stays
-
-template <int N, typename Terms>
-inline void sums(int64_t n, double (&total)[N], const Terms& terms) {
-  for (double& each : total) each = 0;
-  for (int64_t first = 0; first < n; first += PIECE) {
-    const int64_t end = n < first + PIECE ? n : first + PIECE;
-    Vector lanes[N] = {};
-    int64_t i = first;
-    for (; i + WIDTH <= end; i += WIDTH) terms(lanes, [&](const float* p) { return load(p + i); });
-    if (i < end) {
-      float padded[WIDTH];
-      terms(lanes, [&](const float* p) {
-        memset(padded, 0, sizeof padded), memcpy(padded, p + i, sizeof(float) * (end - i));
-        return load(padded);
-      });
-    }
-    for (int k = 0; k < N; k++)
-      for (int lane = 0; lane < WIDTH; lane++) total[k] += lanes[k][lane];
-  }
-}
 
 // (outputs x inputs) x + biases.
 inline void dense(const float* weights, const float* biases, int64_t outputs, int64_t inputs, const float* x, float* y) {

@@ -8,11 +8,10 @@
 #include <cstring>
 #include <type_traits>
 
-#include "vectors.h"
+#include "product.h"
 
 namespace {
 
-constexpr int BLOCK = 2 * WIDTH;
 constexpr int GATES = 4 * HIDDEN;
 constexpr int AREA = HIDDEN * BLOCK;
 constexpr int STATE = 2 * LAYERS * AREA;
@@ -37,9 +36,6 @@ constexpr int matrix_at(int layer) {
 constexpr int bias_at(int layer) { return matrix_at(layer) + GATES * columns(layer); }
 constexpr int READ_OUT = matrix_at(LAYERS), READ_OUT_BIAS = READ_OUT + HIDDEN, WEIGHTS = READ_OUT_BIAS + 1;
 
-// Rows of a product that stay in registers, two vectors each; the last tile takes what is left.
-constexpr int ROW_TILE = WIDTH == 16 ? 10 : 5;
-
 template <int L, typename Do>
 inline void for_each_layer(const Do& run) {
   if constexpr (L < LAYERS) {
@@ -55,15 +51,6 @@ struct Prepared {
   float read_out[HIDDEN], read_out_bias;
   float p, threshold_scale, output_scale;
 };
-
-// Tile after tile of ROW_TILE rows, for each column the rows of the tile side by side.
-inline void pack(const float* w, int rows, int depth, int row_stride, int column_stride, float* packed) {
-  for (int first = 0; first < rows; first += ROW_TILE) {
-    const int tile = rows - first < ROW_TILE ? rows - first : ROW_TILE;
-    for (int k = 0; k < depth; k++)
-      for (int r = 0; r < tile; r++) *packed++ = w[(first + r) * row_stride + k * column_stride];
-  }
-}
 
 inline float gate_scale(int gate) { return gate / HIDDEN == 2 ? TANH_SCALE : SIGMOID_SCALE; }
 
@@ -83,34 +70,6 @@ void prepare(const float* weights, float p, float output_scale, Prepared& out) {
   memcpy(out.read_out, weights + READ_OUT, sizeof out.read_out);
   out.read_out_bias = weights[READ_OUT_BIAS];
   out.p = p, out.threshold_scale = expf(p), out.output_scale = output_scale;
-}
-
-template <int ROWS, int DEPTH>
-inline void multiply_add(Vector (&sum)[ROWS][2], const float* packed, const float* x) {
-  for (int k = 0; k < DEPTH; k++, packed += ROWS, x += BLOCK) {
-    const Vector left = load(x), right = load(x + WIDTH);
-    UNROLLED for (int r = 0; r < ROWS; r++) sum[r][0] += packed[r] * left, sum[r][1] += packed[r] * right;
-  }
-}
-
-template <int ROWS, int DEPTH, int OWN_DEPTH>
-inline void product_tile(const float* packed, const float* bias, const float* x, const float* own, float* z) {
-  Vector sum[ROWS][2];
-  UNROLLED for (int r = 0; r < ROWS; r++) sum[r][0] = sum[r][1] = splat(bias ? bias[r] : 0.f);
-  multiply_add<ROWS, DEPTH>(sum, packed, x);
-  multiply_add<ROWS, OWN_DEPTH>(sum, packed + ROWS * DEPTH, own);
-  UNROLLED for (int r = 0; r < ROWS; r++) store(z + r * BLOCK, sum[r][0]), store(z + r * BLOCK + WIDTH, sum[r][1]);
-}
-
-// z (ROWS x BLOCK) = bias + packed (ROWS x (DEPTH + OWN_DEPTH)) * [x; own], x (DEPTH x BLOCK), own (OWN_DEPTH x BLOCK)
-template <int ROWS, int DEPTH, int OWN_DEPTH>
-APART void product(const float* packed, const float* bias, const float* x, const float* own, float* z) {
-  constexpr int REST = ROWS % ROW_TILE, K = DEPTH + OWN_DEPTH;
-  int r = 0;
-  for (; r < ROWS - REST; r += ROW_TILE)
-    product_tile<ROW_TILE, DEPTH, OWN_DEPTH>(packed + r * K, bias ? bias + r : bias, x, own, z + r * BLOCK);
-  if constexpr (REST > 0)
-    product_tile<REST, DEPTH, OWN_DEPTH>(packed + r * K, bias ? bias + r : bias, x, own, z + r * BLOCK);
 }
 
 inline void features(const Prepared& w, const float* gradient, float* x) {

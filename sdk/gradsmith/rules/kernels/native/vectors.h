@@ -79,11 +79,10 @@ inline Vector root_of(Vector x) {
 }
 #endif
 
-// 1 + 2^x, with x held within +-126. 2^x is 2^n 2^f, n a whole number and f within +-1/2: the low bits of x + magic are n + 127, the exponent of 2^n; 2^f
-// is a minimax polynomial, relative error 8e-8.
-inline Vector one_plus_exp2(Vector x) {
+// 2^x for x within +-126. 2^x is 2^n 2^f, n a whole number and f within +-1/2: the low bits of x + magic are n + 127, the
+// exponent of 2^n; 2^f is a minimax polynomial, relative error 8e-8.
+inline Vector exp2_of(Vector x) {
   const float magic = 12582912.f + 127.f;  // 1.5 * 2^23: one unit in the last place is 1
-  x = at_least(splat(-126.f), at_most(splat(126.f), x));
   Vector shifted = x + magic, f = x - (shifted - magic);
   Vector y = splat(1.327647199e-3f);
   y = y * f + 9.675541334e-3f;
@@ -91,7 +90,16 @@ inline Vector one_plus_exp2(Vector x) {
   y = y * f + 2.402211972e-1f;
   y = y * f + 6.931469671e-1f;
   y = y * f + 1.000000072f;
-  return y * reinterpret_cast<Vector>(reinterpret_cast<Ints>(shifted) << 23) + 1.f;
+  return y * reinterpret_cast<Vector>(reinterpret_cast<Ints>(shifted) << 23);
+}
+
+// 1 + 2^x, with x held within +-126.
+inline Vector one_plus_exp2(Vector x) { return exp2_of(at_least(splat(-126.f), at_most(splat(126.f), x))) + 1.f; }
+
+constexpr float LOG2_E = 1.44269504089f;
+inline Vector exp_of(Vector x) { return exp2_of(x * LOG2_E); }  // for x within +-87
+inline Vector elu_of(Vector x) {
+  return at_least(Vector{}, x) + (exp2_of(at_least(splat(-126.f), at_most(Vector{}, x * LOG2_E))) - 1.f);
 }
 
 // Activations take their argument already times these, which the packed weights hold. Dividing costs less than a

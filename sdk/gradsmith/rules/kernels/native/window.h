@@ -4,8 +4,6 @@
 
 namespace {
 
-constexpr int REGISTER_SUMS = WIDTH == 16 ? 24 : 12;  // of 32 or 16 registers; the rest hold the factors
-
 struct Sums {  // over one block's window; sums over coordinates stay vectors until they are added up
   float matrix[LAYERS][GATES * PADDED], bias[LAYERS][GATES * WIDTH], read_out[HIDDEN * WIDTH], read_out_bias[WIDTH];
 };
@@ -35,31 +33,15 @@ struct Ahead {
   }
 };
 
-template <int STEPS, int GROUP, int VECTORS>
-inline void outer_tile(const float* z, const float* transposed, int stride, float* matrix) {
-  Vector sum[GROUP][VECTORS];
-  UNROLLED for (int r = 0; r < GROUP; r++)
-    UNROLLED for (int v = 0; v < VECTORS; v++) sum[r][v] = load(matrix + r * stride + v * WIDTH);
-  for (int step = 0; step < STEPS; step++, z += GATES * BLOCK)
-    for (int n = 0; n < BLOCK; n++, transposed += stride) {
-      Vector x[VECTORS];
-      UNROLLED for (int v = 0; v < VECTORS; v++) x[v] = load(transposed + v * WIDTH), hold(x[v]);
-      UNROLLED for (int r = 0; r < GROUP; r++)
-        UNROLLED for (int v = 0; v < VECTORS; v++) sum[r][v] += z[r * BLOCK + n] * x[v];
-    }
-  UNROLLED for (int r = 0; r < GROUP; r++)
-    UNROLLED for (int v = 0; v < VECTORS; v++) store(matrix + r * stride + v * WIDTH, sum[r][v]);
-}
-
 template <int STEPS, int VECTORS>
 inline void outer_columns(const float* z, const float* transposed, int stride, float* matrix, Ahead& ahead) {
   constexpr int GROUP = REGISTER_SUMS / VECTORS, REST = GATES % GROUP;
   int g = 0;
   for (; g < GATES - REST; g += GROUP) {
     ahead.fetch();
-    outer_tile<STEPS, GROUP, VECTORS>(z + g * BLOCK, transposed, stride, matrix + g * stride);
+    outer_tile<STEPS, GATES, GROUP, VECTORS>(z + g * BLOCK, transposed, stride, matrix + g * stride);
   }
-  if constexpr (REST > 0) outer_tile<STEPS, REST, VECTORS>(z + g * BLOCK, transposed, stride, matrix + g * stride);
+  if constexpr (REST > 0) outer_tile<STEPS, GATES, REST, VECTORS>(z + g * BLOCK, transposed, stride, matrix + g * stride);
 }
 
 constexpr int wide(int KP) { return KP / WIDTH % 5 == 0 ? 5 : 3; }  // vectors of a tile's row
@@ -76,23 +58,6 @@ APART void outer(const float* z, const float* transposed, float* matrix, Ahead& 
   for (; q < KP - REST * WIDTH; q += WIDE * WIDTH)
     outer_columns<STEPS, WIDE>(z, transposed + q, KP, matrix + q, ahead);
   if constexpr (REST > 0) outer_columns<STEPS, REST>(z, transposed + q, KP, matrix + q, ahead);
-}
-
-// [x; own] ((DEPTH + HIDDEN) x BLOCK) -> transposed (BLOCK x KP), zero beyond
-template <int DEPTH, int KP>
-APART void transpose(const float* x, const float* own, float* transposed) {
-  for (int k = 0; k < KP; k += WIDTH)
-    for (int n = 0; n < BLOCK; n += WIDTH) {
-      Vector rows[WIDTH];
-      UNROLLED for (int r = 0; r < WIDTH; r++) {
-        const int row = k + r;
-        rows[r] = row < DEPTH            ? load(x + row * BLOCK + n)
-                  : row < DEPTH + HIDDEN ? load(own + (row - DEPTH) * BLOCK + n)
-                                         : Vector{};
-      }
-      exchange_all<WIDTH / 2>(rows);
-      UNROLLED for (int r = 0; r < WIDTH; r++) store(transposed + (n + r) * KP + k, rows[r]);
-    }
 }
 
 // Steps whose tanh(c) and h are at hand: a pair, the one before it, and one more, to make the number a power of two.
@@ -223,7 +188,7 @@ struct Replay {
       float* const z = s.z + n * GATES * BLOCK;
       cell_backward<L>(t, s.d_hidden[n], z);
       const float* x = L == 0 ? steps[t].x : h(L - (L > 0), t);
-      transpose<inputs(L), padded(L)>(x, h_before(L, t), s.transposed + n * BLOCK * padded(L));
+      transpose<inputs(L), HIDDEN, padded(L)>(x, h_before(L, t), s.transposed + n * BLOCK * padded(L));
       product<columns(L) - (L == 0 ? INPUTS : 0), GATES, 0>(w.backward[L], nullptr, z, nullptr, s.d_input[L]);
       if constexpr (L > 0) memcpy(s.d_hidden[n], s.d_input[L], sizeof s.d_hidden[n]);
     }

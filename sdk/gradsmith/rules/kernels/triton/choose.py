@@ -53,6 +53,8 @@ def triton_kernel(rule: Rule, device: torch.device, *, choice: Choice | None = N
         return Refusal("it is turned off here (GRADSMITH_TRITON=off)")
     if not isinstance(rule, LSTMRule):
         return Refusal(f"it runs rules of kind {LSTMRule.kind} alone")
+    if rule.settings.averaging:
+        return Refusal("its coordinates do not see each other, and the rule has global averaging cells")
     if not rule.settings.as_published:
         return Refusal("it runs the inputs log_sign and raw alone, and the linear head")
     if Layout.of(rule) is None:

@@ -1,39 +1,63 @@
-"""`HyperKernel`: the hyper rule's step, and the way back through it, on the CPU in float32, compiled."""
+"""`TensorKernel`: the step of a rule that looks at tensors, and the way back through it, compiled, on the CPU."""
 
 from __future__ import annotations
 
 from array import array
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from gradsmith.rules.base import Rule, Segments, State
 from gradsmith.rules.hyper import HyperRule
-from gradsmith.rules.kernels.native.hyper_library import HyperLibrary
 from gradsmith.rules.kernels.native.pointers import require
 from gradsmith.rules.kernels.native.targets import Target
+from gradsmith.rules.kernels.native.tensor_library import TensorLibrary
+from gradsmith.rules.mlp import MLPRule
+
+KernelRule = HyperRule | MLPRule
+"""Rules that such a kernel runs."""
+
+
+class Layout(NamedTuple):
+    """How many numbers a rule remembers of a coordinate, by kind, and of a tensor."""
+
+    means: int
+    squares: int
+    last: bool
+    numbers: int
+
+    @classmethod
+    def of(cls, rule: KernelRule) -> Layout:
+        if isinstance(rule, HyperRule):
+            return cls(3, 1, True, 6)
+        own = rule.features.combination
+        return cls(len(own.means), len(own.squares), own.last, own.numbers)
 
 
 @final
-class HyperKernel:
-    """Steps of hyper rules of one configuration; made by `choose.hyper_kernel`.
+class TensorKernel:
+    """Steps of rules of one configuration; made by `choose.tensor_kernel`.
 
-    The state is the rule's own, feature-major: (coordinates, 3), (coordinates, 1), (coordinates, 1) of which the
-    transposes are contiguous, and (tensors, 6); steps move it in place. Works on float32 tensors of the CPU only and
-    records nothing for autograd. Results have the same bits for any number of threads.
+    The state is the rule's own, feature-major: means, squares and where it has one the last update, (coordinates, n) of
+    which the transposes are contiguous, and (tensors, numbers); steps move it in place. Works on float32 tensors of the
+    CPU only and records nothing for autograd. Results have the same bits for any number of threads.
 
     target: the instruction set it was compiled for; threads: may be set at any time
     """
 
-    def __init__(self, rule: HyperRule, loaded: HyperLibrary, target: Target, *, threads: int = 1) -> None:
+    def __init__(self, rule: KernelRule, loaded: TensorLibrary, target: Target, *, threads: int = 1) -> None:
         self.config = rule.config()
+        self.layout = Layout.of(rule)
         self.target = target
         self.threads = threads
         self.library = loaded
         self._count = sum(parameter.numel() for parameter in rule.parameters())
         self._hidden, self._layers = rule.settings.hidden_size, rule.settings.layers
         self._scale = rule.settings.output_scale
+        compiled = int(loaded.weights(self._hidden, self._layers))
+        if compiled != self._count:
+            raise ValueError(f"this kernel was compiled for {compiled} weights, and {self.config} has {self._count}")
 
     def weights(self, rule: Rule) -> Tensor:
         """The rule's present weights as the other methods want them; to be made again after each change of them.
@@ -75,7 +99,7 @@ class HyperKernel:
         gradient = gradient.contiguous()
         failed = self.library.step_tasks(
             *self._rule(weights, sizes),
-            *(gradient.data_ptr(), theta.data_ptr(), *(tensor.data_ptr() for tensor in state)),
+            *(gradient.data_ptr(), theta.data_ptr(), *self._memory(state)),
             *(0 if record is None else record.data_ptr(), self.threads),
         )
         if failed:
@@ -99,7 +123,7 @@ class HyperKernel:
         """
         failed = self.library.step(
             *self._rule(weights, sizes),
-            *(gradients, values, rates, *(tensor.data_ptr() for tensor in state), 0, threads),
+            *(gradients, values, rates, *self._memory(state), 0, threads),
         )
         if failed:
             raise MemoryError("the native kernel could not get its working memory for a step; free some memory")
@@ -118,7 +142,7 @@ class HyperKernel:
         """Back through a recorded step: dL / d(gradient), (coordinates,), or None where it is not wanted.
 
         worth: dL / d(update), (coordinates,)
-        worths: (3, coordinates), dL / d(means) after the step, which becomes that before it
+        worths: (means, coordinates), dL / d(means) after the step, which becomes that before it
         total: (weights,) float64, to which dL / d(weights) is added, in the order of `rule.parameters()`
         """
         require("total", total, (self._count,), torch.float64)
@@ -127,13 +151,20 @@ class HyperKernel:
         worth = worth.contiguous()
         q = torch.empty_like(worth) if gradient else None
         if gradient:
-            require("worths", worths, (3, *worth.shape))
-        self.library.back(
+            require("worths", worths, (self.layout.means, *worth.shape), contiguous=True)
+        failed = self.library.back(
             *self._rule(weights, sizes),
             *(record.data_ptr(), worth.data_ptr(), worths.data_ptr(), 0 if q is None else q.data_ptr()),
-            total.data_ptr(),
+            *(total.data_ptr(), self.threads),
         )
+        if failed:
+            raise MemoryError("the native kernel could not get its working memory for a gradient")
         return q
+
+    def _memory(self, state: State) -> tuple[int, ...]:
+        """The addresses of means, squares, last update (0 where there is none) and the tensors' numbers."""
+        means, squares, *last, numbers = (tensor.data_ptr() for tensor in state)
+        return means, squares, last[0] if last else 0, numbers
 
     def _rule(self, weights: Tensor, sizes: array[int]) -> tuple[int, int, int, float, int, int]:
         require("weights", weights, (self._count,))
@@ -148,6 +179,8 @@ class HyperKernel:
     def _require_state(self, state: State, theta: Tensor, tensors: int) -> None:
         (coordinates,) = theta.shape
         require("theta", theta, (coordinates,), contiguous=True)
-        for name, tensor, width in zip(("means", "squares", "last"), state, (3, 1, 1), strict=False):
+        widths = {"means": self.layout.means, "squares": self.layout.squares, "last": int(self.layout.last)}
+        wide = {name: width for name, width in widths.items() if width}
+        for (name, width), tensor in zip(wide.items(), state, strict=False):
             require(name, tensor.t(), (width, coordinates), contiguous=True)
-        require("numbers", state[3], (tensors, 6), contiguous=True)
+        require("numbers", state[len(wide)], (tensors, self.layout.numbers), contiguous=True)

@@ -1,4 +1,4 @@
-"""`HyperAxis`: steps of a hyper rule by the compiled kernel, one call for all parameters."""
+"""`TensorAxis`: steps of a rule that looks at tensors by the compiled kernel, one call for all parameters."""
 
 from __future__ import annotations
 
@@ -11,24 +11,30 @@ from torch import Tensor
 
 from gradsmith.axes.addresses import Addresses, address
 from gradsmith.axes.base import Axis, Home
-from gradsmith.rules import State
-from gradsmith.rules.hyper import HyperRule
-from gradsmith.rules.kernels.native import HyperKernel
+from gradsmith.rules import Rule, State
+from gradsmith.rules.kernels.native import TensorKernel
 
 
 @final
-class HyperAxis(Axis):
+class TensorAxis(Axis):
     """An axis on the CPU, in float32, memory included. The memory is the rule's own, feature-major.
 
     threads: None: as many as torch uses. The results' bits do not depend on it, unless parameters overlap in part
+    steps: how many there will be, where that is known. Raises ValueError where the rule needs them.
     """
 
     def __init__(
-        self, home: Home, sizes: Sequence[int], rule: HyperRule, kernel: HyperKernel, threads: int | None
+        self,
+        home: Home,
+        sizes: Sequence[int],
+        rule: Rule,
+        kernel: TensorKernel,
+        threads: int | None,
+        steps: int | None = None,
     ) -> None:
         super().__init__(home, torch.float32, sizes)
         self._kernel, self._weights, self._threads = kernel, kernel.weights(rule), threads
-        self._memory = rule.initial_state(self.coordinates, tensors=len(self.sizes), device="cpu")
+        self._memory = rule.plan(rule.initial_state(self.coordinates, tensors=len(self.sizes), device="cpu"), steps)
         self._lengths = array("q", self.sizes)
 
     def read(self, number: int) -> State:

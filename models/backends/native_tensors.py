@@ -1,4 +1,4 @@
-"""The compiled kernel of hyper rules."""
+"""The compiled kernel of rules that look at tensors."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gradsmith.rules import Segments
-from gradsmith.rules.hyper import HyperRule
-from gradsmith.rules.kernels.native import HyperKernel
+from gradsmith.rules import Rule, Segments
+from gradsmith.rules.kernels.native import TensorKernel
 from models.backends.base import Backend, Memory
 from models.task_spec import Part
 
 
-class NativeHyperBackend:
-    """A hyper rule on the compiled kernel, in float32 on the CPU. Its memory is the rule's own, moved in place. Windows
-    are recorded, detached or exact, and gone back through step by step.
+class NativeTensorBackend:
+    """A hyper or mlp rule on the compiled kernel, in float32 on the CPU. Its memory is the rule's own, moved in place.
+    Windows are recorded, detached or exact, and gone back through step by step.
 
     parts: the tensors of one task; default: one
     """
 
     replayable = False
 
-    def __init__(self, rule: HyperRule, kernel: HyperKernel, parts: Sequence[Part] = ()) -> None:
+    def __init__(self, rule: Rule, kernel: TensorKernel, parts: Sequence[Part] = ()) -> None:
         self.rule = rule
         self.kernel = kernel
         self.name = f"native-{kernel.target.name}"
@@ -39,9 +38,9 @@ class NativeHyperBackend:
     def parameters(self) -> Sequence[nn.Parameter]:
         return self._parameters
 
-    def initial_memory(self, coordinates: int, steps: int | None = None) -> Memory:  # noqa: ARG002
+    def initial_memory(self, coordinates: int, steps: int | None = None) -> Memory:
         segments, _ = self.axis(coordinates)
-        return self.rule.initial_state(coordinates, tensors=segments.rows, dtype=torch.float32)
+        return self.rule.plan(self.rule.initial_state(coordinates, tensors=segments.rows, dtype=torch.float32), steps)
 
     def for_window(self, coordinates: int, steps: int) -> Backend:
         return _Window(self, coordinates, steps)
@@ -98,7 +97,7 @@ class _Window:
 
     replayable = False
 
-    def __init__(self, backend: NativeHyperBackend, coordinates: int, steps: int) -> None:
+    def __init__(self, backend: NativeTensorBackend, coordinates: int, steps: int) -> None:
         self.name = backend.name
         self.task_size = backend.task_size
         self._backend = backend
@@ -107,7 +106,7 @@ class _Window:
         self._weights = backend.weights()
         self._steps = 0
         self._total = torch.zeros(self._weights.shape[0], dtype=torch.float64)
-        self._worths = torch.zeros(3, coordinates, dtype=torch.float32)
+        self._worths = torch.zeros(backend.kernel.layout.means, coordinates, dtype=torch.float32)
 
     def parameters(self) -> Sequence[nn.Parameter]:
         return self._backend.parameters()

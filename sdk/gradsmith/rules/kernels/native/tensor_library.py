@@ -1,4 +1,4 @@
-"""The compiled functions of the hyper rule, as Python sees them."""
+"""The compiled functions of rules that look at tensors, as Python sees them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from gradsmith.rules.kernels.native.library import NeedsAnotherCPU, Unloadable
 
 
-class HyperLibrary:
-    """The compiled kernel of hyper rules. Its functions trust their pointers; `HyperKernel` checks what it passes.
+class TensorLibrary:
+    """The compiled kernel of hyper rules, or of mlp rules of one configuration. Its functions trust their pointers;
+    `TensorKernel` checks what it passes.
 
     Raises Unloadable when the file does not load, NeedsAnotherCPU when it is not for this CPU.
     """
@@ -17,9 +18,10 @@ class HyperLibrary:
     def __init__(self, path: Path) -> None:
         try:
             loaded = ctypes.CDLL(str(path))
-            supported, self.record_floats = loaded.gradsmith_supported, loaded.gradsmith_hyper_record_floats
-            self.step, self.step_tasks = loaded.gradsmith_hyper_step, loaded.gradsmith_hyper_step_tasks
-            self.back = loaded.gradsmith_hyper_back
+            supported, self.weights = loaded.gradsmith_supported, loaded.gradsmith_weights
+            self.record_floats = loaded.gradsmith_record_floats
+            self.step, self.step_tasks = loaded.gradsmith_step, loaded.gradsmith_step_tasks
+            self.back = loaded.gradsmith_back
         except (OSError, AttributeError) as error:
             raise Unloadable(f"the compiled kernel {path} does not load ({error})") from error
         if not supported():
@@ -27,10 +29,11 @@ class HyperLibrary:
         size, pointer, real = ctypes.c_int64, ctypes.c_void_p, ctypes.c_float
         rule = (pointer, size, size, real, size, pointer)  # weights, hidden, layers, scale; tensors and their sizes
         memory = (pointer, pointer, pointer, pointer)  # means, squares, last, numbers
+        self.weights.argtypes, self.weights.restype = [size, size], size
         self.record_floats.argtypes, self.record_floats.restype = [size, size, size, size], size
         # gradients, values, rates; memory, record, threads
         self.step.argtypes = [*rule, pointer, pointer, pointer, *memory, pointer, size]
         # gradient, theta; memory, record, threads
         self.step_tasks.argtypes = [*rule, pointer, pointer, *memory, pointer, size]
-        # record, worth, worths, q, total
-        self.back.argtypes = [*rule, pointer, pointer, pointer, pointer, pointer]
+        # record, worth, worths, q, total, threads
+        self.back.argtypes = [*rule, pointer, pointer, pointer, pointer, pointer, size]

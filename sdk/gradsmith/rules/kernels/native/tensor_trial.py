@@ -1,4 +1,4 @@
-"""The hyper kernel is tried against the rule before it is handed out."""
+"""A kernel of rules that look at tensors is tried against the rule before it is handed out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from torch import Tensor
 
 from gradsmith.rules.base import Segments
 from gradsmith.rules.hyper import HyperRule
-from gradsmith.rules.kernels.native.hyper_kernel import HyperKernel
+from gradsmith.rules.kernels.native.tensor_kernel import KernelRule, TensorKernel
+from gradsmith.rules.mlp import MLPRule
 
 SEGMENTS = Segments((37, 3), 2)
-_STEPS = 3
+_STEPS, _PLANNED = 3, 5
 
 
-def worst_error(kernel: HyperKernel, rule: HyperRule) -> float:
+def worst_error(kernel: TensorKernel, rule: KernelRule) -> float:
     """The largest of three errors of a window of steps, theta's and those of both gradients, against a rule of the same
     configuration in float64: largest difference over largest value. NaN when the kernel gives NaN."""
     # The caller may be within autocast or under another default device: neither changes what is right.
@@ -29,19 +30,19 @@ def worst_error(kernel: HyperKernel, rule: HyperRule) -> float:
     )
 
 
-def drawn(rule: HyperRule, seed: int) -> HyperRule:
+def drawn(rule: KernelRule, seed: int) -> KernelRule:
     """A rule of the same configuration in float64, with weights that are nowhere zero."""
     generator = torch.Generator("cpu").manual_seed(seed)
-    truth = HyperRule(rule.settings).double()
+    truth = (HyperRule(rule.settings) if isinstance(rule, HyperRule) else MLPRule(rule.settings)).double()
     for parameter in truth.parameters():
         parameter.data.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float32) / 5)
     return truth
 
 
-def by_autograd(rule: HyperRule, segments: Segments, G: Tensor, D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def by_autograd(rule: KernelRule, segments: Segments, G: Tensor, D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """theta after the steps from zero, and d/dG and d/d(weights), flat, of the sum of <D[t], update_t>."""
     G = G.clone().requires_grad_()
-    state = rule.initial_state(segments.coordinates, tensors=segments.rows, dtype=G.dtype)
+    state = rule.plan(rule.initial_state(segments.coordinates, tensors=segments.rows, dtype=G.dtype), _PLANNED)
     theta, total = torch.zeros_like(G[0]), torch.zeros((), dtype=G.dtype)
     for gradient, weight in zip(G, D, strict=True):
         update, state = rule(gradient, state, segments)
@@ -51,17 +52,17 @@ def by_autograd(rule: HyperRule, segments: Segments, G: Tensor, D: Tensor) -> tu
 
 
 def by_kernel(
-    kernel: HyperKernel, rule: HyperRule, segments: Segments, G: Tensor, D: Tensor
+    kernel: TensorKernel, rule: KernelRule, segments: Segments, G: Tensor, D: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same in float32, by the kernel."""
     weights, sizes = kernel.weights(rule), kernel.sizes(segments)
-    state = rule.initial_state(segments.coordinates, tensors=segments.rows, dtype=torch.float32)
+    state = rule.plan(rule.initial_state(segments.coordinates, tensors=segments.rows, dtype=torch.float32), _PLANNED)
     theta, records = torch.zeros_like(G[0]), []
     for gradient in G:
         records.append(kernel.record(segments.coordinates, segments.rows))
         kernel.step(weights, sizes, theta, gradient, state, records[-1])
     total = torch.zeros(weights.shape, dtype=torch.float64)
-    worths, of_gradients = torch.zeros(3, segments.coordinates), torch.empty_like(G)
+    worths, of_gradients = torch.zeros(kernel.layout.means, segments.coordinates), torch.empty_like(G)
     for t in reversed(range(len(G))):
         q = kernel.back(weights, sizes, records[t], D[t], worths, total)
         assert q is not None

@@ -1,0 +1,190 @@
+"""The numbers of an experiment as Markdown tables. None of them is adjusted, and each seed is there."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from app.report.words import LABELS, number, percent, seconds
+from benchmarks.reproduce.experiments import Experiment, Panel
+
+Json = Mapping[str, Any]
+
+
+def ratio(row: Json, criterion: str) -> float:
+    """Learned over the best tuned baseline; infinity where the learned optimizer diverged."""
+    found = row["best_baseline"][criterion]["ratio_of_means"]
+    return math.inf if found is None else float(found)
+
+
+def variants(panel: Json) -> dict[str, list[Json]]:
+    """The rows of each variant, in the order of their seeds."""
+    found: dict[str, list[Json]] = {}
+    for row in panel["rows"]:
+        found.setdefault(row["variant"], []).append(row)
+    return found
+
+
+def median_of(rows: Sequence[Json], criterion: str) -> float:
+    """The median seed's ratio."""
+    return statistics.median(ratio(row, criterion) for row in rows)
+
+
+def ratios(experiment: Experiment, found: Json) -> list[str]:
+    """Learned against tuned: a line for each variant on each panel."""
+    lines = [
+        "| panel | variant | last five steps, median of seeds | each seed, with its 95 % interval | ratio of medians "
+        "| tasks won | area | verdicts | the paper |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    late, chosen = found["opening"]["late"], found["opening"]["chosen"]
+    for panel, measured in _measured(experiment, found):
+        best = {name: measured["rows"][0]["best_baseline"][name]["baseline"] for name in ("final", "area")}
+        for name, rows in variants(measured).items():
+            final = [row["best_baseline"]["final"] for row in rows]
+            shown = f"**{name}**" if name == chosen else name
+            shown += " (named after the test was opened)" if name in late else ""
+            each = ", ".join(f"{_ratio(ratio(row, 'final'))} {_interval(row)}" for row in rows)
+            won = statistics.median(row["share_won"] for row in final)
+            medians = statistics.median(_number(row["ratio_of_medians"]) for row in final)
+            lines.append(
+                f"| {panel.name}, against {LABELS[best['final']]} | {shown} | {_ratio(median_of(rows, 'final'))} "
+                f"| {each} | {_ratio(medians)} | {percent(won)} | {_ratio(median_of(rows, 'area'))} "
+                f"| {_verdicts(final)} | {panel.found} |"
+            )
+    return lines
+
+
+def targets(experiment: Experiment, found: Json) -> list[str]:
+    """What was asked of ours, and by how much it was reached or missed."""
+    lines = []
+    for panel, measured in _measured(experiment, found):
+        judged = panel.judged or found["opening"]["chosen"]
+        rows = variants(measured).get(str(judged), [])
+        if panel.aim is None or not rows:
+            continue
+        median = median_of(rows, "final")
+        bounds = {"at least": panel.least, "aim": panel.aim}
+        said = "; ".join(f"{word} {bound:g}: {_reached(median, bound)}" for word, bound in bounds.items() if bound)
+        lines.append(f"- {panel.name}, {judged}: {_ratio(median)}. {said[0].upper() + said[1:]}.")
+    return lines
+
+
+def choice(found: Json) -> list[str]:
+    """Validation scores, which decided what ours is, and what trainings cost."""
+    lines = [
+        "| variant | rule, meta-gradient | validation score of each seed | meta-steps: best of run "
+        "| seconds: training + selection | gradient evaluations: training + selection |",
+        "|---|---|---|---|---|---|",
+    ]
+    grouped: dict[str, list[Json]] = {}
+    for training in found["trainings"]:
+        grouped.setdefault(training["variant"], []).append(training)
+    for name, rows in grouped.items():
+        done = [row for row in rows if "cost" in row]
+        scores = ", ".join(number(row["score"]) if row["score"] is not None else str(row["status"]) for row in rows)
+        chosen = " (ours)" if name == found["opening"]["chosen"] else ""
+        if not done:
+            lines.append(f"| {name} | | {scores} | | | |")
+            continue
+        cost = {
+            key: [statistics.median(row["cost"][part][key] for row in done) for part in ("training", "selection")]
+            for key in ("seconds", "gradient_evaluations")
+        }
+        steps = ", ".join(f"{row['best_step']} of {row['meta_steps']}" for row in done)
+        lines.append(
+            f"| {name}{chosen} | {done[0]['rule']}, {done[0]['meta_gradient']} | {scores} | {steps} "
+            f"| {' + '.join(map(seconds, cost['seconds']))} "
+            f"| {' + '.join(f'{value:,.0f}' for value in cost['gradient_evaluations'])} |"
+        )
+    return lines
+
+
+def tuning(experiment: Experiment, found: Json) -> list[str]:
+    """What tuning the baselines cost, beside the runs after which each variant has paid for its training."""
+    lines = [
+        "| panel | gradient evaluations of tuning all baselines | seconds of the evaluation that tuned them "
+        "| break-even of each variant, runs: median of seeds |",
+        "|---|---|---|---|",
+    ]
+    for panel, measured in _measured(experiment, found):
+        paid = "; ".join(f"{name}: {_break_even(rows)}" for name, rows in variants(measured).items())
+        cost = measured["tuning"]
+        lines.append(f"| {panel.name} | {cost['gradient_evaluations']:,.0f} | {seconds(cost['seconds'])} | {paid} |")
+    return lines
+
+
+def in_seconds(experiment: Experiment, found: Json) -> list[str]:
+    """One run in seconds, and the comparison at equal time."""
+    lines = [
+        "| panel | variant | seconds of its run | of the best baseline's | steps in that time "
+        "| ratio at equal time, median of seeds | verdicts |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for panel, measured in _measured(experiment, found):
+        for name, rows in variants(measured).items():
+            timed = [row["equal_time"] for row in rows]
+            best = measured["baselines"][timed[0]["baseline"]]["seconds"]
+            found_ratios = statistics.median(_number(each["ratio_of_means"]) for each in timed)
+            made = statistics.median(each["steps"] for each in timed)
+            lines.append(
+                f"| {panel.name} | {name} | {seconds(statistics.median(row['seconds'] for row in rows))} "
+                f"| {seconds(best)} | {made:g} of {measured['horizon']} | {_ratio(found_ratios)} | {_verdicts(timed)} |"
+            )
+    return lines
+
+
+def baselines(experiment: Experiment, found: Json) -> list[str]:
+    """Each baseline's tuned learning rate and schedule, and what it came to."""
+    lines = [
+        "| panel | baseline | for the last steps | for the area | runs | last five: mean, median | area: mean |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for panel, measured in _measured(experiment, found):
+        for name, each in measured["baselines"].items():
+            tuned = each["tuned"]
+            rates = [f"{number(tuned['learning_rate'][key])} {tuned['schedule'][key]}" for key in ("final", "area")]
+            edge = f" (at the edge of its grid for {' and '.join(each['edges'])})" if each["edges"] else ""
+            final, area = each["final"], each["area"]
+            lines.append(
+                f"| {panel.name} | {LABELS[name]} | {rates[0]} | {rates[1]}{edge} | {tuned['runs']} "
+                f"| {number(final['mean'])}, {number(final['median'])} | {number(area['mean'])} |"
+            )
+    return lines
+
+
+def _measured(experiment: Experiment, found: Json) -> Iterable[tuple[Panel, Json]]:
+    """The panels that have rows."""
+    by_name = {each["panel"]: each for each in found["panels"]}
+    for panel in experiment.panels:
+        if by_name.get(panel.name, {}).get("rows"):
+            yield panel, by_name[panel.name]
+
+
+def _reached(value: float, bound: float) -> str:
+    return "reached" if value <= bound else f"missed by {100 * (value / bound - 1):.0f} %"
+
+
+def _break_even(rows: Sequence[Json]) -> str:
+    paid = [_number(row["break_even"]) for row in rows]
+    middle = statistics.median(paid)
+    return f"{middle:,.0f}" if math.isfinite(middle) else "never"
+
+
+def _verdicts(comparisons: Sequence[Json]) -> str:
+    said = [str(each["verdict"]) for each in comparisons]
+    return ", ".join(f"{verdict} {said.count(verdict)}" for verdict in dict.fromkeys(sorted(said)))
+
+
+def _interval(row: Json) -> str:
+    return "[" + ", ".join(_ratio(_number(end)) for end in row["best_baseline"]["final"]["ratio_interval"]) + "]"
+
+
+def _ratio(value: float) -> str:
+    return "diverged" if not math.isfinite(value) else f"{value:.3f}" if value < 100 else number(value)
+
+
+def _number(value: float | None) -> float:
+    return math.inf if value is None else float(value)
