@@ -35,6 +35,7 @@ class Source:
     loss: what a window's meta-gradient is of
     parts: the own tasks of a trajectory, in groups
     tensors: coordinates of each tensor of a task
+    knows_steps: whether the rule asks how many steps a run has
     """
 
     family: Family
@@ -44,6 +45,7 @@ class Source:
     loss: MetaLoss
     parts: tuple[range, ...]
     tensors: tuple[int, ...]
+    knows_steps: bool
 
     def contender(self, steps: int) -> Learned:
         """The rule, for a run of so many steps."""

@@ -73,7 +73,8 @@ class Trainer:
         loss = MetaLoss.of(spec.recipe.meta_gradient, spec.recipe.loss_weighting, spec.recipe.on)
         made = windows(backend, self._device, loss)
         tensors = tuple(part.size for part in parts)
-        return Source(family, component.weight, backend, made, loss, tuple(groups), tensors)
+        knows_steps = spec.recipe.knows_steps
+        return Source(family, component.weight, backend, made, loss, tuple(groups), tensors, knows_steps)
 
     @property
     def _recipe(self) -> Recipe:
