@@ -62,7 +62,7 @@ PANELS = (
     Panel("breast cancer, ReLU, 2 x 20 units", MIXED, family="breast-cancer-mlp", tasks=DEEP_RELU, halving=True),
     Panel("wine", MIXED, family="wine-mlp", halving=True),
     Panel("wine, ReLU, 2 x 20 units", MIXED, family="wine-mlp", tasks=DEEP_RELU, halving=True),
-    Panel("MNIST, 100 steps", "mnist", gate="0.93 / 0.87", tuning_tasks=16, halving=True),
+    Panel("MNIST, 100 steps", "mnist", gate="0.93 / 0.87", tuning_tasks=8, halving=True),
     Panel("MNIST, 200 steps", "mnist", horizon=200, gate="1.00 / 0.95", halving=True),
     Panel("MNIST, 40 units", "mnist", tasks={"hidden": [40]}, gate="0.96", halving=True),
     Panel("MNIST, 2 x 20 units", "mnist", tasks={"hidden": [20, 20]}, gate="0.92", halving=True),
