@@ -90,8 +90,8 @@ TRAININGS = {
         seeds=1,
     ),
     "mnist": Training("mnist-mlp", seeds=2),
-    "digits, detached": Training("digits-mlp", {"meta_gradient": "detached"}, seeds=1),
-    "digits, lockstep": Training("digits-mlp", {"pool": 1}, seeds=1),
+    "digits, detached": Training("digits-mlp", {"meta_gradient": "detached"}, seeds=2),
+    "digits, lockstep": Training("digits-mlp", {"pool": 1}, seeds=2),
     "digits, mlp": Training("digits-mlp", {"rule": {"kind": "mlp"}}, seeds=1),
     "digits, mlp without time": Training(
         "digits-mlp", {"rule": {"kind": "mlp", "input": "momenta+scales+tensor_scale+alignment"}}, seeds=1
