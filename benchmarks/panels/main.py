@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found.append(measured(panel, rules[panel.training], options.data, options.keep))
         print(tables.in_steps(found[-1]), file=sys.stderr, flush=True)
     lines = section(found, unseen, rules, _command(options))
+    lines += _not_measured(panels)
     print("\n".join(lines))
     if not options.dry:
         core_report.write(RESULTS, lines, MARKS)
@@ -87,8 +88,8 @@ def section(
         f"`{command}`, {time.strftime('%Y-%m-%d')}, {machine()}.",
         "",
         f"{TEST_TASKS} test tasks; baselines {', '.join(DEFAULT_TUNED)}, each tuned on validation tasks of the panel's "
-        f"own problem (32; for 1,000 steps 16) over {', '.join(SCHEDULES)}, on MNIST and for 1,000 steps by successive "
-        f"halving. Those with a tuned mean up to {HOPELESS} times the best one's run on the test tasks. Meta-seeds, "
+        f"own problem ({_budgets(found)}) over {', '.join(SCHEDULES)}. Those with a tuned mean up to {HOPELESS} times "
+        f"the best one's run on the test tasks. Meta-seeds, "
         f"and core-seconds of meta-training for the median seed: {seconds}.",
         "",
         *tables.STEPS_HEAD,
@@ -118,6 +119,33 @@ def section(
         *tables.SECONDS_HEAD,
         *map(tables.in_seconds, found),
     ]
+
+
+def _not_measured(panels: Sequence[Panel]) -> list[str]:
+    """What the catalogue has beside these panels."""
+    lacking = [panel for panel in PANELS if panel not in panels]
+    if not lacking:
+        return []
+    told = [f"{each.name}{_detail(each)}" for each in lacking]
+    return ["", f"Not measured here: {'; '.join(told)}."]
+
+
+def _detail(panel: Panel) -> str:
+    if panel.left_out:
+        return f" without {panel.left_out}" if not panel.left_out.startswith("nothing") else f" ({panel.left_out})"
+    return " (held out)" if panel.on == "held_out" else ""
+
+
+def _budgets(found: Sequence[tables.Measured]) -> str:
+    """How many tasks baselines were tuned on, and where by halving."""
+    panels = {each.panel.name: each.panel for each in found}
+    counts = sorted({panel.tuning_tasks for panel in panels.values()}, reverse=True)
+    told = [f"{counts[0]} tasks"]
+    told += [
+        f"{n} for {'; '.join(name for name, panel in panels.items() if panel.tuning_tasks == n)}" for n in counts[1:]
+    ]
+    halved = "; ".join(name for name, panel in panels.items() if panel.halving)
+    return ", ".join(told) + (f", by successive halving for {halved}" if halved else "")
 
 
 def _spent(rules: Sequence[measure.Trained]) -> str:
