@@ -112,7 +112,7 @@ def section(
         *map(tables.left_out, lacking),
         "",
         "In equal time: each optimizer's own step on one task is counted, beside that task's gradient; each is the "
-        "least of five medians of 15 rounds. The learned optimizer makes as many steps as fit, never more than the "
+        "least of 15 medians of 15 rounds. The learned optimizer makes as many steps as fit, never more than the "
         "horizon.",
         "",
         *tables.SECONDS_HEAD,
