@@ -129,7 +129,8 @@ def _experiment(experiment: Experiment, found: Json) -> list[str]:
     lines = [
         f"## {experiment.name}", "",
         f"{experiment.title}. `{found['command']}`, {found['date']}; {machine['cores']} cores ({machine['processor']}, "
-        f"{machine['flags']}), torch {machine['torch']}, Python {machine['python']}; commits "
+        f"{machine['flags']}), load average {machine['load before']} "
+        f"when it was written, torch {machine['torch']}, Python {machine['python']}; commits "
         f"{', '.join(found['commits'])}; backends {', '.join(found['backends'])}. The test was opened at "
         f"{opening['at']}, with ours chosen: {opening['chosen']}.", "",
     ]  # fmt: skip
@@ -139,7 +140,13 @@ def _experiment(experiment: Experiment, found: Json) -> list[str]:
     if targets := tables.targets(experiment, found):
         lines += ["What was asked of our method:", "", *targets, ""]
     lines += [experiment.note, ""] if experiment.note else []
-    lines += ["Training and selection, and the validation that chose:", "", *tables.choice(found), ""]
+    lines += [
+        "Training, selection and the validation that chose. Scores compare among candidates of ours; the paper's method is",
+        "validated by its area:",
+        "",
+        *tables.choice(found),
+        "",
+    ]
     lines += ["Tuning beside it:", "", *tables.tuning(experiment, found), ""]
     lines += ["In seconds, one task at a time:", "", *tables.in_seconds(experiment, found), ""]
     return [*lines, "The baselines:", "", *tables.baselines(experiment, found), ""]
