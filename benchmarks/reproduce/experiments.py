@@ -129,10 +129,10 @@ EXPERIMENTS = (
             Training("ours, hyper, plain sum of losses", "ours", "quadratic", {"loss_weighting": "sum"}),
         ),
         (Panel("quadratics", "quadratic", "0.8", 0.5, 0.3),),
-        note="A few nearly singular functions, on which every optimizer is slow, carry the mean: see the ratio of medians "
-        "and the tasks won beside it. Two meta-losses were tried for ours, the sum of the losses and that of their roots. "
-        "Baselines at rates that were tuned on validation tasks may diverge on single test tasks, which their medians "
-        "do not show.",
+        note="A few nearly singular functions, on which every optimizer is slow, carry the mean: see the ratio of "
+        "medians and the tasks won beside it. Two meta-losses were tried for ours, the sum of the losses and that of "
+        "their roots. Baselines at rates that were tuned on validation tasks may diverge on single test tasks, which "
+        "their medians do not show.",
     ),
     Experiment(
         "mnist",
