@@ -141,8 +141,8 @@ def _experiment(experiment: Experiment, found: Json) -> list[str]:
         lines += ["What was asked of our method:", "", *targets, ""]
     lines += [experiment.note, ""] if experiment.note else []
     lines += [
-        "Training, selection and the validation that chose. Scores compare among candidates of ours; the paper's method",
-        "is validated by its area:",
+        "Training, selection and the validation that chose. Scores compare among candidates of ours; the paper's",
+        "method is validated by its area:",
         "",
         *tables.choice(found),
         "",
