@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from models.baselines.base import Tunable
+from models.curves import looks
 from models.rollout import Sample, run
+from models.task_spec import LossesOn
 from models.tasks.base import Family
 from models.tuning import CRITERIA, GRID_LIMIT, GridPoint, Tuned, Tuning, candidates, learning_rate, runs_of
 
@@ -38,15 +40,18 @@ def tune_by_halving(
     horizon: int,
     schedules: Sequence[str],
     *,
+    on: LossesOn = "training",
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Generator[GridPoint | None, None, Tuning]:
     """Sweep schedules and learning rates on the tasks of `sample`; returns the Tuning, whose best points were measured
     on all of them.
 
+    on: as in `models.tuning.tune`
+
     Yields None after each inner step, so that a caller can look at the clock, and each candidate's first grid point.
     """
-    sweep = _Sweep(baseline, family, sample, horizon, dtype, device)
+    sweep = _Sweep(baseline, family, sample, horizon, on, dtype, device)
     rungs = sorted({max(1, sample.tasks // share) for share in SHARES})
     for schedule, k in islice(candidates(baseline.centre, schedules, sweep.points), runs_of(schedules)):
         yield from sweep.measure((schedule, k), rungs[0])
@@ -75,12 +80,14 @@ class _Sweep:
         family: Family,
         sample: Sample,
         horizon: int,
+        on: LossesOn,
         dtype: torch.dtype,
         device: torch.device | str,
     ) -> None:
         self.points: dict[Place, GridPoint] = {}
         self._baseline, self._family, self._sample, self._horizon = baseline, family, sample, horizon
         self._dtype, self._device = dtype, device
+        self._looks = looks(horizon) if on == "held_out" else ()
         self._losses: dict[Place, tuple[Tensor, Tensor]] = {}
 
     def measure(self, place: Place, tasks: int) -> Generator[None, None, None]:
@@ -91,7 +98,9 @@ class _Sweep:
             return
         part = dataclasses.replace(self._sample, first=self._sample.first + seen, tasks=tasks - seen)
         tuned = Tuned(self._baseline, learning_rate(k), schedule, self._horizon)
-        found = yield from run(tuned, self._family, part, self._horizon, dtype=self._dtype, device=self._device)
+        found = yield from run(
+            *(tuned, self._family, part, self._horizon), dtype=self._dtype, device=self._device, looks=self._looks
+        )
         before = self._losses.get(place, (found.final[:0], found.area[:0]))
         final, area = torch.cat([before[0], found.final]), torch.cat([before[1], found.area])
         self._losses[place] = final, area

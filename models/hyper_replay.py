@@ -18,7 +18,6 @@ from typing import final
 import torch
 from torch import Tensor
 
-from gradsmith.rules.clock import elapsed
 from gradsmith.rules.heads import bounded_exp
 from gradsmith.rules.hyper import FLOOR, MOMENTA, OVER_R, SQUARES, HyperRule, reciprocal, seen, with_rest
 from gradsmith.rules.segments import Segments
@@ -61,7 +60,7 @@ class HyperWindow:
         number = len(self._signals)
         means, squares, last, numbers = (each.t() for each in memory)
         numbers, features, begun, r = seen(gradient, means, last[0], numbers, self._segments)
-        signal = torch.cat((features, elapsed(numbers[:1]))).t()
+        signal = self._rule.signal(features, numbers)
         rows = self._rows[number]
         rows[0] = gradient
         torch.mul(means, self._decays, out=rows[1:]).addcmul_(self._others, gradient)

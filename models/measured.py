@@ -11,17 +11,24 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from torch import Tensor
 
+from models.curves import FINAL_STEPS, LOOKS, Curves
 from models.evaluation.statistics import Bootstrap, Floats, curve_quantiles, summary
-from models.rollout import FINAL_STEPS, Curves
 from models.spec import Recipe
+from models.task_spec import LossesOn
 from models.tuning import CRITERIA as CRITERIA
 from models.tuning import GridPoint, Tuning
 
 PROGRESS_INTERVAL_SECONDS = 0.25
 TUNING_TRAJECTORY = 1  # trajectory 0 of the validation split selected the rule; baselines are tuned on other tasks
-MEANINGS = {
-    "final": f"mean loss of the last {FINAL_STEPS} steps",
-    "area": "mean loss of all steps after the start",
+MEANINGS: dict[LossesOn, dict[str, str]] = {
+    "training": {
+        "final": f"mean loss of the last {FINAL_STEPS} steps",
+        "area": "mean loss of all steps after the start",
+    },
+    "held_out": {
+        "final": "held-out loss after the last step",
+        "area": f"mean held-out loss at {LOOKS} points of the curve",
+    },
 }
 """What each criterion is, for the record."""
 T = TypeVar("T")
@@ -114,7 +121,7 @@ def described(measured: Measured, bootstrap: Bootstrap) -> dict[str, Any]:
 def _curve(found: Curves, bootstrap: Bootstrap) -> dict[str, list[float]]:
     losses = numbers(found.losses)
     quantiles = curve_quantiles(losses, bootstrap)
-    return {"step": list(range(losses.shape[0]))} | {name: values.tolist() for name, values in quantiles.items()}
+    return {"step": list(found.steps)} | {name: values.tolist() for name, values in quantiles.items()}
 
 
 def sweep_of(tuning: Tuning) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Any
 
 from models.backends import dtype_for
 from models.baselines import TUNED
-from models.evaluation.baseline_runs import BaselineRuns
+from models.curves import Curves
+from models.evaluation.baseline_runs import BaselineRuns, BaselineStore
 from models.evaluation.statistics import Bootstrap
 from models.measured import (
     CRITERIA,
@@ -28,7 +29,7 @@ from models.measured import (
     sweep_of,
 )
 from models.memory import memory_estimate_bytes
-from models.rollout import Curves, Sample
+from models.rollout import Sample
 from models.runtime import device_of, runtime
 from models.spec import BaselineName, MetaTrainSpec, PreviewSpec, Resources, Split
 from models.tasks.catalogue import open_for_tuning
@@ -38,17 +39,20 @@ from models.tuning import Tuned, Tuning, runs_of
 FORMAT = 2
 
 
-def preview(spec: PreviewSpec, *, data_dir: Path | None = None) -> Iterator[MeasuringProgress | MeasuringResult]:
+def preview(
+    spec: PreviewSpec, *, data_dir: Path | None = None, store: BaselineStore | None = None
+) -> Iterator[MeasuringProgress | MeasuringResult]:
     """Tune the plan's baselines on validation tasks; the last event is the MeasuringResult.
 
     Progress comes at least every quarter of a second of work, give or take one inner step.
+    store: where runs of baselines are kept; None computes them
     Raises DatasetMissing, DatasetCorrupt, DeviceUnavailable, UnknownKind, FamilyBroken.
     """
-    yield from _Preview(spec, data_dir).events()
+    yield from _Preview(spec, data_dir, store).events()
 
 
 class _Preview:
-    def __init__(self, spec: PreviewSpec, data_dir: Path | None) -> None:
+    def __init__(self, spec: PreviewSpec, data_dir: Path | None, store: BaselineStore | None) -> None:
         self._spec = spec
         self._plan = spec.evaluation
         self._device = device_of(spec.resources)
@@ -57,7 +61,7 @@ class _Preview:
         self._sample = Sample(Split.VALIDATION, spec.seed, TUNING_TRAJECTORY, self._plan.tuning_tasks)
         self._started = time.perf_counter()
         self._runs = Runs(len(self._plan.baselines) * (runs_of(self._plan.schedules) + len(CRITERIA)))
-        self._baselines = BaselineRuns(spec, self._dtype, self._device, self._runs)
+        self._baselines = BaselineRuns(spec, self._dtype, self._device, self._runs, store)
 
     def events(self) -> Iterator[MeasuringProgress | MeasuringResult]:
         tunings: dict[BaselineName, Tuning] = {}
@@ -87,12 +91,14 @@ class _Preview:
             "overrides": family.overrides,
             "seed": self._spec.seed,
             "horizon": plan.horizon,
-            "criteria": MEANINGS,
+            "on": plan.on,
+            "criteria": MEANINGS[plan.on],
             "tuning_tasks": plan.tuning_tasks,
             "coordinates_per_task": family.tasks.coordinates_per_task,
             "training_memory_bytes": memory_estimate_bytes(self._training()),
             "optimizers": {name: described(each, bootstrap) for name, each in measured.items()},
             "tuning": {name: sweep_of(tuning) for name, tuning in tunings.items()},
+            "stored": {phase: found for phase, found in self._baselines.stored.items() if phase == "tuning"},
             "cost": {
                 "seconds": time.perf_counter() - self._started,
                 "gradient_evaluations": {"tuning": self._baselines.gradients["tuning"]},

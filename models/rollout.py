@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
@@ -12,13 +12,11 @@ from torch import Tensor
 
 from models.backends import Backend
 from models.backends.base import require_task_size
+from models.curves import Curves
+from models.film import Film
 from models.memory import CHUNK_COORDINATES
 from models.spec import Split
 from models.tasks.base import Family, HeldOut, TaskBatch
-
-PICTURED_PIXELS = 2 * 64 * 64
-"""Pixels of the tasks whose pictures a run keeps, at each of some steps; one task at least."""
-FINAL_STEPS = 5  # a single step's minibatch is worth several percent of noise on a network
 
 
 class Stepper(Protocol):
@@ -107,64 +105,6 @@ class _RestingRun:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What the first tasks of a sample looked like in the middle of a run.
-
-    images: uint8 (tasks, steps, height, width, 3)
-    steps: after which inner steps
-    given: what the images are to be held against, by name, uint8 (tasks, height, width, 3)
-    """
-
-    images: Tensor
-    steps: tuple[int, ...]
-    given: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Curves:
-    """`losses` (horizon + 1, tasks): f at theta_0 .. theta_horizon on the minibatch of that step."""
-
-    losses: Tensor
-    held_out: HeldOut | None
-    pictures: Pictures | None = None
-
-    @property
-    def final(self) -> Tensor:
-        """The mean loss of the last FINAL_STEPS steps: (tasks,); a run that met a non-finite loss counts as
-        infinite."""
-        return torch.where(self.finite, trailing_means(self.losses)[-1], torch.inf)
-
-    @property
-    def area(self) -> Tensor:
-        """The mean loss over steps 1 .. horizon: (tasks,). Step 0 is the same whatever optimizes."""
-        moved = self.losses[1:] if self.horizon else self.losses
-        return torch.where(self.finite, moved.mean(dim=0), torch.inf)
-
-    @property
-    def horizon(self) -> int:
-        return self.losses.shape[0] - 1
-
-    def cut(self, steps: int) -> Curves:
-        """The first `steps` steps of the run, without what was held out, which is measured at the end."""
-        return Curves(self.losses[: steps + 1], None)
-
-    @property
-    def finite(self) -> Tensor:
-        return torch.isfinite(self.losses).all(dim=0)
-
-
-def trailing_means(losses: Tensor) -> Tensor:
-    """The mean loss of the last FINAL_STEPS steps up to each: (horizon + 1, tasks) -> the same. The loss at the start
-    counts for itself alone, so that step 3 has the mean of three."""
-    means = losses.clone()
-    steps = losses.shape[0] - 1
-    for back in range(1, min(FINAL_STEPS, steps)):
-        means[1 + back :] += losses[1 : steps + 1 - back]
-    counts = torch.arange(steps + 1, device=losses.device).clamp(1, FINAL_STEPS)
-    return means / counts[:, None]
-
-
-@dataclass(frozen=True)
 class Sample:
     """Which tasks to run on: `tasks` of them, from the one with index `first` on."""
 
@@ -184,18 +124,23 @@ def run(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     held_out: bool = False,
+    looks: tuple[int, ...] = (),
     pictures: bool = False,
 ) -> Generator[None, None, Curves]:
     """Yields after each inner step, so that a caller can look at the clock, and returns the Curves: of the sample's
     tasks in an order that depends on the sample alone.
 
     held_out, pictures: whether to look at held-out data at the end, and to keep some pictures, where tasks have them
+    looks: steps, from 0 to the horizon, after which held-out losses are measured; the curves are then of these, and a
+        task whose training loss is not finite has an infinite one from there on. Empty: training losses
+
     Costs `horizon + 1` gradient evaluations a task; one that is judged at its average costs a loss more at each step.
+    Raises ValueError where held-out losses are asked for and the tasks have none.
     """
     chunk = tasks_at_once(family)
     losses: list[Tensor] = []
     ends: list[HeldOut] = []
-    film = _Film(horizon) if pictures else None
+    film = Film(horizon) if pictures else None
     beyond = sample.first + sample.tasks
     for first in range(sample.first, beyond, chunk):
         batches = family.sample(
@@ -211,61 +156,38 @@ def run(
             theta = tasks.initial()
             stepper = contender.start(tasks)
             judged = stepper.average if isinstance(stepper, Averaging) else None
-            rows = []
-            for step in range(horizon):
-                loss, gradient = tasks.losses_and_gradient(theta, step)
-                rows.append(_losses(tasks, judged(theta), step) if judged else loss)
-                stepper.step(theta, gradient)
-                if film is not None:
-                    film.look(tasks, judged(theta) if judged else theta, step + 1)
-                yield
-            theta = judged(theta) if judged else theta
-            rows.append(_losses(tasks, theta, horizon))
-            losses.append(torch.stack(rows))
-            end = tasks.held_out(theta) if held_out else None
+            rows, seen = [], []
+            for step in range(horizon + 1):
+                at = judged(theta) if judged else theta
+                if film is not None and step:
+                    film.look(tasks, at, step)
+                if step == horizon:
+                    rows.append(_losses(tasks, at, step))
+                else:
+                    loss, gradient = tasks.losses_and_gradient(theta, step)
+                    rows.append(_losses(tasks, at, step) if judged else loss)
+                if step in looks:
+                    finite = torch.isfinite(torch.stack(rows)).all(dim=0)
+                    seen.append(torch.where(finite, _held_out(tasks, at).losses, torch.inf))
+                if step < horizon:
+                    stepper.step(theta, gradient)
+                    yield
+            losses.append(torch.stack(seen if looks else rows))
+            end = tasks.held_out(at) if held_out else None
             if end is not None:
                 ends.append(end)
     whole = None
     if ends:
         whole = HeldOut(torch.cat([end.losses for end in ends]), torch.cat([end.accuracies for end in ends]))
-    return Curves(torch.cat(losses, dim=1), whole, None if film is None else film.developed())
+    pictured = None if film is None else film.developed()
+    return Curves(torch.cat(losses, dim=1), whole, looks or None, pictured)
 
 
-def pictured_steps(horizon: int) -> tuple[int, ...]:
-    """After which inner steps pictures are taken."""
-    return tuple(sorted({max(1, horizon // part) for part in (8, 4, 2, 1)}))
-
-
-class _Film:
-    """Takes the pictures of a run, of its first tasks alone."""
-
-    def __init__(self, horizon: int) -> None:
-        self._steps = pictured_steps(horizon)
-        self._frames: list[list[Tensor]] = []  # of each batch that is looked at, a frame a step
-        self._given: list[Mapping[str, Tensor]] = []
-        self._left: int | None = None  # tasks still to be looked at; unknown before the first picture
-
-    def look(self, tasks: TaskBatch, theta: Tensor, step: int) -> None:
-        if step not in self._steps or self._left == 0:
-            return
-        images = tasks.pictures(theta)
-        if images is None:
-            return
-        if self._left is None:
-            self._left = max(1, PICTURED_PIXELS // (images.shape[1] * images.shape[2]))
-        if step == self._steps[0]:
-            self._frames.append([])
-            self._given.append({name: each[: self._left].cpu() for name, each in tasks.given_pictures().items()})
-        self._frames[-1].append(images[: self._left].cpu())
-        if step == self._steps[-1]:
-            self._left -= self._frames[-1][-1].shape[0]
-
-    def developed(self) -> Pictures | None:
-        if not self._frames:
-            return None
-        images = torch.cat([torch.stack(frames, dim=1) for frames in self._frames])
-        given = {name: torch.cat([each[name] for each in self._given]) for name in self._given[0]}
-        return Pictures(images, self._steps, given)
+def _held_out(tasks: TaskBatch, theta: Tensor) -> HeldOut:
+    found = tasks.held_out(theta)
+    if found is None:
+        raise ValueError(f"held-out losses are asked for, and tasks of {type(tasks).__name__} have no held-out data")
+    return found
 
 
 @torch.no_grad()

@@ -10,11 +10,15 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+LossesOn = Literal["training", "held_out"]
+"""Which data a loss that counts is of: the minibatches that the inner gradients come from, or data that they do not
+see."""
 
 
 class Spec(BaseModel):
@@ -56,6 +60,8 @@ class Costs:
     """Numbers that `losses_and_gradient` takes for a task and gives back."""
     used_bytes: int = 0
     """Bytes beside them, whatever the width of the numbers."""
+    working: int = 0
+    """Numbers that it takes beside them for however many tasks, where these compute one after the other."""
     held_out_bytes: int = 0
     """Bytes that `held_out` takes at most, for however many tasks."""
     parted_bytes: int = 0

@@ -17,7 +17,9 @@ import torch
 
 from models.baselines.base import AtRate, Tunable
 from models.baselines.schedules import rate
+from models.curves import looks
 from models.rollout import Sample, Stepper, run
+from models.task_spec import LossesOn
 from models.tasks.base import Family, TaskBatch
 
 FIRST_RUNS = 12  # of the first schedule
@@ -37,8 +39,8 @@ class Tuned:
     schedule: str
     steps: int
 
-    def start(self, tasks: TaskBatch) -> Stepper:  # noqa: ARG002 - its memory begins at the first gradient
-        return AtRate(self.baseline.start(), rate(self.learning_rate, self.schedule, self.steps))
+    def start(self, tasks: TaskBatch) -> Stepper:
+        return AtRate(self.baseline.start(tasks), rate(self.learning_rate, self.schedule, self.steps))
 
 
 @dataclass(frozen=True)
@@ -106,17 +108,22 @@ def tune(
     horizon: int,
     schedules: Sequence[str],
     *,
+    on: LossesOn = "training",
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Generator[GridPoint | None, None, Tuning]:
     """Sweep schedules and learning rates on the tasks of `sample`; returns the Tuning.
 
+    on: the data of the losses that a baseline is tuned for. held_out: what was held out of the sample's split, at
+        `models.curves.looks(horizon)`
+
     Yields None after each inner step, so that a caller can look at the clock, and each grid point when it is done.
     """
     points: dict[tuple[str, float], GridPoint] = {}
+    seen = looks(horizon) if on == "held_out" else ()
     for schedule, k in islice(candidates(baseline.centre, schedules, points), runs_of(schedules)):
         tuned = Tuned(baseline, learning_rate(k), schedule, horizon)
-        found = yield from run(tuned, family, sample, horizon, dtype=dtype, device=device)
+        found = yield from run(tuned, family, sample, horizon, dtype=dtype, device=device, looks=seen)
         diverged = int((~found.finite).sum())
         point = GridPoint(schedule, k, float(found.final.mean()), float(found.area.mean()), diverged, sample.tasks)
         points[schedule, k] = point

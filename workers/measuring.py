@@ -7,11 +7,28 @@ from typing import Any, assert_never
 
 from sqlalchemy.orm import Session
 
-from app.store import outcomes
+from app.store import baseline_runs, outcomes
 from app.store.events import EventId, JobEvent
+from models.evaluation.baseline_runs import Stored
 from models.measured import BestTuned, MeasuringProgress, MeasuringResult
 from workers.attempt import Attempt
 from workers.lifecycle import Preempted
+
+
+class BaselineRuns:
+    """The database's runs of baselines, each read and written in a short transaction of the job."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    def get(self, key: str) -> Stored | None:
+        workspace = self._attempt.claimed.job.workspace
+        found = self._attempt.keeper.write(lambda session, _again: baseline_runs.get(session, workspace, key))
+        return None if found is None else Stored(found.content, found.job)
+
+    def put(self, key: str, baseline: str, content: bytes) -> None:
+        keeper = self._attempt.keeper
+        keeper.write(lambda session, _again: baseline_runs.put(session, keeper.lease, key, baseline, content))
 
 
 def measure(

@@ -147,6 +147,7 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
         "overrides": {},
         "seed": 7,
         "horizon": horizon,
+        "on": "training",
         "criteria": {"final": "mean loss of the last 5 steps", "area": "mean loss of all steps after the start"},
         "test_tasks": 512,
         "tuning_tasks": 128,
@@ -195,6 +196,7 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
             "tuned": 1.63,
             "standing_still": 30.1,
             "better": "tuned",
+            "beyond": None,
         },
         "anatomy": {
             "optimizers": {
@@ -236,7 +238,7 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
 def preview_result(family: str = "rosenbrock") -> dict[str, Any]:
     """A small result in the form that models.preview gives."""
     found = evaluation_result(family)
-    shared = {name: found[name] for name in ("family", "seed", "horizon", "criteria", "tuning_tasks", "runtime")}
+    shared = {name: found[name] for name in ("family", "seed", "horizon", "on", "criteria", "tuning_tasks", "runtime")}
     cost = {"seconds": 1.2, "gradient_evaluations": {"tuning": 12_345}}
     return shared | {
         "format": 2,
@@ -246,5 +248,6 @@ def preview_result(family: str = "rosenbrock") -> dict[str, Any]:
         "training_memory_bytes": 350_000_000,
         "optimizers": {"adam": found["optimizers"]["adam"]},
         "tuning": {"adam": found["tuning"]["adam"]},
+        "stored": {"tuning": {}},
         "cost": cost,
     }

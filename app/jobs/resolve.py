@@ -25,9 +25,12 @@ from models.spec import (
     BackendName,
     EvaluationPlan,
     FamilySpec,
+    PreviewPlan,
+    Recipe,
     Resources,
     Spec,
     overridden,
+    unfitting,
     with_tasks,
 )
 from models.task_spec import TaskSpec
@@ -94,10 +97,22 @@ def seed_of(given: int | None) -> int:
     return secrets.randbits(53) if given is None else given
 
 
-def plan_of(family: FamilySpec, changes: BaseModel, horizon: int) -> EvaluationPlan:
-    plan = laid_over(family.evaluation.model_copy(update={"horizon": horizon}), changes, "evaluation")
+def plan_of(family: FamilySpec, changes: BaseModel, recipe: Recipe, horizon: int) -> EvaluationPlan:
+    """What a rule was trained for is what it is measured by, on the same kind of data, unless the request says
+    otherwise. Raises Problem `invalid_request`."""
+    usual = {"horizon": horizon, "on": recipe.on if family.tasks.parts_data else "training"}
+    plan = laid_over(family.evaluation.model_copy(update=usual), changes, "evaluation")
     assert isinstance(plan, EvaluationPlan)
+    require_fitting(plan, family)
     return plan
+
+
+def require_fitting(plan: EvaluationPlan | PreviewPlan, family: FamilySpec) -> None:
+    """Raises Problem `invalid_request` where the plan cannot be carried out on the family's tasks."""
+    if (found := unfitting(plan, family.tasks, family.name)) is not None:
+        field, message = found
+        wrong = FieldError(location="body", pointer=f"/evaluation/{field}", code="unfitting_plan", message=message)
+        raise invalid_request([wrong])
 
 
 def resources_of(changes: BaseModel, backend: BackendName) -> Resources:

@@ -95,7 +95,7 @@ def card_markdown(facts: CardFacts) -> str:
                 ("Family", f"`{family['name']}`" + (f", with {changes}" if changes else "")),
                 *_made(facts),
                 ("Seed", str(facts.spec["seed"])),
-                ("Validation score", f"{number(facts.validation_score)} (mean loss over the whole curve)"),
+                ("Validation score", f"{number(facts.validation_score)}{_criterion(facts.spec)}"),
                 ("Job", f"`{facts.job}`"),
                 ("Weights", f"{facts.size_bytes:,} bytes, sha256 `{facts.sha256}`"),
                 ("Created", facts.created_at.strftime("%Y-%m-%d %H:%M UTC")),
@@ -120,10 +120,30 @@ def card_markdown(facts: CardFacts) -> str:
         "```python",
         "import gradsmith",
         "",
-        f'optimizer = gradsmith.LearnedOptimizer(model.parameters(), "{facts.reference}")',
+        f'optimizer = gradsmith.LearnedOptimizer(model.parameters(), "{facts.reference}"{_steps(facts)})',
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _criterion(spec: Mapping[str, Any]) -> str:
+    """What the score is of; nothing for a recipe of another version that this one does not know."""
+    try:
+        return f" ({Recipe.model_validate(spec['recipe']).criterion})"
+    except ValidationError:
+        return ""
+
+
+def _knows_steps(facts: CardFacts) -> bool:
+    try:
+        return Recipe.model_validate(facts.spec["recipe"]).knows_steps
+    except ValidationError:
+        return False
+
+
+def _steps(facts: CardFacts) -> str:
+    """The argument of LearnedOptimizer that a rule needs which asks how many steps there are."""
+    return f", steps={facts.spec['recipe']['horizon']}" if _knows_steps(facts) else ""
 
 
 def _kind(facts: CardFacts) -> str:
@@ -141,6 +161,12 @@ def _made(facts: CardFacts) -> list[tuple[str, str]]:
     return [
         ("Horizon", f"{recipe['horizon']} steps, trained in windows of {recipe['unroll_steps']}"),
         *_rules(facts.spec),
+        (
+            "Planned steps",
+            "it asks how many steps a run has: pass `steps`"
+            if _knows_steps(facts)
+            else "it does without; a baseline whose rate falls to zero knows how many steps a run has",
+        ),
         ("Meta-training", f"{recipe['meta_steps']:,} meta-steps of {recipe['tasks']} tasks"),
     ]
 

@@ -18,7 +18,18 @@ from app.report.figures import COLORS, FAINT, INK, Format, dress, positive, rend
 from app.report.labels import LABEL_AT, keep_in_sight, label_ends
 from app.report.pictures import draw_pictures, height_of
 from app.report.time_panels import over_seconds, profiles
-from app.report.words import LABELS, METRICS, best_baseline, headline, meaning, number, ordered, shown, subtitle
+from app.report.words import (
+    LABELS,
+    METRICS,
+    best_baseline,
+    headline,
+    loss_name,
+    meaning,
+    number,
+    ordered,
+    shown,
+    subtitle,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,7 +125,7 @@ def _panel(axes: Axes, result: Mapping[str, Any], metric: str, line: str, band: 
         if finite.size:
             label = LABELS.get(name, name) if name in untuned else shown(result, name, metric)
             ends.append((float(finite[-1]), name, f"{label}  {number(result['optimizers'][name][metric][line])}"))
-    dress(axes, "inner step", "loss" if line == "mean" else "", np.concatenate(every))
+    dress(axes, "inner step", loss_name(result) if line == "mean" else "", np.concatenate(every))
     keep_in_sight(axes, start)
     said = {
         "mean": "mean of the tasks, with its 95 % interval",

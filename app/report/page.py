@@ -19,6 +19,7 @@ from app.report.words import (
     meaning,
     measured_on,
     number,
+    on_held_out,
     ordered,
     percent,
     rival,
@@ -136,7 +137,7 @@ def loss_section(result: Mapping[str, Any], tasks: str) -> str:
             ]
         )
     heads = ["optimizer", "mean at the end", "95 %", "median", "middle 80 %", "mean of curve", "95 %", "diverged"]
-    note = f"At the end: {meaning(result, 'final')}."
+    note = f"At the end: {meaning(result, 'final')}. Of the curve: {meaning(result, 'area')}."
     classes = ["learned"] if "learned" in result["optimizers"] else []
     return table(f"Losses on {tasks}", heads, rows, note, classes)
 
@@ -180,7 +181,8 @@ def tuning_section(result: Mapping[str, Any]) -> str:
         "runs that diverged",
     ]
     note = (
-        f"Learning rates and schedules, tuned on {result['tuning_tasks']} validation tasks per run. Every baseline had "
+        f"Learning rates and schedules, tuned on {result['tuning_tasks']} validation tasks per run, for their "
+        f"{'loss on validation images' if on_held_out(result) else 'training loss'}. Every baseline had "
         "the same number of runs: a coarse grid that grows while its optimum is at an edge and is refined around it."
     )
     return table("How the baselines were tuned", heads, rows, note)

@@ -11,7 +11,7 @@ import numpy as np
 from app.report.figures import COLORS, INK, Format, dress, positive, render, titles
 from app.report.html import document, inline
 from app.report.page import loss_section, tuning_section
-from app.report.words import LABELS, measured_on, number, ordered, shown
+from app.report.words import LABELS, loss_name, measured_on, number, ordered, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ def preview(result: Mapping[str, Any], *, image_format: Format = "png", titled: 
             axes.fill_between(step, low, high, color=color, alpha=0.15, linewidth=0)
             axes.plot(step, mean, color=color, linewidth=2, label=ends)
             every += mean, low, high
-        dress(axes, "inner step", "loss, mean of the tasks", np.concatenate(every))
+        dress(axes, "inner step", f"{loss_name(result)}, mean of the tasks", np.concatenate(every))
         axes.set_xlim(0, float(result["horizon"]))
         axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper right")
         if titled:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.report.figures import COLORS, FAINT, INK, dress, frame, positive
 from app.report.labels import keep_in_sight, label_ends
-from app.report.words import LABELS, best_baseline, number, ordered
+from app.report.words import LABELS, best_baseline, loss_name, number, ordered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ def over_seconds(axes: Axes, result: Mapping[str, Any]) -> list[Annotation]:
         start = float(values[0])  # the same for all: nothing has moved yet
         if finite.size:
             ends.append((float(finite[-1]), name, f"{LABELS.get(name, name)}  {number(float(finite[-1]))}"))
-    dress(axes, f"{unit} for one task", "loss", np.concatenate(every))
+    dress(axes, f"{unit} for one task", loss_name(result), np.concatenate(every))
     keep_in_sight(axes, start)
     axes.set_xlim(0, longest * scale)
     _title(axes, "In equal time: mean of the tasks, runs tuned for the end\nbeside each line: last loss that is drawn")

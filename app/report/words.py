@@ -55,11 +55,26 @@ def measured_on(result: Mapping[str, Any]) -> str:
     return f"{result['family']} ({changes})" if changes else str(result["family"])
 
 
+def judged_on(result: Mapping[str, Any]) -> str:
+    """The family, and which data counts where that is not the training minibatches: `held-out data of digits-mlp`."""
+    return f"held-out data of {measured_on(result)}" if on_held_out(result) else measured_on(result)
+
+
 def meaning(result: Mapping[str, Any], metric: str) -> str:
     """What a number of this metric is. Results before format 3 took the loss of the last step alone."""
-    if metric == "area":
+    if metric == "area" and not on_held_out(result):
         return "mean over the whole curve"
-    return str(result.get("criteria", {}).get("final", "loss at the last step"))
+    return str(result.get("criteria", {}).get(metric, "loss at the last step"))
+
+
+def on_held_out(result: Mapping[str, Any]) -> bool:
+    """Whether losses on held-out data count. Results of before there was the choice took training losses."""
+    return bool(result.get("on") == "held_out")
+
+
+def loss_name(result: Mapping[str, Any]) -> str:
+    """What an axis with losses is called."""
+    return "held-out loss" if on_held_out(result) else "loss"
 
 
 # (durations below so many seconds, the seconds of a unit, its name)
@@ -116,14 +131,14 @@ def headline(result: Mapping[str, Any]) -> str:
     if len(verdicts) == 1:
         beats = f"Learned optimizer {VERB[verdicts.pop()]}"
         if len(rivals) == 1:
-            return f"{beats} tuned {rivals.pop()}, the best baseline, on {measured_on(result)}"
+            return f"{beats} tuned {rivals.pop()}, the best baseline, on {judged_on(result)}"
         each = ", ".join(f"{names[metric]} {WHERE[metric]}" for metric in METRICS)
-        return f"{beats} the best tuned baselines on {measured_on(result)}: {each}"
+        return f"{beats} the best tuned baselines on {judged_on(result)}: {each}"
     if len(rivals) == 1:
         each = ", ".join(f"{found[metric]['verdict']} {WHERE[metric]}" for metric in METRICS)
-        return f"Learned optimizer on {measured_on(result)}: {each}, against tuned {rivals.pop()}"
+        return f"Learned optimizer on {judged_on(result)}: {each}, against tuned {rivals.pop()}"
     each = ", ".join(f"{found[metric]['verdict']} {WHERE[metric]} against tuned {names[metric]}" for metric in METRICS)
-    return f"Learned optimizer on {measured_on(result)}: {each}"
+    return f"Learned optimizer on {judged_on(result)}: {each}"
 
 
 def subtitle(result: Mapping[str, Any]) -> str:
@@ -133,9 +148,9 @@ def subtitle(result: Mapping[str, Any]) -> str:
     def times(best: Mapping[str, Any]) -> str:
         return f"{number(best['ratio_of_means'])} times {rival(best)}'s"
 
+    curve = meaning(result, "area") if on_held_out(result) else WHERE["area"]
     return (
         f"{meaning(result, 'final')} of {result['horizon']}: {times(final)} (95 % interval "
-        f"{interval(final['ratio_interval'])}); "
-        f"over the whole curve: {times(area)} ({interval(area['ratio_interval'])}); better on "
+        f"{interval(final['ratio_interval'])}); {curve}: {times(area)} ({interval(area['ratio_interval'])}); better on "
         f"{percent(final['share_won'])} and {percent(area['share_won'])} of {result['test_tasks']} held-out tasks"
     )

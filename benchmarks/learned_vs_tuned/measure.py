@@ -17,10 +17,11 @@ import torch
 from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for
 from models.baselines import BASELINES, TUNED
+from models.curves import Curves
 from models.evaluation.statistics import Bootstrap, Comparison, compare
 from models.measured import CRITERIA, TUNING_TRAJECTORY
 from models.meta_train import MetaStep, Restarted, TrainingResult, Validated, meta_train
-from models.rollout import Curves, Learned, Sample, curves, run
+from models.rollout import Learned, Sample, curves, run
 from models.spec import FamilySpec, MetaTrainSpec, Resources, Split, overridden
 from models.tasks.catalogue import open_for_testing, open_for_tuning
 from models.tuning import Tuning, tune

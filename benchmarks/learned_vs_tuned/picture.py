@@ -10,7 +10,7 @@ import numpy as np
 from app.report.figures import COLORS
 from benchmarks.core.environment import ROOT
 from benchmarks.learned_vs_tuned.measure import NAMES, Row, as_array
-from models.rollout import Curves
+from models.curves import Curves
 from models.spec import FamilySpec
 from models.tuning import Tuning
 

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.core.machine import described
 from benchmarks.learned_vs_tuned.measure import NAMES, Row
-from models.rollout import Curves
+from models.curves import Curves
 from models.spec import FamilySpec
 from models.tuning import GridPoint, Tuning
 

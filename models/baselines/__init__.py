@@ -11,14 +11,17 @@ from models.baselines.adam import ADAM, ADAM_DEFAULT
 from models.baselines.adamw import ADAMW
 from models.baselines.base import Baseline, Tunable, Untuned
 from models.baselines.dog import DOG
+from models.baselines.lbfgs import LBFGS
+from models.baselines.muon import MUON
 from models.baselines.nag import NAG
 from models.baselines.prodigy import PRODIGY
 from models.baselines.rmsprop import RMSPROP
 from models.baselines.schedule_free import SCHEDULE_FREE
 from models.baselines.schedules import SCHEDULES as SCHEDULES
 from models.baselines.sgd import SGD
+from models.baselines.soap import SOAP
 
-TUNED: dict[str, Tunable] = {each.name: each for each in (SGD, NAG, RMSPROP, ADAM, ADAMW, ADAGRAD)}
+TUNED: dict[str, Tunable] = {each.name: each for each in (SGD, NAG, RMSPROP, ADAM, ADAMW, ADAGRAD, MUON, SOAP, LBFGS)}
 """Baselines whose learning rate and schedule are tuned for the family, from plain to refined."""
 
 UNTUNED: dict[str, Untuned] = {each.name: each for each in (ADAM_DEFAULT, SCHEDULE_FREE, PRODIGY, DOG)}

@@ -23,4 +23,4 @@ class AdagradRun:
         theta.addcdiv_(gradient, self._sum.sqrt().add_(EPSILON), value=-learning_rate)
 
 
-ADAGRAD = Tunable("adagrad", "Adagrad", centre=-2, start=AdagradRun, torch="Adagrad", by_default=False)
+ADAGRAD = Tunable("adagrad", "Adagrad", centre=-2, start=lambda _: AdagradRun(), torch="Adagrad", by_default=False)

@@ -31,7 +31,7 @@ class AdamRun:
         theta.addcdiv_(first, scale, value=-learning_rate / (1 - BETA_1**self._count))
 
 
-ADAM = Tunable("adam", "Adam", centre=-4, start=AdamRun, torch="Adam", usual_rate=DEFAULT_RATE)
+ADAM = Tunable("adam", "Adam", centre=-4, start=lambda _: AdamRun(), torch="Adam", usual_rate=DEFAULT_RATE)
 
 ADAM_DEFAULT = Untuned(
     "adam_default",

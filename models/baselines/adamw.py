@@ -22,4 +22,4 @@ class AdamWRun:
         self._adam.step(theta, gradient, learning_rate)
 
 
-ADAMW = Tunable("adamw", "AdamW", centre=-4, start=AdamWRun, torch="AdamW")
+ADAMW = Tunable("adamw", "AdamW", centre=-4, start=lambda _: AdamWRun(), torch="AdamW")

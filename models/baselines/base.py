@@ -61,18 +61,22 @@ class Tunable(Baseline):
     """A baseline of the tuned tier: its numbers to tune are a learning rate and a schedule.
 
     centre: k of the learning rate 10^(k/4) in the middle of its first grid, near its usual optimum
-    start: makes a fresh run
+    start: makes a fresh run on tasks
     torch: the name of the optimizer in torch.optim that it equals step by step, None where there is none
     settings: how that optimizer is called, beside its learning rate
+    matrices: whether it is for tasks with matrices among their tensors, whose parts it asks for
+    rule: whether a rule of kind `tuned` can be it, so that `best` can name it
     usual_rate: torch's own learning rate, for an anatomy of an optimizer that shows this one beside it without having
         it tuned; None: anatomies do not show it
     """
 
     tier: ClassVar[Tier] = "tuned"
     centre: float = field(kw_only=True)
-    start: Callable[[], Run] = field(kw_only=True)
+    start: Callable[[TaskBatch], Run] = field(kw_only=True)
     torch: str | None = field(kw_only=True)
     settings: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    matrices: bool = field(default=False, kw_only=True)
+    rule: bool = field(default=True, kw_only=True)
     usual_rate: float | None = field(default=None, kw_only=True)
 
 

@@ -24,4 +24,6 @@ class NAGRun:
         theta.add_(gradient.add(self._velocity, alpha=MOMENTUM), alpha=-learning_rate)
 
 
-NAG = Tunable("nag", "NAG", centre=-6, start=NAGRun, torch="SGD", settings={"momentum": MOMENTUM, "nesterov": True})
+NAG = Tunable(
+    "nag", "NAG", centre=-6, start=lambda _: NAGRun(), torch="SGD", settings={"momentum": MOMENTUM, "nesterov": True}
+)

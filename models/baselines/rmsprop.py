@@ -24,4 +24,4 @@ class RMSpropRun:
         theta.addcdiv_(gradient, self._square.sqrt().add_(EPSILON), value=-learning_rate)
 
 
-RMSPROP = Tunable("rmsprop", "RMSprop", centre=-6, start=RMSpropRun, torch="RMSprop", usual_rate=0.01)
+RMSPROP = Tunable("rmsprop", "RMSprop", centre=-6, start=lambda _: RMSpropRun(), torch="RMSprop", usual_rate=0.01)

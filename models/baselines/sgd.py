@@ -15,4 +15,4 @@ class SGDRun:
         theta.add_(gradient, alpha=-learning_rate)
 
 
-SGD = Tunable("sgd", "SGD", centre=-4, start=SGDRun, torch="SGD")
+SGD = Tunable("sgd", "SGD", centre=-4, start=lambda _: SGDRun(), torch="SGD")

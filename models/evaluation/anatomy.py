@@ -162,7 +162,8 @@ def _followed(
         if step in chosen_steps(steps):
             for number in watched:
                 place, scale = coordinates[number].place, math.sqrt(float(squares[number]) / (step + 1))
-                scale = scale if math.isfinite(scale) and scale > 0 else 1.0
+                usable = 0 < scale < torch.finfo(gradient.dtype).max / REACH  # a run that diverges has larger ones
+                scale = scale if usable else 1.0
                 grid = [REACH * scale * (2 * k / (GRADIENTS - 1) - 1) for k in range(GRADIENTS)]
                 found = {}
                 for name, stepper in steppers.items():

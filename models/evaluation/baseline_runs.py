@@ -19,9 +19,11 @@ from torch import Tensor
 
 from models.baselines import TUNED
 from models.baselines.base import Baseline
+from models.curves import Curves, looks
+from models.film import Pictures, pictured_steps
 from models.halving import tune_by_halving
 from models.measured import MeasuringProgress, Runs
-from models.rollout import Contender, Curves, Pictures, Sample, pictured_steps, run
+from models.rollout import Contender, Sample, run
 from models.spec import BaselineName, EvaluateSpec, PreviewSpec
 from models.tasks.base import Family, HeldOut
 from models.tuning import GridPoint, Tuned, Tuning, runs_of, tune
@@ -78,14 +80,18 @@ class BaselineRuns:
         self._device = device
         self._runs = runs
         self._store = store
+        self._looks = looks(spec.evaluation.horizon) if spec.evaluation.on == "held_out" else ()
 
     def tuned(self, name: BaselineName, family: Family, sample: Sample) -> Generator[MeasuringProgress, None, Tuning]:
         """The sweep of a baseline of the tuned tier. family: opened for tuning"""
         plan, baseline = self._plan, TUNED[name]
         search = tune if plan.search == "full" else tune_by_halving
         sweep = search(
-            *(baseline, family, sample, plan.horizon, plan.schedules), dtype=self._dtype, device=self._device
-        )  # fmt: skip
+            *(baseline, family, sample, plan.horizon, plan.schedules),
+            on=plan.on,
+            dtype=self._dtype,
+            device=self._device,
+        )
         key = self._key(baseline, sample, schedules=plan.schedules, search=plan.search)
 
         def loaded(content: bytes) -> Tuning:
@@ -119,6 +125,7 @@ class BaselineRuns:
             dtype=self._dtype,
             device=self._device,
             held_out=held_out,
+            looks=self._looks,
             pictures=pictures,
         )
         settings: dict[str, Any] = {"held_out": held_out} | ({"pictures": pictured_steps(horizon)} if pictures else {})
@@ -162,7 +169,7 @@ class BaselineRuns:
     def _loaded(self, content: bytes) -> Curves:
         tensors = {name: tensor.to(self._device) for name, tensor in load(content).items()}
         held_out = HeldOut(tensors["held_out_losses"], tensors["accuracies"]) if "accuracies" in tensors else None
-        return Curves(tensors["losses"], held_out, _pictures(tensors))
+        return Curves(tensors["losses"], held_out, self._looks or None, _pictures(tensors))
 
     def _key(self, baseline: Baseline, sample: Sample, **settings: Any) -> str:
         family, device = self._spec.family, self._device
@@ -174,6 +181,7 @@ class BaselineRuns:
             "plugin": family.plugin,
             "sample": asdict(sample),
             "horizon": self._plan.horizon,
+            "on": self._plan.on,
             # what the last bits depend on
             "dtype": str(self._dtype),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

@@ -35,7 +35,7 @@ def break_even(
     says why) or not known; `runs_beside_tuning` counts only what they cost beyond tuning the baseline on one task.
     """
     ends = numbers(tuned.final.final)
-    own, other = first_reached(learned.final.losses, ends), first_reached(tuned.final.losses, ends)
+    own, other = first_reached(learned.final, ends), first_reached(tuned.final, ends)
     reached = float(np.isfinite(own[np.isfinite(ends)]).mean()) if np.isfinite(ends).any() else 0.0
     seconds, theirs = _median(own) * costs.step("learned"), _median(other) * costs.step(baseline)
     tuning = runs * tuned.final.horizon * costs.step(baseline)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.rollout import Pictures
+from models.film import Pictures
 
 
 def pictures_of(taken: Mapping[str, Pictures]) -> dict[str, Any]:

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
+from models.curves import Curves
 from models.evaluation.statistics import Floats
 from models.evaluation.step_costs import StepCosts
 from models.measured import Measured, numbers
-from models.rollout import Curves, trailing_means
 
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 UP_TO = 4.0
@@ -39,19 +38,19 @@ def targets(fresh: Curves) -> list[Target]:
 
     fresh: the baseline's run on tasks that it was neither tuned nor is compared on
     """
-    means = numbers(trailing_means(fresh.losses))
-    steps = {fraction: max(1, round(fraction * fresh.horizon)) for fraction in FRACTIONS}
-    return [Target(fraction, step, float(np.median(means[step]))) for fraction, step in steps.items()]
+    means, steps = numbers(fresh.smooth), np.array(fresh.steps)
+    rows = {fraction: max(1, int(np.abs(steps - fraction * fresh.horizon).argmin())) for fraction in FRACTIONS}
+    return [Target(fraction, int(steps[row]), float(np.median(means[row]))) for fraction, row in rows.items()]
 
 
-def first_reached(losses: Tensor, target: float | Floats) -> Floats:
-    """The step after which the mean loss of the last five steps is first no higher than `target`: (tasks,), infinite
-    where that never happens.
+def first_reached(found: Curves, target: float | Floats) -> Floats:
+    """The step after which the loss, the mean of the last five steps, is first no higher than `target`: (tasks,),
+    infinite where that never happens. Held-out losses count where they were measured.
 
-    losses: (horizon + 1, tasks); target: one for all tasks, or one for each
+    target: one for all tasks, or one for each
     """
-    reached = numbers(trailing_means(losses)) <= target
-    return np.where(reached.any(axis=0), reached.argmax(axis=0).astype(np.float64), np.inf)
+    reached, steps = numbers(found.smooth) <= target, np.array(found.steps, dtype=np.float64)
+    return np.where(reached.any(axis=0), steps[reached.argmax(axis=0)], np.inf)
 
 
 def time_to_target(
@@ -86,7 +85,7 @@ def time_to_target(
 
 def _times(measured: Measured, target: float) -> Floats:
     runs = [measured.final] if measured.area is measured.final else [measured.final, measured.area]
-    times: Floats = np.min([first_reached(each.losses, target) for each in runs], axis=0)
+    times: Floats = np.min([first_reached(each, target) for each in runs], axis=0)
     return times
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Literal
 
+from models.baselines import TUNED
+from models.baselines.tensors import is_matrix
 from models.rule_spec import Assigned
+from models.spec.plans import EvaluationPlan, PreviewPlan
 from models.spec.recipe import MetaGradientMode
 from models.spec.resources import Resources
-from models.task_spec import Spec
+from models.task_spec import Spec, TaskSpec
 
 JobKind = Literal["meta_train", "evaluate", "preview"]
 
@@ -52,3 +55,25 @@ def in_one_process(what: str, resources: Resources) -> None:
             f"{what} runs in one process and this asks for {resources.processes}; "
             f"leave processes out (threads may be more)"
         )
+
+
+def require_fitting(plan: EvaluationPlan | PreviewPlan, tasks: TaskSpec, family: str) -> None:
+    """Raise ValueError where the plan cannot be carried out on the tasks."""
+    if (found := unfitting(plan, tasks, family)) is not None:
+        raise ValueError(found[1])
+
+
+def unfitting(plan: EvaluationPlan | PreviewPlan, tasks: TaskSpec, family: str) -> tuple[str, str] | None:
+    """The field of a plan that does not fit the tasks, and why; None where all do."""
+    if plan.on == "held_out" and not tasks.parts_data:
+        return "on", (
+            f"evaluation.on held_out needs tasks with data, some of which are held out, and {family} has none; send "
+            f"evaluation.on training"
+        )
+    matrices = [name for name in plan.baselines if TUNED[name].matrices]
+    if matrices and not any(map(is_matrix, tasks.parts())):
+        return "baselines", (
+            f"{' and '.join(matrices)} work on matrices, and no part of a task of {family} is one; leave them out of "
+            f"evaluation.baselines"
+        )
+    return None

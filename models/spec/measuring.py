@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from models.rule_spec import USUAL, AnyRule, Assigned, RulePattern, assigned, without_default
 from models.spec.family import FamilySpec
-from models.spec.jobs import Job, in_one_process
+from models.spec.jobs import Job, in_one_process, require_fitting
 from models.spec.plans import EvaluationPlan, PreviewPlan
 from models.spec.resources import DEVICE_OF, Resources
 
@@ -51,8 +51,9 @@ class EvaluateSpec(Job):
         return assigned(self.rule, self.rules, self.family.tasks.parts())
 
     @model_validator(mode="after")
-    def _one_process(self) -> EvaluateSpec:
+    def _one_process_and_what_fits(self) -> EvaluateSpec:
         in_one_process("an evaluation", self.resources)
+        require_fitting(self.evaluation, self.family.tasks, self.family.name)
         return self
 
 
@@ -84,8 +85,9 @@ class PreviewSpec(Job):
         return {}
 
     @model_validator(mode="after")
-    def _torch_in_one_process(self) -> PreviewSpec:
+    def _torch_in_one_process_and_what_fits(self) -> PreviewSpec:
         in_one_process("a preview", self.resources)
+        require_fitting(self.evaluation, self.family.tasks, self.family.name)
         if self.resources.backend in DEVICE_OF:
             raise ValueError(
                 f"a preview has no rule for the backend {self.resources.backend} to compute; leave backend out, or "

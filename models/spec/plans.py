@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from pydantic import Field
 
 from models.baselines import DEFAULT_TUNED, DEFAULT_UNTUNED, SCHEDULES, TUNED, UNTUNED
-from models.task_spec import Spec
+from models.task_spec import LossesOn, Spec
 
 if TYPE_CHECKING:  # a Literal that is made from the register says nothing to a type checker
     BaselineName: TypeAlias = str
@@ -46,6 +46,12 @@ class EvaluationPlan(Spec):
         DEFAULT_UNTUNED,
         description="The untuned tier: optimizers that run once at their published defaults, shown beside the verdict.",
     )
+    on: LossesOn = Field(
+        "training",
+        description="Which losses baselines are tuned for and all are judged by: those of the minibatches that the "
+        "gradients come from, or, at ten points of each curve, those of data that no optimizer saw: validation images "
+        "for tuning, test images for the verdict. Default: what the optimizer was trained for (`recipe.on`).",
+    )
     bootstrap_samples: int = Field(2000, ge=100, le=100_000)
 
 
@@ -59,4 +65,9 @@ class PreviewPlan(Spec):
         ("constant",), min_length=1, description="Schedules of the learning rate that each baseline is tuned over."
     )
     search: Search = Field("full", description=_SEARCH)
+    on: LossesOn = Field(
+        "training",
+        description="Which losses baselines are tuned for: those of the minibatches that the gradients come from, or, "
+        "at ten points of each curve, those of validation images.",
+    )
     bootstrap_samples: int = Field(2000, ge=100, le=100_000)

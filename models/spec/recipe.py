@@ -9,11 +9,10 @@ from pydantic import Field, model_validator
 
 from gradsmith.rules.assignment import REST
 from models.rule_spec import USUAL, AnyRule, RulePattern, without_default
-from models.task_spec import Spec, Tasks
+from models.task_spec import LossesOn, Spec, Tasks
 
 MetaGradientMode = Literal["detached", "exact"]
 LossWeighting = Literal["sum", "sqrt"]
-LossesOn = Literal["training", "held_out"]
 
 
 class Component(Spec):
@@ -148,6 +147,11 @@ class Recipe(Spec):
         """Evaluations of a task's gradient in one window; a product with a Hessian costs about one."""
         exact = self.unroll_steps - 1 if self.meta_gradient == "exact" else 0
         return self.unroll_steps * (1 if self.on == "training" else 2) + exact
+
+    @property
+    def knows_steps(self) -> bool:
+        """Whether one of its rules asks how many steps a run is going to have."""
+        return any(rule.config.knows_steps for rule in (self.rule, *self.rules.values()))
 
     @property
     def output_scales(self) -> str:

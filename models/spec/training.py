@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from models.rule_spec import Assigned, assigned, without_room
 from models.spec.family import FamilySpec
-from models.spec.jobs import Job
+from models.spec.jobs import Job, require_fitting
 from models.spec.measuring import EVALUATION_SEED, EvaluateSpec
 from models.spec.plans import EvaluationPlan
 from models.spec.recipe import Component, MetaGradientMode, Recipe
@@ -89,6 +89,11 @@ class MetaTrainSpec(Job):
                 f"recipe.on held_out needs tasks with data, of which each keeps a part, and {' and '.join(without)} "
                 f"has none; send recipe.on training"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_evaluation_fits(self) -> MetaTrainSpec:
+        require_fitting(self.evaluation, self.family.tasks, self.family.name)
         return self
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from models.errors import SplitHeldOut
 from models.spec import Split
+from models.task_spec import Part
 from models.tasks.randomness import task_seeds
 
 
@@ -38,6 +39,9 @@ class TaskBatch(ABC):
 
     namespace = ""
     """What these tasks are drawn from. Batches of one class and size that compute differently have different ones."""
+
+    parts: tuple[Part, ...] = ()
+    """The tensors of one task, where the family was opened from its description."""
 
     def __init__(self, tasks: int, coordinates_per_task: int, dtype: torch.dtype, device: torch.device) -> None:
         self.tasks: int = tasks
@@ -134,6 +138,7 @@ class Family(ABC):
 
     def __init__(self, namespace: str, coordinates_per_task: int, splits: Collection[Split]) -> None:
         self.namespace = namespace
+        self.parts: tuple[Part, ...] = ()
         self.coordinates_per_task = coordinates_per_task
         self.splits = frozenset(splits)
 
@@ -163,6 +168,7 @@ class Family(ABC):
         batches = tuple(self._batches(seeds, split, dtype, torch.device(device)))
         for batch in batches:
             batch.namespace = batch.namespace or self.namespace
+            batch.parts = self.parts
         return batches
 
     @abstractmethod

@@ -43,7 +43,9 @@ def opened(tasks: TaskSpec, splits: Collection[Split], data_dir: Path | None) ->
     kind = KINDS.get(tasks.kind)
     if kind is None or not isinstance(tasks, kind.spec):
         raise UnknownKind(no_such_kind(tasks.kind))
-    return tasks_class(kind)(tasks, splits, data_dir)
+    family = tasks_class(kind)(tasks, splits, data_dir)
+    family.parts = tasks.parts()
+    return family
 
 
 def tasks_class(kind: Kind) -> Callable[[TaskSpec, Collection[Split], Path | None], Family]:

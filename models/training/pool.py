@@ -32,6 +32,7 @@ class Source:
     """A family that trajectories are drawn from, and what runs the rule on its tasks.
 
     parts: the own tasks of a trajectory, in groups
+    knows_steps: whether the rule asks how many steps a run has
     """
 
     family: Family
@@ -39,6 +40,7 @@ class Source:
     backend: Backend
     windows: Windows
     parts: tuple[range, ...]
+    knows_steps: bool
 
     def contender(self, steps: int) -> Learned:
         """The rule, for a run of so many steps."""

@@ -69,7 +69,8 @@ class Trainer:
             )
         backend = self._backends[parts]
         loss = MetaLoss.of(spec.recipe.meta_gradient, spec.recipe.loss_weighting, spec.recipe.on)
-        return Source(family, component.weight, backend, windows(backend, self._device, loss), tuple(groups))
+        found = windows(backend, self._device, loss)
+        return Source(family, component.weight, backend, found, tuple(groups), self._spec.recipe.knows_steps)
 
     @property
     def _recipe(self) -> Recipe:

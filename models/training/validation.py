@@ -10,10 +10,11 @@ from typing import Protocol, TypeVar, cast
 import torch
 from torch import Tensor
 
+from models.curves import Curves, looks
 from models.parallel import Team
-from models.rollout import Contender, Sample, Stepper, run, tasks_at_once
+from models.rollout import Contender, Sample, run, tasks_at_once
 from models.spec import Recipe, Split, share
-from models.tasks.base import Family, TaskBatch
+from models.tasks.base import Family
 from models.training.events import Working
 from models.training.selection import geometric_mean, scored
 
@@ -23,9 +24,6 @@ VALIDATION_SEED = 0
 """All jobs of a family are selected on the SAME validation tasks, whatever their seed, so that their scores compare."""
 
 WORKING_INTERVAL_SECONDS = 0.25
-
-LOOKS = 10
-"""How often the held-out loss is measured along a curve: each time takes as long as several inner steps."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,10 @@ class Judged(Protocol):
     @property
     def weight(self) -> float: ...
 
+    @property
+    def knows_steps(self) -> bool:
+        """Whether it runs otherwise in a run of another length."""
+
     def contender(self, steps: int) -> Contender:
         """What runs, for a run of so many steps."""
 
@@ -54,7 +56,8 @@ class Judged(Protocol):
 class Validation:
     """Runs the rule, as its weights are now, on the validation tasks of every family that it trains on.
 
-    Where a run has several horizons, the shorter curves are the beginning of the longest.
+    Where a run has several horizons, the shorter curves are the beginning of the longest; what knows how many steps a
+    run has runs once for each.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class Validation:
             for area, final in zip(curves[::2], curves[1::2], strict=True):
                 scores.append(scored(recipe, float(area.mean()), float(final.mean())))
                 still.append(float(standing_still.mean()))
-        gradients = len(self._sources) * recipe.validation_tasks * (horizons[-1] + 1)
+        gradients = recipe.validation_tasks * sum(map(self._steps, self._sources))
         return Found(geometric_mean(scores, weights), geometric_mean(still, weights), seconds, gradients)
 
     def losses(self, step: int, seconds_a_gradient: float) -> Generator[Working, None, tuple[Tensor, float]]:
@@ -98,83 +101,42 @@ class Validation:
             _, seconds = yield from _at_work(self._chunks(source, own, chunk, rows), step)
             spent += seconds
             # A rank without a chunk knows the pace from training, where a gradient takes longer.
-            evaluations += len(longest) * chunk * (horizons[-1] + 1)
+            evaluations += len(longest) * chunk * self._steps(source)
         started = time.perf_counter()
         team.sum_(found, expected_seconds=evaluations * seconds_a_gradient * team.size)
         return found, spent + time.perf_counter() - started
 
-    def _contender(self, source: Judged) -> Watched:
-        recipe = self._recipe
-        watched = {0, *(step for horizon in recipe.horizons_validated for step in looks(horizon))}
-        contender = source.contender(recipe.horizons_validated[-1])
-        return Watched(contender, frozenset(watched if recipe.on == "held_out" else ()))
+    def _steps(self, source: Judged) -> int:
+        """Gradient evaluations that a task of this family takes."""
+        horizons = self._recipe.horizons_validated
+        return sum(horizon + 1 for horizon in (horizons if source.knows_steps else horizons[-1:]))
 
     def _chunks(self, source: Judged, own: range, chunk: int, rows: Tensor) -> Generator[None, None, None]:
         """Fill the columns of `rows` that belong to these chunks of `chunk` tasks."""
-        recipe = self._recipe
+        recipe, held_out = self._recipe, self._recipe.on == "held_out"
         horizons = recipe.horizons_validated
         for index in own:  # each by itself: how a mean over steps is rounded depends on how many tasks are side by side
             part = slice(index * chunk, min((index + 1) * chunk, recipe.validation_tasks))
             sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, part.stop - part.start, part.start)
-            learned = self._contender(source)
-            curves = yield from run(
-                learned, source.family, sample, horizons[-1], dtype=self._dtype, device=self._device
-            )
-            held_out = learned.found()
-            rows[0, part] = held_out[0] if held_out else curves.losses[0]
             for place, horizon in enumerate(horizons):
-                until = curves.cut(horizon)
-                area, final = until.area, until.final
-                if held_out:
-                    seen = torch.stack([held_out[step] for step in looks(horizon)])
-                    finite = until.finite & seen.isfinite().all(dim=0)
-                    area, final = (torch.where(finite, each, torch.inf) for each in (seen.mean(dim=0), seen[-1]))
-                rows[1 + 2 * place, part], rows[2 + 2 * place, part] = area, final
+                if place == 0 or source.knows_steps:
+                    longest = horizon if source.knows_steps else horizons[-1]
+                    curves = yield from self._run(source, sample, longest)
+                until = curves.at(looks(horizon)) if held_out else curves.cut(horizon)
+                rows[0, part] = curves.losses[0]
+                rows[1 + 2 * place, part], rows[2 + 2 * place, part] = until.area, until.final
 
-
-def looks(horizon: int) -> list[int]:
-    """The steps of a run after which held-out losses are measured, the last one being the horizon."""
-    return sorted({max(1, round(horizon * look / LOOKS)) for look in range(1, LOOKS + 1)})
-
-
-class Watched:
-    """A contender whose tasks' held-out losses are measured after some steps."""
-
-    def __init__(self, contender: Contender, steps: frozenset[int]) -> None:
-        self._contender = contender
-        self._steps = steps
-        self._losses: dict[int, list[Tensor]] = {}
-
-    def start(self, tasks: TaskBatch) -> Stepper:
-        stepper = self._contender.start(tasks)
-        if not self._steps:
-            return stepper
-        self.see(0, tasks, tasks.initial())
-        return _WatchedRun(self, tasks, stepper)
-
-    def see(self, step: int, tasks: TaskBatch, theta: Tensor) -> None:
-        """Measure, where the step is one of those."""
-        if step in self._steps:
-            found = tasks.held_out(theta)
-            assert found is not None, "the spec lets only families through that have held-out data"
-            self._losses.setdefault(step, []).append(found.losses)
-
-    def found(self) -> dict[int, Tensor]:
-        """The held-out losses by step, (tasks,), in the order of the run's curves."""
-        return {step: torch.cat(losses) for step, losses in self._losses.items()}
-
-
-@dataclass
-class _WatchedRun:
-    watched: Watched
-    tasks: TaskBatch
-    stepper: Stepper
-    steps: int = 0
-
-    def step(self, theta: Tensor, gradient: Tensor) -> None:
-        self.stepper.step(theta, gradient)
-        self.steps += 1
-        self.watched.see(self.steps, self.tasks, theta)
+    def _run(self, source: Judged, sample: Sample, longest: int) -> Generator[None, None, Curves]:
+        """The curves of `longest` steps, with all looks of the horizons up to there where held-out losses count."""
+        held_out = self._recipe.on == "held_out"
+        horizons = (longest,) if source.knows_steps else self._recipe.horizons_validated
+        found = yield from run(
+            *(source.contender(longest), source.family, sample, longest),
+            dtype=self._dtype,
+            device=self._device,
+            looks=tuple(sorted({look for horizon in horizons for look in looks(horizon)})) if held_out else (),
+        )
+        return found
 
 
 def _at_work(steps: Generator[None, None, T], step: int) -> Generator[Working, None, tuple[T, float]]:

@@ -114,6 +114,7 @@ def test_whatever_changes_a_run_changes_its_key(rule, evaluation_spec, monkeypat
 
     assert first_key() == first_key(plan={"test_tasks": 12}), "a sweep has no test tasks"
     assert first_key() != first_key(**change)
+    assert first_key("digits-mlp") != first_key("digits-mlp", plan={"on": "held_out"})
     usual = first_key()
     monkeypatch.setattr(baseline_runs, "FORMAT", 0)
     assert first_key() != usual

@@ -166,7 +166,8 @@ def test_an_optimizer_that_averages_is_judged_at_its_average():
 
 def test_every_baseline_has_an_answer_to_be_held_to():
     """One that torch has no twin of needs a test of its own, and is named here."""
-    assert {name for name, baseline in TUNED.items() if baseline.torch is None} == set()
+    alone = {"muon", "soap", "lbfgs"}  # tests/models/test_matrix_baselines.py
+    assert {name for name, baseline in TUNED.items() if baseline.torch is None} == alone
     assert set(ORACLES) == set(UNTUNED)
 
 
@@ -205,7 +206,7 @@ def test_no_other_place_lists_them():
             text = path.read_text(encoding="utf-8")
             named = {name for name in BASELINES if f'"{name}"' in text}
             # users' rules of kind tuned and schedule are optimizers of their own, which know nothing of the service
-            allowed = {own, root / "sdk" / "gradsmith" / "rules"} & {*path.parents}
+            allowed = {own, root / "sdk" / "gradsmith" / "rules", root / "benchmarks" / "tests"} & {*path.parents}
             assert len(named) < 2 or allowed, f"{path} lists {sorted(named)}"
 
 

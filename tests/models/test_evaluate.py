@@ -9,14 +9,17 @@ import pytest
 import torch
 
 import gradsmith
+from app.report.claims import validation_sentence
 from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for
 from models.baselines import DEFAULT_TUNED, DEFAULT_UNTUNED, TUNED
-from models.evaluation import evaluate as evaluation
+from models.evaluation import record
 from models.evaluation.break_even import Spent
 from models.evaluation.by_validation import Made
 from models.evaluation.evaluate import evaluate
+from models.evaluation.runs import EvaluationRuns
+from models.evaluation.step_costs import Seconds, StepCosts
 from models.families.mlp import MLPSpec
 from models.families.quadratic import QuadraticSpec
 from models.measured import CRITERIA, MeasuringProgress, MeasuringResult
@@ -106,6 +109,21 @@ def test_the_best_tuned_baseline_is_scored_on_the_tasks_that_selected_the_optimi
     assert found["criterion"] == "area of 8 tasks after 100 steps"
 
 
+def test_a_better_baseline_that_cannot_be_in_the_registry_is_named(rule, evaluation_spec):
+    """On quadratics L-BFGS leaves every other one behind."""
+    spec = evaluation_spec(baselines=["sgd", "lbfgs"], schedules=["constant"], untuned=[])
+    recipe = overridden(spec.family.recipe, {"validation_tasks": 4, "objective": "final", "validation_horizons": [20]})
+    *_, last = evaluate(rule_weights.dumps(rule), spec, made=Made(None, recipe, score=1e9))
+    found, tuning = last.result["validation"], last.result["tuning"]["lbfgs"]
+    assert found["baseline"] == "sgd"
+    assert last.baseline.tuned["baseline"] == "sgd"
+    assert found["beyond"] == {"baseline": "lbfgs", "learning_rate": tuning["learning_rate"]["final"]}
+    assert "Tuned L-BFGS did better still" in validation_sentence(last.result)
+    alone = evaluation_spec(baselines=["lbfgs"], schedules=["constant"], untuned=[])
+    *_, last = evaluate(rule_weights.dumps(rule), alone, made=Made(None, recipe, score=1e9))
+    assert last.result["validation"] is None
+
+
 def test_every_optimizer_starts_at_the_same_losses(whole):
     _, result, _ = whole
     starts = {described["curve"]["mean"][0] for described in result["optimizers"].values()}
@@ -177,8 +195,17 @@ def test_tuning_sees_validation_tasks_only_and_the_measurement_test_tasks_only(r
         return marked
 
     monkeypatch.setattr("models.tasks.base.task_seeds", recorded)
-    for name in ("_learned", "_curves"):
-        monkeypatch.setattr(evaluation._Evaluation, name, marking(getattr(evaluation._Evaluation, name)))
+    for name in ("tested_learned", "_curves"):
+        monkeypatch.setattr(EvaluationRuns, name, marking(getattr(EvaluationRuns, name)))
+    first = EvaluationRuns.first_test_task
+
+    def looked_at(self):
+        evaluation_stage[0] = "testing"
+        task = first(self)
+        evaluation_stage[0] = "tuning"
+        return task
+
+    monkeypatch.setattr(EvaluationRuns, "first_test_task", looked_at)
     result_of(rule_weights.dumps(rule), evaluation_spec(baselines=["adam"], schedules=["linear"]))
     assert set(drawn) == {("tuning", Split.VALIDATION), ("testing", Split.TEST)}
 
@@ -201,18 +228,49 @@ def test_every_stage_draws_the_tasks_of_its_own_split_seed_and_trajectory(rule, 
     tested = len({(best["learning_rate"][criterion], best["schedule"][criterion]) for criterion in CRITERIA})
     # The targets and the timing of a step have tasks that nothing was selected, tuned or measured on.
     fresh, timed = ((Split.VALIDATION, seed, 2, count) for count in (8, 1))
-    assert drawn == [testing] + [tuning] * runs + [testing] * (tested + 1) + [fresh, timed]
+    looked_at = (Split.TEST, seed, 0, 1)  # the first test task, once more
+    assert drawn == [testing] + [tuning] * runs + [testing] * (tested + 1) + [fresh, timed, looked_at]
+
+
+def test_in_equal_time_a_rule_that_knows_its_steps_plans_those_that_it_has_time_for(evaluation_spec, monkeypatch):
+    """A learned step is made to cost as much as the gradient and the baseline's step together: half the steps fit."""
+    made = build({"kind": "hyper", "clock": "time+fraction", "hidden_size": 4})
+    made.initialise(torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        made.readout.weight.normal_(generator=torch.Generator().manual_seed(1))
+    one, timing = Seconds(1.0, 1.0, 1.0), Seconds(3.0, 3.0, 3.0)
+
+    def timed(contenders, tasks):
+        yield
+        return StepCosts(one, {name: timing if name == "learned" else one for name in contenders}, tasks.coordinates)
+
+    monkeypatch.setattr("models.evaluation.evaluate.step_costs", timed)
+    spec = evaluation_spec(baselines=["adam"], schedules=["linear"], untuned=[])
+    result, _ = result_of(rule_weights.dumps(made), spec)
+    backend = backend_for(made, torch.float32, torch.device("cpu"), parts=spec.family.tasks.parts())
+    family, sample = open_for_testing(spec.family.tasks), Sample(Split.TEST, spec.seed, 0, 16)
+    planned, cut = (
+        curves(run(Learned(backend, rests=True, horizon=horizon), family, sample, horizon)).cut(10)
+        for horizon in (10, 20)
+    )
+    found = result["seconds"]["comparisons"]["adam"]
+    assert found["learned_steps"] == {"median": 10, "low": 10, "high": 10}
+    for criterion in ("final", "area"):
+        mean = result["optimizers"]["adam"][criterion]["mean"]  # with all its steps, by which its rate falls to zero
+        ours, others = (float(getattr(each, criterion).double().mean()) / mean for each in (planned, cut))
+        assert found[criterion]["ratio_of_means"] == pytest.approx(ours, rel=1e-5)
+        assert others != pytest.approx(ours, rel=1e-5), "it runs otherwise with another plan, or nothing is tested"
 
 
 def test_the_bootstrap_draws_with_the_jobs_own_seed(rule, evaluation_spec, monkeypatch):
     drawn = []
-    original = evaluation.Bootstrap
+    original = record.Bootstrap
 
     def recorded(*arguments):
         drawn.append(arguments)
         return original(*arguments)
 
-    monkeypatch.setattr(evaluation, "Bootstrap", recorded)
+    monkeypatch.setattr(record, "Bootstrap", recorded)
     for seed in (1, 2, 1):
         result_of(rule_weights.dumps(rule), evaluation_spec(seed=seed, baselines=["sgd"]))
     assert [arguments[:2] for arguments in drawn] == [(16, 200)] * 3

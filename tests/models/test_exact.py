@@ -36,6 +36,7 @@ SETTINGS = (
 )
 SEE_OTHERS = (
     {"kind": "hyper"},
+    {"kind": "hyper", "clock": "time+fraction"},
     {"kind": "mlp"},
     {"kind": "lstm", "averaging": 2, "hidden_size": 4, "input": "raw"},
     {"kind": "ntm_bfgs", "averaging": 2, "hidden_size": 4, "memory_size": 256, "input": "raw"},
@@ -106,11 +107,11 @@ def test_that_of_a_rule_that_knows_tensors_is_too(family, mode, settings):
     """The tensors of a task are those of its family, and what the rule holds constant is so in the whole graph."""
     rule, tasks, parts = make_rule(**settings, output_scale=0.2), make_tasks(family), FAMILIES[family].parts()
     expected, theta = through_the_whole_graph(
-        rule, tasks, 5, 2, exact=mode == "exact", sizes=[part.size for part in parts]
+        rule, tasks, 5, 2, exact=mode == "exact", sizes=[part.size for part in parts], planned=9
     )
     for budget in (2**30, 0):
         backend = TorchBackend(rule, parts=parts, graphs_bytes=budget)
-        position = begin(tasks, backend)
+        position = begin(tasks, backend, horizon=9)
         for reference in expected:
             window, position = unroll_window(tasks, position, 5, backend, MetaLoss(mode))
             assert relative_error(window.gradient, reference) <= 1e-9

@@ -10,15 +10,20 @@ import torch
 from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
 from models.backends import TorchBackend, backend_for
+from models.baselines import TUNED, UNTUNED
+from models.curves import looks
+from models.evaluation.by_validation import Made
+from models.evaluation.evaluate import evaluate
 from models.families.mlp import MLPSpec
-from models.families.mlp.tasks import OUTER_SHARE, MLPFamily
+from models.families.mlp.tasks import MLPFamily
 from models.memory import memory_estimate_bytes
 from models.meta_loss import MetaLoss
 from models.meta_train import TrainingResult, meta_train
-from models.rollout import Learned
-from models.spec import Split
-from models.tasks.catalogue import open_for_training
-from models.training.validation import looks
+from models.rollout import Learned, Sample, curves, run
+from models.spec import Split, overridden
+from models.tasks.catalogue import open_for_testing, open_for_training, open_for_tuning
+from models.tasks.image_batch import OUTER_SHARE
+from models.tuning import Tuned, tune
 from models.unroll import begin, unroll_window
 
 SMALL = MLPSpec(hidden=(4,), batch_size=12)
@@ -131,11 +136,99 @@ def test_a_run_on_held_out_data_scores_the_loss_on_validation_images(training_sp
 
 
 def test_looks_are_spread_over_the_curve_and_the_last_is_its_end():
-    assert looks(100) == list(range(10, 101, 10))
-    assert looks(4) == [1, 2, 3, 4]
-    assert looks(1) == [1]
+    assert looks(100) == tuple(range(0, 101, 10))
+    assert looks(4) == (0, 1, 2, 3, 4)
+    assert looks(1) == (0, 1)
 
 
 def test_tasks_without_data_are_refused_in_words(training_spec):
     with pytest.raises(ValueError, match=r"recipe\.on held_out needs tasks with data.*quadratic has none"):
         training_spec(on="held_out")
+
+
+def by_torch(family, split, rate, steps, trajectory):
+    """The held-out losses (steps + 1,) of torch's Adam: the network written anew, one task at a time."""
+    rows = []
+    for first in range(2):
+        [tasks] = family.sample(split, seed=0, trajectory=trajectory, tasks=1, first=first)
+        images, theta = tasks._held_out, torch.nn.Parameter(tasks.initial())
+        pixels, optimizer = images.pixels.float() * images.scale, torch.optim.Adam([theta], lr=rate)
+
+        def loss(theta=theta.detach(), pixels=pixels, images=images):
+            hidden = torch.sigmoid(pixels @ theta[: 64 * 20].view(64, 20) + theta[64 * 20 : 65 * 20])
+            logits = hidden @ theta[65 * 20 : 65 * 20 + 200].view(20, 10) + theta[-10:]
+            return float(torch.nn.functional.cross_entropy(logits, images.labels))
+
+        seen = [loss()]
+        for step in range(steps):
+            _, theta.grad = tasks.losses_and_gradient(theta.detach(), step)
+            optimizer.step()
+            seen.append(loss())
+        rows.append(seen)
+    return torch.tensor(rows).mean(dim=0)
+
+
+def test_a_baseline_is_tuned_for_the_loss_on_validation_images(training_spec):
+    tasks = training_spec("digits-mlp").family.tasks
+    family, sample = open_for_tuning(tasks), Sample(Split.VALIDATION, 0, 1, 2)
+    sweep = tune(TUNED["adam"], family, sample, 20, ["constant"], on="held_out")
+    try:
+        while True:
+            next(sweep)
+    except StopIteration as end:
+        tuning = end.value
+    for point in (tuning.best_final, tuning.best_area):
+        expected = by_torch(family, Split.VALIDATION, point.learning_rate, 20, trajectory=1)
+        assert point.final == pytest.approx(float(expected[-1]), rel=1e-4)
+        assert point.area == pytest.approx(float(expected[2::2].mean()), rel=1e-4)
+    assert tuning.best_final.final == min(point.final for point in tuning.points)
+
+
+def test_an_evaluation_on_held_out_data_judges_by_test_images(evaluation_spec):
+    rule = build({"kind": "mlp", "hidden_size": 4})
+    rule.initialise(torch.Generator().manual_seed(1))
+    few = {"horizon": 20, "test_tasks": 2, "tuning_tasks": 2, "baselines": ["adam"], "schedules": ["constant"]}
+    spec = evaluation_spec("digits-mlp", **few, untuned=["dog"], on="held_out")
+    recipe = overridden(spec.family.recipe, {"validation_tasks": 2, "validation_horizons": [], "on": "held_out"})
+    made = {on: Made(None, recipe.model_copy(update={"on": on}), score=1.0) for on in ("held_out", "training")}
+    *_, last = evaluate(rule_weights.dumps(rule), spec, made=made["held_out"])
+    result = last.result
+    assert result["on"] == "held_out"
+    assert result["criteria"]["final"] == "held-out loss after the last step"
+    family, rates = open_for_testing(spec.family.tasks), result["tuning"]["adam"]["learning_rate"]
+    expected = by_torch(family, Split.TEST, rates["final"], 20, trajectory=0)
+    adam = result["optimizers"]["adam"]
+    assert adam["curve"]["step"] == list(range(0, 21, 2))
+    assert adam["curve"]["mean"] == pytest.approx(expected[::2].tolist(), rel=1e-4)
+    assert adam["final"]["mean"] == pytest.approx(float(expected[-1]), rel=1e-4)
+    assert result["held_out"]["adam"]["loss"] == pytest.approx(float(expected[-1]), rel=1e-4)
+    compared, learned = result["comparisons"]["adam"], result["held_out"]["learned"]["loss"]
+    assert compared["final"]["ratio_of_means"] == pytest.approx(learned / float(expected[-1]), rel=1e-4)
+    assert {target["step"] for target in result["time_to_target"]["targets"]} == {4, 10, 14, 20}
+    # the best of the tier stands against the rule by the very criterion that selected it
+    validated, areas = result["validation"], result["tuning"]["adam"]["learning_rate"]["area"]
+    assert validated["criterion"] == recipe.criterion
+    assert validated["learning_rate"] in (rates["final"], areas)
+    other = evaluation_spec("digits-mlp", **few | {"horizon": 4}, untuned=[], on="held_out")
+    *_, last = evaluate(rule_weights.dumps(rule), other, made=made["training"])
+    assert last.result["validation"] is None, "its score is of training losses"
+
+
+def test_what_is_judged_at_its_average_is_judged_there_on_held_out_data_too():
+    family = open_for_tuning(MLPSpec())
+    sample, dog = Sample(Split.VALIDATION, 0, 1, 2), UNTUNED["dog"]
+    found = curves(run(dog, family, sample, 6, looks=(0, 6), held_out=True))
+    assert torch.equal(found.losses[-1], found.held_out.losses)
+
+
+def test_a_run_whose_training_loss_is_not_finite_is_infinite_on_held_out_data():
+    family = open_for_tuning(MLPSpec())
+    rate = Tuned(TUNED["sgd"], 1e38, "constant", 10)
+    found = curves(run(rate, family, Sample(Split.VALIDATION, 0, 1, 2), 10, looks=looks(10)))
+    assert found.final.isinf().all()
+    assert found.losses[0].isfinite().all()
+
+
+def test_an_evaluation_of_tasks_without_data_is_refused_in_words(evaluation_spec):
+    with pytest.raises(ValueError, match=r"evaluation\.on held_out needs tasks with data.*quadratic has none"):
+        evaluation_spec(on="held_out")

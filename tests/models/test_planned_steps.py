@@ -26,8 +26,8 @@ class Baseline:
     def __init__(self, name: str, schedule: str) -> None:
         self._name, self._schedule = name, schedule
 
-    def start(self, tasks):  # noqa: ARG002
-        return AtRate(TUNED[self._name].start(), rate(0.05, self._schedule, HORIZON))
+    def start(self, tasks):
+        return AtRate(TUNED[self._name].start(tasks), rate(0.05, self._schedule, HORIZON))
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])

@@ -290,6 +290,22 @@ def test_a_score_is_that_of_the_objective_at_the_horizons(training_spec, objecti
     assert parameters_to_vector(rule.parameters()).isfinite().all()
 
 
+def test_a_rule_that_knows_how_long_a_run_is_is_validated_in_a_run_of_each_length(training_spec):
+    rule = {"kind": "hyper", "clock": "time+fraction", "hidden_size": 4}
+    spec = training_spec(meta_steps=2, validation_interval=2, rule=rule, validation_horizons=[20, 10])
+    events, _ = told(spec)
+    trained, parts = rule_weights.loads(events[-1].weights), spec.family.tasks.parts()
+    backend = backend_for(trained, torch.float32, torch.device("cpu"), parts=parts)
+    sample = Sample(Split.VALIDATION, VALIDATION_SEED, 0, 8)
+    family, areas = open_for_training(spec.family.tasks), []
+    for horizon in (10, 20):
+        areas.append(float(curves(run(Learned(backend, horizon=horizon), family, sample, horizon)).area.mean()))
+    assert events[-1].validation_score == pytest.approx(math.sqrt(areas[0] * areas[1]), rel=1e-5)
+    cut = float(curves(run(Learned(backend, horizon=20), family, sample, 20)).cut(10).area.mean())
+    assert cut != pytest.approx(areas[0], rel=1e-5), "it has another plan there, or nothing is tested"
+    assert events[-1].summary["cost"]["selection"]["gradient_evaluations"] == 8 * (11 + 21)
+
+
 def test_means_and_plateaus():
     assert geometric_mean([0.1 + 0.2], [3.0]) == 0.1 + 0.2
     assert geometric_mean([1.0, 8.0], [2.0, 1.0]) == pytest.approx(2.0)

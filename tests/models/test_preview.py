@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from gradsmith.rules import build
+from gradsmith.rules import weights as rule_weights
 from models.errors import SplitHeldOut
+from models.evaluation.evaluate import evaluate
 from models.families import FAMILIES
 from models.measured import MeasuringProgress, MeasuringResult
 from models.memory import memory_estimate_bytes
@@ -16,6 +19,7 @@ from models.preview import preview
 from models.spec import MetaTrainSpec, PreviewPlan, PreviewSpec, Resources, Split, overridden, with_tasks
 from models.tasks.base import Family
 from models.tasks.catalogue import open_for_training
+from tests.models.test_baseline_runs import Shelf
 from workshop.working import preview_result
 
 FEW = {"horizon": 12, "tuning_tasks": 5, "bootstrap_samples": 100}
@@ -116,6 +120,26 @@ def test_no_test_task_is_ever_drawn_and_none_could_be(monkeypatch):
         assert family.splits == {Split.VALIDATION}
     with pytest.raises(SplitHeldOut):
         original(opened[0], Split.TEST, seed=3, trajectory=1, tasks=1)
+
+
+def test_what_an_evaluation_has_tuned_is_not_tuned_again(evaluation_spec):
+    """The same tasks, horizon and schedules: the sweep is that of the evaluation, and the second preview has the curve
+    too."""
+    made = build({"kind": "lstm"})
+    made.initialise(torch.Generator().manual_seed(0))
+    shelf, one = Shelf(), {"horizon": 12, "tuning_tasks": 5, "baselines": ["adam"], "schedules": ["constant"]}
+    for _ in evaluate(rule_weights.dumps(made), evaluation_spec(seed=3, **one, untuned=[]), store=shelf):
+        pass
+    shelf.job = "job_2"
+    first, second = (list(preview(preview_spec(), store=shelf))[-1].result for _ in range(2))
+    alone = result_of(preview_spec())
+    for result in (first, second):
+        assert {name: result[name] for name in ("optimizers", "tuning")} == {
+            name: alone[name] for name in ("optimizers", "tuning")
+        }
+    assert first["stored"] == {"tuning": {"adam": "job_1"}}
+    assert second["stored"] == {"tuning": {"adam": "job_2"}}
+    assert second["cost"]["gradient_evaluations"]["tuning"] == 0
 
 
 def test_one_seed_gives_one_result_and_another_seed_other_tasks():

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from models.curves import Curves, trailing_means
 from models.evaluation.break_even import Spent, break_even
-from models.evaluation.equal_time import in_seconds
+from models.evaluation.equal_time import budgets_of, in_seconds, planned_steps
 from models.evaluation.statistics import Bootstrap
 from models.evaluation.step_costs import Seconds, StepCosts, step_costs
 from models.evaluation.time_to_target import Target, first_reached, targets, time_to_target
 from models.families.quadratic import QuadraticSpec
 from models.measured import Measured
-from models.rollout import Curves, trailing_means
 from models.spec import Split
 from models.tasks.catalogue import open_for_tuning
 
@@ -76,32 +76,48 @@ def test_a_step_that_sleeps_costs_what_it_sleeps():
     assert found.coordinates == 3
 
 
+def in_equal_time(measured, tuned, timing, bootstrap):
+    """Of a rule that does not ask how many steps there are: its curve is cut."""
+    budgets = budgets_of(measured, timing)
+    cut = {steps: measured["learned"].final.cut(steps) for budget in budgets.values() for steps in budget}
+    return in_seconds(measured, tuned, timing, budgets, cut, bootstrap)
+
+
 def test_a_win_in_steps_is_a_loss_in_seconds_where_the_step_costs_too_much():
     measured = {"learned": one(falling(0.3)), "adam": one(falling(0.2)), "sgd": one(falling(0.1))}
     bootstrap = Bootstrap(40, 200, 0)
     tuned = ["adam", "sgd"]
-    cheap = in_seconds(measured, tuned, costs(1.0, learned=0.0, adam=0.0, sgd=0.0), bootstrap)
+    cheap = in_equal_time(measured, tuned, costs(1.0, learned=0.0, adam=0.0, sgd=0.0), bootstrap)
     assert cheap["verdict"] == {"final": "wins", "area": "wins"}
     assert cheap["comparisons"]["best_baseline"]["final"]["baseline"] == "adam"
     assert cheap["run"] == {"learned": 20.0, "adam": 20.0, "sgd": 20.0}
-    dear = in_seconds(measured, tuned, costs(1.0, learned=3.0, adam=0.0, sgd=0.0), bootstrap)
+    dear = in_equal_time(measured, tuned, costs(1.0, learned=3.0, adam=0.0, sgd=0.0), bootstrap)
     against = dear["comparisons"]["adam"]
     assert against["learned_steps"] == {"median": 5, "low": 5, "high": 5}, "a quarter of the steps in the same time"
     cut = measured["learned"].final.cut(5).final.mean() / measured["adam"].final.final.mean()
     assert against["final"]["ratio_of_means"] == pytest.approx(float(cut))
     assert dear["verdict"]["final"] == "loses"
-    quick = in_seconds(measured, tuned, costs(1.0, learned=0.0, adam=9.0, sgd=9.0), bootstrap)
+    quick = in_equal_time(measured, tuned, costs(1.0, learned=0.0, adam=9.0, sgd=9.0), bootstrap)
     assert quick["comparisons"]["adam"]["learned_steps"]["median"] == HORIZON, "no curve is longer than the horizon"
 
 
 def test_a_verdict_that_the_noise_of_the_timing_decides_is_not_certain():
     measured = {"learned": one(falling(0.3)), "adam": one(falling(0.2))}
     noisy = StepCosts(exact(1.0), {"learned": Seconds(0.5, 0.2, 2.0), "adam": exact(0.0)}, coordinates=7)
-    found = in_seconds(measured, ["adam"], noisy, Bootstrap(40, 200, 0))["comparisons"]["adam"]
+    found = in_equal_time(measured, ["adam"], noisy, Bootstrap(40, 200, 0))["comparisons"]["adam"]
     assert found["learned_steps"] == {"median": 13, "low": 6, "high": 16}
     assert found["final"]["certain"] is False
-    steady = in_seconds(measured, ["adam"], costs(1.0, learned=0.0, adam=0.0), Bootstrap(40, 200, 0))
+    steady = in_equal_time(measured, ["adam"], costs(1.0, learned=0.0, adam=0.0), Bootstrap(40, 200, 0))
     assert steady["comparisons"]["adam"]["final"]["certain"] is True
+
+
+def test_a_rule_that_plans_its_steps_plans_no_more_than_it_has_time_for():
+    for horizon in (1, 7, 100, 1000):
+        planned = [planned_steps(made, horizon) for made in range(horizon + 1)]
+        assert all(0 <= plan <= made for made, plan in enumerate(planned))
+        assert planned[-1] == horizon
+        assert len(set(planned)) <= 22
+        assert max(made - plan for made, plan in enumerate(planned)) < max(1, horizon // 20)
 
 
 def test_targets_are_what_the_baseline_reached_on_fresh_tasks():
@@ -115,8 +131,8 @@ def test_targets_are_what_the_baseline_reached_on_fresh_tasks():
 
 def test_a_target_is_reached_by_the_mean_of_five_steps_or_never():
     losses = torch.tensor([[9.0, 9.0], [9.0, 8.0], [0.0, 7.0], [9.0, 6.0], [9.0, 5.0], [9.0, 4.0], [1.0, 3.0]])
-    assert first_reached(losses, 5.0).tolist() == [2.0, 6.0], "one lucky step is a fifth of a mean, later"
-    assert first_reached(losses, np.array([0.1, 9.0])).tolist() == [math.inf, 0.0]
+    assert first_reached(Curves(losses), 5.0).tolist() == [2.0, 6.0], "one lucky step is a fifth of a mean, later"
+    assert first_reached(Curves(losses), np.array([0.1, 9.0])).tolist() == [math.inf, 0.0]
 
 
 def test_the_profile_and_its_score_are_those_of_three_problems_by_hand():
@@ -165,7 +181,7 @@ def test_the_better_of_a_baselines_two_runs_counts():
 
 def test_the_runs_until_training_pays():
     learned, adam = one(falling(0.4)), one(falling(0.2))
-    steps = float(first_reached(learned.final.losses, adam.final.final.numpy())[0])
+    steps = float(first_reached(learned.final, adam.final.final.numpy())[0])
     assert steps == 12, "2.598 exp(-.4 t) <= 1.552 exp(-.2 x 20), the means of five steps, from t = 11.3 on"
     cost = costs(0.5, learned=1.0, adam=0.5)
     found = break_even(learned, "adam", adam, 9, cost, Spent(training=100.0, selection=5.0))

@@ -39,16 +39,19 @@ def make_tasks(family, tasks=4, dtype=torch.float64, first=0):
     return drawn
 
 
-def through_the_whole_graph(rule, tasks, steps, windows, *, exact=False, sizes=(), counted=lambda losses: losses):
+def through_the_whole_graph(
+    rule, tasks, steps, windows, *, exact=False, sizes=(), planned=None, counted=lambda losses: losses
+):
     """Plain autograd: theta keeps its graph from step to step, state and theta are cut between windows, and the rule's
     input is detached where `exact` is not asked for. Returns each window's meta-gradient, and theta at the end.
 
     sizes: of the tensors of a task, for rules that look across coordinates
+    planned: how many steps a rule is told that there will be
     counted: what the meta-loss makes of the losses at theta_1 .. theta_T of each window
     """
     theta = tasks.initial()
     segments = Segments(tuple(sizes) or (tasks.coordinates_per_task,), tasks.tasks)
-    state = rule.initial_state(tasks.coordinates, tensors=segments.rows, dtype=torch.float64)
+    state = rule.plan(rule.initial_state(tasks.coordinates, tensors=segments.rows, dtype=torch.float64), planned)
     gradients = []
     for window in range(windows):
         theta = theta.detach().requires_grad_()

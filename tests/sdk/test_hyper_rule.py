@@ -15,6 +15,8 @@ from gradsmith import LearnedOptimizer
 from gradsmith.errors import StateMismatch
 from gradsmith.rules import HyperRule, Segments, build
 from gradsmith.rules.configs import HyperConfig
+from gradsmith.rules.kernels.base import Refusal
+from gradsmith.rules.kernels.native import tensor_kernel
 from gradsmith.rules.weights import dumps, loads
 
 # Literals, not the module's own: a file of weights does not record the decays, so a change breaks every file there is.
@@ -22,6 +24,8 @@ MOMENTA, SQUARES, FAST, SLOW, ALIGNMENT = (0.5, 0.9, 0.97), 0.99, 0.5, 0.95, 0.7
 HORIZONS = (1, 3, 10, 30, 100, 300, 1000)
 
 SIZES = (5, 1, 3)
+
+PLANNED = 5  # fewer steps than are made below: the end of the plan is passed
 
 torch.set_num_threads(1)
 
@@ -44,7 +48,7 @@ def some_gradients(steps: int, coordinates: int) -> Tensor:
 
 
 def run(rule: HyperRule, gradients: Tensor, segments: Segments, dtype: torch.dtype = torch.float64) -> Tensor:
-    state = rule.initial_state(segments.coordinates, tensors=segments.rows, dtype=dtype)
+    state = rule.plan(rule.initial_state(segments.coordinates, tensors=segments.rows, dtype=dtype), PLANNED)
     updates = []
     for gradient in gradients:
         update, state = rule(gradient, state, segments)
@@ -80,6 +84,8 @@ def written_out(rule: HyperRule, gradients: list[list[float]]) -> list[list[floa
         sizes = [late, *(math.sqrt(dot(hat[b], hat[b]) / n) for b in (0.9, 0.97))]
         signal = [math.log(r) / 4 + 1, *(math.log(size / r) for size in sizes), *(3 * a for a in aligned)]
         signal = [max(-4.0, min(4.0, x)) for x in signal] + [math.tanh(t / horizon - 1) for horizon in HORIZONS]
+        if rule.settings.clock == "time+fraction":
+            signal += [2 * min((t - 1) / PLANNED, 1) - 1, math.tanh(max(PLANNED - t + 1, 0) / 10 - 1)]
         for level in range(rule.settings.layers):
             rows = zip(weights[f"layers.{level}.weight"], weights[f"layers.{level}.bias"], strict=True)
             signal = [x if x > 0 else math.exp(x) - 1 for x in (dot(row, signal) + bias for row, bias in rows)]
@@ -97,7 +103,9 @@ def written_out(rule: HyperRule, gradients: list[list[float]]) -> list[list[floa
     return updates
 
 
-@pytest.mark.parametrize("settings", [{}, {"hidden_size": 5, "layers": 3, "output_scale": 1.0}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"hidden_size": 5, "layers": 3, "output_scale": 1.0}, {"clock": "time+fraction"}]
+)
 def test_its_updates_are_those_written_out_by_hand(settings: dict[str, Any]) -> None:
     """Two tasks of three tensors, each computed alone in plain Python: no tensor sees another."""
     rule, segments = make_rule(**settings), Segments(SIZES, 2)
@@ -299,3 +307,26 @@ def test_a_state_of_other_sizes_is_refused() -> None:
     other = LearnedOptimizer([nn.Parameter(torch.zeros(5))], make_rule().float())
     with pytest.raises(StateMismatch, match="another model"):
         other.load_state_dict(saved.state_dict())
+
+
+def test_one_that_knows_the_planned_steps_is_computed_by_torch_and_files_of_others_stay_as_they_were() -> None:
+    told = build({"kind": "hyper", "clock": "time+fraction"})
+    kernel = tensor_kernel(told)
+    assert isinstance(kernel, Refusal)
+    assert "time+fraction is torch's" in kernel.reason
+    back = loads(dumps(told))
+    assert isinstance(back, HyperRule)
+    assert back.settings.clock == "time+fraction"
+    assert b"clock" not in dumps(build({"kind": "hyper"}))
+
+
+def test_an_optimizer_hands_its_plan_to_the_rule() -> None:
+    """In float32, where a rule without the input would go to the compiled kernel."""
+    rule = make_rule(clock="time+fraction").float()
+    parameter, gradients = nn.Parameter(torch.zeros(9)), some_gradients(7, 9).float()
+    optimizer = LearnedOptimizer([parameter], rule, steps=PLANNED)
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        optimizer.step()
+    expected = run(rule, gradients, Segments((9,)), torch.float32).sum(dim=0)
+    torch.testing.assert_close(parameter.detach(), expected, rtol=1e-5, atol=1e-6)

@@ -78,6 +78,7 @@ def test_beyond_the_planned_steps_it_stays_where_it_arrived() -> None:
         {"kind": "schedule", "over": "fraction"},
         {"kind": "mlp", "input": "momenta+fraction"},
         {"kind": "lstm", "input": "tensor_scale+fraction"},
+        {"kind": "hyper", "clock": "time+fraction"},
     ],
 )
 def test_a_rule_that_knows_how_long_a_run_is_asks_for_it_and_says_so(config: dict[str, str]) -> None:

@@ -9,10 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app.store import baseline_runs, outcomes
+from app.store import outcomes
 from app.store.registry import Registry
 from gradsmith.rules import weights as rule_weights
-from models.evaluation.baseline_runs import Stored
 from models.evaluation.break_even import Spent
 from models.evaluation.by_validation import Made
 from models.evaluation.evaluate import evaluate
@@ -20,7 +19,7 @@ from models.measured import BestTuned
 from models.spec import EvaluateSpec, Recipe
 from models.training.selection import shortfall
 from workers.attempt import Attempt
-from workers.measuring import measure
+from workers.measuring import BaselineRuns, measure
 
 
 def run(attempt: Attempt, spec: EvaluateSpec) -> None:
@@ -29,7 +28,7 @@ def run(attempt: Attempt, spec: EvaluateSpec) -> None:
     attempt.settle(rule_weights.loads(weights), spec)
     attempt.announce(None)
     data_dir, threads = attempt.settings.data_dir, attempt.runtime["threads"]
-    store, made = _BaselineRuns(attempt), _made(card, score, spec)
+    store, made = BaselineRuns(attempt), _made(card, score, spec)
     science = evaluate(weights, spec, data_dir=data_dir, threads=threads, made=made, store=store)
     measure(attempt, science, lambda found: _registered(attempt, spec, found))
 
@@ -49,22 +48,6 @@ def _registered(attempt: Attempt, spec: EvaluateSpec, found: BestTuned) -> outco
         "shortfall": poor,
     }
     return outcomes.TunedBaseline(found.weights, found.score, found.recipe.criterion, card, poor)
-
-
-class _BaselineRuns:
-    """The database's runs of baselines, each read and written in a short transaction of the job."""
-
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
-
-    def get(self, key: str) -> Stored | None:
-        workspace = self._attempt.claimed.job.workspace
-        found = self._attempt.keeper.write(lambda session, _again: baseline_runs.get(session, workspace, key))
-        return None if found is None else Stored(found.content, found.job)
-
-    def put(self, key: str, baseline: str, content: bytes) -> None:
-        keeper = self._attempt.keeper
-        keeper.write(lambda session, _again: baseline_runs.put(session, keeper.lease, key, baseline, content))
 
 
 def _made(card: Mapping[str, Any], score: float | None, spec: EvaluateSpec) -> Made:

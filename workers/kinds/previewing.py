@@ -5,11 +5,11 @@ from __future__ import annotations
 from models.preview import preview
 from models.spec import PreviewSpec
 from workers.attempt import Attempt
-from workers.measuring import measure
+from workers.measuring import BaselineRuns, measure
 
 
 def run(attempt: Attempt, spec: PreviewSpec) -> None:
     """Raises as `workers.kinds.run` says."""
     attempt.settle(None, spec)
     attempt.announce(None)
-    measure(attempt, preview(spec, data_dir=attempt.settings.data_dir))
+    measure(attempt, preview(spec, data_dir=attempt.settings.data_dir, store=BaselineRuns(attempt)))

@@ -72,7 +72,7 @@ def resolved(
             rules=trained.rules,
             family=family,
             seed=request.seed,
-            evaluation=plan_of(family, request.evaluation, horizon),
+            evaluation=plan_of(family, request.evaluation, trained, horizon),
             resources=resources_of(request.resources, backend),
         )
 

@@ -8,9 +8,9 @@ from pydantic import Field
 
 from app.http.fields import Labels, Name, Request, Seed
 from app.jobs.overrides import PreviewPlanOverrides, ResourcesOverrides, TaskOverrides
-from app.jobs.resolve import changed, known_family, laid_over, refused_at, resources_of, seed_of
+from app.jobs.resolve import changed, known_family, laid_over, refused_at, require_fitting, resources_of
 from app.store.families import DeclaredFamilies
-from models.spec import PreviewPlan, PreviewSpec
+from models.spec import EVALUATION_SEED, PreviewPlan, PreviewSpec
 
 
 class PreviewRequest(Request):
@@ -19,7 +19,11 @@ class PreviewRequest(Request):
     kind: Literal["preview"]
     family: Name = Field(description="A name of GET /families.")
     tasks: TaskOverrides = Field(default_factory=dict)
-    seed: Seed | None = Field(None, description="Default: a fresh random one, recorded in the job.")
+    seed: Seed = Field(
+        EVALUATION_SEED,
+        description="Which tasks are drawn. Runs of baselines are stored, and those of one seed are shared with "
+        "evaluations that tune on the same tasks.",
+    )
     evaluation: PreviewPlanOverrides = Field(default_factory=PreviewPlanOverrides)
     resources: ResourcesOverrides = Field(default_factory=ResourcesOverrides)
     metadata: Labels = Field(default_factory=dict, description="Your own labels; GET /jobs filters by them.")
@@ -32,10 +36,11 @@ def resolved(request: PreviewRequest, declared: DeclaredFamilies | None) -> Prev
     family = changed(family, family.tasks, request.tasks)
     plan = laid_over(PreviewPlan(horizon=family.recipe.horizon), request.evaluation, "evaluation")
     assert isinstance(plan, PreviewPlan)
+    require_fitting(plan, family)
     with refused_at("resources"):
         return PreviewSpec(
             family=family,
-            seed=seed_of(request.seed),
+            seed=request.seed,
             evaluation=plan,
             resources=resources_of(request.resources, "auto"),
         )

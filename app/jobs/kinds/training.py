@@ -59,7 +59,7 @@ def resolved(request: MetaTrainRequest, declared: DeclaredFamilies | None, backe
             recipe=recipe,
             evaluate=request.evaluate,
             # what was trained for a horizon is measured over it, unless the request says otherwise
-            evaluation=plan_of(family, request.evaluation, recipe.horizon),
+            evaluation=plan_of(family, request.evaluation, recipe, recipe.horizon),
             resources=resources_of(request.resources, backend),
         )
 

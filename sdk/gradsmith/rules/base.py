@@ -34,14 +34,12 @@ class Rule(nn.Module, ABC):
         may be run alone (the trainer replays blocks)
     of_tensors: how many of the memory's tensors, its last ones, have a row for each tensor of the model instead of one
         for each coordinate; 0 for a rule that is coordinatewise
-    needs_steps: True for a rule that has to know how many steps a run is going to have
     rests: True when the rule itself leaves a coordinate alone, and its memory zero, that has never had a gradient other
         than zero; for other rules `gradsmith.LearnedOptimizer` sees to it
     """
 
     kind: ClassVar[str]
     coordinatewise: bool
-    needs_steps: bool = False
     of_tensors: int = 0
     rests: bool = False
     settings: RuleConfig
@@ -105,7 +103,7 @@ def draw_uniform(module: nn.Module, bound: float, generator: torch.Generator) ->
 def planned(rule: Rule, state: State, steps: int | None) -> State:
     """`plan` for a rule whose last tensor of memory has the number of planned steps in its last column."""
     if steps is None:
-        if rule.needs_steps:
+        if rule.settings.knows_steps:
             raise ValueError(
                 f"this rule has to know how many steps a run is going to have ({rule.settings.in_words()}). Pass "
                 f"steps=N to LearnedOptimizer: as many as you will call step()"

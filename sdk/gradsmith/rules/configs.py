@@ -99,6 +99,15 @@ class RuleConfig(ABC):
         return {"kind": self.kind, **settings}
 
     @property
+    def knows_steps(self) -> bool:
+        """Whether it asks how many steps a run is going to have."""
+        return False
+
+    @property
+    def _knows_in_words(self) -> str:
+        return ", knows how many steps a run has" if self.knows_steps else ""
+
+    @property
     def most_coordinates(self) -> int | None:
         """How many coordinates of one task such a rule moves at most; None: any number."""
         return None
@@ -153,21 +162,32 @@ class HyperConfig(RuleConfig):
 
     hidden_size: int = _setting(24, "Units in each hidden layer.", at_least=1, at_most=256)
     layers: int = _setting(2, "Hidden layers.", at_least=1, at_most=4)
+    clock: str = _setting(
+        "time",
+        "What it knows of time: how many steps there were, or also which share of the planned ones that is. The latter "
+        "is computed by torch, more slowly, and asks for LearnedOptimizer(..., steps=N).",
+        choices=("time", "time+fraction"),
+        before="time",
+    )
     output_scale: float = _setting(0.03, _FRESH_ADAM, above=0, at_most=100)
 
     @property
+    def knows_steps(self) -> bool:
+        return self.clock == "time+fraction"
+
+    @property
     def exact_kernels(self) -> tuple[str, ...]:
-        return ("native",)
+        return () if self.knows_steps else ("native",)
 
     def in_words(self) -> str:
-        return f"hyper, {self.layers} x {self.hidden_size}, once per tensor"
+        return f"hyper, {self.layers} x {self.hidden_size}, once per tensor{self._knows_in_words}"
 
     def costs(self, tensors: float = 0.0) -> Costs:
-        """Three means, one of squares, the last update; for a tensor, six numbers and what its network takes. What
-        autograd keeps was counted with its hooks."""
+        """Three means, one of squares, the last update; for a tensor, six numbers, the planned steps, and what its
+        network takes. What autograd keeps was counted with its hooks."""
         H, L = self.hidden_size, self.layers
         return Costs(
-            state=math.ceil(5 + 6 * tensors),
+            state=math.ceil(5 + (6 + self.knows_steps) * tensors),
             step=math.ceil(24 + (2 * H + 60) * tensors),
             largest=math.ceil(4 + H * tensors),
             autograd=math.ceil(8 + (2 * H * L + 32) * tensors),
@@ -225,11 +245,15 @@ class LSTMConfig(RuleConfig):
         if self.head == "direction_magnitude":
             _require_directions(self.kind, self.input)
 
+    @property
+    def knows_steps(self) -> bool:
+        return Combination.of(self.input).planned
+
     def in_words(self) -> str:
         head = "" if self.head == "linear" else f", {self.head} head"
-        knows = _KNOWS_STEPS[Combination.of(self.input).planned]
         cells = _AVERAGING.format(self.averaging) if self.averaging else ""
-        return f"lstm, {self.layers} x {self.hidden_size}{cells}, {self.input} input{head}{knows}"
+        words = f"lstm, {self.layers} x {self.hidden_size}{cells}, {self.input} input{head}"
+        return words + self._knows_in_words
 
     @property
     def as_published(self) -> bool:
@@ -276,6 +300,10 @@ class MLPConfig(RuleConfig):
         _require_directions(self.kind, self.input)
 
     @property
+    def knows_steps(self) -> bool:
+        return Combination.of(self.input).planned
+
+    @property
     def program(self) -> MLPProgram | None:
         """The compiled kernel; None where none can be made."""
         return MLPProgram.fitting(self.hidden_size, self.layers, self.input)
@@ -285,8 +313,7 @@ class MLPConfig(RuleConfig):
         return ("native",) if self.program else ()
 
     def in_words(self) -> str:
-        knows = _KNOWS_STEPS[Combination.of(self.input).planned]
-        return f"mlp, {self.layers} x {self.hidden_size}, {self.input} input{knows}"
+        return f"mlp, {self.layers} x {self.hidden_size}, {self.input} input{self._knows_in_words}"
 
     def costs(self, tensors: float = 0.0) -> Costs:
         """Running means and what else its inputs remember. What autograd keeps was counted with its hooks."""
@@ -417,8 +444,12 @@ class ScheduleConfig(RuleConfig):
         0.03, "The learning rate of a fresh rule; what it learns multiplies it.", above=0, at_most=100
     )
 
+    @property
+    def knows_steps(self) -> bool:
+        return self.over == "fraction"
+
     def in_words(self) -> str:
-        return f"schedule, {self.knots} knots over {self.over}, {self.direction}{_KNOWS_STEPS[self.over == 'fraction']}"
+        return f"schedule, {self.knots} knots over {self.over}, {self.direction}{self._knows_in_words}"
 
     def costs(self, tensors: float = 0.0) -> Costs:
         """Momentum, and for Adam the running squares; three numbers and the knots' weights for a tensor."""
@@ -449,9 +480,13 @@ class TunedConfig(RuleConfig):
         "constant", "How the rate falls to zero over the planned steps.", choices=("constant", "linear", "cosine")
     )
 
+    @property
+    def knows_steps(self) -> bool:
+        return self.schedule != "constant"
+
     def in_words(self) -> str:
-        knows = _KNOWS_STEPS[self.schedule != "constant"]
-        return f"tuned {self.optimizer}, learning rate {self.learning_rate:.3g}, {self.schedule}{knows}"
+        known = self._knows_in_words
+        return f"tuned {self.optimizer}, learning rate {self.learning_rate:.3g}, {self.schedule}{known}"
 
     def costs(self, tensors: float = 0.0) -> Costs:
         """What the optimizer remembers; two numbers for a tensor."""
@@ -467,8 +502,6 @@ class TunedConfig(RuleConfig):
             whole=True,
         )
 
-
-_KNOWS_STEPS = {False: "", True: ", knows how many steps a run has"}
 
 CONFIGS: dict[str, type[RuleConfig]] = {
     config.kind: config for config in (HyperConfig, LSTMConfig, MLPConfig, NTMBFGSConfig, ScheduleConfig, TunedConfig)

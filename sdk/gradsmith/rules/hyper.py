@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gradsmith.rules.base import Rule, Segments, State
-from gradsmith.rules.clock import HORIZONS, elapsed
+from gradsmith.rules.base import Rule, Segments, State, planned
+from gradsmith.rules.clock import HORIZONS, elapsed, towards_the_end
 from gradsmith.rules.columns import column
 from gradsmith.rules.configs import HyperConfig
 from gradsmith.rules.dense import Dense, draw_hidden
@@ -45,16 +45,18 @@ class HyperRule(Rule):
 
     - directions: g/s, m_.5/s, m_.9/s, m_.97/s, g/r, m_.9/r, m_.97/r
     - features of a tensor: log r; the logarithms of its size of late over r, and of |m_.9| and |m_.97| over r; the
-      running alignment (cosine) of the gradient with the last update, and with m_.9 and m_.97 before they see it; and
-      the time, tanh(t / tau - 1) for tau = 1, 3, 10, ..., 1000
+      running alignment (cosine) of the gradient with the last update, and with m_.9 and m_.97 before they see it; the
+      time, tanh(t / tau - 1) for tau = 1, 3, 10, ..., 1000; and with the clock `time+fraction` the share of the planned
+      steps that is done, from -1 to 1, and tanh of a tenth of those left, less one
 
     The update is differentiable in the weights, and in the gradient and the momenta through the numerators of the
     directions. The denominators s and r, the features and so the network's outputs count as constants, but for one
     factor: g/s hardly depends on g in the first steps, where g makes up most of s (decision 0070).
 
     The memory is (coordinates, 3) momenta, (coordinates, 1) running squares and (coordinates, 1) last update, 20 bytes
-    for each coordinate, and (tensors, 6): steps, two running mean squares, three alignments. A coordinate that has
-    never had a gradient other than zero has the update zero.
+    for each coordinate, and (tensors, 6): steps, two running mean squares, three alignments; with `time+fraction`
+    (tensors, 7), the planned steps last. A coordinate that has never had a gradient other than zero has the update
+    zero.
 
     settings: what each of them means and may be is told by `HyperConfig`
     """
@@ -68,7 +70,8 @@ class HyperRule(Rule):
     def __init__(self, settings: HyperConfig | None = None) -> None:
         super().__init__()
         self.settings = settings or HyperConfig()
-        widths = [_FEATURES + len(HORIZONS)] + [self.settings.hidden_size] * self.settings.layers
+        seen_by_it = _FEATURES + len(HORIZONS) + (2 if self.settings.knows_steps else 0)
+        widths = [seen_by_it] + [self.settings.hidden_size] * self.settings.layers
         self.layers = nn.ModuleList(map(Dense, widths[:-1], widths[1:]))
         self.readout = Dense(widths[-1], _DIRECTIONS + 1)
 
@@ -83,7 +86,11 @@ class HyperRule(Rule):
         """Zeros; see the class for their meaning."""
         each = [torch.zeros(width, coordinates, dtype=dtype, device=device).t() for width in (len(MOMENTA), 1, 1)]
         precise = torch.float64 if dtype == torch.float64 else torch.float32
-        return (*each, torch.zeros(tensors, 6, dtype=precise, device=device))
+        return (*each, torch.zeros(tensors, 6 + self.settings.knows_steps, dtype=precise, device=device))
+
+    def plan(self, state: State, steps: int | None) -> State:
+        """See `Rule.plan`."""
+        return planned(self, state, steps) if self.settings.knows_steps else state
 
     def forward(self, gradient: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
         """One step for all coordinates; see `Rule.forward`."""
@@ -92,7 +99,7 @@ class HyperRule(Rule):
         squares, last, numbers = (tensor.detach() for tensor in constants)
         held = gradient.detach()
         numbers, features, begun, r = seen(held, means.detach(), last[0], numbers, segments)
-        signal = torch.cat((features, elapsed(numbers[:1]))).t()
+        signal = self.signal(features, numbers)
         outputs = self.outputs(signal.to(gradient.dtype)).t()  # (8, tensors)
 
         decays, others = with_rest(MOMENTA, gradient)
@@ -115,6 +122,13 @@ class HyperRule(Rule):
         update = scaled * inverse + segments.combined(over_r.t().to(gradient.dtype), rows[list(OVER_R)])
         return update, (rows[1:].t(), squares.t(), update.detach()[:, None], numbers.t())
 
+    def signal(self, features: Tensor, numbers: Tensor) -> Tensor:
+        """What the network sees: (7, tensors), and the clock from numbers (6 or 7, tensors) -> (tensors, all)."""
+        times = [elapsed(numbers[:1])]
+        if self.settings.knows_steps:
+            times.append(towards_the_end(numbers[:1], numbers[6:]))
+        return torch.cat((features, *times)).t()
+
     def outputs(self, signal: Tensor) -> Tensor:
         """(tensors, features) -> (tensors, directions + 1): coefficients, and the logarithm of the rate last."""
         for layer in self.layers:
@@ -136,7 +150,7 @@ class HyperRule(Rule):
 class Seen(NamedTuple):
     """What a gradient tells of each tensor. R is the number of tensors.
 
-    numbers: what is remembered of a tensor after it, (6, R)
+    numbers: what is remembered of a tensor after it, (6, R), or (7, R) with the planned steps
     features: what the network sees, but for time, (7, R)
     begun: 1 - decay^t for each of `DECAYS`: what a running mean of ones would be, (6, R)
     r: the root of the running mean square, (1, R)
@@ -149,7 +163,7 @@ class Seen(NamedTuple):
 
 
 def seen(g: Tensor, means: Tensor, last: Tensor, numbers: Tensor, segments: Segments) -> Seen:
-    """means, last, numbers: before this step, (momenta, N), (N,) and (6, R)."""
+    """means, last, numbers: before this step, (momenta, N), (N,) and (6 or 7, R)."""
     rows = torch.cat((g[None], last[None], means[_ALIGNED]))  # (4, N): what the gradient is compared with
     sums = segments.sums(torch.cat((rows * rows, rows[1:] * g)))
     squared, products = sums[:4], sums[4:]
@@ -160,7 +174,7 @@ def seen(g: Tensor, means: Tensor, last: Tensor, numbers: Tensor, segments: Segm
     count = numbers[:1] + 1
     decays, others = with_rest((FAST, SLOW), numbers)
     mean_squares = decays * numbers[1:3] + others * (squared[:1] / lengths)
-    alignments = ALIGNMENT * numbers[3:] + (1 - ALIGNMENT) * cosines
+    alignments = ALIGNMENT * numbers[3:6] + (1 - ALIGNMENT) * cosines
     begun = 1 - column(DECAYS, numbers) ** count
 
     decays, others = with_rest(MOMENTA[1:], g)
@@ -170,7 +184,7 @@ def seen(g: Tensor, means: Tensor, last: Tensor, numbers: Tensor, segments: Segm
     roots = (mean_squares / begun[len(MOMENTA) + 1 :]).sqrt()
     r = roots[1:]
     features = torch.cat((r.log() / 4 + 1, (torch.cat((roots[:1], momenta)) * reciprocal(r)).log(), 3 * alignments))
-    return Seen(torch.cat((count, mean_squares, alignments)), features.clamp(-4, 4), begun, r)
+    return Seen(torch.cat((count, mean_squares, alignments, numbers[6:])), features.clamp(-4, 4), begun, r)
 
 
 def reciprocal(size: Tensor) -> Tensor:

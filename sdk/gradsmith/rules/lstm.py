@@ -60,7 +60,6 @@ class LSTMRule(Rule):
         self.coordinatewise = not named.of_tensors and not self.settings.averaging
         self.rests = self.settings.averaging > 0
         self.of_tensors = int(named.of_tensors)
-        self.needs_steps = named.planned
         self._direction = DirectionMagnitude(self.output_scale, named.directions)
         self._head = Tanh(self.output_scale) if self.settings.head == "tanh" else Linear(self.output_scale)
         widths = [self.features.width] + [self.hidden_size] * (self.settings.layers - 1)
@@ -92,7 +91,7 @@ class LSTMRule(Rule):
 
     def plan(self, state: State, steps: int | None) -> State:
         """See `Rule.plan`."""
-        return planned(self, state, steps) if self.needs_steps else state
+        return planned(self, state, steps) if self.settings.knows_steps else state
 
     def forward(self, gradient: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
         """One step for all coordinates; see `Rule.forward`."""

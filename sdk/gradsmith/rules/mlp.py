@@ -39,7 +39,6 @@ class MLPRule(Rule):
         self.features = Features(Combination.of(self.settings.input), self.settings.p)
         self.coordinatewise = not self.features.combination.of_tensors
         self.of_tensors = int(self.features.combination.of_tensors)
-        self.needs_steps = self.features.combination.planned
         self.rests = not self.coordinatewise
         self._head = DirectionMagnitude(self.settings.output_scale, self.features.directions)
         widths = [self.features.width] + [self.settings.hidden_size] * self.settings.layers
@@ -59,7 +58,7 @@ class MLPRule(Rule):
 
     def plan(self, state: State, steps: int | None) -> State:
         """See `Rule.plan`."""
-        return planned(self, state, steps) if self.needs_steps else state
+        return planned(self, state, steps) if self.settings.knows_steps else state
 
     def forward(self, gradient: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
         """One step for all coordinates; see `Rule.forward`."""

@@ -44,7 +44,6 @@ class ScheduleRule(Rule):
     def __init__(self, settings: ScheduleConfig | None = None) -> None:
         super().__init__()
         self.settings = settings or ScheduleConfig()
-        self.needs_steps = self.settings.over == "fraction"
         self.log_rate = nn.Parameter(torch.zeros(self.settings.knots, dtype=torch.float32))
         self.momentum = nn.Parameter(torch.zeros(self.settings.knots, dtype=torch.float32))
 

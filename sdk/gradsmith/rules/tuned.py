@@ -37,7 +37,6 @@ class TunedRule(Rule):
     def __init__(self, settings: TunedConfig | None = None) -> None:
         super().__init__()
         self.settings = settings or TunedConfig()
-        self.needs_steps = self.settings.schedule != "constant"
 
     def initial_state(
         self,

@@ -229,6 +229,8 @@ def test_a_finished_training_names_its_evaluation_and_the_evaluation_its_parent(
         ({"evaluation": {"test_tasks": 1}}, "/evaluation/test_tasks", "greater_than_equal"),
         ({"evaluation": {"baselines": []}}, "/evaluation/baselines", "too_short"),
         ({"evaluation": {"baselines": ["adem"]}}, "/evaluation/baselines/0", "literal_error"),
+        ({"evaluation": {"on": "held_out"}}, "/evaluation/on", "unfitting_plan"),  # a quadratic has no data
+        ({"evaluation": {"baselines": ["sgd", "muon"]}}, "/evaluation/baselines", "unfitting_plan"),  # nor a matrix
         ({"evaluate": "yes"}, "/evaluate", "bool_type"),
         ({"resources": {"device": "tpu"}}, "/resources/device", "literal_error"),
         ({"seed": -1}, "/seed", "greater_than_equal"),

@@ -265,6 +265,19 @@ def test_both_verdicts_are_in_the_title(final: tuple[str, str], area: tuple[str,
     assert f"**{title}.**" in card_markdown(facts_of(result))
 
 
+def test_a_result_on_held_out_data_says_so() -> None:
+    result = evaluation_result()
+    curve = "mean held-out loss at 10 points of the curve"
+    result |= {"on": "held_out", "criteria": {"final": "held-out loss after the last step", "area": curve}}
+    title = "Learned optimizer beats tuned Adam, the best baseline, on held-out data of quadratic"
+    assert headline(result) == title
+    assert subtitle(result).startswith("held-out loss after the last step of 20: 0.31 times Adam's")
+    page = evaluation_page(result, job="job_1", optimizer="opt_1")
+    for words in (title, "for their loss on validation images", curve):
+        assert words in page
+    assert "held-out" not in headline(evaluation_result())
+
+
 def two_tiers() -> dict[str, Any]:
     """A result whose best baseline decays its rate for the last step, with an untuned baseline beside it."""
     result = evaluation_result()
@@ -298,6 +311,7 @@ def test_the_schedule_of_the_best_baseline_is_said_wherever_it_is_named(two_tier
     for text in (two_tier_page, card_markdown(facts_of(result))):
         assert title in text
         assert "Adam (linear)" in text
+    assert "for their training loss" in two_tier_page
     assert "<td>0.1, linear</td><td>0.1, constant</td>" in two_tier_page
     assert "<td>best tuned: Adam (linear)</td>" in two_tier_page
     assert "Adam (linear)  " in two_tier_page, "beside its curve"

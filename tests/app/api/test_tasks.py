@@ -11,6 +11,7 @@ from workshop.working import Worker
 
 SMALLER = {"hidden": [16], "activation": "relu"}
 OWN = FAMILIES["digits-mlp"].tasks.model_dump(mode="json")
+QUADRATIC = {"family": "quadratic"}
 TRAINING = {"kind": "meta_train", "family": "digits-mlp", "evaluate": True}
 
 
@@ -60,6 +61,23 @@ def test_a_job_trains_on_the_tasks_that_it_names_and_an_evaluation_measures_on_t
 
 def test_what_is_the_familys_own_already_changes_nothing(api: httpx.Client) -> None:
     assert posted(api, TRAINING | {"tasks": {"hidden": OWN["hidden"]}})["overrides"] == {}
+
+
+def test_what_was_trained_for_held_out_data_is_measured_on_it_unless_a_request_says_otherwise(
+    api: httpx.Client, worker: Callable[..., Worker]
+) -> None:
+    job = posted(api, TRAINING | {"recipe": {"on": "held_out"}})
+    assert job["spec"]["evaluation"]["on"] == "held_out"  # type: ignore[index]
+    outcome = worker(str(job["id"])).finish_training()
+    assert outcome.optimizer is not None
+    assert outcome.follow_up is not None
+    assert outcome.follow_up.spec["evaluation"]["on"] == "held_out"
+    measure = {"kind": "evaluate", "optimizer": outcome.optimizer.id}
+    for more, on in (({}, "held_out"), ({"evaluation": {"on": "training"}}, "training"), (QUADRATIC, "training")):
+        assert posted(api, measure | more)["spec"]["evaluation"]["on"] == on  # type: ignore[index]
+    preview = {"kind": "preview", "family": "quadratic", "evaluation": {"on": "held_out"}}
+    refused = api.post("/jobs", json=preview).json()
+    assert [error["pointer"] for error in refused["errors"]] == ["/evaluation/on"]
 
 
 def test_memory_is_predicted_for_the_tasks_that_are_trained(api: httpx.Client) -> None:

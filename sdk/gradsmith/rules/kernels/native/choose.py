@@ -65,6 +65,8 @@ def tensor_kernel(rule: Rule, *, threads: int = 1, settings: BuildSettings | Non
         return Refusal("it is turned off here (GRADSMITH_NATIVE=off)")
     if not isinstance(rule, HyperRule | MLPRule):
         return Refusal(f"it runs rules of the kinds {HyperRule.kind} and {MLPRule.kind} alone")
+    if isinstance(rule, HyperRule) and rule.settings.knows_steps:
+        return Refusal("of the clocks of hyper rules it has time alone, and time+fraction is torch's")
     program = HyperProgram() if isinstance(rule, HyperRule) else rule.settings.program
     if program is None:
         return Refusal(

@@ -1,0 +1,140 @@
+"""The runs of one evaluation: who runs on which tasks, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+
+from gradsmith.rules import RuleSet
+from gradsmith.rules import weights as rule_weights
+from models.backends import backend_for, dtype_for, dtype_of
+from models.baselines import TUNED
+from models.baselines.base import Baseline
+from models.curves import Curves, looks
+from models.evaluation.baseline_runs import BaselineRuns, BaselineStore
+from models.evaluation.equal_time import Budgets, planned_steps
+from models.evaluation.time_to_target import Target, targets
+from models.measured import CRITERIA, TUNING_TRAJECTORY, Measured, MeasuringProgress, Runs
+from models.rollout import Contender, Learned, Sample, run
+from models.runtime import device_of
+from models.spec import BaselineName, EvaluateSpec, Split
+from models.tasks.base import Family, TaskBatch
+from models.tasks.catalogue import open_for_testing, open_for_tuning
+from models.tuning import Tuning, runs_of
+
+FRESH_TRAJECTORY = TUNING_TRAJECTORY + 1  # of the validation split: nothing is selected or tuned on these tasks
+
+
+class EvaluationRuns:
+    """Runs an optimizer and its baselines, each on the tasks that it may see.
+
+    progress: counts them; gradients: evaluations of a task's gradient that were computed here, by split
+    Raises as `evaluate` does.
+    """
+
+    def __init__(
+        self, weights: bytes, spec: EvaluateSpec, data_dir: Path | None, threads: int, store: BaselineStore | None
+    ) -> None:
+        self._spec = spec
+        self._plan = plan = spec.evaluation
+        self.device = device_of(spec.resources)
+        rule, wanted = rule_weights.loads(weights), spec.resources.backend
+        self.dtype = dtype_for(wanted, given=dtype_of(rule))
+        rule = rule.to(self.device, self.dtype)
+        members = [member for _, member in rule.members()] if isinstance(rule, RuleSet) else [rule]
+        self.knows_steps = any(member.settings.knows_steps for member in members)
+        self.backend = backend_for(
+            *(rule, self.dtype, self.device, threads), wanted=wanted, parts=spec.family.tasks.parts()
+        )
+        # Two families, each opened for one split: what tunes cannot see what is measured.
+        self.tuning_family = open_for_tuning(spec.family.tasks, data_dir)
+        self._test_family = open_for_testing(spec.family.tasks, data_dir)
+        # The learned rule, the targets, each untuned baseline, each tuned one's sweep and its run for each criterion.
+        sweeps = len(plan.baselines) * (runs_of(plan.schedules) + len(CRITERIA))
+        self.progress = Runs(2 + len(plan.untuned) + sweeps)
+        self.baselines = BaselineRuns(spec, self.dtype, self.device, self.progress, store)
+        self._test_sample = Sample(Split.TEST, spec.seed, 0, plan.test_tasks)
+
+    @property
+    def learned(self) -> Learned:
+        """The optimizer, in a run of all steps."""
+        return self._learned_over(self._plan.horizon)
+
+    def _learned_over(self, steps: int) -> Learned:
+        return Learned(self.backend, rests=True, horizon=steps)
+
+    def tuned(self, name: BaselineName) -> Generator[MeasuringProgress, None, Tuning]:
+        """The sweep of a baseline."""
+        sample = Sample(Split.VALIDATION, self._spec.seed, TUNING_TRAJECTORY, self._plan.tuning_tasks)
+        found = yield from self.baselines.tuned(name, self.tuning_family, sample)
+        return found
+
+    def set_targets(self, name: BaselineName, tuning: Tuning) -> Generator[MeasuringProgress, None, list[Target]]:
+        """What this baseline reaches on fresh tasks."""
+        sample = Sample(Split.VALIDATION, self._spec.seed, FRESH_TRAJECTORY, self._plan.tuning_tasks)
+        fresh = yield from self.baselines.curves(
+            *(TUNED[name], tuning.best("final"), self.tuning_family, sample), "targets", f"setting targets with {name}"
+        )
+        return targets(fresh)
+
+    def tested(
+        self, baseline: Baseline, contender: Contender, for_area: Contender
+    ) -> Generator[MeasuringProgress, None, Measured]:
+        """A baseline on the test tasks, as it was tuned for the end and for the area."""
+        pictures = baseline.name in self._plan.baselines and self._spec.family.tasks.pictured
+        final = yield from self._curves(baseline, contender, pictures=pictures)
+        if for_area == contender:
+            return Measured(final, final)
+        return Measured(final, (yield from self._curves(baseline, for_area)))
+
+    def tested_learned(self, steps: int) -> Generator[MeasuringProgress, None, Curves]:
+        """The optimizer on the test tasks, in a run of so many steps."""
+        sample, whole = self._test_sample, steps == self._plan.horizon
+        work = run(
+            *(self._learned_over(steps), self._test_family, sample, steps),
+            dtype=self.dtype,
+            device=self.device,
+            held_out=whole,
+            pictures=whole and self._spec.family.tasks.pictured,
+            looks=looks(steps) if self._plan.on == "held_out" else (),
+        )
+        after = "" if whole else f" over {steps} steps"
+        found = yield from self.progress.ticking(work, f"measuring learned on {sample.tasks} held-out tasks{after}")
+        self.progress.done += 1
+        self.baselines.gradients["test"] += sample.tasks * (steps + 1)
+        return found
+
+    def in_time(self, budgets: Budgets, whole: Curves) -> Generator[MeasuringProgress, None, dict[int, Curves]]:
+        """The optimizer's curves after each number of steps that it has time for. One that asks how many steps a run
+        has makes a run of each length, so that it ends where its time does; for another one `whole` is cut."""
+        steps = {made for budget in budgets.values() for made in budget}
+        if not self.knows_steps:
+            return {made: whole.cut(made) for made in steps}
+        horizon = self._plan.horizon
+        found = {horizon: whole, 0: whole.cut(0)}
+        for made in sorted({planned_steps(made, horizon) for made in steps} - found.keys()):
+            found[made] = yield from self.tested_learned(made)
+        return {made: found[planned_steps(made, horizon)] for made in steps}
+
+    def one_task(self) -> TaskBatch:
+        """What a step is timed on."""
+        return self._one(self.tuning_family, Split.VALIDATION, FRESH_TRAJECTORY)
+
+    def first_test_task(self) -> TaskBatch:
+        """What is looked at closely."""
+        return self._one(self._test_family, Split.TEST, 0)
+
+    def _one(self, family: Family, split: Split, trajectory: int) -> TaskBatch:
+        where = {"seed": self._spec.seed, "trajectory": trajectory}
+        tasks, *_ = family.sample(split, **where, tasks=1, dtype=self.dtype, device=self.device)
+        return tasks
+
+    def _curves(
+        self, baseline: Baseline, contender: Contender, *, pictures: bool = False
+    ) -> Generator[MeasuringProgress, None, Curves]:
+        sample = self._test_sample
+        message = f"measuring {baseline.name} on {sample.tasks} held-out tasks"
+        found = yield from self.baselines.curves(
+            *(baseline, contender, self._test_family, sample), "test", message, held_out=True, pictures=pictures
+        )
+        return found
