@@ -80,8 +80,8 @@ def test_a_training_is_followed_to_its_verdict(service_url: str, tmp_path: Path)
     assert re.search(r"^(wins|ties|loses) at the end: [\d.e+-]+ \[[\d.e+-]+, [\d.e+-]+\] of the loss of tuned", told[0])
     assert "learned" in done.stdout
     assert "20/20" in done.stderr
-    [listed] = json.loads(said(service_url, "jobs", "list", "--label", "made_by=command", "--json"))
-    assert (listed["id"], listed["spec"]["recipe"]["meta_steps"]) == (job, 20)
+    measured, listed = json.loads(said(service_url, "jobs", "list", "--label", "made_by=command", "--json"))
+    assert (listed["id"], listed["spec"]["recipe"]["meta_steps"], measured["parent"]) == (job, 20, job)
     reference = re.search(r"quadratic@\d+", told[-1])
     assert reference is not None
     place = tmp_path / "rule.safetensors"
