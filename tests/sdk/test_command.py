@@ -86,7 +86,7 @@ def test_a_training_is_followed_to_its_verdict(service_url: str, tmp_path: Path)
     assert reference is not None
     place = tmp_path / "rule.safetensors"
     assert "bytes" in said(service_url, "optimizers", "pull", reference.group(), "-o", str(place))
-    assert gradsmith.load(place.read_bytes()) is not None
+    assert gradsmith.load(place) is not None
     again = command(
         "train", "quadratic", *SHORT, "--set", "recipe.tasks=8", "--no-evaluate", "--follow", url=service_url
     )
