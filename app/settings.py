@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     head_timeout_seconds: float = Field(
         10.0, gt=0, description="A request line and headers that are not whole by then are answered 408."
     )
+    check_data_sets: bool = Field(
+        True, description="Whether POST /jobs refuses a job whose data sets are not in `data_dir`."
+    )
     worker_memory_bytes: int | None = Field(
         None, description="Memory that a job may need; default: this machine's. A larger job is refused at POST."
     )

@@ -1,25 +1,31 @@
-"""What a hyper rule costs: a step of `LearnedOptimizer` beside torch's Adam, and a meta-step with exact gradients.
+"""What hyper and mlp rules cost: a step of `LearnedOptimizer` beside Adam, and a meta-step with exact gradients.
 
-    ./run bench hyper_step
+    ./run bench hyper_step [--data FOLDER] [--rounds N] [--dry]
 
-One thread, processor time, the best of several rounds in which all of them take turns. Prints a table, writes nothing.
+One thread, processor time, the best of several rounds in which all of them take turns. --data is the folder of a
+service that has MNIST.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 
+from benchmarks.core import report as core_report
+from benchmarks.core.environment import ROOT
 from benchmarks.learned_vs_tuned.report import machine
 from gradsmith import LearnedOptimizer
-from gradsmith.rules import build, weights
-from models.backends import TorchBackend, backend_for
+from gradsmith.rules import Rule, build, weights
+from models.backends import Backend, TorchBackend, backend_for
 from models.families import FAMILIES
 from models.meta_loss import MetaLoss
 from models.spec import Split
+from models.tasks.base import TaskBatch
 from models.tasks.catalogue import open_for_training
 from models.unroll import begin, unroll_window
 
@@ -27,10 +33,18 @@ SHAPES = {
     "1,000 x 1,000": ((1000, 1000),),
     "digits-mlp, 4 tensors": ((64, 20), (20,), (20, 10), (10,)),
 }
-TASKS, STEPS, ROUNDS = 2, 20, 30
+KINDS = ("hyper", "mlp")
+STEPS = 20
+META_STEPS = (("digits-mlp", 2, 25.0), ("mnist-mlp", 1, 60.0), ("mnist-mlp", 2, 60.0))
+"""Families, how many tasks, and the milliseconds that were asked for."""
+
+MLP_NANOSECONDS = 32
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+MARKS = ("<!-- hyper_step -->", "<!-- end of hyper_step -->")
+Works = dict[str, Callable[[], object]]
 
 
-def best_milliseconds(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def best_milliseconds(works: Works, rounds: int) -> dict[str, float]:
     """The least processor time of each, in milliseconds."""
     found: dict[str, float] = {}
     for _ in range(rounds):
@@ -42,10 +56,14 @@ def best_milliseconds(works: dict[str, Callable[[], object]], rounds: int) -> di
     return found
 
 
-def steps(shapes: tuple[tuple[int, ...], ...]) -> dict[str, float]:
-    """A step of each optimizer on parameters of these shapes."""
-    rule = build({"kind": "hyper"})
+def fresh(kind: str) -> Rule:
+    rule = build({"kind": kind})
     rule.initialise(torch.Generator().manual_seed(0))
+    return rule
+
+
+def steps(shapes: tuple[tuple[int, ...], ...]) -> Works:
+    """A step of each optimizer on parameters of these shapes."""
 
     def parameters() -> list[torch.nn.Parameter]:
         made = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
@@ -53,45 +71,95 @@ def steps(shapes: tuple[tuple[int, ...], ...]) -> dict[str, float]:
             parameter.grad = torch.randn_like(parameter)
         return made
 
-    optimizers = {
-        "hyper": LearnedOptimizer(parameters(), weights.dumps(rule), threads=1),
-        "Adam, foreach": torch.optim.Adam(parameters(), foreach=True),
-        "Adam, fused": torch.optim.Adam(parameters(), fused=True),
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        kind: LearnedOptimizer(parameters(), weights.dumps(fresh(kind)), threads=1) for kind in KINDS
     }
-    return best_milliseconds({name: optimizer.step for name, optimizer in optimizers.items()}, ROUNDS)
+    optimizers["Adam, foreach"] = torch.optim.Adam(parameters(), foreach=True)
+    optimizers["Adam, fused"] = torch.optim.Adam(parameters(), fused=True)
+    return {name: optimizer.step for name, optimizer in optimizers.items()}
 
 
-def meta_steps() -> dict[str, float]:
-    """A window of 20 steps of two digits tasks, and the gradients that it needs in any case."""
-    family = FAMILIES["digits-mlp"].tasks
-    [tasks] = open_for_training(family).sample(Split.TRAIN, seed=0, trajectory=0, tasks=TASKS)
-    rule = build({"kind": "hyper"})
-    rule.initialise(torch.Generator().manual_seed(0))
-    cpu = torch.device("cpu")
-    fastest = backend_for(rule, torch.float32, cpu, parts=family.parts(), mode="exact")
-    works: dict[str, Callable[[], object]] = {}
-    for backend in (fastest, TorchBackend(rule, parts=family.parts())):
-        for mode in ("exact", "detached"):
-            position, loss = begin(tasks, backend), MetaLoss(mode)
-
-            def window(backend=backend, position=position, loss=loss) -> object:  # type: ignore[no-untyped-def]
-                return unroll_window(tasks, position, STEPS, backend, loss)
-
-            works[f"{mode}, {backend.name}"] = window
+def meta_steps(family: str, count: int, data: Path | None) -> Works:
+    """A window of each rule and backend, and what its tasks take of it: gradients, and products with Hessians."""
+    spec = FAMILIES[family].tasks
+    [tasks] = open_for_training(spec, data).sample(Split.TRAIN, seed=0, trajectory=0, tasks=count)
     theta = tasks.initial()
-    works[f"{STEPS} gradients alone"] = lambda: [tasks.losses_and_gradient(theta, step) for step in range(STEPS)]
-    return best_milliseconds(works, 8)
+    v = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0))
+    works: Works = {}
+    for kind in KINDS:
+        rule, cpu = fresh(kind), torch.device("cpu")
+        for backend in (
+            backend_for(rule, torch.float32, cpu, parts=spec.parts(), mode="exact"),
+            TorchBackend(rule, parts=spec.parts()),
+        ):
+            for mode in (MetaLoss("exact"), MetaLoss("detached")):
+                works[f"{kind}, {backend.name}, {mode.mode}"] = window(tasks, backend, mode)
+    works["gradients of the tasks"] = lambda: [tasks.losses_and_gradient(theta, step) for step in range(STEPS)]
+    works["products with their Hessians"] = lambda: [tasks.hessian_vector(theta, step, v) for step in range(STEPS)]
+    return works
 
 
-def main() -> int:
+def window(tasks: TaskBatch, backend: Backend, loss: MetaLoss) -> Callable[[], object]:
+    """The first window of a trajectory."""
+    position = begin(tasks, backend)
+    return lambda: unroll_window(tasks, position, STEPS, backend, loss)
+
+
+def step_table(name: str, rounds: int) -> list[str]:
+    """How long a step takes on parameters of these shapes, in Markdown."""
+    coordinates = sum(torch.Size(shape).numel() for shape in SHAPES[name])
+    found = best_milliseconds(steps(SHAPES[name]), rounds)
+    lines = [
+        f"### A step on {name}",
+        "",
+        "| optimizer | ms | ns a coordinate | of Adam, foreach |",
+        "|---|---|---|---|",
+    ]
+    for optimizer, spent in found.items():
+        share = spent / found["Adam, foreach"]
+        lines.append(f"| {optimizer} | {spent:.3f} | {1e6 * spent / coordinates:.1f} | {share:.2f} |")
+    return [*lines, ""]
+
+
+def meta_step_table(family: str, count: int, asked: float, data: Path | None, rounds: int) -> list[str]:
+    """How long a meta-step takes, in Markdown, and whether exact ones take what was asked for at most."""
+    found = best_milliseconds(meta_steps(family, count, data), rounds)
+    lines = [f"### A meta-step on {family}, tasks: {count}, steps: {STEPS}", "", "| what | ms |", "|---|---|"]
+    lines += [f"| {name} | {spent:.1f} |" for name, spent in found.items()]
+    lines.append("")
+    for kind in KINDS:
+        [least] = [
+            spent for name, spent in found.items() if name.startswith(f"{kind}, native") and "exact" in name
+        ] or [found[f"{kind}, torch, exact"]]
+        reached = "reached" if least <= asked else "NOT REACHED"
+        lines.append(f"- {kind}, exact: at most {asked:.0f} ms asked for, {least:.1f}: {reached}.")
+    return [*lines, ""]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="What hyper and mlp rules cost.")
+    parser.add_argument("--data", type=Path, help="data folder of a service; without it, MNIST is left out")
+    parser.add_argument("--rounds", type=int, default=20, help="of which the best counts (default 20)")
+    parser.add_argument("--dry", action="store_true", help="print, and write nothing")
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    print(machine())
-    tables = {f"step, {name}": steps(shapes) for name, shapes in SHAPES.items()}
-    tables[f"meta-step, digits-mlp, {TASKS} tasks, {STEPS} steps"] = meta_steps()
-    for title, found in tables.items():
-        print(f"\n{title}")
-        for name, milliseconds in found.items():
-            print(f"  {name:<24} {milliseconds:8.3f} ms")
+    command = f"./run bench hyper_step --rounds {options.rounds}" + (" --data FOLDER" if options.data else "")
+    lines = [
+        "## What rules that look at tensors cost",
+        "",
+        f"`{command}`, {machine()}. Least processor time of {options.rounds} rounds in which all rows take turns. An "
+        f"mlp rule was asked to take at most {MLP_NANOSECONDS} ns a coordinate with AVX-512. Where a rule runs through "
+        "torch, its tasks still have their kernel.",
+        "",
+    ]
+    for name in SHAPES:
+        lines += step_table(name, options.rounds)
+    for family, count, asked in META_STEPS:
+        if family != "mnist-mlp" or options.data is not None:
+            lines += meta_step_table(family, count, asked, options.data, options.rounds)
+    print("\n".join(lines))
+    if not options.dry:
+        core_report.write(RESULTS, lines[:-1], MARKS)
     return 0
 
 

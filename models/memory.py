@@ -154,7 +154,7 @@ def batch_estimate_bytes(tasks: TaskSpec, count: int) -> int:
     """Peak memory of `count` float32 tasks that are drawn and compute their losses and gradient once."""
     costs, theta = tasks.costs(), 4 * tasks.coordinates_per_task
     held, used = 4 * costs.held + costs.held_bytes, 4 * costs.used + costs.used_bytes
-    return count * held + max(count * (theta + used), _drawing(costs, count))
+    return count * held + max(count * (theta + used) + 4 * costs.working, _drawing(costs, count))
 
 
 def likely_backend(spec: JobSpec, *, native: bool = True) -> Computes:
@@ -322,7 +322,7 @@ def _drawing(costs: Costs, tasks: int) -> int:
 
 def _minibatch(sizes: _Sizes, tasks: int) -> int:
     """What tasks take to compute their losses and their gradient."""
-    return tasks * (sizes.width * sizes.costs.used + sizes.costs.used_bytes)
+    return sizes.width * sizes.costs.working + tasks * (sizes.width * sizes.costs.used + sizes.costs.used_bytes)
 
 
 def _step(sizes: _Sizes) -> int:

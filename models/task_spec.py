@@ -60,6 +60,8 @@ class Costs:
     """Numbers that `losses_and_gradient` takes for a task and gives back."""
     used_bytes: int = 0
     """Bytes beside them, whatever the width of the numbers."""
+    working: int = 0
+    """Numbers that it takes beside them for however many tasks, where these compute one after the other."""
     held_out_bytes: int = 0
     """Bytes that `held_out` takes at most, for however many tasks."""
     parted_bytes: int = 0

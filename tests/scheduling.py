@@ -37,6 +37,7 @@ FIRST = (
     "tests/test_run.py",
     "tests/app/store/test_upgrade_0002.py",
     "tests/app/store/test_curves.py",
+    "benchmarks/tests/test_reproduce.py",
     "tests/test_layers.py",
 )
 """The files of some seconds and few tests, the longest first; the others follow by how many tests they hold."""

@@ -16,7 +16,7 @@ from models.families import FAMILIES
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path
-    for folder in (".", "docs", "docs/decisions", "sdk", "benchmarks")
+    for folder in (".", "docs", "docs/decisions", "docs/paper", "sdk", "benchmarks")
     for path in (ROOT / folder).glob("*.md")
     if path.is_file()
 )

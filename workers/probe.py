@@ -31,13 +31,16 @@ class _Heard(logging.Handler):
 
 
 def data_sets(data_dir: Path) -> dict[str, dict[str, Any] | None]:
-    """What is wrong with each data set that a kind of family may need; None where nothing is."""
+    """What is wrong with each data set that a kind of family may need; None where nothing is. An alternative is only
+    told of where it is."""
     found: dict[str, dict[str, Any] | None] = {}
     for name, one in known().items():
         try:
             one.check(data_dir)
             found[name] = None
         except (DatasetMissing, DatasetCorrupt) as error:
+            if one.alternative and isinstance(error, DatasetMissing):
+                continue
             damaged = isinstance(error, DatasetCorrupt)
             found[name] = {"message": str(error), "damaged": damaged, "fetched": one.fetch is not None}
     return found

@@ -60,7 +60,7 @@ _ONE_JOB: dict[str, Any] = {"content": {"application/json": {"example": examples
         **responses(
             "invalid_json", "cross_origin", "idempotency_in_flight", "body_too_large",
             "unsupported_media_type", "invalid_request", "unknown_family", "unknown_optimizer", "not_installed",
-            "job_too_large", "idempotency_conflict", "quota_exceeded",
+            "data_set_missing", "job_too_large", "idempotency_conflict", "quota_exceeded",
         ),
     },
 )  # fmt: skip

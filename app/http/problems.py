@@ -78,6 +78,7 @@ CATALOGUE: dict[str, Kind] = {
     "unknown_family": Kind(422, "No such family", "GET /families lists what can be trained on."),
     "unknown_optimizer": Kind(422, "No such optimizer", "GET /optimizers lists what there is."),
     "not_installed": Kind(422, "What it needs is not installed here", "Install what `detail` names, or send others."),
+    "data_set_missing": Kind(422, "A data set is not here", "Bring it with the command in `detail`, then send again."),
     "job_too_large": Kind(422, "The job needs more memory than a worker has", "Ask for fewer tasks at once."),
     "alias_reserved": Kind(422, "That alias moves by itself", "Choose a name other than `latest` and `best`."),
     "idempotency_conflict": Kind(422, "The Idempotency-Key was used for another request", "Use a fresh key."),

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.auth import Caller
 from app.http.problems import Problem
 from app.jobs import kinds
+from app.jobs.data import refuse_missing_data
 from app.jobs.documents import job_documents
 from app.jobs.kinds import AnyRequest
 from app.jobs.room import refuse_too_large
@@ -53,6 +54,7 @@ def prepared(body: AnyRequest, caller: Caller, settings: Settings, idempotency_k
     try:
         spec = kinds.resolved_alone(body, settings.backend)
         if spec is not None:
+            refuse_missing_data(spec, settings)
             refuse_too_large(spec, settings.worker_memory_bytes)
     except Problem as problem:
         if keyed is None:
@@ -164,6 +166,7 @@ def _job(session: Session, settings: Settings, submission: Submission) -> JobRow
     if spec is None:
         registry, declared = Registry(session, caller.workspace), DeclaredFamilies(session, caller.workspace)
         spec = kinds.resolved(submission.body, registry, jobs, declared, settings.backend)
+        refuse_missing_data(spec, settings)
         refuse_too_large(spec, settings.worker_memory_bytes)
     return jobs.new(spec, submission.body.metadata, api_key=caller.api_key)
 

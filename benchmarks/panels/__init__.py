@@ -8,5 +8,6 @@ with one number of runs. All optimizers then run on the same test tasks. A ratio
 over the best baseline; below 1 the learned one is better. Seeds are shown in their order, and the median counts.
 Trained rules and all runs are kept in FOLDER and used again, so a second call writes the tables in seconds.
 
-`catalogue` names what is trained and measured, `runs` measures, `tier` tunes baselines, `tables` and `held_out` write.
+`trainings` names what is trained, `catalogue` the problems. `runs` measures, `tier` tunes baselines, `costs` times
+steps, `tables` writes what `main` puts together. `held_out` and `per_image` are for losses on test images.
 """

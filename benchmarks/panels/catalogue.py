@@ -1,40 +1,15 @@
-"""What is trained, and the problems on which it is measured."""
+"""The problems on which trained rules are measured."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.panels.trainings import DEEP_RELU, HELD_OUT, MIXED, RELU, TRAININGS, WIDE, told_of
 from models.families import FAMILIES
-from models.families.recipes import PAPER
-from models.spec import FamilySpec, Recipe, overridden
-from models.task_spec import Spec, TaskSpec
-
-
-@dataclass(frozen=True)
-class Training:
-    """What is trained: a family's recipe, or another one for it. seeds: how many meta-seeds are shown"""
-
-    family: str
-    recipe: dict[str, Any] = field(default_factory=dict)
-    paper: bool = False
-    seeds: int = 5
-
-    @property
-    def spec(self) -> FamilySpec:
-        family = FAMILIES[self.family]
-        recipe: Recipe = overridden(PAPER[self.family] if self.paper else family.recipe, self.recipe)
-        return family.model_copy(update={"recipe": recipe})
-
-    @property
-    def fingerprint(self) -> str:
-        """What its rules are kept under: another recipe trains other rules. A setting at its default says nothing, so
-        that a new one does not make old rules useless."""
-        spec = self.spec
-        told = [_told(spec.tasks), _told(spec.recipe)]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+from models.spec import overridden
+from models.spec.recipe import LossesOn
+from models.task_spec import TaskSpec
 
 
 @dataclass(frozen=True)
@@ -45,6 +20,7 @@ class Panel:
     tasks: what differs from them
     gate: what the project asks for, last five / area
     left_out: the ingredient that the training lacks; such panels have a table of their own
+    on: the losses that count. held_out: those on images that no step sees; such panels have a table of their own
     tuning_tasks: validation tasks on which baselines are tuned
     halving: whether they are tuned by successive halving, for it is dear
     """
@@ -56,6 +32,7 @@ class Panel:
     tasks: dict[str, Any] = field(default_factory=dict)
     gate: str = ""
     left_out: str = ""
+    on: LossesOn = "training"
     tuning_tasks: int = 32
     halving: bool = False
 
@@ -67,69 +44,9 @@ class Panel:
     @property
     def told(self) -> list[object]:
         """What its runs are kept under."""
-        return [_told(self.problem), self.horizon]
+        return [told_of(self.problem), self.horizon]
 
 
-def _told(spec: Spec) -> list[object]:
-    """Its kind, where it has one, and the settings that are not at their defaults."""
-    return [getattr(spec, "kind", ""), spec.model_dump_json(exclude_defaults=True)]
-
-
-RELU = {"activation": "relu"}
-DEEP_RELU = RELU | {"hidden": [20, 20]}
-
-
-def relu(family: str, **tasks: Any) -> dict[str, Any]:
-    """A part of a mixture: the family's tasks with ReLU, half as often as its own."""
-    return {"family": family, "tasks": FAMILIES[family].tasks.model_dump() | RELU | tasks, "weight": 0.5}
-
-
-WIDE = "digits, 60 to 1,000 steps, with ReLU"
-LSTM = {"kind": "lstm", "input": "momenta+scales+tensor_scale+alignment+time"}
-HELD_OUT = "digits, held out"
-MIXED = "digits, sigmoid and ReLU, one and two layers"
-TRAININGS = {
-    "quadratic": Training("quadratic"),
-    "digits": Training("digits-mlp"),
-    "digits, the paper's method": Training("digits-mlp", paper=True),
-    WIDE: Training(
-        "digits-mlp",
-        {
-            "meta_steps": 800,
-            "pool": 16,
-            "horizon": 1000,
-            "shortest_horizon": 60,
-            "validation_horizons": [100, 1000],
-            "validation_tasks": 16,
-            "mixture": [relu("digits-mlp")],
-        },
-    ),
-    HELD_OUT: Training("digits-mlp", {"on": "held_out"}),
-    MIXED: Training(
-        "digits-mlp",
-        {
-            "meta_steps": 600,
-            "pool": 12,
-            "validation_tasks": 32,
-            "mixture": [
-                relu("digits-mlp"),
-                {"family": "digits-mlp", "tasks": FAMILIES["digits-mlp"].tasks.model_dump() | {"hidden": [20, 20]}},
-                relu("digits-mlp", hidden=[20, 20]),
-            ],
-        },
-        seeds=3,
-    ),
-    "mnist": Training("mnist-mlp", seeds=3),
-    "digits, detached": Training("digits-mlp", {"meta_gradient": "detached"}, seeds=3),
-    "digits, lockstep": Training("digits-mlp", {"pool": 1}, seeds=3),
-    "digits, mlp": Training("digits-mlp", {"rule": {"kind": "mlp"}}, seeds=3),
-    "digits, mlp without time": Training(
-        "digits-mlp", {"rule": {"kind": "mlp", "input": "momenta+scales+tensor_scale+alignment"}}, seeds=3
-    ),
-    "digits, mlp on momenta": Training("digits-mlp", {"rule": {"kind": "mlp", "input": "momenta"}}, seeds=3),
-    "digits, lstm": Training("digits-mlp", {"rule": LSTM | {"head": "direction_magnitude"}}, seeds=1),
-    "digits, lstm with a linear head": Training("digits-mlp", {"rule": LSTM | {"head": "linear"}}, seeds=1),
-}
 PANELS = (
     Panel("quadratics", "quadratic", gate="medians 0.05; won 93 %; 0.60 / 0.64"),
     Panel("digits, 100 steps", "digits", gate="0.25 / 0.58, worst seed 0.40"),
@@ -149,6 +66,9 @@ PANELS = (
     Panel("MNIST, 200 steps", "mnist", horizon=200, gate="1.00 / 0.95", halving=True),
     Panel("MNIST, 40 units", "mnist", tasks={"hidden": [40]}, gate="0.96", halving=True),
     Panel("MNIST, 2 x 20 units", "mnist", tasks={"hidden": [20, 20]}, gate="0.92", halving=True),
+    Panel("digits, 100 steps", HELD_OUT, gate="1.0; no more than 0.2 below; 0.60", on="held_out", tuning_tasks=16),
+    Panel("digits, 200 steps", HELD_OUT, horizon=200, on="held_out", tuning_tasks=16),
+    Panel("digits, 1,000 steps", HELD_OUT, horizon=1000, on="held_out", tuning_tasks=4),
     Panel("digits, 100 steps", "digits", left_out="nothing, kind hyper"),
     Panel("digits, 100 steps", "digits, detached", left_out="second derivatives"),
     Panel("digits, 100 steps", "digits, lockstep", left_out="the pool"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -72,16 +72,26 @@ def best(entries: list[Entry], criterion: str) -> Entry:
 
 def sweep(panel: Panel, name: str, data_dir: Path | None, keep: Path) -> Tuning:
     """A baseline's sweep over schedules and learning rates on validation tasks."""
-    told = [FORMAT, *panel.told, panel.tuning_tasks, panel.halving, name, SCHEDULES]
+    sample = Sample(Split.VALIDATION, SEED, TUNING_TRAJECTORY, panel.tuning_tasks)
+
+    def work() -> Tuning:
+        search = tune_by_halving if panel.halving else tune
+        family = open_for_tuning(panel.problem, data_dir)
+        found: Tuning = to_the_end(search(TUNED[name], family, sample, panel.horizon, SCHEDULES))
+        return found
+
+    return kept_sweep(panel, name, keep, panel.halving, work)
+
+
+def kept_sweep(panel: Panel, name: str, keep: Path, how: object, work: Callable[[], Tuning]) -> Tuning:
+    """The sweep that was kept under this description, or the one that `work` makes now."""
+    told = [FORMAT, *panel.told, panel.tuning_tasks, how, name, SCHEDULES]
     path = keep / "sweeps" / f"{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]}.json"
     if path.exists():
         points = tuple(GridPoint(**point) for point in json.loads(path.read_text()))
         return Tuning(TUNED[name], panel.horizon, points)
     print(f"{panel.name}: tuning {name}", file=sys.stderr, flush=True)
-    sample = Sample(Split.VALIDATION, SEED, TUNING_TRAJECTORY, panel.tuning_tasks)
-    family = open_for_tuning(panel.problem, data_dir)
-    search = tune_by_halving if panel.halving else tune
-    tuning: Tuning = to_the_end(search(TUNED[name], family, sample, panel.horizon, SCHEDULES))
+    tuning = work()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps([asdict(point) for point in tuning.points]))
     return tuning

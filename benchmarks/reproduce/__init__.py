@@ -6,6 +6,7 @@ desk         jobs of the service: found again after an interruption, followed to
 protocol     the order: train every variant, choose on validation, open the test
 results      what jobs answered, kept as JSON
 figures      the paper's figures 4 to 8, in its layout
+pictures     its figure 9
 tables       the numbers beside them
 page         docs/paper/README.md
 main         the command line

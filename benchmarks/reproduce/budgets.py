@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment, Panel, Training, recipe_of_the_paper
 from models.families import FAMILIES
+from models.rule_spec import RuleSpec
 from models.spec import Recipe, overridden
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
@@ -18,7 +19,7 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 class Budget:
     """seeds: meta-seeds of every variant, by experiment where it is not `usual_seeds`
     recipes: laid over the recipes of an experiment's variants; papers: over those of the paper's method alone
-    evaluation: laid over the families' plans
+    evaluation: laid over the families' plans; evaluations: over those of one experiment
     """
 
     name: str
@@ -28,6 +29,7 @@ class Budget:
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     papers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     resources: Mapping[str, Any] = field(default_factory=dict)
 
     def seeds_of(self, experiment: Experiment) -> int:
@@ -40,7 +42,7 @@ class Budget:
             whole: Recipe = overridden(
                 recipe_of_the_paper(training.family), {**training.recipe, **self._papers(experiment)}
             )
-            recipe = whole.model_dump(mode="json", exclude={"mixture"})
+            recipe = _differences(whole, FAMILIES[training.family].recipe)
         else:
             recipe = {**training.recipe, **self.recipes.get(experiment.name, _NONE)}
         body = {
@@ -52,13 +54,30 @@ class Budget:
     def _papers(self, experiment: Experiment) -> Mapping[str, Any]:
         return {**self.recipes.get(experiment.name, _NONE), **self.papers.get(experiment.name, _NONE)}
 
-    def evaluation_of(self, panel: Panel, optimizer: str) -> dict[str, Any]:
+    def evaluation_of(self, experiment: Experiment, panel: Panel, optimizer: str) -> dict[str, Any]:
         """What POST /jobs gets to measure an optimizer on a panel."""
         body = {
-            "optimizer": optimizer, "family": panel.family, "evaluation": dict(self.evaluation),
+            "optimizer": optimizer, "family": panel.family,
+            "evaluation": {**self.evaluation, **self.evaluations.get(experiment.name, _NONE)},
             "resources": dict(self.resources),
         }  # fmt: skip
         return body | ({"tasks": panel.tasks} if panel.tasks else {})
+
+
+def _differences(wanted: Recipe, own: Recipe) -> dict[str, Any]:
+    """What a job has to change of the family's own recipe to get the wanted one. Settings that both have by default are
+    not in it, so that a setting which is added later makes no other job of it."""
+    ours, theirs = wanted.model_dump(mode="json"), own.model_dump(mode="json")
+    found = {name: value for name, value in ours.items() if value != theirs[name]}
+    if "rule" in found and wanted.rule.kind != own.rule.kind:
+        found["rule"] = _rule(wanted.rule)
+    if "rules" in found:
+        found["rules"] = {pattern: _rule(rule) for pattern, rule in wanted.rules.items()}
+    return found
+
+
+def _rule(rule: RuleSpec) -> dict[str, Any]:
+    return {"kind": rule.kind, **rule.model_dump(mode="json", exclude_defaults=True)}
 
 
 _MNIST_VALIDATION = {"validation_tasks": 16, "validation_interval": 100}
@@ -71,7 +90,9 @@ BUDGETS = {
             5,
             seeds={"cifar": 3, "art": 3},
             papers=dict.fromkeys(("mnist", "mnist-transfers", "mnist-architectures"), _MNIST_VALIDATION),
+            recipes={"cifar": {"meta_steps": 100, "validation_tasks": 4}},
             evaluation={"search": "halving", "untuned": []},
+            evaluations={name: {"test_tasks": 8, "tuning_tasks": 4} for name in ("cifar", "art")},
         ),
         Budget(
             "paper",

@@ -1,6 +1,6 @@
 """Jobs of a service, as `POST /jobs` takes them: found again after an interruption, and followed to their end.
 
-A job carries a label with the digest of its body. What was begun before is found by it: a finished job is not run
+A job carries a label with its identity, a digest. What was begun before is found by it: a finished job is not run
 again, one that was interrupted goes on from its checkpoint.
 """
 
@@ -21,6 +21,7 @@ import gradsmith
 from app.host.tether import tethered
 from benchmarks.core.environment import ROOT
 from gradsmith.types import Job
+from models.families import FAMILIES
 from workshop.served import service
 
 LABEL = "reproduce"
@@ -35,12 +36,12 @@ class Desk:
 
     def __init__(self, client: gradsmith.Client, tell: Tell, commit: str) -> None:
         self.client = client
-        self._tell = tell
+        self.tell = tell
         self._commit = commit
 
     def job(self, kind: str, body: Mapping[str, Any], name: str) -> Job:
         """The job with this body, posted now where there is none yet, or it failed or was cancelled."""
-        label = digest({"kind": kind, **body})
+        label = identity(kind, body)
         for job in self.client.jobs.list(kind=kind, metadata={LABEL: label}, limit=100):
             if not job.finished or job.status == "succeeded":
                 return job
@@ -50,12 +51,12 @@ class Desk:
     def cancel_all_but(self, bodies: Iterable[Mapping[str, Any]]) -> None:
         """Cancel trainings of ours that nobody asks for any more: variants that were renamed or changed. They would be
         in front of what is asked for."""
-        wanted = {digest({"kind": "meta_train", **body}) for body in bodies}
+        wanted = {identity("meta_train", body) for body in bodies}
         for status in ("queued", "running"):
             for job in self.client.jobs.list(kind="meta_train", status=status, limit=100):
                 if LABEL in job.metadata and job.metadata[LABEL] not in wanted:
                     self.client.jobs.cancel(job)
-                    self._tell(f"{job.metadata['name']}: cancelled, for no experiment has it now")
+                    self.tell(f"{job.metadata['name']}: cancelled, for no experiment has it now")
 
     def followed(self, jobs: Sequence[tuple[str, Job]]) -> list[Job]:
         """All of them, ended; a line about those that run now and then. Jobs that failed are among them."""
@@ -68,20 +69,25 @@ class Desk:
                     now = self.client.jobs.get(job)
                     if now.finished:
                         ended[job.id] = now
-                        self._tell(f"{name}: {now.status}{f' ({now.status_reason})' if now.status_reason else ''}")
+                        self.tell(f"{name}: {now.status}{f' ({now.status_reason})' if now.status_reason else ''}")
                     elif now.status != "queued":
                         running.append(f"{name} {_how_far(now)}")
             if len(ended) == len({job.id for _, job in jobs}):
                 return [ended[job.id] for _, job in jobs]
             if time.monotonic() - last >= LINE_EVERY_SECONDS:
                 last = time.monotonic()
-                self._tell(f"{len(ended)} of {len(jobs)} done; now {'; '.join(running) or 'waiting for a worker'}")
+                self.tell(f"{len(ended)} of {len(jobs)} done; now {'; '.join(running) or 'waiting for a worker'}")
             time.sleep(POLL_SECONDS)
 
 
-def digest(body: Mapping[str, Any]) -> str:
-    """What tells one job's body from another's."""
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:24]
+def identity(kind: str, body: Mapping[str, Any]) -> str:
+    """What tells one job from another: its body, and what the family adds to it. Settings at their defaults do not
+    count, so that a setting which is added later makes no other job of it."""
+    family = FAMILIES[body["family"]].model_dump(
+        mode="json", include={"tasks", "recipe", "evaluation"}, exclude_defaults=True
+    )
+    told = json.dumps([kind, body, family], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:24]
 
 
 def _how_far(job: Job) -> str:

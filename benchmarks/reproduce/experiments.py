@@ -136,8 +136,8 @@ EXPERIMENTS = (
         4,
         _MNIST,
         (
-            Panel("100 steps", "mnist-mlp", "0.76", 0.95, 0.76),
-            Panel("200 steps", "mnist-mlp-200-steps", "0.79", 1.0, 0.79, from_step=100),
+            Panel("MNIST, 100 steps", "mnist-mlp", "0.76", 0.95, 0.76),
+            Panel("MNIST, 200 steps", "mnist-mlp-200-steps", "0.79", 1.0, 0.79, from_step=100),
         ),
     ),
     Experiment(
@@ -146,9 +146,9 @@ EXPERIMENTS = (
         5,
         _MNIST,
         (
-            Panel("40 units", "mnist-mlp-40-units", "0.62", 0.96, 0.8),
-            Panel("2 layers", "mnist-mlp-2-layers", "0.46", 0.92, 0.7),
-            Panel("ReLU", "mnist-mlp-relu", "fails", 1.0, 0.9, judged=MIXED.format(200)),
+            Panel("MNIST, 40 units", "mnist-mlp-40-units", "0.62", 0.96, 0.8),
+            Panel("MNIST, 2 layers", "mnist-mlp-2-layers", "0.46", 0.92, 0.7),
+            Panel("MNIST, ReLU", "mnist-mlp-relu", "fails", 1.0, 0.9, judged=MIXED.format(200)),
         ),
         note="The bound of the ReLU panel is for the variant that has ReLU in its training; the others never saw one.",
     ),
@@ -198,11 +198,11 @@ EXPERIMENTS = (
         None,
         _networks("digits-mlp", 1000, meta_steps=800),
         (
-            Panel("100 steps", "digits-mlp"),
-            Panel("200 steps", "digits-mlp-200-steps"),
-            Panel("40 units", "digits-mlp-40-units"),
-            Panel("2 layers", "digits-mlp-2-layers"),
-            Panel("ReLU", "digits-mlp-relu"),
+            Panel("digits, 100 steps", "digits-mlp"),
+            Panel("digits, 200 steps", "digits-mlp-200-steps"),
+            Panel("digits, 40 units", "digits-mlp-40-units"),
+            Panel("digits, 2 layers", "digits-mlp-2-layers"),
+            Panel("digits, ReLU", "digits-mlp-relu"),
         ),
     ),
 )

@@ -6,7 +6,7 @@ with a band from the lowest seed to the highest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,13 +25,14 @@ Column = tuple[Experiment, Panel, Json | None]
 """An experiment's panel, and what was found on it; None where it was not run."""
 
 COLUMN, ROW, HEAD, FOOT = 4.1, 2.75, 0.75, 0.85  # inches
-_VARIANTS = ("#ea580c", "#f59e0b", "#be123c", "#78350f")
+_OURS = "#ea580c"
+_VARIANTS = ("#db2777", "#65a30d", "#0891b2", "#ca8a04")
 _PAPER = "#111827"
 _UNITS = ((1e-3, 1e6, "microseconds"), (1.0, 1e3, "milliseconds"), (np.inf, 1.0, "seconds"))
 
 
-def curves(columns: Sequence[Column], title: str, subtitle: str) -> bytes:
-    """A PNG: losses over steps, and below over the seconds of one task."""
+def curves(columns: Sequence[Column], chosen: Collection[str], title: str, subtitle: str) -> bytes:
+    """A PNG: losses over steps, and below over the seconds of one task. chosen: the variants that are ours"""
     size = (COLUMN * len(columns), HEAD + 2 * ROW + FOOT)
 
     def draw(figure: Figure) -> None:
@@ -42,7 +43,7 @@ def curves(columns: Sequence[Column], title: str, subtitle: str) -> bytes:
                 if found is None or not found["rows"]:
                     _empty(axes, panel, row)
                     continue
-                handles |= _panel(axes, panel, found, in_seconds=row == 1)
+                handles |= _panel(axes, panel, found, chosen, in_seconds=row == 1)
                 if row == 0:
                     axes.set_title(panel.name, fontsize=10.5, color=INK)
                 if place == 0 or row == 0:
@@ -53,7 +54,7 @@ def curves(columns: Sequence[Column], title: str, subtitle: str) -> bytes:
     return render(draw, size, "png")
 
 
-def sizes(found: Json, title: str, subtitle: str) -> bytes:
+def sizes(found: Json, chosen: Collection[str], title: str, subtitle: str) -> bytes:
     """A PNG: the loss of the last five steps over the number of hidden units, a column for each number of layers."""
     panels = [panel for panel in found["panels"] if panel["rows"]]
     layers = sorted({len(_hidden(panel)) for panel in panels})
@@ -68,7 +69,7 @@ def sizes(found: Json, title: str, subtitle: str) -> bytes:
             for name in own[0]["baselines"]:
                 means = positive([panel["baselines"][name]["final"]["mean"] for panel in own])
                 handles[LABELS[name]] = axes.plot(units, means, color=COLORS[name], marker="o", markersize=3)[0]
-            for variant, style in styles(own[0]["rows"]).items():
+            for variant, style in styles(own[0]["rows"], chosen).items():
                 seeds = np.stack([
                     positive([_row(panel, variant, seed)["final"]["mean"] for panel in own])
                     for seed in sorted({row["seed"] for row in own[0]["rows"] if row["variant"] == variant})
@@ -86,22 +87,27 @@ def sizes(found: Json, title: str, subtitle: str) -> bytes:
     return render(draw, size, "png")
 
 
-def styles(rows: Sequence[Json]) -> dict[str, dict[str, Any]]:
+def styles(rows: Sequence[Json], chosen: Collection[str]) -> dict[str, dict[str, Any]]:
     """A line style for each variant, in the order in which they stand."""
     found: dict[str, dict[str, Any]] = {}
     colors = iter((*_VARIANTS, *_VARIANTS))
     for row in rows:
-        if row["variant"] not in found:
-            own = row["row"] == "ours"
-            color = _PAPER if row["row"] == "paper" else next(colors)
-            found[row["variant"]] = {
-                "color": color, "linewidth": 2.4 if own else 1.8, "linestyle": "-" if own else (0, (4, 2)),
-            }  # fmt: skip
+        name = row["variant"]
+        if name in found:
+            continue
+        ours, paper = name in chosen, row["row"] == "paper"
+        found[name] = {
+            "color": _OURS if ours else _PAPER if paper else next(colors),
+            "linewidth": 2.4 if ours else 1.8,
+            "linestyle": "-" if ours else (0, (4, 2)) if paper else (0, (1, 1)),
+        }
     return found
 
 
-def _panel(axes: Axes, panel: Panel, found: Json, *, in_seconds: bool) -> dict[str, Any]:
+def _panel(axes: Axes, panel: Panel, found: Json, chosen: Collection[str], *, in_seconds: bool) -> dict[str, Any]:
     """Draw one panel; returns a handle by label for the legend."""
+    from matplotlib.ticker import MaxNLocator
+
     handles: dict[str, Any] = {}
     horizon = found["horizon"]
     steps = np.arange(horizon + 1)
@@ -116,10 +122,11 @@ def _panel(axes: Axes, panel: Panel, found: Json, *, in_seconds: bool) -> dict[s
     for name, each in found["baselines"].items():
         mean, low, high = (positive(each["curve"][line])[shown] for line in ("mean", "low", "high"))
         at = when(each["seconds"])[shown]
-        axes.fill_between(at, low, high, color=COLORS[name], alpha=0.12, linewidth=0)
+        if each["curve"]["mean"][-1] is not None and each["curve"]["mean"][-1] < each["curve"]["mean"][0]:
+            axes.fill_between(at, low, high, color=COLORS[name], alpha=0.12, linewidth=0)  # a diverged one hides all
         handles[LABELS[name]] = axes.plot(at, mean, color=COLORS[name], linewidth=1.3)[0]
         lowest.append(_lowest(mean))
-    for variant, style in styles(found["rows"]).items():
+    for variant, style in styles(found["rows"], chosen).items():
         own = [row for row in found["rows"] if row["variant"] == variant]
         means = np.stack([positive(row["curve"]["mean"]) for row in own])[:, shown]
         seconds = float(np.median([row["seconds"] for row in own]))
@@ -130,10 +137,8 @@ def _panel(axes: Axes, panel: Panel, found: Json, *, in_seconds: bool) -> dict[s
     _scale(axes, found, shown, min(lowest))
     frame(axes, f"{unit} for one task" if in_seconds else "step", "")
     _numbers(axes)
-    if in_seconds:
-        axes.set_xlim(left=when(longest)[shown][0] * 0)
-    else:
-        axes.set_xlim(panel.from_step, horizon)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlim((0, None) if in_seconds else (panel.from_step, horizon))
     return handles
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.core.environment import ROOT
 from benchmarks.core.machine import described
-from benchmarks.reproduce import page, protocol, results
+from benchmarks.reproduce import page, pictures, protocol, results
 from benchmarks.reproduce.budgets import BUDGETS, Budget, known
 from benchmarks.reproduce.desk import Desk, desk
 from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment
@@ -66,13 +66,15 @@ def run(
     trained = protocol.train(experiment, budget, seeds, ours)
     opening = protocol.opened(experiment, budget, trained, data)
     if opening.chosen is not None:
-        tell(f"{experiment.name}: by validation, ours is {opening.chosen}; the test is opened")
+        ours.tell(f"{experiment.name}: by validation, ours is {opening.chosen}; the test is opened")
     measured = protocol.measure(experiment, budget, trained, opening, ours)
     command = f"./run reproduce {experiment.name} --budget {budget.name} --seeds {len(seeds)}"
     found = results.collected(experiment, budget, seeds, trained, opening, measured, command)
     results.write(found, folder)
+    document.mkdir(parents=True, exist_ok=True)
+    pictures.draw(measured, opening, document)
     page.write(folder, document)
-    tell(f"{experiment.name}: done after {time.monotonic() - began:.0f} s, written to {document / 'README.md'}")
+    ours.tell(f"{experiment.name}: done after {time.monotonic() - began:.0f} s, written to {document / 'README.md'}")
 
 
 def _asked_for(budget: Budget, seeds: int | None) -> Iterator[dict[str, Any]]:

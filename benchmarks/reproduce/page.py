@@ -22,6 +22,7 @@ TITLES = {
     7: "CIFAR-10 and subsets of its labels",
     8: "Neural Art",
 }
+ART = 8  # its pictures are figure 9
 _BANDS = "Band of a learned optimizer: its lowest to its highest meta-seed; of a baseline: 95 % interval of the mean"
 _HEAD = """# The paper, reproduced
 
@@ -84,6 +85,7 @@ def _absent(experiment: Experiment) -> str:
         missing = ", ".join(f"`{name}`" for name in experiment.families if name not in FAMILIES)
         return f"this version has no family {missing}"
     sets = dict.fromkeys(name for family in experiment.families for name in FAMILIES[family].tasks.datasets)
+    sets.pop("digits", None)  # scikit-learn's own
     needs = f"; needs {', '.join(sets)} (`./run data list`)" if sets else ""
     return f"`./run reproduce {experiment.name}`{needs}"
 
@@ -95,21 +97,24 @@ def _figure(number: int, title: str, kept: Mapping[str, Json], folder: Path) -> 
         return []
     file = folder / f"figure-{number}.png"
     _draw(file, own, f"Figure {number}. {title}", kept)
-    return [f"## Figure {number}: {title}", "", f"![{title}]({file.name})", ""]
+    lines = [f"## Figure {number}: {title}", "", f"![{title}]({file.name})", ""]
+    taken = [path for path in sorted(folder.glob("figure-9-*.png")) if number == ART]
+    return [*lines, *(line for path in taken for line in (f"![Pictures]({path.name})", ""))]
 
 
 def _draw(file: Path, own: list[Experiment], title: str, kept: Mapping[str, Json]) -> None:
     made = " and ".join(
         dict.fromkeys(f"{each.name}: budget {kept[each.name]['budget']}" for each in own if each.name in kept)
     )
+    chosen = {kept[each.name]["opening"]["chosen"] for each in own if each.name in kept}
     if own[0].figure == 6:
-        file.write_bytes(figures.sizes(kept[own[0].name], title, f"{_BANDS}. {made}"))
+        file.write_bytes(figures.sizes(kept[own[0].name], chosen, title, f"{_BANDS}. {made}"))
         return
     columns: list[figures.Column] = []
     for experiment in own:
         measured = {each["panel"]: each for each in kept.get(experiment.name, {}).get("panels", ())}
         columns += [(experiment, panel, measured.get(panel.name)) for panel in experiment.panels]
-    file.write_bytes(figures.curves(columns, title, f"{_BANDS}. {made}"))
+    file.write_bytes(figures.curves(columns, chosen, title, f"{_BANDS}. {made}"))
 
 
 def _experiment(experiment: Experiment, found: Json) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reproduce.budgets import Budget
-from benchmarks.reproduce.desk import Desk, digest
+from benchmarks.reproduce.desk import Desk, identity
 from benchmarks.reproduce.experiments import Experiment, Panel, Training
 from gradsmith.types import Job, Optimizer
 from models.spec import Recipe
@@ -103,7 +103,7 @@ def opened(
     """Writes down what the test is opened with. What was written before stays; what is new or changed is late."""
     now = now or time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     path = folder / f"opened-{experiment.name}-{budget.name}.json"
-    marks = {each.name: digest(budget.training(experiment, each, 0)) for each in experiment.trainings}
+    marks = {each.name: identity("meta_train", budget.training(experiment, each, 0)) for each in experiment.trainings}
     if path.exists():
         before = Opening(**json.loads(path.read_text(encoding="utf-8")))
         same = {name for name, mark in marks.items() if before.named.get(name, {}).get("digest") == mark}
@@ -121,18 +121,23 @@ def opened(
 def measure(
     experiment: Experiment, budget: Budget, trained: Sequence[Trained], opening: Opening, desk: Desk
 ) -> list[Measured]:
-    """Every variant's seeds on every panel, one job after the other: the first of a panel tunes its baselines, which
-    the others find stored, and nothing else disturbs its timing. opening: that the test may be opened at all"""
+    """Every variant's seeds on every panel. The first job of a panel tunes its baselines, which the others find stored.
+    opening: that the test may be opened at all"""
     if missing := {one.training.name for one in trained} - opening.named.keys():
         raise ValueError(f"{', '.join(sorted(missing))} was not named before the test; write the opening first")
     found = []
     for panel in experiment.panels:
+        jobs = []
         for one in trained:
-            if one.optimizer is None:
-                continue
-            name = f"{experiment.name}: measuring {one.training.name}, seed {one.seed}, on {panel.name}"
-            job = desk.job("evaluate", budget.evaluation_of(panel, one.optimizer.id), name)
-            [job] = desk.followed([(name, job)])
-            if job.status == "succeeded":
-                found.append(Measured(panel, one, job, desk.client.jobs.report(job).raw))
+            if one.optimizer is not None:
+                name = f"{experiment.name}: measuring {one.training.name}, seed {one.seed}, on {panel.name}"
+                jobs.append((one, name, budget.evaluation_of(experiment, panel, one.optimizer.id)))
+        ended: list[Job] = []
+        for part in (jobs[:1], jobs[1:]):
+            ended += desk.followed([(name, desk.job("evaluate", body, name)) for _, name, body in part])
+        found += [
+            Measured(panel, one, job, desk.client.jobs.report(job).raw)
+            for (one, *_), job in zip(jobs, ended, strict=True)
+            if job.status == "succeeded"
+        ]
     return found

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from benchmarks.panels import runs, tables, tier
-from benchmarks.panels.catalogue import PANELS, TRAININGS, Panel
+from benchmarks.panels import held_out, per_image, runs, tables, tier
+from benchmarks.panels.catalogue import PANELS, Panel
 from benchmarks.panels.costs import costs, least
 from benchmarks.panels.runs import Found
+from benchmarks.panels.trainings import TRAININGS
 from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
 from models.baselines import TUNED
 from models.evaluation.step_costs import Seconds, StepCosts
-from models.spec import MetaTrainSpec, Resources
+from models.rollout import Sample, curves, run
+from models.spec import MetaTrainSpec, Resources, Split
+from models.tasks.catalogue import open_for_tuning
 from models.tuning import Tuned
 
 SMALL = Panel("small quadratics", "quadratic", horizon=10, tasks={"dimension": 3}, tuning_tasks=4)
@@ -27,6 +32,11 @@ def test_every_training_is_a_job(name: str) -> None:
     )
     kind = "lstm" if TRAININGS[name].paper else "hyper"
     assert job.recipe.rule.kind == TRAININGS[name].recipe.get("rule", {"kind": kind})["kind"]
+
+
+def test_no_two_trainings_keep_their_rules_under_one_name() -> None:
+    fingerprints = {training.fingerprint for training in TRAININGS.values()}
+    assert len(fingerprints) == len(TRAININGS)
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: f"{panel.name} by {panel.training}")
@@ -96,3 +106,31 @@ def test_the_median_seed_counts_and_the_best_baseline() -> None:
     assert "| NAG, linear, 0.1: 2 | **0.500 / 0.500** | 0.500 1.500 0.250 | 0.500 | 100 % |" in line
     line = tables.in_steps(tables.Measured(SMALL, [lost], entries, lost, spent))
     assert f"inf (2 of {runs.TEST_TASKS} diverged)" in line
+
+
+def test_each_image_has_the_loss_that_the_family_means_over() -> None:
+    """The family's own held-out loss and accuracy are the means over images, at the end and at the looks."""
+    panel = Panel("networks", "digits", horizon=4, tasks={"hidden": [6, 5], "activation": "relu"})
+    sample = Sample(Split.VALIDATION, 0, 0, 3)
+    tuned = Tuned(TUNED["adam"], 0.05, "constant", 4)
+    found = held_out.per_image(tuned, panel, None, sample)
+    family = open_for_tuning(panel.problem)
+    whole = [curves(run(tuned, family, sample, steps, held_out=True)).held_out for steps in (1, 2, 3, 4)]
+    means = [each.losses for each in whole if each]
+    assert found.losses.shape == (3, 360)
+    torch.testing.assert_close(found.losses.mean(dim=1), means[-1])
+    assert whole[-1] is not None
+    torch.testing.assert_close(found.right.mean(dim=1), whole[-1].accuracies)
+    torch.testing.assert_close(found.area.mean(dim=1), torch.stack(means).mean(dim=0))
+
+
+def test_intervals_over_tasks_and_images_are_those_of_both() -> None:
+    """For losses a_i + b_j the mean is a sum of two means, so its variance is var(a) / n + var(b) / m."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(count, generator=generator, dtype=torch.float64) for count in (120, 300))
+    losses = 10 + a[:, None] + b
+    low, high = per_image.difference_interval(losses, torch.zeros_like(losses))
+    deviation = math.sqrt(float(a.var() / 120 + b.var() / 300))
+    assert high - low == pytest.approx(2 * 1.96 * deviation, rel=0.1)
+    assert (low + high) / 2 == pytest.approx(float(losses.mean()), abs=0.2 * deviation)
+    assert per_image.ratio_interval(losses / 4, losses) == pytest.approx((0.25, 0.25))

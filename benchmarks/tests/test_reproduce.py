@@ -23,7 +23,7 @@ import migrations
 from app.settings import Settings
 from app.store.sessions import Database
 from app.store.tables import JobRow
-from benchmarks.reproduce import main, page, protocol, results, tables
+from benchmarks.reproduce import figures, main, page, protocol, results, tables
 from benchmarks.reproduce.budgets import Budget
 from benchmarks.reproduce.desk import LABEL, Desk
 from benchmarks.reproduce.experiments import EXPERIMENTS
@@ -232,3 +232,26 @@ def test_a_variant_that_is_named_after_the_opening_is_marked(ran: Ran, tmp_path:
     assert late.chosen == same.chosen, "what was chosen stays: the test is known by now"
     shown = tables.ratios(QUADRATICS, ran.found | {"opening": {"late": late.late, "chosen": late.chosen}})
     assert sum("named after the test was opened" in line for line in shown) == len(QUADRATICS.trainings)
+
+
+def test_a_seed_that_diverged_is_shown_and_counts_as_the_worst(ran: Ran) -> None:
+    [panel] = ran.found["panels"]
+    rows = json.loads(json.dumps(panel["rows"]))
+    for row in rows:
+        if row["variant"] == ran.found["opening"]["chosen"]:
+            row["best_baseline"]["final"] |= {"ratio_of_means": None, "ratio_interval": [None, None]}
+    found = ran.found | {"panels": [panel | {"rows": rows}]}
+    [line] = [each for each in tables.ratios(QUADRATICS, found) if f"**{found['opening']['chosen']}**" in each]
+    assert line.count("diverged") == 1 + 3 * len(SEEDS)
+    assert tables.targets(QUADRATICS, found)[0].count("missed") == 2
+
+
+def test_the_figure_over_sizes_has_a_panel_for_each_depth(ran: Ran) -> None:
+    [panel] = ran.found["panels"]
+    sizes = [[5], [20], [5, 5], [20, 20]]
+    found = {"panels": [panel | {"overrides": {"hidden": hidden}} for hidden in sizes]}
+    one, two = (
+        figures.sizes({"panels": found["panels"][:count]}, {"ours, hyper"}, "title", "subtitle") for count in (2, 4)
+    )
+    width = [int.from_bytes(picture[16:20]) for picture in (one, two)]
+    assert width[1] == 2 * width[0]

@@ -16,7 +16,8 @@ from app.jobs.kinds import training as training_kind
 from benchmarks.core.environment import ROOT
 from benchmarks.reproduce import main, protocol
 from benchmarks.reproduce.budgets import BUDGETS, known
-from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment, Panel, Training
+from benchmarks.reproduce.desk import identity
+from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment, Panel, Training, recipe_of_the_paper
 from gradsmith.types import Job, Optimizer
 from models.baselines import DEFAULT_TUNED, TUNED
 from models.baselines.schedules import SCHEDULES
@@ -33,12 +34,12 @@ KNOWN = list(known().values())
 JOBS = [
     (budget, experiment, each) for budget in BUDGETS.values() for experiment in KNOWN for each in experiment.trainings
 ]
-PANELS = [(budget, panel) for budget in BUDGETS.values() for experiment in KNOWN for panel in experiment.panels]
+PANELS = [(budget, each, panel) for budget in BUDGETS.values() for each in KNOWN for panel in each.panels]
 
 
 def resolved(budget: Any, experiment: Experiment, training: Training) -> MetaTrainSpec:
     body = {"kind": "meta_train", **budget.training(experiment, training, 3)}
-    return training_kind.resolved(training_kind.MetaTrainRequest.model_validate(body), "auto")
+    return training_kind.resolved(training_kind.MetaTrainRequest.model_validate(body), None, "auto")
 
 
 @pytest.mark.parametrize(("budget", "experiment", "training"), JOBS, ids=lambda each: getattr(each, "name", None))
@@ -50,6 +51,9 @@ def test_every_training_is_a_job_and_the_papers_is_as_written(budget, experiment
         assert {rule.kind for rule in rules} == {"lstm"}
         assert {rule.input for rule in rules} == {"log_sign"}
         assert (job.recipe.meta_gradient, job.recipe.mixture, job.recipe.on) == ("detached", (), "training")
+        sizes = {"validation_tasks", "validation_interval", "meta_steps", "rules"}  # a budget's, and an experiment's
+        wanted = recipe_of_the_paper(training.family)
+        assert job.recipe.model_dump(exclude=sizes) == wanted.model_dump(exclude=sizes)
     else:
         assert job.recipe.meta_gradient == "exact"
 
@@ -67,13 +71,13 @@ def test_an_experiment_has_both_methods_and_its_candidates_are_validated_alike(e
     assert judged <= {each.name for each in experiment.trainings}
 
 
-@pytest.mark.parametrize(("budget", "panel"), PANELS, ids=lambda each: each.name)
-def test_every_panel_has_the_whole_tuned_tier_with_schedules(budget, panel: Panel) -> None:  # type: ignore[no-untyped-def]
-    body = budget.evaluation_of(panel, "opt_x")
+@pytest.mark.parametrize(("budget", "experiment", "panel"), PANELS, ids=lambda each: each.name)
+def test_every_panel_has_the_whole_tuned_tier_with_schedules(budget, experiment, panel: Panel) -> None:  # type: ignore[no-untyped-def]
+    body = budget.evaluation_of(experiment, panel, "opt_x")
     plan: EvaluationPlan = overridden(FAMILIES[body["family"]].evaluation, body["evaluation"])
     assert plan.baselines == DEFAULT_TUNED
     assert plan.schedules == tuple(SCHEDULES)
-    assert plan.test_tasks >= 16
+    assert plan.test_tasks >= 8
     assert "seed" not in body, "all variants are measured on the family's own test tasks"
 
 
@@ -181,3 +185,18 @@ def test_the_help_of_run_knows_the_options_and_every_experiment(capsys: pytest.C
     own = capsys.readouterr().out
     assert set(re.findall(r"^  (--[\w-]+)", shown, re.M)) == set(re.findall(r"^  (--[\w-]+)", own, re.M))
     assert ", ".join(each.name for each in EXPERIMENTS) in shown
+
+
+def test_a_job_is_another_one_where_its_body_or_its_familys_recipe_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = {"family": "quadratic", "seed": 0}
+    first = identity("meta_train", body)
+    assert first == identity("meta_train", dict(reversed(body.items())))
+    assert first != identity("evaluate", body)
+    assert first != identity("meta_train", body | {"seed": 1})
+    own = FAMILIES["quadratic"]
+    worded = own.model_copy(update={"description": "other words"})
+    longer = own.model_copy(update={"recipe": own.recipe.model_copy(update={"meta_steps": 9})})
+    monkeypatch.setitem(FAMILIES, "quadratic", worded)
+    assert identity("meta_train", body) == first
+    monkeypatch.setitem(FAMILIES, "quadratic", longer)
+    assert identity("meta_train", body) != first

@@ -7,8 +7,13 @@ package brings torch; `models.tasks.catalogue` opens a kind's other half.
 
 from __future__ import annotations
 
+import importlib
+import logging
+from pathlib import Path
+
 from models.families import plugins
 from models.families.base import Kind
+from models.families.conv import KIND as CONV
 from models.families.expression import KIND as EXPRESSION
 from models.families.functions import KIND as FUNCTIONS
 from models.families.mlp import KIND as MLP
@@ -16,7 +21,9 @@ from models.families.quadratic import KIND as QUADRATIC
 from models.families.recipes import winning
 from models.families.style import KIND as STYLE
 from models.spec import FamilySpec, Recipe
-from models.task_spec import TASK_SPECS
+from models.task_spec import TASK_SPECS, TaskSpec
+
+logger = logging.getLogger(__name__)
 
 KINDS: dict[str, Kind] = {}
 """Every kind, by its name."""
@@ -41,7 +48,7 @@ def register(kind: Kind) -> None:
     DATASETS.update(kind.datasets)
 
 
-for _kind in (QUADRATIC, MLP, FUNCTIONS, EXPRESSION, STYLE):
+for _kind in (QUADRATIC, MLP, FUNCTIONS, EXPRESSION, STYLE, CONV):
     register(_kind)
 PROBLEMS: tuple[plugins.Problem, ...] = plugins.load(register)
 """Plug-ins that could not be loaded, and why."""
@@ -58,6 +65,22 @@ def problems_in_words() -> str:
     if not PROBLEMS:
         return ""
     return f" Not loaded here: {'; '.join(f'{problem.plugin} ({problem.reason})' for problem in PROBLEMS)}."
+
+
+def lacking_data(tasks: TaskSpec, data_dir: Path) -> str | None:
+    """Which data set of these tasks is not in this folder, and the command that brings it; None where none is missing,
+    or whoever needs it fetches it."""
+    for name in tasks.datasets:
+        module, _, attribute = DATASETS[name].partition(":")
+        try:
+            lacking = getattr(importlib.import_module(module), attribute).lacking
+            missing: str | None = lacking(data_dir) if lacking is not None else None
+        except Exception:  # a plug-in's module may raise anything; the worker will find out
+            logger.exception("The data set %s (%s) cannot be looked for.", name, DATASETS[name])
+            continue
+        if missing is not None:
+            return missing
+    return None
 
 
 def no_such_kind(name: object, plugin: str | None = None) -> str:

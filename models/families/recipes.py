@@ -26,6 +26,14 @@ def winning(**settings: Any) -> Recipe:
     )
 
 
+_CONVOLUTIONS = Recipe(
+    rules={"conv*": RULE_SPECS["lstm"].model_validate({})},  # and the recipe's own LSTM for the dense layers
+    meta_steps=500,
+    tasks=1,
+    validation_tasks=8,
+    validation_interval=50,
+    meta_learning_rate=0.01,
+)
 PAPER: dict[str, Recipe] = {
     "quadratic": Recipe(meta_steps=800, meta_learning_rate=0.01),
     "quadratic-uniform": Recipe(meta_steps=800, meta_learning_rate=0.01),
@@ -33,6 +41,10 @@ PAPER: dict[str, Recipe] = {
         meta_steps=500, tasks=2, validation_tasks=64, validation_interval=100, meta_learning_rate=0.01
     ),
     "mnist-mlp": Recipe(tasks=1, validation_tasks=64, meta_learning_rate=0.01),
+    "digits-conv": _CONVOLUTIONS,
+    "cifar10-conv": _CONVOLUTIONS,
+    "cifar5-conv": _CONVOLUTIONS,
+    "cifar2-conv": _CONVOLUTIONS,
     "neural-art": Recipe(
         meta_steps=300,
         horizon=128,

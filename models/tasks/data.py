@@ -7,9 +7,9 @@
 In containers, and wherever the server is installed, `gradsmith-server data` is the same. DIR is the `--data` folder of
 the service.
 
-`digits`, `breast-cancer` and `wine` come with scikit-learn. `mnist` is four idx files in
-`<data folder>/datasets/mnist`, gzipped or not; what is checked is the md5 of the UNCOMPRESSED bytes, because the same
-file has been gzipped anew many times.
+`digits`, `breast-cancer` and `wine` come with scikit-learn; CIFAR-10 is in `models.tasks.cifar`. `mnist` is four idx
+files in `<data folder>/datasets/mnist`, gzipped or not; what is checked is the md5 of the UNCOMPRESSED bytes, because
+the same file has been gzipped anew many times.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ class DataSet:
     bring: copies it from a folder into the data folder (data folder, source), None where it cannot be
     lacking: says what is missing in this data folder and which command brings it, None where nothing is; a job that
         needs it is refused then. None where a worker fetches it by itself, or it comes with a library
+    alternative: whether it is another form of a data set, which nobody misses
     """
 
     name: str
@@ -64,6 +65,7 @@ class DataSet:
     fetch: Callable[[Path, Progress], Path] | None = None
     bring: Callable[[Path, Path], Path] | None = None
     lacking: Callable[[Path], str | None] | None = None
+    alternative: bool = False
 
 
 def known() -> dict[str, DataSet]:
@@ -213,7 +215,7 @@ def _downloaded(
     for host in hosts:
         url = f"{host}{file.name}.gz"
         try:
-            content = b"".join(_chunks(url, file.name, progress, timeout_seconds))
+            content = downloaded(url, file.name, progress, timeout_seconds=timeout_seconds)
             return _verified(_unzipped(content, url), file, url)
         except (OSError, DatasetCorrupt) as error:
             reasons.append(f"{url}: {error}")
@@ -222,15 +224,27 @@ def _downloaded(
     raise DatasetMissing(f"{missing} Downloading failed ({'; '.join(reasons)}).")
 
 
-def _chunks(url: str, name: str, progress: Progress | None, timeout_seconds: float) -> Iterator[bytes]:
+def downloaded(
+    url: str,
+    name: str,
+    progress: Progress | None,
+    *,
+    timeout_seconds: float = DOWNLOAD_TIMEOUT_SECONDS,
+    most: int = _LARGEST_BYTES,
+) -> bytes:
+    """What is at this address, `most` bytes at most. Raises OSError."""
+    return b"".join(_chunks(url, name, progress, timeout_seconds, most))
+
+
+def _chunks(url: str, name: str, progress: Progress | None, timeout_seconds: float, most: int) -> Iterator[bytes]:
     with urllib.request.urlopen(url, timeout=timeout_seconds) as response:
         length = response.headers.get("Content-Length")
         total = int(length) if length else None
         received = 0
         while chunk := response.read(_CHUNK_BYTES):
             received += len(chunk)
-            if received > _LARGEST_BYTES:
-                raise OSError(f"the answer is larger than {_LARGEST_BYTES} bytes")
+            if received > most:
+                raise OSError(f"the answer is larger than {most} bytes")
             if progress is not None:
                 progress(name, received, total)
             yield chunk

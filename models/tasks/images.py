@@ -7,7 +7,7 @@ permutation, never the tail: the last 10,000 images of MNIST's training file are
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,20 +18,22 @@ import torch
 from torch import Tensor
 
 from models.spec import Split
+from models.tasks import cifar
 from models.tasks.data import load_mnist
 from models.tasks.randomness import permutation
 
 DIGITS_VALIDATION = 360
 DIGITS_TEST = 360
 MNIST_VALIDATION = 10_000
+CIFAR_VALIDATION = {"cifar10": 5_000, "cifar10-subset": 1_000, "cifar10-jpeg": 5_000}
 TABLE_SHARE = 0.2
 """How many of a table's rows are for validation, and how many for test."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """`pixels` (images, inputs) uint8, or float32 of a table; `labels` (images,) int64. A network sees `pixels *
-    scale`."""
+    """`pixels` (images, inputs) uint8, a place's colours side by side, or float32 of a table; `labels` (images,) int64.
+    A network sees `pixels * scale`."""
 
     pixels: Tensor
     labels: Tensor
@@ -42,6 +44,13 @@ class Images:
 
     def taken(self, rows: Tensor) -> Images:
         return Images(self.pixels[rows], self.labels[rows], self.scale)
+
+    def labelled(self, labels: Sequence[int]) -> Images:
+        """The images of these classes alone, which become 0, 1, ... in this order."""
+        number = torch.full((int(self.labels.max()) + 1,), -1, dtype=torch.int64)
+        number[torch.tensor(labels)] = torch.arange(len(labels))
+        rows = (number[self.labels] >= 0).nonzero()[:, 0]
+        return Images(self.pixels[rows], number[self.labels[rows]], self.scale)
 
     def as_numbers(self, dtype: torch.dtype) -> Tensor:
         """What a network sees, (images, inputs). Kept: for small data sets."""
@@ -59,12 +68,16 @@ class Images:
         return Images(self.pixels.to(device), self.labels.to(device), self.scale)
 
 
+ImageSet = Literal["digits", "mnist", "breast-cancer", "wine", "cifar10", "cifar10-subset", "cifar10-jpeg"]
+
+
 def load_images(
-    name: Literal["digits", "mnist", "breast-cancer", "wine"], splits: Collection[Split], data_dir: Path | None
+    name: ImageSet, splits: Collection[Split], data_dir: Path | None, labels: Sequence[int] = ()
 ) -> dict[Split, Images]:
     """The training images, and those of each split in `splits`; the others are not in the result.
 
-    Raises DatasetMissing and DatasetCorrupt.
+    labels: the classes that are kept (default: all), whose labels become 0, 1, ... in this order. Raises
+    DatasetMissing and DatasetCorrupt.
     """
     match name:
         case "digits":
@@ -73,7 +86,10 @@ def load_images(
             parts = _mnist(data_dir)
         case "breast-cancer" | "wine":
             parts = _table(name)
-    return {split: images for split, images in parts.items() if split in splits or split is Split.TRAIN}
+        case _:
+            parts = _cifar(name, data_dir)
+    wanted = {split: images for split, images in parts.items() if split in splits or split is Split.TRAIN}
+    return {split: images.labelled(labels) for split, images in wanted.items()} if labels else wanted
 
 
 @lru_cache(maxsize=1)
@@ -125,3 +141,21 @@ def _table(name: Literal["breast-cancer", "wine"]) -> dict[Split, Images]:
     everything = Images(((rows - mean) / deviation).float(), labels, 1.0)
     parts = {Split.TEST: test, Split.VALIDATION: validation, Split.TRAIN: training}
     return {split: everything.taken(part) for split, part in parts.items()}
+
+
+@lru_cache(maxsize=1)
+def _cifar(name: str, data_dir: Path | None) -> dict[Split, Images]:
+    data = cifar.load(name, data_dir)
+
+    def images(part: str) -> Images:
+        pixels, labels = data[part]
+        return Images(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)), 1 / 255)
+
+    training = images("train")
+    order = permutation(len(training), "cifar10")
+    validation = CIFAR_VALIDATION[name]
+    return {
+        Split.TEST: images("test"),
+        Split.VALIDATION: training.taken(order[:validation]),
+        Split.TRAIN: training.taken(order[validation:]),
+    }

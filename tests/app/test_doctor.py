@@ -556,6 +556,9 @@ def test_data_sets_kernel_and_compiler_as_a_worker_would_find_them(
     assert mnist.outcome is Outcome.WARN
     assert str(settings.data_dir / "datasets" / "mnist") in mnist.found
     assert f"`gradsmith-server data import mnist FOLDER --data {settings.data_dir}`" in mnist.advice
+    [cifar] = [each for each in others if "cifar10" in each.found]
+    assert cifar.outcome is Outcome.WARN, "and nobody misses its other forms"
+    assert f"`gradsmith-server data fetch cifar10 --data {settings.data_dir}`" in cifar.advice
     [art] = [each for each in others if "art" in each.found.split()]
     assert art.outcome is Outcome.WARN
     assert art.found.endswith("datasets/art lacks content64.npz, style64.npz")

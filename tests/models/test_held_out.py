@@ -15,13 +15,14 @@ from models.curves import looks
 from models.evaluation.by_validation import Made
 from models.evaluation.evaluate import evaluate
 from models.families.mlp import MLPSpec
-from models.families.mlp.tasks import OUTER_SHARE, MLPFamily
+from models.families.mlp.tasks import MLPFamily
 from models.memory import memory_estimate_bytes
 from models.meta_loss import MetaLoss
 from models.meta_train import TrainingResult, meta_train
 from models.rollout import Learned, Sample, curves, run
 from models.spec import Split, overridden
 from models.tasks.catalogue import open_for_testing, open_for_training, open_for_tuning
+from models.tasks.image_batch import OUTER_SHARE
 from models.tuning import Tuned, tune
 from models.unroll import begin, unroll_window
 

@@ -149,7 +149,7 @@ def test_other_rules_go_through_a_whole_job(
         assert "| Rule for `layer0.bias`, `layer1.bias` | mlp, 2 x 8, " in card
         assert "'weight': lstm(hidden_size=4, layers=1" in repr(learned)
     else:
-        assert "| Rule | mlp, 2 x 24, " in card
+        assert "| Rule | mlp, 2 x 8, " in card
 
 
 @pytest.mark.parametrize("spec", [training(), training(evaluate=True), evaluation("opt_any"), preview()])

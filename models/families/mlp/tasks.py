@@ -7,34 +7,27 @@ float32 on the CPU a compiled kernel computes gradients and products with Hessia
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from gradsmith.rules.kernels.base import Refusal
 from models.families.mlp import MLPSpec
 from models.families.mlp.compiled import Networks, networks
 from models.spec import Split
-from models.tasks.base import Family, HeldOut, TaskBatch
+from models.tasks.base import Family, TaskBatch
+from models.tasks.image_batch import ImageBatch
 from models.tasks.images import Images, load_images
-from models.tasks.randomness import bits, drawn, indices, normals, streams
-
-OUTER_SHARE = 0.35
-"""How many of its training images a task that is parted keeps for the outer losses."""
+from models.tasks.randomness import drawn, normals, streams
 
 # Held-out images of all tasks at once would need tasks x images x units numbers; this many activations at a time.
 _HELD_OUT_ACTIVATIONS = 4_000_000
-# Minibatches are drawn for many steps at once, as far as this many indices: one step's cost as much as a small product.
-_INDICES_DRAWN = 100_000
-# Data sets of up to so many pixels are kept as numbers, which a minibatch takes in a third of the time.
-_SCALED_NUMBERS = 2**18
 
 
-class MLPBatch(TaskBatch):
+class MLPBatch(ImageBatch):
     """Networks side by side. Layer l has weights (tasks, fan_in, fan_out) and biases (tasks, 1, fan_out), which are
     views of theta: task by task, layer by layer, weights before biases."""
 
@@ -50,42 +43,17 @@ class MLPBatch(TaskBatch):
         own_images: Tensor | None = None,
         stream: str = "minibatch",
     ) -> None:
-        """own_images: (tasks, n) int64, the images of each task where it has not all of them; stream: names the random
-        numbers that minibatches are drawn with"""
-        super().__init__(seeds.shape[0], spec.coordinates_per_task, dtype, device)
+        sizes = spec.coordinates_per_task, spec.batch_size
+        super().__init__(*sizes, seeds, training, held_out, dtype, device, own_images=own_images, stream=stream)
         self.spec = spec
-        self._seeds = seeds
-        self._minibatches = streams(seeds, stream).to(device)
-        self._own_images = own_images
-        self._training = training.to(device)
-        self._held_out = held_out.to(device)
-        self._steps_drawn = min(32, max(1, _INDICES_DRAWN // (self.tasks * spec.batch_size)))
-        self._drawn: tuple[int, Tensor] | None = None  # which so many steps, and their rows (tasks, steps, batch)
 
     def initial(self) -> Tensor:
         start = drawn(normals, streams(self._seeds, "start"), self.coordinates_per_task, self.dtype)
         return start.mul_(self.spec.start_std).to(self.device).reshape(-1)
 
-    def buffers(self) -> Mapping[str, Tensor]:
-        """The images and what `_rows` has drawn are no part of it: all batches share the ones, and a recorded window
-        draws anew."""
-        found = {"seeds": self._seeds, "minibatches": self._minibatches}
-        return found if self._own_images is None else {**found, "own images": self._own_images}
-
-    def parted(self) -> MLPBatch:
-        """Each task draws which images it trains on, OUTER_SHARE fewer than there are."""
-        count = len(self._training)
-        shuffled = torch.argsort(bits(streams(self._seeds, "parts"), count), dim=1).to(self.device)
-        inner, outer = shuffled.tensor_split([count - round(OUTER_SHARE * count)], dim=1)
-        batch = self._with(inner.contiguous(), "minibatch")
-        batch.outer = self._with(outer.contiguous(), "outer")
-        return batch
-
-    def _with(self, own_images: Tensor, stream: str) -> MLPBatch:
+    def with_images(self, own_images: Tensor, stream: str) -> MLPBatch:
         kept = (self.spec, self._seeds, self._training, self._held_out, self.dtype, self.device)
-        batch = MLPBatch(*kept, own_images=own_images, stream=stream)
-        batch.namespace = self.namespace
-        return batch
+        return MLPBatch(*kept, own_images=own_images, stream=stream)
 
     @functools.cached_property
     def _compiled(self) -> Networks | None:
@@ -164,59 +132,14 @@ class MLPBatch(TaskBatch):
 
     def losses(self, theta: Tensor, step: int | Tensor) -> Tensor:
         inputs, labels = self._minibatch(step)
-        return self._cross_entropy(self._forward(self._layers(theta), inputs)[-1], labels)
+        return self.cross_entropy(self._forward(self._layers(theta), inputs)[-1], labels)
 
-    def held_out(self, theta: Tensor) -> HeldOut:
-        with torch.no_grad():
-            layers = self._layers(theta)
-            widest = max(self.spec.layer_sizes)
-            rows = max(1, _HELD_OUT_ACTIVATIONS // (self.tasks * widest))
-            losses = torch.zeros(self.tasks, dtype=self.dtype, device=self.device)
-            hits = torch.zeros_like(losses)
-            for first in range(0, len(self._held_out), rows):
-                chunk = self._held_out.taken(torch.arange(first, min(first + rows, len(self._held_out))))
-                inputs = self._scaled(chunk.pixels).expand(self.tasks, -1, -1)
-                labels = chunk.labels.expand(self.tasks, -1)
-                logits = self._forward(layers, inputs)[-1]
-                losses += self._cross_entropy(logits, labels) * len(chunk)
-                hits += (logits.argmax(dim=1) == labels).sum(dim=1)
-            return HeldOut(losses / len(self._held_out), hits / len(self._held_out))
-
-    def _minibatch(self, step: int | Tensor) -> tuple[Tensor, Tensor]:
-        # (tasks, batch, inputs) in this batch's dtype, (tasks, batch) int64
-        rows = self._rows(step)
-        # index_select takes an eighth of the time of indexing.
-        pixels, labels = self._training.pixels, self._training.labels
-        few = pixels.numel() <= _SCALED_NUMBERS
-        inputs = (
-            self._training.as_numbers(self.dtype).index_select(0, rows.reshape(-1))
-            if few
-            else self._scaled(pixels.index_select(0, rows.reshape(-1)))
-        )
-        return inputs.view(self.tasks, self.spec.batch_size, -1), labels[rows]
-
-    def _rows(self, step: int | Tensor) -> Tensor:
-        if isinstance(step, Tensor):  # a number on the device (models.captured): no branch may depend on it
-            return self._images(indices(self._minibatches, step, self.spec.batch_size, self._count))
-        block, within = divmod(step, self._steps_drawn)
-        if self._drawn is None or self._drawn[0] != block:
-            # Numbers are counted through all steps, so these are the ones that each step would draw for itself.
-            count = self._steps_drawn * self.spec.batch_size
-            rows = self._images(indices(self._minibatches, block, count, self._count))
-            self._drawn = block, rows.view(self.tasks, self._steps_drawn, self.spec.batch_size)
-        return self._drawn[1][:, within]
-
-    @property
-    def _count(self) -> int:
-        """Images that a task trains on."""
-        return len(self._training) if self._own_images is None else self._own_images.shape[1]
-
-    def _images(self, places: Tensor) -> Tensor:
-        """The images at these places among those of each task, (tasks, places)."""
-        return places if self._own_images is None else self._own_images.gather(1, places)
-
-    def _scaled(self, pixels: Tensor) -> Tensor:
-        return pixels.to(self.dtype).mul_(self._training.scale)
+    def held_out_logits(self, theta: Tensor) -> Iterator[tuple[Tensor, Images]]:
+        layers = self._layers(theta)
+        rows = max(1, _HELD_OUT_ACTIVATIONS // (self.tasks * max(self.spec.layer_sizes)))
+        for first in range(0, len(self._held_out), rows):
+            chunk = self._held_out.taken(torch.arange(first, min(first + rows, len(self._held_out))))
+            yield self._forward(layers, self.scaled(chunk.pixels).expand(self.tasks, -1, -1))[-1], chunk
 
     def _layers(self, theta: Tensor) -> list[tuple[Tensor, Tensor]]:
         by_task = theta.view(self.tasks, self.coordinates_per_task)
@@ -268,11 +191,6 @@ class MLPBatch(TaskBatch):
         if len(layers) > 1:
             change.baddbmm_(weight.transpose(1, 2), moved[-1].transpose(1, 2))
         return [*activations, _logits(weight, bias, below)], [*moved, change], slopes
-
-    @staticmethod
-    def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-        # (tasks, classes, batch), (tasks, batch) -> (tasks,)
-        return functional.cross_entropy(logits, labels, reduction="none").mean(dim=1)
 
 
 def _logits(weight: Tensor, bias: Tensor, below: Tensor) -> Tensor:

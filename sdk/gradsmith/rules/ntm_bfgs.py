@@ -137,7 +137,7 @@ class NTMBFGSRule(Rule):
         return self.settings.plain()
 
     def initialise(self, generator: torch.Generator) -> None:
-        """As `LSTMRule.initialise`; the left write heads are zero, so that M is the identity until they have learned
+        """Like `LSTMRule.initialise`; the left write heads are zero, so that M is the identity until they have learned
         something: outer products of noise would grow with every step."""
         draw_uniform(self, 1 / math.sqrt(self.settings.hidden_size), generator)
         with torch.no_grad():

@@ -139,7 +139,7 @@ def test_a_family_that_is_misspelt_in_a_path_is_told_which_was_meant(standing_ap
         (
             {"recipe": {"rule": {"units": 9}}},
             "'units' is not a field here; known are: kind, hidden_size, layers, input, head, p, output_scale, "
-            "forget_bias",
+            "forget_bias, averaging",
         ),
         (
             {"evaluation": {"baselines": ["adem"]}},

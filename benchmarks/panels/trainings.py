@@ -1,0 +1,102 @@
+"""What is trained: families' recipes, and others for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.families import FAMILIES
+from models.families.recipes import PAPER
+from models.spec import FamilySpec, Recipe, overridden
+from models.task_spec import Spec
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained: a family's recipe, or another one for it. seeds: how many meta-seeds are shown"""
+
+    family: str
+    recipe: dict[str, Any] = field(default_factory=dict)
+    paper: bool = False
+    seeds: int = 5
+
+    @property
+    def spec(self) -> FamilySpec:
+        family = FAMILIES[self.family]
+        recipe: Recipe = overridden(PAPER[self.family] if self.paper else family.recipe, self.recipe)
+        return family.model_copy(update={"recipe": recipe})
+
+    @property
+    def fingerprint(self) -> str:
+        """What its rules are kept under: another recipe trains other rules. A setting at its default says nothing, so
+        that a new one does not make old rules useless."""
+        spec = self.spec
+        recipe = spec.recipe
+        kinds = [recipe.rule.kind, *(part.tasks.model_dump()["kind"] for part in recipe.mixture)]
+        told = [told_of(spec.tasks), told_of(recipe), kinds]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+
+
+def told_of(spec: Spec) -> list[object]:
+    """Its kind, where it has one, and the settings that are not at their defaults."""
+    return [getattr(spec, "kind", ""), spec.model_dump_json(exclude_defaults=True)]
+
+
+RELU = {"activation": "relu"}
+DEEP_RELU = RELU | {"hidden": [20, 20]}
+
+
+def relu(family: str, **tasks: Any) -> dict[str, Any]:
+    """A part of a mixture: the family's tasks with ReLU, half as often as its own."""
+    return {"family": family, "tasks": FAMILIES[family].tasks.model_dump() | RELU | tasks, "weight": 0.5}
+
+
+WIDE = "digits, 60 to 1,000 steps, with ReLU"
+LSTM = {"kind": "lstm", "input": "momenta+scales+tensor_scale+alignment+time"}
+HELD_OUT = "digits, held out"
+MIXED = "digits, sigmoid and ReLU, one and two layers"
+TRAININGS = {
+    "quadratic": Training("quadratic"),
+    "digits": Training("digits-mlp"),
+    "digits, the paper's method": Training("digits-mlp", paper=True),
+    WIDE: Training(
+        "digits-mlp",
+        {
+            "meta_steps": 800,
+            "pool": 16,
+            "horizon": 1000,
+            "shortest_horizon": 60,
+            "validation_horizons": [100, 1000],
+            "validation_tasks": 16,
+            "mixture": [relu("digits-mlp")],
+        },
+        seeds=3,
+    ),
+    HELD_OUT: Training("digits-mlp", {"on": "held_out"}),
+    MIXED: Training(
+        "digits-mlp",
+        {
+            "meta_steps": 600,
+            "pool": 12,
+            "validation_tasks": 32,
+            "mixture": [
+                relu("digits-mlp"),
+                {"family": "digits-mlp", "tasks": FAMILIES["digits-mlp"].tasks.model_dump() | {"hidden": [20, 20]}},
+                relu("digits-mlp", hidden=[20, 20]),
+            ],
+        },
+        seeds=3,
+    ),
+    "mnist": Training("mnist-mlp", seeds=3),
+    "digits, detached": Training("digits-mlp", {"meta_gradient": "detached"}, seeds=3),
+    "digits, lockstep": Training("digits-mlp", {"pool": 1}, seeds=3),
+    "digits, mlp": Training("digits-mlp", {"rule": {"kind": "mlp"}}, seeds=3),
+    "digits, mlp without time": Training(
+        "digits-mlp", {"rule": {"kind": "mlp", "input": "momenta+scales+tensor_scale+alignment"}}, seeds=3
+    ),
+    "digits, mlp on momenta": Training("digits-mlp", {"rule": {"kind": "mlp", "input": "momenta"}}, seeds=3),
+    "digits, lstm": Training("digits-mlp", {"rule": LSTM | {"head": "direction_magnitude"}}, seeds=1),
+    "digits, lstm with a linear head": Training("digits-mlp", {"rule": LSTM | {"head": "linear"}}, seeds=1),
+}
