@@ -187,15 +187,9 @@ def test_tuning_sees_validation_tasks_only_and_the_measurement_test_tasks_only(r
     evaluation_stage = ["tuning"]
 
     def marking(tested):
-<<<<<<< HEAD
         def marked(self, *arguments, **settings):
             evaluation_stage[0] = "testing"
             found = yield from tested(self, *arguments, **settings)
-=======
-        def marked(self, *arguments, **named):
-            evaluation_stage[0] = "testing"
-            found = yield from tested(self, *arguments, **named)
->>>>>>> wt-variants
             evaluation_stage[0] = "tuning"
             return found
 
