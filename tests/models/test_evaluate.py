@@ -187,9 +187,9 @@ def test_tuning_sees_validation_tasks_only_and_the_measurement_test_tasks_only(r
     evaluation_stage = ["tuning"]
 
     def marking(tested):
-        def marked(self, *arguments):
+        def marked(self, *arguments, **settings):
             evaluation_stage[0] = "testing"
-            found = yield from tested(self, *arguments)
+            found = yield from tested(self, *arguments, **settings)
             evaluation_stage[0] = "tuning"
             return found
 
