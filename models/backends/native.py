@@ -82,6 +82,13 @@ class NativeBackend:
     def kept(self, memory: Memory) -> Memory:
         return tuple(tensor.clone() for tensor in memory)
 
+    def rows(self, memory: Memory, places: Tensor) -> Memory:
+        """The memory of these coordinates, (n,) int64."""
+        block, found = self.kernel.block, self.kernel.initial_state(len(places))
+        own = torch.arange(len(places))
+        found[own // block, :, own % block] = memory[0][places // block, :, places % block]
+        return (found,)
+
     def window_gradient(self, snapshot: Memory, G: Tensor, D: Tensor) -> Tensor:
         return self.kernel.window_gradient(self.weights(), snapshot[0], G, D)
 

@@ -71,6 +71,10 @@ class TritonBackend:
         memory[0][:, where.nonzero()[:, 0]] = 0.0
         return memory
 
+    def rows(self, memory: Memory, places: Tensor) -> Memory:
+        """The memory of these coordinates, (n,) int64."""
+        return (memory[0][:, places].contiguous(),)
+
     def kept(self, memory: Memory) -> Memory:
         return tuple(tensor.clone() for tensor in memory)
 
