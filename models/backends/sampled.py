@@ -74,7 +74,7 @@ class SampledBackend:
 
 
 def draw(sizes: Sequence[int], tasks: int, most: int, seed: int, like: Tensor) -> Chosen | None:
-    """Of each tensor larger than that, `most` coordinates without replacement, each as likely; the same ones of every
+    """Draw `most` coordinates of each tensor that has more, without replacement, each as likely; the same ones of every
     task. None: all.
 
     sizes: coordinates of each tensor of one task; like: for dtype and device
