@@ -8,6 +8,7 @@ on the same test tasks, against the best tuned baseline and two rules against on
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 
 from benchmarks.core.environment import ROOT
 from benchmarks.learned_vs_tuned import measure
+from models.baselines import DEFAULT_TUNED
 from models.evaluation.statistics import Bootstrap, Comparison, compare
 from models.families import FAMILIES
 from models.families.recipes import PAPER
@@ -55,7 +57,9 @@ def in_words(found: Comparison) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="./run bench conv_rules", description=__doc__.splitlines()[0])
     parser.add_argument("--family", choices=list(LABELS), default="digits-conv")
-    parser.add_argument("--tasks", action="append", default=[], metavar="FIELD=VALUE", help="such as dataset=cifar10")
+    parser.add_argument(
+        "--tasks", action="append", default=[], metavar="FIELD=VALUE", help="such as dataset=cifar10-subset"
+    )
     parser.add_argument("--paper", action="store_true", help="the paper's recipe instead of the family's")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--meta-steps", type=int)
@@ -63,11 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tuning-tasks", type=int)
     parser.add_argument("--validation-tasks", type=int)
     parser.add_argument("--validation-interval", type=int)
+    parser.add_argument("--baselines", nargs="+", choices=DEFAULT_TUNED, default=list(DEFAULT_TUNED))
     parser.add_argument("--data", type=Path, help="data folder, for CIFAR-10")
     parser.add_argument("--keep", type=Path, default=ROOT / "build" / "conv_rules", help="where rules are kept")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    changes: dict[str, Any] = dict(each.split("=", 1) for each in options.tasks)
+    changes: dict[str, Any] = {}
+    for each in options.tasks:
+        name, _, value = each.partition("=")
+        changes[name] = json.loads(value) if value[:1] in "[0123456789" else value
     family, other = (planned(options, changes | {"labels": labels}) for labels in LABELS[options.family])
     tunings, tuned = measure.baselines(family, options.data)
     plan = family.evaluation
@@ -112,6 +120,7 @@ def planned(options: argparse.Namespace, tasks: dict[str, Any]) -> FamilySpec:
     of_plan = {
         name: getattr(options, name) for name in ("test_tasks", "tuning_tasks") if getattr(options, name) is not None
     }
+    of_plan["baselines"] = options.baselines
     changed = with_tasks(family, overridden(family.tasks, tasks))
     return changed.model_copy(
         update={"recipe": overridden(recipe, of_recipe), "evaluation": overridden(family.evaluation, of_plan)}

@@ -49,6 +49,7 @@ class NativeBackend:
         self.rule = rule
         self.kernel = kernel
         self.name = f"native-{kernel.target.name}"
+        self.rests = rule.rests
         self._kept_bytes = kept_bytes
         self._parameters = tuple(rule.parameters())
         self._packed: Tensor | None = None
@@ -110,6 +111,7 @@ class _Recording:
 
     def __init__(self, backend: NativeBackend, tape: Tape) -> None:
         self.name = backend.name
+        self.rests = backend.rests
         self._backend = backend
         self._tape = tape
         self._steps = 0

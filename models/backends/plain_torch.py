@@ -47,6 +47,7 @@ class TorchBackend:
     ) -> None:
         self.rule = rule
         self.name = "torch" if fused else "reference"
+        self.rests = rule.rests
         like = next(rule.parameters(), None)
         self._dtype = dtype or (torch.float32 if like is None else like.dtype)
         self._device = device or (torch.device("cpu") if like is None else like.device)

@@ -42,6 +42,7 @@ class SampledBackend:
     def __init__(self, backend: TorchBackend | NativeBackend | TritonBackend, chosen: Chosen) -> None:
         self.name = backend.name
         self.task_size = backend.task_size
+        self.rests = backend.rests
         self._backend = backend
         self._chosen = chosen
 

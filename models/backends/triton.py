@@ -47,6 +47,7 @@ class TritonBackend:
         self._rule = rule
         self._kernel = kernel
         self.name = "triton" if kernel.precision == "float32" else f"triton-{kernel.precision}"
+        self.rests = rule.rests
         self._parameters = tuple(rule.parameters())
         self._padded: Tensor | None = None
         self._padded_from: tuple[object, ...] = ()
