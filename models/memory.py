@@ -165,6 +165,8 @@ def likely_backend(spec: JobSpec, *, native: bool = True) -> Computes:
 def _likely_backend(spec: JobSpec, rules: _Rules, *, native: bool) -> Computes:
     if spec.resources.backend != "auto":
         return spec.resources.backend
+    if isinstance(spec, MetaTrainSpec) and spec.recipe.learns_apart:
+        return "torch"
     if spec.meta_gradient == "exact":
         kinds = (rule.config for rule, _ in spec.assigned().values())
         fits = any("native" in config.exact_kernels for config in kinds)
@@ -206,7 +208,8 @@ def _window(sizes: _Sizes, spec: MetaTrainSpec, standing: int) -> int:
     held = standing + (T + 3) * row + counted + sizes.state * coordinates
     stepping = _minibatch(sizes, group) + _step(sizes) * coordinates
     if spec.meta_gradient == "exact":  # theta and the gradient of each step once more, and what the rule remembers
-        kept = T * (2 * row + sizes.state * coordinates) + _graphs(sizes, coordinates, T)
+        graphs = _graphs(sizes, coordinates, T, fewer=spec.recipe.learns_apart)
+        kept = T * (2 * row + sizes.state * coordinates) + graphs
         return held + kept + stepping + 4 * row + _slack(sizes, group)
     differentiating = T * row + _gradient(sizes, coordinates, T)
     buffers = _buffers(sizes, coordinates, T) + _slack(sizes, group)
@@ -220,9 +223,9 @@ def _standing(sizes: _Sizes, spec: MetaTrainSpec) -> int:
     return _problem(sizes, tasks) + parted + (2 * sizes.width + sizes.state) * tasks * sizes.coordinates
 
 
-def _graphs(sizes: _Sizes, coordinates: int, steps: int) -> int:
+def _graphs(sizes: _Sizes, coordinates: int, steps: int, *, fewer: bool) -> int:
     """What autograd keeps of an exact window, the graphs of all steps or of one block of one; or the records of a
-    kernel."""
+    kernel. fewer: graphs may be smaller than that, so that all of them fit after all"""
     total = 0
     for share, rule in sizes.rules:
         if sizes.leaves(rule):
@@ -230,7 +233,7 @@ def _graphs(sizes: _Sizes, coordinates: int, steps: int) -> int:
             continue
         each = sizes.width * math.ceil(share * coordinates) * rule.autograd
         block = each if rule.whole else min(each, sizes.width * BLOCK_FLOATS)
-        total += each * steps if each * steps <= KEPT_BYTES else block
+        total += each * steps if each * steps <= KEPT_BYTES else max(block, KEPT_BYTES * fewer)
     return total
 
 

@@ -57,7 +57,7 @@ class Learned:
         """Raises TaskSizeUnknown."""
         require_task_size(self.backend, tasks.coordinates_per_task)
         run = _LearnedRun(self.backend, tasks.coordinates, self.horizon)
-        return _RestingRun(run) if self.rests else run
+        return _RestingRun(run) if self.rests and not self.backend.rests else run
 
 
 class _LearnedRun:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SIDE, _GAP = 0.82, 0.05  # inches, as all lengths below
-_HEAD, _FOOT, _NAME, _BETWEEN = 0.62, 0.2, 0.62, 0.25
+_HEAD, _FOOT, _NAME, _BETWEEN = 0.62, 0.2, 0.7, 0.2
 
 
 def height_of(result: Mapping[str, Any]) -> float:

@@ -9,5 +9,5 @@ over the best baseline; below 1 the learned one is better. Seeds are shown in th
 Trained rules and all runs are kept in FOLDER and used again, so a second call writes the tables in seconds.
 
 `trainings` names what is trained, `catalogue` the problems. `runs` measures, `tier` tunes baselines, `costs` times
-steps, `tables` writes what `main` puts together. `held_out` and `per_image` are for losses on test images.
+steps, `tables` writes lines, `section` puts them together. `held_out` and `per_image` are for losses on test images.
 """

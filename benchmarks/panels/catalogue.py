@@ -8,8 +8,7 @@ from typing import Any
 from benchmarks.panels.trainings import DEEP_RELU, HELD_OUT, MIXED, RELU, TRAININGS, WIDE, told_of
 from models.families import FAMILIES
 from models.spec import overridden
-from models.spec.recipe import LossesOn
-from models.task_spec import TaskSpec
+from models.task_spec import LossesOn, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ PANELS = (
     Panel("breast cancer, ReLU, 2 x 20 units", MIXED, family="breast-cancer-mlp", tasks=DEEP_RELU, halving=True),
     Panel("wine", MIXED, family="wine-mlp", halving=True),
     Panel("wine, ReLU, 2 x 20 units", MIXED, family="wine-mlp", tasks=DEEP_RELU, halving=True),
-    Panel("MNIST, 100 steps", "mnist", gate="0.93 / 0.87", tuning_tasks=16, halving=True),
+    Panel("MNIST, 100 steps", "mnist", gate="0.93 / 0.87", tuning_tasks=8, halving=True),
     Panel("MNIST, 200 steps", "mnist", horizon=200, gate="1.00 / 0.95", halving=True),
     Panel("MNIST, 40 units", "mnist", tasks={"hidden": [40]}, gate="0.96", halving=True),
     Panel("MNIST, 2 x 20 units", "mnist", tasks={"hidden": [20, 20]}, gate="0.92", halving=True),
@@ -74,7 +73,7 @@ PANELS = (
     Panel("digits, 100 steps", "digits, lockstep", left_out="the pool"),
     Panel("digits, 100 steps", "digits, mlp", left_out="nothing, kind mlp"),
     Panel("digits, 100 steps", "digits, mlp without time", left_out="time"),
-    Panel("digits, 100 steps", "digits, mlp on momenta", left_out="features but momenta"),
+    Panel("digits, 100 steps", "digits, mlp on momenta", left_out="all inputs but momenta, time too"),
     Panel("digits, 100 steps", "digits, lstm", left_out="nothing, kind lstm"),
     Panel("digits, 100 steps", "digits, lstm with a linear head", left_out="the head"),
 )

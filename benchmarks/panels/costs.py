@@ -19,7 +19,7 @@ from models.rollout import Contender
 from models.spec import Split
 from models.tasks.catalogue import open_for_tuning
 
-REPEATS = 5
+REPEATS = 15
 """Timings of which the least counts: other programs keep the machine busy."""
 
 

@@ -39,7 +39,7 @@ def collected(
         "budget": budget.name,
         "command": command,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": {name: value for name, value in described().items() if name != "load before"},
+        "machine": described(),
         "commits": sorted({job.metadata["commit"] for job in jobs}),
         "backends": sorted({str(job.runtime.get("backend")) for job in jobs}),
         "seeds": list(seeds),

@@ -54,6 +54,7 @@ def test_every_training_is_a_job_and_the_papers_is_as_written(budget, experiment
         sizes = {"validation_tasks", "validation_interval", "meta_steps", "rules"}  # a budget's, and an experiment's
         wanted = recipe_of_the_paper(training.family)
         assert job.recipe.model_dump(exclude=sizes) == wanted.model_dump(exclude=sizes)
+        assert set(job.recipe.rules) == set(training.recipe.get("rules", ()))
     else:
         assert job.recipe.meta_gradient == "exact"
 

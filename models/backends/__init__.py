@@ -18,6 +18,7 @@ from models.backends.base import Backend, ExactWindow, Memory
 from models.backends.composite import CompositeBackend
 from models.backends.native import NativeBackend
 from models.backends.plain_torch import TorchBackend
+from models.backends.sampled import draw, sampled
 from models.backends.triton import TritonBackend
 from models.errors import BackendUnavailable
 from models.spec import BackendName, MetaGradientMode
@@ -32,8 +33,10 @@ __all__ = [
     "TorchBackend",
     "TritonBackend",
     "backend_for",
+    "draw",
     "dtype_for",
     "dtype_of",
+    "sampled",
 ]
 
 _KERNELS = {"native": native.offered, "triton": triton.offered}

@@ -24,12 +24,14 @@ class Backend(Protocol):
 
     name: what a job's record says
     replayable: whether its windows may be recorded in a CUDA graph
+    rests: whether the rule itself leaves a coordinate alone that has never had a gradient other than zero
     task_size: coordinates of one task, where the backend has to know which tensor is where; None: tasks of any size
     """
 
     name: str
     replayable: bool
     task_size: int | None
+    rests: bool
 
     def parameters(self) -> Sequence[nn.Parameter]:
         """The rule's weights, in the order of `window_gradient`."""

@@ -27,6 +27,7 @@ class CompositeBackend:
         self._parts = tuple(parts)
         self.name = "+".join(dict.fromkeys(backend.name for backend in self._members))
         self.task_size: int | None = sum(part.size for part in parts)
+        self.rests = all(backend.rests for backend in self._members)
         self.replayable = all(backend.replayable for backend in self._members)
         ends = accumulate((len(backend.initial_memory(0, 1)) for backend in self._members), initial=0)
         self._memories = [slice(start, end) for start, end in pairwise(ends)]

@@ -49,6 +49,7 @@ class NativeBackend:
         self.rule = rule
         self.kernel = kernel
         self.name = f"native-{kernel.target.name}"
+        self.rests = rule.rests
         self._kept_bytes = kept_bytes
         self._parameters = tuple(rule.parameters())
         self._packed: Tensor | None = None
@@ -81,6 +82,13 @@ class NativeBackend:
     def kept(self, memory: Memory) -> Memory:
         return tuple(tensor.clone() for tensor in memory)
 
+    def rows(self, memory: Memory, places: Tensor) -> Memory:
+        """The memory of these coordinates, (n,) int64."""
+        block, found = self.kernel.block, self.kernel.initial_state(len(places))
+        own = torch.arange(len(places))
+        found[own // block, :, own % block] = memory[0][places // block, :, places % block]
+        return (found,)
+
     def window_gradient(self, snapshot: Memory, G: Tensor, D: Tensor) -> Tensor:
         return self.kernel.window_gradient(self.weights(), snapshot[0], G, D)
 
@@ -103,6 +111,7 @@ class _Recording:
 
     def __init__(self, backend: NativeBackend, tape: Tape) -> None:
         self.name = backend.name
+        self.rests = backend.rests
         self._backend = backend
         self._tape = tape
         self._steps = 0

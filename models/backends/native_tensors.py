@@ -27,6 +27,7 @@ class NativeTensorBackend:
         self.rule = rule
         self.kernel = kernel
         self.name = f"native-{kernel.target.name}"
+        self.rests = rule.rests
         self._parameters = tuple(rule.parameters())
         self._parts = tuple(part.size for part in parts)
         self.task_size: int | None = sum(self._parts) if parts else None
@@ -99,6 +100,7 @@ class _Window:
 
     def __init__(self, backend: NativeTensorBackend, coordinates: int, steps: int) -> None:
         self.name = backend.name
+        self.rests = backend.rests
         self.task_size = backend.task_size
         self._backend = backend
         self._sizes = backend.axis(coordinates)[1]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from gradsmith.rules import HyperRule, Rule, Segments
+from gradsmith.rules import HyperRule, MLPRule, Rule, Segments
+from gradsmith.rules.chosen import Chosen
+from gradsmith.rules.configs import MLPConfig
+from gradsmith.rules.pieces import Combination
 from models.backends.base import ExactWindow, Memory
 from models.backends.recorded import AutogradWindow
 from models.hyper_replay import KEPT, HyperWindow, Tables
@@ -43,12 +47,14 @@ class TorchBackend:
     ) -> None:
         self.rule = rule
         self.name = "torch" if fused else "reference"
+        self.rests = rule.rests
         like = next(rule.parameters(), None)
         self._dtype = dtype or (torch.float32 if like is None else like.dtype)
         self._device = device or (torch.device("cpu") if like is None else like.device)
         self._block_floats = block_floats
         self._graphs_bytes = graphs_bytes
         self._fused = fused
+        self._chosen: Chosen | None = None
         self._tables: Tables | None = None
         self._parameters = tuple(rule.parameters())
         self._replays = Replays.of(rule, block_floats) if fused else None
@@ -65,6 +71,22 @@ class TorchBackend:
         tensors = 1 if segments is None else segments.rows
         empty = self.rule.initial_state(coordinates, tensors=tensors, dtype=self._dtype, device=self._device)
         return self.rule.plan(empty, steps)
+
+    @property
+    def learns_apart(self) -> bool:
+        """Whether the rule's network may learn from some coordinates while all move."""
+        return isinstance(self.rule, MLPRule)
+
+    def learning_from(self, chosen: Chosen) -> TorchBackend:
+        """This backend, with weight gradients of these coordinates alone."""
+        assert self.learns_apart
+        twin = copy.copy(self)
+        twin._chosen = chosen
+        return twin
+
+    def rows(self, memory: Memory, places: Tensor) -> Memory:
+        """The memory of these coordinates, (n,) int64, of a rule whose coordinates do not see each other."""
+        return tuple(tensor[places] for tensor in memory)
 
     def for_window(self, coordinates: int, steps: int) -> TorchBackend:  # noqa: ARG002
         return self
@@ -98,7 +120,7 @@ class TorchBackend:
             state = tuple(memory[part] for memory in snapshot)
             updates = []
             for gradient in G:
-                update, state = self.rule(gradient[part], state, self._segments_of(G.shape[1]))
+                update, state = self._applied(gradient[part], state, part, G.shape[1])
                 updates.append(update)
             pieces = torch.autograd.grad(updates, self._parameters, list(D[:, part]))
             total += torch.cat([piece.reshape(-1) for piece in pieces])
@@ -114,15 +136,31 @@ class TorchBackend:
                 if self._tables is None or self._tables.count != segments.count:
                     self._tables = Tables(segments.sizes, segments.count, segments.device)
                 return HyperWindow(self.rule, self._tables, steps, like=self._parameters[0].detach())
-        graphs_bytes = self._dtype.itemsize * self.rule.settings.costs().autograd * coordinates * steps
-        keeps_graphs = graphs_bytes <= self._graphs_bytes
+        keeps_graphs = self._dtype.itemsize * self._graph_numbers(coordinates) * steps <= self._graphs_bytes
         blocks = [slice(0, coordinates)] if keeps_graphs else self._blocks(1, coordinates)
 
-        def step(gradient: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-            update, after = self.rule(gradient, memory, self._segments_of(coordinates))
-            return update, after
+        def step(gradient: Tensor, memory: Memory, block: slice) -> tuple[Tensor, Memory]:
+            return self._applied(gradient, memory, block, coordinates)
 
         return AutogradWindow(step, self._parameters, blocks, keeps_graphs=keeps_graphs)
+
+    def _graph_numbers(self, coordinates: int) -> int:
+        """What autograd keeps of a step; of the network only where it learns."""
+        settings = self.rule.settings
+        numbers = settings.costs().autograd * coordinates
+        if self._chosen is None or not isinstance(settings, MLPConfig):
+            return numbers
+        network = 2 * settings.hidden_size * settings.layers + Combination.of(settings.input).width
+        return numbers - network * (coordinates - len(self._chosen.places))
+
+    def _applied(self, gradient: Tensor, memory: Memory, block: slice, coordinates: int) -> tuple[Tensor, Memory]:
+        """The rule's forward on a block of so many coordinates."""
+        segments = self._segments_of(coordinates)
+        if self._chosen is None:
+            update, after = self.rule(gradient, memory, segments)
+        else:
+            update, after = self.rule(gradient, memory, segments, self._chosen.within(block, coordinates))
+        return update, after
 
     def _blocks(self, steps: int, coordinates: int) -> list[slice]:
         """A rule that looks across coordinates is replayed whole: a block would not see its neighbours."""

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from models.backends.base import Memory
 
-Step = Callable[[Tensor, Memory], tuple[Tensor, Memory]]
-"""A rule's forward: gradient and memory of some coordinates -> their update and next memory."""
+Step = Callable[[Tensor, Memory, slice], tuple[Tensor, Memory]]
+"""A rule's forward: gradient and memory of a block of coordinates, and which -> their update and next memory."""
 
 
 class AutogradWindow:
@@ -43,7 +43,7 @@ class AutogradWindow:
             made.graph, update, memory = graph, graph.update.detach(), tuple(each.detach() for each in graph.after)
         else:
             with torch.no_grad():
-                update, memory = self._step(gradient, memory)
+                update, memory = self._step(gradient, memory, slice(None))
         theta += update
         self._steps.append(made)
         return memory
@@ -90,4 +90,4 @@ class _Graph:
         self.gradient = made.gradient[block].detach().requires_grad_()
         self.before = tuple(each[block].detach().requires_grad_() for each in made.memory)
         with torch.enable_grad():
-            self.update, self.after = step(self.gradient, self.before)
+            self.update, self.after = step(self.gradient, self.before, block)

@@ -47,6 +47,7 @@ class TritonBackend:
         self._rule = rule
         self._kernel = kernel
         self.name = "triton" if kernel.precision == "float32" else f"triton-{kernel.precision}"
+        self.rests = rule.rests
         self._parameters = tuple(rule.parameters())
         self._padded: Tensor | None = None
         self._padded_from: tuple[object, ...] = ()
@@ -69,6 +70,10 @@ class TritonBackend:
     def forget(self, memory: Memory, where: Tensor) -> Memory:
         memory[0][:, where.nonzero()[:, 0]] = 0.0
         return memory
+
+    def rows(self, memory: Memory, places: Tensor) -> Memory:
+        """The memory of these coordinates, (n,) int64."""
+        return (memory[0][:, places].contiguous(),)
 
     def kept(self, memory: Memory) -> Memory:
         return tuple(tensor.clone() for tensor in memory)

@@ -193,7 +193,7 @@ class BaselineRuns:
 
 
 def _pictures(tensors: Mapping[str, Tensor]) -> Pictures | None:
-    """The tensors of a stored run, on the CPU."""
+    """The pictures of a stored run, on the CPU; None where it has none."""
     if "pictures" not in tensors:
         return None
     given = {name.removeprefix(_GIVEN): each.cpu() for name, each in tensors.items() if name.startswith(_GIVEN)}

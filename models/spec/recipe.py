@@ -131,6 +131,15 @@ class Recipe(Spec):
     )
     start_steps: int = Field(100, ge=1, le=100_000, description="Meta-steps of each of several `starts`.")
 
+    sampled_coordinates: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="The gradient of the rule's weights looks at this many coordinates of each larger tensor, drawn "
+        "anew for each window, and at all of smaller ones: unbiased, with more noise. For rules of kind mlp, and "
+        "detached for lstm. Default: all.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _the_rest_is_the_rule(cls, given: Any) -> Any:
@@ -192,6 +201,25 @@ class Recipe(Spec):
                 f"of them; send more meta_steps, or fewer starts or start_steps"
             )
         return self
+
+    @model_validator(mode="after")
+    def _coordinates_can_be_sampled(self) -> Recipe:
+        if self.sampled_coordinates is None:
+            return self
+        apart = self.rule.kind == "lstm" and self.meta_gradient == "detached" and not self.rule.config.costs().whole
+        if self.rules or not (self.rule.kind == "mlp" or apart):
+            this = f"{self.rule.config.in_words()}{', and others' if self.rules else ''}, {self.meta_gradient}"
+            raise ValueError(
+                f"sampled_coordinates {self.sampled_coordinates} is for one rule of kind mlp, or of kind lstm with "
+                f"detached meta-gradients and inputs that do not look across tensors; this is {this}. Leave it out, or "
+                f"send such a rule"
+            )
+        return self
+
+    @property
+    def learns_apart(self) -> bool:
+        """Whether all coordinates go through the rule's network and only some teach it, which torch alone computes."""
+        return self.sampled_coordinates is not None and self.rule.kind == "mlp"
 
     @property
     def criterion(self) -> str:

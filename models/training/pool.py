@@ -12,16 +12,17 @@ from dataclasses import dataclass
 
 import torch
 
-from models.backends import Backend
-from models.captured import Windows
+from models.backends import Backend, draw, sampled
+from models.captured import Outcome, Windows
 from models.groups import Groups
+from models.meta_loss import MetaLoss
 from models.parallel import Team
 from models.rollout import Learned
 from models.spec import MetaTrainSpec, Recipe, Split
 from models.tasks.base import Family, TaskBatch
 from models.tasks.randomness import key, share_of
 from models.training.progress import Live
-from models.unroll import Window
+from models.unroll import Position, Window, unroll_window
 
 DIVERGED_ABOVE = (20.0, 5.0)
 """A trajectory whose window has a mean loss above the first, and above the second times its start's, is replaced."""
@@ -31,7 +32,9 @@ DIVERGED_ABOVE = (20.0, 5.0)
 class Source:
     """A family that trajectories are drawn from, and what runs the rule on its tasks.
 
+    loss: what a window's meta-gradient is of
     parts: the own tasks of a trajectory, in groups
+    tensors: coordinates of each tensor of a task
     knows_steps: whether the rule asks how many steps a run has
     """
 
@@ -39,7 +42,9 @@ class Source:
     weight: float
     backend: Backend
     windows: Windows
+    loss: MetaLoss
     parts: tuple[range, ...]
+    tensors: tuple[int, ...]
     knows_steps: bool
 
     def contender(self, steps: int) -> Learned:
@@ -82,9 +87,24 @@ class Pool:
 
     def unrolled(self, live: Live) -> tuple[Window, Live]:
         """The next window of a trajectory."""
-        groups = self._groups[live.number]
-        window = groups.unroll(self._source(live.number).windows, self._recipe.unroll_steps)
+        groups, source = self._groups[live.number], self._source(live.number)
+        most = self._recipe.sampled_coordinates
+        windows = source.windows if most is None else self._sampled(source, live, most)
+        window = groups.unroll(windows, self._recipe.unroll_steps)
         return window, Live(live.number, live.start_loss, tuple(groups.positions), live.backend)
+
+    def _sampled(self, source: Source, live: Live, most: int) -> Windows:
+        """Windows whose weight gradient looks at some coordinates, the same ones in all groups and ranks."""
+        seed = key("coordinates", self._seed, live.number, live.step) & (2**63 - 1)
+
+        def window(tasks: TaskBatch, position: Position, unroll_steps: int) -> Outcome:
+            whole = (tasks.coordinates_per_task,)  # where tasks differ in size
+            sizes = source.tensors if sum(source.tensors) == sum(whole) else whole
+            chosen = draw(sizes, tasks.tasks, most, seed, like=position.theta)
+            backend = source.backend if chosen is None else sampled(source.backend, chosen)
+            return unroll_window(tasks, position, unroll_steps, backend, source.loss)
+
+        return window
 
     def restored(self, live: tuple[Live, ...]) -> tuple[Live, ...]:
         """`live` of a checkpoint, with their tasks drawn again; none where another backend has left their memory,

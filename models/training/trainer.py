@@ -56,6 +56,8 @@ class Trainer:
 
     def _source(self, component: Component, family: Family, threads: int) -> Source:
         spec, wanted = self._spec, self._spec.resources.backend
+        if wanted == "auto" and spec.recipe.learns_apart:
+            wanted = "torch"
         own = share(spec.recipe.tasks, self._team.size, self._team.rank)
         record = record_of(spec.on(component.tasks))
         groups = ranges(own, family.coordinates_per_task, record, spec.recipe.unroll_steps, self._device)
@@ -69,8 +71,10 @@ class Trainer:
             )
         backend = self._backends[parts]
         loss = MetaLoss.of(spec.recipe.meta_gradient, spec.recipe.loss_weighting, spec.recipe.on)
-        found = windows(backend, self._device, loss)
-        return Source(family, component.weight, backend, found, tuple(groups), self._spec.recipe.knows_steps)
+        made = windows(backend, self._device, loss)
+        tensors = tuple(part.size for part in parts)
+        knows_steps = spec.recipe.knows_steps
+        return Source(family, component.weight, backend, made, loss, tuple(groups), tensors, knows_steps)
 
     @property
     def _recipe(self) -> Recipe:

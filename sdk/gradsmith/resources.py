@@ -164,6 +164,13 @@ class Jobs:
         """
         return parsed(self._transport.request("POST", _path(job) + "/cancel"), Job.from_json)
 
+    def retry(self, job: str | Job) -> Job:
+        """Start another attempt of a job that failed or was cancelled; it goes on from its last checkpoint.
+
+        Raises Conflict when it has not ended, or has succeeded.
+        """
+        return parsed(self._transport.request("POST", _path(job) + "/retry", tries=1), Job.from_json)
+
     def curve(self, job: str | Job, *, max_points: int | None = None) -> Curve:
         """The loss curve so far; `max_points` thins it out and keeps its spikes. Raises NotReady before it begins."""
         params = {} if max_points is None else {"max_points": max_points, "method": "minmax"}

@@ -12,7 +12,8 @@ import gradsmith
 from app.report.claims import validation_sentence
 from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
-from models.backends import backend_for
+from models import rollout
+from models.backends import TorchBackend, backend_for
 from models.baselines import DEFAULT_TUNED, DEFAULT_UNTUNED, TUNED
 from models.evaluation import record
 from models.evaluation.break_even import Spent
@@ -186,9 +187,9 @@ def test_tuning_sees_validation_tasks_only_and_the_measurement_test_tasks_only(r
     evaluation_stage = ["tuning"]
 
     def marking(tested):
-        def marked(self, *arguments):
+        def marked(self, *arguments, **settings):
             evaluation_stage[0] = "testing"
-            found = yield from tested(self, *arguments)
+            found = yield from tested(self, *arguments, **settings)
             evaluation_stage[0] = "tuning"
             return found
 
@@ -350,6 +351,24 @@ def test_what_never_had_a_gradient_rests_for_users_and_in_evaluation(rule, dtype
         assert torch.equal(measured, users), f"step {step}"
         assert torch.equal(measured[resting], tasks.initial()[resting])
     assert counts[0] > counts[5] > counts[-1] > 0, "some woke late, some never"
+
+
+@pytest.mark.parametrize("kind", ["hyper", "mlp", "tuned"])
+def test_a_rule_that_rests_by_itself_is_left_to_it(kind):
+    """Its run is the one in which what rests is put back after each step, and without that cost."""
+    made = build({"kind": kind})
+    made.initialise(torch.Generator().manual_seed(0))
+    spec = MLPSpec(hidden=(6,), batch_size=4)
+    [tasks] = open_for_training(spec).sample(Split.TRAIN, seed=0, trajectory=0, tasks=2, dtype=torch.float64)
+    backend = TorchBackend(made.double(), parts=spec.parts())
+    own, put_back = (Learned(backend, rests=rests).start(tasks) for rests in (True, False))
+    put_back = rollout._RestingRun(put_back)
+    assert not isinstance(own, rollout._RestingRun)
+    thetas = tasks.initial(), tasks.initial()
+    for step in range(8):
+        for theta, stepper in zip(thetas, (own, put_back), strict=True):
+            stepper.step(theta, tasks.losses_and_gradient(theta, step)[1])
+        assert torch.equal(*thetas), f"step {step}"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -128,6 +128,24 @@ def test_the_memory_of_every_kind_of_rule_resumes_bit_for_bit(training_spec, rul
     goes_on_bit_for_bit(spec, slice(1))
 
 
+SAMPLED = [
+    {"rule": {"kind": "mlp"}, "meta_gradient": "exact"},
+    {"rule": {"kind": "mlp", "input": "momenta"}, "meta_gradient": "detached"},
+    {"rule": {"kind": "lstm"}, "meta_gradient": "detached"},
+]
+
+
+@pytest.mark.parametrize("recipe", SAMPLED, ids=["mlp exact", "mlp detached", "lstm"])
+def test_a_run_that_samples_coordinates_resumes_bit_for_bit_and_differs_from_one_that_does_not(training_spec, recipe):
+    small = {"pool": 2, "meta_steps": 8, "horizon": 6, "unroll_steps": 2, "tasks": 2, "validation_tasks": 2}
+    spec = training_spec("digits-mlp", **small, **recipe, sampled_coordinates=50)
+    whole = goes_on_bit_for_bit(spec, slice(1))
+    everything = told(training_spec("digits-mlp", **small, **recipe))[0]
+    first, other = of_kind(whole, MetaStep)[0], of_kind(everything, MetaStep)[0]
+    assert first.loss == pytest.approx(other.loss, rel=1e-5)  # all coordinates move, maybe by another backend
+    assert first.gradient_norm != pytest.approx(other.gradient_norm, rel=1e-4)
+
+
 def test_a_pool_of_groups_resumes_bit_for_bit(training_spec, monkeypatch):
     monkeypatch.setattr(groups, "group_tasks", lambda *_: 1)
     goes_on_bit_for_bit(training_spec(meta_steps=16, tasks=3, validation_tasks=2, pool=3, shortest_horizon=10))

@@ -101,7 +101,14 @@ class StyleSpec(TaskSpec):
 
 
 _RECIPE = winning(
-    meta_steps=300, horizon=128, unroll_steps=32, tasks=1, validation_tasks=4, validation_interval=50, pool=4
+    meta_steps=300,
+    horizon=128,
+    unroll_steps=32,
+    tasks=1,
+    meta_learning_rate=0.004,
+    validation_tasks=4,
+    validation_interval=50,
+    pool=4,
 )
 _PLAN = EvaluationPlan(horizon=128, test_tasks=32, tuning_tasks=4)
 

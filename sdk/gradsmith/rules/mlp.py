@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gradsmith.rules.base import Rule, Segments, State, planned
+from gradsmith.rules.chosen import Chosen
 from gradsmith.rules.configs import MLPConfig
 from gradsmith.rules.dense import Dense, draw_hidden
 from gradsmith.rules.features import Features
@@ -60,14 +61,32 @@ class MLPRule(Rule):
         """See `Rule.plan`."""
         return planned(self, state, steps) if self.settings.knows_steps else state
 
-    def forward(self, gradient: Tensor, state: State, segments: Segments | None = None) -> tuple[Tensor, State]:
-        """One step for all coordinates; see `Rule.forward`."""
+    def forward(
+        self, gradient: Tensor, state: State, segments: Segments | None = None, chosen: Chosen | None = None
+    ) -> tuple[Tensor, State]:
+        """One step for all coordinates; see `Rule.forward`.
+
+        chosen: the coordinates from which the weights learn, None for all. The update is the same, and so are its
+        derivatives by the gradient and the state, for the network sees neither.
+        """
         reading = self.features.read(gradient, state, segments)
         signal = reading.features.detach().t()  # (N, features)
-        for layer in self.layers:
-            signal = functional.elu(layer(signal))  # (N, H)
-        update = self._head.update(self.readout(signal), reading.directions.t())
+        if chosen is None:
+            outputs = self._outputs(signal)
+        else:
+            with torch.no_grad():
+                outputs = self._outputs(signal)
+            own = self._outputs(signal[chosen.places])
+            outputs = outputs.index_add(0, chosen.places, (own - own.detach()) * chosen.weights[:, None])  # adds zeros
+        update = self._head.update(outputs, reading.directions.t())
         return update, reading.remembering(update)
+
+    def _outputs(self, signal: Tensor) -> Tensor:
+        """(n, features) -> (n, directions + 1)."""
+        for layer in self.layers:
+            signal = functional.elu(layer(signal))  # (n, H)
+        outputs: Tensor = self.readout(signal)
+        return outputs
 
     def config(self) -> dict[str, object]:
         """`kind` and the settings."""

@@ -41,6 +41,13 @@ def test_another_form_of_the_data_is_named_too(standing_api: httpx.Client) -> No
     assert "cifar10_lossless_subset.npz" in detail
 
 
+def test_photos_are_data_like_any_other(standing_api: httpx.Client) -> None:
+    body = {"kind": "meta_train", "family": "neural-art"}
+    detail = standing_api.post("/jobs", json=body).json()["detail"]
+    assert "The data set art is not complete" in detail
+    assert "gradsmith-server data import art FOLDER --data " in detail
+
+
 def test_what_workers_bring_themselves_is_not_refused(standing_api: httpx.Client) -> None:
     for family in ("digits-conv", "mnist-mlp"):
         answer = standing_api.post("/jobs", json={"kind": "preview", "family": family})

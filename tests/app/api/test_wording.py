@@ -255,7 +255,7 @@ def test_what_is_neither_version_nor_alias_is_called_so(api: httpx.Client, name:
     assert (posted.status_code, wrong in posted.json()["detail"]) == (422, True), posted.text
 
 
-def test_thousands_of_unknown_fields_are_not_all_named(standing_api: httpx.Client) -> None:
-    body = json.dumps(SMALLEST | {f"f{i}": 1 for i in range(5_000)})
+def test_hundreds_of_unknown_fields_are_not_all_named(standing_api: httpx.Client) -> None:
+    body = json.dumps(SMALLEST | {f"f{i}": 1 for i in range(1_500)})
     messages = refused(standing_api.post("/jobs", content=body, headers=JSON))
     assert len(messages) == MOST_ERRORS

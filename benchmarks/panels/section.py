@@ -1,0 +1,103 @@
+"""The panels' section of RESULTS.md."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.learned_vs_tuned import measure
+from benchmarks.learned_vs_tuned.report import machine
+from benchmarks.panels import held_out, tables
+from benchmarks.panels.catalogue import PANELS, Panel
+from benchmarks.panels.runs import TEST_TASKS
+from benchmarks.panels.tier import HOPELESS, SCHEDULES
+from models.baselines import DEFAULT_TUNED
+
+FEW = "16 tasks; for 1,000 steps 4"
+
+
+def lines(
+    found: Sequence[tables.Measured],
+    unseen: Sequence[str],
+    rules: dict[str, list[measure.Trained]],
+    command: str,
+    panels: Sequence[Panel],
+) -> list[str]:
+    """The section. unseen: the lines of panels on held-out data; panels: all that were measured"""
+    seconds = "; ".join(f"{name}: {_spent(each)}" for name, each in rules.items())
+    lacking = [each for each in found if each.panel.left_out]
+    found = [each for each in found if not each.panel.left_out]
+    with_images = [each for each in found if len(each.untuned.test_losses)]
+    return [
+        "## Panels: learned against the whole tuned tier",
+        "",
+        f"`{command}`, {time.strftime('%Y-%m-%d')}, {machine()}.",
+        "",
+        f"{TEST_TASKS} test tasks; baselines {', '.join(DEFAULT_TUNED)}, each tuned on validation tasks of the panel's "
+        f"own problem ({_budgets(found)}) over {', '.join(SCHEDULES)}. Those with a tuned mean up to {HOPELESS} times "
+        f"the best one's run on the test tasks. Meta-seeds, "
+        f"and core-seconds of meta-training for the median seed: {seconds}.",
+        "",
+        *tables.STEPS_HEAD,
+        *map(tables.in_steps, found),
+        "",
+        "On test images, after the last step. All were trained and tuned for training loss.",
+        "",
+        *tables.TEST_HEAD,
+        *map(tables.on_test_images, with_images),
+        "",
+        f"The held-out objective: the loss on test images is what counts, at the end and at ten points of the curve. "
+        f"Rules were trained with `on: held_out`, baselines tuned for the loss on validation images ({FEW}). Brackets "
+        "are 95 % intervals over tasks and images, of the seed in the middle.",
+        "",
+        *held_out.HEAD,
+        *unseen,
+        "",
+        "Ingredients left out, one at a time; the same tasks, steps and recipe otherwise.",
+        "",
+        *tables.LEFT_OUT_HEAD,
+        *map(tables.left_out, lacking),
+        "",
+        "In equal time: each optimizer's own step on one task is counted, beside that task's gradient; each is the "
+        "least of 15 medians of 15 rounds. The learned optimizer makes as many steps as fit, never more than the "
+        "horizon.",
+        "",
+        *tables.SECONDS_HEAD,
+        *map(tables.in_seconds, found),
+        *_not_measured(panels),
+    ]
+
+
+def _not_measured(panels: Sequence[Panel]) -> list[str]:
+    """What the catalogue has beside these panels."""
+    lacking = [panel for panel in PANELS if panel not in panels]
+    if not lacking:
+        return []
+    told = [f"{each.name}{_detail(each)}" for each in lacking]
+    return ["", f"Not measured here: {'; '.join(told)}."]
+
+
+def _detail(panel: Panel) -> str:
+    if panel.left_out:
+        return f" without {panel.left_out}" if not panel.left_out.startswith("nothing") else f" ({panel.left_out})"
+    return " (held out)" if panel.on == "held_out" else ""
+
+
+def _budgets(found: Sequence[tables.Measured]) -> str:
+    """How many tasks baselines were tuned on, and where by halving."""
+    panels = {each.panel.name: each.panel for each in found}
+    counts = sorted({panel.tuning_tasks for panel in panels.values()}, reverse=True)
+    told = [f"{counts[0]} tasks"]
+    told += [
+        f"{n} for {'; '.join(name for name, panel in panels.items() if panel.tuning_tasks == n)}" for n in counts[1:]
+    ]
+    halved = "; ".join(name for name, panel in panels.items() if panel.halving)
+    return ", ".join(told) + (f", by successive halving for {halved}" if halved else "")
+
+
+def _spent(rules: Sequence[measure.Trained]) -> str:
+    """How many meta-seeds, and the median of their core-seconds."""
+    seconds: list[Any] = [rule.summary["core_seconds"] for rule in rules]
+    return f"{len(rules)}, {statistics.median(seconds):.0f} s"

@@ -1,0 +1,48 @@
+"""Two jobs beside each other."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from gradsmith import errors
+from gradsmith.cli import show
+
+if TYPE_CHECKING:
+    from gradsmith.client import Client
+    from gradsmith.types import Job
+
+
+def compared(client: Client, first: str, second: str) -> list[tuple[str, str, str]]:
+    """(field, of the first, of the second) where they differ, then what came out."""
+    found = [client.jobs.get(name) for name in (first, second)]
+    flat = [_flat(job.spec) for job in found]
+    names = list(dict.fromkeys((*flat[0], *flat[1])))
+    rows = [(name, *(each.get(name, "") for each in flat)) for name in names if flat[0].get(name) != flat[1].get(name)]
+    results = [_result(client, job) for job in found]
+    rows += [(name, *(each.get(name, "") for each in results)) for name in dict.fromkeys((*results[0], *results[1]))]
+    return [(name, one, other) for name, one, other in rows]
+
+
+def _flat(value: Any, path: str = "") -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {path: value if isinstance(value, str) else json.dumps(value)}
+    found: dict[str, str] = {}
+    for name, inner in value.items():
+        found |= _flat(inner, f"{path}.{name}" if path else name)
+    return found
+
+
+def _result(client: Client, job: Job) -> dict[str, str]:
+    found = {"status": job.status, "ran": show.took(job)}
+    if job.optimizer is not None and job.kind == "meta_train":
+        record = client.optimizers.get(job.optimizer)
+        found |= {"optimizer": record.reference, "validation": show.number(record.validation_score)}
+    try:
+        report = client.jobs.report(job)
+    except (errors.NotReady, errors.NotFound):
+        return found
+    best = report.comparisons.get("best_baseline", {})
+    for metric, verdict in report.verdict.items():
+        found[f"verdict, {metric}"] = f"{verdict}, ratio {show.number(best.get(metric, {}).get('ratio_of_means'))}"
+    return found

@@ -1,0 +1,88 @@
+"""`gradsmith families`: what can be trained on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from gradsmith.cli import show
+from gradsmith.cli.outcome import refuse, told
+
+commands = typer.Typer(name="families", help="What can be trained on.", invoke_without_command=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
+
+
+@commands.callback()
+def families(context: typer.Context) -> None:
+    """What can be trained on; alone, it lists them."""
+    if context.invoked_subcommand is None:
+        list_families()
+
+
+@commands.command("list")
+def list_families(as_json: AsJson = False) -> None:
+    """List families."""
+    from gradsmith.cli.service import client
+
+    with told(), client() as service:
+        page = service.families.list()
+        if as_json:
+            return show.as_json([each.raw for each in page])
+        rows = [
+            (each.name, each.title, str(each.tasks.get("kind", "")), f"{each.coordinates_per_task or 0:,}",
+             "yours" if each.declared else "")
+            for each in page
+        ]  # fmt: skip
+        show.table(("family", "what it is", "kind", "coordinates", ""), rows, empty="The server has no families.")
+        return None
+
+
+@commands.command("show")
+def show_family(name: Annotated[str, typer.Argument(metavar="FAMILY")], as_json: AsJson = False) -> None:
+    """Show a family: its tasks and its recipe."""
+    from gradsmith.cli.service import client
+
+    with told(), client() as service:
+        found = service.families.get(name)
+        if as_json:
+            return show.as_json(found.raw)
+        typer.echo(f"{found.name}: {found.title}\n{found.description}\n")
+        for title, values in (("tasks", found.tasks), ("recipe", found.recipe), ("evaluation", found.evaluation)):
+            typer.echo(f"{title} (change with --set {title}.NAME=VALUE)")
+            show.fields({f"  {name}": show.line(value) for name, value in values.items()})
+        return None
+
+
+@commands.command()
+def create(
+    file: Annotated[typer.FileText, typer.Argument(help="JSON with name and tasks; - reads standard input.")],
+    as_json: AsJson = False,
+) -> None:
+    """Declare a family of your own from a JSON file; docs/your-own-problem.md has examples."""
+    from gradsmith.cli.service import client
+
+    wanted = _object(file.read(), "standard input" if file is sys.stdin else file.name)
+    with told(), client() as service:
+        known = {"name", "tasks", "title", "description", "recipe", "evaluation"}
+        unknown = sorted(wanted.keys() - known)
+        if unknown or not {"name", "tasks"} <= wanted.keys():
+            refuse(
+                f"a family has name and tasks, and may have title, description, recipe and evaluation"
+                f"{f'; {unknown[0]!r} is none of these' if unknown else ''}"
+            )
+        made = service.families.create(**wanted)
+        show.as_json(made.raw) if as_json else typer.echo(
+            f"{made.name}: {made.coordinates_per_task:,} coordinates. `gradsmith train {made.name}` trains on it."
+        )
+
+
+def _object(text: str, place: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        refuse(f"{place} is not JSON: {error}")
+    return found if isinstance(found, dict) else refuse(f"{place} has no JSON object")

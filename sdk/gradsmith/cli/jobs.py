@@ -1,0 +1,174 @@
+"""`gradsmith jobs`: what runs, what ran, and how it goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gradsmith.cli import show
+from gradsmith.cli.given import job_id, labels
+from gradsmith.cli.outcome import JOB_FAILED, told
+
+if TYPE_CHECKING:
+    from gradsmith.types import Job
+
+commands = typer.Typer(name="jobs", help="Trainings, evaluations and previews.", invoke_without_command=True)
+
+JobName = Annotated[
+    str, typer.Argument(metavar="JOB", help="An id, the beginning or the end of one that is clear, or @last.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
+
+
+@commands.callback()
+def jobs(context: typer.Context) -> None:
+    """Trainings, evaluations and previews; alone, it lists them."""
+    if context.invoked_subcommand is None:
+        list_jobs()
+
+
+@commands.command("list")
+def list_jobs(
+    family: Annotated[str | None, typer.Option(help="Of this family only.")] = None,
+    status: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed, cancelled.")] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="With this label; repeatable.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    from gradsmith.cli.service import client
+
+    with told(), client() as service:
+        page = service.jobs.list(family=family, status=status, metadata=labels(label or []), limit=limit)
+        if as_json:
+            return show.as_json([job.raw for job in page])
+        rows = [
+            (job.id, job.kind, job.family, job.status, show.progress(job), show.took(job), show.age(job.created_at))
+            for job in page
+        ]
+        show.table(
+            ("job", "kind", "family", "status", "done", "ran", "age"),
+            rows,
+            empty="No jobs. `gradsmith train FAMILY` starts one; `gradsmith families` lists what can be trained on.",
+        )
+        return None
+
+
+@commands.command("show")
+def show_job(job: JobName = "@last", as_json: AsJson = False) -> None:
+    """Show a job: its status, what it made, and its curve in a line."""
+    from gradsmith.cli.service import client
+    from gradsmith.errors import NotFound, NotReady
+
+    with told(), client() as service:
+        found = service.jobs.get(job_id(service, job))
+        if as_json:
+            return show.as_json(found.raw)
+        lines = _facts(found)
+        if found.kind == "meta_train":
+            try:
+                curve = service.jobs.curve(found, max_points=400)
+            except (NotReady, NotFound):
+                curve = None
+            if curve is not None:
+                lines["meta-loss"] = show.sparkline(curve.loss)
+        show.fields({name: value for name, value in lines.items() if value})
+        if found.kind != "meta_train" and found.status == "succeeded":
+            typer.echo()
+            show.verdict(service.jobs.report(found))
+        return None
+
+
+@commands.command()
+def watch(job: JobName = "@last") -> None:
+    """Follow a job until it ends. Ctrl-C stops watching; the job runs on."""
+    from gradsmith.cli.service import client
+
+    with told(), client() as service:
+        follow(job_id(service, job))
+
+
+@commands.command()
+def cancel(job: JobName, as_json: AsJson = False) -> None:
+    """Cancel a job: a queued one at once, a running one within seconds."""
+    from gradsmith.cli.service import client
+
+    with told(), client() as service:
+        found = service.jobs.cancel(job_id(service, job))
+        show.as_json(found.raw) if as_json else typer.echo(f"{found.id} {found.status}")
+
+
+@commands.command()
+def retry(job: JobName, as_json: AsJson = False) -> None:
+    """Start another attempt of a job that failed or was cancelled."""
+    from gradsmith.cli.service import client
+
+    with told(), client() as service:
+        found = service.jobs.retry(job_id(service, job))
+        show.as_json(found.raw) if as_json else typer.echo(f"{found.id} {found.status}, attempt {found.attempt}")
+
+
+@commands.command()
+def logs(job: JobName = "@last", as_json: AsJson = False) -> None:
+    """Print what a job has said, all of it if it has ended, else until it ends."""
+    from gradsmith.cli.service import client
+    from gradsmith.events import MetricsEvent
+
+    def detached() -> str:
+        return "stopped reading; the job runs on"
+
+    with told(detached), client() as service:
+        for event in service.jobs.stream(job_id(service, job)):
+            if as_json:
+                typer.echo(show.line({"kind": event.kind, "id": event.id, "data": event.data}))
+            elif not isinstance(event, MetricsEvent):
+                told_of = ", ".join(f"{name} {value}" for name, value in event.data.items() if value not in (None, ""))
+                typer.echo(f"{event.id or '':>8}  {event.kind:<12} {told_of}")
+
+
+def follow(job: str) -> None:
+    """Watch a job and the evaluation behind it. Exit code 1 where it fails; Ctrl-C detaches with 130."""
+    from gradsmith.cli.live import watched
+    from gradsmith.cli.service import client
+
+    def detached() -> str:
+        return f"stopped watching; {job} runs on. `gradsmith jobs watch` goes on, `gradsmith jobs cancel` ends it"
+
+    with told(detached), client() as service:
+        ended = watched(service, job)
+        if ended.status != "succeeded":
+            reason = ended.status_reason or "no reason given"
+            typer.echo(f"gradsmith: job {ended.id} {ended.status}: {reason}", err=True)
+            raise typer.Exit(JOB_FAILED)
+        if ended.status_reason:
+            typer.echo(f"note: {ended.status_reason}")
+        if ended.evaluation is None or ended.kind != "meta_train":
+            if ended.kind != "meta_train":
+                show.verdict(service.jobs.report(ended))
+            return
+        measured = watched(service, ended.evaluation)
+        if measured.status != "succeeded":
+            typer.echo(f"gradsmith: its evaluation {measured.id} {measured.status}: {measured.status_reason}", err=True)
+            raise typer.Exit(JOB_FAILED)
+        show.verdict(service.jobs.report(measured))
+        if ended.optimizer is not None:
+            record = service.optimizers.get(ended.optimizer)
+            typer.echo(f"{record.reference}: `gradsmith optimizers pull {record.reference}` fetches its weights")
+
+
+def _facts(job: Job) -> dict[str, str]:
+    return {
+        "job": job.id,
+        "kind": job.kind,
+        "family": job.family,
+        "status": " ".join(part for part in (job.status, show.progress(job)) if part),
+        "reason": job.status_reason or "",
+        "ran": show.took(job),
+        "left": show.duration(job.progress.eta_seconds) if not job.finished else "",
+        "attempt": str(job.attempt) if job.attempt > 1 else "",
+        "optimizer": job.optimizer or "",
+        "evaluation": job.evaluation or "",
+        "labels": ", ".join(f"{name}={value}" for name, value in job.metadata.items()),
+        "created": f"{show.age(job.created_at)} ago",
+    }

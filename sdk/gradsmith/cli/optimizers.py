@@ -1,0 +1,129 @@
+"""`gradsmith optimizers`: the registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradsmith.cli import show
+from gradsmith.cli.outcome import refuse, told
+
+commands = typer.Typer(name="optimizers", help="The registry of trained optimizers.", invoke_without_command=True)
+
+Reference = Annotated[
+    str, typer.Argument(metavar="OPTIMIZER", help="FAMILY@best, FAMILY@latest, FAMILY@VERSION, an alias, or an id.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
+
+
+@commands.callback()
+def optimizers(context: typer.Context) -> None:
+    """The registry of trained optimizers; alone, it lists them."""
+    if context.invoked_subcommand is None:
+        list_optimizers()
+
+
+@commands.command("list")
+def list_optimizers(
+    family: Annotated[str | None, typer.Option(help="Of this family only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List optimizers, newest first."""
+    from gradsmith.cli.service import client
+
+    with told(), client() as service:
+        page = service.optimizers.list(family=family, limit=limit)
+        if as_json:
+            return show.as_json([each.raw for each in page])
+        rows = [
+            (
+                each.reference,
+                ", ".join(each.aliases),
+                "tuned baseline" if each.tuned else "learned",
+                show.number(each.validation_score),
+                ", ".join(each.evaluations[0].get("verdict", {}).values()) if each.evaluations else "",
+                show.age(each.created_at),
+            )
+            for each in page
+        ]
+        show.table(
+            ("optimizer", "aliases", "what", "validation", "verdict: end, curve", "age"),
+            rows,
+            empty="No optimizers yet. `gradsmith train FAMILY --follow` makes one.",
+        )
+        return None
+
+
+@commands.command("show")
+def show_optimizer(optimizer: Reference, as_json: AsJson = False) -> None:
+    """Show an optimizer: score, verdicts, and how to use it."""
+    from gradsmith.cli.service import client
+
+    with told(), client() as service:
+        found = service.optimizers.get(optimizer)
+        if as_json:
+            return show.as_json(found.raw)
+        lines = {
+            "optimizer": found.reference,
+            "id": found.id,
+            "aliases": ", ".join(found.aliases),
+            "validation": show.number(found.validation_score),
+            "changed": ", ".join(f"{name} {value}" for name, value in found.overrides.items()),
+            "job": found.job or "",
+            "size": f"{found.size_bytes:,} bytes" if found.size_bytes else "",
+            "sha256": found.sha256,
+            "labels": ", ".join(f"{name}={value}" for name, value in found.tags.items()),
+            "age": show.age(found.created_at),
+        }
+        for number, each in enumerate(found.evaluations):
+            verdict = ", ".join(f"{words} {name}" for name, words in each.get("verdict", {}).items())
+            lines[f"evaluation {number + 1}"] = f"{verdict} ({each.get('job', '')})"
+        show.fields({name: value for name, value in lines.items() if value})
+        typer.echo(f"\ngradsmith.LearnedOptimizer(model.parameters(), {found.reference!r})")
+        return None
+
+
+@commands.command()
+def pull(
+    optimizer: Reference,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: its name, here.")] = None,
+) -> None:
+    """Fetch the weights into a file, checked against their SHA-256."""
+    from gradsmith.cli.service import client
+
+    with told(), client() as service:
+        place = output or Path(optimizer.replace("/", "_") + ".safetensors")
+        if not place.parent.is_dir():
+            refuse(f"there is no folder {place.parent} for {place.name}; make it, or choose another with --output")
+        written = service.optimizers.pull(optimizer, place)
+        typer.echo(f"{written} ({written.stat().st_size:,} bytes)")
+
+
+@commands.command()
+def alias(
+    name: Annotated[str, typer.Argument(metavar="FAMILY@ALIAS", help="The name to make or to move.")],
+    optimizer: Reference,
+    as_json: AsJson = False,
+) -> None:
+    """Let a name of yours stand for an optimizer: make it, or move it."""
+    from gradsmith.cli.service import client
+    from gradsmith.errors import NotFound
+
+    family, separator, short = name.partition("@")
+    if not separator or not family or not short:
+        refuse(f"an alias is FAMILY@ALIAS, such as quadratic@prod, not {name!r}")
+    with told(), client() as service:
+        try:
+            seen = service.aliases.get(family, short)
+        except NotFound:
+            seen = None
+        aliases = service.aliases
+        moved = aliases.create(family, short, optimizer) if seen is None else aliases.move(seen, optimizer)
+        if as_json:
+            return show.as_json(moved.raw)
+        before = "" if seen is None else f", before {family}@{seen.version}"
+        typer.echo(f"{moved.reference} is {family}@{moved.version}{before}")
+        return None

@@ -1,0 +1,167 @@
+"""The command line: what it is called with, and what that does. httpx is loaded when a server is asked, torch never."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+from gradsmith.cli import families, jobs, optimizers, show
+from gradsmith.cli.given import labels, settings
+from gradsmith.cli.outcome import AUTHENTICATION, UNAVAILABLE, refuse, told
+
+_SECTIONS = ("recipe", "tasks", "evaluation", "resources")
+
+
+program = typer.Typer(
+    name="gradsmith",
+    help="Train, prove and fetch learned optimizers. GRADSMITH_URL or `gradsmith login` says where the server is.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for each in (jobs.commands, optimizers.commands, families.commands):
+    program.add_typer(each)
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="A value of the job, such as recipe.meta_steps=300; repeatable."),
+]
+Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label of yours; repeatable.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Watch it until it ends. Ctrl-C stops watching only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
+Seed = Annotated[int | None, typer.Option(help="Default: a random one, which the job records.")]
+
+
+@program.command()
+def train(
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="One of `gradsmith families`.")],
+    set_: Set = None,
+    seed: Seed = None,
+    label: Label = None,
+    evaluate: Annotated[bool, typer.Option(help="Measure the result against tuned baselines afterwards.")] = True,
+    follow: Follow = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train an optimizer for a family, and prove it against tuned baselines."""
+    wanted = settings(set_ or [], _SECTIONS)
+    body = {"kind": "meta_train", "family": family, "seed": seed, "evaluate": evaluate, **wanted}
+    _start(body, label, follow=follow, as_json=as_json)
+
+
+@program.command()
+def evaluate(
+    optimizer: Annotated[str, typer.Argument(metavar="OPTIMIZER", help="FAMILY@best, an alias, a version or an id.")],
+    family: Annotated[str | None, typer.Option(help="Measure on this family. Default: its own.")] = None,
+    set_: Set = None,
+    label: Label = None,
+    follow: Follow = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure an optimizer against tuned baselines on tasks that it never saw."""
+    wanted = settings(set_ or [], ("tasks", "evaluation", "resources"))
+    _start(
+        {"kind": "evaluate", "optimizer": optimizer, "family": family, **wanted}, label, follow=follow, as_json=as_json
+    )
+
+
+@program.command()
+def preview(
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="One of `gradsmith families`.")],
+    set_: Set = None,
+    follow: Follow = True,
+    as_json: AsJson = False,
+) -> None:
+    """Show in seconds what tuned baselines do on a family, before a training is spent on it."""
+    wanted = settings(set_ or [], ("tasks", "evaluation", "resources"))
+    _start({"kind": "preview", "family": family, **wanted}, None, follow=follow and not as_json, as_json=as_json)
+
+
+@program.command()
+def compare(first: jobs.JobName, second: jobs.JobName, as_json: AsJson = False) -> None:
+    """Compare two jobs: what differs in their settings, and what came out."""
+    from gradsmith.cli.comparison import compared
+    from gradsmith.cli.given import job_id
+    from gradsmith.cli.service import client
+
+    with told(), client() as service:
+        rows = compared(service, *(job_id(service, name) for name in (first, second)))
+        if as_json:
+            return show.as_json([dict(zip(("field", "first", "second"), row, strict=True)) for row in rows])
+        show.table(("", first, second), rows, empty="They do not differ.")
+        return None
+
+
+@program.command()
+def login(
+    url: Annotated[str, typer.Argument(help="Where the server is, such as https://gradsmith.example.org.")],
+    key: Annotated[
+        str, typer.Option(prompt="API key (none: press Enter)", hide_input=True, help="Asked for where not given.")
+    ] = "",
+) -> None:
+    """Keep a server's address and your key for later commands, in a file that only you can read."""
+    from gradsmith.cli.service import keep
+    from gradsmith.client import Client
+
+    with told(), Client(url, key or None) as service:
+        service.jobs.list(limit=1)  # refused here rather than at the first command
+        typer.echo(f"{service.base_url} answers; kept in {keep(service.base_url, key)}")
+
+
+@program.command("open")
+def open_page(
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Its report; without one, the dashboard.")] = None,
+) -> None:
+    """Open the dashboard, or a job's report, in the browser."""
+    from gradsmith.cli.given import job_id
+    from gradsmith.cli.service import client
+
+    with told(), client() as service:
+        place = service.base_url + ("/" if job is None else f"/jobs/{job_id(service, job)}/report.html")
+    typer.echo(place)
+    typer.launch(place)
+
+
+@program.command()
+def doctor() -> None:
+    """Check that the server answers, knows the key and has what it needs."""
+    from gradsmith import __version__, errors
+    from gradsmith.cli.service import client, kept_in
+
+    with told(), client() as service:
+        show.fields({"client": __version__, "server": service.base_url, "key": _key_in_words(kept_in().exists())})
+        for question, ask in (("answers", service.families.list), ("key", lambda: service.jobs.list(limit=1))):
+            try:
+                ask()
+            except (errors.Unauthorized, errors.Forbidden) as error:
+                refuse(f"{error}. Set GRADSMITH_API_KEY, or run `gradsmith login {service.base_url}`", AUTHENTICATION)
+            except errors.ServiceError as error:
+                refuse(str(error), UNAVAILABLE)
+            typer.echo(f"ok  {question}")
+
+
+def _key_in_words(kept: bool) -> str:
+    if os.environ.get("GRADSMITH_API_KEY"):
+        return "from GRADSMITH_API_KEY"
+    return "from gradsmith login, where it is for this server" if kept else "none"
+
+
+def _start(body: dict[str, Any], label: list[str] | None, *, follow: bool, as_json: bool) -> None:
+    from gradsmith.cli.service import client
+
+    metadata = labels(label or [])
+    if follow and as_json:
+        refuse("--follow draws and --json prints; choose one (`gradsmith jobs logs --json` streams)")
+    with told():
+        with client() as service:
+            given = {name: value for name, value in body.items() if value is not None}
+            job = service.jobs.create(given.pop("kind"), **given, metadata=metadata or None)
+        if as_json:
+            return show.as_json(job.raw)
+        typer.echo(job.id)
+        if not follow:
+            typer.echo("`gradsmith jobs watch` follows it.", err=True)
+    if follow:
+        jobs.follow(job.id)
+    return None

@@ -1,0 +1,134 @@
+"""What commands print: tables for people, JSON for programs. rich is loaded where something is drawn."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gradsmith.types import Job, Report
+
+_BARS = "▁▂▃▄▅▆▇█"
+_STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+
+
+def console() -> Console:
+    """Where people look: colours on a terminal, plain text in a pipe, which is as wide as its longest line."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200)
+
+
+def as_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def line(value: Any) -> str:
+    """JSON in one line, for streams of it."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
+    """Rows under their columns. empty: what to say where there are none"""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for row in rows:
+        drawn.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+    if drawn.row_count == 0:
+        typer.echo(empty)
+    else:
+        console().print(drawn)
+
+
+def fields(pairs: Mapping[str, str]) -> None:
+    """Names and values, one a line."""
+    widest = max(map(len, pairs), default=0)
+    for name, value in pairs.items():
+        typer.echo(f"{name:<{widest}}  {value}")
+
+
+def age(moment: datetime | None) -> str:
+    """How long ago: "12 s", "5 min", "3 h", "2 d"."""
+    if moment is None:
+        return ""
+    return duration((datetime.now(UTC) - moment).total_seconds())
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the largest unit that leaves a number to read."""
+    if seconds is None:
+        return ""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def took(job: Job) -> str:
+    """How long a job has run."""
+    if job.started_at is None:
+        return ""
+    end = job.finished_at or datetime.now(UTC)
+    return duration((end - job.started_at).total_seconds())
+
+
+def progress(job: Job) -> str:
+    """The share of its steps; the place in the queue of one that waits."""
+    if job.status == "queued":
+        return "" if job.queue_position is None else f"{job.queue_position} before it"
+    return f"{100 * job.progress.step / job.progress.total:.0f} %" if job.progress.total else ""
+
+
+def sparkline(values: Sequence[float], width: int = 40) -> str:
+    """A curve in one line, by its logarithm where all are positive; values that are not finite are left out."""
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) < 2:
+        return ""
+    count = min(width, len(finite))
+    edges = [len(finite) * place // count for place in range(count + 1)]
+    chunks = [finite[start:end] for start, end in itertools.pairwise(edges)]
+    means = [sum(chunk) / len(chunk) for chunk in chunks]
+    heights = [math.log(mean) for mean in means] if min(means) > 0 else means
+    low, span = min(heights), (max(heights) - min(heights)) or 1.0
+    return "".join(_BARS[min(int((height - low) / span * len(_BARS)), len(_BARS) - 1)] for height in heights)
+
+
+def verdict(report: Report) -> None:
+    """What an evaluation found, in a few lines and a table."""
+    best = report.comparisons.get("best_baseline", {})
+    for metric, words in (("final", "at the end"), ("area", "over the whole curve")):
+        if metric not in report.verdict:
+            continue
+        against = best.get(metric, {})
+        low, high = against.get("ratio_interval") or (None, None)
+        told = f"{number(against.get('ratio_of_means'))} [{number(low)}, {number(high)}] of the loss of tuned"
+        typer.echo(f"{report.verdict[metric]} {words}: {told} {against.get('baseline', 'baselines')}")
+    sweeps = report.raw.get("tuning") or {}
+    rows = [
+        (name, *(number(each.get(key, {}).get("mean")) for key in ("final", "area")), _tuned(sweeps.get(name, {})))
+        for name, each in report.optimizers.items()
+    ]
+    table(("mean loss of", "at the end", "over the curve", "tuned to"), rows, empty="")
+
+
+def _tuned(sweep: Mapping[str, Any]) -> str:
+    rate, schedule = (sweep.get(name, {}).get("final") for name in ("learning_rate", "schedule"))
+    return " ".join(part for part in (number(rate), schedule or "") if part)
+
+
+def number(value: Any) -> str:
+    """Four digits of a number; nothing of what is none."""
+    return f"{value:.4g}" if isinstance(value, int | float) else ""

@@ -1,0 +1,202 @@
+"""The command `gradsmith`, as users run it: against a real service, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gradsmith
+from gradsmith.cli.given import settings
+from gradsmith.cli.show import duration, sparkline
+from gradsmith.types import Job
+
+SHORT = ["--set", "recipe.meta_steps=20", "--set", "recipe.tasks=16", "--set", "recipe.validation_tasks=8"]
+SHORT += ["--set", "recipe.validation_interval=10", "--set", "evaluation.test_tasks=8"]
+SHORT += ["--set", "evaluation.tuning_tasks=4", "--set", "evaluation.horizon=20"]
+
+
+def command(*arguments: str, url: str = "http://127.0.0.1:9", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gradsmith.cli", *arguments],
+        env={**os.environ, "GRADSMITH_URL": url, "COLUMNS": "200", **environment},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def said(url: str, *arguments: str, **environment: str) -> str:
+    done = command(*arguments, url=url, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_help_loads_neither_torch_nor_httpx() -> None:
+    program = (
+        "import sys\nfrom gradsmith.cli.program import program\n"
+        "try:\n    program(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'httpx', 'numpy'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.strip() == "[]"
+    for name in ("train", "jobs", "optimizers", "families", "evaluate", "compare", "login", "doctor"):
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("jbs",), 2, "Did you mean 'jobs'"),
+        (("train", "quadratic", "--set", "recipes.meta_steps=3"), 2, "--set takes recipe...=VALUE"),
+        (("train", "quadratic", "--set", "recipe.meta_steps"), 2, "not 'recipe.meta_steps'"),
+        (("train", "quadratic", "--label", "team"), 2, "a label is KEY=VALUE, not 'team'"),
+        (("train", "quadratic", "--follow", "--json"), 2, "choose one"),
+        (("optimizers", "alias", "quadratic", "quadratic@1"), 2, "an alias is FAMILY@ALIAS"),
+        (("jobs",), 5, "no answer from the Gradsmith server at http://127.0.0.1:9"),
+    ],
+)
+def test_what_goes_wrong_has_a_code_and_a_next_step(arguments: tuple[str, ...], code: int, message: str) -> None:
+    done = command(*arguments)
+    assert done.returncode == code, done.stderr
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.service
+@pytest.mark.timeout(400)
+def test_a_training_is_followed_to_its_verdict(service_url: str, tmp_path: Path) -> None:
+    done = command("train", "quadratic", *SHORT, "--label", "made_by=command", "--follow", url=service_url)
+    assert done.returncode == 0, done.stderr
+    job, *told = done.stdout.splitlines()
+    assert job.startswith("job_")
+    assert re.search(r"^(wins|ties|loses) at the end: [\d.e+-]+ \[[\d.e+-]+, [\d.e+-]+\] of the loss of tuned", told[0])
+    assert "learned" in done.stdout
+    assert "20/20" in done.stderr
+    measured, listed = json.loads(said(service_url, "jobs", "list", "--label", "made_by=command", "--json"))
+    assert (listed["id"], listed["spec"]["recipe"]["meta_steps"], measured["parent"]) == (job, 20, job)
+    reference = re.search(r"quadratic@\d+", told[-1])
+    assert reference is not None
+    place = tmp_path / "rule.safetensors"
+    assert "bytes" in said(service_url, "optimizers", "pull", reference.group(), "-o", str(place))
+    assert gradsmith.load(place) is not None
+    again = command(
+        "train", "quadratic", *SHORT, "--set", "recipe.tasks=8", "--no-evaluate", "--follow", url=service_url
+    )
+    assert again.returncode == 0, again.stderr
+    rows = said(service_url, "compare", job, "@last")
+    assert re.search(r"recipe\.tasks +16 +8", rows)
+
+
+@pytest.mark.service
+@pytest.mark.timeout(400)
+def test_what_was_made_is_shown_aliased_and_found_by_short_names(service_url: str, trained: Job) -> None:
+    shown = said(service_url, "jobs", "show", trained.id[-12:])
+    assert trained.id in shown
+    assert re.search(r"meta-loss +[▁▂▃▄▅▆▇█]{10,}", shown)
+    assert json.loads(said(service_url, "jobs", "show", trained.id[4:], "--json"))["id"] == trained.id
+    assert trained.optimizer is not None
+    record = said(service_url, "optimizers", "show", trained.optimizer)
+    assert "gradsmith.LearnedOptimizer(model.parameters(), 'quadratic@" in record
+    named = said(service_url, "optimizers", "alias", "quadratic@spoken", trained.optimizer)
+    assert named.startswith("quadratic@spoken is quadratic@")
+    assert "before quadratic@" in said(service_url, "optimizers", "alias", "quadratic@spoken", trained.optimizer)
+    assert "spoken" in said(service_url, "optimizers")
+    assert "done" in said(service_url, "jobs", "logs", trained.id)
+    assert "quadratic" in said(service_url, "families")
+    assert "change with --set recipe" in said(service_url, "families", "show", "quadratic")
+    assert "ok  answers" in said(service_url, "doctor")
+    for arguments, message in (
+        (("jobs", "show", "job_nothing"), "no job 'job_nothing'"),
+        (("jobs", "show", "job_0"), "begins or ends several jobs"),
+        (("optimizers", "show", "quadratic@nobody"), "no alias of that family"),
+        (("families", "show", "quadratik"), "Did you mean 'quadratic'"),
+    ):
+        done = command(*arguments, url=service_url)
+        assert (done.returncode, message in done.stderr) == (4, True), done.stderr
+    refused = command("train", "quadratic", "--set", "recipe.meta_steps=none", url=service_url)
+    assert (refused.returncode, "meta_steps" in refused.stderr) == (2, True)
+
+
+@pytest.mark.service
+@pytest.mark.timeout(400)
+def test_a_family_is_declared_from_a_file(service_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "family.json"
+    tasks: dict[str, Any] = {"kind": "expression", "parameters": {"x": {"kind": "normal", "shape": [3]}}}
+    file.write_text(json.dumps({"name": "bowl", "tasks": tasks | {"loss": "sum(x**2)"}}))
+    assert "bowl: 3 coordinates" in said(service_url, "families", "create", str(file))
+    file.write_text(json.dumps({"name": "bowl-2", "tasks": tasks | {"loss": "sum(y**2)"}}))
+    done = command("families", "create", str(file), url=service_url)
+    assert (done.returncode, "column 5: there is no 'y'" in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.service
+@pytest.mark.timeout(400)
+def test_control_c_detaches_and_the_job_runs_on(service: gradsmith.Client, service_url: str) -> None:
+    """In a terminal, where the line is drawn anew; then it is cancelled, which ends a watch with 1."""
+    job = service.jobs.create(family="quadratic", recipe={"meta_steps": 100_000, "patience": 1000}, evaluate=False)
+    main, other = pty.openpty()
+    environment = {**os.environ, "GRADSMITH_URL": service_url, "COLUMNS": "160", "TERM": "xterm"}
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "gradsmith.cli", "jobs", "watch", job.id],
+        env=environment, stdin=other, stdout=other, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(other)
+    seen = b""
+    deadline = time.monotonic() + 120
+    while b"loss" not in seen and time.monotonic() < deadline:
+        seen += os.read(main, 4096)
+    assert b"training" in seen
+    watching.send_signal(signal.SIGINT)
+    _, told = watching.communicate(timeout=60)
+    assert watching.returncode == 130
+    assert "runs on" in told
+    os.close(main)
+    assert service.jobs.get(job).status == "running"
+    assert "cancel" in said(service_url, "jobs", "cancel", job.id)
+    ended = command("jobs", "watch", job.id, url=service_url)
+    assert (ended.returncode, "cancelled" in ended.stderr) == (1, True), ended.stderr
+
+
+def test_login_is_kept_for_this_user_alone_and_the_key_goes_to_no_other_server(tmp_path: Path) -> None:
+    from gradsmith.cli import service
+
+    old = dict(os.environ)
+    os.environ |= {"XDG_CONFIG_HOME": str(tmp_path)}
+    for name in ("GRADSMITH_URL", "GRADSMITH_API_KEY"):
+        os.environ.pop(name, None)
+    try:
+        path = service.keep("http://127.0.0.1:9", "gs_key_secret")
+        assert path.stat().st_mode & 0o777 == 0o600
+        with service.client() as client:
+            assert client.base_url == "http://127.0.0.1:9"
+            assert client._transport._headers["Authorization"] == "Bearer gs_key_secret"
+        os.environ["GRADSMITH_URL"] = "http://127.0.0.1:10"
+        with service.client() as client:
+            assert "Authorization" not in client._transport._headers
+    finally:
+        os.environ.clear()
+        os.environ.update(old)
+
+
+def test_values_are_json_where_they_can_be() -> None:
+    pairs = ["recipe.meta_steps=300", "recipe.rule.kind=mlp", "tasks.hidden=[16]", "recipe.rollback=0.1"]
+    assert settings(pairs, ("recipe", "tasks")) == {
+        "recipe": {"meta_steps": 300, "rule": {"kind": "mlp"}, "rollback": 0.1},
+        "tasks": {"hidden": [16]},
+    }
+
+
+def test_a_curve_in_a_line_falls_as_the_curve_does() -> None:
+    assert sparkline([8.0, 4.0, 2.0, 1.0]) == "█▆▃▁"
+    assert sparkline([1.0] * 3) == "▁▁▁"
+    assert sparkline([float("nan"), 1.0]) == ""
+    assert len(sparkline([1.0 / (step + 1) for step in range(1000)], 30)) == 30
+    assert [duration(seconds) for seconds in (None, 5.2, 130, 7300, 200_000)] == ["", "5 s", "2 min", "2 h", "2 d"]
