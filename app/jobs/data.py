@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.http.problems import FieldError, Problem
 from app.settings import Settings
 from models.families import lacking_data
-from models.spec import JobSpec, MetaTrainSpec
+from models.spec import JobSpec
 from models.task_spec import TaskSpec
 
 
@@ -23,7 +23,5 @@ def refuse_missing_data(spec: JobSpec, settings: Settings) -> None:
 
 def _families(spec: JobSpec) -> list[tuple[TaskSpec, str]]:
     """What a job is about, and where in its body that is said."""
-    own = [(spec.family.tasks, "/family")]
-    if isinstance(spec, MetaTrainSpec):
-        own += [(each.tasks, f"/recipe/mixture/{number}") for number, each in enumerate(spec.recipe.mixture)]
-    return own
+    mixture = enumerate(spec.mixture)
+    return [(spec.family.tasks, "/family"), *((each.tasks, f"/recipe/mixture/{number}") for number, each in mixture)]

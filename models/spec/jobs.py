@@ -9,7 +9,7 @@ from models.baselines import TUNED
 from models.baselines.tensors import is_matrix
 from models.rule_spec import Assigned
 from models.spec.plans import EvaluationPlan, PreviewPlan
-from models.spec.recipe import MetaGradientMode
+from models.spec.recipe import Component, MetaGradientMode
 from models.spec.resources import Resources
 from models.task_spec import Spec, TaskSpec
 
@@ -33,6 +33,11 @@ class Job(Spec, ABC):
     @abstractmethod
     def to_lower(self) -> list[str]:
         """The fields of a request that its memory depends on most."""
+
+    @property
+    def mixture(self) -> tuple[Component, ...]:
+        """The families that it is about beside its own."""
+        return ()
 
     @property
     def meta_gradient(self) -> MetaGradientMode:

@@ -71,6 +71,10 @@ class MetaTrainSpec(Job):
         return assigned(self.recipe.rule, self.recipe.rules, self.family.tasks.parts())
 
     @property
+    def mixture(self) -> tuple[Component, ...]:
+        return self.recipe.mixture
+
+    @property
     def components(self) -> tuple[Component, ...]:
         """The families that it trains on, its own first."""
         return (Component(family=self.family.name, tasks=self.family.tasks, weight=1.0), *self.recipe.mixture)
