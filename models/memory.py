@@ -165,7 +165,7 @@ def likely_backend(spec: JobSpec, *, native: bool = True) -> Computes:
 def _likely_backend(spec: JobSpec, rules: _Rules, *, native: bool) -> Computes:
     if spec.resources.backend != "auto":
         return spec.resources.backend
-    if isinstance(spec, MetaTrainSpec) and spec.recipe.learns_apart:
+    if spec.learns_apart:
         return "torch"
     if spec.meta_gradient == "exact":
         kinds = (rule.config for rule, _ in spec.assigned().values())

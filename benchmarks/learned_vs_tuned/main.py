@@ -11,6 +11,7 @@ import torch
 from benchmarks.core import report as core_report
 from benchmarks.core.environment import ROOT
 from benchmarks.learned_vs_tuned import measure, picture, report
+from models.baselines import TUNED
 from models.families import FAMILIES
 
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
@@ -20,6 +21,9 @@ def main() -> int:
     arguments = _parser().parse_args()
     torch.set_num_threads(arguments.threads)
     family = FAMILIES[arguments.family]
+    if arguments.baselines:
+        plan = family.evaluation.model_copy(update={"baselines": tuple(arguments.baselines)})
+        family = family.model_copy(update={"evaluation": plan})
     rules = [
         measure.trained(
             family, seed, meta_steps=arguments.meta_steps, threads=arguments.threads, data_dir=arguments.data,
@@ -31,10 +35,15 @@ def main() -> int:
     rows = measure.measured(family, rules, baselines, arguments.data)
     command = "./run bench learned_vs_tuned " + " ".join(_without_paths(sys.argv[1:]))
     lines = report.lines(family, rows, tunings, baselines, command)
+    if arguments.baselines:
+        lines = lines[:-2]  # the picture
     print("\n".join(lines))
     if not arguments.dry:
-        core_report.write(RESULTS, lines, report.marks(family.name))
-        for path in (RESULTS, picture.draw(family, rows, tunings, baselines)):
+        # Other baselines have a section of their own beside the family's, and no picture.
+        beside = f" against {', '.join(arguments.baselines)}" if arguments.baselines else ""
+        core_report.write(RESULTS, lines, report.marks(family.name + beside))
+        written = [RESULTS, *([] if beside else [picture.draw(family, rows, tunings, baselines)])]
+        for path in written:
             print(f"written: {path.relative_to(ROOT)}", file=sys.stderr)
     return 0
 
@@ -47,6 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--family", choices=sorted(FAMILIES), default="quadratic")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--meta-steps", type=int, default=None, help="default: the family's recipe")
+    parser.add_argument(
+        "--baselines", nargs="+", choices=sorted(TUNED), default=[], metavar="NAME",
+        help="what it is measured against, in a section of its own; default: the tuned tier of the family",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", type=Path, default=None, help="data folder, for families that need one")
     parser.add_argument("--keep", type=Path, default=None, help="store trained rules here and use those that are")

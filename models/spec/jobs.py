@@ -44,6 +44,11 @@ class Job(Spec, ABC):
         """The mode of the meta-gradients that its backend has to compute."""
         return "detached"
 
+    @property
+    def learns_apart(self) -> bool:
+        """Whether its weight gradients look at chosen coordinates in a way that torch alone computes."""
+        return False
+
     @abstractmethod
     def follow_up(self, optimizer: str) -> Job | None:
         """The job that is to run when this one has made `optimizer` (its id); None where none is asked for."""

@@ -140,6 +140,10 @@ class MetaTrainSpec(Job):
     def meta_gradient(self) -> MetaGradientMode:
         return self.recipe.meta_gradient
 
+    @property
+    def learns_apart(self) -> bool:
+        return self.recipe.learns_apart
+
     @model_validator(mode="after")
     def _the_backend_has_exact_meta_gradients(self) -> MetaTrainSpec:
         backend = self.resources.backend
