@@ -13,7 +13,13 @@ from xdist.workermanage import WorkerController
 
 SERVICE = "the tests of one real service"
 TOGETHER = dict.fromkeys(
-    ("tests/sdk/test_examples.py", "tests/sdk/test_readme.py", "tests/sdk/test_service.py"), SERVICE
+    (
+        "tests/sdk/test_command.py",
+        "tests/sdk/test_examples.py",
+        "tests/sdk/test_readme.py",
+        "tests/sdk/test_service.py",
+    ),
+    SERVICE,
 )  # they use `service` of tests/sdk/conftest.py
 FIRST = (
     "tests/workers/test_processes.py",

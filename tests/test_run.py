@@ -83,7 +83,7 @@ def test_every_command_explains_itself_without_an_installation(project, command)
     [
         ("worker", ["--queues", "--name", "--data"]),
         ("migrate", ["--data"]),
-        ("data", ["fetch mnist", "import mnist FOLDER", "list", "--data"]),
+        ("data", ["fetch NAME", "import NAME FOLDER", "list", "--data"]),
     ],
 )
 def test_the_help_names_what_the_command_takes(command, words):

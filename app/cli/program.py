@@ -150,7 +150,7 @@ def migrate(
     add_help_option=False,
 )
 def data(context: typer.Context) -> None:
-    """List, fetch or import data sets: `data`, `data fetch mnist`, `data import mnist FOLDER`; all take `--data`."""
+    """List, fetch or import data sets: `data`, `data fetch NAME`, `data import NAME FOLDER`; all take `--data`."""
     _become("models.tasks.data", *context.args)
 
 

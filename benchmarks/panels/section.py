@@ -31,7 +31,7 @@ def lines(
     found = [each for each in found if not each.panel.left_out]
     with_images = [each for each in found if len(each.untuned.test_losses)]
     return [
-        "## Panels: learned against the whole tuned tier",
+        "## Panels: learned against SGD, NAG, RMSprop, Adam and AdamW, each tuned",
         "",
         f"`{command}`, {time.strftime('%Y-%m-%d')}, {machine()}.",
         "",

@@ -36,7 +36,8 @@ none is adjusted. The paper is Andrychowicz et al., *Learning to learn by gradie
   learned optimizer is better. Brackets are paired bootstrap 95 % intervals over tasks.
 - **The best baseline** is the one with the lowest mean on the test tasks among SGD, NAG, RMSprop, Adam and AdamW. The
   learning rate and the schedule (constant, linear, cosine) of each are tuned on validation tasks, by a grid that grows
-  at its edge. The paper's baselines had constant rates.
+  at its edge. The paper's baselines had constant rates. Muon, SOAP and L-BFGS are not among them: on quadratics
+  L-BFGS ends below all of these (benchmarks/RESULTS.md).
 - **Two methods.** *The paper's*: a coordinatewise LSTM, log-sign inputs, detached meta-gradients. *Ours* (bold): the
   candidate with the best median validation score over meta-seeds, chosen before the test was opened. All variants are
   shown.
@@ -148,5 +149,11 @@ def _experiment(experiment: Experiment, found: Json) -> list[str]:
         "",
     ]
     lines += ["Tuning beside it:", "", *tables.tuning(experiment, found), ""]
-    lines += ["In seconds, one task at a time:", "", *tables.in_seconds(experiment, found), ""]
+    lines += [
+        "In seconds, one task at a time. Each evaluation timed its own steps on the machine as it was, and columns are "
+        "medians over seeds, so they need not fit together:",
+        "",
+        *tables.in_seconds(experiment, found),
+        "",
+    ]
     return [*lines, "The baselines:", "", *tables.baselines(experiment, found), ""]
