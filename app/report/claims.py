@@ -64,6 +64,8 @@ def validation_sentence(result: Mapping[str, Any]) -> str | None:
             f". Tuned {other} did better still where baselines were tuned (learning rate "
             f"{number(beyond['learning_rate'])}), and cannot be in the registry: use it from its own package"
         )
+    if found["learned"] == found["tuned"]:
+        return f"By validation it is as good as the best tuned baseline: {scores}."
     if found["better"] == "learned":
         every = "every tuned baseline" if beyond is None else "every tuned baseline that can be in the registry"
         return f"By validation it is better than {every}: {scores}."

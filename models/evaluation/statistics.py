@@ -121,10 +121,13 @@ def compare(learned: Floats, baseline: Floats, bootstrap: Bootstrap) -> Comparis
     """Paired: `learned[i]` and `baseline[i]` are losses on the same task."""
     share_won = float(np.mean(learned < baseline) + 0.5 * np.mean(learned == baseline))
     ratio, ratios, differences = _of_means(learned, baseline, bootstrap)
-    medians = _ratio(_quantiles(learned, (0.5,))[0], _quantiles(baseline, (0.5,))[0])
-    medians_interval = (np.nan, np.nan)
-    if not np.isnan(medians):
-        medians_interval = interval(_ratios(bootstrap.medians(learned), bootstrap.medians(baseline)))
+    medians, medians_interval, of_medians = np.nan, (np.nan, np.nan), (np.nan, np.nan)
+    if _has_ratio(learned, baseline):
+        medians = _ratio(_quantiles(learned, (0.5,))[0], _quantiles(baseline, (0.5,))[0])
+        if not np.isnan(medians):
+            medians_interval = interval(_ratios(bootstrap.medians(learned), bootstrap.medians(baseline)))
+    elif np.isfinite(learned).all() and np.isfinite(baseline).all():
+        of_medians = interval(bootstrap.medians(learned) - bootstrap.medians(baseline))
     return Comparison(
         ratio_of_means=ratio,
         ratio_interval=ratios,
@@ -132,26 +135,31 @@ def compare(learned: Floats, baseline: Floats, bootstrap: Bootstrap) -> Comparis
         medians_interval=medians_interval,
         share_won=share_won,
         difference_interval=differences,
-        verdict=_verdict(ratios),
-        medians_verdict=_verdict(medians_interval),
+        verdict=_verdict(ratios, differences),
+        medians_verdict=_verdict(medians_interval, of_medians),
     )
 
 
 def verdict_of(learned: Floats, baseline: Floats, bootstrap: Bootstrap) -> Verdict:
     """The verdict of `compare`, without the rest: medians take a hundred times as long as means."""
-    return _verdict(_of_means(learned, baseline, bootstrap)[1])
+    _, ratios, differences = _of_means(learned, baseline, bootstrap)
+    return _verdict(ratios, differences)
 
 
 def _of_means(
     learned: Floats, baseline: Floats, bootstrap: Bootstrap
 ) -> tuple[float, tuple[float, float], tuple[float, float]]:
     """The ratio of means, its interval, and the interval of their difference. A mean that is infinite on one side
-    needs no bootstrap; infinite on both sides decides nothing."""
+    needs no bootstrap; infinite on both sides decides nothing. Where losses have no ratio, it and its interval are
+    NaN."""
     learned_ends, baseline_ends = bool(np.isfinite(learned).all()), bool(np.isfinite(baseline).all())
     if learned_ends and baseline_ends:
         learned_means, baseline_means = bootstrap.means(learned), bootstrap.means(baseline)
+        differences = interval(learned_means - baseline_means)
+        if not _has_ratio(learned, baseline):
+            return np.nan, (np.nan, np.nan), differences
         ratio = _ratio(float(learned.mean()), float(baseline.mean()))
-        return ratio, interval(_ratios(learned_means, baseline_means)), interval(learned_means - baseline_means)
+        return ratio, interval(_ratios(learned_means, baseline_means)), differences
     if learned_ends:
         ratio, difference = 0.0, -np.inf
     elif baseline_ends:
@@ -161,10 +169,17 @@ def _of_means(
     return ratio, (ratio, ratio), (difference, difference)
 
 
-def _verdict(ratios: tuple[float, float]) -> Verdict:
-    """What the 95 % interval of a ratio learned / baseline says; an interval that is not known says nothing."""
-    low, high = ratios
-    return "wins" if high < 1 else "loses" if low > 1 else "ties"
+def _has_ratio(learned: Floats, baseline: Floats) -> bool:
+    """Whether a ratio says which is better: no loss is negative, as a log-likelihood may be, and the baseline's are not
+    all zero."""
+    return not bool((learned < 0).any() or (baseline < 0).any()) and bool((baseline > 0).any())
+
+
+def _verdict(ratios: tuple[float, float], differences: tuple[float, float]) -> Verdict:
+    """What the 95 % interval of a ratio learned / baseline says, or that of the difference where there is no ratio; an
+    interval that is not known says nothing."""
+    (low, high), even = (differences, 0.0) if np.isnan(ratios[0]) else (ratios, 1.0)
+    return "wins" if high < even else "loses" if low > even else "ties"
 
 
 def _ratios(numerators: Floats, denominators: Floats) -> Floats:

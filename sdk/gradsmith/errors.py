@@ -12,6 +12,7 @@ GradsmithError
 ├── UnsupportedParameter     LearnedOptimizer was given something it cannot train (also a TypeError)
 ├── UnsupportedGradient      a gradient that LearnedOptimizer cannot use (also a RuntimeError)
 ├── StateMismatch            a state dict that belongs to another rule or model (also a ValueError)
+├── TooManyCoordinates       a rule of fixed memory was given more parameters than fit (also a ValueError)
 ├── UnsendableValue          a value in a request that JSON cannot hold (also a TypeError)
 ├── ServiceError             something between you and the service
 │   ├── ConnectionFailed     the server could not be reached, or went away

@@ -144,6 +144,7 @@ REFUSED = {
     "1e999": (1, "beyond the largest number"),
     "__import__('os')": (12, "is no part of an expression"),
     "theta.__class__": (7, "only .T"),
+    "sum(theta ^ 2)": (11, "a power is written **"),
     "sum(theta) < 1 < 2": (16, "cannot be compared"),
     "odeint(theta, theta, y)": (8, "no function 'theta' among the definitions"),
     "(" * 60 + "1" + ")" * 60: (41, "levels deep"),
@@ -234,7 +235,7 @@ def trees() -> st.SearchStrategy[str]:
 @settings(max_examples=60, deadline=None)
 @given(trees())
 def test_whatever_is_accepted_takes_a_step(text: str) -> None:
-    tasks = batch(spec(text), 2)
+    tasks = batch(spec(f"{text} + theta[0]"), 2)
     losses, gradient = tasks.losses_and_gradient(tasks.initial(), 0)
     product = tasks.hessian_vector(tasks.initial(), 0, torch.ones_like(gradient))
     assert losses.shape == (2,)
@@ -340,7 +341,11 @@ def test_what_depends_on_no_parameter_is_computed_once() -> None:
     ("fields", "message"),
     [
         ({"parameters": {}}, "at least 1 item"),
-        ({"parameters": {"A": {"kind": "normal"}}}, "declared twice"),
+        ({"parameters": {"A": {"kind": "normal"}}}, "the name A is declared twice"),
+        (
+            {"parameters": {name: {"kind": "normal", "shape": [3]} for name in ("theta", "b")}},
+            "depend on the parameter b",
+        ),
         ({"parameters": {"theta": {"kind": "cauchy"}}}, "does not match any of the expected tags"),
         ({"parameters": {"__x": {"kind": "normal"}}}, "should match pattern"),
         ({"parameters": {"theta": {"kind": "normal", "shape": [10000, 10000]}}}, "at most 1000000 fit"),

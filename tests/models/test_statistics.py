@@ -59,6 +59,21 @@ def test_the_verdicts():
     assert compare(LEARNED, noisy, bootstrap).verdict == "ties"
 
 
+def test_losses_without_a_ratio_are_judged_by_their_difference():
+    """Negative ones, as log-likelihoods are, and baselines that are zero on every task."""
+    bootstrap = Bootstrap(200, 500, 0)
+    lower, higher = LEARNED - 10.0, LEARNED - 9.5
+    better, worse = compare(lower, higher, bootstrap), compare(higher, lower, bootstrap)
+    assert (better.verdict, better.medians_verdict, better.share_won) == ("wins", "wins", 1.0)
+    assert (worse.verdict, worse.medians_verdict) == ("loses", "loses")
+    assert np.isnan([better.ratio_of_means, *better.ratio_interval, better.ratio_of_medians]).all()
+    assert better.difference_interval == pytest.approx((-0.5, -0.5))
+    nothing = np.zeros(200)
+    assert compare(nothing, nothing, bootstrap).verdict == "ties"
+    assert compare(LEARNED, nothing, bootstrap).verdict == "loses"
+    assert compare(nothing, LEARNED, bootstrap).ratio_of_means == 0.0
+
+
 def test_the_coverage_of_the_interval_is_near_95_percent():
     covered = 0
     for trial in range(300):

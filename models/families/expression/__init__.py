@@ -82,7 +82,15 @@ class ExpressionSpec(TaskSpec):
             return loss  # what is wrong there is reported
         checker = _checked(inputs, info.data["definitions"])
         with _pointed("loss"):
-            checker.finish(loss)
+            program = checker.finish(loss)
+        _, stepped = program.divided(info.data["parameters"])
+        read = {each.name for each in stepped.instructions}
+        if unread := sorted(info.data["parameters"].keys() - read):
+            raise PydanticCustomError(
+                "unread",
+                "the loss does not depend on the parameter {name}; use it, or leave it out",
+                {"name": unread[0]},
+            )
         return loss
 
     @property
@@ -129,8 +137,11 @@ def _inputs(declared: Mapping[str, Any]) -> dict[str, Shape] | None:
     arrays = {name: shape_of(array) for name, array in declared["constants"].items()}
     for group in ({name: tuple(each.shape) for name, each in (parameters | draws).items()}, arrays):
         shapes |= group
-    if len(shapes) < len(parameters) + len(draws) + len(declared["constants"]):
-        raise PydanticCustomError("twice", "a name is declared twice among parameters, draws and constants")
+    groups = (parameters, draws, declared["constants"])
+    if twice := sorted(name for name in shapes if sum(name in group for group in groups) > 1):
+        raise PydanticCustomError(
+            "twice", "the name {name} is declared twice among parameters, draws and constants", {"name": twice[0]}
+        )
     for most, what, group in ((MOST_COORDINATES, "parameters", parameters), (MOST_DRAWN, "draws", draws)):
         if (count := sum(math.prod(each.shape) for each in group.values())) > most:
             raise PydanticCustomError(

@@ -116,7 +116,8 @@ def _tokens(text: str) -> list[Token]:
     while place < len(text):
         found = _TOKEN.match(text, place)
         if found is None:
-            raise ExpressionError(place + 1, f"{text[place]!r} is no part of an expression")
+            advice = "; a power is written **" if text[place] == "^" else ""
+            raise ExpressionError(place + 1, f"{text[place]!r} is no part of an expression{advice}")
         assert found.lastgroup is not None
         if found.lastgroup != "space":
             tokens.append(Token(found.lastgroup, found.group(), place + 1))
@@ -179,7 +180,11 @@ class _Reader:
             elif dot := self.accept("."):
                 attribute = self.take("name", "T, which transposes")
                 if attribute.text != "T":
-                    raise ExpressionError(attribute.column, f"there is no .{attribute.text}; only .T, which transposes")
+                    raise ExpressionError(
+                        attribute.column,
+                        f"there is no .{attribute.text}, only .T, which transposes; functions are called by their name "
+                        f"alone, as in sum(x)",
+                    )
                 node = Node("transpose", dot.column, inputs=(node,))
             else:
                 return node

@@ -40,7 +40,7 @@ def _result(client: Client, job: Job) -> dict[str, str]:
         found |= {"optimizer": record.reference, "validation": show.number(record.validation_score)}
     try:
         report = client.jobs.report(job)
-    except (errors.NotReady, errors.NotFound):
+    except (errors.Conflict, errors.NotFound):  # none was asked for, or it runs
         return found
     best = report.comparisons.get("best_baseline", {})
     for metric, verdict in report.verdict.items():

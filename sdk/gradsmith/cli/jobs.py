@@ -133,7 +133,8 @@ def follow(job: str) -> None:
     from gradsmith.cli.service import client
 
     def detached() -> str:
-        return f"stopped watching; {job} runs on. `gradsmith jobs watch` goes on, `gradsmith jobs cancel` ends it"
+        end = job[-8:]
+        return f"stopped watching; the job runs on. `gradsmith jobs watch {end}` or `gradsmith jobs cancel {end}`"
 
     with told(detached), client() as service:
         ended = watched(service, job)

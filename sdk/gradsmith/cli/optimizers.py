@@ -68,6 +68,7 @@ def show_optimizer(optimizer: Reference, as_json: AsJson = False) -> None:
             return show.as_json(found.raw)
         lines = {
             "optimizer": found.reference,
+            "what": "a tuned baseline, which is not learned" if found.tuned else "learned",
             "id": found.id,
             "aliases": ", ".join(found.aliases),
             "validation": show.number(found.validation_score),
@@ -82,7 +83,8 @@ def show_optimizer(optimizer: Reference, as_json: AsJson = False) -> None:
             verdict = ", ".join(f"{words} {name}" for name, words in each.get("verdict", {}).items())
             lines[f"evaluation {number + 1}"] = f"{verdict} ({each.get('job', '')})"
         show.fields({name: value for name, value in lines.items() if value})
-        typer.echo(f"\ngradsmith.LearnedOptimizer(model.parameters(), {found.reference!r})")
+        steps = ", steps=N)  # N: the steps that your run takes" if found.tuned else ")"
+        typer.echo(f"\ngradsmith.LearnedOptimizer(model.parameters(), {found.reference!r}{steps}")
         return None
 
 

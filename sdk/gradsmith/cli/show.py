@@ -88,7 +88,7 @@ def took(job: Job) -> str:
 def progress(job: Job) -> str:
     """The share of its steps; the place in the queue of one that waits."""
     if job.status == "queued":
-        return "" if job.queue_position is None else f"{job.queue_position} before it"
+        return "" if not job.queue_position else f"{job.queue_position} before it"
     return f"{100 * job.progress.step / job.progress.total:.0f} %" if job.progress.total else ""
 
 
@@ -115,18 +115,28 @@ def verdict(report: Report) -> None:
         against = best.get(metric, {})
         low, high = against.get("ratio_interval") or (None, None)
         told = f"{number(against.get('ratio_of_means'))} [{number(low)}, {number(high)}] of the loss of tuned"
-        typer.echo(f"{report.verdict[metric]} {words}: {told} {against.get('baseline', 'baselines')}")
+        schedule = f", {against['schedule']} rate" if against.get("schedule") else ""
+        typer.echo(f"{report.verdict[metric]} {words}: {told} {against.get('baseline', 'baselines')}{schedule}")
     sweeps = report.raw.get("tuning") or {}
     rows = [
-        (name, *(number(each.get(key, {}).get("mean")) for key in ("final", "area")), _tuned(sweeps.get(name, {})))
+        (name, *(_mean(each, key) for key in ("final", "area")), _tuned(sweeps.get(name, {})))
         for name, each in report.optimizers.items()
     ]
     table(("mean loss of", "at the end", "over the curve", "tuned to"), rows, empty="")
 
 
+def _mean(optimizer: Mapping[str, Any], criterion: str) -> str:
+    """JSON has no infinity: a mean that is not there is that of a run which diverged."""
+    return number(optimizer.get(criterion, {}).get("mean")) or "diverged"
+
+
 def _tuned(sweep: Mapping[str, Any]) -> str:
-    rate, schedule = (sweep.get(name, {}).get("final") for name in ("learning_rate", "schedule"))
-    return " ".join(part for part in (number(rate), schedule or "") if part)
+    """The learning rate and schedule for the end, and those for the whole curve where they are others."""
+    told = []
+    for criterion in ("final", "area"):
+        rate, schedule = (sweep.get(name, {}).get(criterion) for name in ("learning_rate", "schedule"))
+        told.append(" ".join(part for part in (number(rate), schedule or "") if part))
+    return " / ".join(dict.fromkeys(part for part in told if part))
 
 
 def number(value: Any) -> str:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from app.openapi import document as openapi
+from app.openapi.examples import FAMILY_REQUEST
 from app.openapi.links import LINKS, Link
 from app.settings import Settings
 from app.store.sessions import Database
@@ -106,6 +107,7 @@ def test_every_link_leads_on(api: httpx.Client, settings: Settings, sqlite_datab
         worker.close()
     for listing in ("jobs_list", "optimizers_list", "families_list"):
         visit(listing, {} if listing == "families_list" else {"limit": "1"})
+    visit("families_create", {}, FAMILY_REQUEST)
     visit("families_get", {"name": "quadratic"})
     visit("optimizers_get", {"reference": "quadratic@1"})
     for number, only in enumerate((None, "move", "delete")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import socket
 import sqlite3
@@ -314,7 +315,8 @@ def test_data_alone_lists_takes_the_folder_before_or_behind_the_command_and_has_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def lists(status: int, out: str, err: str) -> bool:
-        return (status, err) == (0, "") and "digits  ready" in out and str(tmp_path / "datasets" / "mnist") in out
+        ready = re.search(r"^digits +ready", out, re.M) is not None
+        return (status, err) == (0, "") and ready and str(tmp_path / "datasets" / "mnist") in out
 
     done = run("data", "--data", str(tmp_path), "list", GRADSMITH_DATA_DIR=str(tmp_path / "another"))
     assert lists(done.returncode, done.stdout, done.stderr), done

@@ -120,7 +120,7 @@ def serving(data: Path, *arguments: str, before: Sequence[str] = ()) -> Iterator
     finally:
         if process.poll() is None:
             process.terminate()
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
         print(out, err)
 
 
@@ -138,7 +138,7 @@ def test_it_starts_says_where_it_is_keeps_its_folder_and_ends_without_a_trace(tm
         assert service.is_whole()
         asked = time.monotonic()
         service.process.send_signal(signal.SIGINT)
-        out, err = service.process.communicate(timeout=60)
+        out, err = service.process.communicate(timeout=120)
         assert time.monotonic() - asked < 10
         assert service.process.returncode == 0
         assert out == f"Gradsmith is ready at {service.url}  (Ctrl-C stops it)\n"
@@ -173,7 +173,7 @@ def test_what_dies_is_started_again_what_redis_held_is_there_and_nothing_outlive
         family = wait_for(lambda: service.family if len(service.family) == 4 else None, "the worker's spare")
         service.process.kill()
         wait_for(lambda: not any(is_alive(pid) for pid in family), "all of its children to die", 20)
-        _, err = service.process.communicate(timeout=30)
+        _, err = service.process.communicate(timeout=120)
         for name in ("valkey", "worker-1", "api"):
             assert f"{name} ended (SIGKILL); starting it again" in err
 
@@ -230,7 +230,7 @@ def test_a_damaged_file_of_valkey_is_set_aside_and_told_and_a_terminal_that_clos
         )
         wait_for(service.is_whole, "Valkey")
         service.process.send_signal(signal.SIGHUP)
-        _, err = service.process.communicate(timeout=60)
+        _, err = service.process.communicate(timeout=120)
         assert service.process.returncode == 0
     assert err.count("append-only file is damaged and was set aside") == 2
     assert str(aside) in err
@@ -300,7 +300,7 @@ def test_sigterm_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
         found = children_of(process.pid)
         time.sleep(0.01)
     process.terminate()
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert process.returncode == 0
     assert not any(is_alive(pid) for pid in found)
     assert not (tmp_path / "data" / "server.json").exists()
@@ -390,14 +390,14 @@ def test_several_apis_share_one_address_and_a_data_folder_that_becomes_read_only
         assert median(seconds) < 0.03
         protect(data, writable=False)
         service.process.send_signal(signal.SIGTERM)
-        out, err = service.process.communicate(timeout=30)
+        out, err = service.process.communicate(timeout=120)
     assert service.process.returncode == 0
     assert "Traceback" not in err
     assert re.search(
         rf"api-[12] cannot start: .*this user may not write {re.escape(str(data))}/logs/api-[12]\.log", err
     )
     again = start(data, before=BOUND)
-    out, err = again.communicate(timeout=60)
+    out, err = again.communicate(timeout=120)
     protect(data, writable=True)
     assert (again.returncode, out) == (2, "")
     assert err.startswith(f"gradsmith-server: the data folder {data} cannot be used: this user may not write {data}/")
