@@ -116,10 +116,18 @@ def test_headers_that_dribble_are_cut_off(hasty_url: str) -> None:
     assert SECONDS * 0.9 < seconds < SECONDS + 3
 
 
+def assert_well(raw: socket.socket) -> None:
+    """Reads one whole answer of /healthz, whose headers and body may come apart."""
+    answer = b""
+    while not answer.endswith(b"}}"):
+        answer += raw.recv(65_536)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_second_request_has_the_same_time_for_its_headers(hasty_url: str) -> None:
     with connected(hasty_url) as raw:
         raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert raw.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        assert_well(raw)
         dribble(raw, b"GET /healthz HTTP/1.1\r\n" + b"X-Slow: 1\r\n" * 20)
         problem_of(everything(raw), "too_slow")
 
@@ -132,7 +140,7 @@ def test_a_connection_that_asks_nothing_is_closed(hasty_url: str) -> None:
 def test_the_rest_of_a_body_that_nobody_read_does_not_hold_the_connection(hasty_url: str) -> None:
     with connected(hasty_url) as raw:
         raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n")
-        assert raw.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        assert_well(raw)
         seconds = dribble(raw, b"x" * 200)
         assert everything(raw) == b""
     assert seconds < SECONDS + 3
