@@ -53,7 +53,12 @@ def relu(family: str, **tasks: Any) -> dict[str, Any]:
     return {"family": family, "tasks": FAMILIES[family].tasks.model_dump() | RELU | tasks, "weight": 0.5}
 
 
-WIDE = "digits, 60 to 1,000 steps, with ReLU"
+def two_layers(family: str) -> dict[str, Any]:
+    """A part of a mixture: the family's tasks with two hidden layers of 20, half as often as its own."""
+    return {"family": family, "tasks": FAMILIES[family].tasks.model_dump() | {"hidden": [20, 20]}, "weight": 0.5}
+
+
+WIDE = "digits, 60 to 1,000 steps, with ReLU and two layers"
 LSTM = {"kind": "lstm", "input": "momenta+scales+tensor_scale+alignment+time"}
 HELD_OUT = "digits, held out"
 MIXED = "digits, sigmoid and ReLU, one and two layers"
@@ -70,7 +75,7 @@ TRAININGS = {
             "shortest_horizon": 60,
             "validation_horizons": [100, 1000],
             "validation_tasks": 16,
-            "mixture": [relu("digits-mlp")],
+            "mixture": [relu("digits-mlp"), two_layers("digits-mlp")],
         },
         seeds=3,
     ),
