@@ -41,7 +41,7 @@ def put(folder: Path, name: str, content: bytes, monkeypatch: pytest.MonkeyPatch
 
 
 def archive_of(pictures: dict[str, tuple[np.ndarray, np.ndarray]]) -> bytes:
-    """As the authors describe it: a byte of label, then 1024 bytes of red, of green and of blue."""
+    """A record as the authors describe it: a byte of label, then 1024 bytes of red, of green and of blue."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as archive:
         pixels, labels = pictures["train"]

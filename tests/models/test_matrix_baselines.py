@@ -82,7 +82,7 @@ def test_muon_is_torchs_up_to_its_bfloat16():
 
 @pytest.mark.parametrize("shape", [(2, 7, 4), (2, 4, 7), (1, 5, 5)])
 def test_orthogonalizing_is_the_polynomial_of_the_singular_values(shape):
-    """By a singular value decomposition in float64: vectors stay, values go through the quintic five times."""
+    """The orthogonalization by a singular value decomposition in float64: the quintic takes each value five times."""
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     left, values, right = torch.linalg.svd(matrices, full_matrices=False)
     values = values / matrices.flatten(1).norm(dim=1)[:, None]

@@ -77,7 +77,7 @@ def test_a_step_that_sleeps_costs_what_it_sleeps():
 
 
 def in_equal_time(measured, tuned, timing, bootstrap):
-    """Of a rule that does not ask how many steps there are: its curve is cut."""
+    """The curve of a rule that does not ask how many steps there are is cut."""
     budgets = budgets_of(measured, timing)
     cut = {steps: measured["learned"].final.cut(steps) for budget in budgets.values() for steps in budget}
     return in_seconds(measured, tuned, timing, budgets, cut, bootstrap)
