@@ -326,13 +326,6 @@ def test_pages_have_a_mark_which_anyone_may_see_and_keep(standing_api: httpx.Cli
         assert found.headers["Cache-Control"] == "public, max-age=86400"
 
 
-def test_the_dashboard_says_both_verdicts_and_why_a_job_failed_or_waits(standing_api: httpx.Client) -> None:
-    page = standing_api.get("/").text
-    for metric, where in (("final", "at the end"), ("area", "over the whole curve")):
-        assert f'["{metric}", "{where}"]' in page
-    assert 'node("div", { className: "reason" }, job.status_reason)' in page  # text, not a tooltip
-
-
 def test_the_reference_names_every_operation_and_every_error(standing_api: httpx.Client) -> None:
     page = standing_api.get("/docs").text
     for methods in standing_api.get("/openapi.json").json()["paths"].values():
