@@ -50,7 +50,7 @@ _COLUMNS = {"loss": [11.2, 10.9, 10.7], "validation": [None, None, 9.8]}
 
 @router.get(
     "/curves",
-    operation_id="curves_list",
+    operation_id="jobs_curves",
     summary="The loss curves of several jobs, as lines to draw",
     description=(
         f"Up to {MOST_JOBS} jobs, each as `job=<id>`. Every curve is thinned to `max_points` as by "
@@ -65,7 +65,7 @@ _COLUMNS = {"loss": [11.2, 10.9, 10.7], "validation": [None, None, 9.8]}
     },
     dependencies=[Depends(only_parameters("job", "max_points", "from_step", "to_step", several=("job",)))],
 )
-def curves_list(
+def jobs_curves(
     request: Request,
     services: ServicesDep,
     caller: CallerDep,

@@ -66,6 +66,18 @@ export function usePolled(path, seconds = 0) {
   return { ...current, loading: current.data === undefined && current.error === undefined, refresh: () => again.current() };
 }
 
+// Whether the window is as narrow as a phone's.
+export function useNarrow() {
+  const query = useMemo(() => matchMedia("(max-width: 44rem)"), []);
+  const [narrow, set] = useState(query.matches);
+  useEffect(() => {
+    const changed = () => set(query.matches);
+    query.addEventListener("change", changed);
+    return () => query.removeEventListener("change", changed);
+  }, [query]);
+  return narrow;
+}
+
 // A clock that ticks for relative times.
 export function useNow(seconds = 10) {
   const [now, set] = useState(Date.now());

@@ -2,7 +2,7 @@
 
 import { get, open } from "./api.js";
 import { Chart, LINES } from "./chart.js";
-import { Failure, html, link, Loading, Progress, useEffect, useMemo, usePolled, useState, Verdict } from "./base.js";
+import { Failure, html, link, Loading, Progress, useEffect, useMemo, useNarrow, usePolled, useState, Verdict } from "./base.js";
 import { duration, number, percent, verdictWords } from "./words.js";
 
 const LABELS = { learned: "Learned", sgd: "SGD", nag: "NAG", rmsprop: "RMSprop", adam: "Adam", adamw: "AdamW", adam_default: "Adam at 0.001", schedule_free: "Schedule-Free AdamW", prodigy: "Prodigy", dog: "DoG", muon: "Muon", soap: "SOAP", lbfgs: "L-BFGS" };
@@ -18,10 +18,11 @@ function Sentence({ report, metric, seconds }) {
 
 // Ratios of the learned optimizer's loss to each baseline's, with their intervals, on a logarithmic axis.
 export function Forest({ rows }) {
+  const small = useNarrow();
   const known = rows.filter(({ found }) => found?.ratio_of_means > 0 && found.ratio_interval?.every(value => value > 0));
   if (!known.length) return html`<p class="soft">The losses may be negative here, so there are no ratios to draw.</p>`;
   const low = Math.min(0.8, ...known.map(({ found }) => found.ratio_interval[0])) / 1.1, high = Math.max(1.25, ...known.map(({ found }) => found.ratio_interval[1])) * 1.1;
-  const small = innerWidth < 640, left = small ? 108 : 150, width = small ? 350 : 620, right = small ? 44 : 90, line = 26, x = value => left + (Math.log(value / low) / Math.log(high / low)) * (width - left - right);
+  const left = small ? 108 : 150, width = small ? 350 : 620, right = small ? 44 : 90, line = 26, x = value => left + (Math.log(value / low) / Math.log(high / low)) * (width - left - right);
   const marks = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100].filter(value => value > low && value < high);
   const height = known.length * line + 34;
   return html`<svg class="forest" viewBox="0 0 ${width} ${height}" role="img" aria-label=${`ratio of losses: ${known.map(({ label, found }) => `${label} ${number(found.ratio_of_means)}`).join(", ")}`}>
