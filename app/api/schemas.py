@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from app.http.fields import Name, Request
 from app.jobs.schemas import JobStatus
+from models.datasets.inspection import Inspection
 from models.spec import EvaluationPlan, Recipe
 from models.task_spec import Tasks
 
@@ -134,6 +135,17 @@ class Families(Page[Family]):
     problems: list[PluginProblem] = Field(
         description="Plug-ins that this server could not load, so that their families are missing."
     )
+
+
+class Dataset(Inspection):
+    name: str
+    sha256: str = Field(description="Of the file's bytes, which are kept once.")
+    size_bytes: int
+    created_at: datetime
+
+
+class Datasets(Page[Dataset]):
+    pass
 
 
 class Health(BaseModel):

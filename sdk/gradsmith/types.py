@@ -256,6 +256,51 @@ class Family:
 
 
 @dataclass(frozen=True)
+class Dataset:
+    """A table of your workspace.
+
+    sha256: of the file's bytes
+    format: "csv", "npz" or "safetensors"
+    inputs, target, group: the roles of columns, by name; None where there is none
+    classes: the target's values where they are few, else empty
+    columns: what each column holds: name, type, missing, low, high, mean, distinct, examples
+    groups: count, smallest, median, largest and too_small (left out); None without a group
+    """
+
+    name: str
+    sha256: str
+    size_bytes: int
+    format: str
+    rows: int
+    inputs: tuple[str, ...]
+    target: str | None
+    group: str | None
+    classes: tuple[str, ...]
+    columns: tuple[dict[str, Any], ...] = field(repr=False)
+    groups: dict[str, Any] | None
+    preview: tuple[tuple[str, ...], ...] = field(repr=False)
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Dataset:
+        return cls(
+            name=raw["name"],
+            sha256=raw["sha256"],
+            size_bytes=raw["size_bytes"],
+            format=raw["format"],
+            rows=raw["rows"],
+            inputs=tuple(raw["inputs"]),
+            target=raw.get("target"),
+            group=raw.get("group"),
+            classes=tuple(raw.get("classes") or ()),
+            columns=tuple(raw.get("columns") or ()),
+            groups=raw.get("groups"),
+            preview=tuple(tuple(row) for row in raw.get("preview") or ()),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True)
 class Curve:
     """A loss curve as columns of equal length, by rising meta-step.
 
