@@ -193,6 +193,7 @@ def failure_of(response: httpx.Response) -> errors.ResponseError:
     said = str(problem.get("detail") or problem.get("title") or response.reason_phrase)
     return kind(
         f"{said} ({status} {code or response.reason_phrase}, {response.request.method} {response.request.url.path})",
+        detail=said,
         status=status,
         code=code,
         errors=tuple(FieldError.from_json(entry) for entry in problem.get("errors") or () if isinstance(entry, dict)),

@@ -30,6 +30,7 @@ RULES = {
     "hyper, 2 x 24": {"kind": "hyper"},
     "hyper, 1 x 5": {"kind": "hyper", "layers": 1, "hidden_size": 5},
     "hyper, 3 x 33": {"kind": "hyper", "layers": 3, "hidden_size": 33},
+    "hyper, 2 x 24, knows its steps": {"kind": "hyper", "clock": "time+fraction"},
     "mlp, 2 x 24": {"kind": "mlp"},
     "mlp, 1 x 5, no memory of updates": {
         "kind": "mlp",

@@ -13,7 +13,9 @@ from gradsmith.cli.outcome import refuse, told
 if TYPE_CHECKING:
     from gradsmith.types import Optimizer
 
-commands = typer.Typer(name="optimizers", help="The registry of trained optimizers.", invoke_without_command=True)
+commands = typer.Typer(
+    name="optimizers", help="The registry of trained optimizers.", invoke_without_command=True, rich_markup_mode=None
+)
 
 Reference = Annotated[
     str, typer.Argument(metavar="OPTIMIZER", help="FAMILY@best, FAMILY@latest, FAMILY@VERSION, an alias, or an id.")
@@ -102,7 +104,10 @@ def pull(
     optimizer: Reference,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: its name, here.")] = None,
 ) -> None:
-    """Fetch the weights into a file, checked against their SHA-256."""
+    """Fetch the weights into a file.
+
+    They are checked against their SHA-256.
+    """
     from gradsmith.cli.service import client
 
     with told(), client() as service:
@@ -119,7 +124,7 @@ def alias(
     optimizer: Reference,
     as_json: AsJson = False,
 ) -> None:
-    """Let a name of yours stand for an optimizer: make it, or move it."""
+    """Make a name of yours for an optimizer, or move it."""
     from gradsmith.cli.service import client
     from gradsmith.errors import NotFound
 

@@ -15,8 +15,10 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gradsmith.events import Event
     from gradsmith.types import Job, Report
 
+_WIDE_ENOUGH = 100  # columns
 _BARS = "▁▂▃▄▅▆▇█"
 _STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
@@ -58,6 +60,32 @@ def fields(pairs: Mapping[str, str]) -> None:
     widest = max(map(len, pairs), default=0)
     for name, value in pairs.items():
         typer.echo(f"{name:<{widest}}  {value}")
+
+
+def event(said: Event) -> str:
+    """One line of what a job said."""
+    from gradsmith.events import CheckpointEvent, DoneEvent, LogEvent, ResumedEvent, StatusEvent
+
+    match said:
+        case LogEvent():
+            return said.message if said.level == "info" else f"{said.level}: {said.message}"
+        case StatusEvent():
+            reason = f": {said.reason}" if said.reason else ""
+            return f"{said.status}{reason}" if said.attempt < 2 else f"{said.status}, attempt {said.attempt}{reason}"
+        case CheckpointEvent():
+            return f"checkpoint at step {said.step}"
+        case ResumedEvent():
+            return f"resumed from step {said.from_step}"
+        case DoneEvent():
+            return f"{said.status}: {said.reason}" if said.reason else said.status
+    told = ", ".join(f"{name} {value}" for name, value in said.data.items() if value not in (None, ""))
+    return f"{said.kind.replace('_', ' ')}: {told}" if told else said.kind.replace("_", " ")
+
+
+def name(job: str) -> str:
+    """An id that fits: on a narrow terminal its end, which every command takes as well."""
+    narrow = sys.stdout.isatty() and console().width < _WIDE_ENOUGH
+    return job[-8:] if narrow else job
 
 
 def age(moment: datetime | None) -> str:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import torch
 
 from gradsmith.rules.base import Rule
-from gradsmith.rules.configs import LSTMConfig, MLPConfig
+from gradsmith.rules.configs import HyperConfig, LSTMConfig, MLPConfig
 from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.kernels import trial
 from gradsmith.rules.kernels.base import Refusal
@@ -65,9 +65,7 @@ def tensor_kernel(rule: Rule, *, threads: int = 1, settings: BuildSettings | Non
         return Refusal("it is turned off here (GRADSMITH_NATIVE=off)")
     if not isinstance(rule, HyperRule | MLPRule):
         return Refusal(f"it runs rules of the kinds {HyperRule.kind} and {MLPRule.kind} alone")
-    if isinstance(rule, HyperRule) and rule.settings.knows_steps:
-        return Refusal("of the clocks of hyper rules it has time alone, and time+fraction is torch's")
-    program = HyperProgram() if isinstance(rule, HyperRule) else rule.settings.program
+    program = rule.settings.program
     if program is None:
         return Refusal(
             f"it runs mlp rules of at most {MOST_HIDDEN} units that look at tensors, with inputs from "
@@ -113,5 +111,5 @@ class Loaded:
 def _rule_of(program: HyperProgram | MLPProgram) -> KernelRule:
     """A rule that this kernel runs."""
     if isinstance(program, HyperProgram):
-        return HyperRule()
+        return HyperRule(HyperConfig(clock="time+fraction" if program.fraction else "time"))
     return MLPRule(MLPConfig(hidden_size=program.hidden, layers=program.layers, input=program.input))

@@ -30,7 +30,7 @@ class Layout(NamedTuple):
     @classmethod
     def of(cls, rule: KernelRule) -> Layout:
         if isinstance(rule, HyperRule):
-            return cls(3, 1, True, 6)
+            return cls(3, 1, True, 6 + rule.settings.knows_steps)
         own = rule.features.combination
         return cls(len(own.means), len(own.squares), own.last, own.numbers)
 
