@@ -31,7 +31,7 @@ class Arrival:
 
     @property
     def sha256(self) -> str:
-        """Of what has come so far."""
+        """Digest of what has come so far."""
         return self._hash.hexdigest()
 
     def write(self, content: bytes) -> None:
