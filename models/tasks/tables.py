@@ -25,7 +25,7 @@ TEST_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Stretches:
-    """Rows of each group of a split, (groups,) int64: where its training rows begin and how many they are, and those that
+    """Rows of each group of a split, (groups,) int64: where its training rows begin, how many they are, and those that
     are held out."""
 
     first: Tensor
