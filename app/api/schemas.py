@@ -97,6 +97,10 @@ class Optimizer(BaseModel):
         description="Whether it is a tuned baseline, which an evaluation registered: `best` may name it, `latest` does "
         "not."
     )
+    stands_for: str | None = Field(
+        description="For a learned schedule that an evaluation made (`evaluation.family_tier`): the optimizer that it "
+        "is as good as, and in whose place `best` names it. `latest` does not name it."
+    )
     card: dict[str, Any] = Field(description="What training recorded: cost, skipped steps, versions.")
     evaluations: list[EvaluationSummary]
     created_at: datetime

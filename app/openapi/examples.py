@@ -152,6 +152,7 @@ OPTIMIZER: dict[str, Any] = {
     "overrides": {},
     "automatic": True,
     "tuned": False,
+    "stands_for": None,
     "card": {"seconds": 31.5, "best_step": 950, "skipped_steps": 0},
     "evaluations": [
         {

@@ -249,6 +249,8 @@ class OptimizerRow(Base):
     own_tasks: Mapped[bool] = mapped_column(Boolean, server_default=true())  # `best` compares no others
     criterion: Mapped[str] = mapped_column(String(128), server_default=text("''"))  # what its score is of
     tuned: Mapped[bool] = mapped_column(Boolean, server_default=false())  # a baseline, which `latest` passes over
+    # of a learned schedule that an evaluation made: the optimizer in whose place `best` names it
+    stands_for: Mapped[str | None] = mapped_column(String(64), index=True)
     card: Mapped[dict[str, Any]] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 

@@ -11,8 +11,8 @@ from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.native import BuildSettings, TensorKernel, tensor_kernel
 from gradsmith.rules.kernels.native.targets import Target, targets_here
-from gradsmith.rules.kernels.native.tensor_kernel import KernelRule
-from gradsmith.rules.kernels.native.tensor_trial import by_autograd, by_kernel, drawn
+from gradsmith.rules.kernels.native.tensor_trial import by_kernel
+from gradsmith.rules.kernels.tensor_truth import KernelRule, by_autograd, drawn
 from gradsmith.rules.mlp import MLPRule
 from tests.compiler import COMPILER, compiled, no_kernel
 

@@ -13,10 +13,7 @@ from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.kernels.native.pointers import require
 from gradsmith.rules.kernels.native.targets import Target
 from gradsmith.rules.kernels.native.tensor_library import TensorLibrary
-from gradsmith.rules.mlp import MLPRule
-
-KernelRule = HyperRule | MLPRule
-"""Rules that such a kernel runs."""
+from gradsmith.rules.kernels.tensor_truth import KernelRule
 
 
 class Layout(NamedTuple):
