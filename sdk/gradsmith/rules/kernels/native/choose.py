@@ -66,6 +66,8 @@ def tensor_kernel(rule: Rule, *, threads: int = 1, settings: BuildSettings | Non
     if not isinstance(rule, HyperRule | MLPRule):
         return Refusal(f"it runs rules of the kinds {HyperRule.kind} and {MLPRule.kind} alone")
     program = rule.settings.program
+    if program is None and isinstance(rule, HyperRule):
+        return Refusal("it has no Muon: it runs hyper rules with the direction adam alone")
     if program is None:
         return Refusal(
             f"it runs mlp rules of at most {MOST_HIDDEN} units that look at tensors, with inputs from "
