@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from app import private
-from app.cli import operation
+from app.cli import datasets, operation
 from app.cli.common import Data, Host, Port, existing_file
 from app.cli.common import refuse as _refuse
 from app.cli.common import settings_from as _settings
@@ -160,9 +160,13 @@ def migrate(
 def data(context: typer.Context) -> None:
     """List, fetch or import data sets.
 
-    `data`, `data fetch NAME`, `data import NAME FOLDER`; all take `--data`.
+    `data`, `data fetch NAME`, `data import NAME FOLDER`; all take `--data`. `data import NAME FILE` brings a table of
+    your own, as POST /datasets does.
     """
-    _become("models.tasks.data", *context.args)
+    if datasets.is_own(context.args):
+        datasets.bring(context.args[1:])
+    else:
+        _become("models.tasks.data", *context.args)
 
 
 @families_commands.command(

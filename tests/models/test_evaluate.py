@@ -117,7 +117,7 @@ def test_a_better_baseline_that_cannot_be_in_the_registry_is_named(rule, evaluat
     *_, last = evaluate(rule_weights.dumps(rule), spec, made=Made(None, recipe, score=1e9))
     found, tuning = last.result["validation"], last.result["tuning"]["lbfgs"]
     assert found["baseline"] == "sgd"
-    assert last.baseline.tuned["baseline"] == "sgd"
+    assert last.found.tuned["baseline"] == "sgd"
     assert found["beyond"] == {"baseline": "lbfgs", "learning_rate": tuning["learning_rate"]["final"]}
     assert "Tuned L-BFGS did better still" in validation_sentence(last.result)
     alone = evaluation_spec(baselines=["lbfgs"], schedules=["constant"], untuned=[])

@@ -169,7 +169,7 @@ class HyperConfig(RuleConfig):
     direction: str = _setting(
         "adam",
         "What matrices move along: combinations of Adam's directions, as all other tensors do, or Muon's direction, "
-        "which is a combination of the gradient and its momenta, orthogonalized. No compiled kernel has the latter.",
+        "which is a combination of the gradient and its momenta, orthogonalized.",
         choices=("adam", "muon"),
         before="adam",
     )
@@ -192,13 +192,13 @@ class HyperConfig(RuleConfig):
         return self.clock == "time+fraction"
 
     @property
-    def program(self) -> HyperProgram | None:
-        """The compiled kernel; None where there is none."""
-        return HyperProgram(self.knows_steps) if self.direction == "adam" else None
+    def program(self) -> HyperProgram:
+        """The compiled kernel."""
+        return HyperProgram(fraction=self.knows_steps, muon=self.direction == "muon")
 
     @property
     def exact_kernels(self) -> tuple[str, ...]:
-        return ("native",) if self.program else ()
+        return ("native",)
 
     def in_words(self) -> str:
         muons = ", Muon's direction" if self.direction == "muon" else ""
@@ -216,7 +216,7 @@ class HyperConfig(RuleConfig):
             replay=0,
             record=0,
             sizes=None,
-            left=math.ceil(5 + (H * L + 40) * tensors) if self.program else 0,
+            left=math.ceil(5 + (H * L + 46) * tensors),
             whole=True,
         )
 

@@ -85,13 +85,10 @@ class ScheduleRule(Rule):
         count, less_one, steps = numbers.t()  # the product of the momenta so far, less one
         points = self._points(count, steps)
         matrices = segments.are_matrices if self.settings.direction == "muon" else None
-        if matrices is None:
-            log_rate, logit = points[0], points[1] + _logit(USUAL_MOMENTUM)
-        else:
-            log_rate = torch.where(matrices, points[0], points[3])
-            logit = torch.where(matrices, points[1] + _logit(MUONS_MOMENTUM), points[4] + _logit(USUAL_MOMENTUM))
-        rate = self.settings.output_scale * log_rate.clamp(-7, 5).exp()
-        momentum = torch.sigmoid(logit)
+        rate, momentum = self._of_points(points[:2])
+        if matrices is not None:
+            of_others = self._of_points(points[3:], USUAL_MOMENTUM)
+            rate, momentum = torch.where(matrices, rate, of_others[0]), torch.where(matrices, momentum, of_others[1])
         product = momentum * (1 + less_one)
 
         def spread(values: Tensor) -> Tensor:
@@ -109,18 +106,35 @@ class ScheduleRule(Rule):
             adams = spread(_where(None if matrices is None else ~matrices, rate / (1 - product)))
             update, after = -adams * mean / root, (mean, squares)
             if matrices is not None:
-                ahead = torch.lerp(gradient, mean, spread(torch.sigmoid(logit + points[2])))
+                ahead = torch.lerp(
+                    gradient, mean, spread(torch.sigmoid(_logit(MUONS_MOMENTUM) + points[1] + points[2]))
+                )
                 muons = spread(_where(matrices, rate)) * orthogonalized_tensors(ahead, segments)
                 update = update - _where(squares > 0, muons)
         return update, (*(each[:, None] for each in after), torch.stack((count + 1, product - 1, steps), dim=1))
 
+    def curves(self, count: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """The learning rate and the momentum of the step after `count` of `steps` planned ones, with Muon's direction
+        those of matrices; each (n,)."""
+        return self._of_points(self._points(count, steps)[:2])
+
     def _points(self, count: Tensor, steps: Tensor) -> list[Tensor]:
-        """Of each curve, its points at the step that comes: (tensors,)."""
+        """Of each curve, its points at the step that comes: (n,)."""
         weights = self._weights(count, steps)
-        return [weights @ self.get_parameter(name).to(weights.dtype) for name in self._curves]
+        curves: list[Tensor] = [getattr(self, name) for name in self._curves]
+        return [weights @ curve.to(weights.dtype) for curve in curves]
+
+    def _of_points(self, points: list[Tensor], usual: float | None = None) -> tuple[Tensor, Tensor]:
+        """Rate and momentum from the points of their two curves. usual: the momentum of a fresh rule"""
+        usual = self._usual_momentum if usual is None else usual
+        return self.settings.output_scale * points[0].clamp(-7, 5).exp(), torch.sigmoid(_logit(usual) + points[1])
+
+    @property
+    def _usual_momentum(self) -> float:
+        return MUONS_MOMENTUM if self.settings.direction == "muon" else USUAL_MOMENTUM
 
     def _weights(self, count: Tensor, steps: Tensor) -> Tensor:
-        """How much each knot counts at the step that comes: (tensors, knots), each row sums to 1."""
+        """How much each knot counts at the step that comes: (n, knots), each row sums to 1."""
         if self.settings.over == "fraction":
             place = (count / steps.clamp(min=1)).clamp(max=1)
         else:
