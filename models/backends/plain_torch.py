@@ -68,8 +68,11 @@ class TorchBackend:
 
     def initial_memory(self, coordinates: int, steps: int | None = None) -> Memory:
         segments = self._segments_of(coordinates)
-        tensors = 1 if segments is None else segments.rows
-        empty = self.rule.initial_state(coordinates, tensors=tensors, dtype=self._dtype, device=self._device)
+        if segments is None or segments.shapes is None:
+            tensors = 1 if segments is None else segments.rows
+            empty = self.rule.initial_state(coordinates, tensors=tensors, dtype=self._dtype, device=self._device)
+        else:
+            empty = self.rule.memory_for(segments.shapes, segments.count, dtype=self._dtype, device=self._device)
         return self.rule.plan(empty, steps)
 
     @property
@@ -103,7 +106,7 @@ class TorchBackend:
 
     def forget(self, memory: Memory, where: Tensor) -> Memory:
         anew = self.initial_memory(where.shape[0], 1)
-        own = len(memory) - self.rule.of_tensors  # what is remembered of a tensor stays
+        own = len(memory) - self.rule.of_tensors - self.rule.of_sides  # what is remembered of a tensor stays
         found = [torch.where(where[:, None], fresh, kept) for fresh, kept in zip(anew[:own], memory[:own], strict=True)]
         return (*found, *memory[own:])
 
@@ -173,5 +176,6 @@ class TorchBackend:
             return None
         if self._segments is None or self._segments[0] != coordinates:
             sizes = [part.size for part in self._parts] or [coordinates]
-            self._segments = coordinates, Segments.repeated(sizes, coordinates, self._device)
+            shapes = [part.shape for part in self._parts] or None
+            self._segments = coordinates, Segments.repeated(sizes, coordinates, self._device, shapes)
         return self._segments[1]
