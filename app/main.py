@@ -17,6 +17,7 @@ from app.api import (
     aliases,
     anatomy,
     curves,
+    datasets,
     event_stream,
     families,
     health,
@@ -47,7 +48,21 @@ from app.store.sessions import Database
 from app.streams import StreamHub
 from app.version import VERSION
 
-ROUTERS = (jobs, event_stream, curves, reports, families, aliases, optimizers, anatomy, keys, health, metrics, pages)
+ROUTERS = (
+    jobs,
+    event_stream,
+    curves,
+    reports,
+    families,
+    datasets,
+    aliases,
+    optimizers,
+    anatomy,
+    keys,
+    health,
+    metrics,
+    pages,
+)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

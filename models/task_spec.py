@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaH
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+if TYPE_CHECKING:
+    from models.table_spec import Table
+
 LossesOn = Literal["training", "held_out"]
 """Which data a loss that counts is of: the minibatches that the inner gradients come from, or data that they do not
 see."""
@@ -110,6 +113,11 @@ class TaskSpec(Spec):
     @property
     def datasets(self) -> tuple[str, ...]:
         """The names of the data sets that the tasks are made of."""
+        return ()
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The data sets of the workspace that the tasks are made of."""
         return ()
 
 

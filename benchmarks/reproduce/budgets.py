@@ -1,4 +1,4 @@
-"""How much of an experiment is run: `short` on two cores, `paper` on a GPU."""
+"""How much of an experiment is run: `quick` on a share of one core, `short` on two cores, `paper` on a GPU."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment, Panel, Training, recipe_of_the_paper
+from models.baselines import DEFAULT_TUNED
 from models.families import FAMILIES
 from models.rule_spec import RuleSpec
 from models.spec import Recipe, overridden
+from models.task_spec import TaskSpec
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -19,7 +21,8 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 class Budget:
     """seeds: meta-seeds of every variant, by experiment where it is not `usual_seeds`
     recipes: laid over the recipes of an experiment's variants; papers: over those of the paper's method alone
-    evaluation: laid over the families' plans; evaluations: over those of one experiment
+    tasks: laid over the tasks of an experiment's variants and panels, such as another data set
+    evaluation: laid over the families' plans; evaluations: over those of one experiment; panels: over that of a panel
     """
 
     name: str
@@ -30,6 +33,8 @@ class Budget:
     papers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    panels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     resources: Mapping[str, Any] = field(default_factory=dict)
 
     def seeds_of(self, experiment: Experiment) -> int:
@@ -49,7 +54,17 @@ class Budget:
             "family": training.family, "seed": seed, "recipe": recipe, "evaluate": False,
             "resources": dict(self.resources),
         }  # fmt: skip
-        return body | ({"tasks": training.tasks} if training.tasks else {})
+        tasks = {**training.tasks, **self.tasks.get(experiment.name, _NONE)}
+        return body | ({"tasks": tasks} if tasks else {})
+
+    def datasets(self, experiment: Experiment) -> tuple[str, ...]:
+        """The data sets that its tasks need here, each once."""
+        named: dict[str, None] = {}
+        for each in (*experiment.trainings, *experiment.panels):
+            changed = {**each.tasks, **self.tasks.get(experiment.name, _NONE)}
+            tasks: TaskSpec = overridden(FAMILIES[each.family].tasks, changed)
+            named |= dict.fromkeys(tasks.datasets)
+        return tuple(named)
 
     def _papers(self, experiment: Experiment) -> Mapping[str, Any]:
         return {**self.recipes.get(experiment.name, _NONE), **self.papers.get(experiment.name, _NONE)}
@@ -58,10 +73,16 @@ class Budget:
         """What POST /jobs gets to measure an optimizer on a panel."""
         body = {
             "optimizer": optimizer, "family": panel.family,
-            "evaluation": {**self.evaluation, **self.evaluations.get(experiment.name, _NONE)},
+            "evaluation": {
+                "baselines": list(DEFAULT_TUNED),
+                **self.evaluation,
+                **self.evaluations.get(experiment.name, _NONE),
+                **self.panels.get(panel.name, _NONE),
+            },
             "resources": dict(self.resources),
         }  # fmt: skip
-        return body | ({"tasks": panel.tasks} if panel.tasks else {})
+        tasks = {**panel.tasks, **self.tasks.get(experiment.name, _NONE)}
+        return body | ({"tasks": tasks} if tasks else {})
 
 
 def _differences(wanted: Recipe, own: Recipe) -> dict[str, Any]:
@@ -80,16 +101,38 @@ def _rule(rule: RuleSpec) -> dict[str, Any]:
     return {"kind": rule.kind, **rule.model_dump(mode="json", exclude_defaults=True)}
 
 
+_ON_MNIST = ("mnist", "mnist-transfers", "mnist-architectures")
 _MNIST_VALIDATION = {"validation_tasks": 16, "validation_interval": 100}
+_SMALL_MNIST = {"meta_steps": 400, **_MNIST_VALIDATION}
+_FEWER_TASKS = {"test_tasks": 32, "tuning_tasks": 8}
+_SMALL_CIFAR = {"validation_tasks": 2, "validation_interval": 20}
 BUDGETS = {
     budget.name: budget
     for budget in (
+        Budget(
+            "quick",
+            "one seed on a share of one core; fewest validation, tuning and test tasks; CIFAR-10 from 7,044 images",
+            1,
+            recipes={"cifar": {"meta_steps": 60, **_SMALL_CIFAR}, "art": {"meta_steps": 160}},
+            papers={
+                **dict.fromkeys(_ON_MNIST, _SMALL_MNIST),
+                "cifar": {"meta_steps": 100, **_SMALL_CIFAR},
+            },
+            tasks={"cifar": {"dataset": "cifar10-subset"}},
+            evaluation={"search": "halving", "untuned": []},
+            evaluations={
+                **dict.fromkeys(_ON_MNIST, _FEWER_TASKS),
+                "cifar": {"test_tasks": 8, "tuning_tasks": 2},
+                "art": {"test_tasks": 8, "tuning_tasks": 2},
+            },
+            panels={"128 x 128": {"test_tasks": 8, "tuning_tasks": 1}},
+        ),
         Budget(
             "short",
             "two cores, at most 90 minutes an experiment; learning rates by successive halving",
             5,
             seeds={"cifar": 3, "art": 3},
-            papers=dict.fromkeys(("mnist", "mnist-transfers", "mnist-architectures"), _MNIST_VALIDATION),
+            papers=dict.fromkeys(_ON_MNIST, _MNIST_VALIDATION),
             recipes={"cifar": {"meta_steps": 100, "validation_tasks": 4}},
             evaluation={"search": "halving", "untuned": []},
             evaluations={name: {"test_tasks": 8, "tuning_tasks": 4} for name in ("cifar", "art")},
@@ -98,7 +141,7 @@ BUDGETS = {
             "paper",
             "a GPU; every learning rate on all tuning tasks, and more meta-steps on images",
             5,
-            recipes={name: {"meta_steps": 4000} for name in ("mnist", "mnist-transfers", "mnist-architectures")}
+            recipes={name: {"meta_steps": 4000} for name in _ON_MNIST}
             | {"cifar": {"meta_steps": 2000}, "art": {"meta_steps": 2000}},
             evaluation={"search": "full"},
             resources={"device": "gpu"},

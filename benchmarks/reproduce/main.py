@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in here:
             absent = sorted(set(_of(name).families) - FAMILIES.keys())
             tell(f"{name}: not run. There is no family {', '.join(absent)} here.")
-        elif (why := missing_data(here[name], options.data)) is not None:
+        elif (why := missing_data(budget.datasets(here[name]), options.data)) is not None:
             tell(f"{name}: not run. {why}")
         else:
             ready.append(here[name])
@@ -61,20 +61,22 @@ def run(
     experiment: Experiment, budget: Budget, seeds: Sequence[int], ours: Desk, data: Path,
     folder: Path = results.FOLDER, document: Path = page.FOLDER,
 ) -> None:  # fmt: skip
-    """Train, choose, open the test, measure, and write what there is then."""
+    """Train, choose, open the test, and measure panel by panel. What there is is written after each of them."""
     began = time.monotonic()
     trained = protocol.train(experiment, budget, seeds, ours)
     opening = protocol.opened(experiment, budget, trained, data)
     if opening.chosen is not None:
         ours.tell(f"{experiment.name}: by validation, ours is {opening.chosen}; the test is opened")
-    measured = protocol.measure(experiment, budget, trained, opening, ours)
     command = f"./run reproduce {experiment.name} --budget {budget.name} --seeds {len(seeds)}"
-    found = results.collected(experiment, budget, seeds, trained, opening, measured, command)
-    results.write(found, folder)
     document.mkdir(parents=True, exist_ok=True)
-    pictures.draw(measured, opening, document)
-    page.write(folder, document)
-    ours.tell(f"{experiment.name}: done after {time.monotonic() - began:.0f} s, written to {document / 'README.md'}")
+    measured: list[protocol.Measured] = []
+    for panel in experiment.panels:
+        measured += protocol.measure(experiment, panel, budget, trained, opening, ours)
+        results.write(results.collected(experiment, budget, seeds, trained, opening, measured, command), folder)
+        pictures.draw(measured, opening, document)
+        page.write(folder, document)
+        ours.tell(f"{experiment.name}: {panel.name} is on the page, {document / 'README.md'}")
+    ours.tell(f"{experiment.name}: done after {time.monotonic() - began:.0f} s")
 
 
 def _asked_for(budget: Budget, seeds: int | None) -> Iterator[dict[str, Any]]:
@@ -85,10 +87,10 @@ def _asked_for(budget: Budget, seeds: int | None) -> Iterator[dict[str, Any]]:
                 yield budget.training(experiment, training, seed)
 
 
-def missing_data(experiment: Experiment, data: Path) -> str | None:
-    """Why it cannot run on this data folder, with the command that brings what is missing; None where it can."""
+def missing_data(datasets: Sequence[str], data: Path) -> str | None:
+    """Why one of them cannot be read from this data folder, with the command that brings it; None where all can."""
     sets = known_datasets()
-    for name in dict.fromkeys(each for family in experiment.families for each in FAMILIES[family].tasks.datasets):
+    for name in datasets:
         try:
             sets[name].check(data)
         except ModelsError as error:

@@ -78,6 +78,16 @@ def _overview(kept: Mapping[str, Json]) -> list[str]:
     return [*lines, "", f"Budgets: {budgets}."]
 
 
+def _took(found: Json) -> str:
+    """How long its jobs ran."""
+    if (spent := found.get("seconds")) is None:  # results of before this was written down
+        return ""
+    total, training, measuring = (
+        tables.seconds(each) for each in (sum(spent.values()), spent["training"], spent["measuring"])
+    )
+    return f" Its jobs ran for {total} of one worker: {training} of training, {measuring} of measuring."
+
+
 def _asked(experiment: Experiment, found: Json) -> int:
     return BUDGETS[found["budget"]].seeds_of(experiment)
 
@@ -87,7 +97,7 @@ def _absent(experiment: Experiment) -> str:
     if experiment.name not in known():
         missing = ", ".join(f"`{name}`" for name in experiment.families if name not in FAMILIES)
         return f"this version has no family {missing}"
-    names = dict.fromkeys(name for family in experiment.families for name in FAMILIES[family].tasks.datasets)
+    names = BUDGETS["short"].datasets(experiment)
     sets = [found for name, found in known_datasets().items() if name in names and (found.fetch or found.bring)]
     first = "".join(f"`./run data {_way(found)} --data var/reproduce`, then " for found in sets)
     return f"{first}`./run reproduce {experiment.name}`"
@@ -133,7 +143,7 @@ def _experiment(experiment: Experiment, found: Json) -> list[str]:
         f"{machine['flags']}), load average {machine['load before']} "
         f"when it was written, torch {machine['torch']}, Python {machine['python']}; commits "
         f"{', '.join(found['commits'])}; backends {', '.join(found['backends'])}. The test was opened at "
-        f"{opening['at']}, with ours chosen: {opening['chosen']}.", "",
+        f"{opening['at']}, with ours chosen: {opening['chosen']}.{_took(found)}", "",
     ]  # fmt: skip
     if experiment.figure is None:
         lines += [f"![{experiment.title}]({experiment.name}.png)", ""]

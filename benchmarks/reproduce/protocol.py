@@ -119,25 +119,22 @@ def opened(
 
 
 def measure(
-    experiment: Experiment, budget: Budget, trained: Sequence[Trained], opening: Opening, desk: Desk
+    experiment: Experiment, panel: Panel, budget: Budget, trained: Sequence[Trained], opening: Opening, desk: Desk
 ) -> list[Measured]:
-    """Every variant's seeds on every panel. The first job of a panel tunes its baselines, which the others find stored.
+    """Every variant's seeds on one panel. The first job tunes its baselines, which the others find stored.
     opening: that the test may be opened at all"""
     if missing := {one.training.name for one in trained} - opening.named.keys():
         raise ValueError(f"{', '.join(sorted(missing))} was not named before the test; write the opening first")
-    found = []
-    for panel in experiment.panels:
-        jobs = []
-        for one in trained:
-            if one.optimizer is not None:
-                name = f"{experiment.name}: measuring {one.training.name}, seed {one.seed}, on {panel.name}"
-                jobs.append((one, name, budget.evaluation_of(experiment, panel, one.optimizer.id)))
-        ended: list[Job] = []
-        for part in (jobs[:1], jobs[1:]):
-            ended += desk.followed([(name, desk.job("evaluate", body, name)) for _, name, body in part])
-        found += [
-            Measured(panel, one, job, desk.client.jobs.report(job).raw)
-            for (one, *_), job in zip(jobs, ended, strict=True)
-            if job.status == "succeeded"
-        ]
-    return found
+    jobs = []
+    for one in trained:
+        if one.optimizer is not None:
+            name = f"{experiment.name}: measuring {one.training.name}, seed {one.seed}, on {panel.name}"
+            jobs.append((one, name, budget.evaluation_of(experiment, panel, one.optimizer.id)))
+    ended: list[Job] = []
+    for part in (jobs[:1], jobs[1:]):
+        ended += desk.followed([(name, desk.job("evaluate", body, name)) for _, name, body in part])
+    return [
+        Measured(panel, one, job, desk.client.jobs.report(job).raw)
+        for (one, *_), job in zip(jobs, ended, strict=True)
+        if job.status == "succeeded"
+    ]

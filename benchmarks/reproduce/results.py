@@ -43,12 +43,19 @@ def collected(
         "commits": sorted({job.metadata["commit"] for job in jobs}),
         "backends": sorted({str(job.runtime.get("backend")) for job in jobs}),
         "seeds": list(seeds),
+        "seconds": {"training": _seconds(trained), "measuring": _seconds(measured)},
         "opening": {"at": opening.at, "chosen": opening.chosen, "late": opening.late},
         "trainings": [_training(one) for one in trained],
         "panels": [
             _panel(panel.name, [each for each in measured if each.panel == panel]) for panel in experiment.panels
         ],
     }
+
+
+def _seconds(done: Sequence[Trained | Measured]) -> float:
+    """Of all these jobs together, from when a worker took each to its end."""
+    times = [(each.job.started_at, each.job.finished_at) for each in done]
+    return sum((end - start).total_seconds() for start, end in times if start is not None and end is not None)
 
 
 def _training(one: Trained) -> Json:

@@ -61,14 +61,14 @@ def targets(experiment: Experiment, found: Json) -> list[str]:
     """What was asked of ours, and by how much it was reached or missed."""
     lines = []
     for panel, measured in _measured(experiment, found):
-        judged = panel.judged or found["opening"]["chosen"]
-        rows = variants(measured).get(str(judged), [])
+        chosen = str(found["opening"]["chosen"])
+        rows = variants(measured).get(chosen, [])
         if panel.aim is None or not rows:
             continue
         median = median_of(rows, "final")
         bounds = {"at least": panel.least, "aim": panel.aim}
         said = "; ".join(f"{word} {bound:g}: {_reached(median, bound)}" for word, bound in bounds.items() if bound)
-        lines.append(f"- {panel.name}, {judged}: {_ratio(median)}. {said[0].upper() + said[1:]}.")
+        lines.append(f"- {panel.name}, {chosen}: {_ratio(median)}. {said[0].upper() + said[1:]}.")
     return lines
 
 

@@ -68,8 +68,6 @@ def test_an_experiment_has_both_methods_and_its_candidates_are_validated_alike(e
     for budget in BUDGETS.values():
         ours = [resolved(budget, experiment, each) for each in experiment.trainings if each.row == "ours"]
         assert len({job.recipe.criterion for job in ours}) == 1
-    judged = {panel.judged for panel in experiment.panels} - {None}
-    assert judged <= {each.name for each in experiment.trainings}
 
 
 @pytest.mark.parametrize(("budget", "experiment", "panel"), PANELS, ids=lambda each: each.name)
@@ -155,7 +153,7 @@ def test_ours_is_the_candidate_with_the_lowest_median_validation_score() -> None
 def test_nothing_is_measured_that_was_not_named_first() -> None:
     opening = protocol.Opening("2026", "steady", {"steady": {"digest": "", "at": "2026"}})
     with pytest.raises(ValueError, match="secret was not named before the test"):
-        protocol.measure(KNOWN[0], BUDGETS["short"], trained("secret", [1.0]), opening, None)  # type: ignore[arg-type]
+        protocol.measure(KNOWN[0], KNOWN[0].panels[0], BUDGETS["short"], trained("secret", [1.0]), opening, None)  # type: ignore[arg-type]
 
 
 def test_missing_data_is_told_with_the_command_that_brings_it(

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from gradsmith.rules import HyperRule, MLPRule, Rule, Segments
+from gradsmith.rules import HyperRule, MLPRule, Rule, ScheduleRule, Segments
 from gradsmith.rules.chosen import Chosen
 from gradsmith.rules.configs import MLPConfig
 from gradsmith.rules.pieces import Combination
+from models import schedule_replay
 from models.backends.base import ExactWindow, Memory
 from models.backends.recorded import AutogradWindow
 from models.hyper_replay import KEPT, HyperWindow, Tables
@@ -21,9 +22,9 @@ from models.task_spec import Part
 
 
 class TorchBackend:
-    """A rule in plain torch, on any device and in any dtype. Where the rule has a fast twin (`lstm_replay`, and
-    `hyper_replay` for exact windows), that one differentiates it; every other rule, or all of them with `fused=False`,
-    is differentiated by autograd through its forward: the reference.
+    """A rule in plain torch, on any device and in any dtype. Where the rule has a fast twin (`lstm_replay`; for exact
+    windows `hyper_replay` and `schedule_replay`), that one differentiates it; every other rule, or all of them with
+    `fused=False`, is differentiated by autograd through its forward: the reference.
 
     Not to be shared between threads: the replay's buffers are kept.
 
@@ -139,6 +140,9 @@ class TorchBackend:
                 if self._tables is None or self._tables.count != segments.count:
                     self._tables = Tables(segments.sizes, segments.count, segments.device)
                 return HyperWindow(self.rule, self._tables, steps, like=self._parameters[0].detach())
+        left = self._dtype.itemsize * schedule_replay.KEPT * coordinates * steps
+        if self._fused and isinstance(self.rule, ScheduleRule) and left <= self._graphs_bytes:
+            return schedule_replay.ScheduleWindow(self.rule, steps)
         keeps_graphs = self._dtype.itemsize * self._graph_numbers(coordinates) * steps <= self._graphs_bytes
         blocks = [slice(0, coordinates)] if keeps_graphs else self._blocks(1, coordinates)
 

@@ -49,6 +49,12 @@ class EvaluationPlan(Spec):
         DEFAULT_UNTUNED,
         description="The untuned tier: optimizers that run once at their published defaults, shown beside the verdict.",
     )
+    family_tier: bool = Field(
+        False,
+        description="Whether to measure what the family gives without a network, with the budget of the optimizer's "
+        "training: a learned schedule of the learning rate and momentum, and a learned starting point. It takes about "
+        "as many meta-steps again as the training had.",
+    )
     on: LossesOn = Field(
         "training",
         description="Which losses baselines are tuned for and all are judged by: those of the minibatches that the "

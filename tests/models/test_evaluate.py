@@ -122,7 +122,7 @@ def test_where_a_baseline_on_matrices_or_curvature_is_best_it_is_the_optimizer_t
     found, tuning = last.result["validation"], last.result["tuning"]["lbfgs"]
     assert (found["baseline"], found["better"]) == ("lbfgs", "tuned")
     assert found["learning_rate"] == tuning["learning_rate"]["final"]
-    named = rule_weights.loads(last.baseline.weights)
+    named = rule_weights.loads(last.found.weights)
     backend = backend_for(named, torch.float32, torch.device("cpu"), parts=spec.family.tasks.parts())
     family = open_for_training(spec.family.tasks)
     learned = Learned(backend, rests=True, horizon=20)

@@ -39,6 +39,8 @@ SEE_OTHERS = (
     {"kind": "hyper", "clock": "time+fraction"},
     {"kind": "mlp"},
     {"kind": "lstm", "averaging": 2, "hidden_size": 4, "input": "raw"},
+    {"kind": "schedule", "direction": "nag", "knots": 5},
+    {"kind": "schedule", "direction": "adam", "knots": 5, "over": "fraction"},
     {"kind": "ntm_bfgs", "averaging": 2, "hidden_size": 4, "memory_size": 256, "input": "raw"},
 )
 WAYS = ("graphs kept", "graphs made again", "graphs made again, in blocks")

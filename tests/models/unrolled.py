@@ -25,7 +25,7 @@ def make_rule(**settings) -> Rule:
     rule = build({"kind": "lstm", **settings}).double()
     generator = torch.Generator().manual_seed(3)
     rule.initialise(generator)
-    at_zero = {"hyper": "readout.weight", "mlp": "readout.weight", "ntm_bfgs": "left_weight"}
+    at_zero = {"hyper": "readout.weight", "mlp": "readout.weight", "ntm_bfgs": "left_weight", "schedule": "log_rate"}
     if rule.kind in at_zero:
         with torch.no_grad():
             weight = rule.get_parameter(at_zero[rule.kind])

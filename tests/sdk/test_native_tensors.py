@@ -11,8 +11,8 @@ from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.native import BuildSettings, TensorKernel, tensor_kernel
 from gradsmith.rules.kernels.native.targets import Target, targets_here
-from gradsmith.rules.kernels.native.tensor_kernel import KernelRule
-from gradsmith.rules.kernels.native.tensor_trial import by_autograd, by_kernel, drawn
+from gradsmith.rules.kernels.native.tensor_trial import by_kernel
+from gradsmith.rules.kernels.tensor_truth import KernelRule, by_autograd, drawn
 from gradsmith.rules.mlp import MLPRule
 from tests.compiler import COMPILER, compiled, no_kernel
 
@@ -30,6 +30,7 @@ RULES = {
     "hyper, 2 x 24": {"kind": "hyper"},
     "hyper, 1 x 5": {"kind": "hyper", "layers": 1, "hidden_size": 5},
     "hyper, 3 x 33": {"kind": "hyper", "layers": 3, "hidden_size": 33},
+    "hyper, 2 x 24, knows its steps": {"kind": "hyper", "clock": "time+fraction"},
     "mlp, 2 x 24": {"kind": "mlp"},
     "mlp, 1 x 5, no memory of updates": {
         "kind": "mlp",

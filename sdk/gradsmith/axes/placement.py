@@ -15,10 +15,12 @@ from gradsmith.axes.base import Axis, Home, Place
 from gradsmith.axes.native import NativeAxis, Prepared, agrees_with_torch
 from gradsmith.axes.plain_torch import TorchAxis
 from gradsmith.axes.tensors import TensorAxis
+from gradsmith.axes.triton import TritonAxis
 from gradsmith.errors import StateMismatch
 from gradsmith.rules import Rule
 from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.native import native_kernel, tensor_kernel
+from gradsmith.rules.kernels.triton import triton_tensor_kernel
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +117,13 @@ class Placement:
             prepared = self._kernel(home.rule)
             if prepared is not None:
                 return NativeAxis(home, stored_in, sizes, prepared, self._threads)
-        rule = self._rule_on(home.rule, home.device, home.computes_in)
-        return TorchAxis(home, stored_in, sizes, rule, self._steps, shapes)
+        if home.device.type == "cuda" and stored_in == torch.float32:
+            rule = self._rules[home.rule]
+            program = triton_tensor_kernel(rule, home.device)
+            if not isinstance(program, Refusal):
+                return TritonAxis(home, sizes, rule, program, self._steps)
+        own = self._rule_on(home.rule, home.device, home.computes_in)
+        return TorchAxis(home, stored_in, sizes, own, self._steps, shapes)
 
     def _kernel(self, number: int) -> Prepared | None:
         """The compiled kernel with a rule's weights, if there is one. Asked for once and when first needed, for the

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, NamedTuple, cast, final
 
 from gradsmith.errors import UnknownRule
-from gradsmith.rules.kernels.sizes import MLPProgram, Sizes
+from gradsmith.rules.kernels.sizes import HyperProgram, MLPProgram, Sizes
 from gradsmith.rules.pieces import PIECES, Combination
 from gradsmith.rules.shapes import side_numbers
 
@@ -170,7 +170,7 @@ class HyperConfig(RuleConfig):
     clock: str = _setting(
         "time",
         "What it knows of time: how many steps there were, or also which share of the planned ones that is. The latter "
-        "is computed by torch, more slowly, and asks for LearnedOptimizer(..., steps=N).",
+        "asks for LearnedOptimizer(..., steps=N).",
         choices=("time", "time+fraction"),
         before="time",
     )
@@ -181,8 +181,13 @@ class HyperConfig(RuleConfig):
         return self.clock == "time+fraction"
 
     @property
+    def program(self) -> HyperProgram:
+        """The compiled kernel."""
+        return HyperProgram(self.knows_steps)
+
+    @property
     def exact_kernels(self) -> tuple[str, ...]:
-        return () if self.knows_steps else ("native",)
+        return ("native",)
 
     def in_words(self) -> str:
         return f"hyper, {self.layers} x {self.hidden_size}, once per tensor{self._knows_in_words}"

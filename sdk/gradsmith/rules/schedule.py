@@ -72,10 +72,7 @@ class ScheduleRule(Rule):
         segments = segments or Segments((gradient.shape[0],), device=gradient.device)
         *own, numbers = state
         count, less_one, steps = numbers.t()  # the product of the momenta so far, less one
-        weights = self._weights(count, steps)  # (tensors, knots)
-        rate = self.settings.output_scale * (weights @ self.log_rate.to(weights.dtype)).clamp(-7, 5).exp()
-        usual = math.log(USUAL_MOMENTUM / (1 - USUAL_MOMENTUM))
-        momentum = torch.sigmoid(usual + weights @ self.momentum.to(weights.dtype))
+        rate, momentum = self.curves(count, steps)
         product = momentum * (1 + less_one)
 
         def spread(values: Tensor) -> Tensor:
@@ -93,8 +90,15 @@ class ScheduleRule(Rule):
             update, after = -spread(rate / (1 - product)) * mean / root, (mean, squares)
         return update, (*(each[:, None] for each in after), torch.stack((count + 1, product - 1, steps), dim=1))
 
+    def curves(self, count: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """The learning rate and the momentum of the step after `count` of `steps` planned ones; each (n,)."""
+        weights = self._weights(count, steps)
+        rate = self.settings.output_scale * (weights @ self.log_rate.to(weights.dtype)).clamp(-7, 5).exp()
+        usual = math.log(USUAL_MOMENTUM / (1 - USUAL_MOMENTUM))
+        return rate, torch.sigmoid(usual + weights @ self.momentum.to(weights.dtype))
+
     def _weights(self, count: Tensor, steps: Tensor) -> Tensor:
-        """How much each knot counts at the step that comes: (tensors, knots), each row sums to 1."""
+        """How much each knot counts at the step that comes: (n, knots), each row sums to 1."""
         if self.settings.over == "fraction":
             place = (count / steps.clamp(min=1)).clamp(max=1)
         else:

@@ -40,16 +40,18 @@ class Program(Protocol):
 
 @dataclass(frozen=True)
 class HyperProgram:
-    """The kernel of all hyper rules: the sizes of their networks are arguments."""
+    """The kernel of hyper rules of one clock: the sizes of their networks are arguments. fraction: `time+fraction`"""
 
     source: ClassVar[str] = "hyper.cpp"
 
+    fraction: bool = False
+
     @property
     def defines(self) -> Mapping[str, int]:
-        return {}
+        return {"WITH_FRACTION": int(self.fraction)}
 
     def __str__(self) -> str:
-        return "hyper"
+        return "hyper-fraction" if self.fraction else "hyper"
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ class Sizes:
 
 USUAL = (
     HyperProgram(),
+    HyperProgram(fraction=True),
     MLPProgram(hidden=24, layers=2, names=("momenta", "scales", "tensor_scale", "alignment", "time")),
     Sizes(hidden=20, layers=2, inputs=2),
     Sizes(hidden=20, layers=2, inputs=1),

@@ -1,6 +1,7 @@
 // The hyper rule on the CPU: inner steps of all tensors of many tasks, and windows gone back through step by step.
 //
-// Compile-time constant: WIDTH (floats in a vector: 16 for AVX-512, 8 for AVX2, 4 elsewhere).
+// Compile-time constants: WIDTH (floats in a vector: 16 for AVX-512, 8 for AVX2, 4 elsewhere), and WITH_FRACTION, 1 for the
+// clock `time+fraction`.
 #include "hyper.h"
 #include "parallel.h"
 #include "supported.h"
@@ -33,7 +34,7 @@ int64_t gradsmith_record_floats(int64_t coordinates, int64_t tensors, int64_t hi
 }
 
 // One inner step, in place, of tensors one after another; memory as the rule's, feature-major: means (3 x coordinates),
-// squares and last (coordinates), numbers (tensors x 6). `gradients` and `values` hold a pointer for each tensor, or null for
+// squares and last (coordinates), numbers (tensors x NUMBERS). `gradients` and `values` hold a pointer for each tensor, or null for
 // one that does not move. record: null, or where to leave what the way back needs. Returns 1 when memory ran out.
 int gradsmith_step(const float* weights, int64_t hidden, int64_t layers, float scale, int64_t tensors,
                          const int64_t* sizes, const float* const* gradients, float* const* values, const float* rates,

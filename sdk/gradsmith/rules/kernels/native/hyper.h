@@ -1,6 +1,7 @@
 // The hyper rule for one tensor: its step, and the way back through a step.
 //
 // A second telling of gradsmith/rules/hyper.py, whose names these are; tests/sdk/test_native_tensors.py holds them equal.
+// Compile-time constants: WIDTH, and WITH_FRACTION, 1 for rules that know how many steps are planned.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -10,7 +11,7 @@
 
 namespace {
 
-constexpr int MEANS = 3, NUMBERS = 6, FEATURES = 14, ALONG = 7, OUTPUTS = 8;
+constexpr int MEANS = 3, NUMBERS = 6 + WITH_FRACTION, FEATURES = 14 + 2 * WITH_FRACTION, ALONG = 7, OUTPUTS = 8;
 constexpr float DECAY[MEANS] = {0.5f, 0.9f, 0.97f};
 constexpr float SQUARES = 0.99f, FAST = 0.5f, SLOW = 0.95f, ALIGNMENT = 0.7f, LEAST = 1e-3f;
 constexpr float TINY = 1e-20f, SMALLEST = 1e-30f, LOWEST = -7.f, HIGHEST = 5.f;
@@ -94,6 +95,11 @@ inline void look(const Net& net, int64_t n, const float* g, const float* const (
   for (int k = 0; k < 3; k++) x[4 + k] = 3 * numbers[3 + k];
   for (int k = 0; k < 7; k++) x[k] = within(-4, 4, x[k]);
   for (int k = 0; k < 7; k++) x[7 + k] = tanh(count / HORIZONS[k] - 1);
+  if (WITH_FRACTION) {
+    const double done = count - 1, planned = numbers[NUMBERS - 1];
+    x[FEATURES - 2] = 2 * within(0, 1, done / (planned < 1 ? 1 : planned)) - 1;
+    x[FEATURES - 1] = tanh((planned > done ? planned - done : 0) / 10 - 1);
+  }
   outputs_of(net, row, units);
 
   constexpr int OVER_R[3] = {0, 2, 3};

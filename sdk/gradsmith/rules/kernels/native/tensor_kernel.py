@@ -13,10 +13,7 @@ from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.kernels.native.pointers import require
 from gradsmith.rules.kernels.native.targets import Target
 from gradsmith.rules.kernels.native.tensor_library import TensorLibrary
-from gradsmith.rules.mlp import MLPRule
-
-KernelRule = HyperRule | MLPRule
-"""Rules that such a kernel runs."""
+from gradsmith.rules.kernels.tensor_truth import KernelRule
 
 
 class Layout(NamedTuple):
@@ -30,7 +27,7 @@ class Layout(NamedTuple):
     @classmethod
     def of(cls, rule: KernelRule) -> Layout:
         if isinstance(rule, HyperRule):
-            return cls(3, 1, True, 6)
+            return cls(3, 1, True, 6 + rule.settings.knows_steps)
         own = rule.features.combination
         return cls(len(own.means), len(own.squares), own.last, own.numbers)
 
