@@ -13,7 +13,7 @@ import torch
 from benchmarks.core import report as core_report
 from benchmarks.core.environment import ROOT
 from benchmarks.learned_vs_tuned import measure, picture, report
-from models.baselines import TUNED
+from models.baselines import DEFAULT_TUNED, TUNED
 from models.families import FAMILIES
 from models.spec import overridden
 
@@ -24,11 +24,9 @@ def main() -> int:
     arguments = _parser().parse_args()
     torch.set_num_threads(arguments.threads)
     family = FAMILIES[arguments.family]
-    if arguments.baselines:
-        plan = family.evaluation.model_copy(update={"baselines": tuple(arguments.baselines)})
-        family = family.model_copy(update={"evaluation": plan})
-    if arguments.recipe:
-        family = family.model_copy(update={"recipe": overridden(family.recipe, arguments.recipe)})
+    plan = family.evaluation.model_copy(update={"baselines": tuple(arguments.baselines or DEFAULT_TUNED)})
+    recipe = overridden(family.recipe, arguments.recipe)
+    family = family.model_copy(update={"evaluation": plan, "recipe": recipe})
     rules = [
         measure.trained(
             family, seed, meta_steps=arguments.meta_steps, threads=arguments.threads, data_dir=arguments.data,
@@ -65,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--meta-steps", type=int, default=None, help="default: the family's recipe")
     parser.add_argument(
         "--baselines", nargs="+", choices=sorted(TUNED), default=[], metavar="NAME",
-        help="what it is measured against, in a section of its own; default: the tuned tier of the family",
+        help="what it is measured against, in a section of its own; default: the five that every family has",
     )  # fmt: skip
     parser.add_argument(
         "--recipe", type=json.loads, default={}, metavar="JSON",

@@ -122,8 +122,8 @@ class Placement:
             program = triton_tensor_kernel(rule, home.device)
             if not isinstance(program, Refusal):
                 return TritonAxis(home, sizes, rule, program, self._steps)
-        rule = self._rule_on(home.rule, home.device, home.computes_in)
-        return TorchAxis(home, stored_in, sizes, rule, self._steps, shapes)
+        own = self._rule_on(home.rule, home.device, home.computes_in)
+        return TorchAxis(home, stored_in, sizes, own, self._steps, shapes)
 
     def _kernel(self, number: int) -> Prepared | None:
         """The compiled kernel with a rule's weights, if there is one. Asked for once and when first needed, for the

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, NamedTuple, cast, final
 
 from gradsmith.errors import UnknownRule
 from gradsmith.rules.kernels.sizes import HyperProgram, MLPProgram, Sizes
 from gradsmith.rules.pieces import PIECES, Combination
+from gradsmith.rules.shapes import side_numbers
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,10 @@ class RuleConfig(ABC):
     @abstractmethod
     def in_words(self) -> str:
         """One line for a card."""
+
+    def costs_for(self, shapes: Sequence[Sequence[int]]) -> Costs:
+        """The memory that such a rule takes for tensors of these shapes, for one coordinate in the mean."""
+        return self.costs(len(shapes) / max(1, sum(map(math.prod, shapes))))
 
     @abstractmethod
     def costs(self, tensors: float = 0.0) -> Costs:
@@ -444,7 +449,20 @@ class NTMBFGSConfig(RuleConfig):
         )
 
 
-TUNED_AVERAGES = {"sgd": 0, "nag": 1, "rmsprop": 1, "adam": 2, "adamw": 2, "adagrad": 1}
+LBFGS_PAIRS = 10
+"""How many pairs of moves and changes of the gradient L-BFGS keeps."""
+
+TUNED_NUMBERS = {
+    "sgd": 0,
+    "nag": 1,
+    "rmsprop": 1,
+    "adam": 2,
+    "adamw": 2,
+    "adagrad": 1,
+    "muon": 2,
+    "soap": 2,
+    "lbfgs": 2 * LBFGS_PAIRS + 2,
+}
 """The optimizers that a tuned rule may be, and how many numbers of each coordinate they remember."""
 
 
@@ -497,12 +515,13 @@ class ScheduleConfig(RuleConfig):
 @final
 @dataclass(frozen=True, kw_only=True)
 class TunedConfig(RuleConfig):
-    """A hand-made optimizer of torch.optim with its best learning rate and schedule. It learns nothing more."""
+    """A hand-made optimizer with its best learning rate and schedule: one of torch.optim's, Muon, SOAP or L-BFGS. It
+    learns nothing more."""
 
     kind: ClassVar[str] = "tuned"
     learns: ClassVar[bool] = False
 
-    optimizer: str = _setting("adam", choices=tuple(TUNED_AVERAGES))
+    optimizer: str = _setting("adam", choices=tuple(TUNED_NUMBERS))
     learning_rate: float = _setting(0.001, "That of the first step.", above=0, at_most=1e6)
     schedule: str = _setting(
         "constant", "How the rate falls to zero over the planned steps.", choices=("constant", "linear", "cosine")
@@ -517,11 +536,11 @@ class TunedConfig(RuleConfig):
         return f"tuned {self.optimizer}, learning rate {self.learning_rate:.3g}, {self.schedule}{known}"
 
     def costs(self, tensors: float = 0.0) -> Costs:
-        """What the optimizer remembers; two numbers for a tensor."""
-        averages = TUNED_AVERAGES[self.optimizer]
+        """What the optimizer remembers; two numbers for a tensor. A step has most of it twice."""
+        remembered = TUNED_NUMBERS[self.optimizer]
         return Costs(
-            state=math.ceil(averages + 2 * tensors),
-            step=math.ceil(10 + 10 * tensors),
+            state=math.ceil(remembered + 2 * tensors),
+            step=math.ceil(10 + (remembered if remembered > 2 else 0) + 10 * tensors),
             largest=1,
             autograd=0,
             replay=0,
@@ -529,6 +548,14 @@ class TunedConfig(RuleConfig):
             sizes=None,
             whole=True,
         )
+
+    def costs_for(self, shapes: Sequence[Sequence[int]]) -> Costs:
+        """SOAP also remembers two square matrices for every side, and makes both anew in a step."""
+        found = super().costs_for(shapes)
+        if self.optimizer != "soap":
+            return found
+        sides = 2 * math.ceil(sum(map(side_numbers, shapes)) / max(1, sum(map(math.prod, shapes))))
+        return replace(found, state=found.state + sides, step=found.step + 2 * sides)
 
 
 CONFIGS: dict[str, type[RuleConfig]] = {
