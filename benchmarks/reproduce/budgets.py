@@ -59,9 +59,11 @@ class Budget:
     def datasets(self, experiment: Experiment) -> tuple[str, ...]:
         """The data sets that its tasks need here, each once."""
         named: dict[str, None] = {}
-        for each in (*experiment.trainings, *experiment.panels):
-            changed = {**each.tasks, **self.tasks.get(experiment.name, _NONE)}
-            tasks: TaskSpec = overridden(FAMILIES[each.family].tasks, changed)
+        asked = [(each.family, each.tasks) for each in experiment.trainings]
+        asked += [(each.family, each.tasks) for each in experiment.panels]
+        for family, changes in asked:
+            changed = {**changes, **self.tasks.get(experiment.name, _NONE)}
+            tasks: TaskSpec = overridden(FAMILIES[family].tasks, changed)
             named |= dict.fromkeys(tasks.datasets)
         return tuple(named)
 
