@@ -102,7 +102,7 @@ def _rule(rule: RuleSpec) -> dict[str, Any]:
 _ON_MNIST = ("mnist", "mnist-transfers", "mnist-architectures")
 _MNIST_VALIDATION = {"validation_tasks": 16, "validation_interval": 100}
 _SMALL_MNIST = {"meta_steps": 400, **_MNIST_VALIDATION}
-_FEWER_TASKS = {"test_tasks": 32, "tuning_tasks": 8}
+_FEWER_TASKS = {"test_tasks": 16, "tuning_tasks": 4}
 _SMALL_CIFAR = {"validation_tasks": 2, "validation_interval": 20}
 BUDGETS = {
     budget.name: budget
