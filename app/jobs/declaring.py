@@ -15,6 +15,7 @@ from app.jobs.resolve import laid_over, refused_at
 from app.store.datasets import Datasets
 from app.store.errors import DatasetNotFound
 from app.store.families import FAMILY_NAME_PATTERN
+from models.baselines import usual_tuned
 from models.errors import DatasetRefused
 from models.families import DATASETS, FAMILIES, KINDS, no_such_kind, usual_recipe
 from models.spec import EvaluationPlan, FamilySpec, Recipe
@@ -56,7 +57,9 @@ def declared_family(request: FamilyRequest, datasets: Datasets | None = None) ->
         raise invalid_request([FieldError(location="body", pointer="/recipe/mixture", code="mixture", message=message)])
     recipe = laid_over(usual, fitting(usual, given, 1), "recipe")
     assert isinstance(recipe, Recipe)
-    plan = laid_over(EvaluationPlan(horizon=recipe.horizon), request.evaluation, "evaluation")
+    plan = laid_over(
+        EvaluationPlan(horizon=recipe.horizon, baselines=usual_tuned(tasks)), request.evaluation, "evaluation"
+    )
     assert isinstance(plan, EvaluationPlan)
     with refused_at():
         return FamilySpec(

@@ -106,7 +106,7 @@ DIGITS = FamilySpec(
     description="64-20-10 sigmoid perceptron on scikit-learn's 1,797 real digit images, minibatch 128.",
     tasks=MLPSpec(dataset="digits"),
     recipe=winning(meta_steps=400, tasks=2, validation_tasks=64, validation_interval=50),
-    evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32),
+    evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32, search="halving"),
 )
 MNIST = FamilySpec(
     name="mnist-mlp",
@@ -114,7 +114,7 @@ MNIST = FamilySpec(
     description="784-20-10 sigmoid perceptron on MNIST, minibatch 128 (section 3.2 of the paper).",
     tasks=MLPSpec(dataset="mnist"),
     recipe=winning(meta_steps=1000, tasks=1, validation_tasks=32, validation_interval=100, starts=4, start_steps=100),
-    evaluation=EvaluationPlan(test_tasks=64, tuning_tasks=16),
+    evaluation=EvaluationPlan(test_tasks=64, tuning_tasks=16, search="halving"),
 )
 
 TABLES = tuple(
