@@ -24,6 +24,7 @@ keys_commands = typer.Typer(
     help="Make, list and revoke API keys. Works on the database itself and needs no running server.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 _WORKSPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -106,7 +107,10 @@ def revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, key_...; never the key itself.")],
     data: Data = None,
 ) -> None:
-    """Revoke a key, even the last one: running servers refuse it after a few seconds."""
+    """Revoke a key, even the last one.
+
+    Running servers refuse it after a few seconds.
+    """
     from app.store import keys
     from app.store.ids import is_id
 

@@ -22,7 +22,9 @@ def doctor(
         int, typer.Option("--min-free-mb", min=0, help="Free disk space below which the check fails.")
     ] = 500,
 ) -> None:
-    """Check everything that the service needs, and name the next step for each problem. Changes nothing.
+    """Check everything that the service needs.
+
+    Names the next step for each problem, and changes nothing.
 
     Prints one line per check: ok, warn or fail, and the next step. The exit code is 1 if a check failed. It can run
     beside the service, and before its first start.
@@ -52,7 +54,9 @@ def backup(
     data: Data = None,
     datasets: Annotated[bool, typer.Option("--datasets/--no-datasets", help="Whether to copy data sets too.")] = True,
 ) -> None:
-    """Back up the embedded store while the service runs: a consistent snapshot of the database, and the data sets.
+    """Back up the embedded store while the service runs.
+
+    The backup is a consistent snapshot of the database, and the data sets.
 
     TARGET is written atomically, with a checksum for each file. For Postgres use pg_dump.
     """

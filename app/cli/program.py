@@ -11,8 +11,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from app import private
-from app.cli import operation
-from app.cli.common import Data, Host, Port, existing_file
+from app.cli import datasets, operation
+from app.cli.common import Data, Host, Port, RootPath, existing_file
 from app.cli.common import refuse as _refuse
 from app.cli.common import settings_from as _settings
 from app.cli.keys import keys_commands
@@ -25,6 +25,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 families_commands = typer.Typer(
@@ -32,6 +34,7 @@ families_commands = typer.Typer(
     help="Families of tasks, your own among them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 app.add_typer(keys_commands)
@@ -45,12 +48,13 @@ def serve(
     host: Host = None,
     port: Port = None,
     data: Data = None,
+    root_path: RootPath = None,
     workers: Annotated[int, typer.Option("--workers", min=0, max=256, help="Worker processes: jobs run at once.")] = 1,
     api_processes: Annotated[
         int, typer.Option("--api-processes", min=1, max=64, help="API processes; each uses up to one core.")
     ] = 1,
 ) -> None:
-    """Run everything on this machine: store, migrations, workers and API.
+    """Run everything: store, migrations, workers, API.
 
     Starts the bundled Valkey server unless REDIS_URL is set, and keeps its data in SQLite unless DATABASE_URL is set.
     Ctrl-C or SIGTERM ends every part; a running job writes a checkpoint and goes on at the next start.
@@ -62,7 +66,7 @@ def serve(
     from app.host.supervise import ServeError, Supervisor
 
     logs.configure()  # a misspelt setting is logged before the settings are known
-    settings = _settings(data_dir=data, host=host, port=port)
+    settings = _settings(data_dir=data, host=host, port=port, root_path=root_path)
     logs.configure(settings.log_format, settings.log_level)
     try:
         Supervisor(settings, workers, api_processes).run()
@@ -71,13 +75,17 @@ def serve(
 
 
 @app.command()
-def api(host: Host = None, port: Port = None, data: Data = None) -> None:
+def api(host: Host = None, port: Port = None, data: Data = None, root_path: RootPath = None) -> None:
     """Run one API process. DATABASE_URL and REDIS_URL name the stores; `migrate` must have run."""
-    settings = _settings(data_dir=data, host=host, port=port)
+    settings = _settings(data_dir=data, host=host, port=port, root_path=root_path)
     existing_file(settings)
     _become(
         "app.host.server",
-        environment={"GRADSMITH_HOST": settings.host, "GRADSMITH_PORT": str(settings.port)},
+        environment={
+            "GRADSMITH_HOST": settings.host,
+            "GRADSMITH_PORT": str(settings.port),
+            "GRADSMITH_ROOT_PATH": settings.root_path or "",
+        },
         data=data,
     )
 
@@ -90,7 +98,9 @@ def worker(
     ] = None,
     data: Data = None,
 ) -> None:
-    """Run one worker process: it takes jobs from the queues, one at a time, until SIGTERM.
+    """Run one worker process.
+
+    It takes jobs from the queues, one at a time, until SIGTERM.
 
     On SIGTERM the running job writes a checkpoint and goes back to the queue; a second signal, or 10 s, kills it.
     """
@@ -108,7 +118,10 @@ def migrate(
         typer.Option("--to", help="Migrate back to this schema. Data that only newer schemas have is lost."),
     ] = None,
 ) -> None:
-    """Bring the database up to date: create or alter its tables. It is safe to run it again, and before every start."""
+    """Bring the database up to date.
+
+    It creates or alters its tables, and is safe to run again, before every start for example.
+    """
     from alembic.util.exc import CommandError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -150,8 +163,15 @@ def migrate(
     add_help_option=False,
 )
 def data(context: typer.Context) -> None:
-    """List, fetch or import data sets: `data`, `data fetch NAME`, `data import NAME FOLDER`; all take `--data`."""
-    _become("models.tasks.data", *context.args)
+    """List, fetch or import data sets.
+
+    `data`, `data fetch NAME`, `data import NAME FOLDER`; all take `--data`. `data import NAME FILE` brings a table of
+    your own, as POST /datasets does.
+    """
+    if datasets.is_own(context.args):
+        datasets.bring(context.args[1:])
+    else:
+        _become("models.tasks.data", *context.args)
 
 
 @families_commands.command(

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment, Panel, Training, recipe_of_the_paper
+from models.baselines import DEFAULT_TUNED
 from models.families import FAMILIES
 from models.rule_spec import RuleSpec
 from models.spec import Recipe, overridden
@@ -75,7 +76,10 @@ class Budget:
         body = {
             "optimizer": optimizer, "family": panel.family,
             "evaluation": {
-                **self.evaluation, **self.evaluations.get(experiment.name, _NONE), **self.panels.get(panel.name, _NONE)
+                "baselines": list(DEFAULT_TUNED),
+                **self.evaluation,
+                **self.evaluations.get(experiment.name, _NONE),
+                **self.panels.get(panel.name, _NONE),
             },
             "resources": dict(self.resources),
         }  # fmt: skip

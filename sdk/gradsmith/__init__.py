@@ -8,13 +8,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from gradsmith import errors as errors
-from gradsmith import events as events
-from gradsmith import types as types
-from gradsmith.errors import GradsmithError as GradsmithError
-
 if TYPE_CHECKING:
+    from gradsmith import errors as errors
+    from gradsmith import events as events
+    from gradsmith import types as types
     from gradsmith.client import Client as Client
+    from gradsmith.errors import GradsmithError as GradsmithError
     from gradsmith.optimizer import LearnedOptimizer as LearnedOptimizer
     from gradsmith.rules.weights import load as load
 
@@ -23,12 +22,16 @@ __all__ = ["Client", "GradsmithError", "LearnedOptimizer", "errors", "events", "
 
 _HOMES = {
     "Client": "gradsmith.client",
+    "GradsmithError": "gradsmith.errors",
     "LearnedOptimizer": "gradsmith.optimizer",
     "load": "gradsmith.rules.weights",
 }
+_MODULES = ("errors", "events", "types")
 
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"gradsmith.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'gradsmith' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

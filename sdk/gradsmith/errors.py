@@ -124,6 +124,7 @@ class IntegrityFailed(ServiceError):
 class ResponseError(ServiceError):
     """The server answered with an error (RFC 9457 problem+json).
 
+    detail: the server's own words, without the request that the message ends with
     status: the HTTP status code
     code: the machine-readable kind of the error, for example "job_not_found"; empty when the answer carried none
     errors: what is wrong with which field of the request (JSON pointers); empty where that does not apply
@@ -135,6 +136,7 @@ class ResponseError(ServiceError):
         message: str,
         *,
         status: int,
+        detail: str = "",
         code: str = "",
         errors: tuple[FieldError, ...] = (),
         request_id: str | None = None,
@@ -142,6 +144,7 @@ class ResponseError(ServiceError):
         progress: Progress | None = None,
     ) -> None:
         super().__init__(message)
+        self.detail = detail or message
         self.status = status
         self.code = code
         self.errors = errors

@@ -11,7 +11,9 @@ import typer
 from gradsmith.cli import show
 from gradsmith.cli.outcome import refuse, told
 
-commands = typer.Typer(name="families", help="What can be trained on.", invoke_without_command=True)
+commands = typer.Typer(
+    name="families", help="What can be trained on.", invoke_without_command=True, rich_markup_mode=None
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
 
@@ -62,7 +64,10 @@ def create(
     file: Annotated[typer.FileText, typer.Argument(help="JSON with name and tasks; - reads standard input.")],
     as_json: AsJson = False,
 ) -> None:
-    """Declare a family of your own from a JSON file; docs/your-own-problem.md has examples."""
+    """Declare a family of your own from a JSON file.
+
+    docs/your-own-problem.md has examples.
+    """
     from gradsmith.cli.service import client
 
     wanted = _object(file.read(), "standard input" if file is sys.stdin else file.name)

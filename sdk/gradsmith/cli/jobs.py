@@ -13,7 +13,9 @@ from gradsmith.cli.outcome import JOB_FAILED, told
 if TYPE_CHECKING:
     from gradsmith.types import Job
 
-commands = typer.Typer(name="jobs", help="Trainings, evaluations and previews.", invoke_without_command=True)
+commands = typer.Typer(
+    name="jobs", help="Trainings, evaluations and previews.", invoke_without_command=True, rich_markup_mode=None
+)
 
 JobName = Annotated[
     str, typer.Argument(metavar="JOB", help="An id, the beginning or the end of one that is clear, or @last.")
@@ -44,7 +46,15 @@ def list_jobs(
         if as_json:
             return show.as_json([job.raw for job in page])
         rows = [
-            (job.id, job.kind, job.family, job.status, show.progress(job), show.took(job), show.age(job.created_at))
+            (
+                show.name(job.id),
+                job.kind,
+                job.family,
+                job.status,
+                show.progress(job),
+                show.took(job),
+                show.age(job.created_at),
+            )
             for job in page
         ]
         show.table(
@@ -57,7 +67,7 @@ def list_jobs(
 
 @commands.command("show")
 def show_job(job: JobName = "@last", as_json: AsJson = False) -> None:
-    """Show a job: its status, what it made, and its curve in a line."""
+    """Show a job: its status, its result and its curve."""
     from gradsmith.cli.service import client
     from gradsmith.errors import NotFound, NotReady
 
@@ -111,7 +121,10 @@ def retry(job: JobName, as_json: AsJson = False) -> None:
 
 @commands.command()
 def logs(job: JobName = "@last", as_json: AsJson = False) -> None:
-    """Print what a job has said, all of it if it has ended, else until it ends."""
+    """Print what a job has said.
+
+    A job that has not ended is followed until it ends.
+    """
     from gradsmith.cli.service import client
     from gradsmith.events import MetricsEvent
 
@@ -122,9 +135,8 @@ def logs(job: JobName = "@last", as_json: AsJson = False) -> None:
         for event in service.jobs.stream(job_id(service, job)):
             if as_json:
                 typer.echo(show.line({"kind": event.kind, "id": event.id, "data": event.data}))
-            elif not isinstance(event, MetricsEvent):
-                told_of = ", ".join(f"{name} {value}" for name, value in event.data.items() if value not in (None, ""))
-                typer.echo(f"{event.id or '':>8}  {event.kind:<12} {told_of}")
+            elif event.id is not None and not isinstance(event, MetricsEvent):
+                typer.echo(f"{event.id:>8}  {show.event(event)}")
 
 
 def follow(job: str) -> None:
@@ -155,7 +167,12 @@ def follow(job: str) -> None:
         show.verdict(service.jobs.report(measured))
         if ended.optimizer is not None:
             record = service.optimizers.get(ended.optimizer)
-            typer.echo(f"{record.reference}: `gradsmith optimizers pull {record.reference}` fetches its weights")
+            # What was trained on changed tasks is compared with nothing: `best` is of the family's own.
+            best = record if record.overrides else service.optimizers.get(f"{record.family}@best")
+            if best.id != record.id:
+                what = "a tuned baseline" if best.tuned else "another optimizer"
+                typer.echo(f"{record.reference} is not the best: {record.family}@best is {best.reference}, {what}")
+            typer.echo(f"{best.reference}: `gradsmith optimizers pull {best.reference}` fetches its weights")
 
 
 def _facts(job: Job) -> dict[str, str]:

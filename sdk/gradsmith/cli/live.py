@@ -40,7 +40,7 @@ class Line:
 
     def text(self) -> str:
         """The line, without the bar."""
-        done = f"{self.step}/{self.total}" if self.total else str(self.step)
+        done = f"{self.step}/{self.total}" if self.total else ""
         seen = self.step - self._first
         left = (self.total - self.step) * (time.monotonic() - self.began) / seen if seen > 0 and self.total else None
         parts = [self.name, self.status if self.status != "running" else "", done]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import typer
 
 from gradsmith import errors
 
+_REQUEST = re.compile(r"GET /(jobs|optimizers|families)\b(?!/)")
 JOB_FAILED, USAGE, AUTHENTICATION, NOT_FOUND, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
 
@@ -37,12 +39,23 @@ def told(interrupted: Callable[[], str] | None = None) -> Iterator[None]:
     try:
         yield
     except errors.GradsmithError as error:
-        refuse(str(error), ended_with(error))
+        refuse(in_words(error), ended_with(error))
     except KeyboardInterrupt:
         refuse(interrupted() if interrupted is not None else "interrupted", INTERRUPTED)
     except BrokenPipeError:  # `gradsmith jobs | head`
         sys.stderr.close()
         raise typer.Exit(0) from None
+
+
+def in_words(error: errors.GradsmithError) -> str:
+    """What went wrong, with commands where the server names requests and options where it names fields."""
+    if not isinstance(error, errors.ResponseError):
+        return str(error)
+    said = _REQUEST.sub(r"`gradsmith \1`", error.detail)
+    for each in error.errors:
+        said = said.replace(each.pointer.lstrip("/"), each.pointer.lstrip("/").replace("/", "."))
+    # A failure of the server itself is reported to its operator, who asks for the request.
+    return f"{said} (request {error.request_id})" if error.status >= 500 and error.request_id else said
 
 
 def refuse(message: str, code: int = USAGE) -> NoReturn:

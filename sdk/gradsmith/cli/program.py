@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gradsmith.cli import families, jobs, optimizers, show
+from gradsmith.cli import datasets, families, jobs, optimizers, show
 from gradsmith.cli.given import labels, settings
 from gradsmith.cli.outcome import AUTHENTICATION, UNAVAILABLE, refuse, told
 
@@ -19,9 +19,10 @@ program = typer.Typer(
     help="Train, prove and fetch learned optimizers. GRADSMITH_URL or `gradsmith login` says where the server is.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for each in (jobs.commands, optimizers.commands, families.commands):
+for each in (jobs.commands, optimizers.commands, families.commands, datasets.commands):
     program.add_typer(each)
 
 Set = Annotated[
@@ -44,7 +45,10 @@ def train(
     follow: Follow = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train an optimizer for a family, and prove it against tuned baselines."""
+    """Train an optimizer for a family, and prove it.
+
+    The proof is an evaluation against tuned baselines, which follows the training.
+    """
     wanted = settings(set_ or [], _SECTIONS)
     body = {"kind": "meta_train", "family": family, "seed": seed, "evaluate": evaluate, **wanted}
     _start(body, label, follow=follow, as_json=as_json)
@@ -59,7 +63,10 @@ def evaluate(
     follow: Follow = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure an optimizer against tuned baselines on tasks that it never saw."""
+    """Measure an optimizer against tuned baselines.
+
+    It takes tasks that the optimizer never saw.
+    """
     wanted = settings(set_ or [], ("tasks", "evaluation", "resources"))
     _start(
         {"kind": "evaluate", "optimizer": optimizer, "family": family, **wanted}, label, follow=follow, as_json=as_json
@@ -73,14 +80,17 @@ def preview(
     follow: Follow = True,
     as_json: AsJson = False,
 ) -> None:
-    """Show in seconds what tuned baselines do on a family, before a training is spent on it."""
+    """Show in seconds what tuned baselines do on a family.
+
+    It shows mistakes in a family before a training is spent on it.
+    """
     wanted = settings(set_ or [], ("tasks", "evaluation", "resources"))
     _start({"kind": "preview", "family": family, **wanted}, None, follow=follow and not as_json, as_json=as_json)
 
 
 @program.command()
 def compare(first: jobs.JobName, second: jobs.JobName, as_json: AsJson = False) -> None:
-    """Compare two jobs: what differs in their settings, and what came out."""
+    """Compare two jobs: their settings and results."""
     from gradsmith.cli.comparison import compared
     from gradsmith.cli.given import job_id
     from gradsmith.cli.service import client
@@ -100,7 +110,10 @@ def login(
         str, typer.Option(prompt="API key (none: press Enter)", hide_input=True, help="Asked for where not given.")
     ] = "",
 ) -> None:
-    """Keep a server's address and your key for later commands, in a file that only you can read."""
+    """Keep a server's address and your key.
+
+    Later commands use them. The file is one that only you can read.
+    """
     from gradsmith.cli.service import keep
     from gradsmith.client import Client
 
@@ -113,7 +126,7 @@ def login(
 def open_page(
     job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Its report; without one, the dashboard.")] = None,
 ) -> None:
-    """Open the dashboard, or a job's report, in the browser."""
+    """Open the dashboard or a report in the browser."""
     from gradsmith.cli.given import job_id
     from gradsmith.cli.service import client
 
@@ -125,7 +138,7 @@ def open_page(
 
 @program.command()
 def doctor() -> None:
-    """Check that the server answers, knows the key and has what it needs."""
+    """Check that the server answers and knows the key."""
     from gradsmith import __version__, errors
     from gradsmith.cli.service import client, kept_in
 

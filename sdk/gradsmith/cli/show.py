@@ -15,8 +15,10 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gradsmith.events import Event
     from gradsmith.types import Job, Report
 
+_WIDE_ENOUGH = 100  # columns
 _BARS = "▁▂▃▄▅▆▇█"
 _STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
@@ -58,6 +60,32 @@ def fields(pairs: Mapping[str, str]) -> None:
     widest = max(map(len, pairs), default=0)
     for name, value in pairs.items():
         typer.echo(f"{name:<{widest}}  {value}")
+
+
+def event(said: Event) -> str:
+    """One line of what a job said."""
+    from gradsmith.events import CheckpointEvent, DoneEvent, LogEvent, ResumedEvent, StatusEvent
+
+    match said:
+        case LogEvent():
+            return said.message if said.level == "info" else f"{said.level}: {said.message}"
+        case StatusEvent():
+            reason = f": {said.reason}" if said.reason else ""
+            return f"{said.status}{reason}" if said.attempt < 2 else f"{said.status}, attempt {said.attempt}{reason}"
+        case CheckpointEvent():
+            return f"checkpoint at step {said.step}"
+        case ResumedEvent():
+            return f"resumed from step {said.from_step}"
+        case DoneEvent():
+            return f"{said.status}: {said.reason}" if said.reason else said.status
+    told = ", ".join(f"{name} {value}" for name, value in said.data.items() if value not in (None, ""))
+    return f"{said.kind.replace('_', ' ')}: {told}" if told else said.kind.replace("_", " ")
+
+
+def name(job: str) -> str:
+    """An id that fits: on a narrow terminal its end, which every command takes as well."""
+    narrow = sys.stdout.isatty() and console().width < _WIDE_ENOUGH
+    return job[-8:] if narrow else job
 
 
 def age(moment: datetime | None) -> str:
@@ -117,12 +145,25 @@ def verdict(report: Report) -> None:
         told = f"{number(against.get('ratio_of_means'))} [{number(low)}, {number(high)}] of the loss of tuned"
         schedule = f", {against['schedule']} rate" if against.get("schedule") else ""
         typer.echo(f"{report.verdict[metric]} {words}: {told} {against.get('baseline', 'baselines')}{schedule}")
+    if report.family_tier:
+        typer.echo(_schedule(report.family_tier["schedule"]))
     sweeps = report.raw.get("tuning") or {}
     rows = [
         (name, *(_mean(each, key) for key in ("final", "area")), _tuned(sweeps.get(name, {})))
         for name, each in report.optimizers.items()
     ]
     table(("mean loss of", "at the end", "over the curve", "tuned to"), rows, empty="")
+
+
+def _schedule(found: Mapping[str, Any]) -> str:
+    """Whether a learned schedule does as well as the optimizer, in a line."""
+    against = found["fresh_tasks"]
+    if against is None:
+        return "no schedule was learned: all trainings of one diverged"
+    low, high = against.get("ratio_interval") or (None, None)
+    ratio = f"{number(against.get('ratio_of_means'))} [{number(low)}, {number(high)}]"
+    told = f"{against['verdict']} against a learned schedule of {found['numbers']} numbers: {ratio} of its loss"
+    return f"{told}; best takes the schedule" if found["best"] else told
 
 
 def _mean(optimizer: Mapping[str, Any], criterion: str) -> str:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import torch
 
 from gradsmith.rules.base import Rule
-from gradsmith.rules.configs import LSTMConfig, MLPConfig
+from gradsmith.rules.configs import HyperConfig, LSTMConfig, MLPConfig
 from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.kernels import trial
 from gradsmith.rules.kernels.base import Refusal
@@ -20,9 +20,10 @@ from gradsmith.rules.kernels.native.kernel import NativeKernel
 from gradsmith.rules.kernels.native.library import Library
 from gradsmith.rules.kernels.native.loading import best
 from gradsmith.rules.kernels.native.targets import Target
-from gradsmith.rules.kernels.native.tensor_kernel import KernelRule, TensorKernel
+from gradsmith.rules.kernels.native.tensor_kernel import TensorKernel
 from gradsmith.rules.kernels.native.tensor_library import TensorLibrary
 from gradsmith.rules.kernels.sizes import INPUTS, MOST_HIDDEN, MOST_LAYERS, HyperProgram, MLPProgram, Sizes
+from gradsmith.rules.kernels.tensor_truth import KernelRule
 from gradsmith.rules.lstm import LSTMRule
 from gradsmith.rules.mlp import MLPRule
 
@@ -65,9 +66,7 @@ def tensor_kernel(rule: Rule, *, threads: int = 1, settings: BuildSettings | Non
         return Refusal("it is turned off here (GRADSMITH_NATIVE=off)")
     if not isinstance(rule, HyperRule | MLPRule):
         return Refusal(f"it runs rules of the kinds {HyperRule.kind} and {MLPRule.kind} alone")
-    if isinstance(rule, HyperRule) and rule.settings.knows_steps:
-        return Refusal("of the clocks of hyper rules it has time alone, and time+fraction is torch's")
-    program = HyperProgram() if isinstance(rule, HyperRule) else rule.settings.program
+    program = rule.settings.program
     if program is None:
         return Refusal(
             f"it runs mlp rules of at most {MOST_HIDDEN} units that look at tensors, with inputs from "
@@ -113,5 +112,6 @@ class Loaded:
 def _rule_of(program: HyperProgram | MLPProgram) -> KernelRule:
     """A rule that this kernel runs."""
     if isinstance(program, HyperProgram):
-        return HyperRule()
+        clock, direction = "time+fraction" if program.fraction else "time", "muon" if program.muon else "adam"
+        return HyperRule(HyperConfig(clock=clock, direction=direction))
     return MLPRule(MLPConfig(hidden_size=program.hidden, layers=program.layers, input=program.input))

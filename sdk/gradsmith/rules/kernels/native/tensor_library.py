@@ -9,8 +9,8 @@ from gradsmith.rules.kernels.native.library import NeedsAnotherCPU, Unloadable
 
 
 class TensorLibrary:
-    """The compiled kernel of hyper rules, or of mlp rules of one configuration. Its functions trust their pointers;
-    `TensorKernel` checks what it passes.
+    """The compiled kernel of hyper rules of one clock, or of mlp rules of one configuration. Its functions trust their
+    pointers; `TensorKernel` checks what it passes.
 
     Raises Unloadable when the file does not load, NeedsAnotherCPU when it is not for this CPU.
     """
