@@ -16,7 +16,9 @@ from app import auth
 from app.api import (
     aliases,
     anatomy,
+    curve_lines,
     curves,
+    datasets,
     event_stream,
     families,
     health,
@@ -34,9 +36,11 @@ from app.batching import Batching
 from app.http import problems
 from app.http.admission import Admission
 from app.http.body import BodyGate
+from app.http.compression import Compression
 from app.http.middleware import Guard, HeadAsGet, RequestId, SecurityHeaders
 from app.http.observed import Observed
 from app.http.paths import Paths
+from app.http.prefix import Prefix
 from app.jobs import submission
 from app.jobs.dispatch import Dispatcher
 from app.metrics import Metrics
@@ -47,7 +51,22 @@ from app.store.sessions import Database
 from app.streams import StreamHub
 from app.version import VERSION
 
-ROUTERS = (jobs, event_stream, curves, reports, families, aliases, optimizers, anatomy, keys, health, metrics, pages)
+ROUTERS = (
+    jobs,
+    event_stream,
+    curves,
+    curve_lines,
+    reports,
+    families,
+    datasets,
+    aliases,
+    optimizers,
+    anatomy,
+    keys,
+    health,
+    metrics,
+    pages,
+)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -117,7 +136,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Admission, settings=chosen)
     app.add_middleware(Guard, settings=chosen)
     app.add_middleware(Observed, instruments=measured.instruments, paths=paths)
+    app.add_middleware(Compression)
     app.add_middleware(HeadAsGet)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestId)
+    if chosen.root_path:
+        app.add_middleware(Prefix, root_path=chosen.root_path)
     return app

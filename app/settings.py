@@ -52,6 +52,11 @@ class Settings(BaseSettings):
     )
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    root_path: str | None = Field(
+        None,
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="The path below which a reverse proxy shows the service, such as /gradsmith.",
+    )
     auth: Literal["auto", "on", "off"] = Field(
         "auto", description="`auto` asks for API keys unless bound to loopback; `on` always, `off` never."
     )
@@ -74,6 +79,12 @@ class Settings(BaseSettings):
         "info", description="`debug` tells of reads too, `warning` of no request that went well."
     )
     body_limit_bytes: int = Field(1_000_000, ge=1)
+    dataset_limit_bytes: int = Field(268_435_456, ge=1, description="Most bytes of a file of POST /datasets.")
+    dataset_unpacked_bytes: int = Field(
+        2_147_483_648, ge=1, description="Most bytes that an npz of POST /datasets may unpack to."
+    )
+    dataset_rows: int = Field(10_000_000, ge=1, description="Most rows of a file of POST /datasets.")
+    dataset_columns: int = Field(1_000, ge=1, le=10_000, description="Most columns of a file of POST /datasets.")
     database_connections: int = Field(
         40, ge=3, description="Most connections of an API process to Postgres; live streams hold none."
     )

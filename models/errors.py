@@ -15,6 +15,10 @@ class DatasetCorrupt(ModelsError):
     """A data file is there, but its bytes are not the published ones."""
 
 
+class DatasetRefused(ModelsError):
+    """A file that a user brings is no table that can be used: too large, truncated, or of another form."""
+
+
 class UnknownKind(ModelsError):
     """A spec has a kind of family that is not registered here."""
 

@@ -16,7 +16,7 @@ from models.evaluation.statistics import Bootstrap, Floats, curve_quantiles, sum
 from models.spec import Recipe
 from models.task_spec import LossesOn
 from models.tuning import CRITERIA as CRITERIA
-from models.tuning import GridPoint, Tuning
+from models.tuning import Tuning
 
 PROGRESS_INTERVAL_SECONDS = 0.25
 TUNING_TRAJECTORY = 1  # trajectory 0 of the validation split selected the rule; baselines are tuned on other tasks
@@ -60,11 +60,28 @@ class BestTuned:
 
 
 @dataclass(frozen=True)
+class BestSchedule:
+    """A learned schedule that does as well as the measured optimizer, as an optimizer of the registry.
+
+    recipe: that of its training, whose criterion gave the score
+    stands_for: the id of the optimizer in whose place `best` names it
+    training: what its training took
+    """
+
+    weights: bytes
+    score: float
+    standing_still: float
+    recipe: Recipe
+    stands_for: str
+    training: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class MeasuringResult:
-    """Plain JSON values; non-finite numbers are None. baseline: what `best` may name, where that is known"""
+    """Plain JSON values; non-finite numbers are None. found: what `best` may name, where that is known"""
 
     result: dict[str, Any]
-    baseline: BestTuned | None = None
+    found: BestTuned | BestSchedule | None = None
 
 
 class Runs:
@@ -75,10 +92,8 @@ class Runs:
         self.total = total
         self._told = 0.0
 
-    def ticking(
-        self, work: Generator[GridPoint | None, None, T], message: str
-    ) -> Generator[MeasuringProgress, None, T]:
-        """Do the work, telling about it now and then; each grid point that it yields is a run done."""
+    def ticking(self, work: Generator[object | None, None, T], message: str) -> Generator[MeasuringProgress, None, T]:
+        """Do the work, telling about it now and then; each thing but None that it yields is a run done."""
         while True:
             try:
                 point = next(work)

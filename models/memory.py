@@ -20,6 +20,7 @@ from typing import Literal, TypeAlias, assert_never
 from gradsmith.rules.configs import Costs as RuleCosts
 from gradsmith.rules.kernels.sizes import WIDTHS, Sizes
 from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewSpec
+from models.spec.family_tier import DIRECTIONS, rules_of, training_of
 from models.task_spec import Costs, TaskSpec
 
 Computes = Literal["native", "torch", "reference", "triton"]
@@ -108,6 +109,8 @@ def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, th
             resident = sum({each.family.datasets: each.costs.resident_bytes for each in families}.values())
         case EvaluateSpec():
             running = _evaluating(sizes, spec)
+            if spec.evaluation.family_tier:
+                running = max(running, _family_tier(sizes, spec))
         case PreviewSpec():
             running = _previewing(sizes, spec)
         case _:
@@ -141,7 +144,7 @@ def _rules(spec: JobSpec) -> _Rules:
     found = []
     for rule, parts in spec.assigned().values():
         size = sum(part.size for part in parts)
-        found.append((size / whole, rule.config.costs(len(parts) / size)))
+        found.append((size / whole, rule.config.costs_for([part.shape for part in parts])))
     return tuple(found)
 
 
@@ -270,6 +273,17 @@ def _evaluating(sizes: _Sizes, spec: EvaluateSpec) -> int:
     running = max(running + sizes.costs.held_out_bytes, _anatomy(sizes))
     resampling = _BOOTSTRAP_BYTES + 8 * (4 * curve + 3 * (plan.horizon + 1) * plan.bootstrap_samples)
     return kept + max(running, resampling)
+
+
+def _family_tier(sizes: _Sizes, spec: EvaluateSpec) -> int:
+    """The training of a schedule, which torch computes, beside the curves that the evaluation has so far."""
+    heaviest = rules_of(dict.fromkeys(DIRECTIONS, 1.0))[-1]
+    training = training_of(spec, heaviest)
+    computes: Computes = "reference" if sizes.computes == "reference" else "torch"
+    own = replace(sizes, rules=_rules(training), computes=computes)
+    plan = spec.evaluation
+    kept = (plan.horizon + 1) * plan.test_tasks * (1 + 2 * len(plan.baselines) + len(plan.untuned))
+    return sizes.width * kept + _training([own], training)
 
 
 def _anatomy(sizes: _Sizes) -> int:

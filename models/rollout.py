@@ -126,6 +126,7 @@ def run(
     held_out: bool = False,
     looks: tuple[int, ...] = (),
     pictures: bool = False,
+    begin: Tensor | None = None,
 ) -> Generator[None, None, Curves]:
     """Yields after each inner step, so that a caller can look at the clock, and returns the Curves: of the sample's
     tasks in an order that depends on the sample alone.
@@ -133,6 +134,7 @@ def run(
     held_out, pictures: whether to look at held-out data at the end, and to keep some pictures, where tasks have them
     looks: steps, from 0 to the horizon, after which held-out losses are measured; the curves are then of these, and a
         task whose training loss is not finite has an infinite one from there on. Empty: training losses
+    begin: where every task begins, (coordinates_per_task,); None: each at its own starting point
 
     Costs `horizon + 1` gradient evaluations a task; one that is judged at its average costs a loss more at each step.
     Raises ValueError where held-out losses are asked for and the tasks have none.
@@ -153,7 +155,7 @@ def run(
             device=device,
         )
         for tasks in batches:
-            theta = tasks.initial()
+            theta = tasks.initial() if begin is None else begin.to(device, dtype).repeat(tasks.tasks)
             stepper = contender.start(tasks)
             judged = stepper.average if isinstance(stepper, Averaging) else None
             rows, seen = [], []

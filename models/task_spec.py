@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaH
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+if TYPE_CHECKING:
+    from models.table_spec import Table
+
 LossesOn = Literal["training", "held_out"]
 """Which data a loss that counts is of: the minibatches that the inner gradients come from, or data that they do not
 see."""
@@ -98,6 +101,11 @@ class TaskSpec(Spec):
         return False
 
     @property
+    def noisy(self) -> bool:
+        """Whether a step's loss and gradient are of data, or of noise, that is drawn for that step."""
+        return self.parts_data or bool(self.datasets)
+
+    @property
     def pictured(self) -> bool:
         """Whether a task's parameters can be seen (`TaskBatch.pictures`); an evaluation then keeps some pictures."""
         return False
@@ -105,6 +113,11 @@ class TaskSpec(Spec):
     @property
     def datasets(self) -> tuple[str, ...]:
         """The names of the data sets that the tasks are made of."""
+        return ()
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The data sets of the workspace that the tasks are made of."""
         return ()
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.store import baseline_runs, outcomes
 from app.store.events import EventId, JobEvent
 from models.evaluation.baseline_runs import Stored
-from models.measured import BestTuned, MeasuringProgress, MeasuringResult
+from models.measured import BestSchedule, BestTuned, MeasuringProgress, MeasuringResult
 from workers.attempt import Attempt
 from workers.lifecycle import Preempted
 
@@ -34,11 +34,11 @@ class BaselineRuns:
 def measure(
     attempt: Attempt,
     science: Iterator[MeasuringProgress | MeasuringResult],
-    registered: Callable[[BestTuned], outcomes.TunedBaseline] | None = None,
+    registered: Callable[[BestTuned | BestSchedule], outcomes.Found] | None = None,
 ) -> None:
     """Run it to its end and store its result. It is never resumed: another attempt starts anew.
 
-    registered: how a baseline that it found goes into the registry
+    registered: how what it found goes into the registry, where `best` may name it
 
     Raises as `workers.kinds.run` says.
     """
@@ -59,16 +59,16 @@ def measure(
         if attempt.preempted():
             raise Preempted
     assert result is not None, "what measures ends with its result"
-    found = result.baseline
-    baseline = registered(found) if registered is not None and found is not None else None
-    _store(attempt, result.result, baseline)
+    found = result.found
+    made = registered(found) if registered is not None and found is not None else None
+    _store(attempt, result.result, made)
 
 
-def _store(attempt: Attempt, result: dict[str, Any], baseline: outcomes.TunedBaseline | None) -> None:
+def _store(attempt: Attempt, result: dict[str, Any], found: outcomes.Found | None) -> None:
     def finish(session: Session, last_events: list[JobEvent], done_id: EventId) -> JobEvent:
         lease = attempt.keeper.lease
         return outcomes.finish_with_result(
-            session, lease, done_id, result=result, baseline=baseline, last_events=last_events
+            session, lease, done_id, result=result, found=found, last_events=last_events
         ).event
 
     attempt.recorder.finish(finish)

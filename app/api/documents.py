@@ -33,6 +33,7 @@ def optimizer_documents(session: Session, workspace: str, rows: Sequence[Optimiz
             overrides=record.overrides,
             automatic=record.row.automatic,
             tuned=record.row.tuned,
+            stands_for=record.row.stands_for,
             card=record.row.card,
             evaluations=[EvaluationSummary(**vars(measured)) for measured in record.evaluations],
             created_at=record.row.created_at,
@@ -76,5 +77,6 @@ def card_facts(session: Session, row: OptimizerRow) -> CardFacts:
         summary=row.card,
         evaluations=[(evaluation.job, evaluation.result) for evaluation in registry.evaluations(row.id)],
         tuned=row.card["tuned"] if row.tuned else None,
+        stands_for=row.stands_for,
         measuring=unfinished_evaluations(session, row),
     )

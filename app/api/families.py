@@ -14,6 +14,7 @@ from app.http.problems import Problem, responses
 from app.jobs.declaring import FamilyRequest, declared_family
 from app.jobs.resolve import found_family, no_such_family
 from app.openapi.examples import FAMILY, FAMILY_REQUEST
+from app.store.datasets import Datasets
 from app.store.families import DeclaredFamilies
 from app.store.tables import FamilyRow
 from models.families import FAMILIES, PROBLEMS
@@ -91,7 +92,7 @@ def families_get(name: str, request: Request, services: ServicesDep, caller: Cal
         },
         **responses(
             "invalid_json", "cross_origin", "body_too_large", "unsupported_media_type", "invalid_request",
-            "family_exists", "too_many_families",
+            "family_exists", "too_many_families", "data_set_missing",
         ),
     },
 )  # fmt: skip
@@ -100,7 +101,8 @@ def families_create(
     services: ServicesDep,
     caller: CallerDep,
 ) -> Response:
-    family = declared_family(body)
+    with services.database.read() as session:
+        family = declared_family(body, Datasets(session, caller.workspace))
     with services.database.write() as session:
         made = DeclaredFamilies(session, caller.workspace).add(family)
     content = _detail(family, declared=True).model_dump_json()

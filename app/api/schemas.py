@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from app.http.fields import Name, Request
 from app.jobs.schemas import JobStatus
+from models.datasets.inspection import Inspection
 from models.spec import EvaluationPlan, Recipe
 from models.task_spec import Tasks
 
@@ -96,6 +97,10 @@ class Optimizer(BaseModel):
         description="Whether it is a tuned baseline, which an evaluation registered: `best` may name it, `latest` does "
         "not."
     )
+    stands_for: str | None = Field(
+        description="For a learned schedule that an evaluation made (`evaluation.family_tier`): the optimizer that it "
+        "is as good as, and in whose place `best` names it. `latest` does not name it."
+    )
     card: dict[str, Any] = Field(description="What training recorded: cost, skipped steps, versions.")
     evaluations: list[EvaluationSummary]
     created_at: datetime
@@ -134,6 +139,17 @@ class Families(Page[Family]):
     problems: list[PluginProblem] = Field(
         description="Plug-ins that this server could not load, so that their families are missing."
     )
+
+
+class Dataset(Inspection):
+    name: str
+    sha256: str = Field(description="Of the file's bytes, which are kept once.")
+    size_bytes: int
+    created_at: datetime
+
+
+class Datasets(Page[Dataset]):
+    pass
 
 
 class Health(BaseModel):

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.problems import Problem, response_of
+from app.http.uploads import is_upload
 
 MOST_LEVELS = 32
 """Deepest nesting that is accepted; valid requests need five levels."""
@@ -33,7 +34,8 @@ class BodyGate:
     fields and entries. 408 when it has not come in whole within
     `timeout_seconds`: a client that sends a byte now and then would hold its connection for ever. 400 when it is JSON
     that readers could take for different things (a name twice, NaN, not UTF-8) or nested beyond any use.
-    What streams out, such as events, has no body to wait for and is not touched.
+    A file is streamed to its endpoint (`app.http.uploads`). What streams out, such as events, has no body to wait for
+    and is not touched.
     """
 
     def __init__(self, app: ASGIApp, limit_bytes: int, timeout_seconds: float) -> None:
@@ -42,7 +44,7 @@ class BodyGate:
         self.timeout_seconds = timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or is_upload(scope):
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)

@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import auth
-from app.http import security
+from app.http import security, uploads
 from app.http.problems import Problem, response_of
+from app.http.uploads import is_upload
 from app.http.wording import shown
 from app.settings import Settings
 
@@ -133,7 +134,11 @@ class Guard:
             return Problem("cross_origin", f"A page of {origin} may not {scope['method']} here.")
         has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if (has_body or media_type) and not _is_json(media_type):
+        if is_upload(scope):
+            if media_type not in uploads.MEDIA_TYPES:
+                kinds = ", ".join(uploads.MEDIA_TYPES)
+                return Problem("unsupported_media_type", f"A file is sent as one of {kinds}, not {media_type!r}.")
+        elif (has_body or media_type) and not _is_json(media_type):
             seen = repr(media_type) if media_type else "a body without a content type"
             return Problem("unsupported_media_type", f"Bodies are application/json here, not {seen}.")
         return None

@@ -78,6 +78,10 @@ def changed(
         with refused_at(*within, model=strict):
             strict.model_validate(changes)
             tasks = overridden(tasks, changes)
+        if tasks.tables != family.tasks.tables:
+            message = "a job keeps the data set of its family; declare another family with POST /families"
+            pointer = "/" + "/".join((*within, "dataset"))
+            raise invalid_request([FieldError(location="body", pointer=pointer, code="dataset", message=message)])
     return with_tasks(family, tasks) if tasks != family.tasks else family
 
 

@@ -28,6 +28,27 @@ FAMILY_REQUEST: dict[str, Any] = {
     },
 }
 
+DATASET: dict[str, Any] = {
+    "name": "customers",
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "size_bytes": 48_213,
+    "created_at": "2026-07-28T09:30:00Z",
+    "format": "csv",
+    "rows": 1200,
+    "columns": [
+        {
+            "name": "income", "type": "number", "missing": 3, "infinite": 0, "low": 0.2, "high": 9.7, "mean": 4.1,
+            "distinct": None, "examples": ["0.2", "0.31"],
+        }
+    ],
+    "preview": [["c1", "0.2", "no"]],
+    "inputs": ["income"],
+    "target": "churned",
+    "group": "customer",
+    "classes": ["no", "yes"],
+    "groups": {"count": 100, "smallest": 4, "median": 11.0, "largest": 30, "too_small": 0},
+    "usable_rows": 1200,
+}  # fmt: skip
 META_TRAIN: dict[str, Any] = {"kind": "meta_train", "family": "quadratic"}
 META_TRAIN_CHANGED: dict[str, Any] = {
     "kind": "meta_train",
@@ -131,6 +152,7 @@ OPTIMIZER: dict[str, Any] = {
     "overrides": {},
     "automatic": True,
     "tuned": False,
+    "stands_for": None,
     "card": {"seconds": 31.5, "best_step": 950, "skipped_steps": 0},
     "evaluations": [
         {

@@ -17,6 +17,7 @@ from app.report.claims import (
     validation_sentence,
     verdict_sentence,
 )
+from app.report.family import schedule_sentence, start_sentence
 from app.report.words import (
     LABELS,
     METRICS,
@@ -53,6 +54,7 @@ class CardFacts:
     measuring: Sequence[tuple[str, str]] = ()  # (job, status) of evaluations that have not ended, newest first
     shortfall: str | None = None  # why `latest` and `best` may not name it
     tuned: Mapping[str, Any] | None = None  # of a tuned baseline: its name, rate, schedule and steps
+    stands_for: str | None = None  # of a schedule that an evaluation made: the optimizer in whose place `best` names it
 
 
 def _rules(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -147,6 +149,8 @@ def _steps(facts: CardFacts) -> str:
 
 
 def _kind(facts: CardFacts) -> str:
+    if facts.stands_for is not None:
+        return "A learned schedule, without a network,"
     return "A learned optimizer" if facts.tuned is None else "The best tuned baseline, not learned,"
 
 
@@ -187,6 +191,16 @@ def _verdicts(facts: CardFacts) -> list[str]:
             "",
         ]
         return lines[:-1]
+    if facts.stands_for is not None:
+        best = f"{facts.spec['family']['name']}@best"
+        lines += [
+            f"**As good as `{facts.stands_for}`.** Evaluation job `{facts.job}` trained it with the budget of that "
+            f"optimizer's training, and found it as good on fresh validation tasks. Where `{best}` would name that "
+            "optimizer, it names this schedule.",
+            "",
+        ]
+        if not facts.evaluations:
+            return lines[:-1]
     if not facts.evaluations and not facts.measuring:
         return ["**Not measured.** Run an `evaluate` job for it before you rely on it."]
     for job, result in facts.evaluations:
@@ -202,6 +216,8 @@ def _verdicts(facts: CardFacts) -> list[str]:
         lines.append("")
         if (validated := validation_sentence(result)) is not None:
             lines += [validated, ""]
+        for said in (schedule_sentence(result), start_sentence(result)):
+            lines += [said, ""] if said is not None else []
         if (pays := break_even_sentence(result)) is not None:
             lines += [f"**Break-even.** {pays}", ""]
         rows = [

@@ -90,7 +90,9 @@ def _runs(result: Mapping[str, Any], metric: str) -> dict[str, Mapping[str, Any]
         if metric == "final":
             return dict(measured["curve"])
         tuned = result["tuning"].get(name)
-        if tuned is None or len({(tuned["learning_rate"][each], _schedule(tuned, each)) for each in METRICS}) == 1:
+        if tuned is None:
+            return dict(measured.get("area_curve", measured["curve"]))
+        if len({(tuned["learning_rate"][each], _schedule(tuned, each)) for each in METRICS}) == 1:
             return dict(measured["curve"])
         found: Mapping[str, Any] | None = measured.get("area_curve")
         return found
@@ -123,7 +125,7 @@ def _panel(axes: Axes, result: Mapping[str, Any], metric: str, line: str, band: 
         every.append(finite)
         start = float(values[0])  # the same for all: nothing has moved yet
         if finite.size:
-            label = LABELS.get(name, name) if name in untuned else shown(result, name, metric)
+            label = LABELS.get(name, name) if name in (*untuned, "start") else shown(result, name, metric)
             ends.append((float(finite[-1]), name, f"{label}  {number(result['optimizers'][name][metric][line])}"))
     dress(axes, "inner step", loss_name(result) if line == "mean" else "", np.concatenate(every))
     keep_in_sight(axes, start)

@@ -37,7 +37,8 @@ _PALETTE = (
     "#9f1239",
     "#57534e",
 )
-COLORS = {"learned": "#c2410c"} | dict(zip(BASELINES, cycle(_PALETTE), strict=False))
+COLORS = {"learned": "#c2410c", "schedule": "#a21caf", "start": "#86198f"}
+COLORS |= dict(zip(BASELINES, cycle(_PALETTE), strict=False))
 _LOSS = "#1d4ed8"
 INK, FAINT = "#1f2937", "#6b7280"
 # Fonts and the text layout are caches that matplotlib shares between threads without a lock of its own.

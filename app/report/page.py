@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from app.report.evaluation_figure import evaluation
+from app.report.family import family_section
 from app.report.html import Markup, document, inline, table
 from app.report.time_sections import break_even_section, equal_time_section, time_to_target_section, validation_section
 from app.report.words import (
@@ -40,6 +41,7 @@ def evaluation_page(result: Mapping[str, Any], *, job: str, optimizer: str) -> s
         validation_section(result),
         break_even_section(result),
         equal_time_section(result),
+        family_section(result),
         time_to_target_section(result),
         *(_comparison_section(result, metric) for metric in METRICS),
         loss_section(result, f"{result['test_tasks']} held-out tasks"),
@@ -98,7 +100,7 @@ def _verdict(verdict: str) -> Markup:
 def _comparison_section(result: Mapping[str, Any], metric: str) -> str:
     comparisons = result["comparisons"]
     rows = []
-    for name in [*_tuned(result), "best_baseline", *_untuned(result)]:
+    for name in [*_tuned(result), "best_baseline", *_family(result), *_untuned(result)]:
         found = comparisons[name][metric]
         label = f"best tuned: {rival(found)}" if name == "best_baseline" else shown(result, name, metric)
         rows.append([label, *_compared(found), interval(found["difference_interval"])])
@@ -111,7 +113,12 @@ def _comparison_section(result: Mapping[str, Any], metric: str) -> str:
 
 def _tuned(result: Mapping[str, Any]) -> list[str]:
     """The baselines that the verdict is against. Results of formats 1 and 2 have no others."""
-    return [name for name in ordered(result["comparisons"]) if name not in ("best_baseline", *_untuned(result))]
+    others = ("best_baseline", *_untuned(result), *_family(result))
+    return [name for name in ordered(result["comparisons"]) if name not in others]
+
+
+def _family(result: Mapping[str, Any]) -> list[str]:
+    return ordered(dict.fromkeys(result.get("tiers", {}).get("family", ())))
 
 
 def _untuned(result: Mapping[str, Any]) -> list[str]:
@@ -188,6 +195,15 @@ def tuning_section(result: Mapping[str, Any]) -> str:
     return table("How the baselines were tuned", heads, rows, note)
 
 
+def _taught(result: Mapping[str, Any]) -> str:
+    """The gradients that the family tier's trainings took, stored ones included."""
+    tier = result.get("family_tier")
+    if tier is None:
+        return ""
+    gradients = tier["schedule"]["gradient_evaluations"] + tier["start"].get("gradients", 0)
+    return f"; {gradients:,} for the family tier's trainings, where they were not stored"
+
+
 def _caveats(result: Mapping[str, Any]) -> str:
     evaluations, runtime = result.get("cost", {}), result.get("runtime", {})
     counted = evaluations.get("gradient_evaluations", {})
@@ -198,7 +214,8 @@ def _caveats(result: Mapping[str, Any]) -> str:
         "Seconds are facts of the machine below, and of one task at a time.",
         "A few hard tasks can dominate the mean; check the ratio of medians and the share of tasks won as well.",
         f"Cost of this evaluation: {number(evaluations.get('seconds'))} s, "
-        f"{counted.get('tuning', 0):,} gradients for tuning and {counted.get('test', 0):,} for the test.",
+        f"{counted.get('tuning', 0):,} gradients for tuning and {counted.get('test', 0):,} for the test"
+        f"{_taught(result)}.",
         f"torch {escape(str(runtime.get('torch', NOTHING)))} on {escape(str(runtime.get('device', NOTHING)))}, "
         f"{escape(str(runtime.get('threads', NOTHING)))} thread(s).",
     ]

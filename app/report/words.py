@@ -11,7 +11,11 @@ from models.baselines import BASELINES
 
 NOTHING = "\N{EN DASH}"  # stands for a number that was not finite, or not measured
 # in the order of every table, list and document: what was learned first, then the baselines as they are registered
-LABELS = {"learned": "Learned"} | {name: baseline.label for name, baseline in BASELINES.items()}
+LABELS = (
+    {"learned": "Learned"}
+    | {name: baseline.label for name, baseline in BASELINES.items()}
+    | {"schedule": "Learned schedule", "start": "Learned start"}
+)
 METRICS = ("final", "area")
 WHERE = {"final": "at the end", "area": "over the whole curve"}
 
@@ -109,6 +113,8 @@ def shown(result: Mapping[str, Any], name: str, metric: str) -> str:
     """An optimizer of a result: `NAG (linear)` with the schedule that was best for `metric`, `Prodigy (untuned)`."""
     if name in result.get("tiers", {}).get("untuned", ()):
         return f"{LABELS.get(name, name)} (untuned)"
+    if name == "start":
+        return f"{LABELS[result['family_tier']['start']['baseline']]} from the learned start"
     return _scheduled(name, result["tuning"].get(name, {}).get("schedule", {}).get(metric))
 
 

@@ -2,7 +2,9 @@
 
 StoreError
   NotFound              JobNotFound  OptimizerNotFound  EvaluationNotFound  AliasNotFound      404
+                        DatasetNotFound
   Conflict              JobFinished  JobNotFinished  FamilyExists  TooManyFamilies             409
+                        DatasetExists  DatasetNeeded  TooManyDatasets
   LeaseLost             (workers only: another attempt owns the job now)
   IdempotencyConflict   the key came before with another request                               422
   IdempotencyInFlight   the first request with this key has not ended                          409, Retry-After: 1
@@ -20,6 +22,8 @@ StoreError
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from app.commands import command
 
@@ -120,6 +124,32 @@ class TooManyFamilies(Conflict):
             f"This workspace has {most:,} families, which is the most that it may have. Vary the tasks of one in the "
             "job that names it (`tasks`) in place of declaring another."
         )
+
+
+class DatasetNotFound(NotFound):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no data set {name!r} in this workspace. GET /datasets lists those that exist.")
+
+
+class DatasetExists(Conflict):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The data set {name!r} exists already, with other bytes or roles, and a data set never changes. Choose "
+            f"another name, such as {name}-2; GET /datasets/{name} shows what it is."
+        )
+
+
+class DatasetNeeded(Conflict):
+    def __init__(self, name: str, families: Sequence[str]) -> None:
+        super().__init__(
+            f"The data set {name!r} is needed by {', '.join(families[:5])}{' and more' if len(families) > 5 else ''}: "
+            "families never change, and their jobs read it."
+        )
+
+
+class TooManyDatasets(Conflict):
+    def __init__(self, most: int) -> None:
+        super().__init__(f"This workspace has {most:,} data sets, which is the most. Delete one that nothing needs.")
 
 
 class KeyNotFound(NotFound):

@@ -69,12 +69,13 @@ def finish_training(
 
 
 @dataclass(frozen=True)
-class TunedBaseline:
-    """The best tuned baseline of an evaluation, which `best` may name.
+class Found:
+    """An optimizer that an evaluation found, and that `best` may name: the best tuned baseline, or a learned schedule.
 
     weights: its file, the same bytes for the same settings
     criterion: what the score is of
     shortfall: why `best` may not name it
+    stands_for: the id of the optimizer in whose place `best` names a schedule; None for a tuned baseline
     """
 
     weights: bytes
@@ -82,6 +83,7 @@ class TunedBaseline:
     criterion: str
     card: dict[str, Any]
     shortfall: str | None
+    stands_for: str | None = None
 
 
 def finish_with_result(
@@ -90,11 +92,11 @@ def finish_with_result(
     event_id: EventId,
     *,
     result: dict[str, Any],
-    baseline: TunedBaseline | None = None,
+    found: Found | None = None,
     last_events: Sequence[JobEvent] = (),
 ) -> Outcome:
-    """Store the last events and what the job measured, register the best tuned baseline unless it is there, and set the
-    job `succeeded`. `result` is JSON without NaN.
+    """Store the last events and what the job measured, register what it found unless that is there, and set the job
+    `succeeded`. `result` is JSON without NaN.
 
     Raises LeaseLost.
     """
@@ -102,12 +104,13 @@ def finish_with_result(
     events.append(session, job.id, last_events)
     if job.status == "cancelling":
         return Outcome(job, end(session, job, "cancelled", None, event_id))
-    if baseline is not None:
+    if found is not None:
         Registry(session, job.workspace).register(
-            *(job, baseline.weights, baseline.validation_score, baseline.card),
-            automatic=baseline.shortfall is None,
-            criterion=baseline.criterion,
-            tuned=True,
+            *(job, found.weights, found.validation_score, found.card),
+            automatic=found.shortfall is None,
+            criterion=found.criterion,
+            tuned=found.stands_for is None,
+            stands_for=found.stands_for,
         )
     session.add(
         EvaluationRow(

@@ -5,7 +5,8 @@ validation score, the older version of equals) or `<family>@<alias>`. `latest` a
 not `automatic`: those that are worse than standing still. `best` also passes over those whose job changed the family's
 tasks: losses on different tasks do not compare. Nor do scores of different criteria (`Recipe.criterion`): `best`
 compares those of the family's own recipe, and where there are none, those of the newest optimizer's. It may name a
-tuned baseline, which evaluations register, so that it is never worse.
+tuned baseline, which evaluations register, so that it is never worse; and where an evaluation found a learned schedule
+that does as well as what `best` would name, it names the schedule.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import difflib
 import re
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, case, func, literal, select
+from sqlalchemy import Select, bindparam, case, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from app.store.aliases import RESERVED, is_alias
@@ -66,19 +67,29 @@ def compared_criterion(optimizers: Any, workspace: Any, family: Any) -> Select[A
 
 
 _AUTOMATIC = _OF_FAMILY.where(_OPTIMIZERS.automatic)
-_RESERVED = {
-    "latest": _AUTOMATIC.where(~_OPTIMIZERS.tuned).order_by(_OPTIMIZERS.version.desc()).limit(1),
-    "best": _AUTOMATIC.where(
-        _OPTIMIZERS.own_tasks,
-        _OPTIMIZERS.validation_score.is_not(None),
-        _OPTIMIZERS.criterion
-        == compared_criterion(
-            OptimizerRow.__table__.alias().c, bindparam("workspace"), bindparam("family")
-        ).scalar_subquery(),
+
+
+def _best() -> Select[Any]:
+    """The lowest score; where schedules stand for what has it, the one of these with the lowest."""
+    every = OptimizerRow.__table__.alias().c
+    criterion = compared_criterion(OptimizerRow.__table__.alias().c, bindparam("workspace"), bindparam("family"))
+    lowest = (
+        select(every.id)
+        .where(
+            *(every.workspace == bindparam("workspace"), every.family == bindparam("family"), every.automatic),
+            *(every.own_tasks, every.validation_score.is_not(None), every.criterion == criterion.scalar_subquery()),
+        )
+        .order_by(every.validation_score, every.version)
+        .limit(1)
+        .subquery()
     )
-    .order_by(_OPTIMIZERS.validation_score, _OPTIMIZERS.version)
-    .limit(1),
-}
+    itself_last = case((_OPTIMIZERS.id == lowest.c.id, 1), else_=0)
+    chosen = or_(_OPTIMIZERS.id == lowest.c.id, _OPTIMIZERS.stands_for == lowest.c.id)
+    return _AUTOMATIC.where(chosen).order_by(itself_last, _OPTIMIZERS.validation_score, _OPTIMIZERS.version).limit(1)
+
+
+_TRAINED = _AUTOMATIC.where(~_OPTIMIZERS.tuned, _OPTIMIZERS.stands_for.is_(None))
+_RESERVED = {"latest": _TRAINED.order_by(_OPTIMIZERS.version.desc()).limit(1), "best": _best()}
 
 
 def locate(session: Session, workspace: str, reference: str) -> Located:

@@ -92,16 +92,24 @@ class Registry:
         other = aliased(OptimizerRow)
         within = (other.workspace == self._workspace, other.family == OptimizerRow.family, other.automatic)
         if alias == "latest":
-            newest = select(func.max(other.version)).where(*within, ~other.tuned).correlate(OptimizerRow)
+            newest = (
+                select(func.max(other.version))
+                .where(*within, ~other.tuned, other.stands_for.is_(None))
+                .correlate(OptimizerRow)
+            )
             return OptimizerRow.version == newest.scalar_subquery()
         if alias == "best":
             another = aliased(OptimizerRow)
-            chosen = compared_criterion(another, OptimizerRow.workspace, OptimizerRow.family)
-            criterion = chosen.correlate(OptimizerRow).scalar_subquery()
+            compared_by = compared_criterion(another, OptimizerRow.workspace, OptimizerRow.family)
+            criterion = compared_by.correlate(OptimizerRow).scalar_subquery()
             compared = (*within, other.own_tasks, other.validation_score.is_not(None), other.criterion == criterion)
             lowest = select(other.id).where(*compared).correlate(OptimizerRow)
-            best = lowest.order_by(other.validation_score, other.version).limit(1)
-            return OptimizerRow.id == best.scalar_subquery()
+            lowest = lowest.order_by(other.validation_score, other.version).limit(1)
+            standin = aliased(OptimizerRow)
+            standing = (standin.stands_for == lowest.scalar_subquery(), standin.automatic)
+            best = select(standin.id).where(*standing).order_by(standin.validation_score, standin.version).limit(1)
+            chosen = func.coalesce(best.scalar_subquery(), lowest.scalar_subquery())
+            return OptimizerRow.id == chosen
         named = select(AliasRow.optimizer).where(AliasRow.workspace == self._workspace, AliasRow.alias == alias)
         return OptimizerRow.id.in_(named)
 
@@ -184,14 +192,16 @@ class Registry:
         automatic: bool = True,
         criterion: str = "",
         tuned: bool = False,
+        stands_for: str | None = None,
     ) -> OptimizerRow:
         """Register what a job made as the next version of its family. Needs the transaction that ends the job, whose
         row is locked: `outcomes.finish_training` does both.
 
         automatic: whether `latest` and `best` may name it
         criterion: what its validation score is of (`Recipe.criterion`)
-        tuned: whether it is a tuned baseline. The family has each once a criterion: a second registration returns the
-            first
+        tuned: whether it is a tuned baseline
+        stands_for: for a schedule that an evaluation made, the optimizer in whose place `best` names it
+            What an evaluation made is there once a criterion: a second registration returns the first
         """
         sha256 = hashlib.sha256(weights).hexdigest()
         self._keep(sha256, weights)
@@ -201,8 +211,10 @@ class Registry:
             select(WorkspaceRow.id).where(WorkspaceRow.id == job.workspace).with_for_update(key_share=True)
         )
         own_tasks = not job.spec["family"].get("overrides")
-        if tuned and (there := self._tuned(job.family, sha256, criterion, own_tasks)) is not None:
-            return there
+        if tuned or stands_for is not None:
+            there = self._measured(job.family, sha256, criterion, own_tasks, stands_for)
+            if there is not None:
+                return there
         for _ in range(10):
             version = self.next_version(job.family)
             row = OptimizerRow(
@@ -219,6 +231,7 @@ class Registry:
                 own_tasks=own_tasks,
                 criterion=criterion,
                 tuned=tuned,
+                stands_for=stands_for,
                 card=card,
                 created_at=clock(),
             )
@@ -232,8 +245,11 @@ class Registry:
             return row
         raise AssertionError(f"ten others took each next version of {job.family} from job {job.id}")
 
-    def _tuned(self, family: str, sha256: str, criterion: str, own_tasks: bool) -> OptimizerRow | None:
-        """The family's tuned baseline with these bytes."""
-        tuned = self._all().where(OptimizerRow.tuned, OptimizerRow.family == family, OptimizerRow.sha256 == sha256)
-        same = tuned.where(OptimizerRow.criterion == criterion, OptimizerRow.own_tasks == own_tasks)
-        return self._session.scalar(same.limit(1))
+    def _measured(
+        self, family: str, sha256: str, criterion: str, own_tasks: bool, stands_for: str | None
+    ) -> OptimizerRow | None:
+        """The family's tuned baseline with these bytes, or its schedule that stands for that optimizer."""
+        same = self._all().where(OptimizerRow.family == family, OptimizerRow.sha256 == sha256)
+        same = same.where(OptimizerRow.criterion == criterion, OptimizerRow.own_tasks == own_tasks)
+        by = OptimizerRow.tuned if stands_for is None else OptimizerRow.stands_for == stands_for
+        return self._session.scalar(same.where(by).limit(1))

@@ -33,7 +33,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 DEFAULT_WORKSPACE = "default"
-SCHEMA_REVISION = "0012"  # the Alembic revision that these tables are; a test holds the two equal
+SCHEMA_REVISION = "0015"  # the Alembic revision that these tables are; a test holds the two equal
 
 JOB_STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 TERMINAL_STATUSES = ("succeeded", "failed", "cancelled")
@@ -249,6 +249,8 @@ class OptimizerRow(Base):
     own_tasks: Mapped[bool] = mapped_column(Boolean, server_default=true())  # `best` compares no others
     criterion: Mapped[str] = mapped_column(String(128), server_default=text("''"))  # what its score is of
     tuned: Mapped[bool] = mapped_column(Boolean, server_default=false())  # a baseline, which `latest` passes over
+    # of a learned schedule that an evaluation made: the optimizer in whose place `best` names it
+    stands_for: Mapped[str | None] = mapped_column(String(64), index=True)
     card: Mapped[dict[str, Any]] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -267,6 +269,18 @@ class FamilyRow(Base):
     name: Mapped[str] = mapped_column(String(128), primary_key=True)
     spec: Mapped[dict[str, Any]] = mapped_column(Json)
     sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class DatasetRow(Base):
+    """A table that the workspace brought: the bytes are a blob, `inspection` is what was found in them."""
+
+    __tablename__ = "datasets"
+    workspace: Mapped[str] = mapped_column(ForeignKey("workspaces.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    inspection: Mapped[dict[str, Any]] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

@@ -21,6 +21,7 @@ import gradsmith
 from app.host.tether import tethered
 from benchmarks.core.environment import ROOT
 from gradsmith.types import Job
+from models.baselines import DEFAULT_TUNED
 from models.families import FAMILIES
 from workshop.served import service
 
@@ -86,6 +87,11 @@ def identity(kind: str, body: Mapping[str, Any]) -> str:
     family = FAMILIES[body["family"]].model_dump(
         mode="json", include={"tasks", "recipe", "evaluation"}, exclude_defaults=True
     )
+    for name in ("baselines", "search"):  # of which every measurement names its own
+        family.get("evaluation", {}).pop(name, None)
+    plan = dict(body.get("evaluation", {}))
+    if tuple(plan.get("baselines", ())) == DEFAULT_TUNED:
+        body = {**body, "evaluation": {name: value for name, value in plan.items() if name != "baselines"}}
     told = json.dumps([kind, body, family], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:24]
 

@@ -172,7 +172,7 @@ class BaselineRuns:
         return Curves(tensors["losses"], held_out, self._looks or None, _pictures(tensors))
 
     def _key(self, baseline: Baseline, sample: Sample, **settings: Any) -> str:
-        family, device = self._spec.family, self._device
+        family = self._spec.family
         facts = {
             "format": FORMAT,
             "baseline": [baseline.name, baseline.version],
@@ -182,14 +182,20 @@ class BaselineRuns:
             "sample": asdict(sample),
             "horizon": self._plan.horizon,
             "on": self._plan.on,
-            # what the last bits depend on
-            "dtype": str(self._dtype),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            "torch": torch.__version__,
-            "instruction_set": torch.backends.cpu.get_cpu_capability(),
-            "threads": torch.get_num_threads(),
+            **computed_on(self._dtype, self._device),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def computed_on(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """What the last bits of a result depend on, besides what is computed."""
+    return {
+        "dtype": str(dtype),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "torch": torch.__version__,
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _pictures(tensors: Mapping[str, Tensor]) -> Pictures | None:

@@ -5,7 +5,7 @@ sweep; then every optimizer runs once on the same TEST tasks. A final loss is co
 was tuned for the final loss, an area under the curve with the run that was tuned for the area. Both are compared after
 equal steps and after equal seconds. The untuned tier runs once at its published defaults; the verdict is against the
 tuned tier. The best baseline by its tuning runs once more on FRESH validation tasks, which sets the targets of
-`time_to_target`.
+`time_to_target`. Where it is asked for, a family tier has what the family gives without a network.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from models.evaluation.baseline_runs import BaselineStore
 from models.evaluation.break_even import break_even
 from models.evaluation.by_validation import Made, as_optimizer, comparable, scored_like, told
 from models.evaluation.equal_time import budgets_of, in_seconds
+from models.evaluation.family_tier import FamilyMeasurer, FamilyTier
 from models.evaluation.record import bootstrap_of, compared_with, described_by
 from models.evaluation.runs import EvaluationRuns
 from models.evaluation.step_costs import step_costs
@@ -53,6 +54,7 @@ def evaluate(
     threads = spec.resources.threads_or(1) if threads is None else threads
     runs = EvaluationRuns(weights, spec, data_dir, threads, store)
     plan, progress = spec.evaluation, runs.progress
+    measurer = FamilyMeasurer(runs, spec, store, data_dir, threads) if plan.family_tier else None
 
     whole = yield from runs.tested_learned(plan.horizon)
     measured = {"learned": Measured(whole, whole)}
@@ -65,17 +67,23 @@ def evaluate(
         progress.done += final == area
     for name in plan.untuned:
         measured[name] = yield from runs.tested(UNTUNED[name], UNTUNED[name], UNTUNED[name])
+    validated, baseline = yield from _validated(runs, spec, made, tunings)
+    tier = FamilyTier()
+    if measurer is not None:
+        tier = yield from measurer.measured(tunings, made, None if validated is None else validated["tuned"])
+    timed = {**measured, **{name: tier.measured[name] for name in tier.contenders}}
+    measured |= tier.measured
     setter = min(tunings, key=lambda name: tunings[name].best_final.final)
     fixed = yield from runs.set_targets(setter, tunings[setter])
 
     contenders: dict[str, Contender] = {"learned": runs.learned}
     contenders |= {name: tuning.best("final") for name, tuning in tunings.items()}
     contenders |= {name: UNTUNED[name] for name in plan.untuned}
+    contenders |= tier.contenders
     costs = yield from progress.ticking(step_costs(contenders, runs.one_task()), "timing a step of each")
-    budgets = budgets_of(measured, costs)
+    budgets = budgets_of(timed, costs)
     in_time = yield from runs.in_time(budgets, whole)
     shown = yield from _anatomy(runs, spec, tunings)
-    validated, baseline = yield from _validated(runs, spec, made, tunings)
 
     yield progress.so_far("bootstrap")
     bootstrap = bootstrap_of(spec)
@@ -83,12 +91,13 @@ def evaluate(
     best = comparisons["best_baseline"]["final"]["baseline"]
     result = described_by(spec, measured, tunings, comparisons, bootstrap) | {
         "stored": runs.baselines.stored,
-        "seconds": in_seconds(measured, tunings, costs, budgets, in_time, bootstrap),
-        "time_to_target": time_to_target(measured, fixed, setter, costs),
+        "seconds": in_seconds(timed, tunings, costs, budgets, in_time, bootstrap),
+        "time_to_target": time_to_target(timed, fixed, setter, costs),
         "break_even": break_even(
             *(measured["learned"], best, measured[best], len(tunings[best].points), costs, made.spent)
         ),
         "validation": validated,
+        **({} if tier.told is None else {"family_tier": tier.told}),
         "anatomy": shown,
         "cost": {
             "seconds": time.perf_counter() - started,
@@ -96,19 +105,19 @@ def evaluate(
         },
         "runtime": runtime(runs.device, runs.backend.name),
     }
-    yield MeasuringResult(plain(result), baseline)
+    yield MeasuringResult(plain(result), tier.standin or baseline)
 
 
 def _validated(
     runs: EvaluationRuns, spec: EvaluateSpec, made: Made, tunings: dict[BaselineName, Tuning]
 ) -> Generator[MeasuringProgress, None, tuple[dict[str, Any] | None, BestTuned | None]]:
     """The best tuned baseline, scored as the optimizer was; None where that cannot be."""
-    if not comparable(made, tunings, spec.evaluation.on):
+    if not comparable(made, spec.evaluation.on):
         return None, None
     assert made.recipe is not None
     work = scored_like(made.recipe, tunings, runs.tuning_family, runs.dtype, runs.device)
     best, found = yield from runs.progress.ticking(work, "validating the best tuned baseline")
-    return told(made, tunings, best, found), as_optimizer(made, best, found, spec.family.name)
+    return told(made, best, found), as_optimizer(made, best, found, spec.family.name)
 
 
 def _anatomy(

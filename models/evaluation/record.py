@@ -59,6 +59,7 @@ def described_by(
     }
     taken = {name: each.final.pictures for name, each in measured.items() if each.final.pictures is not None}
     seen = ({"held_out": held_out} if held_out else {}) | ({"pictures": pictures_of(taken)} if taken else {})
+    family = [name for name in measured if name not in ("learned", *tunings, *plan.untuned)]
     return seen | {
         "format": FORMAT,
         "family": spec.family.name,
@@ -69,7 +70,7 @@ def described_by(
         "criteria": MEANINGS[plan.on],
         "test_tasks": plan.test_tasks,
         "tuning_tasks": plan.tuning_tasks,
-        "tiers": {"tuned": list(tunings), "untuned": list(plan.untuned)},
+        "tiers": {"tuned": list(tunings), "untuned": list(plan.untuned)} | ({"family": family} if family else {}),
         "optimizers": {name: described(each, bootstrap) for name, each in measured.items()},
         "tuning": {name: sweep_of(tuning) for name, tuning in tunings.items()},
         "comparisons": comparisons,

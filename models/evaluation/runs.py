@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from pathlib import Path
 
+from torch import Tensor
+
 from gradsmith.rules import RuleSet
 from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for, dtype_for, dtype_of
@@ -89,19 +91,69 @@ class EvaluationRuns:
 
     def tested_learned(self, steps: int) -> Generator[MeasuringProgress, None, Curves]:
         """The optimizer on the test tasks, in a run of so many steps."""
-        sample, whole = self._test_sample, steps == self._plan.horizon
+        whole = steps == self._plan.horizon
+        after = "" if whole else f" over {steps} steps"
+        pictures = whole and self._spec.family.tasks.pictured
+        found = yield from self.tested_as(
+            "learned", self._learned_over(steps), steps, after=after, held_out=whole, pictures=pictures
+        )
+        return found
+
+    def tested_as(
+        self,
+        name: str,
+        contender: Contender,
+        steps: int,
+        *,
+        after: str = "",
+        held_out: bool = True,
+        pictures: bool = False,
+        begin: Tensor | None = None,
+    ) -> Generator[MeasuringProgress, None, Curves]:
+        """What is no baseline on the test tasks, in a run of so many steps. begin: as in `rollout.run`"""
+        sample = self._test_sample
+        message = f"measuring {name} on {sample.tasks} held-out tasks{after}"
+        found = yield from self._measured(
+            *(contender, self._test_family, sample, steps, message),
+            held_out=held_out,
+            pictures=pictures,
+            begin=begin,
+        )
+        self.baselines.gradients["test"] += sample.tasks * (steps + 1)
+        return found
+
+    def on_fresh_tasks(self, name: str, contender: Contender) -> Generator[MeasuringProgress, None, Curves]:
+        """A run on as many validation tasks as there are test tasks. Nothing was selected or tuned on these."""
+        plan = self._plan
+        sample = Sample(Split.VALIDATION, self._spec.seed, FRESH_TRAJECTORY, plan.test_tasks)
+        message = f"comparing {name} on {sample.tasks} fresh validation tasks"
+        found = yield from self._measured(contender, self.tuning_family, sample, plan.horizon, message)
+        self.baselines.gradients["tuning"] += sample.tasks * (plan.horizon + 1)
+        return found
+
+    def _measured(
+        self,
+        contender: Contender,
+        family: Family,
+        sample: Sample,
+        steps: int,
+        message: str,
+        *,
+        held_out: bool = False,
+        pictures: bool = False,
+        begin: Tensor | None = None,
+    ) -> Generator[MeasuringProgress, None, Curves]:
         work = run(
-            *(self._learned_over(steps), self._test_family, sample, steps),
+            *(contender, family, sample, steps),
             dtype=self.dtype,
             device=self.device,
-            held_out=whole,
-            pictures=whole and self._spec.family.tasks.pictured,
+            held_out=held_out,
+            pictures=pictures,
             looks=looks(steps) if self._plan.on == "held_out" else (),
+            begin=begin,
         )
-        after = "" if whole else f" over {steps} steps"
-        found = yield from self.progress.ticking(work, f"measuring learned on {sample.tasks} held-out tasks{after}")
+        found = yield from self.progress.ticking(work, message)
         self.progress.done += 1
-        self.baselines.gradients["test"] += sample.tasks * (steps + 1)
         return found
 
     def in_time(self, budgets: Budgets, whole: Curves) -> Generator[MeasuringProgress, None, dict[int, Curves]]:

@@ -11,6 +11,7 @@ import importlib
 import logging
 from pathlib import Path
 
+from models.datasets.blobs import missing_table
 from models.families import plugins
 from models.families.base import Kind
 from models.families.conv import KIND as CONV
@@ -19,6 +20,7 @@ from models.families.functions import KIND as FUNCTIONS
 from models.families.mlp import KIND as MLP
 from models.families.quadratic import KIND as QUADRATIC
 from models.families.recipes import winning
+from models.families.regression import KIND as REGRESSION
 from models.families.style import KIND as STYLE
 from models.spec import FamilySpec, Recipe
 from models.task_spec import TASK_SPECS, TaskSpec
@@ -48,7 +50,7 @@ def register(kind: Kind) -> None:
     DATASETS.update(kind.datasets)
 
 
-for _kind in (QUADRATIC, MLP, FUNCTIONS, EXPRESSION, STYLE, CONV):
+for _kind in (QUADRATIC, MLP, REGRESSION, FUNCTIONS, EXPRESSION, STYLE, CONV):
     register(_kind)
 PROBLEMS: tuple[plugins.Problem, ...] = plugins.load(register)
 """Plug-ins that could not be loaded, and why."""
@@ -80,7 +82,7 @@ def lacking_data(tasks: TaskSpec, data_dir: Path) -> str | None:
             continue
         if missing is not None:
             return missing
-    return None
+    return next((lacking for table in tasks.tables if (lacking := missing_table(data_dir, table)) is not None), None)
 
 
 def no_such_kind(name: object, plugin: str | None = None) -> str:

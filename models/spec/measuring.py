@@ -10,6 +10,7 @@ from models.rule_spec import USUAL, AnyRule, Assigned, RulePattern, assigned, wi
 from models.spec.family import FamilySpec
 from models.spec.jobs import Job, in_one_process, require_fitting
 from models.spec.plans import EvaluationPlan, PreviewPlan
+from models.spec.recipe import Recipe
 from models.spec.resources import DEVICE_OF, Resources
 
 EVALUATION_SEED = 0
@@ -30,6 +31,10 @@ class EvaluateSpec(Job):
     family: FamilySpec
     seed: int = Field(ge=0, lt=2**63)
     evaluation: EvaluationPlan
+    training: Recipe | None = Field(
+        None,
+        description="The recipe of the optimizer's training, whose budget the family tier has; null without that tier.",
+    )
     resources: Resources
 
     @property
@@ -54,6 +59,15 @@ class EvaluateSpec(Job):
     def _one_process_and_what_fits(self) -> EvaluateSpec:
         in_one_process("an evaluation", self.resources)
         require_fitting(self.evaluation, self.family.tasks, self.family.name)
+        return self
+
+    @model_validator(mode="after")
+    def _a_family_tier_has_a_budget(self) -> EvaluateSpec:
+        if self.evaluation.family_tier and self.training is None:
+            raise ValueError(
+                "evaluation.family_tier has the budget of the optimizer's training, and training is missing; send the "
+                "recipe of the optimizer as training, or leave family_tier out"
+            )
         return self
 
 

@@ -59,6 +59,7 @@ class MetaTrainSpec(Job):
             family=self.family,
             seed=EVALUATION_SEED,
             evaluation=self.evaluation,
+            training=self.recipe if self.evaluation.family_tier else None,
             resources=self.resources.model_copy(update={"processes": 1}),  # an evaluation runs in one
         )
 

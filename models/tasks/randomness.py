@@ -98,8 +98,10 @@ def drawn(
     return result
 
 
-def indices(stream: Tensor, step: int | Tensor, count: int, below: int) -> Tensor:
+def indices(stream: Tensor, step: int | Tensor, count: int, below: int | Tensor) -> Tensor:
     """Indices in [0, below), drawn with replacement for one step: (tasks,) -> (tasks, count) int64.
+
+    below: one number, or (tasks, 1) where tasks differ.
 
     The remainder's bias is at most below / 2^62.
     """

@@ -7,6 +7,7 @@ from types import TracebackType
 import httpx
 
 from gradsmith.aliases import Aliases
+from gradsmith.datasets import Datasets
 from gradsmith.resources import Families, Jobs, Optimizers
 from gradsmith.transport import Transport
 
@@ -36,6 +37,7 @@ class Client:
         self.jobs = Jobs(self._transport)
         self.optimizers = Optimizers(self._transport)
         self.families = Families(self._transport)
+        self.datasets = Datasets(self._transport)
         self.aliases = Aliases(self._transport)
 
     @property

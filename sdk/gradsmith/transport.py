@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ DEFAULT_BASE_URL = "http://127.0.0.1:8000"
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 # The server sends a sign of life more often than this; a stream that is silent for longer has died.
 STREAM_TIMEOUT = httpx.Timeout(45.0, connect=5.0)
+UPLOAD_TIMEOUT = httpx.Timeout(30.0, connect=5.0, read=900.0)
 TRIES = 5
 FAILURES_IN_A_ROW = 10  # where a job is followed: about 90 seconds of trying, which a restart of the server fits in
 FIRST_PAUSE_SECONDS = 0.25
@@ -100,6 +102,24 @@ class Transport:
                 raise failure
             time.sleep(pause_seconds(number, failure.retry_after_seconds))
         raise AssertionError("unreachable: the last try returns or raises")
+
+    def upload(self, path: str, file: Path, *, params: Mapping[str, Any]) -> httpx.Response:
+        """POST a file as it is read. The server may take its time to look at it. Sent once: after ConnectionFailed the
+        same call finds what was kept, or sends it again.
+
+        Raises ConnectionFailed, or the ResponseError that the status stands for, and OSError.
+        """
+        sent = {**self._headers, "Accept": "application/json", "Content-Type": "application/octet-stream"}
+        try:
+            with file.open("rb") as content:
+                response = self._http.post(
+                    self.base_url + path, params=params, content=content, headers=sent, timeout=UPLOAD_TIMEOUT
+                )
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from None
+        if not response.is_success:
+            raise failure_of(response)
+        return response
 
     @contextmanager
     def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:

@@ -139,6 +139,8 @@ class Optimizer:
     overrides: what its job changed of the family's tasks; "best" compares only optimizers where this is empty
     automatic: whether "latest" and "best" may name it; False where parameters that never move score as well
     tuned: whether it is a tuned baseline, which an evaluation registered: "best" may name it, "latest" does not
+    stands_for: of a learned schedule that an evaluation made, the id of the optimizer that it is as good as, and in
+        whose place "best" names it; else None
     card: what training recorded: cost, skipped steps, versions
     evaluations: summaries of its evaluations: verdict, the best baseline, the job with the report
     """
@@ -156,6 +158,7 @@ class Optimizer:
     overrides: dict[str, Any]
     automatic: bool
     tuned: bool
+    stands_for: str | None
     card: dict[str, Any] = field(repr=False)
     evaluations: tuple[dict[str, Any], ...] = field(repr=False)
     created_at: datetime | None
@@ -177,6 +180,7 @@ class Optimizer:
             overrides=raw.get("overrides") or {},
             automatic=raw.get("automatic", True),
             tuned=raw.get("tuned", False),
+            stands_for=raw.get("stands_for"),
             card=raw.get("card") or {},
             evaluations=tuple(raw.get("evaluations") or ()),
             created_at=_moment(raw.get("created_at")),
@@ -256,6 +260,51 @@ class Family:
 
 
 @dataclass(frozen=True)
+class Dataset:
+    """A table of your workspace.
+
+    sha256: of the file's bytes
+    format: "csv", "npz" or "safetensors"
+    inputs, target, group: the roles of columns, by name; None where there is none
+    classes: the target's values where they are few, else empty
+    columns: what each column holds: name, type, missing, low, high, mean, distinct, examples
+    groups: count, smallest, median, largest and too_small (left out); None without a group
+    """
+
+    name: str
+    sha256: str
+    size_bytes: int
+    format: str
+    rows: int
+    inputs: tuple[str, ...]
+    target: str | None
+    group: str | None
+    classes: tuple[str, ...]
+    columns: tuple[dict[str, Any], ...] = field(repr=False)
+    groups: dict[str, Any] | None
+    preview: tuple[tuple[str, ...], ...] = field(repr=False)
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Dataset:
+        return cls(
+            name=raw["name"],
+            sha256=raw["sha256"],
+            size_bytes=raw["size_bytes"],
+            format=raw["format"],
+            rows=raw["rows"],
+            inputs=tuple(raw["inputs"]),
+            target=raw.get("target"),
+            group=raw.get("group"),
+            classes=tuple(raw.get("classes") or ()),
+            columns=tuple(raw.get("columns") or ()),
+            groups=raw.get("groups"),
+            preview=tuple(tuple(row) for row in raw.get("preview") or ()),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True)
 class Curve:
     """A loss curve as columns of equal length, by rising meta-step.
 
@@ -302,13 +351,16 @@ class Report:
         of the last five steps) and over the area under the curve (`area`): by the 95 % interval of the ratio
         learned / baseline
     comparisons: the same, with numbers, for each baseline and for `best_baseline`, which names its `schedule` too
-    tiers: the names of the baselines that are "tuned", and of those that run "untuned" at their published defaults
+    tiers: the names of the baselines that are "tuned", of those that run "untuned" at their published defaults, and of
+        what the "family" gives without a network, where that was asked for
     optimizers: curves and final losses of `learned` and of each baseline
     seconds: what each optimizer's step takes, and verdict and comparisons in equal time
     time_to_target: the targets, and each optimizer's performance profile in steps and in seconds
     break_even: after how many `runs` training has paid, or why `never`
+    family_tier: the learned schedule, whether it is `as_good` and whether `best` takes it, and the learned starting
+        point; empty where `evaluation.family_tier` was not asked for
 
-    The last three are empty where an older server made the evaluation.
+    The three before it are empty where an older server made the evaluation.
 
     A preview has baselines alone, no comparisons, no verdict and 0 test tasks; `raw` has what it says beside them.
     """
@@ -323,6 +375,7 @@ class Report:
     seconds: dict[str, Any] = field(repr=False)
     time_to_target: dict[str, Any] = field(repr=False)
     break_even: dict[str, Any] = field(repr=False)
+    family_tier: dict[str, Any] = field(repr=False)
     raw: dict[str, Any] = field(repr=False, compare=False)
 
     @classmethod
@@ -338,6 +391,7 @@ class Report:
             seconds=raw.get("seconds") or {},
             time_to_target=raw.get("time_to_target") or {},
             break_even=raw.get("break_even") or {},
+            family_tier=raw.get("family_tier") or {},
             raw=raw,
         )
 

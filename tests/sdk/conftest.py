@@ -1,18 +1,26 @@
-"""One real service for the tests that are marked `service`: started as users start it, gone when pytest is."""
+"""One real service for the tests that are marked `service`, started as users start it, gone when pytest is; and a
+process in which Triton interprets its programs."""
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import gradsmith
 from app.host.tether import tethered
+
+if TYPE_CHECKING:
+    from tests.sdk.triton_here import Interpreted
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +64,16 @@ def trained(service: gradsmith.Client) -> gradsmith.types.Job:
         metadata={"made_for": "tests"},
     )
     return service.jobs.wait(job, timeout_seconds=180)
+
+
+@pytest.fixture(scope="module")
+def interpreted() -> Iterator[Interpreted]:
+    """Runs a function in a process in which Triton interprets."""
+    from tests.sdk import triton_trials  # not above: it imports torch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[2]))  # what a spawned process sees, too: it imports `tests`
+        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), triton_trials.interpret)
+        pool.submit(int).result()
+    with pool:
+        yield lambda function, *arguments, **settings: pool.submit(function, *arguments, **settings).result()

@@ -18,8 +18,7 @@ from gradsmith.rules import weights as rule_weights
 from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.native import tensor_kernel
-from gradsmith.rules.kernels.native.tensor_kernel import KernelRule
-from gradsmith.rules.kernels.native.tensor_trial import drawn
+from gradsmith.rules.kernels.tensor_truth import KernelRule, drawn
 from gradsmith.rules.mlp import MLPRule
 from tests.compiler import compiled, no_kernel
 

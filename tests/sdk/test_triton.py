@@ -5,13 +5,9 @@ The interpreter takes 50 ms for a block and step, so problems are small.
 
 from __future__ import annotations
 
-import importlib.util
-import multiprocessing
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,14 +19,7 @@ from gradsmith.rules import build
 from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.triton import Layout, choice_from_environment, triton_kernel
 from tests.sdk import triton_trials as trials
-
-HERE = importlib.util.find_spec("triton") is not None
-needs_triton = pytest.mark.skipif(not HERE, reason="the package triton is not installed: pip install triton")
-on_gpu = [
-    pytest.mark.gpu,
-    needs_triton,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
-]
+from tests.sdk.triton_here import Interpreted, needs_triton, on_gpu
 
 LOG_SIGN = {"hidden_size": 20, "layers": 2, "input": "log_sign"}
 RAW = {"hidden_size": 7, "layers": 1, "input": "raw"}
@@ -48,19 +37,6 @@ CASES = [
     *(("1x7 raw", coordinates, steps) for coordinates, steps in ((1, 1), (31, 3), (33, 1), (65, 1))),
     *((name, 33, 2) for name in RULES if name not in ("2x20 log_sign", "1x7 raw")),
 ]
-
-Interpreted = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def interpreted() -> Iterator[Interpreted]:
-    """Runs a function of triton_trials in a process in which Triton interprets."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parents[2]))  # what a spawned process sees, too: it imports `tests`
-        pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), trials.interpret)
-        pool.submit(int).result()
-    with pool:
-        yield lambda function, *arguments, **settings: pool.submit(function, *arguments, **settings).result()
 
 
 @needs_triton

@@ -67,10 +67,13 @@ def training(meta_steps: int = 20, *, evaluate: bool = False, seed: int = 1, **r
     )
 
 
-def evaluation(optimizer: str) -> EvaluateSpec:
+def evaluation(optimizer: str, training: Recipe | None = None, **plan: Any) -> EvaluateSpec:
+    """training: the recipe of the optimizer, for a family tier"""
     family = FAMILIES["quadratic"]
-    plan: EvaluationPlan = overridden(family.evaluation, PLAN)
-    return EvaluateSpec(optimizer=optimizer, family=family, seed=1, evaluation=plan, resources=Resources())
+    changed: EvaluationPlan = overridden(family.evaluation, PLAN | plan)
+    return EvaluateSpec(
+        optimizer=optimizer, family=family, seed=1, evaluation=changed, training=training, resources=Resources()
+    )
 
 
 def preview(family: str = "quadratic", **plan: Any) -> PreviewSpec:

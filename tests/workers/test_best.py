@@ -45,3 +45,33 @@ def test_where_a_rule_learned_little_best_is_the_tuned_baseline(
     theta.grad = torch.ones(3)
     optimizer.step()
     assert bool((theta < 1).all())
+
+
+def test_best_takes_a_learned_schedule_that_does_as_well(quick_sqlite: Settings, sqlite_database: Database) -> None:
+    spec = training(meta_steps=8, meta_gradient="exact")
+    run_job(create(sqlite_database, spec), 1, settings=quick_sqlite)
+    [learned] = optimizers(sqlite_database)
+    plan = {"family_tier": True, "baselines": ["adam", "nag"]}
+    evaluating = create(sqlite_database, evaluation(learned.id, spec.recipe, **plan))
+    run_job(evaluating, 1, settings=quick_sqlite)
+    done = job(sqlite_database, evaluating)
+    assert done.status == "succeeded", done.status_reason
+    _, schedule = sorted(optimizers(sqlite_database), key=lambda row: row.version)
+    assert (schedule.stands_for, schedule.tuned) == (learned.id, False)
+    with sqlite_database.write() as session:  # as if it were the better one by validation, and the two tie
+        session.get_one(type(learned), learned.id).validation_score = schedule.validation_score / 2
+    with sqlite_database.read() as session:
+        registry = Registry(session)
+        found = registry.evaluation(evaluating).result["family_tier"]["schedule"]
+        assert (found["best"], schedule.job) == (True, evaluating)
+        assert registry.locate("quadratic@best").id == schedule.id
+        assert registry.locate("quadratic@latest").id == learned.id
+        weights = registry.weights(schedule)
+        cards = [card_markdown(card_facts(session, row)) for row in (schedule, registry.resolve(learned.id))]
+    assert f"**As good as `{learned.id}`.** Evaluation job `{schedule.job}` trained it" in cards[0]
+    assert "`best` takes the schedule" in cards[1]
+    theta = torch.nn.Parameter(torch.ones(3))
+    optimizer = gradsmith.LearnedOptimizer([theta], weights, steps=10)
+    theta.grad = torch.ones(3)
+    optimizer.step()
+    assert bool((theta < 1).all())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, assert_never
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
@@ -15,7 +15,7 @@ from gradsmith.rules import weights as rule_weights
 from models.evaluation.break_even import Spent
 from models.evaluation.by_validation import Made
 from models.evaluation.evaluate import evaluate
-from models.measured import BestTuned
+from models.measured import BestSchedule, BestTuned
 from models.spec import EvaluateSpec, Recipe
 from models.training.selection import shortfall
 from workers.attempt import Attempt
@@ -33,21 +33,28 @@ def run(attempt: Attempt, spec: EvaluateSpec) -> None:
     measure(attempt, science, lambda found: _registered(attempt, spec, found))
 
 
-def _registered(attempt: Attempt, spec: EvaluateSpec, found: BestTuned) -> outcomes.TunedBaseline:
-    """The best tuned baseline with its card, as the registry takes it."""
+def _registered(attempt: Attempt, spec: EvaluateSpec, found: BestTuned | BestSchedule) -> outcomes.Found:
+    """What the evaluation found with its card, as the registry takes it."""
     poor = shortfall(found.score, found.standing_still, found.recipe)
     card = {
         "family": spec.family.name,
         "tasks": spec.family.tasks.model_dump(mode="json"),
         "overrides": spec.family.overrides,
         "seed": spec.seed,
-        "horizon": found.tuned["steps"],
         "recipe": found.recipe.model_dump(mode="json"),
-        "tuned": found.tuned,
         "runtime": attempt.runtime,
         "shortfall": poor,
     }
-    return outcomes.TunedBaseline(found.weights, found.score, found.recipe.criterion, card, poor)
+    stands_for = None
+    match found:
+        case BestTuned():
+            card |= {"horizon": found.tuned["steps"], "tuned": found.tuned}
+        case BestSchedule():
+            stands_for = found.stands_for
+            card |= {"horizon": found.recipe.horizon, "training": found.training, "stands_for": stands_for}
+        case _:
+            assert_never(found)
+    return outcomes.Found(found.weights, found.score, found.recipe.criterion, card, poor, stands_for)
 
 
 def _made(card: Mapping[str, Any], score: float | None, spec: EvaluateSpec) -> Made:

@@ -65,6 +65,7 @@ def resolved(
         wrong = f"{family.name} is too large for {optimizer.id}: {wrong}"
         place = "/tasks" if request.family is None else "/family"
         raise invalid_request([FieldError(location="body", pointer=place, code="no_room", message=wrong)])
+    plan = plan_of(family, request.evaluation, trained, horizon)
     with refused_at("resources", "processes"):
         return EvaluateSpec(
             optimizer=optimizer.id,
@@ -72,7 +73,8 @@ def resolved(
             rules=trained.rules,
             family=family,
             seed=request.seed,
-            evaluation=plan_of(family, request.evaluation, trained, horizon),
+            evaluation=plan,
+            training=trained if plan.family_tier else None,
             resources=resources_of(request.resources, backend),
         )
 

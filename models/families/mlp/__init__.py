@@ -6,10 +6,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from models.families.base import Costs, EvaluationPlan, FamilySpec, Kind, Part, TaskSpec
 from models.families.recipes import winning
+from models.families.row_costs import row_costs
+from models.table_spec import Table
 
 INPUTS = {"digits": 64, "mnist": 784, "breast-cancer": 30, "wine": 13}
 CLASSES = {"digits": 10, "mnist": 10, "breast-cancer": 2, "wine": 3}
@@ -18,13 +21,21 @@ _SCIKIT_LEARN_BYTES = 84 * 2**20  # it is more than its data
 _LOADING_BYTES = {"mnist": 150 * 2**20}  # 70,000 images, checked and split
 _RESIDENT_BYTES = {"mnist": 63 * 2**20}
 _HELD_OUT_BYTES = 32 * 2**20
+MOST_HELD_OUT = 1024
+"""Held-out rows of a group that count, of a table of one's own."""
 
 
 class MLPSpec(TaskSpec):
-    """A multi-layer perceptron that classifies images, or rows of a table, with cross-entropy on random minibatches."""
+    """A multi-layer perceptron that classifies images, or rows of a table, with cross-entropy on random minibatches.
+
+    On a table of one's own with groups, each task has the rows of one group, with inputs of mean 0 and standard
+    deviation 1 over the training rows of the training groups.
+    """
 
     kind: Literal["mlp"] = "mlp"
-    dataset: Literal["digits", "mnist", "breast-cancer", "wine"] = "digits"
+    dataset: Literal["digits", "mnist", "breast-cancer", "wine"] | Table = Field(
+        "digits", description="In a request also the name of a data set of POST /datasets."
+    )
     hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field((20,), max_length=8)
     activation: Literal["sigmoid", "relu"] = "sigmoid"
     batch_size: int = Field(128, ge=1, le=4096)
@@ -33,6 +44,8 @@ class MLPSpec(TaskSpec):
     @property
     def layer_sizes(self) -> tuple[int, ...]:
         """The number of inputs, of each hidden layer's units, and of classes."""
+        if isinstance(self.dataset, Table):
+            return (len(self.dataset.inputs), *self.hidden, len(self.dataset.classes))
         return (INPUTS[self.dataset], *self.hidden, CLASSES[self.dataset])
 
     def parts(self) -> tuple[Part, ...]:
@@ -49,6 +62,8 @@ class MLPSpec(TaskSpec):
     def costs(self) -> Costs:
         """A batch holds seeds alone. A step takes images as bytes and as numbers, every layer's activations, and the
         gradient of a layer before it is in place."""
+        if isinstance(self.dataset, Table):
+            return row_costs(self.dataset, self.layer_sizes, batch_size=self.batch_size, most_rows=MOST_HELD_OUT)
         inputs, *others = self.layer_sizes
         return Costs(
             held_bytes=16,
@@ -67,7 +82,22 @@ class MLPSpec(TaskSpec):
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        return (self.dataset,)
+        return () if isinstance(self.dataset, Table) else (self.dataset,)
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return (self.dataset,) if isinstance(self.dataset, Table) else ()
+
+    @field_validator("dataset")
+    @classmethod
+    def _classifies(cls, dataset: str | Table) -> str | Table:
+        if isinstance(dataset, Table) and len(dataset.classes) < 2:
+            raise PydanticCustomError(
+                "unfitting_target",
+                "a network needs a target of 2 to 100 classes, and {target} has others",
+                {"target": dataset.target},
+            )
+        return dataset
 
 
 DIGITS = FamilySpec(
@@ -76,7 +106,7 @@ DIGITS = FamilySpec(
     description="64-20-10 sigmoid perceptron on scikit-learn's 1,797 real digit images, minibatch 128.",
     tasks=MLPSpec(dataset="digits"),
     recipe=winning(meta_steps=400, tasks=2, validation_tasks=64, validation_interval=50),
-    evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32),
+    evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32, search="halving"),
 )
 MNIST = FamilySpec(
     name="mnist-mlp",
@@ -84,7 +114,7 @@ MNIST = FamilySpec(
     description="784-20-10 sigmoid perceptron on MNIST, minibatch 128 (section 3.2 of the paper).",
     tasks=MLPSpec(dataset="mnist"),
     recipe=winning(meta_steps=1000, tasks=1, validation_tasks=32, validation_interval=100, starts=4, start_steps=100),
-    evaluation=EvaluationPlan(test_tasks=64, tuning_tasks=16),
+    evaluation=EvaluationPlan(test_tasks=64, tuning_tasks=16, search="halving"),
 )
 
 TABLES = tuple(
@@ -139,7 +169,7 @@ def with_other_networks(family: FamilySpec) -> tuple[FamilySpec, ...]:
 
 KIND = Kind(
     spec=MLPSpec,
-    tasks="models.families.mlp.tasks:MLPFamily",
+    tasks="models.families.mlp.tasks:opened",
     built_in=(
         *(each for family in (DIGITS, MNIST) for each in (family, for_200_steps(family), *with_other_networks(family))),
         *TABLES,

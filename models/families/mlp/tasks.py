@@ -15,13 +15,17 @@ import torch
 from torch import Tensor
 
 from gradsmith.rules.kernels.base import Refusal
-from models.families.mlp import MLPSpec
+from models.families.mlp import MOST_HELD_OUT, MLPSpec
 from models.families.mlp.compiled import Networks, networks
 from models.spec import Split
+from models.table_spec import Table
 from models.tasks.base import Family, TaskBatch
 from models.tasks.image_batch import ImageBatch
 from models.tasks.images import Images, load_images
 from models.tasks.randomness import drawn, normals, streams
+from models.tasks.row_batch import RowModel, sampled
+from models.tasks.row_losses import row_loss
+from models.tasks.tables import table_data
 
 # Held-out images of all tasks at once would need tasks x images x units numbers; this many activations at a time.
 _HELD_OUT_ACTIVATIONS = 4_000_000
@@ -202,6 +206,8 @@ class MLPFamily(Family):
     """Networks of one shape; theta_0 ~ N(0, start_std^2), minibatches drawn with replacement."""
 
     def __init__(self, spec: MLPSpec, splits: Collection[Split], data_dir: Path | None) -> None:
+        if isinstance(spec.dataset, Table):
+            raise TypeError("a table of one's own is a TableMLPFamily's")
         layers = "-".join(str(size) for size in spec.layer_sizes)
         shape = f"{spec.dataset}/{layers}/{spec.activation}/{spec.batch_size}/{spec.start_std!r}"
         super().__init__(f"mlp/{shape}", spec.coordinates_per_task, splits)
@@ -210,3 +216,25 @@ class MLPFamily(Family):
 
     def _batches(self, seeds: Tensor, split: Split, dtype: torch.dtype, device: torch.device) -> tuple[TaskBatch, ...]:
         return (MLPBatch(self.spec, seeds, self._images[Split.TRAIN], self._images[split], dtype, device),)
+
+
+class TableMLPFamily(Family):
+    """Networks of one shape, each on the rows of a group of a user's table; else as MLPFamily."""
+
+    def __init__(self, spec: MLPSpec, splits: Collection[Split], data_dir: Path | None) -> None:
+        if not isinstance(spec.dataset, Table):
+            raise TypeError(f"{spec.dataset} is an MLPFamily's")
+        super().__init__(f"mlp/{spec.model_dump_json()}", spec.coordinates_per_task, splits)
+        kept = {"classes": True, "standardize": True, "standardize_target": False}
+        self._data = table_data(spec.dataset, splits, data_dir, split_seed=0, **kept)
+        sizes, loss, rows = spec.layer_sizes, row_loss("softmax"), spec.batch_size
+        self._model = RowModel(sizes, spec.activation, loss, 0.0, rows, MOST_HELD_OUT, rows, spec.start_std)
+
+    def _batches(self, seeds: Tensor, split: Split, dtype: torch.dtype, device: torch.device) -> tuple[TaskBatch, ...]:
+        return (sampled(self._model, self._data, seeds, split, dtype, device),)
+
+
+def opened(spec: MLPSpec, splits: Collection[Split], data_dir: Path | None) -> Family:
+    """The family of a spec, on images or on a table of one's own."""
+    family = TableMLPFamily if isinstance(spec.dataset, Table) else MLPFamily
+    return family(spec, splits, data_dir)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gradsmith.cli import show
 from gradsmith.cli.outcome import refuse, told
+
+if TYPE_CHECKING:
+    from gradsmith.types import Optimizer
 
 commands = typer.Typer(
     name="optimizers", help="The registry of trained optimizers.", invoke_without_command=True, rich_markup_mode=None
@@ -44,7 +47,7 @@ def list_optimizers(
             (
                 each.reference,
                 ", ".join(each.aliases),
-                "tuned baseline" if each.tuned else "learned",
+                "tuned baseline" if each.tuned else "learned schedule" if each.stands_for else "learned",
                 show.number(each.validation_score),
                 ", ".join(each.evaluations[0].get("verdict", {}).values()) if each.evaluations else "",
                 show.age(each.created_at),
@@ -70,7 +73,7 @@ def show_optimizer(optimizer: Reference, as_json: AsJson = False) -> None:
             return show.as_json(found.raw)
         lines = {
             "optimizer": found.reference,
-            "what": "a tuned baseline, which is not learned" if found.tuned else "learned",
+            "what": _what(found),
             "id": found.id,
             "aliases": ", ".join(found.aliases),
             "validation": show.number(found.validation_score),
@@ -85,9 +88,15 @@ def show_optimizer(optimizer: Reference, as_json: AsJson = False) -> None:
             verdict = ", ".join(f"{words} {name}" for name, words in each.get("verdict", {}).items())
             lines[f"evaluation {number + 1}"] = f"{verdict} ({each.get('job', '')})"
         show.fields({name: value for name, value in lines.items() if value})
-        steps = ", steps=N)  # N: the steps that your run takes" if found.tuned else ")"
+        steps = ", steps=N)  # N: the steps that your run takes" if found.tuned or found.stands_for else ")"
         typer.echo(f"\ngradsmith.LearnedOptimizer(model.parameters(), {found.reference!r}{steps}")
         return None
+
+
+def _what(found: Optimizer) -> str:
+    if found.tuned:
+        return "a tuned baseline, which is not learned"
+    return "learned" if found.stands_for is None else f"a learned schedule, as good as {found.stands_for}"
 
 
 @commands.command()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gradsmith.cli import families, jobs, optimizers, show
+from gradsmith.cli import datasets, families, jobs, optimizers, show
 from gradsmith.cli.given import labels, settings
 from gradsmith.cli.outcome import AUTHENTICATION, UNAVAILABLE, refuse, told
 
@@ -22,7 +22,7 @@ program = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for each in (jobs.commands, optimizers.commands, families.commands):
+for each in (jobs.commands, optimizers.commands, families.commands, datasets.commands):
     program.add_typer(each)
 
 Set = Annotated[

@@ -145,12 +145,25 @@ def verdict(report: Report) -> None:
         told = f"{number(against.get('ratio_of_means'))} [{number(low)}, {number(high)}] of the loss of tuned"
         schedule = f", {against['schedule']} rate" if against.get("schedule") else ""
         typer.echo(f"{report.verdict[metric]} {words}: {told} {against.get('baseline', 'baselines')}{schedule}")
+    if report.family_tier:
+        typer.echo(_schedule(report.family_tier["schedule"]))
     sweeps = report.raw.get("tuning") or {}
     rows = [
         (name, *(_mean(each, key) for key in ("final", "area")), _tuned(sweeps.get(name, {})))
         for name, each in report.optimizers.items()
     ]
     table(("mean loss of", "at the end", "over the curve", "tuned to"), rows, empty="")
+
+
+def _schedule(found: Mapping[str, Any]) -> str:
+    """Whether a learned schedule does as well as the optimizer, in a line."""
+    against = found["fresh_tasks"]
+    if against is None:
+        return "no schedule was learned: all trainings of one diverged"
+    low, high = against.get("ratio_interval") or (None, None)
+    ratio = f"{number(against.get('ratio_of_means'))} [{number(low)}, {number(high)}]"
+    told = f"{against['verdict']} against a learned schedule of {found['numbers']} numbers: {ratio} of its loss"
+    return f"{told}; best takes the schedule" if found["best"] else told
 
 
 def _mean(optimizer: Mapping[str, Any], criterion: str) -> str:

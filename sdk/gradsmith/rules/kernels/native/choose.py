@@ -20,9 +20,10 @@ from gradsmith.rules.kernels.native.kernel import NativeKernel
 from gradsmith.rules.kernels.native.library import Library
 from gradsmith.rules.kernels.native.loading import best
 from gradsmith.rules.kernels.native.targets import Target
-from gradsmith.rules.kernels.native.tensor_kernel import KernelRule, TensorKernel
+from gradsmith.rules.kernels.native.tensor_kernel import TensorKernel
 from gradsmith.rules.kernels.native.tensor_library import TensorLibrary
 from gradsmith.rules.kernels.sizes import INPUTS, MOST_HIDDEN, MOST_LAYERS, HyperProgram, MLPProgram, Sizes
+from gradsmith.rules.kernels.tensor_truth import KernelRule
 from gradsmith.rules.lstm import LSTMRule
 from gradsmith.rules.mlp import MLPRule
 
@@ -111,5 +112,6 @@ class Loaded:
 def _rule_of(program: HyperProgram | MLPProgram) -> KernelRule:
     """A rule that this kernel runs."""
     if isinstance(program, HyperProgram):
-        return HyperRule(HyperConfig(clock="time+fraction" if program.fraction else "time"))
+        clock, direction = "time+fraction" if program.fraction else "time", "muon" if program.muon else "adam"
+        return HyperRule(HyperConfig(clock=clock, direction=direction))
     return MLPRule(MLPConfig(hidden_size=program.hidden, layers=program.layers, input=program.input))

@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from gradsmith.rules.base import Segments
-from gradsmith.rules.hyper import HyperRule
-from gradsmith.rules.kernels.native.tensor_kernel import KernelRule, TensorKernel
-from gradsmith.rules.mlp import MLPRule
+from gradsmith.rules.kernels.native.tensor_kernel import TensorKernel
+from gradsmith.rules.kernels.tensor_truth import PLANNED, KernelRule, by_autograd, drawn
 
-SEGMENTS = Segments((37, 3), 2)
-_STEPS, _PLANNED = 3, 5
+SEGMENTS = Segments((36, 3, 28), 2, shapes=((9, 4), (3,), (4, 7)))
+_STEPS = 3
 
 
 def worst_error(kernel: TensorKernel, rule: KernelRule) -> float:
@@ -30,33 +29,12 @@ def worst_error(kernel: TensorKernel, rule: KernelRule) -> float:
     )
 
 
-def drawn(rule: KernelRule, seed: int) -> KernelRule:
-    """A rule of the same configuration in float64, with weights that are nowhere zero."""
-    generator = torch.Generator("cpu").manual_seed(seed)
-    truth = (HyperRule(rule.settings) if isinstance(rule, HyperRule) else MLPRule(rule.settings)).double()
-    for parameter in truth.parameters():
-        parameter.data.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float32) / 5)
-    return truth
-
-
-def by_autograd(rule: KernelRule, segments: Segments, G: Tensor, D: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """theta after the steps from zero, and d/dG and d/d(weights), flat, of the sum of <D[t], update_t>."""
-    G = G.clone().requires_grad_()
-    state = rule.plan(rule.initial_state(segments.coordinates, tensors=segments.rows, dtype=G.dtype), _PLANNED)
-    theta, total = torch.zeros_like(G[0]), torch.zeros((), dtype=G.dtype)
-    for gradient, weight in zip(G, D, strict=True):
-        update, state = rule(gradient, state, segments)
-        theta, total = theta + update, total + update @ weight
-    of_gradients, *pieces = torch.autograd.grad(total, [G, *rule.parameters()])
-    return theta.detach(), of_gradients, torch.cat([piece.reshape(-1) for piece in pieces])
-
-
 def by_kernel(
     kernel: TensorKernel, rule: KernelRule, segments: Segments, G: Tensor, D: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same in float32, by the kernel."""
     weights, sizes = kernel.weights(rule), kernel.sizes(segments)
-    state = rule.plan(rule.initial_state(segments.coordinates, tensors=segments.rows, dtype=torch.float32), _PLANNED)
+    state = rule.plan(rule.initial_state(segments.coordinates, tensors=segments.rows, dtype=torch.float32), PLANNED)
     theta, records = torch.zeros_like(G[0]), []
     for gradient in G:
         records.append(kernel.record(segments.coordinates, segments.rows))

@@ -1,9 +1,11 @@
-"""The LSTM rule as two Triton programs for CUDA devices. Triton itself is imported when a kernel is asked for.
+"""The LSTM rule as two Triton programs for CUDA devices, and a hyper rule's step as three. Triton itself is imported
+when a kernel is asked for.
 
-GRADSMITH_TRITON, read when a kernel is asked for: auto (default), off, or bf16 for products of bfloat16 numbers.
+GRADSMITH_TRITON, read when a kernel is asked for: auto (default), off, or bf16 for products of bfloat16 numbers in the
+LSTM rule's programs.
 """
 
-from gradsmith.rules.kernels.triton.choose import choice_from_environment, triton_kernel
+from gradsmith.rules.kernels.triton.choose import choice_from_environment, triton_kernel, triton_tensor_kernel
 from gradsmith.rules.kernels.triton.layout import Layout
 
-__all__ = ["Layout", "choice_from_environment", "triton_kernel"]
+__all__ = ["Layout", "choice_from_environment", "triton_kernel", "triton_tensor_kernel"]

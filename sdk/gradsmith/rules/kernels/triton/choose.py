@@ -5,21 +5,26 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 import torch
 
 from gradsmith.rules.base import Rule
-from gradsmith.rules.configs import LSTMConfig
+from gradsmith.rules.configs import HyperConfig, LSTMConfig
+from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.trial import worst_error
 from gradsmith.rules.kernels.triton.layout import MOST_HIDDEN, MOST_LAYERS, Layout
+from gradsmith.rules.kernels.triton.tensors import MOST_HIDDEN as MOST_HYPER_HIDDEN
 from gradsmith.rules.lstm import LSTMRule
 
 if TYPE_CHECKING:
     from gradsmith.rules.kernels.triton.kernel import TritonKernel
+    from gradsmith.rules.kernels.triton.tensor_kernel import TritonTensorKernel
+
+K = TypeVar("K")
 
 logger = logging.getLogger(__name__)
 
@@ -59,21 +64,58 @@ def triton_kernel(rule: Rule, device: torch.device, *, choice: Choice | None = N
         return Refusal("it runs the inputs log_sign and raw alone, and the linear head")
     if Layout.of(rule) is None:
         return Refusal(f"it runs at most {MOST_LAYERS} layers of {MOST_HIDDEN} units")
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", torch.cuda.current_device())
-    return _tried(replace(rule.settings, forget_bias=0.0), device, "bf16" if choice == "bf16" else "float32")
+    precision: Literal["bf16", "float32"] = "bf16" if choice == "bf16" else "float32"
+    return _tried(replace(rule.settings, forget_bias=0.0), _indexed(device), precision)
+
+
+def triton_tensor_kernel(
+    rule: Rule, device: torch.device, *, choice: Choice | None = None
+) -> TritonTensorKernel | Refusal:
+    """The kernel for steps of hyper rules of this configuration on `device`, or why there is none; as `triton_kernel`,
+    always in float32. It steps alone: windows are differentiated through torch."""
+    choice = choice_from_environment() if choice is None else choice
+    if choice == "off":
+        return Refusal("it is turned off here (GRADSMITH_TRITON=off)")
+    if not isinstance(rule, HyperRule):
+        return Refusal(f"it runs rules of kind {HyperRule.kind} alone")
+    if rule.settings.direction != "adam":
+        return Refusal("it has no Muon: it runs hyper rules with the direction adam alone")
+    if rule.settings.hidden_size > MOST_HYPER_HIDDEN:
+        return Refusal(f"it runs networks of at most {MOST_HYPER_HIDDEN} units")
+    return _tried_for_tensors(rule.settings, _indexed(device))
 
 
 @functools.lru_cache(maxsize=64)
 def _tried(settings: LSTMConfig, device: torch.device, precision: Literal["float32", "bf16"]) -> TritonKernel | Refusal:
+    def made() -> tuple[TritonKernel, float]:
+        from gradsmith.rules.kernels.triton.kernel import TritonKernel
+
+        rule = LSTMRule(settings)
+        kernel = TritonKernel(rule, device, precision=precision)
+        return kernel, worst_error(kernel, rule, kernel.block + 1, device)
+
+    return _checked(made, _LARGEST_ERROR[precision], device)
+
+
+@functools.lru_cache(maxsize=64)
+def _tried_for_tensors(settings: HyperConfig, device: torch.device) -> TritonTensorKernel | Refusal:
+    def made() -> tuple[TritonTensorKernel, float]:
+        from gradsmith.rules.kernels.triton import tensor_trial
+        from gradsmith.rules.kernels.triton.tensor_kernel import TritonTensorKernel
+
+        rule = HyperRule(settings)
+        kernel = TritonTensorKernel(rule, device)
+        return kernel, tensor_trial.worst_error(kernel, rule)
+
+    return _checked(made, _LARGEST_ERROR["float32"], device)
+
+
+def _checked(made: Callable[[], tuple[K, float]], allowed: float, device: torch.device) -> K | Refusal:
+    """The kernel that is made, unless it fails or its error is larger."""
     if not _importable():
         return Refusal("the package triton cannot be imported here")
-    from gradsmith.rules.kernels.triton.kernel import TritonKernel
-
-    rule = LSTMRule(settings)
     try:
-        kernel = TritonKernel(rule, device, precision=precision)
-        error = worst_error(kernel, rule, kernel.block + 1, device)
+        kernel, error = made()
     except Exception as problem:  # noqa: BLE001  a compiler and a driver fail in any way; torch can do the work
         said = (str(problem).strip().splitlines() or ["no message"])[-1][:300]
         logger.warning(
@@ -81,12 +123,18 @@ def _tried(settings: LSTMConfig, device: torch.device, precision: Literal["float
             *(device, type(problem).__name__, said),
         )
         return Refusal(f"it could not be made ready on {device} ({type(problem).__name__}: {said})")
-    if not error <= _LARGEST_ERROR[precision]:
+    if not error <= allowed:
         logger.warning(
             "The Triton kernel is wrong by %.1e on %s. This rule runs through torch, more slowly.", error, device
         )
         return Refusal(f"it is wrong by {error:.1e} on {device}")
     return kernel
+
+
+def _indexed(device: torch.device) -> torch.device:
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,0 +1,15 @@
+"""Which requests bring a file: their bodies are streamed to their endpoint, which has limits of its own."""
+
+from __future__ import annotations
+
+from starlette.types import Scope
+
+MEDIA_TYPES = ("text/csv", "application/octet-stream", "application/vnd.safetensors", "application/zip")
+"""What a file may be declared as; what it is, its bytes say. None of them can be sent by a form of another page."""
+
+_PATHS = frozenset({"/datasets"})
+
+
+def is_upload(scope: Scope) -> bool:
+    """Whether this request brings a file."""
+    return bool(scope["method"] == "POST" and scope["path"] in _PATHS)

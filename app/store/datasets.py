@@ -1,0 +1,130 @@
+"""Tables that a workspace brought: immutable, each under one name, their bytes in `models.datasets.blobs`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.store.errors import DatasetExists, DatasetNeeded, DatasetNotFound, TooManyDatasets
+from app.store.sessions import Database, now
+from app.store.sql import insert_if_absent
+from app.store.tables import DEFAULT_WORKSPACE, DatasetRow, FamilyRow
+from models.datasets.blobs import Arrival, Blobs
+from models.datasets.inspection import Inspection, table
+from models.table_spec import Table
+
+MOST = 1000
+"""Data sets of one workspace: all of them are in one answer of GET /datasets."""
+
+
+class Datasets:
+    """Those of one workspace, within the caller's transaction."""
+
+    def __init__(self, session: Session, workspace: str = DEFAULT_WORKSPACE) -> None:
+        self._session = session
+        self._workspace = workspace
+
+    def rows(self) -> list[DatasetRow]:
+        """All of them, by name."""
+        query = select(DatasetRow).where(DatasetRow.workspace == self._workspace)
+        return list(self._session.scalars(query.order_by(DatasetRow.name)))
+
+    def get(self, name: str) -> DatasetRow:
+        """Raises DatasetNotFound."""
+        row = self._session.get(DatasetRow, (self._workspace, name))
+        if row is None:
+            raise DatasetNotFound(name)
+        return row
+
+    def names(self) -> list[str]:
+        """Their names, from a to z."""
+        return [row.name for row in self.rows()]
+
+    def table(self, name: str) -> Table:
+        """The data set as a family knows it. Raises DatasetNotFound, and DatasetRefused where its roles do not say what
+        to learn."""
+        row = self.get(name)
+        return table(name, row.sha256, Inspection.model_validate(row.inspection))
+
+    def add(self, name: str, sha256: str, size: int, found: Inspection) -> bool:
+        """Name these bytes; False where the name has them already, in the same roles.
+
+        Needs a write transaction. Raises DatasetExists where the name has others, and TooManyDatasets.
+        """
+        inspection = found.model_dump(mode="json")
+        fields = {"sha256": sha256, "size": size, "inspection": inspection, "created_at": now(self._session)}
+        if insert_if_absent(self._session, DatasetRow, workspace=self._workspace, name=name, **fields):
+            counted = select(func.count()).select_from(DatasetRow).where(DatasetRow.workspace == self._workspace)
+            if (self._session.scalar(counted) or 0) > MOST:
+                raise TooManyDatasets(MOST)
+            return True
+        row = self._session.get_one(DatasetRow, (self._workspace, name), populate_existing=True)
+        if row.sha256 != sha256 or row.inspection != inspection:
+            raise DatasetExists(name)
+        return False
+
+    def remove(self, name: str) -> str:
+        """Forget it. Returns the SHA-256 of its bytes.
+
+        Needs a write transaction. Raises DatasetNotFound, and DatasetNeeded where a family is made of it.
+        """
+        row = self.get(name)
+        families = select(FamilyRow).where(FamilyRow.workspace == self._workspace).order_by(FamilyRow.name)
+        if needing := [each.name for each in self._session.scalars(families) if _holds(each, row)]:
+            raise DatasetNeeded(name, needing)
+        self._session.delete(row)
+        return row.sha256
+
+
+def _holds(family: FamilyRow, row: DatasetRow) -> bool:
+    return any(
+        isinstance(value, dict) and (value.get("name"), value.get("sha256")) == (row.name, row.sha256)
+        for value in family.spec.get("tasks", {}).values()
+    )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """made: whether the name is new"""
+
+    row: DatasetRow
+    made: bool
+
+
+def keep(database: Database, blobs: Blobs, arrival: Arrival, found: Inspection, name: str, workspace: str) -> Kept:
+    """Name what arrived and store it: both or neither. Raises as `Datasets.add` does, and OSError."""
+    sha256 = arrival.sha256
+    arrival.close(durably=True)  # which may take seconds, and nobody else waits for it
+    try:
+        with database.write() as session:
+            _alone_with(session, sha256)
+            datasets = Datasets(session, workspace)
+            made = datasets.add(name, sha256, arrival.size, found)
+            blobs.keep(arrival)
+            row = datasets.get(name)
+    except BaseException:
+        _remove_unnamed(database, blobs, sha256)
+        raise
+    return Kept(row, made)
+
+
+def forget(database: Database, blobs: Blobs, name: str, workspace: str) -> None:
+    """Remove the name, and the bytes where no other name has them. Raises as `Datasets.remove` does."""
+    with database.write() as session:
+        sha256 = Datasets(session, workspace).remove(name)
+    _remove_unnamed(database, blobs, sha256)
+
+
+def _remove_unnamed(database: Database, blobs: Blobs, sha256: str) -> None:
+    with database.write() as session:
+        _alone_with(session, sha256)
+        if session.scalar(select(DatasetRow.name).where(DatasetRow.sha256 == sha256).limit(1)) is None:
+            blobs.remove(sha256)
+
+
+def _alone_with(session: Session, sha256: str) -> None:
+    """Until the transaction ends, nobody else names or removes these bytes. On SQLite there is one writer anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(int(sha256[:15], 16))))
