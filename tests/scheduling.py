@@ -34,6 +34,7 @@ FIRST = (
     "tests/sdk/test_triton.py",
     "tests/models/test_parallel.py",
     "tests/app/api/test_schemathesis.py",
+    "tests/app/api/test_dashboard.py",
     "tests/app/api/test_reference_page.py",
     "tests/sdk/test_optimizer_axes.py",
     "tests/workers/test_parallel.py",

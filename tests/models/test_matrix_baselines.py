@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 
-from gradsmith.rules.hand_made.muon import COEFFICIENTS, ITERATIONS, orthogonalized
+from gradsmith.rules.orthogonal import COEFFICIENTS, ITERATIONS, orthogonalized
 from gradsmith.rules.shapes import MOST_ROWS
 from models.baselines import TUNED
 from models.families.mlp import MLPSpec

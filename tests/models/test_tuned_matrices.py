@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gradsmith import LearnedOptimizer
 from gradsmith.rules import RuleSet, TunedRule, build
-from gradsmith.rules.hand_made.muon import orthogonalized
+from gradsmith.rules.orthogonal import orthogonalized
 from gradsmith.rules.shapes import MOST_ROWS, matrix, side_numbers, sides
 from gradsmith.rules.weights import dumps, loads
 from models.backends import backend_for

@@ -113,7 +113,7 @@ class Placement:
             rule = self._rules[home.rule]
             kernel = tensor_kernel(rule) if stored_in == torch.float32 else Refusal("its memory is float32")
             if not isinstance(kernel, Refusal):
-                return TensorAxis(home, sizes, rule, kernel, self._threads, self._steps)
+                return TensorAxis(home, sizes, rule, kernel, self._threads, self._steps, shapes)
             prepared = self._kernel(home.rule)
             if prepared is not None:
                 return NativeAxis(home, stored_in, sizes, prepared, self._threads)

@@ -58,6 +58,12 @@ class Segments:
         taken = {place for places in self.matrices.values() for place in places}
         return tuple(place for place in range(len(self.sizes)) if place not in taken)
 
+    @cached_property
+    def are_matrices(self) -> Tensor:
+        """Which tensors, through all tasks, are matrices: (tensors,) bool."""
+        each = [place not in self.others for place in range(len(self.sizes))]
+        return torch.tensor(each * self.count, device=self.device)
+
     def only(self, places: Sequence[int]) -> Segments:
         """The tensors of each task at these places, on an axis of their own."""
         shapes = None if self.shapes is None else tuple(self.shapes[place] for place in places)

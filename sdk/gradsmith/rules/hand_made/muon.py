@@ -14,11 +14,9 @@ from torch import Tensor
 
 from gradsmith.rules.hand_made.base import Method, Now, Remembered, apart, together
 from gradsmith.rules.hand_made.first_order import WEIGHT_DECAY, adam
+from gradsmith.rules.orthogonal import orthogonalized
 
 MOMENTUM = 0.95
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-ITERATIONS = 5
-EPSILON = 1e-7
 
 
 def _step(gradient: Tensor, own: Remembered, now: Now) -> tuple[Tensor, Remembered]:
@@ -45,19 +43,6 @@ def _step(gradient: Tensor, own: Remembered, now: Now) -> tuple[Tensor, Remember
         for place, moved, mean, square in zip(others, *found, strict=True):
             updates[place], means[place], squares[place] = moved, mean, square
     return segments.joined(updates), (segments.joined(means), segments.joined(squares))
-
-
-def orthogonalized(matrices: Tensor) -> Tensor:
-    """Newton and Schulz's iteration, (n, rows, columns): the singular vectors as they are, and the singular values near
-    1, where they are not much smaller than the largest."""
-    a, b, c = COEFFICIENTS
-    tall = matrices.shape[1] > matrices.shape[2]
-    found = matrices.mT if tall else matrices
-    found = found / torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True).clamp(min=EPSILON)
-    for _ in range(ITERATIONS):
-        gram = torch.bmm(found, found.mT)
-        found = torch.baddbmm(found, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
-    return found.mT if tall else found
 
 
 MUON = Method(_step, decay=WEIGHT_DECAY)
