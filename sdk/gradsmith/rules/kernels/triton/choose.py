@@ -78,6 +78,8 @@ def triton_tensor_kernel(
         return Refusal("it is turned off here (GRADSMITH_TRITON=off)")
     if not isinstance(rule, HyperRule):
         return Refusal(f"it runs rules of kind {HyperRule.kind} alone")
+    if rule.settings.direction != "adam":
+        return Refusal("it has no Muon: it runs hyper rules with the direction adam alone")
     if rule.settings.hidden_size > MOST_HYPER_HIDDEN:
         return Refusal(f"it runs networks of at most {MOST_HYPER_HIDDEN} units")
     return _tried_for_tensors(rule.settings, _indexed(device))
