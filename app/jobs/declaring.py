@@ -57,9 +57,10 @@ def declared_family(request: FamilyRequest, datasets: Datasets | None = None) ->
         raise invalid_request([FieldError(location="body", pointer="/recipe/mixture", code="mixture", message=message)])
     recipe = laid_over(usual, fitting(usual, given, 1), "recipe")
     assert isinstance(recipe, Recipe)
-    plan = laid_over(
-        EvaluationPlan(horizon=recipe.horizon, baselines=usual_tuned(tasks)), request.evaluation, "evaluation"
+    usual_plan = EvaluationPlan(
+        horizon=recipe.horizon, baselines=usual_tuned(tasks), search="halving" if tasks.noisy else "full"
     )
+    plan = laid_over(usual_plan, request.evaluation, "evaluation")
     assert isinstance(plan, EvaluationPlan)
     with refused_at():
         return FamilySpec(
