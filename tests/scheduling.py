@@ -29,6 +29,9 @@ FIRST = (
     "tests/test_plugin_template.py",
     "tests/models/test_memory.py",
     "tests/workers/test_run.py",
+    "benchmarks/tests/test_reproduce.py",
+    "tests/models/test_conformance.py",
+    "tests/models/test_anatomy.py",
     "tests/app/test_streams.py",
     "tests/app/store/test_upgrade.py",
     "tests/sdk/test_triton.py",
@@ -44,7 +47,9 @@ FIRST = (
     "tests/test_run.py",
     "tests/app/store/test_upgrade_0002.py",
     "tests/app/store/test_curves.py",
-    "benchmarks/tests/test_reproduce.py",
+    "tests/models/test_captured.py",
+    "tests/models/test_baseline_runs.py",
+    "tests/app/store/test_pooler.py",
     "tests/test_layers.py",
 )
 """The files of some seconds and few tests, the longest first; the others follow by how many tests they hold."""

@@ -29,7 +29,9 @@ def browser() -> Iterator[Any]:
     if found is None:
         raise NoBrowser("there is no chromium on PATH: apt-get install chromium")
     with sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        launched = driver.chromium.launch(
+            executable_path=found, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
         try:
             yield launched
         finally:
@@ -46,12 +48,15 @@ def routes(stage: Stage) -> dict[str, str]:
         "job": f"jobs/{jobs['quadratic-2']}",
         "job-failed": f"jobs/{jobs['failed']}",
         "evaluation": f"jobs/{jobs['evaluation']}",
+        "preview": f"jobs/{jobs['preview']}",
         "new-job": "jobs/new?family=digits-mlp",
         "optimizers": "optimizers",
         "optimizer": "optimizers/quadratic@3",
         "families": "families",
         "family": "families/digits-mlp",
         "new-family": "families/new",
+        "datasets": "datasets",
+        "dataset": "datasets/customers",
         "compare": f"compare?{compared}",
         "system": "system",
     }
