@@ -65,7 +65,7 @@ def trained(service: gradsmith.Client) -> gradsmith.types.Job:
     job = service.jobs.create(
         family="quadratic",
         seed=1,
-        recipe={"meta_steps": 20, "tasks": 16, "validation_tasks": 8, "validation_interval": 10},
+        recipe={"meta_steps": 20, "tasks": 16, "horizon": 20, "validation_tasks": 8, "validation_interval": 10},
         evaluation=SHORTEST,
         metadata={"made_for": "tests"},
     )

@@ -25,6 +25,7 @@ from gradsmith.types import Job
 SHORT = ["--set", "recipe.meta_steps=20", "--set", "recipe.tasks=16", "--set", "recipe.validation_tasks=8"]
 SHORT += ["--set", "recipe.validation_interval=10", "--set", "evaluation.test_tasks=8"]
 SHORT += ["--set", "evaluation.tuning_tasks=4", "--set", "evaluation.horizon=20"]
+SHORT += ["--set", "recipe.horizon=20", "--set", "evaluation.bootstrap_samples=100", "--set", "evaluation.untuned=[]"]
 SHORT += ["--set", 'evaluation.baselines=["adam"]', "--set", 'evaluation.schedules=["constant"]']
 
 
