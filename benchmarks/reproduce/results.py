@@ -53,7 +53,7 @@ def collected(
 
 
 def _seconds(done: Sequence[Trained | Measured]) -> float:
-    """Of all these jobs together, from when a worker took each to its end."""
+    """Seconds of all these jobs together, from when a worker took each to its end."""
     times = [(each.job.started_at, each.job.finished_at) for each in done]
     return sum((end - start).total_seconds() for start, end in times if start is not None and end is not None)
 

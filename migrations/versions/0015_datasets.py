@@ -1,6 +1,6 @@
 """Tables that workspaces bring.
 
-Revision: 0015, after 0012.
+Revision: 0015, after 0014.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0015"
-down_revision = "0012"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 

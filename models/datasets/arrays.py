@@ -6,6 +6,7 @@ hold while they are.
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import tempfile
@@ -78,7 +79,9 @@ class NpzSource(ArraySource):
             # one file without a name, which goes with the arrays that are mapped from it
             with zipfile.ZipFile(path) as file, tempfile.TemporaryFile(dir=path.parent) as unpacked:
                 arrays = _unpacked(file, unpacked, limits)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                raise
             raise DatasetRefused(f"The file is no whole npz: {error or type(error).__name__}.") from None
         super().__init__(arrays, {name: array.shape for name, array in arrays.items()}, limits)
 

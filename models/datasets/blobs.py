@@ -31,7 +31,7 @@ class Arrival:
 
     @property
     def sha256(self) -> str:
-        """Of what has come so far."""
+        """The hash of what has come so far."""
         return self._hash.hexdigest()
 
     def write(self, content: bytes) -> None:
@@ -76,7 +76,7 @@ class FolderBlobs:
 
     def __init__(self, folder: Path) -> None:
         self._kept = folder / "blobs"
-        self._coming = folder / "arriving"
+        self._coming = folder / ".arriving"  # hidden from backups
 
     @contextmanager
     def arriving(self) -> Iterator[Arrival]:

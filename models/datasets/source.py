@@ -126,7 +126,7 @@ def label_of(value: float) -> str:
 
 
 def in_order(names: set[str]) -> tuple[str, ...]:
-    """By size where all are numbers, else by the alphabet."""
+    """Sorted by size where all are numbers, else by the alphabet."""
     try:
         return tuple(sorted(names, key=lambda name: (float(name), name)))
     except ValueError:

@@ -130,7 +130,7 @@ def _score(
 
 
 def dumped(found: StartingPoint | None) -> bytes:
-    """As bytes; `loaded` reads them."""
+    """Write it as bytes; `loaded` reads them."""
     if found is None:
         return b""
     kinds = {int: torch.int64, float: torch.float64}

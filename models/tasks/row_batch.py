@@ -245,7 +245,7 @@ class RowBatch(TaskBatch):
         return values
 
     def _slope(self, activation: Tensor) -> Tensor:
-        """Of the activation, by its value."""
+        """The slope of the activation function where it has this value."""
         return activation * (1 - activation) if self.model.activation == "sigmoid" else (activation > 0).to(self.dtype)
 
 

@@ -36,7 +36,7 @@ class RowLoss(ABC):
 
 
 class _Number(RowLoss):
-    """Of one output and a target that is a number."""
+    """A loss of one output and a target that is a number."""
 
     def hits(self, outputs: Tensor, targets: Tensor) -> None:  # noqa: ARG002
         return None

@@ -25,8 +25,8 @@ TEST_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Stretches:
-    """Of each group of a split, (groups,) int64: where its training rows begin and how many they are, and those that
-    are held out."""
+    """The rows of each group of a split, (groups,) int64: where those for training begin and how many they are, and
+    those that are held out."""
 
     first: Tensor
     count: Tensor
@@ -102,7 +102,7 @@ def _by_rows(count: int) -> dict[Split, Stretches]:
 def _standardized(
     rows: Rows, order: Tensor, splits: Mapping[Split, Stretches], *, classes: bool, inputs: bool, target: bool
 ) -> TableData:
-    """By the training rows of the training groups. A missing input becomes their mean."""
+    """Standardized by the training rows of the training groups. A missing input becomes their mean."""
     seen = splits[Split.TRAIN]
     trained = torch.cat([torch.arange(a, a + n) for a, n in zip(seen.first.tolist(), seen.count.tolist(), strict=True)])
     values, targets = torch.from_numpy(rows.inputs)[order].double(), torch.from_numpy(rows.target)[order]

@@ -210,3 +210,20 @@ def test_families_say_how_they_are_trained(service: gradsmith.Client) -> None:
     assert family.coordinates_per_task == 10
     assert family.recipe["horizon"] == 100
     assert set(family.raw["schemas"]) >= {"tasks", "recipe", "evaluation"}
+
+
+def test_a_table_of_ones_own_is_brought_listed_and_deleted(service: gradsmith.Client, tmp_path: Path) -> None:
+    file = tmp_path / "visits.csv"
+    file.write_text("customer,income,churned\n" + "".join(f"c{row % 5},{row},{row % 2}\n" for row in range(20)))
+    made = service.datasets.create(file, target="churned", group="customer", inputs=["income"])
+    assert (made.name, made.rows, made.inputs, made.classes) == ("visits", 20, ("income",), ("0", "1"))
+    assert service.datasets.create(file, target="churned", group="customer", inputs=["income"]) == made
+    assert service.datasets.get("visits") == made
+    assert "visits" in [each.name for each in service.datasets.list()]
+    with pytest.raises(gradsmith.errors.Conflict, match="dataset_exists"):
+        service.datasets.create(file, name="visits")
+    with pytest.raises(gradsmith.errors.InvalidRequest, match="Did you mean 'churned'"):
+        service.datasets.create(file, name="other", target="churn")
+    service.datasets.delete("visits")
+    with pytest.raises(gradsmith.errors.NotFound, match="no data set 'visits'"):
+        service.datasets.get("visits")

@@ -52,11 +52,10 @@ def test_best_takes_a_learned_schedule_that_does_as_well(quick_sqlite: Settings,
     run_job(create(sqlite_database, spec), 1, settings=quick_sqlite)
     [learned] = optimizers(sqlite_database)
     plan = {"family_tier": True, "baselines": ["adam", "nag"]}
-    for _ in range(2):  # the second finds what the first has registered
-        evaluating = create(sqlite_database, evaluation(learned.id, spec.recipe, **plan))
-        run_job(evaluating, 1, settings=quick_sqlite)
-        done = job(sqlite_database, evaluating)
-        assert done.status == "succeeded", done.status_reason
+    evaluating = create(sqlite_database, evaluation(learned.id, spec.recipe, **plan))
+    run_job(evaluating, 1, settings=quick_sqlite)
+    done = job(sqlite_database, evaluating)
+    assert done.status == "succeeded", done.status_reason
     _, schedule = sorted(optimizers(sqlite_database), key=lambda row: row.version)
     assert (schedule.stands_for, schedule.tuned) == (learned.id, False)
     with sqlite_database.write() as session:  # as if it were the better one by validation, and the two tie
@@ -64,11 +63,9 @@ def test_best_takes_a_learned_schedule_that_does_as_well(quick_sqlite: Settings,
     with sqlite_database.read() as session:
         registry = Registry(session)
         found = registry.evaluation(evaluating).result["family_tier"]["schedule"]
-        assert (found["best"], {each["stored"] for each in found["tried"]}) == (True, {schedule.job})
+        assert (found["best"], schedule.job) == (True, evaluating)
         assert registry.locate("quadratic@best").id == schedule.id
         assert registry.locate("quadratic@latest").id == learned.id
-        assert [row.id for row in registry.page(alias="best").rows] == [schedule.id]
-        assert [row.id for row in registry.page(alias="latest").rows] == [learned.id]
         weights = registry.weights(schedule)
         cards = [card_markdown(card_facts(session, row)) for row in (schedule, registry.resolve(learned.id))]
     assert f"**As good as `{learned.id}`.** Evaluation job `{schedule.job}` trained it" in cards[0]

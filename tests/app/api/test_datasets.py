@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import random
 import socket
 import time
@@ -25,7 +24,6 @@ from workshop.keyed import bearing, make_key, with_keys
 from workshop.serving import serving
 
 ROLES = {"target": "churned", "group": "customer"}
-CUTS = int(os.environ.get("GRADSMITH_TEST_CUTS", "20"))
 
 
 def customers(groups: int = 12, rows: int = 6) -> bytes:
@@ -213,10 +211,11 @@ def test_arrays_are_columns(standing_api: httpx.Client, form: str) -> None:
     assert (found["classes"], found["groups"]["count"]) == (["0", "1", "2"], 5)
 
 
-def test_uploads_that_break_off_leave_nothing_behind(small: httpx.Client, settings: Settings) -> None:
+@pytest.mark.parametrize("cuts", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_uploads_that_break_off_leave_nothing_behind(small: httpx.Client, settings: Settings, cuts: int) -> None:
     content = customers(40, 30)
     drawn = random.Random(16)
-    for number in range(CUTS):
+    for number in range(cuts):
         sent = content[: drawn.randrange(len(content))]
         with _connected(small) as stream:
             if number % 2:

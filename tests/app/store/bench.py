@@ -112,20 +112,26 @@ class Bench:
             )
 
     def finish_evaluation(
-        self, optimizer: str, weights: bytes, score: float, shortfall: str | None = None
+        self,
+        optimizer: str,
+        weights: bytes,
+        score: float,
+        shortfall: str | None = None,
+        stands_for: str | None = None,
     ) -> list[OptimizerRow]:
-        """Run an evaluation whose best tuned baseline this is. Returns all tuned baselines, oldest first."""
+        """Run an evaluation whose best tuned baseline this is, or its schedule that `stands_for` an optimizer. Returns
+        all that evaluations made, oldest first."""
         lease = self.running(evaluation(optimizer))
         recipe = FAMILIES["quadratic"].recipe
         tuned = {"baseline": "adam", "learning_rate": 0.1, "schedule": "constant", "steps": 100}
         card = {"tuned": tuned, "recipe": recipe.model_dump(mode="json"), "shortfall": shortfall}
-        baseline = outcomes.TunedBaseline(weights, score, recipe.criterion, card, shortfall)
+        found = outcomes.Found(weights, score, recipe.criterion, card, shortfall, stands_for)
         with self.database.write() as session:
             event = EventId(lease.attempt, 1)
-            outcomes.finish_with_result(session, lease, event, result={"format": 3}, baseline=baseline)
+            outcomes.finish_with_result(session, lease, event, result={"format": 3}, found=found)
         with self.database.read() as session:
-            tuned_first = select(OptimizerRow).where(OptimizerRow.tuned).order_by(OptimizerRow.version)
-            return list(session.scalars(tuned_first))
+            made = OptimizerRow.tuned | OptimizerRow.stands_for.is_not(None)
+            return list(session.scalars(select(OptimizerRow).where(made).order_by(OptimizerRow.version)))
 
     def fail(self, lease: Lease, reason: str = "it diverged") -> JobEvent:
         with self.database.write() as session:

@@ -86,6 +86,29 @@ def test_a_tuned_baseline_that_is_worse_than_standing_still_is_not_best(bench: B
     assert resolve(bench, "quadratic@best") == learned.id
 
 
+def test_best_takes_the_schedule_that_stands_for_what_it_would_name(bench: Bench) -> None:
+    """The schedule's own score is no lower; `latest` passes over it, and it stands for one optimizer alone."""
+    worse, learned = made(bench, 0.9, weights=b"first"), made(bench, 0.7, weights=b"second")
+    for _ in range(2):  # the second finds what the first has registered
+        [schedule] = bench.finish_evaluation(learned.id, b"a schedule", score=0.75, stands_for=learned.id)
+    assert (schedule.version, schedule.tuned, schedule.validation_score) == (3, False, 0.75)
+    assert resolve(bench, "quadratic@best") == schedule.id
+    assert resolve(bench, "quadratic@latest") == learned.id
+    for alias, row in (("best", schedule), ("latest", learned)):
+        page = bench.read(lambda session, alias=alias: Registry(session).page(alias=alias))
+        assert [each.id for each in page.rows] == [row.id]
+    bench.finish_evaluation(worse.id, b"a schedule", score=0.75, stands_for=worse.id)
+    assert resolve(bench, "quadratic@best") == schedule.id, "the same bytes may stand for another one too"
+    bench.finish_evaluation(worse.id, b"adam at 0.1", score=0.6)
+    assert resolve(bench, "quadratic@best") not in (schedule.id, learned.id), "a tuned baseline has a lower score"
+    better = made(bench, 0.5, weights=b"third")
+    assert resolve(bench, "quadratic@best") == better.id
+    bench.finish_evaluation(
+        better.id, b"another", score=0.8, shortfall="worse_than_standing_still: ...", stands_for=better.id
+    )
+    assert resolve(bench, "quadratic@best") == better.id, "what is worse than standing still stands for nobody"
+
+
 def test_best_is_the_lowest_validation_score_and_the_older_of_equals(bench: Bench) -> None:
     rows = [made(bench, score) for score in (None, 2.0, math.nan, 1.0, 1.0, math.inf, 3.0)]
     assert resolve(bench, "quadratic@best") == rows[3].id
