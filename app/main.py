@@ -16,6 +16,7 @@ from app import auth
 from app.api import (
     aliases,
     anatomy,
+    curve_lines,
     curves,
     datasets,
     event_stream,
@@ -35,9 +36,11 @@ from app.batching import Batching
 from app.http import problems
 from app.http.admission import Admission
 from app.http.body import BodyGate
+from app.http.compression import Compression
 from app.http.middleware import Guard, HeadAsGet, RequestId, SecurityHeaders
 from app.http.observed import Observed
 from app.http.paths import Paths
+from app.http.prefix import Prefix
 from app.jobs import submission
 from app.jobs.dispatch import Dispatcher
 from app.metrics import Metrics
@@ -52,6 +55,7 @@ ROUTERS = (
     jobs,
     event_stream,
     curves,
+    curve_lines,
     reports,
     families,
     datasets,
@@ -132,7 +136,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Admission, settings=chosen)
     app.add_middleware(Guard, settings=chosen)
     app.add_middleware(Observed, instruments=measured.instruments, paths=paths)
+    app.add_middleware(Compression)
     app.add_middleware(HeadAsGet)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(RequestId)
+    if chosen.root_path:
+        app.add_middleware(Prefix, root_path=chosen.root_path)
     return app

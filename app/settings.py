@@ -52,6 +52,11 @@ class Settings(BaseSettings):
     )
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    root_path: str | None = Field(
+        None,
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="The path below which a reverse proxy shows the service, such as /gradsmith.",
+    )
     auth: Literal["auto", "on", "off"] = Field(
         "auto", description="`auto` asks for API keys unless bound to loopback; `on` always, `off` never."
     )

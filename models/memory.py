@@ -146,7 +146,7 @@ def _rules(spec: JobSpec) -> _Rules:
     found = []
     for rule, parts in spec.assigned().values():
         size = sum(part.size for part in parts)
-        found.append((size / whole, rule.config.costs(len(parts) / size)))
+        found.append((size / whole, rule.config.costs_for([part.shape for part in parts])))
     return tuple(found)
 
 

@@ -109,7 +109,7 @@ class ScheduleWindow:
                 of_product += of_scale * self._rates[number] / (1 - p) ** 2
                 of_momenta[back] += of_product * self._products[number]
                 of_product *= self._momenta[number]
-        like = self._rule.log_rate
+        like = self._rule.get_parameter("log_rate")
         with torch.enable_grad():
             curves = self._rule.curves(*self._begun)
             worth = [

@@ -101,6 +101,11 @@ class TaskSpec(Spec):
         return False
 
     @property
+    def noisy(self) -> bool:
+        """Whether a step's loss and gradient are of data, or of noise, that is drawn for that step."""
+        return self.parts_data or bool(self.datasets)
+
+    @property
     def pictured(self) -> bool:
         """Whether a task's parameters can be seen (`TaskBatch.pictures`); an evaluation then keeps some pictures."""
         return False

@@ -12,6 +12,11 @@ from gradsmith.rules.kernels.native.build import COMPILERS
 
 COMPILER = next(filter(None, map(shutil.which, (os.environ.get("CXX") or "", *COMPILERS))), None)
 
+UNOPTIMIZED = f"""#!/bin/sh
+case $1 in --version) exec '{COMPILER}' --version ;; *) exec '{COMPILER}' "$@" -O0 ;; esac
+"""
+"""A compiler that needs a third of the time, for tests of the way to a kernel and not of its speed or bits."""
+
 _NONE = "there is no C++ compiler here: c++, g++ or clang++"
 
 compiled = pytest.mark.skipif(COMPILER is None, reason=_NONE)

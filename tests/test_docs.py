@@ -91,7 +91,7 @@ def test_every_command_of_the_server_is_documented(name):
 def test_the_help_of_run_knows_the_options_of_serve():
     shown = subprocess.run([ROOT / "run", "serve", "--help"], capture_output=True, text=True, check=True).stdout
     options = {name for parameter in COMMANDS["serve"].params for name in parameter.opts} - {"--help"}
-    assert options == {"--host", "--port", "--data", "--workers", "--api-processes"}
+    assert options == {"--host", "--port", "--data", "--root-path", "--workers", "--api-processes"}
     assert options == set(re.findall(r"^  (--[\w-]+)", shown, re.M))
 
 

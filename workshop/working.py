@@ -196,7 +196,6 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
             "tuned": 1.63,
             "standing_still": 30.1,
             "better": "tuned",
-            "beyond": None,
         },
         "anatomy": {
             "optimizers": {

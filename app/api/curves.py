@@ -21,7 +21,7 @@ from app.openapi import examples
 from app.report import figures
 from app.store import curves
 from app.store.curve_format import Curve, Floats
-from app.store.curves import Outline
+from app.store.curves import Outline, Part
 from app.store.jobs import JobRepository
 from app.store.tables import JobRow
 
@@ -40,7 +40,13 @@ COLUMNS = (
 )
 
 MaxPoints = Annotated[int | None, Query(ge=4, le=1_000_000, description="Default: every point.")]
+FromStep = Annotated[int | None, Query(ge=0, le=2**53, description="The first step wanted; default: the curve's.")]
+ToStep = Annotated[int | None, Query(ge=0, le=2**53, description="The last step wanted; default: the curve's.")]
+Validated = Annotated[bool, Query(description="Only the points with a validation.")]
 Method = Annotated[Literal["minmax"], Query(description="How `max_points` chooses.")]
+
+
+_PARAMETERS = ("max_points", "method", "from_step", "to_step", "validated")
 
 
 @router.get(
@@ -49,6 +55,8 @@ Method = Annotated[Literal["minmax"], Query(description="How `max_points` choose
     summary="The loss curve, as JSON, CSV, raw columns or PNG by `Accept`",
     description=(
         "`max_points` thins a long curve out and keeps its spikes: each stretch keeps its lowest and highest loss. "
+        "`from_step` and `to_step` (both inclusive) ask for a part of it, `validated` for the points with a "
+        "validation; `total_points` counts the whole curve all the same. "
         "JSON has no NaN: such values are null there, and `non_finite` says which they were. The raw form is the six "
         "columns step (int64), loss, gradient_norm, validation and learning_rate (float64) and skipped (int64: 0, 1), "
         "little-endian, one after another; `X-Points` counts the points. The PNG draws every point. Each form has an "
@@ -77,7 +85,7 @@ Method = Annotated[Literal["minmax"], Query(description="How `max_points` choose
             "damaged_data",
         ),
     },
-    dependencies=[Depends(only_parameters("max_points", "method"))],
+    dependencies=[Depends(only_parameters(*_PARAMETERS))],
 )
 def jobs_curve(
     job_id: JobId,
@@ -86,10 +94,13 @@ def jobs_curve(
     caller: CallerDep,
     max_points: MaxPoints = None,
     method: Method = "minmax",  # noqa: ARG001
+    from_step: FromStep = None,
+    to_step: ToStep = None,
+    validated: Validated = False,
     accept: Accept = None,
 ) -> Response:
-    wanted = chosen(accept, (JSON, CSV, BINARY, PNG))
-    return _answer(request, services, caller, job_id, wanted, max_points, negotiated=True)
+    wanted, part = chosen(accept, (JSON, CSV, BINARY, PNG)), Part(from_step, to_step, validated)
+    return _answer(request, services, caller, job_id, wanted, max_points, part, negotiated=True)
 
 
 def _has_an_address(form: str, media_type: str, content: dict[str, Any]) -> None:
@@ -102,13 +113,17 @@ def _has_an_address(form: str, media_type: str, content: dict[str, Any]) -> None
         caller: CallerDep,
         max_points: MaxPoints = None,
         method: Method = "minmax",  # noqa: ARG001
+        from_step: FromStep = None,
+        to_step: ToStep = None,
+        validated: Validated = False,
     ) -> Response:
-        return _answer(request, services, caller, job_id, media_type, max_points, negotiated=False)
+        part = Part(from_step, to_step, validated)
+        return _answer(request, services, caller, job_id, media_type, max_points, part, negotiated=False)
 
     def whole(job_id: JobId, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
-        return _answer(request, services, caller, job_id, media_type, None, negotiated=False)
+        return _answer(request, services, caller, job_id, media_type, None, Part(), negotiated=False)
 
-    parameters = () if media_type == PNG else ("max_points", "method")
+    parameters = () if media_type == PNG else _PARAMETERS
     headers = ("ETag", "Cache-Control", "X-Points")
     router.add_api_route(
         f"/jobs/{{job_id}}/curve.{form}",
@@ -149,14 +164,19 @@ def _answer(
     job_id: str,
     wanted: str,
     max_points: int | None,
+    part: Part,
     *,
     negotiated: bool,
 ) -> Response:
+    """A picture shows the whole curve, whatever `part` says."""
     shown = 0
+    part = Part() if wanted == PNG else part
 
     def content() -> bytes:
         nonlocal shown
-        if max_points is None or wanted == PNG:
+        if not part.is_whole:
+            curve, total = curves.part(session, outline, part, max_points)
+        elif max_points is None or wanted == PNG:
             curve = curves.read(session, job_id)
             total = len(curve)
         else:
@@ -175,7 +195,8 @@ def _answer(
     # Of one statement each: what is read later may be newer than the ETag, which then does its holder no harm.
     with services.database.autocommit_read() as session:
         # who has an answer already will mostly keep it, and needs no overviews
-        certain = max_points is not None and wanted != PNG and "if-none-match" not in request.headers
+        thins = max_points is not None and wanted != PNG and part.is_whole
+        certain = thins and "if-none-match" not in request.headers
         outline = curves.outline(session, job_id, caller.workspace, with_overviews=certain)
         match outline.kind:
             case "meta_train":
@@ -194,7 +215,7 @@ def _answer(
             content,
             wanted,
             cache_control="private, no-cache",
-            etag=_etag(outline, wanted, max_points),
+            etag=_etag(outline, wanted, max_points, part),
             negotiated=negotiated,
         )
     if answer.status_code == 200:
@@ -202,12 +223,13 @@ def _answer(
     return answer
 
 
-def _etag(outline: Outline, wanted: str, max_points: int | None) -> str:
+def _etag(outline: Outline, wanted: str, max_points: int | None, part: Part) -> str:
     """Weak, and known without reading a point: all that the answer is made of, in a few words."""
     thinned = [max_points] if max_points is not None and wanted != PNG else []
+    cut = [] if part.is_whole else [part.from_step, part.to_step, int(part.validated)]
     progress = [outline.step] if wanted == PNG else []  # stands under the picture
     job = [outline.job_id, outline.attempt, outline.status]
-    parts = [*job, *outline.state, *progress, wanted.partition("/")[2], *thinned, RENDERING]
+    parts = [*job, *outline.state, *progress, wanted.partition("/")[2], *thinned, *cut, RENDERING]
     return 'W/"' + "-".join(map(str, parts)) + '"'
 
 

@@ -79,7 +79,8 @@ _AN_ID: dict[str, Any] = {"pattern": "^([0-9]{1,9}-[0-9]{1,18})?$", "examples": 
         "a `status` without an id: how the job stands now. A comment keeps idle connections open. A server that stops, "
         "or whose database fails, ends the stream with a new `retry:`; come "
         "back after it, and nothing is lost. 204 when the caller has had the last event: an EventSource then stops "
-        "reconnecting. An id of an attempt that has not begun is refused. A stream whose key is revoked or expires "
+        "reconnecting. `metrics=false` leaves the points out, for whoever has the curve. An id of an attempt that has "
+        "not begun is refused. A stream whose key is revoked or expires "
         "ends with a comment that says so."
     ),
     response_class=StreamingResponse,
@@ -88,7 +89,7 @@ _AN_ID: dict[str, Any] = {"pattern": "^([0-9]{1,9}-[0-9]{1,18})?$", "examples": 
         204: {"description": "There is nothing after this event and there will not be."},
         **responses("bad_event_id", "job_not_found", "invalid_request"),
     },
-    dependencies=[Depends(only_parameters("after"))],
+    dependencies=[Depends(only_parameters("after", "metrics"))],
 )
 async def jobs_events(
     job_id: JobId,
@@ -97,6 +98,7 @@ async def jobs_events(
     after: Annotated[
         str | None, Query(description="An event's id; `Last-Event-ID` is newer and wins.", json_schema_extra=_AN_ID)
     ] = None,
+    metrics: Annotated[bool, Query(description="Whether to send `metrics` events.")] = True,
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", json_schema_extra=_AN_ID)] = None,
 ) -> Response:
     # both are read, so that what is wrong is said whichever of them counts
@@ -107,7 +109,7 @@ async def jobs_events(
         return Response(status_code=204)
     # FastAPI's EventSourceResponse would leave no way to answer 204, and no say in the heartbeat.
     return StreamingResponse(
-        _stream(services, job_id, position, standing),
+        _stream(services, job_id, position, standing, metrics=metrics),
         media_type="text/event-stream",
         # X-Accel-Buffering: nginx would hold events back
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
@@ -139,7 +141,9 @@ def _standing(services: Services, workspace: str, job_id: str, position: EventId
         }
 
 
-async def _stream(services: Services, job_id: str, position: EventId, standing: dict[str, Any]) -> AsyncIterator[bytes]:
+async def _stream(
+    services: Services, job_id: str, position: EventId, standing: dict[str, Any], *, metrics: bool
+) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RECONNECT_MILLISECONDS)
     yield format_sse_event(event="status", data_str=json.dumps(standing))
     async with aclosing(services.hub.events(job_id, position)) as found:
@@ -169,6 +173,8 @@ async def _stream(services: Services, job_id: str, position: EventId, standing: 
                     )
                     return
                 upcoming = None
+                if event.kind == "metrics" and not metrics:
+                    continue
                 yield format_sse_event(event=event.kind, data_str=event.text, id=str(event.id))
         finally:
             if upcoming is not None:

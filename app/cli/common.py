@@ -31,6 +31,12 @@ Port = Annotated[
     int | None,
     typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.", show_default="8000"),
 ]
+RootPath = Annotated[
+    str | None,
+    typer.Option(
+        "--root-path", help="Path below which a reverse proxy shows the service.", show_default="none: it shows it at /"
+    ),
+]
 
 
 def settings_from(**given: object) -> Settings:

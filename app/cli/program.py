@@ -12,7 +12,8 @@ import typer
 
 from app import private
 from app.cli import datasets, operation
-from app.cli.common import Data, Host, Port, existing_file
+from app.cli.baselines import baselines_commands
+from app.cli.common import Data, Host, Port, RootPath, existing_file
 from app.cli.common import refuse as _refuse
 from app.cli.common import settings_from as _settings
 from app.cli.keys import keys_commands
@@ -38,6 +39,7 @@ families_commands = typer.Typer(
 )
 
 app.add_typer(keys_commands)
+app.add_typer(baselines_commands)
 app.add_typer(families_commands)
 for command in (operation.doctor, operation.backup, operation.restore):
     app.command()(command)
@@ -48,6 +50,7 @@ def serve(
     host: Host = None,
     port: Port = None,
     data: Data = None,
+    root_path: RootPath = None,
     workers: Annotated[int, typer.Option("--workers", min=0, max=256, help="Worker processes: jobs run at once.")] = 1,
     api_processes: Annotated[
         int, typer.Option("--api-processes", min=1, max=64, help="API processes; each uses up to one core.")
@@ -65,7 +68,7 @@ def serve(
     from app.host.supervise import ServeError, Supervisor
 
     logs.configure()  # a misspelt setting is logged before the settings are known
-    settings = _settings(data_dir=data, host=host, port=port)
+    settings = _settings(data_dir=data, host=host, port=port, root_path=root_path)
     logs.configure(settings.log_format, settings.log_level)
     try:
         Supervisor(settings, workers, api_processes).run()
@@ -74,13 +77,17 @@ def serve(
 
 
 @app.command()
-def api(host: Host = None, port: Port = None, data: Data = None) -> None:
+def api(host: Host = None, port: Port = None, data: Data = None, root_path: RootPath = None) -> None:
     """Run one API process. DATABASE_URL and REDIS_URL name the stores; `migrate` must have run."""
-    settings = _settings(data_dir=data, host=host, port=port)
+    settings = _settings(data_dir=data, host=host, port=port, root_path=root_path)
     existing_file(settings)
     _become(
         "app.host.server",
-        environment={"GRADSMITH_HOST": settings.host, "GRADSMITH_PORT": str(settings.port)},
+        environment={
+            "GRADSMITH_HOST": settings.host,
+            "GRADSMITH_PORT": str(settings.port),
+            "GRADSMITH_ROOT_PATH": settings.root_path or "",
+        },
         data=data,
     )
 

@@ -257,6 +257,7 @@ class Supervisor:
             "GRADSMITH_DATA_DIR": str(self.settings.data_dir.resolve()),
             "GRADSMITH_HOST": self.settings.host,
             "GRADSMITH_PORT": str(self.port),
+            "GRADSMITH_ROOT_PATH": self.settings.root_path or "",
             "GRADSMITH_WORKER_THREADS": str(share),
             "PYTHONUNBUFFERED": "1",
             **(self.shared_metrics if name.startswith("api") else {}),

@@ -98,6 +98,7 @@ _NAMED = Link("optimizer", "optimizers_get", {"reference": "$response.body#/refe
 LINKS: dict[tuple[str, str], tuple[Link, ...]] = {
     ("jobs_create", "202"): _JOB,
     ("jobs_list", "200"): (_page("jobs_list"), *_jobs("$response.body#/data/0/id")[:1]),
+    ("jobs_curves", "200"): _jobs("$response.body#/data/0/job")[:1],
     ("jobs_get", "200"): (*_OF_JOB, *_forms_of_job("$response.body#/id")),
     ("jobs_cancel", "200"): _JOB,
     ("jobs_cancel", "202"): _JOB,

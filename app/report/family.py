@@ -32,11 +32,23 @@ def schedule_sentence(result: Mapping[str, Any]) -> str | None:
         f"the optimizer has {number(compared['ratio_of_means'])} times its score (95 % interval "
         f"{interval(compared['ratio_interval'])}) on {compared['tasks']} fresh validation tasks"
     )
+    tested = f"On the test tasks the optimizer {_on_the_test_tasks(result, 'schedule')} against it."
     if not found["as_good"]:
-        return f"The optimizer beats {what}: {ratio}."
+        return f"The optimizer beats {what}: {ratio}. {tested}"
     verb = "ties with" if compared["verdict"] == "ties" else "beats"
     taken = "so `best` takes the schedule" if found["best"] else _NOT_TAKEN[found["why_not"]]
-    return f"{what[:1].upper()}{what[1:]} {verb} the optimizer: {ratio}; {taken}."
+    return f"{what[:1].upper()}{what[1:]} {verb} the optimizer: {ratio}; {taken}. {tested}"
+
+
+def _on_the_test_tasks(result: Mapping[str, Any], name: str) -> str:
+    """`ties at the end (0.99 times, 0.96 to 1.01) and wins over the whole curve (0.74 times, 0.71 to 0.76)`."""
+    compared = {metric: result["comparisons"][name][metric] for metric in METRICS}
+    told = (
+        f"{found['verdict']} {WHERE[metric]} ({number(found['ratio_of_means'])} times, "
+        f"{interval(found['ratio_interval'])})"
+        for metric, found in compared.items()
+    )
+    return " and ".join(told)
 
 
 def start_sentence(result: Mapping[str, Any]) -> str | None:
@@ -48,17 +60,10 @@ def start_sentence(result: Mapping[str, Any]) -> str | None:
     if "none" in found:
         return f"No starting point was learned: {found['none']}."
     kind = "the mean of its ends" if found["rounds"] == 1 else f"refined over {found['rounds']} rounds"
-    told = []
-    for metric in METRICS:
-        compared = result["comparisons"]["start"][metric]
-        told.append(
-            f"{compared['verdict']} {WHERE[metric]} ({number(compared['ratio_of_means'])} times, "
-            f"{interval(compared['ratio_interval'])})"
-        )
+    scores = f"By validation that point makes {number(found['score'])} of {number(found['alone'])}."
     return (
         f"Against {LABELS[found['baseline']]} from the family's learned starting point ({kind}) the optimizer "
-        f"{' and '.join(told)}. By validation that point makes {number(found['score'])} of {number(found['alone'])}. "
-        "It is no optimizer, and `best` cannot name it."
+        f"{_on_the_test_tasks(result, 'start')}. {scores} It is no optimizer, and `best` cannot name it."
     )
 
 

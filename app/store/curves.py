@@ -189,6 +189,66 @@ def thinned(session: Session, outlined: Outline, max_points: int) -> tuple[Curve
     return curve_of([chosen]).downsampled(max_points), outlined.points
 
 
+@dataclass(frozen=True)
+class Part:
+    """Which points of a curve are wanted; by default all. Both steps are inclusive."""
+
+    from_step: int | None = None
+    to_step: int | None = None
+    validated: bool = False  # only those with a validation
+
+    @property
+    def is_whole(self) -> bool:
+        return self == Part()
+
+    def of(self, curve: Curve) -> Curve:
+        kept = np.ones(len(curve), np.bool_)
+        if self.from_step is not None:
+            kept &= curve.step >= self.from_step
+        if self.to_step is not None:
+            kept &= curve.step <= self.to_step
+        if self.validated:
+            kept &= np.isfinite(curve.validation)
+        return curve.take(kept)
+
+
+def part(session: Session, outlined: Outline, wanted: Part, max_points: int | None) -> tuple[Curve, int]:
+    """The points of a curve that `wanted` names, thinned to `max_points` as by `thinned`; and how many it has in all.
+
+    Only the chunks that hold such steps are read, or their overviews where these are enough. A curve of several
+    attempts is read whole, because a later attempt may have taken points back.
+    """
+    if outlined.attempt > 1:
+        all_points = read(session, outlined.job_id)
+        return _at_most(wanted.of(all_points), max_points), len(all_points)
+    chunks = select(CurveChunkRow.points, CurveChunkRow.columns).where(CurveChunkRow.job == outlined.job_id)
+    if wanted.from_step is not None:
+        chunks = chunks.where(CurveChunkRow.last_step >= wanted.from_step)
+    if wanted.to_step is not None:
+        chunks = chunks.where(CurveChunkRow.first_step <= wanted.to_step)
+    chunks = chunks.order_by(CurveChunkRow.attempt, CurveChunkRow.first_sequence)
+    if max_points is not None and not wanted.validated:
+        spans = chunks.with_only_columns(CurveChunkRow.points, CurveChunkRow.first_sequence)
+        rows = session.execute(overviews.beside(spans)).all()
+        # chunks at the edges count in part
+        inside = sum(points for points, *_ in rows[1:-1])
+        if inside >= overviews.ENOUGH_SPANS * overviews.SPAN_POINTS * max_points // 2:
+            # a cut through a span would lose its lowest or highest: the two ends are read whole
+            ends = {rows[0].first_sequence, rows[-1].first_sequence}
+            entire = [first for _, first, columns in rows if columns is None or first in ends]
+            whole = chunks.with_only_columns(CurveChunkRow.first_sequence, CurveChunkRow.columns)
+            whole = whole.where(CurveChunkRow.first_sequence.in_(entire))
+            found = session.execute(whole, execution_options={"binary_results": True})
+            parts = {first: columns for _, first, columns in rows} | {row.first_sequence: row.columns for row in found}
+            return wanted.of(curve_of([unpack_all(list(parts.values()))])).downsampled(max_points), outlined.points
+    stored = [columns for _, columns in session.execute(chunks, execution_options={"binary_results": True})]
+    return _at_most(wanted.of(curve_of([unpack_all(stored)] if stored else [])), max_points), outlined.points
+
+
+def _at_most(curve: Curve, max_points: int | None) -> Curve:
+    return curve if max_points is None else curve.downsampled(max_points)
+
+
 def _until(chunk: Chunk, last_step: int) -> Chunk:
     return chunk.take(slice(int(np.searchsorted(chunk.step, last_step, side="right"))))
 

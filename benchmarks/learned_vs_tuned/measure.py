@@ -3,6 +3,7 @@ tasks; all of them run on the same test tasks, which were drawn once."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
@@ -57,7 +58,8 @@ def trained(
     stored, and from which it is taken where it is."""
     changes = {} if meta_steps is None else {"meta_steps": meta_steps}
     recipe = overridden(family.recipe, changes)
-    kept = None if keep is None else keep / f"{family.name}-{recipe.meta_steps}-{seed}.safetensors"
+    told = hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()[:8]
+    kept = None if keep is None else keep / f"{family.name}-{told}-{seed}.safetensors"
     if kept is not None and kept.exists():
         return Trained(seed, kept.read_bytes(), json.loads(kept.with_suffix(".json").read_text()))
     spec = MetaTrainSpec(

@@ -2,6 +2,7 @@
 
 experiments  what is trained and measured, and what the paper found
 budgets      how much of it
+estimate     how long that takes here
 desk         jobs of the service: found again after an interruption, followed to their end
 protocol     the order: train every variant, choose on validation, open the test
 results      what jobs answered, kept as JSON

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment, Panel, Training, recipe_of_the_paper
+from models.baselines import DEFAULT_TUNED
 from models.families import FAMILIES
 from models.rule_spec import RuleSpec
 from models.spec import Recipe, overridden
@@ -59,9 +60,11 @@ class Budget:
     def datasets(self, experiment: Experiment) -> tuple[str, ...]:
         """The data sets that its tasks need here, each once."""
         named: dict[str, None] = {}
-        for each in (*experiment.trainings, *experiment.panels):
-            changed = {**each.tasks, **self.tasks.get(experiment.name, _NONE)}
-            tasks: TaskSpec = overridden(FAMILIES[each.family].tasks, changed)
+        asked = [(each.family, each.tasks) for each in experiment.trainings]
+        asked += [(each.family, each.tasks) for each in experiment.panels]
+        for family, changes in asked:
+            changed = {**changes, **self.tasks.get(experiment.name, _NONE)}
+            tasks: TaskSpec = overridden(FAMILIES[family].tasks, changed)
             named |= dict.fromkeys(tasks.datasets)
         return tuple(named)
 
@@ -73,7 +76,10 @@ class Budget:
         body = {
             "optimizer": optimizer, "family": panel.family,
             "evaluation": {
-                **self.evaluation, **self.evaluations.get(experiment.name, _NONE), **self.panels.get(panel.name, _NONE)
+                "baselines": list(DEFAULT_TUNED),
+                **self.evaluation,
+                **self.evaluations.get(experiment.name, _NONE),
+                **self.panels.get(panel.name, _NONE),
             },
             "resources": dict(self.resources),
         }  # fmt: skip
@@ -100,7 +106,7 @@ def _rule(rule: RuleSpec) -> dict[str, Any]:
 _ON_MNIST = ("mnist", "mnist-transfers", "mnist-architectures")
 _MNIST_VALIDATION = {"validation_tasks": 16, "validation_interval": 100}
 _SMALL_MNIST = {"meta_steps": 400, **_MNIST_VALIDATION}
-_FEWER_TASKS = {"test_tasks": 32, "tuning_tasks": 8}
+_FEWER_TASKS = {"test_tasks": 16, "tuning_tasks": 4}
 _SMALL_CIFAR = {"validation_tasks": 2, "validation_interval": 20}
 BUDGETS = {
     budget.name: budget

@@ -21,6 +21,7 @@ import gradsmith
 from app.host.tether import tethered
 from benchmarks.core.environment import ROOT
 from gradsmith.types import Job
+from models.baselines import DEFAULT_TUNED
 from models.families import FAMILIES
 from workshop.served import service
 
@@ -32,11 +33,12 @@ Tell = Callable[[str], None]
 
 
 class Desk:
-    """Posts jobs and waits for them. tell: prints a line"""
+    """Posts jobs and waits for them. tell: prints a line; workers: how many jobs run at once"""
 
-    def __init__(self, client: gradsmith.Client, tell: Tell, commit: str) -> None:
+    def __init__(self, client: gradsmith.Client, tell: Tell, commit: str, workers: int = 1) -> None:
         self.client = client
         self.tell = tell
+        self.workers = workers
         self._commit = commit
 
     def job(self, kind: str, body: Mapping[str, Any], name: str) -> Job:
@@ -86,6 +88,11 @@ def identity(kind: str, body: Mapping[str, Any]) -> str:
     family = FAMILIES[body["family"]].model_dump(
         mode="json", include={"tasks", "recipe", "evaluation"}, exclude_defaults=True
     )
+    for name in ("baselines", "search"):  # of which every measurement names its own
+        family.get("evaluation", {}).pop(name, None)
+    plan = dict(body.get("evaluation", {}))
+    if tuple(plan.get("baselines", ())) == DEFAULT_TUNED:
+        body = {**body, "evaluation": {name: value for name, value in plan.items() if name != "baselines"}}
     told = json.dumps([kind, body, family], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:24]
 
@@ -109,7 +116,7 @@ def desk(data: Path, workers: int, tell: Tell, commit: str, *, gpu: bool = False
         _gpu_worker(data) if gpu else nullcontext(),
         gradsmith.Client(served.url) as client,
     ):
-        yield Desk(client, tell, commit)
+        yield Desk(client, tell, commit, 1 if gpu else workers)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from benchmarks.core.machine import described
 from benchmarks.reproduce import page, pictures, protocol, results
 from benchmarks.reproduce.budgets import BUDGETS, Budget, known
 from benchmarks.reproduce.desk import Desk, desk
+from benchmarks.reproduce.estimate import estimate
 from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment
 from models.errors import ModelsError
 from models.families import FAMILIES
@@ -47,7 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ready.append(here[name])
             continue
         failures += 1
-    if ready:
+    if options.estimate:
+        for experiment in ready:
+            tell(_estimated(experiment, budget, options))
+    elif ready:
         gpu = budget.resources.get("device") == "gpu"
         with desk(options.data, options.workers, tell, described()["commit"], gpu=gpu) as ours:
             ours.cancel_all_but(_asked_for(budget, options.seeds))
@@ -55,6 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 count = options.seeds or budget.seeds_of(experiment)
                 run(experiment, budget, range(count), ours, options.data)
     return 1 if failures else 0
+
+
+def _estimated(experiment: Experiment, budget: Budget, options: argparse.Namespace) -> str:
+    seeds = options.seeds or budget.seeds_of(experiment)
+    found = estimate(experiment, budget, seeds, options.data)
+    return (
+        f"{experiment.name}, {budget.name}, seeds: {seeds}: {found.training / 60:.1f} core-minutes of training and "
+        f"{found.measuring / 60:.1f} of measuring; with {options.workers} workers about "
+        f"{found.minutes(options.workers):.0f} minutes"
+    )
 
 
 def run(
@@ -70,7 +84,9 @@ def run(
     command = f"./run reproduce {experiment.name} --budget {budget.name} --seeds {len(seeds)}"
     document.mkdir(parents=True, exist_ok=True)
     measured: list[protocol.Measured] = []
-    for panel in experiment.panels:
+    for place, panel in enumerate(experiment.panels):
+        coming = experiment.panels[place : place + ours.workers]
+        protocol.begin(experiment, coming, budget, trained, opening, ours)
         measured += protocol.measure(experiment, panel, budget, trained, opening, ours)
         results.write(results.collected(experiment, budget, seeds, trained, opening, measured, command), folder)
         pictures.draw(measured, opening, document)
@@ -119,6 +135,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, default=ROOT / "var" / "reproduce", help="data folder of its service (var/reproduce)"
     )
+    parser.add_argument("--estimate", action="store_true", help="run nothing: time a piece of each job")
     parser.add_argument("--draw", action="store_true", help="run nothing: draw docs/paper/ anew from its results")
     options = parser.parse_args(arguments)
     for name in options.experiments:  # argparse refuses an empty list where there are choices

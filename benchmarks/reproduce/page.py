@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from app.report.words import seconds
 from benchmarks.core.environment import ROOT
 from benchmarks.reproduce import figures, results, tables
 from benchmarks.reproduce.budgets import BUDGETS, known
@@ -83,7 +84,7 @@ def _took(found: Json) -> str:
     if (spent := found.get("seconds")) is None:  # results of before this was written down
         return ""
     total, training, measuring = (
-        tables.seconds(each) for each in (sum(spent.values()), spent["training"], spent["measuring"])
+        seconds(each) for each in (sum(spent.values()), spent["training"], spent["measuring"])
     )
     return f" Its jobs ran for {total} of one worker: {training} of training, {measuring} of measuring."
 

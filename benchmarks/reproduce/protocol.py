@@ -118,23 +118,52 @@ def opened(
     return opening
 
 
+def begin(
+    experiment: Experiment,
+    panels: Sequence[Panel],
+    budget: Budget,
+    trained: Sequence[Trained],
+    opening: Opening,
+    desk: Desk,
+) -> None:
+    """Post the first job of each of these panels, so that their baselines are tuned side by side. `measure` finds
+    them. More panels than there are workers would keep the other jobs of the first one waiting."""
+    for panel in panels:
+        for name, body in _asked(experiment, panel, budget, trained, opening)[:1]:
+            desk.job("evaluate", body, name)
+
+
 def measure(
     experiment: Experiment, panel: Panel, budget: Budget, trained: Sequence[Trained], opening: Opening, desk: Desk
 ) -> list[Measured]:
     """Every variant's seeds on one panel. The first job tunes its baselines, which the others find stored.
     opening: that the test may be opened at all"""
-    if missing := {one.training.name for one in trained} - opening.named.keys():
-        raise ValueError(f"{', '.join(sorted(missing))} was not named before the test; write the opening first")
-    jobs = []
-    for one in trained:
-        if one.optimizer is not None:
-            name = f"{experiment.name}: measuring {one.training.name}, seed {one.seed}, on {panel.name}"
-            jobs.append((one, name, budget.evaluation_of(experiment, panel, one.optimizer.id)))
+    asked = _asked(experiment, panel, budget, trained, opening)
     ended: list[Job] = []
-    for part in (jobs[:1], jobs[1:]):
-        ended += desk.followed([(name, desk.job("evaluate", body, name)) for _, name, body in part])
+    for part in (asked[:1], asked[1:]):
+        ended += desk.followed([(name, desk.job("evaluate", body, name)) for name, body in part])
     return [
         Measured(panel, one, job, desk.client.jobs.report(job).raw)
-        for (one, *_), job in zip(jobs, ended, strict=True)
+        for one, job in zip(_with_rules(trained), ended, strict=True)
         if job.status == "succeeded"
     ]
+
+
+def _asked(
+    experiment: Experiment, panel: Panel, budget: Budget, trained: Sequence[Trained], opening: Opening
+) -> list[tuple[str, dict[str, Any]]]:
+    """Each job that measures on a panel, its name and what POST /jobs gets."""
+    if missing := {one.training.name for one in trained} - opening.named.keys():
+        raise ValueError(f"{', '.join(sorted(missing))} was not named before the test; write the opening first")
+    return [
+        (
+            f"{experiment.name}: measuring {one.training.name}, seed {one.seed}, on {panel.name}",
+            budget.evaluation_of(experiment, panel, one.optimizer.id),
+        )
+        for one in _with_rules(trained)
+        if one.optimizer is not None
+    ]
+
+
+def _with_rules(trained: Sequence[Trained]) -> list[Trained]:
+    return [one for one in trained if one.optimizer is not None]

@@ -14,7 +14,8 @@ import torch
 
 from app.jobs.kinds import training as training_kind
 from benchmarks.core.environment import ROOT
-from benchmarks.reproduce import main, protocol
+from benchmarks.learned_vs_tuned.measure import to_the_end
+from benchmarks.reproduce import estimate, main, protocol
 from benchmarks.reproduce.budgets import BUDGETS, known
 from benchmarks.reproduce.desk import identity
 from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment, Panel, Training, recipe_of_the_paper
@@ -23,12 +24,13 @@ from models.baselines import DEFAULT_TUNED, TUNED
 from models.baselines.schedules import SCHEDULES
 from models.errors import SplitHeldOut
 from models.families import FAMILIES, KINDS
+from models.halving import tune_by_halving
 from models.rollout import Sample, curves, run
 from models.spec import EvaluationPlan, MetaTrainSpec, Split, overridden
 from models.tasks import images
 from models.tasks.catalogue import open_for_testing, open_for_training, open_for_tuning
 from models.tasks.randomness import task_seeds
-from models.tuning import Tuned
+from models.tuning import Tuned, tune
 
 KNOWN = list(known().values())
 JOBS = [
@@ -148,6 +150,35 @@ def test_ours_is_the_candidate_with_the_lowest_median_validation_score() -> None
     assert protocol.choose(paper) is None
     with pytest.raises(ValueError, match="one criterion"):
         protocol.choose([*steady, *trained("other", [1.0], objective="area")])
+
+
+def test_a_budgets_data_set_is_that_of_every_training_and_every_panel() -> None:
+    cifar, budget = known()["cifar"], BUDGETS["quick"]
+    bodies = [budget.training(cifar, each, 0) for each in cifar.trainings]
+    bodies += [budget.evaluation_of(cifar, each, "opt_x") for each in cifar.panels]
+    assert {body["tasks"]["dataset"] for body in bodies} == {"cifar10-subset"}
+    [sub] = [body for body in bodies if "labels" in body["tasks"]]
+    assert sub["tasks"]["labels"] == [5, 6, 7, 8, 9], "a variant keeps its own tasks"
+    assert budget.datasets(cifar) == ("cifar10-subset",)
+    assert BUDGETS["short"].datasets(cifar) == ("cifar10",)
+
+
+@pytest.mark.parametrize(("search", "tasks"), [("halving", 1), ("halving", 4), ("halving", 8), ("full", 4)])
+def test_an_estimate_counts_the_runs_that_tuning_makes(search: Any, tasks: int) -> None:
+    plan = EvaluationPlan(horizon=10, tuning_tasks=tasks, search=search)
+    family, sample = open_for_tuning(FAMILIES["quadratic"].tasks), Sample(Split.VALIDATION, 0, 0, tasks)
+    sweep = tune_by_halving if search == "halving" else tune
+    tuning = to_the_end(sweep(TUNED["adam"], family, sample, plan.horizon, plan.schedules))
+    made = sum(point.tasks for point in tuning.points)
+    assert 0.75 * made <= estimate.tuning_runs(plan) <= 1.5 * made
+
+
+def test_an_estimate_is_of_trainings_and_panels(tmp_path: Path) -> None:
+    quadratics, budget = known()["quadratics"], BUDGETS["quick"]
+    found = estimate.estimate(quadratics, budget, 1, tmp_path)
+    assert found.training > 0
+    assert found.measuring > 0
+    assert found.minutes(2) == pytest.approx((found.training + found.measuring) / 120)
 
 
 def test_nothing_is_measured_that_was_not_named_first() -> None:

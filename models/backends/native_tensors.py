@@ -32,6 +32,7 @@ class NativeTensorBackend:
         self.rests = rule.rests
         self._parameters = tuple(rule.parameters())
         self._parts = tuple(part.size for part in parts)
+        self._shapes = tuple(part.shape for part in parts) or None
         self.task_size: int | None = sum(self._parts) if parts else None
         self._axis: tuple[int, Segments, array[int]] | None = None
         self._rooms = _Rooms(kernel)
@@ -94,7 +95,7 @@ class NativeTensorBackend:
     def axis(self, coordinates: int) -> tuple[Segments, array[int]]:
         """The tensors of an axis with this many coordinates, and their sizes."""
         if self._axis is None or self._axis[0] != coordinates:
-            segments = Segments.repeated(self._parts or (coordinates,), coordinates)
+            segments = Segments.repeated(self._parts or (coordinates,), coordinates, shapes=self._shapes)
             self._axis = coordinates, segments, self.kernel.sizes(segments)
         return self._axis[1:]
 

@@ -15,9 +15,10 @@ from gradsmith.rules.pieces import Combination
 from models import schedule_replay
 from models.backends.base import ExactWindow, Memory
 from models.backends.recorded import AutogradWindow
-from models.hyper_replay import KEPT, HyperWindow, Tables
+from models.hyper_replay import KEPT, KEPT_OF_MATRICES, HyperWindow
 from models.lstm_replay import Replays, blocks
 from models.memory import BLOCK_FLOATS, KEPT_BYTES
+from models.segment_tables import Tables
 from models.task_spec import Part
 
 
@@ -69,8 +70,11 @@ class TorchBackend:
 
     def initial_memory(self, coordinates: int, steps: int | None = None) -> Memory:
         segments = self._segments_of(coordinates)
-        tensors = 1 if segments is None else segments.rows
-        empty = self.rule.initial_state(coordinates, tensors=tensors, dtype=self._dtype, device=self._device)
+        if segments is None or segments.shapes is None:
+            tensors = 1 if segments is None else segments.rows
+            empty = self.rule.initial_state(coordinates, tensors=tensors, dtype=self._dtype, device=self._device)
+        else:
+            empty = self.rule.memory_for(segments.shapes, segments.count, dtype=self._dtype, device=self._device)
         return self.rule.plan(empty, steps)
 
     @property
@@ -104,7 +108,7 @@ class TorchBackend:
 
     def forget(self, memory: Memory, where: Tensor) -> Memory:
         anew = self.initial_memory(where.shape[0], 1)
-        own = len(memory) - self.rule.of_tensors  # what is remembered of a tensor stays
+        own = len(memory) - self.rule.of_tensors - self.rule.of_sides  # what is remembered of a tensor stays
         found = [torch.where(where[:, None], fresh, kept) for fresh, kept in zip(anew[:own], memory[:own], strict=True)]
         return (*found, *memory[own:])
 
@@ -123,7 +127,10 @@ class TorchBackend:
             for gradient in G:
                 update, state = self._applied(gradient[part], state, part, G.shape[1])
                 updates.append(update)
-            pieces = torch.autograd.grad(updates, self._parameters, list(D[:, part]))
+            # Curves of matrices are in no graph where there is no matrix.
+            pieces = torch.autograd.grad(
+                updates, self._parameters, list(D[:, part]), allow_unused=True, materialize_grads=True
+            )
             total += torch.cat([piece.reshape(-1) for piece in pieces])
         return total
 
@@ -132,13 +139,16 @@ class TorchBackend:
         rule."""
         segments = self._segments_of(coordinates)
         if self._fused and isinstance(self.rule, HyperRule) and segments is not None:
-            kept_bytes = self._dtype.itemsize * KEPT * coordinates * steps
+            kept = KEPT if self.rule.settings.direction == "adam" else KEPT_OF_MATRICES
+            kept_bytes = self._dtype.itemsize * kept * coordinates * steps
             if kept_bytes <= self._graphs_bytes:
                 if self._tables is None or self._tables.count != segments.count:
-                    self._tables = Tables(segments.sizes, segments.count, segments.device)
+                    self._tables = Tables(segments.sizes, segments.count, segments.device, segments.shapes)
                 return HyperWindow(self.rule, self._tables, steps, like=self._parameters[0].detach())
         left = self._dtype.itemsize * schedule_replay.KEPT * coordinates * steps
-        if self._fused and isinstance(self.rule, ScheduleRule) and left <= self._graphs_bytes:
+        without_matrices = isinstance(self.rule, ScheduleRule) and self.rule.settings.direction != "muon"
+        if self._fused and without_matrices and left <= self._graphs_bytes:
+            assert isinstance(self.rule, ScheduleRule)
             return schedule_replay.ScheduleWindow(self.rule, steps)
         keeps_graphs = self._dtype.itemsize * self._graph_numbers(coordinates) * steps <= self._graphs_bytes
         blocks = [slice(0, coordinates)] if keeps_graphs else self._blocks(1, coordinates)
@@ -177,5 +187,6 @@ class TorchBackend:
             return None
         if self._segments is None or self._segments[0] != coordinates:
             sizes = [part.size for part in self._parts] or [coordinates]
-            self._segments = coordinates, Segments.repeated(sizes, coordinates, self._device)
+            shapes = [part.shape for part in self._parts] or None
+            self._segments = coordinates, Segments.repeated(sizes, coordinates, self._device, shapes)
         return self._segments[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.baselines.base import Tunable
+from models.baselines.base import Tunable, nowhere
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,4 +23,4 @@ class AdagradRun:
         theta.addcdiv_(gradient, self._sum.sqrt().add_(EPSILON), value=-learning_rate)
 
 
-ADAGRAD = Tunable("adagrad", "Adagrad", centre=-2, start=lambda _: AdagradRun(), torch="Adagrad", by_default=False)
+ADAGRAD = Tunable("adagrad", "Adagrad", centre=-2, start=lambda _: AdagradRun(), torch="Adagrad", usual=nowhere)

@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from gradsmith.rules.shapes import matrix
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from models.rollout import Stepper
+    from models.task_spec import TaskSpec
     from models.tasks.base import TaskBatch
 
 Tier = Literal["tuned", "untuned"]
@@ -37,6 +40,33 @@ class AtRate:
         self._step += 1
 
 
+def anywhere(_: TaskSpec) -> bool:
+    """For a baseline that every evaluation includes."""
+    return True
+
+
+def nowhere(_: TaskSpec) -> bool:
+    """For a baseline that is included where a job names it."""
+    return False
+
+
+def on_networks(tasks: TaskSpec) -> bool:
+    """For a baseline that works on matrices: tasks have some among their weights."""
+    return any(part.role == "weight" and matrix(part.shape) for part in tasks.parts())
+
+
+MATRICES_LIMIT = (
+    "For a model without matrices. It works on tensors of two dimensions or more, each a matrix of its first dimension "
+    "and all others; the rest has Adam."
+)
+"""The limit of a baseline that is `on_networks`."""
+
+
+def on_exact_gradients(tasks: TaskSpec) -> bool:
+    """For a baseline that learns of curvature from differences of gradients: these are of one function."""
+    return not tasks.noisy
+
+
 @dataclass(frozen=True)
 class Baseline(ABC):
     """A hand-made optimizer, as the register keeps it.
@@ -45,14 +75,14 @@ class Baseline(ABC):
     label: what reports call it
     tier: "tuned" where its learning rate and schedule are tuned for the family, "untuned" where it runs once at its
         published defaults
-    by_default: whether an evaluation that names no baselines includes it
+    usual: whether an evaluation on these tasks includes it where it names no baselines
     version: counts the changes that give other numbers, so that stored runs of before are not taken for its own
     """
 
     name: str
     label: str
     tier: ClassVar[Tier]
-    by_default: bool = field(default=True, kw_only=True)
+    usual: Callable[[TaskSpec], bool] = field(default=anywhere, kw_only=True)
     version: int = field(default=1, kw_only=True)
 
 
@@ -65,7 +95,7 @@ class Tunable(Baseline):
     torch: the name of the optimizer in torch.optim that it equals step by step, None where there is none
     settings: how that optimizer is called, beside its learning rate
     matrices: whether it is for tasks with matrices among their tensors, whose parts it asks for
-    rule: whether a rule of kind `tuned` can be it, so that `best` can name it
+    limit: where it should not be used, for its card; "" where that depends on its numbers alone
     usual_rate: torch's own learning rate, for an anatomy of an optimizer that shows this one beside it without having
         it tuned; None: anatomies do not show it
     """
@@ -76,7 +106,7 @@ class Tunable(Baseline):
     torch: str | None = field(kw_only=True)
     settings: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     matrices: bool = field(default=False, kw_only=True)
-    rule: bool = field(default=True, kw_only=True)
+    limit: str = field(default="", kw_only=True)
     usual_rate: float | None = field(default=None, kw_only=True)
 
 

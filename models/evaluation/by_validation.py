@@ -55,26 +55,21 @@ class Entrant:
         return replace(self.tuned, steps=steps)
 
 
-def comparable(made: Made, tunings: Mapping[str, Tuning], on: LossesOn) -> bool:
-    """Whether a baseline can be scored as the optimizer was, and be an optimizer itself. A rule that was trained on
-    several families was scored on all of them, and the baselines were tuned on one, for losses `on` one kind of data.
-    """
+def comparable(made: Made, on: LossesOn) -> bool:
+    """Whether a baseline can be scored as the optimizer was. A rule that was trained on several families was scored on
+    all of them, and the baselines were tuned on one, for losses `on` one kind of data."""
     recipe = made.recipe
-    if not any(tuning.baseline.rule for tuning in tunings.values()):
-        return False
     return recipe is not None and made.score is not None and not recipe.mixture and recipe.on == on
 
 
 def scored_like(
     recipe: Recipe, tunings: Mapping[str, Tuning], family: Family, dtype: torch.dtype, device: torch.device
 ) -> Generator[None, None, tuple[Tuned, Found]]:
-    """The baseline whose tuning was best by the recipe's objective, among those that an optimizer of the registry can
-    be, and what it comes to on the validation tasks.
+    """The baseline whose tuning was best by the recipe's objective, and what it comes to on the validation tasks.
 
     family: opened for tuning
     """
-    usable = (tuning for tuning in tunings.values() if tuning.baseline.rule)
-    best = min((_best(recipe, tuning) for tuning in usable), key=lambda found: found[0])[1]
+    best = min((_best(recipe, tuning) for tuning in tunings.values()), key=lambda found: found[0])[1]
     work = Validation(recipe, (Entrant(family, best),), Alone(), dtype, device).found(0, 0.0)
     while True:
         try:
@@ -94,15 +89,10 @@ def _best(recipe: Recipe, tuning: Tuning) -> tuple[float, Tuned]:
     return score(criterion), tuning.best(criterion)
 
 
-def told(made: Made, tunings: Mapping[str, Tuning], best: Tuned, found: Found) -> dict[str, Any]:
-    """Both scores, and which is the better one, for the record. Lower is better; the optimizer wins a tie.
-
-    `beyond` is a baseline whose tuning was better still, and which no optimizer of the registry can be.
-    """
+def told(made: Made, best: Tuned, found: Found) -> dict[str, Any]:
+    """Both scores, and which is the better one, for the record. Lower is better; the optimizer wins a tie."""
     assert made.recipe is not None
     assert made.score is not None
-    _, first = min((_best(made.recipe, tuning) for tuning in tunings.values()), key=lambda one: one[0])
-    beyond = None if first.baseline.rule else {"baseline": first.baseline.name, "learning_rate": first.learning_rate}
     return {
         "criterion": made.recipe.criterion,
         "learned": made.score,
@@ -113,7 +103,6 @@ def told(made: Made, tunings: Mapping[str, Tuning], best: Tuned, found: Found) -
         "tuned": found.score,
         "standing_still": found.standing_still,
         "better": "learned" if made.score <= found.score else "tuned",
-        "beyond": beyond,
     }
 
 

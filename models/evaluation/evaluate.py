@@ -112,12 +112,12 @@ def _validated(
     runs: EvaluationRuns, spec: EvaluateSpec, made: Made, tunings: dict[BaselineName, Tuning]
 ) -> Generator[MeasuringProgress, None, tuple[dict[str, Any] | None, BestTuned | None]]:
     """The best tuned baseline, scored as the optimizer was; None where that cannot be."""
-    if not comparable(made, tunings, spec.evaluation.on):
+    if not comparable(made, spec.evaluation.on):
         return None, None
     assert made.recipe is not None
     work = scored_like(made.recipe, tunings, runs.tuning_family, runs.dtype, runs.device)
     best, found = yield from runs.progress.ticking(work, "validating the best tuned baseline")
-    return told(made, tunings, best, found), as_optimizer(made, best, found, spec.family.name)
+    return told(made, best, found), as_optimizer(made, best, found, spec.family.name)
 
 
 def _anatomy(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from models.baselines import usual_tuned
 from models.spec.plans import EvaluationPlan
 from models.spec.recipe import Recipe
 from models.task_spec import Spec, Tasks, TaskSpec
@@ -36,9 +37,20 @@ class FamilySpec(Spec):
         None, description="The plug-in that brought it, with its version; null for Gradsmith's own families."
     )
 
+    @model_validator(mode="after")
+    def _usual_baselines(self) -> FamilySpec:
+        """A plan that names no baselines has those that suit the tasks."""
+        if "baselines" not in self.evaluation.model_fields_set:
+            plan = self.evaluation.model_copy(update={"baselines": usual_tuned(self.tasks)})
+            object.__setattr__(self, "evaluation", plan)
+        return self
+
 
 def with_tasks(family: FamilySpec, tasks: TaskSpec) -> FamilySpec:
     """A family that no job has changed yet, with these tasks in place of its own, and a note of what they change."""
     own = family.tasks.model_dump(mode="json")
     changed = {name: value for name, value in tasks.model_dump(mode="json").items() if own.get(name) != value}
-    return family.model_copy(update={"tasks": tasks, "overrides": changed})
+    plan = family.evaluation
+    if plan.baselines == usual_tuned(family.tasks):
+        plan = plan.model_copy(update={"baselines": usual_tuned(tasks)})
+    return family.model_copy(update={"tasks": tasks, "overrides": changed, "evaluation": plan})

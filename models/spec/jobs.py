@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Literal
 
+from gradsmith.rules.shapes import matrix
 from models.baselines import TUNED
-from models.baselines.tensors import is_matrix
 from models.rule_spec import Assigned
 from models.spec.plans import EvaluationPlan, PreviewPlan
 from models.spec.recipe import Component, MetaGradientMode
@@ -81,7 +81,7 @@ def unfitting(plan: EvaluationPlan | PreviewPlan, tasks: TaskSpec, family: str) 
             f"evaluation.on training"
         )
     matrices = [name for name in plan.baselines if TUNED[name].matrices]
-    if matrices and not any(map(is_matrix, tasks.parts())):
+    if matrices and not any(matrix(part.shape) for part in tasks.parts()):
         return "baselines", (
             f"{' and '.join(matrices)} work on matrices, and no part of a task of {family} is one; leave them out of "
             f"evaluation.baselines"

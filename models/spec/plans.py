@@ -34,7 +34,10 @@ class EvaluationPlan(Spec):
     test_tasks: int = Field(512, ge=2, le=65_536, description="Held-out tasks, the same for every optimizer.")
     tuning_tasks: int = Field(128, ge=1, le=65_536, description="Validation tasks that learning rates are tuned on.")
     baselines: tuple[BaselineName, ...] = Field(
-        DEFAULT_TUNED, min_length=1, description="The tuned tier, which the verdict is against."
+        DEFAULT_TUNED,
+        min_length=1,
+        description="The tuned tier, which the verdict is against. A family adds what suits its tasks: muon and soap "
+        "where they have matrices of weights, lbfgs where no step draws data of its own.",
     )
     schedules: tuple[ScheduleName, ...] = Field(
         tuple(SCHEDULES),

@@ -278,7 +278,7 @@ class LearnedOptimizer(Optimizer):
     def _require_fit(self, number: int, owner: int, parameter: Tensor, memory: State | None) -> None:
         if memory is None:
             return
-        fresh = self._members[owner].initial_state(parameter.numel(), device="meta")
+        fresh = self._members[owner].memory_for([tuple(parameter.shape)], device="meta")
         expected = [tuple(tensor.shape) for tensor in fresh]
         found = [tuple(tensor.shape) for tensor in memory]
         if found != expected:

@@ -108,10 +108,9 @@ def test_the_reference_is_plain_autograd():
 
 
 @pytest.mark.parametrize("name", ["torch", "native", "reference"])
-@pytest.mark.parametrize("coordinates", [1, 31, 33])
-@pytest.mark.parametrize("steps", [1, 7])
+@pytest.mark.parametrize(("steps", "coordinates"), [(1, 1), (1, 33), (7, 31)])
 @pytest.mark.parametrize("value", [0.0, 1e30, -1e30, 1e-42], ids=["zero", "huge", "huge and negative", "denormal"])
-def test_odd_shapes_and_sizes_stay_finite(name, coordinates, steps, value):
+def test_odd_shapes_and_sizes_stay_finite(name, steps, coordinates, value):
     rule = rule_with(dtype_for(name))
     dtype = next(rule.parameters()).dtype
     G, D = torch.full((steps, coordinates), value, dtype=dtype), torch.ones(steps, coordinates, dtype=dtype)
@@ -219,7 +218,9 @@ def test_a_worker_without_the_kernel_refuses_a_job_that_forces_it(training_spec,
 
 
 @pytest.mark.parametrize("name", ["native", "torch", "reference"])
-@pytest.mark.parametrize("patterns", [{"*": {}}, {"weight": {"hidden_size": 5}, "*bias": {}}], ids=["one", "several"])
+@pytest.mark.parametrize(
+    "patterns", [{"*": {}}, {"weight": {"hidden_size": 4, "layers": 1}, "*bias": {}}], ids=["one", "several"]
+)
 def test_what_a_coordinate_forgets_is_its_own_memory_alone(name, patterns):
     """Its next step is a first one, whatever its neighbours remember; and theirs goes on as if nothing had been."""
     tasks = MLPSpec(hidden=(3,), batch_size=8)

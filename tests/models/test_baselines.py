@@ -15,10 +15,11 @@ from schedulefree import AdamWScheduleFree
 
 from models.baselines import BASELINES, DEFAULT_TUNED, DEFAULT_UNTUNED, SCHEDULES, TUNED, UNTUNED
 from models.baselines.schedules import rate
+from models.families import FAMILIES as REGISTERED
 from models.families.mlp import MLPSpec
 from models.families.quadratic import QuadraticSpec
 from models.rollout import Averaging, Sample, curves, run
-from models.spec import EvaluationPlan, PreviewPlan, Split
+from models.spec import EvaluationPlan, FamilySpec, PreviewPlan, Split, with_tasks
 from models.tasks.catalogue import open_for_tuning
 from models.tuning import (
     GRID_LIMIT,
@@ -195,6 +196,22 @@ def test_what_a_job_may_name_derives_from_the_register():
         EvaluationPlan(baselines=["sdg"])
     with pytest.raises(ValueError, match="Input should be 'adam_default', 'schedule_free'"):
         EvaluationPlan(untuned=["adam"])
+
+
+def test_the_usual_tier_of_a_family_has_what_suits_its_tasks():
+    """Muon and SOAP where there are matrices of weights, L-BFGS where no step draws data of its own; changed tasks have
+    their own, and a plan that names baselines has those."""
+    matrices, curvature = (*DEFAULT_TUNED, "muon", "soap"), (*DEFAULT_TUNED, "lbfgs")
+    tiers = {"digits-mlp": matrices, "digits-conv": matrices, "cifar10-conv": matrices}
+    tiers |= dict.fromkeys(("quadratic", "rosenbrock", "lasso", "pendulum", "neural-art"), curvature)
+    for name, expected in tiers.items():
+        assert REGISTERED[name].evaluation.baselines == expected, name
+    lasso = REGISTERED["lasso"]
+    draws = lasso.tasks.draws | {"noise": lasso.tasks.draws["noise"].model_copy(update={"each": "step"})}
+    noisy = with_tasks(lasso, lasso.tasks.model_copy(update={"draws": draws}))
+    assert noisy.evaluation.baselines == DEFAULT_TUNED
+    chosen = FamilySpec(**dict(lasso) | {"evaluation": EvaluationPlan(baselines=("sgd",))})
+    assert with_tasks(chosen, noisy.tasks).evaluation.baselines == ("sgd",)
 
 
 def test_no_other_place_lists_them():

@@ -37,6 +37,8 @@ SETTINGS = (
 SEE_OTHERS = (
     {"kind": "hyper"},
     {"kind": "hyper", "clock": "time+fraction"},
+    {"kind": "hyper", "clock": "time+fraction", "direction": "muon"},
+    {"kind": "schedule", "over": "fraction", "direction": "muon", "knots": 5},
     {"kind": "mlp"},
     {"kind": "lstm", "averaging": 2, "hidden_size": 4, "input": "raw"},
     {"kind": "schedule", "direction": "nag", "knots": 5},
@@ -77,9 +79,9 @@ def errors(rule, tasks, meta_loss, expected, steps, way=WAYS[0], family="quadrat
 
 @functools.cache
 def the_truth(family, settings):
-    sizes = tuple(part.size for part in FAMILIES[family].parts())
+    shapes = tuple(part.shape for part in FAMILIES[family].parts())
     rule, tasks = make_rule(**SETTINGS[settings]), make_tasks(family)
-    gradients, _ = through_the_whole_graph(rule, tasks, 6, 3, exact=True, sizes=sizes)
+    gradients, _ = through_the_whole_graph(rule, tasks, 6, 3, exact=True, shapes=shapes)
     return gradients
 
 
@@ -109,7 +111,7 @@ def test_that_of_a_rule_that_knows_tensors_is_too(family, mode, settings):
     """The tensors of a task are those of its family, and what the rule holds constant is so in the whole graph."""
     rule, tasks, parts = make_rule(**settings, output_scale=0.2), make_tasks(family), FAMILIES[family].parts()
     expected, theta = through_the_whole_graph(
-        rule, tasks, 5, 2, exact=mode == "exact", sizes=[part.size for part in parts], planned=9
+        rule, tasks, 5, 2, exact=mode == "exact", shapes=[part.shape for part in parts], planned=9
     )
     for budget in (2**30, 0):
         backend = TorchBackend(rule, parts=parts, graphs_bytes=budget)
@@ -126,7 +128,8 @@ def test_that_of_a_rule_that_knows_tensors_is_too(family, mode, settings):
 def test_that_of_the_compiled_kernel_is_too_in_its_precision(family, mode, kind):
     parts = FAMILIES[family].parts()
     rule, tasks = make_rule(kind=kind, output_scale=0.2), make_tasks(family)
-    expected, _ = through_the_whole_graph(rule, tasks, 5, 2, exact=mode == "exact", sizes=[part.size for part in parts])
+    shapes = [part.shape for part in parts]
+    expected, _ = through_the_whole_graph(rule, tasks, 5, 2, exact=mode == "exact", shapes=shapes)
     kernel = backend_for(rule.float(), torch.float32, CPU, parts=parts, mode=mode)
     if not kernel.name.startswith("native"):
         no_kernel(f"{kind} runs through torch")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,6 @@ import torch
 from pydantic import ValidationError
 
 from app.report.claims import validation_sentence
-from app.report.evaluation_figure import evaluation as picture
 from app.report.family import family_section, schedule_sentence, start_sentence
 from app.report.page import evaluation_page
 from gradsmith.cli import show
@@ -29,16 +29,17 @@ from models.evaluation.statistics import Bootstrap, compare
 from models.families import FAMILIES
 from models.measured import BestSchedule
 from models.memory import memory_estimate_bytes
+from models.meta_train import meta_train
 from models.rollout import Learned, Sample, curves, run
 from models.spec import EvaluateSpec, Split, overridden
-from models.spec.family_tier import WAYS, rules_of, training_of, trial_of
+from models.spec.family_tier import DIRECTIONS, WAYS, rules_of, training_of, trial_of
 from models.tasks.catalogue import open_for_testing, open_for_training, open_for_tuning
 from models.tuning import Tuned
 from tests.models.test_baseline_runs import Shelf
 
 CPU = torch.device("cpu")
 RECIPE = {
-    "meta_steps": 26, "horizon": 10, "unroll_steps": 5, "tasks": 4, "validation_tasks": 8, "validation_interval": 5,
+    "meta_steps": 16, "horizon": 10, "unroll_steps": 5, "tasks": 4, "validation_tasks": 8, "validation_interval": 5,
     "pool": 1,
 }  # fmt: skip
 
@@ -46,7 +47,13 @@ RECIPE = {
 @pytest.fixture(scope="module")
 def spec(evaluation_spec):
     """A fresh rule against NAG and Adam, over ten steps."""
-    plan = {"horizon": 10, "baselines": ["nag", "adam"], "schedules": ["constant"], "untuned": [], "on": "training"}
+    plan = {
+        "horizon": 10,
+        "baselines": ["nag", "adam"],
+        "schedules": ["constant"],
+        "untuned": [],
+        "bootstrap_samples": 100,
+    }
     made = evaluation_spec(**plan)
     recipe = overridden(made.family.recipe, RECIPE)
     family_tier = made.evaluation.model_copy(update={"family_tier": True})
@@ -55,11 +62,16 @@ def spec(evaluation_spec):
 
 @pytest.fixture(scope="module")
 def measured(spec):
-    """The events of two evaluations that share a store."""
+    """The events of two evaluations that share a store with one that was killed in the last of its trainings."""
     torch.set_num_threads(1)
     rule = build({"kind": "hyper"})
     rule.initialise(torch.Generator().manual_seed(0))
     made, shelf, weights = Made(None, spec.training, 30.0), Shelf(), rule_weights.dumps(rule)
+    killed = evaluate(weights, spec, made=made, store=shelf)
+    while next(killed).message != "training the family's schedule":
+        pass
+    killed.close()
+    shelf.job = "job_2"
     return [list(evaluate(weights, spec, made=made, store=shelf)) for _ in range(2)]
 
 
@@ -106,11 +118,29 @@ def test_a_second_evaluation_computes_none_of_it_anew(measured):
     first, second = (each[-1] for each in measured)
     assert second.found.weights == first.found.weights
     tiers = [each.result["family_tier"] for each in (first, second)]
-    assert {each["stored"] for each in tiers[0]["schedule"]["tried"]} == {None}
-    assert all(each["stored"] for each in tiers[1]["schedule"]["tried"])
-    assert tiers[1]["start"]["stored"]
+    stored = [[each["stored"] for each in tier["schedule"]["tried"]] for tier in tiers]
+    assert stored[0] == ["job_1"] * len(WAYS) + [None], "what the killed one had finished"
+    assert stored[1] == ["job_1"] * len(WAYS) + ["job_2"]
+    assert (tiers[0]["start"]["stored"], tiers[1]["start"]["stored"]) == (None, "job_2")
     for name in ("schedule", "start"):
         assert second.result["optimizers"][name] == first.result["optimizers"][name]
+
+
+def test_the_schedule_has_the_bits_of_a_training_that_nobody_killed(spec, measured):
+    last = measured[0][-1]
+    tuned = {name: last.result["tuning"][name]["grid"] for name in DIRECTIONS}
+    rates = {name: min(grid, key=_both)["learning_rate"] for name, grid in tuned.items()}
+    tried = last.result["family_tier"]["schedule"]["tried"]
+    scores = [each["score"] for each in tried[: len(WAYS)]]
+    best = rules_of(rates)[scores.index(min(scores))]
+    *_, trained = meta_train(training_of(spec, best))
+    assert trained.validation_score == tried[-1]["score"]
+    assert trained.weights == last.found.weights
+
+
+def _both(point):
+    """The score of a tuning by the objective `both`."""
+    return math.inf if point["final"] is None else math.sqrt(point["final"] * point["area"])
 
 
 def test_reports_say_it(measured, capsys):
@@ -118,7 +148,9 @@ def test_reports_say_it(measured, capsys):
     page = evaluation_page(result, job="job_1", optimizer="opt_1")
     assert family_section(result) in page
     assert html.escape(start_sentence(result)) in family_section(result)
-    assert picture(result)[:4] == b"\x89PNG"
+    assert "Learned schedule" in page
+    assert "NAG from the learned start" in page or "Adam from the learned start" in page
+    assert schedule_sentence(result).endswith("against it.")
     show.verdict(Report.from_json(result))
     assert "against a learned schedule of 64 numbers" in capsys.readouterr().out
 
@@ -178,7 +210,7 @@ def test_best_takes_a_schedule_that_ties_and_never_what_is_worse_than_a_tuned_ba
 
 
 def test_the_first_starting_point_is_the_mean_of_where_runs_end():
-    """By torch's own SGD, task by task."""
+    """By autograd, task by task."""
     family = FAMILIES["quadratic"]
     recipe = overridden(family.recipe, RECIPE | {"meta_steps": 1, "horizon": 10})
     tuned = Tuned(TUNED["sgd"], 0.005, "constant", 10)
@@ -191,13 +223,11 @@ def test_the_first_starting_point_is_the_mean_of_where_runs_end():
             found = end.value
             break
     [tasks] = families[0].sample(Split.TRAIN, seed=0, trajectory=0, tasks=TASKS, dtype=torch.float64)
-    theta = torch.nn.Parameter(tasks.initial())
-    optimizer = torch.optim.SGD([theta], lr=0.005)
+    theta = tasks.initial()
     for step in range(10):
-        optimizer.zero_grad()
-        tasks.losses(theta, step).sum().backward()
-        optimizer.step()
-    torch.testing.assert_close(found.theta, theta.detach().view(TASKS, -1).mean(dim=0), rtol=1e-9, atol=1e-12)
+        [gradient] = torch.autograd.grad(tasks.losses(theta.requires_grad_(), step).sum(), theta)
+        theta = theta.detach() - 0.005 * gradient
+    torch.testing.assert_close(found.theta, theta.view(TASKS, -1).mean(dim=0), rtol=1e-9, atol=1e-12)
     assert found.rounds == found.all_rounds == 1
     assert loaded(dumped(found)).score == found.score
     assert validated_rounds(11) == [1, 2, 4, 8, 11]

@@ -28,9 +28,12 @@ reads_the_peak = pytest.mark.skipif(
 )
 
 FEW = {"validation_tasks": 8, "horizon": 20}
+SHORT = FEW | {"tasks": 4096, "unroll_steps": 4}
 QUICK = [
-    training("quadratics", "quadratic", FEW | {"tasks": 4096, "unroll_steps": 4}),
-    training("quadratics, mlp rule", "quadratic", FEW | {"tasks": 4096, "unroll_steps": 4, "rule": {"kind": "mlp"}}),
+    training("quadratics", "quadratic", SHORT),
+    pytest.param(
+        training("quadratics, mlp rule", "quadratic", SHORT | {"rule": {"kind": "mlp"}}), marks=pytest.mark.slow
+    ),
     training(
         "quadratics, mlp rule through torch",
         "quadratic",
@@ -40,8 +43,11 @@ QUICK = [
     evaluation(
         "evaluate", "quadratic", {"horizon": 5, "test_tasks": 8192, "tuning_tasks": 2, "bootstrap_samples": 100}
     ),
-    preview("preview", "quadratic", horizon=5, tuning_tasks=8192, bootstrap_samples=100),
+    pytest.param(
+        preview("preview", "quadratic", horizon=5, tuning_tasks=8192, bootstrap_samples=100), marks=pytest.mark.slow
+    ),
 ]
+"""Each is a process that imports torch: the first has a kernel's tape, `evaluate` the curves that a preview has too."""
 
 
 @reads_the_peak

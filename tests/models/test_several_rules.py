@@ -24,7 +24,7 @@ from models.unroll import begin, unroll_window
 
 CPU = torch.device("cpu")
 TASKS = MLPSpec(hidden=(3,), batch_size=8)
-RULES = {"weight": {"kind": "lstm", "hidden_size": 4, "layers": 1}, "*bias": {"kind": "mlp", "hidden_size": 5}}
+RULES = {"weight": {"kind": "lstm", "hidden_size": 4, "layers": 1}, "*bias": {"kind": "mlp", "hidden_size": 4}}
 
 
 def make_set(dtype: torch.dtype = torch.float64) -> RuleSet:

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from sklearn.datasets import load_breast_cancer, load_wine
 from torch import nn
 
 from models.errors import SplitHeldOut
@@ -156,9 +155,11 @@ def test_the_three_parts_of_the_images_are_apart_and_random():
         assert torch.bincount(part.labels, minlength=10).min() > 0.06 * len(part)
 
 
-@pytest.mark.parametrize(("name", "load"), [("breast-cancer", load_breast_cancer), ("wine", load_wine)])
+@pytest.mark.parametrize(("name", "load"), [("breast-cancer", "load_breast_cancer"), ("wine", "load_wine")])
 def test_a_table_is_scaled_by_its_training_rows_alone(name, load):
-    data = load()
+    from sklearn import datasets  # not above: every process that collects the tests would wait for it
+
+    data = getattr(datasets, load)()
     parts = load_images(name, set(Split), None)
     training = parts[Split.TRAIN].pixels
     torch.testing.assert_close(training.mean(dim=0), torch.zeros(training.shape[1]), atol=1e-5, rtol=0)

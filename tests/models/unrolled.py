@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -40,17 +41,18 @@ def make_tasks(family, tasks=4, dtype=torch.float64, first=0):
 
 
 def through_the_whole_graph(
-    rule, tasks, steps, windows, *, exact=False, sizes=(), planned=None, counted=lambda losses: losses
+    rule, tasks, steps, windows, *, exact=False, shapes=(), planned=None, counted=lambda losses: losses
 ):
     """Plain autograd: theta keeps its graph from step to step, state and theta are cut between windows, and the rule's
     input is detached where `exact` is not asked for. Returns each window's meta-gradient, and theta at the end.
 
-    sizes: of the tensors of a task, for rules that look across coordinates
+    shapes: of the tensors of a task, for rules that look across coordinates
     planned: how many steps a rule is told that there will be
     counted: what the meta-loss makes of the losses at theta_1 .. theta_T of each window
     """
     theta = tasks.initial()
-    segments = Segments(tuple(sizes) or (tasks.coordinates_per_task,), tasks.tasks)
+    shapes = tuple(shapes) or ((tasks.coordinates_per_task,),)
+    segments = Segments(tuple(map(math.prod, shapes)), tasks.tasks, shapes=shapes)
     state = rule.plan(rule.initial_state(tasks.coordinates, tensors=segments.rows, dtype=torch.float64), planned)
     gradients = []
     for window in range(windows):
@@ -64,7 +66,7 @@ def through_the_whole_graph(
             update, state = rule(seen, state, segments)
             theta = theta + update
             total = total + counted(tasks.losses(theta, step + 1)).mean()
-        pieces = torch.autograd.grad(total, list(rule.parameters()))
+        pieces = torch.autograd.grad(total, list(rule.parameters()), allow_unused=True, materialize_grads=True)
         gradients.append(torch.cat([piece.reshape(-1) for piece in pieces]))
     return gradients, theta.detach()
 

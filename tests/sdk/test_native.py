@@ -62,7 +62,7 @@ CASES = [
     pytest.param(name, target, coordinates, id=f"{name} {target.name} {coordinates}")
     for name, target in VARIANTS
     for coordinates in COORDINATES
-    if target == BEST or coordinates < 2000
+    if coordinates < 2000 or (target == BEST and name == "2x20 log_sign")
 ]
 
 Kernels = Callable[[str, Target], NativeKernel]
@@ -417,7 +417,10 @@ def script(path: Path, text: str) -> str:
 
 @pytest.fixture(scope="session")
 def remembering(settings: BuildSettings, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A C++ compiler that compiles the same source with the same options once, for tests with caches of their own."""
+    """A C++ compiler that compiles the same source with the same options once, for tests with caches of their own.
+
+    It optimizes nothing, in a third of the time: these tests are of the way to a kernel, not of its speed or bits.
+    """
     kept = settings.cache.parent / "remembered"
     kept.mkdir(parents=True, exist_ok=True)
     text = """
@@ -426,7 +429,7 @@ def remembering(settings: BuildSettings, tmp_path_factory: pytest.TempPathFactor
         options=
         for word; do case $word in *.cpp) source=$word ;; "$out") ;; *) options="$options $word" ;; esac; done
         kept=FOLDER/$(cd "$(dirname "$source")" && { echo "$options"; cat ./*.cpp ./*.h; } | cksum | tr " " -)
-        [ -f "$kept" ] || { COMPILER "$@" && cp "$out" "$kept.$$" && mv "$kept.$$" "$kept"; } || exit
+        [ -f "$kept" ] || { COMPILER "$@" -O0 && cp "$out" "$kept.$$" && mv "$kept.$$" "$kept"; } || exit
         exec cp "$kept" "$out"
     """
     text = text.replace("COMPILER", f"'{COMPILER}'").replace("FOLDER", f"'{kept}'")

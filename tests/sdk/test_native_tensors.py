@@ -26,12 +26,22 @@ AXES = {
     "shorter than a vector, and empty": Segments((3, 0, 5)),
     "two tasks of a network": Segments((1280, 20, 200, 10), 2),
     "longer than a piece of a sum": Segments((9001, 4)),
+    "matrices": Segments((1280, 20, 200, 10, 12), 2, shapes=((64, 20), (20,), (20, 10), (10,), (2, 2, 3))),
+    "a long matrix": Segments((9002, 4), shapes=((2, 4501), (4, 1))),
 }
 RULES = {
     "hyper, 2 x 24": {"kind": "hyper"},
     "hyper, 1 x 5": {"kind": "hyper", "layers": 1, "hidden_size": 5},
     "hyper, 3 x 33": {"kind": "hyper", "layers": 3, "hidden_size": 33},
     "hyper, 2 x 24, knows its steps": {"kind": "hyper", "clock": "time+fraction"},
+    "hyper, 2 x 24, Muon's direction": {"kind": "hyper", "direction": "muon"},
+    "hyper, 1 x 5, Muon's direction, knows its steps": {
+        "kind": "hyper",
+        "layers": 1,
+        "hidden_size": 5,
+        "clock": "time+fraction",
+        "direction": "muon",
+    },
     "mlp, 2 x 24": {"kind": "mlp"},
     "mlp, 1 x 5, no memory of updates": {
         "kind": "mlp",
@@ -47,7 +57,7 @@ RULES = {
         "output_scale": 0.5,
     },
 }
-BOTH = ("hyper, 2 x 24", "mlp, 2 x 24")
+BOTH = ("hyper, 2 x 24", "hyper, 2 x 24, Muon's direction", "mlp, 2 x 24")
 """Those of which all tests are made; the others have branches of their own."""
 COMBINED = [(target, name) for target in TARGETS for name in RULES if target is TARGETS[0] or name in BOTH]
 

@@ -27,7 +27,7 @@ from gradsmith.rules.kernels.native import TARGETS, BuildSettings, NativeKernel,
 from gradsmith.rules.kernels.native.build import built_here
 from gradsmith.rules.kernels.native.library import Library
 from gradsmith.rules.kernels.native.targets import targets_here
-from tests.compiler import COMPILER, compiled
+from tests.compiler import COMPILER, UNOPTIMIZED, compiled
 
 torch.set_num_threads(1)
 
@@ -564,6 +564,10 @@ class TestTheMachine:
     ) -> None:
         caplog.set_level(logging.INFO, "gradsmith")
         monkeypatch.setenv("GRADSMITH_CACHE_DIR", str(tmp_path))
+        quick = tmp_path / "c++"
+        quick.write_text(UNOPTIMIZED)
+        quick.chmod(0o755)
+        monkeypatch.setenv("CXX", str(quick))
         for _ in range(2):
             parameter = nn.Parameter(torch.ones(3))
             steps(LearnedOptimizer([parameter], make_rule(hidden_size=3, layers=1)), [parameter], 1)

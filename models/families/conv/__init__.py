@@ -152,7 +152,7 @@ class ConvSpec(TaskSpec):
 
 _CIFAR_NETWORK = ConvSpec(dataset="cifar10", channels=(16, 16, 16), hidden=(32,))
 _CIFAR_RECIPE = winning(meta_steps=150, tasks=1, validation_tasks=8, validation_interval=25)
-_CIFAR_EVALUATION = EvaluationPlan(test_tasks=16, tuning_tasks=8)
+_CIFAR_EVALUATION = EvaluationPlan(test_tasks=16, tuning_tasks=8, search="halving")
 
 KIND = Kind(
     spec=ConvSpec,
@@ -165,7 +165,7 @@ KIND = Kind(
             "scikit-learn's 1,797 real digit images, minibatch 128.",
             tasks=ConvSpec(),
             recipe=winning(meta_steps=200, tasks=1, validation_tasks=32, validation_interval=50),
-            evaluation=EvaluationPlan(test_tasks=64, tuning_tasks=16),
+            evaluation=EvaluationPlan(test_tasks=64, tuning_tasks=16, search="halving"),
         ),
         FamilySpec(
             name="cifar10-conv",

@@ -105,6 +105,10 @@ class ExpressionSpec(TaskSpec):
             for name, start in sorted(self.parameters.items())
         )
 
+    @property
+    def noisy(self) -> bool:
+        return any(draw.each == "step" for draw in self.draws.values())
+
     def costs(self) -> Costs:
         """A batch holds the start, what was drawn for the task and what follows from that alone; a step computes every
         other value of the program, and as many gradients as are the largest of them."""

@@ -92,6 +92,10 @@ class StyleSpec(TaskSpec):
         )
 
     @property
+    def noisy(self) -> bool:
+        return False
+
+    @property
     def pictured(self) -> bool:
         return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -61,7 +62,8 @@ class Placement:
         moving: parameters, each with the places of its rule and of its group
         Raises StateMismatch when a parameter has another size than its memory.
         """
-        apart = [not rule.coordinatewise for rule in self._rules]  # coordinates of different groups must not meet
+        whole = [not rule.coordinatewise for rule in self._rules]
+        apart = [not (rule.coordinatewise or rule.across_groups) for rule in self._rules]  # groups must not meet
         axes: dict[Axis, list[Tensor | None]] = {}
         homeless: dict[Home, list[Tensor]] = {}
         for rule, group, parameter in moving:
@@ -79,9 +81,13 @@ class Placement:
                 # Somebody gave it the memory of another parameter.
             homeless.setdefault(Home(bucket, parameter.device, _computes_in(parameter), rule), []).append(parameter)
         for home in homeless:
-            if apart[home.rule]:  # all coordinates of a home must meet in one call
+            if whole[home.rule]:  # all coordinates of a home must meet in one call
                 axes = {axis: row for axis, row in axes.items() if axis.home != home}
-                homeless[home] = [parameter for rule, group, parameter in moving if home.suits(parameter, group, rule)]
+                homeless[home] = [
+                    parameter
+                    for rule, group, parameter in moving
+                    if home.suits(parameter, group if apart[rule] else 0, rule)
+                ]
         for home, parameters in homeless.items():
             unique = list(dict.fromkeys(parameters))
             axes[self._new_axis(home, unique, state)] = list(unique)
@@ -89,23 +95,25 @@ class Placement:
 
     def _new_axis(self, home: Home, parameters: list[Tensor], state: OptimizerState) -> Axis:
         """An axis for these parameters, which takes over what memory they have."""
-        axis = self._empty_axis(home, [parameter.numel() for parameter in parameters])
+        axis = self._empty_axis(home, [tuple(parameter.shape) for parameter in parameters])
         for number, parameter in enumerate(parameters):
             memory = tuple(state[parameter].get(MEMORY) or ())
             if memory:
-                if len(memory) > self._rules[home.rule].of_tensors:  # else it remembers nothing of coordinates
+                rule = self._rules[home.rule]
+                if len(memory) > rule.of_tensors + rule.of_sides:  # else it remembers nothing of coordinates
                     _require_size(parameter, memory[0].shape[0])
                 axis.write(number, memory)
             state[parameter][MEMORY] = Place(axis, number)
         return axis
 
-    def _empty_axis(self, home: Home, sizes: list[int]) -> Axis:
+    def _empty_axis(self, home: Home, shapes: list[tuple[int, ...]]) -> Axis:
+        sizes = [math.prod(shape) for shape in shapes]
         stored_in = self._stored_in if self._stored_in == torch.bfloat16 else home.computes_in
         if home.device.type == "cpu" and home.computes_in == torch.float32:
             rule = self._rules[home.rule]
             kernel = tensor_kernel(rule) if stored_in == torch.float32 else Refusal("its memory is float32")
             if not isinstance(kernel, Refusal):
-                return TensorAxis(home, sizes, rule, kernel, self._threads, self._steps)
+                return TensorAxis(home, sizes, rule, kernel, self._threads, self._steps, shapes)
             prepared = self._kernel(home.rule)
             if prepared is not None:
                 return NativeAxis(home, stored_in, sizes, prepared, self._threads)
@@ -114,7 +122,8 @@ class Placement:
             program = triton_tensor_kernel(rule, home.device)
             if not isinstance(program, Refusal):
                 return TritonAxis(home, sizes, rule, program, self._steps)
-        return TorchAxis(home, stored_in, sizes, self._rule_on(home.rule, home.device, home.computes_in), self._steps)
+        own = self._rule_on(home.rule, home.device, home.computes_in)
+        return TorchAxis(home, stored_in, sizes, own, self._steps, shapes)
 
     def _kernel(self, number: int) -> Prepared | None:
         """The compiled kernel with a rule's weights, if there is one. Asked for once and when first needed, for the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import final
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from gradsmith.axes.base import Axis, Home
 from gradsmith.rules import Rule, Segments, State
 from gradsmith.rules.resting import resting
+from gradsmith.rules.shapes import side_numbers
 
 CHUNK = {"cpu": 8_192}
 """Coordinates that a rule sees at once, by type of device. It bounds what a step takes for the moment, 1.2 KB for a
@@ -26,16 +28,25 @@ Part = tuple[int, int, int]
 class TorchAxis(Axis):
     """rule: on the axis' device and in its precision. A rule whose coordinates see one another gets them all at once,
     those that rest left out; one that is coordinatewise gets them in chunks.
+    shapes: of the parameters, for a rule that asks; by default each is a vector
     steps: how many there will be, where that is known. Raises ValueError where the rule needs them."""
 
     def __init__(
-        self, home: Home, stored_in: torch.dtype, sizes: Sequence[int], rule: Rule, steps: int | None = None
+        self,
+        home: Home,
+        stored_in: torch.dtype,
+        sizes: Sequence[int],
+        rule: Rule,
+        steps: int | None = None,
+        shapes: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__(home, stored_in, sizes)
         self._rule = rule
-        empty = rule.initial_state(self.coordinates, tensors=len(self.sizes), dtype=stored_in, device=home.device)
-        self._memory = rule.plan(empty, steps)
-        self._wide = len(self._memory) - rule.of_tensors  # so many have a row for each coordinate
+        self._shapes = [tuple(shape) for shape in shapes or [(size,) for size in sizes]]
+        self._memory = rule.plan(rule.memory_for(self._shapes, dtype=stored_in, device=home.device), steps)
+        self._wide = len(self._memory) - rule.of_tensors - rule.of_sides  # so many have a row for each coordinate
+        self._sides = [side_numbers(shape) if rule.of_sides else 0 for shape in self._shapes]
+        self._side_starts = (0, *accumulate(self._sides))[:-1]
 
     def read(self, number: int) -> State:
         found = (tensor[where] for tensor, where in zip(self._memory, self._places(number), strict=True))
@@ -48,7 +59,9 @@ class TorchAxis(Axis):
     def _places(self, number: int) -> list[slice]:
         """Which rows of each tensor of the memory are a parameter's."""
         where = slice(self.starts[number], self.starts[number] + self.sizes[number])
-        return [where] * self._wide + [slice(number, number + 1)] * (len(self._memory) - self._wide)
+        sides = slice(self._side_starts[number], self._side_starts[number] + self._sides[number])
+        of_tensors = [slice(number, number + 1)] * self._rule.of_tensors
+        return [where] * self._wide + [sides] * self._rule.of_sides + of_tensors
 
     def step(self, parameters: Sequence[Tensor | None], rates: Sequence[float]) -> None:
         moving = {number: parameter for number, parameter in enumerate(parameters) if parameter is not None}
@@ -101,7 +114,8 @@ class TorchAxis(Axis):
         if self._rule.coordinatewise:
             return None
         sizes = [end - begin for _, begin, end in batch]
-        return Segments.repeated(sizes, sum(sizes), self.home.device)
+        shapes = [self._shapes[number] for number, _, _ in batch]
+        return Segments.repeated(sizes, sum(sizes), self.home.device, shapes)
 
     def _spans(self, batch: Sequence[Part]) -> list[slice]:
         """Where on the axis the parts lie; neighbours become one."""
@@ -119,7 +133,12 @@ class TorchAxis(Axis):
             tensor[spans[0]] if len(spans) == 1 else torch.cat([tensor[span].t() for span in spans], dim=1).t()
             for tensor in self._memory[: self._wide]
         ]
-        columns += [tensor[rows] for tensor in self._memory[self._wide :]]
+        of_tensors = self._wide + self._rule.of_sides
+        columns += [
+            torch.cat([tensor[self._places(number)[self._wide]] for number in rows])
+            for tensor in self._memory[self._wide : of_tensors]
+        ]
+        columns += [tensor[rows] for tensor in self._memory[of_tensors:]]
         return tuple(column.to(self.home.computes_in) for column in columns)
 
     def _scatter(self, memory: State, spans: Sequence[slice], rows: Sequence[int]) -> None:
@@ -127,5 +146,10 @@ class TorchAxis(Axis):
             pieces = torch.split(found, [span.stop - span.start for span in spans])
             for span, piece in zip(spans, pieces, strict=True):
                 mine[span] = piece
-        for mine, found in zip(self._memory[self._wide :], memory[self._wide :], strict=True):
+        of_tensors = self._wide + self._rule.of_sides
+        for mine, found in zip(self._memory[self._wide : of_tensors], memory[self._wide : of_tensors], strict=True):
+            pieces = torch.split(found, [self._sides[number] for number in rows])
+            for number, piece in zip(rows, pieces, strict=True):
+                mine[self._places(number)[self._wide]] = piece
+        for mine, found in zip(self._memory[of_tensors:], memory[of_tensors:], strict=True):
             mine[rows] = found

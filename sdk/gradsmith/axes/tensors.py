@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gradsmith.axes.addresses import Addresses, address
 from gradsmith.axes.base import Axis, Home
-from gradsmith.rules import Rule, State
+from gradsmith.rules import Rule, Segments, State
 from gradsmith.rules.kernels.native import TensorKernel
 
 
@@ -21,6 +21,7 @@ class TensorAxis(Axis):
 
     threads: None: as many as torch uses. The results' bits do not depend on it, unless parameters overlap in part
     steps: how many there will be, where that is known. Raises ValueError where the rule needs them.
+    shapes: of the parameters, for a rule that asks; by default each is a vector
     """
 
     def __init__(
@@ -31,11 +32,12 @@ class TensorAxis(Axis):
         kernel: TensorKernel,
         threads: int | None,
         steps: int | None = None,
+        shapes: Sequence[tuple[int, ...]] | None = None,
     ) -> None:
         super().__init__(home, torch.float32, sizes)
         self._kernel, self._weights, self._threads = kernel, kernel.weights(rule), threads
         self._memory = rule.plan(rule.initial_state(self.coordinates, tensors=len(self.sizes), device="cpu"), steps)
-        self._lengths = array("q", self.sizes)
+        self._lengths = kernel.sizes(Segments(tuple(self.sizes), shapes=None if shapes is None else tuple(shapes)))
 
     def read(self, number: int) -> State:
         *wide, numbers = self._memory

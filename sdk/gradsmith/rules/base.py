@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 from gradsmith.errors import MissingDependency
@@ -34,6 +36,9 @@ class Rule(nn.Module, ABC):
         may be run alone (the trainer replays blocks)
     of_tensors: how many of the memory's tensors, its last ones, have a row for each tensor of the model instead of one
         for each coordinate; 0 for a rule that is coordinatewise
+    of_sides: how many of the memory's tensors, those before the last `of_tensors`, have for each tensor of the model
+        as many rows as `gradsmith.rules.shapes.side_numbers` says; only `memory_for` gives them any
+    across_groups: True when the parameters of all groups of an optimizer are one task to it; else each group is one
     rests: True when the rule itself leaves a coordinate alone, and its memory zero, that has never had a gradient other
         than zero; for other rules `gradsmith.LearnedOptimizer` sees to it
     """
@@ -41,6 +46,8 @@ class Rule(nn.Module, ABC):
     kind: ClassVar[str]
     coordinatewise: bool
     of_tensors: int = 0
+    of_sides: int = 0
+    across_groups: bool = False
     rests: bool = False
     settings: RuleConfig
 
@@ -60,6 +67,18 @@ class Rule(nn.Module, ABC):
         dtype: what the numbers of coordinates are kept in; those of tensors are float32 at least, for they are few,
             and a count of steps must be exact
         """
+
+    def memory_for(
+        self,
+        shapes: Sequence[Sequence[int]],
+        tasks: int = 1,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> State:
+        """`initial_state` for tensors of these shapes, in each of so many tasks."""
+        coordinates = tasks * sum(math.prod(shape) for shape in shapes)
+        return self.initial_state(coordinates, tensors=tasks * len(shapes), dtype=dtype, device=device)
 
     def plan(self, state: State, steps: int | None) -> State:  # noqa: ARG002
         """The memory before the first step of a run of so many steps, from `initial_state`'s. Raises ValueError where

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, NamedTuple, cast, final
 
 from gradsmith.errors import UnknownRule
 from gradsmith.rules.kernels.sizes import HyperProgram, MLPProgram, Sizes
 from gradsmith.rules.pieces import PIECES, Combination
+from gradsmith.rules.shapes import side_numbers
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,10 @@ class RuleConfig(ABC):
     def in_words(self) -> str:
         """One line for a card."""
 
+    def costs_for(self, shapes: Sequence[Sequence[int]]) -> Costs:
+        """The memory that such a rule takes for tensors of these shapes, for one coordinate in the mean."""
+        return self.costs(len(shapes) / max(1, sum(map(math.prod, shapes))))
+
     @abstractmethod
     def costs(self, tensors: float = 0.0) -> Costs:
         """The memory that such a rule takes. A wrong answer gets a job refused, or its worker killed.
@@ -155,6 +160,10 @@ _OUTPUT_SCALE = "theta changes by this much per unit of output."
 _FRESH_ADAM = "The learning rate of the Adam that a fresh rule is; what it learns multiplies it."
 
 
+ORTHOGONALIZED = 24
+"""Numbers that the orthogonalization of a square matrix leaves of a coordinate for its way back; others leave fewer."""
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class HyperConfig(RuleConfig):
@@ -164,6 +173,13 @@ class HyperConfig(RuleConfig):
 
     hidden_size: int = _setting(24, "Units in each hidden layer.", at_least=1, at_most=256)
     layers: int = _setting(2, "Hidden layers.", at_least=1, at_most=4)
+    direction: str = _setting(
+        "adam",
+        "What matrices move along: combinations of Adam's directions, as all other tensors do, or Muon's direction, "
+        "which is a combination of the gradient and its momenta, orthogonalized.",
+        choices=("adam", "muon"),
+        before="adam",
+    )
     clock: str = _setting(
         "time",
         "What it knows of time: how many steps there were, or also which share of the planned ones that is. The latter "
@@ -171,7 +187,12 @@ class HyperConfig(RuleConfig):
         choices=("time", "time+fraction"),
         before="time",
     )
-    output_scale: float = _setting(0.03, _FRESH_ADAM, above=0, at_most=100)
+    output_scale: float = _setting(
+        0.03,
+        "The learning rate of the Adam, or of the Muon, that a fresh rule is; what it learns multiplies it.",
+        above=0,
+        at_most=100,
+    )
 
     @property
     def knows_steps(self) -> bool:
@@ -180,28 +201,29 @@ class HyperConfig(RuleConfig):
     @property
     def program(self) -> HyperProgram:
         """The compiled kernel."""
-        return HyperProgram(self.knows_steps)
+        return HyperProgram(fraction=self.knows_steps, muon=self.direction == "muon")
 
     @property
     def exact_kernels(self) -> tuple[str, ...]:
         return ("native",)
 
     def in_words(self) -> str:
-        return f"hyper, {self.layers} x {self.hidden_size}, once per tensor{self._knows_in_words}"
+        muons = ", Muon's direction" if self.direction == "muon" else ""
+        return f"hyper, {self.layers} x {self.hidden_size}, once per tensor{muons}{self._knows_in_words}"
 
     def costs(self, tensors: float = 0.0) -> Costs:
         """Three means, one of squares, the last update; for a tensor, six numbers, the planned steps, and what its
         network takes. What autograd keeps was counted with its hooks."""
-        H, L = self.hidden_size, self.layers
+        H, L, more = self.hidden_size, self.layers, ORTHOGONALIZED if self.direction == "muon" else 0
         return Costs(
             state=math.ceil(5 + (6 + self.knows_steps) * tensors),
-            step=math.ceil(24 + (2 * H + 60) * tensors),
+            step=math.ceil(24 + more // 2 + (2 * H + 60) * tensors),
             largest=math.ceil(4 + H * tensors),
-            autograd=math.ceil(8 + (2 * H * L + 32) * tensors),
+            autograd=math.ceil(8 + more + (2 * H * L + 42) * tensors),
             replay=0,
             record=0,
             sizes=None,
-            left=math.ceil(5 + (H * L + 40) * tensors),
+            left=math.ceil(5 + (H * L + 46) * tensors),
             whole=True,
         )
 
@@ -430,7 +452,20 @@ class NTMBFGSConfig(RuleConfig):
         )
 
 
-TUNED_AVERAGES = {"sgd": 0, "nag": 1, "rmsprop": 1, "adam": 2, "adamw": 2, "adagrad": 1}
+LBFGS_PAIRS = 10
+"""How many pairs of moves and changes of the gradient L-BFGS keeps."""
+
+TUNED_NUMBERS = {
+    "sgd": 0,
+    "nag": 1,
+    "rmsprop": 1,
+    "adam": 2,
+    "adamw": 2,
+    "adagrad": 1,
+    "muon": 2,
+    "soap": 2,
+    "lbfgs": 2 * LBFGS_PAIRS + 2,
+}
 """The optimizers that a tuned rule may be, and how many numbers of each coordinate they remember."""
 
 
@@ -441,7 +476,12 @@ class ScheduleConfig(RuleConfig):
 
     kind: ClassVar[str] = "schedule"
 
-    direction: str = _setting("adam", "What is scaled: Adam's direction, or NAG's.", choices=("adam", "nag"))
+    direction: str = _setting(
+        "adam",
+        "What is scaled: Adam's direction, NAG's, or Muon's, which is the orthogonalized momentum of matrices and, "
+        "with curves of its own, Adam's direction of other tensors.",
+        choices=("adam", "nag", "muon"),
+    )
     over: str = _setting(
         "time",
         "Where the knots lie: over the logarithm of the number of steps done, or over their share of the planned ones.",
@@ -460,13 +500,14 @@ class ScheduleConfig(RuleConfig):
         return f"schedule, {self.knots} knots over {self.over}, {self.direction}{self._knows_in_words}"
 
     def costs(self, tensors: float = 0.0) -> Costs:
-        """Momentum, and for Adam the running squares; three numbers and the knots' weights for a tensor."""
-        averages = 2 if self.direction == "adam" else 1
+        """Momentum, and for Adam and Muon the running squares; three numbers and the knots' weights for a tensor. Muon
+        also takes, and leaves to autograd, what the iteration makes of a matrix, at most when it is square."""
+        curves, more = (5, ORTHOGONALIZED) if self.direction == "muon" else (2, 0)
         return Costs(
-            state=math.ceil(averages + 3 * tensors),
-            step=math.ceil(12 + (4 * self.knots + 12) * tensors),
+            state=math.ceil((1 if self.direction == "nag" else 2) + 3 * tensors),
+            step=math.ceil(12 + more // 2 + (4 * self.knots + 6 * curves) * tensors),
             largest=1,
-            autograd=math.ceil(8 + (3 * self.knots + 12) * tensors),
+            autograd=math.ceil(8 + 2 * curves + more + (3 * self.knots + 6 * curves) * tensors),
             replay=0,
             record=0,
             sizes=None,
@@ -477,12 +518,13 @@ class ScheduleConfig(RuleConfig):
 @final
 @dataclass(frozen=True, kw_only=True)
 class TunedConfig(RuleConfig):
-    """A hand-made optimizer of torch.optim with its best learning rate and schedule. It learns nothing more."""
+    """A hand-made optimizer with its best learning rate and schedule: one of torch.optim's, Muon, SOAP or L-BFGS. It
+    learns nothing more."""
 
     kind: ClassVar[str] = "tuned"
     learns: ClassVar[bool] = False
 
-    optimizer: str = _setting("adam", choices=tuple(TUNED_AVERAGES))
+    optimizer: str = _setting("adam", choices=tuple(TUNED_NUMBERS))
     learning_rate: float = _setting(0.001, "That of the first step.", above=0, at_most=1e6)
     schedule: str = _setting(
         "constant", "How the rate falls to zero over the planned steps.", choices=("constant", "linear", "cosine")
@@ -497,11 +539,11 @@ class TunedConfig(RuleConfig):
         return f"tuned {self.optimizer}, learning rate {self.learning_rate:.3g}, {self.schedule}{known}"
 
     def costs(self, tensors: float = 0.0) -> Costs:
-        """What the optimizer remembers; two numbers for a tensor."""
-        averages = TUNED_AVERAGES[self.optimizer]
+        """What the optimizer remembers; two numbers for a tensor. A step has most of it twice."""
+        remembered = TUNED_NUMBERS[self.optimizer]
         return Costs(
-            state=math.ceil(averages + 2 * tensors),
-            step=math.ceil(10 + 10 * tensors),
+            state=math.ceil(remembered + 2 * tensors),
+            step=math.ceil(10 + (remembered if remembered > 2 else 0) + 10 * tensors),
             largest=1,
             autograd=0,
             replay=0,
@@ -509,6 +551,14 @@ class TunedConfig(RuleConfig):
             sizes=None,
             whole=True,
         )
+
+    def costs_for(self, shapes: Sequence[Sequence[int]]) -> Costs:
+        """SOAP also remembers two square matrices for every side, and makes both anew in a step."""
+        found = super().costs_for(shapes)
+        if self.optimizer != "soap":
+            return found
+        sides = 2 * math.ceil(sum(map(side_numbers, shapes)) / max(1, sum(map(math.prod, shapes))))
+        return replace(found, state=found.state + sides, step=found.step + 2 * sides)
 
 
 CONFIGS: dict[str, type[RuleConfig]] = {

@@ -14,6 +14,7 @@ from gradsmith.rules.columns import column
 from gradsmith.rules.configs import HyperConfig
 from gradsmith.rules.dense import Dense, draw_hidden
 from gradsmith.rules.heads import bounded_exp
+from gradsmith.rules.orthogonal import orthogonalized_tensors
 
 MOMENTA, SQUARES = (0.5, 0.9, 0.97), 0.99
 """Decays of the running means of gradients and of their squares."""
@@ -34,6 +35,11 @@ _DIRECTIONS = 1 + len(MOMENTA) + len(OVER_R)
 _USUAL = 2  # the direction that a fresh rule goes against: m(.9) / s, after g / s and m(.5) / s
 _FEATURES = 3 + 2 * 2
 
+OF_OTHERS = _DIRECTIONS + 1
+"""The outputs for a tensor that moves along Adam's directions; those for one that moves along Muon's come after."""
+
+_MUONS = {0: 0.1, 2: 0.9}  # what a fresh rule makes of g and m_.9: Nesterov's momentum of 0.9
+
 
 @final
 class HyperRule(Rule):
@@ -49,9 +55,15 @@ class HyperRule(Rule):
       time, tanh(t / tau - 1) for tau = 1, 3, 10, ..., 1000; and with the clock `time+fraction` the share of the planned
       steps that is done, from -1 to 1, and tanh of a tenth of those left, less one
 
+    With the direction `muon` that holds for tensors that are no matrices. A matrix goes against Muon's direction: the
+    iteration of Newton and Schulz (`gradsmith.rules.orthogonal`) of a combination of g, m_.5, m_.9 and m_.97, with a
+    rate of its own. The network then has five more outputs, those four coefficients and the logarithm of that rate:
+    1,285 weights.
+
     The update is differentiable in the weights, and in the gradient and the momenta through the numerators of the
     directions. The denominators s and r, the features and so the network's outputs count as constants, but for one
-    factor: g/s hardly depends on g in the first steps, where g makes up most of s (decision 0070).
+    factor: g/s hardly depends on g in the first steps, where g makes up most of s (decision 0070). Muon's direction is
+    differentiated through the whole iteration (decision 0104).
 
     The memory is (coordinates, 3) momenta, (coordinates, 1) running squares and (coordinates, 1) last update, 20 bytes
     for each coordinate, and (tensors, 6): steps, two running mean squares, three alignments; with `time+fraction`
@@ -73,7 +85,8 @@ class HyperRule(Rule):
         seen_by_it = _FEATURES + len(HORIZONS) + (2 if self.settings.knows_steps else 0)
         widths = [seen_by_it] + [self.settings.hidden_size] * self.settings.layers
         self.layers = nn.ModuleList(map(Dense, widths[:-1], widths[1:]))
-        self.readout = Dense(widths[-1], _DIRECTIONS + 1)
+        of_matrices = 1 + len(MOMENTA) + 1 if self.settings.direction == "muon" else 0
+        self.readout = Dense(widths[-1], OF_OTHERS + of_matrices)
 
     def initial_state(
         self,
@@ -100,7 +113,8 @@ class HyperRule(Rule):
         held = gradient.detach()
         numbers, features, begun, r = seen(held, means.detach(), last[0], numbers, segments)
         signal = self.signal(features, numbers)
-        outputs = self.outputs(signal.to(gradient.dtype)).t()  # (8, tensors)
+        outputs = self.outputs(signal.to(gradient.dtype)).t()  # (8 or 13, tensors)
+        matrices = segments.are_matrices if self.settings.direction == "muon" else None
 
         decays, others = with_rest(MOMENTA, gradient)
         rows = torch.cat((gradient[None], decays * means + others * gradient))  # (4, N): g and the momenta
@@ -110,7 +124,9 @@ class HyperRule(Rule):
         floor = segments.spread((start.sqrt() * FLOOR * r)[0]).to(gradient.dtype)
         inverse = reciprocal(squares[0].sqrt() + floor)
 
-        along, rate = outputs[:-1], self.settings.output_scale * bounded_exp(outputs[-1])
+        along, rate = outputs[:_DIRECTIONS], self.rate(outputs[_DIRECTIONS])
+        if matrices is not None:
+            rate = rate.where(~matrices, 0.0)
         corrected = torch.cat((torch.ones_like(start), begun[: len(MOMENTA)]))  # (4, tensors)
         over_s = along[: len(rows)] * rate * start.sqrt() / corrected  # (4, tensors)
         over_r = along[len(rows) :] * rate * reciprocal(r) / corrected[list(OVER_R)]  # (3, tensors)
@@ -120,6 +136,11 @@ class HyperRule(Rule):
             itself = over_s[:1] * (SQUARES - 1) / start
             scaled = scaled + segments.combined(itself.t().to(gradient.dtype), (gradient - held)[None])
         update = scaled * inverse + segments.combined(over_r.t().to(gradient.dtype), rows[list(OVER_R)])
+        if matrices is not None:
+            *muons, magnitude = outputs[OF_OTHERS:]
+            whole = orthogonalized_tensors(segments.combined(torch.stack(muons, dim=1), rows), segments)
+            whole = whole * segments.spread(self.rate(magnitude).where(matrices, 0.0))
+            update = update - whole.where(squares[0] > 0, 0.0)  # what never had a gradient rests
         return update, (rows[1:].t(), squares.t(), update.detach()[:, None], numbers.t())
 
     def signal(self, features: Tensor, numbers: Tensor) -> Tensor:
@@ -130,11 +151,16 @@ class HyperRule(Rule):
         return torch.cat((features, *times)).t()
 
     def outputs(self, signal: Tensor) -> Tensor:
-        """(tensors, features) -> (tensors, directions + 1): coefficients, and the logarithm of the rate last."""
+        """(tensors, features) -> (tensors, 8 or 13): coefficients of directions, then the logarithm of the rate; with
+        Muon's direction, those of matrices after them."""
         for layer in self.layers:
             signal = functional.elu(layer(signal))
         outputs: Tensor = self.readout(signal)
         return outputs
+
+    def rate(self, magnitude: Tensor) -> Tensor:
+        """What an output means as a rate."""
+        return self.settings.output_scale * bounded_exp(magnitude)
 
     def config(self) -> dict[str, object]:
         """`kind` and the settings."""
@@ -142,9 +168,15 @@ class HyperRule(Rule):
 
     def initialise(self, generator: torch.Generator) -> None:
         """Hidden layers as PyTorch's own, U(-1/sqrt(inputs), 1/sqrt(inputs)); the read-out ignores them at first, so
-        that every fresh rule is Adam with the learning rate `output_scale` and betas (0.9, 0.99)."""
+        that every fresh rule is Adam with the learning rate `output_scale` and betas (0.9, 0.99). Where matrices have
+        Muon's direction, it is torch.optim.Muon with that learning rate, `match_rms_adamw`, momentum 0.9 and no weight
+        decay for them."""
         draw_hidden(self.layers, generator)
         self.readout.reset(_USUAL)
+        if self.settings.direction == "muon":
+            with torch.no_grad():
+                for row, share in _MUONS.items():
+                    self.readout.bias[OF_OTHERS + row] = share
 
 
 class Seen(NamedTuple):

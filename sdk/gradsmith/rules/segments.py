@@ -1,4 +1,4 @@
-"""`Segments`: which coordinates of an axis are one tensor, and sums over each tensor."""
+"""`Segments`: which coordinates of an axis are one tensor, of which shape, and sums over each tensor."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from gradsmith.rules.shapes import matrix
+
+Shape = tuple[int, ...]
+
 
 @dataclass(frozen=True)
 class Segments:
@@ -17,17 +21,62 @@ class Segments:
 
     sizes: coordinates of each tensor of one task, such as the weights of a layer or a bias
     count: how many tasks there are
+    shapes: of each tensor of one task; None where they are not known, and no tensor is a matrix
     """
 
     sizes: tuple[int, ...]
     count: int = 1
     device: torch.device | str = "cpu"
+    shapes: tuple[Shape, ...] | None = None
 
     @classmethod
-    def repeated(cls, sizes: Sequence[int], coordinates: int, device: torch.device | str = "cpu") -> Segments:
+    def repeated(
+        cls,
+        sizes: Sequence[int],
+        coordinates: int,
+        device: torch.device | str = "cpu",
+        shapes: Sequence[Shape] | None = None,
+    ) -> Segments:
         """The number of tasks that makes up this number of coordinates."""
         whole = sum(sizes)
-        return cls(tuple(sizes), coordinates // whole if whole else 1, device)
+        known = None if shapes is None else tuple(tuple(shape) for shape in shapes)
+        return cls(tuple(sizes), coordinates // whole if whole else 1, device, known)
+
+    @cached_property
+    def matrices(self) -> dict[tuple[int, int], tuple[int, ...]]:
+        """The places of the tensors of one task that are matrices, by rows and columns: those alike are computed
+        together."""
+        found: dict[tuple[int, int], tuple[int, ...]] = {}
+        for place, shape in enumerate(self.shapes or ()):
+            if (size := matrix(shape)) is not None:
+                found[size] = (*found.get(size, ()), place)
+        return found
+
+    @cached_property
+    def others(self) -> tuple[int, ...]:
+        """The places of the tensors of one task that are no matrices."""
+        taken = {place for places in self.matrices.values() for place in places}
+        return tuple(place for place in range(len(self.sizes)) if place not in taken)
+
+    @cached_property
+    def are_matrices(self) -> Tensor:
+        """Which tensors, through all tasks, are matrices: (tensors,) bool."""
+        each = [place not in self.others for place in range(len(self.sizes))]
+        return torch.tensor(each * self.count, device=self.device)
+
+    def only(self, places: Sequence[int]) -> Segments:
+        """The tensors of each task at these places, on an axis of their own."""
+        shapes = None if self.shapes is None else tuple(self.shapes[place] for place in places)
+        return Segments(tuple(self.sizes[place] for place in places), self.count, self.device, shapes)
+
+    def pieces(self, values: Tensor) -> list[Tensor]:
+        """A view of each tensor, in all tasks: (coordinates,) -> (tasks, its size)."""
+        return list(self._pieces(values))
+
+    @staticmethod
+    def joined(pieces: Sequence[Tensor]) -> Tensor:
+        """(tasks, its size) of each tensor -> (coordinates,)."""
+        return torch.cat(list(pieces), dim=1).flatten()
 
     @property
     def coordinates(self) -> int:
@@ -78,4 +127,5 @@ class Segments:
 
     def _pieces(self, values: Tensor) -> tuple[Tensor, ...]:
         """One view for each tensor of a task: (..., tasks, its size)."""
-        return torch.split(values.view(*values.shape[:-1], self.count, sum(self.sizes)), list(self.sizes), dim=-1)
+        by_task = values.view(*values.shape[:-1], self.count, sum(self.sizes))
+        return torch.split_with_sizes(by_task, list(self.sizes), dim=-1)  # a third of the time of torch.split

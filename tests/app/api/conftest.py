@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,22 @@ from workshop.working import Worker
 GIB = 2**30
 SELDOM = 5.0
 """Seconds between two rounds of a standing server's dispatcher: no worker waits for it, and it stands to the end."""
+HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects what is slow
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test of the API runs on one of the two databases, half of them on each; on the other one it is slow.
+
+    What a database answers is the store's, whose tests run on both, and so do those marked `both_databases`.
+    """
+    for item in items:
+        if HERE in item.path.parents and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            database = item.callspec.params.get("database_url")
+            if database is not None and item.get_closest_marker("both_databases") is None:
+                both = item.nodeid.replace(database, "")
+                if database == ("sqlite", "postgres")[zlib.crc32(both.encode()) % 2]:
+                    item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -106,6 +106,7 @@ def test_a_write_that_does_not_say_what_it_saw_is_refused(shelf: Shelf, path: st
         assert answer.json()["errors"][0]["pointer"] == f"/{next(iter(headers))}"
 
 
+@pytest.mark.both_databases
 def test_of_clients_who_move_it_at_once_one_wins_and_the_others_get_412(
     server: str, api: httpx.Client, two_versions: list[str]
 ) -> None:

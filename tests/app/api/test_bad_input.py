@@ -254,13 +254,16 @@ HEADERS = {
 def test_whatever_a_header_holds_the_answer_is_as_documented(
     standing_api: httpx.Client, operations: list[tuple[str, str, dict[str, Any]]], header: str
 ) -> None:
-    for path, method, operation in operations:
-        if method != "get" or path == "/metrics":
-            continue
+    """An operation that documents the header is sent every value, each other one a third of them, in turn: the same
+    middleware reads what they do not."""
+    reading = [(path, operation) for path, method, operation in operations if method == "get" and path != "/metrics"]
+    assert len(reading) >= 15
+    for number, (path, operation) in enumerate(reading):
+        documented = header.lower() in {each["name"].lower() for each in operation.get("parameters", [])}
         where = path
         for parameter in operation.get("parameters", []):
             where = where.replace(f"{{{parameter['name']}}}", quote(str(parameter.get("example", ""))))
-        for value in HEADERS[header]:
+        for value in HEADERS[header] if documented else HEADERS[header][number % 3 :: 3]:
             answer = standing_api.get(where, headers=[(header.encode(), value.encode())])
             assert str(answer.status_code) in operation["responses"], f"{where} {header}: {value[:50]}"
             if answer.status_code >= 400:

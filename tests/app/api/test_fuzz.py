@@ -44,7 +44,7 @@ body = st.fixed_dictionaries(
         "metadata": or_anything(st.dictionaries(st.text(max_size=10), st.text(max_size=10), max_size=3)),
     },
 )
-several = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+several = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def blames_the_request(answer: httpx.Response) -> None:

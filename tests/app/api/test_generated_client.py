@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -16,7 +16,9 @@ import pytest
 from tests.app.api.shelf import Shelf
 from workshop.working import WEIGHTS
 
-pytest.importorskip("openapi_python_client")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("openapi_python_client") is None, reason="openapi-python-client is not installed"
+)
 PACKAGE = "generated_gradsmith_client"
 
 

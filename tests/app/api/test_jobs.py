@@ -318,6 +318,7 @@ def test_a_malformed_key_is_refused(standing_api: httpx.Client, key: str) -> Non
     assert answer.json()["errors"][0]["location"] == "header"
 
 
+@pytest.mark.both_databases
 def test_twins_in_flight_make_one_job(api: httpx.Client) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(

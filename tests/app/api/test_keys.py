@@ -159,6 +159,7 @@ def test_a_server_with_keys_trusts_the_key_and_not_the_host(standing: tuple[str,
 # --- workspaces ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.both_databases
 def test_what_another_workspace_has_is_not_found_by_any_route(keyed: tuple[str, Settings], database: Database) -> None:
     url, settings = keyed
     ours, theirs = make_key(settings, "admin", "ours"), make_key(settings, "admin", "theirs")
@@ -329,6 +330,7 @@ def test_the_last_admin_key_stays_until_there_is_another(keyed: tuple[str, Setti
         assert first.rsplit("_", 1)[1] not in admin.get(f"/keys/{first}").text
 
 
+@pytest.mark.both_databases
 def test_two_who_revoke_each_other_leave_one(keyed: tuple[str, Settings]) -> None:
     url, settings = keyed
     for _ in range(3):

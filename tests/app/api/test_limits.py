@@ -173,6 +173,7 @@ def test_without_keys_this_machine_is_never_limited_and_others_when_it_is_asked_
 # --- quota --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.both_databases
 def test_a_key_has_no_more_jobs_than_it_may_however_many_ask_at_once(
     app_settings: Settings, database: Database
 ) -> None:

@@ -107,6 +107,7 @@ def test_every_link_leads_on(api: httpx.Client, settings: Settings, sqlite_datab
         worker.close()
     for listing in ("jobs_list", "optimizers_list", "families_list"):
         visit(listing, {} if listing == "families_list" else {"limit": "1"})
+    visit("jobs_curves", {"job": done})
     visit("families_create", {}, FAMILY_REQUEST)
     visit("families_get", {"name": "quadratic"})
     visit("optimizers_get", {"reference": "quadratic@1"})

@@ -31,6 +31,8 @@ from app.store.sessions import Database
 from app.store.tables import KeyRow
 from workshop.serving import serving
 
+pytestmark = pytest.mark.both_databases
+
 BODY: TypeAdapter[Any] = TypeAdapter(JobRequest)
 
 

@@ -124,6 +124,7 @@ def test_there_is_no_way_back_for_rules_that_the_older_version_does_not_know(old
     assert content_of(old_url) == before
 
 
+@pytest.mark.parametrize("old_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)], indirect=True)
 def test_the_new_server_shows_what_the_old_one_made_and_runs_what_it_left(
     old_url: str, redis_url: str, tmp_path: Path
 ) -> None:

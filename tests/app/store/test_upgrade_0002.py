@@ -35,9 +35,9 @@ OPTIMIZER = "opt_01a226e69e507387a4fbe0ae348dce10"
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.slow), "postgres"])
 def upgraded_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The database at the newest schema."""
+    """The database at the newest schema. On SQLite test_upgrade.py does the same with an older one."""
     path = tmp_path / "old.db"
     restore(script("schema_0002.sql.gz"), path)
     if request.param == "sqlite":

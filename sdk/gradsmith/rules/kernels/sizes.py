@@ -40,18 +40,22 @@ class Program(Protocol):
 
 @dataclass(frozen=True)
 class HyperProgram:
-    """The kernel of hyper rules of one clock: the sizes of their networks are arguments. fraction: `time+fraction`"""
+    """The kernel of hyper rules of one clock and direction: the sizes of their networks are arguments.
+
+    fraction: `time+fraction`; muon: the direction `muon`
+    """
 
     source: ClassVar[str] = "hyper.cpp"
 
     fraction: bool = False
+    muon: bool = False
 
     @property
     def defines(self) -> Mapping[str, int]:
-        return {"WITH_FRACTION": int(self.fraction)}
+        return {"WITH_FRACTION": int(self.fraction), "WITH_MUON": int(self.muon)}
 
     def __str__(self) -> str:
-        return "hyper-fraction" if self.fraction else "hyper"
+        return f"hyper{'-fraction' if self.fraction else ''}{'-muon' if self.muon else ''}"
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,8 @@ class Sizes:
 USUAL = (
     HyperProgram(),
     HyperProgram(fraction=True),
+    HyperProgram(muon=True),
+    HyperProgram(fraction=True, muon=True),
     MLPProgram(hidden=24, layers=2, names=("momenta", "scales", "tensor_scale", "alignment", "time")),
     Sizes(hidden=20, layers=2, inputs=2),
     Sizes(hidden=20, layers=2, inputs=1),

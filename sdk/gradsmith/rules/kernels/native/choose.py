@@ -112,5 +112,6 @@ class Loaded:
 def _rule_of(program: HyperProgram | MLPProgram) -> KernelRule:
     """A rule that this kernel runs."""
     if isinstance(program, HyperProgram):
-        return HyperRule(HyperConfig(clock="time+fraction" if program.fraction else "time"))
+        clock, direction = "time+fraction" if program.fraction else "time", "muon" if program.muon else "adam"
+        return HyperRule(HyperConfig(clock=clock, direction=direction))
     return MLPRule(MLPConfig(hidden_size=program.hidden, layers=program.layers, input=program.input))

@@ -1,7 +1,7 @@
 // The hyper rule on the CPU: inner steps of all tensors of many tasks, and windows gone back through step by step.
 //
-// Compile-time constants: WIDTH (floats in a vector: 16 for AVX-512, 8 for AVX2, 4 elsewhere), and WITH_FRACTION, 1 for the
-// clock `time+fraction`.
+// Compile-time constants: WIDTH (floats in a vector: 16 for AVX-512, 8 for AVX2, 4 elsewhere); WITH_FRACTION, 1 for the
+// clock `time+fraction`; WITH_MUON, 1 for the direction `muon`.
 #include "hyper.h"
 #include "parallel.h"
 #include "supported.h"
@@ -14,7 +14,21 @@ inline float* kept_row(float* record, int64_t coordinates, int64_t number, const
   return record + 5 * coordinates + number * row_floats(net);
 }
 
-inline int64_t scratch_bytes(const Net& net) { return sizeof(Row) + sizeof(float) * activations(net); }
+// The most that the step of one of the tensors needs, in floats: a Row, its units, and what an iteration takes.
+inline int64_t scratch_floats(const Net& net, int64_t tensors, const int64_t* sizes) {
+  int64_t most = 0;
+  for (int64_t t = 0; t < tensors; t++) {
+    const int64_t own = step_floats(shape_of(sizes, t));
+    most = own > most ? own : most;
+  }
+  return row_floats(net) + most;
+}
+
+inline int64_t total_of(int64_t tensors, const int64_t* sizes) {
+  int64_t coordinates = 0;
+  for (int64_t t = 0; t < tensors; t++) coordinates += shape_of(sizes, t).n;
+  return coordinates;
+}
 
 }  // namespace
 
@@ -33,6 +47,7 @@ int64_t gradsmith_record_floats(int64_t coordinates, int64_t tensors, int64_t hi
   return 5 * coordinates + tensors * row_floats(Net{nullptr, hidden, layers, 0});
 }
 
+// sizes: of each tensor; with WITH_MUON its size, rows and columns, which are 0 where it is no matrix.
 // One inner step, in place, of tensors one after another; memory as the rule's, feature-major: means (3 x coordinates),
 // squares and last (coordinates), numbers (tensors x NUMBERS). `gradients` and `values` hold a pointer for each tensor, or null for
 // one that does not move. record: null, or where to leave what the way back needs; the pointer
@@ -42,21 +57,21 @@ int gradsmith_step(const float* weights, int64_t hidden, int64_t layers, float s
                          float* means, float* squares, float* last, float* numbers, float* record, float*,
                          int64_t threads) {
   const Net net{weights, hidden, layers, scale};
-  int64_t coordinates = 0;
-  for (int64_t t = 0; t < tensors; t++) coordinates += sizes[t];
+  const int64_t coordinates = total_of(tensors, sizes), bytes = sizeof(float) * scratch_floats(net, tensors, sizes);
   std::vector<int64_t> starts(tensors);
-  for (int64_t t = 1; t < tensors; t++) starts[t] = starts[t - 1] + sizes[t - 1];
-  return !in_parallel(tensors, worthwhile(threads, coordinates), scratch_bytes(net), [&](int64_t t, void* memory) {
-    if (!values[t] || !sizes[t]) return;
+  for (int64_t t = 1; t < tensors; t++) starts[t] = starts[t - 1] + shape_of(sizes, t - 1).n;
+  return !in_parallel(tensors, worthwhile(threads, coordinates), bytes, [&](int64_t t, void* memory) {
+    const Shape shape = shape_of(sizes, t);
+    if (!values[t] || !shape.n) return;
     const int64_t at = starts[t];
-    Tensor tensor{sizes[t], gradients[t], {}, squares + at, last + at, numbers + NUMBERS * t, values[t], rates[t], {}};
+    Tensor tensor{shape.n, shape, gradients[t], {}, squares + at, last + at, numbers + NUMBERS * t, values[t], rates[t], {}};
     for (int k = 0; k < MEANS; k++) tensor.means[k] = means + k * coordinates + at;
-    float* row = static_cast<float*>(memory);
+    float *row = static_cast<float*>(memory), *scratch = row + row_floats(net);
     if (record) {
       row = kept_row(record, coordinates, t, net);
       for (int k = 0; k < 5; k++) tensor.kept[k] = record + k * coordinates + at;
     }
-    step(net, tensor, *reinterpret_cast<Row*>(row), row + sizeof(Row) / sizeof(float));
+    step(net, tensor, *reinterpret_cast<Row*>(row), row + sizeof(Row) / sizeof(float), scratch);
   });
 }
 
@@ -67,7 +82,7 @@ int gradsmith_step_tasks(const float* weights, int64_t hidden, int64_t layers, f
   std::vector<const float*> gradients(tensors);
   std::vector<float*> values(tensors);
   const std::vector<float> rates(tensors, 1.f);
-  for (int64_t t = 0, at = 0; t < tensors; at += sizes[t++]) gradients[t] = gradient + at, values[t] = theta + at;
+  for (int64_t t = 0, at = 0; t < tensors; at += shape_of(sizes, t++).n) gradients[t] = gradient + at, values[t] = theta + at;
   return gradsmith_step(weights, hidden, layers, scale, tensors, sizes, gradients.data(), values.data(),
                               rates.data(), means, squares, last, numbers, record, nullptr, threads);
 }
@@ -79,17 +94,21 @@ int gradsmith_back(const float* weights, int64_t hidden, int64_t layers, float s
                          const int64_t* sizes, float* record, const float* worth, float* worths, float* q,
                          double* total, int64_t) {
   const Net net{weights, hidden, layers, scale};
-  std::vector<float> scratch(2 * hidden);
-  int64_t coordinates = 0;
-  for (int64_t t = 0; t < tensors; t++) coordinates += sizes[t];
-  for (int64_t t = 0, at = 0; t < tensors; at += sizes[t++]) {
+  const int64_t coordinates = total_of(tensors, sizes);
+  int64_t most = 0;
+  for (int64_t t = 0; t < tensors; t++) {
+    const int64_t own = back_floats(shape_of(sizes, t));
+    most = own > most ? own : most;
+  }
+  std::vector<float> scratch(2 * hidden + most);
+  for (int64_t t = 0, at = 0; t < tensors; at += shape_of(sizes, t++).n) {
     const float* kept[5];
     float* of_means[MEANS] = {};
     for (int k = 0; k < 5; k++) kept[k] = record + k * coordinates + at;
     if (q)
       for (int k = 0; k < MEANS; k++) of_means[k] = worths + k * coordinates + at;
     const float* const row = kept_row(record, coordinates, t, net);
-    back(net, sizes[t], *reinterpret_cast<const Row*>(row), row + sizeof(Row) / sizeof(float), kept, worth + at,
+    back(net, shape_of(sizes, t), *reinterpret_cast<const Row*>(row), row + sizeof(Row) / sizeof(float), kept, worth + at,
          of_means, q ? q + at : nullptr, total, scratch.data());
   }
   return 0;

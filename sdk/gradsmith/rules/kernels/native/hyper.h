@@ -1,17 +1,20 @@
 // The hyper rule for one tensor: its step, and the way back through a step.
 //
 // A second telling of gradsmith/rules/hyper.py, whose names these are; tests/sdk/test_native_tensors.py holds them equal.
-// Compile-time constants: WIDTH, and WITH_FRACTION, 1 for rules that know how many steps are planned.
+// Compile-time constants: WIDTH; WITH_FRACTION, 1 for rules that know how many steps are planned; WITH_MUON, 1 for those
+// with Muon's direction.
 #pragma once
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
+#include "orthogonal.h"
 #include "sums.h"
 
 namespace {
 
-constexpr int MEANS = 3, NUMBERS = 6 + WITH_FRACTION, FEATURES = 14 + 2 * WITH_FRACTION, ALONG = 7, OUTPUTS = 8;
+constexpr int MEANS = 3, NUMBERS = 6 + WITH_FRACTION, FEATURES = 14 + 2 * WITH_FRACTION, ALONG = 7, OF_OTHERS = 8;
+constexpr int OUTPUTS = OF_OTHERS + 5 * WITH_MUON;
 constexpr float DECAY[MEANS] = {0.5f, 0.9f, 0.97f};
 constexpr float SQUARES = 0.99f, FAST = 0.5f, SLOW = 0.95f, ALIGNMENT = 0.7f, LEAST = 1e-3f;
 constexpr float TINY = 1e-20f, SMALLEST = 1e-30f, LOWEST = -7.f, HIGHEST = 5.f;
@@ -31,6 +34,7 @@ struct Row {
   float per_s[4], per_r[3];            // those for a coefficient of 1
   float itself;                        // what d(g/s)/dg gets for the constant s
   float floor;                         // under sqrt(squares)
+  float muons;                         // what a matrix moves against Muon's direction
 };
 
 inline int64_t activations(const Net& net) { return net.hidden * net.layers; }
@@ -116,9 +120,20 @@ inline void look(const Net& net, int64_t n, const float* g, const float* const (
   row.floor = sqrt(start) * (LEAST * r + TINY);
 }
 
+// One of the tensors: its size, and where it is a matrix with Muon's direction its rows and columns, else zeros.
+struct Shape {
+  int64_t n, rows, columns;
+};
+
+inline Shape shape_of(const int64_t* sizes, int64_t t) {
+  if (WITH_MUON) return {sizes[3 * t], sizes[3 * t + 1], sizes[3 * t + 2]};
+  return {sizes[t], 0, 0};
+}
+
 // A tensor's numbers in memory, and where a recorded step leaves what the way back needs: g, the three means, 1 / s.
 struct Tensor {
   int64_t n;
+  Shape shape;
   const float* gradient;
   float *means[MEANS], *squares, *last, *numbers, *theta;
   float learning_rate;
@@ -162,23 +177,64 @@ APART void keep(const Tensor& tensor, const Row& row) {
   for (int64_t i = 0; i < tensor.n; i++) inverse[i] = 1 / (sqrtf(v[i]) + row.floor);
 }
 
-inline void step(const Net& net, const Tensor& tensor, Row& row, float* units) {
+// The same of a matrix, against Muon's direction. What it keeps in place of 1 / s is 1 where a coordinate has had a gradient.
+APART void move_matrix(const Net& net, const Tensor& tensor, Row& row, float* scratch) {
+  const float *inside = row.outputs + OF_OTHERS, *g = tensor.gradient;
+  const int64_t n = tensor.n;
+  row.muons = net.scale * exp(within(LOWEST, HIGHEST, row.outputs[OUTPUTS - 1])) * longer_side(tensor.shape.rows, tensor.shape.columns);
+  float* const ahead = scratch;
+  for (int k = 0; k < MEANS; k++) {
+    float* const m = tensor.means[k];
+    for (int64_t i = 0; i < n; i++) m[i] = DECAY[k] * m[i] + (1 - DECAY[k]) * g[i];
+  }
+  const float *m0 = tensor.means[0], *m1 = tensor.means[1], *m2 = tensor.means[2];
+  for (int64_t i = 0; i < n; i++) {
+    tensor.squares[i] = SQUARES * tensor.squares[i] + (1 - SQUARES) * g[i] * g[i];
+    ahead[i] = inside[0] * g[i] + inside[1] * m0[i] + inside[2] * m1[i] + inside[3] * m2[i];
+  }
+  const Orthogonal iteration(tensor.shape.rows, tensor.shape.columns, scratch + n, false);
+  iteration.forward(ahead);
+  iteration.result(ahead);
+  for (int64_t i = 0; i < n; i++) {
+    const float update = tensor.squares[i] > 0 ? -row.muons * ahead[i] : 0.f;
+    tensor.last[i] = update;
+    tensor.theta[i] += tensor.learning_rate * update;
+  }
+  if (!tensor.kept[0]) return;
+  const float* from[4] = {g, m0, m1, m2};
+  for (int k = 0; k < 4; k++) memcpy(tensor.kept[k], from[k], sizeof(float) * n);
+  for (int64_t i = 0; i < n; i++) tensor.kept[4][i] = tensor.squares[i] > 0;
+}
+
+// Floats that a step of a tensor needs beside its Row and units, and the way back through it.
+inline int64_t step_floats(const Shape& shape) {
+  return WITH_MUON && shape.rows ? shape.n + Orthogonal::floats(shape.rows, shape.columns, false) : 0;
+}
+inline int64_t back_floats(const Shape& shape) {
+  return WITH_MUON && shape.rows ? 2 * shape.n + Orthogonal::floats(shape.rows, shape.columns, true) : 0;
+}
+
+inline void step(const Net& net, const Tensor& tensor, Row& row, float* units, float* scratch) {
   const float* const m[MEANS] = {tensor.means[0], tensor.means[1], tensor.means[2]};
   look(net, tensor.n, tensor.gradient, m, tensor.last, tensor.numbers, row, units);
+  if (WITH_MUON && tensor.shape.rows) return move_matrix(net, tensor, row, scratch);
   move(tensor, row);
   if (tensor.kept[0]) keep(tensor, row);
 }
 
-// The gradient of the weights from that of the coefficients, added to `total`.
-inline void learn(const Net& net, const Row& row, const float* units, const double (&dot)[ALONG], double* total,
-                  float* scratch) {
-  float d_outputs[OUTPUTS];
+// The gradient of the outputs from that of the coefficients.
+inline void to_outputs(const Row& row, const double (&dot)[ALONG], float (&d_outputs)[OUTPUTS]) {
   double d_rate = 0;
   for (int k = 0; k < 4; k++) d_outputs[k] = dot[k] * row.per_s[k], d_rate += dot[k] * row.over_s[k];
   for (int k = 0; k < 3; k++) d_outputs[4 + k] = dot[4 + k] * row.per_r[k], d_rate += dot[4 + k] * row.over_r[k];
   const float magnitude = row.outputs[ALONG];
   d_outputs[ALONG] = magnitude >= LOWEST && magnitude <= HIGHEST ? d_rate : 0;
+  for (int k = OF_OTHERS; k < OUTPUTS; k++) d_outputs[k] = 0;
+}
 
+// The gradient of the weights from that of the outputs, added to `total`.
+inline void learn(const Net& net, const Row& row, const float* units, const float (&d_outputs)[OUTPUTS], double* total,
+                  float* scratch) {
   const int64_t H = net.hidden, first = H * (FEATURES + 1), later = H * (H + 1);
   int64_t place = first + (net.layers - 1) * later, outputs = OUTPUTS;
   const float* above = d_outputs;
@@ -216,9 +272,48 @@ APART void back_coordinates(int64_t n, const Row& row, const float* worth, const
   }
 }
 
-inline void back(const Net& net, int64_t n, const Row& row, const float* units, const float* const (&kept)[5],
+// The same of a matrix; returns the gradient of its outputs, and does not need `q`.
+APART void back_matrix(const Shape& shape, const Row& row, const float* const (&kept)[5], const float* worth,
+                       float* const (&worths)[MEANS], float* q, float (&d_outputs)[OUTPUTS], float* scratch) {
+  const int64_t n = shape.n;
+  const float* inside = row.outputs + OF_OTHERS;
+  float *ahead = scratch, *d = scratch + n;
+  for (int64_t i = 0; i < n; i++)
+    ahead[i] = inside[0] * kept[0][i] + inside[1] * kept[1][i] + inside[2] * kept[2][i] + inside[3] * kept[3][i];
+  const Orthogonal iteration(shape.rows, shape.columns, scratch + 2 * n, true);
+  iteration.forward(ahead);
+  iteration.result(ahead);
+  for (int64_t i = 0; i < n; i++) d[i] = -row.muons * worth[i] * kept[4][i];
+  double of_rate[1], dot[4];
+  sums<1>(n, of_rate, [&](Vector(&lanes)[1], const auto& at) { lanes[0] += at(d) * at(ahead); });
+  iteration.back(d);
+  sums<4>(n, dot, [&](Vector(&lanes)[4], const auto& at) {
+    const Vector x = at(d);
+    for (int k = 0; k < 4; k++) lanes[k] += x * at(kept[k]);
+  });
+  for (int k = 0; k < OF_OTHERS; k++) d_outputs[k] = 0;
+  for (int k = 0; k < 4; k++) d_outputs[OF_OTHERS + k] = dot[k];
+  const float magnitude = row.outputs[OUTPUTS - 1];
+  d_outputs[OUTPUTS - 1] = magnitude >= LOWEST && magnitude <= HIGHEST ? of_rate[0] : 0;
+  if (!q) return;
+  for (int64_t i = 0; i < n; i++) q[i] = inside[0] * d[i];
+  for (int k = 0; k < MEANS; k++)
+    for (int64_t i = 0; i < n; i++) {
+      const float mean = worths[k][i] + inside[1 + k] * d[i];
+      q[i] += (1 - DECAY[k]) * mean;
+      worths[k][i] = DECAY[k] * mean;
+    }
+}
+
+inline void back(const Net& net, const Shape& shape, const Row& row, const float* units, const float* const (&kept)[5],
                  const float* worth, float* const (&worths)[MEANS], float* q, double* total, float* scratch) {
+  const int64_t n = shape.n;
   if (n == 0) return;  // its features are not finite, and nothing depends on them
+  float d_outputs[OUTPUTS];
+  if (WITH_MUON && shape.rows) {
+    back_matrix(shape, row, kept, worth, worths, q, d_outputs, scratch + 2 * net.hidden);
+    return learn(net, row, units, d_outputs, total, scratch);
+  }
   double dot[ALONG];
   sums<ALONG>(n, dot, [&](Vector (&lanes)[ALONG], const auto& at) {
     const Vector d = at(worth), over_s = d * at(kept[4]);
@@ -226,7 +321,8 @@ inline void back(const Net& net, int64_t n, const Row& row, const float* units, 
     lanes[0] += over_s * g, lanes[1] += over_s * m0, lanes[2] += over_s * m1, lanes[3] += over_s * m2;
     lanes[4] += d * g, lanes[5] += d * m1, lanes[6] += d * m2;
   });
-  learn(net, row, units, dot, total, scratch);
+  to_outputs(row, dot, d_outputs);
+  learn(net, row, units, d_outputs, total, scratch);
   if (q) back_coordinates(n, row, worth, kept[4], worths, q);
 }
 

@@ -54,6 +54,8 @@ class TensorKernel:
         self._count = sum(parameter.numel() for parameter in rule.parameters())
         self._hidden, self._layers = rule.settings.hidden_size, rule.settings.layers
         self._scale = rule.settings.output_scale
+        muon = isinstance(rule, HyperRule) and rule.settings.direction == "muon"
+        self._each = 3 if muon else 1  # numbers that `sizes` has of a tensor
         compiled = int(loaded.weights(self._hidden, self._layers))
         if compiled != self._count:
             raise ValueError(f"this kernel was compiled for {compiled} weights, and {self.config} has {self._count}")
@@ -68,8 +70,13 @@ class TensorKernel:
         return torch.cat([parameter.detach().reshape(-1) for parameter in rule.parameters()]).to("cpu", torch.float32)
 
     def sizes(self, segments: Segments) -> array[int]:
-        """The sizes of all tensors of all tasks, as `step` and `back` want them."""
-        return array("q", segments.sizes * segments.count)
+        """The sizes of all tensors of all tasks, as `step` and `back` want them. For a rule with Muon's direction, each
+        with its rows and columns, which are 0 where a tensor is no matrix."""
+        if self._each == 1:
+            return array("q", segments.sizes * segments.count)
+        shapes = {place: shape for shape, places in segments.matrices.items() for place in places}
+        told = [(size, *shapes.get(place, (0, 0))) for place, size in enumerate(segments.sizes)]
+        return array("q", [number for _ in range(segments.count) for tensor in told for number in tensor])
 
     def record(self, coordinates: int, tensors: int) -> Tensor:
         """Room for what one step leaves for the way back."""
@@ -107,7 +114,7 @@ class TensorKernel:
 
         record: where it leaves what `back` needs; outputs: where what `back_sampled` needs beside it
         """
-        self._require_state(state, theta, len(sizes))
+        self._require_state(state, theta, len(sizes) // self._each)
         self._require_axis(sizes, theta.shape[0], record, outputs)
         require("gradient", gradient, theta.shape)
         gradient = gradient.contiguous()
@@ -225,17 +232,25 @@ class TensorKernel:
 
     def _rule(self, weights: Tensor, sizes: array[int]) -> tuple[int, int, int, float, int, int]:
         require("weights", weights, (self._count,))
-        return weights.data_ptr(), self._hidden, self._layers, self._scale, len(sizes), sizes.buffer_info()[0]
+        return (
+            weights.data_ptr(),
+            self._hidden,
+            self._layers,
+            self._scale,
+            len(sizes) // self._each,
+            sizes.buffer_info()[0],
+        )
 
     def _require_axis(
         self, sizes: array[int], coordinates: int, record: Tensor | None, outputs: Tensor | None = None
     ) -> None:
-        if sum(sizes) != coordinates:
-            raise ValueError(f"the tensors have {sum(sizes)} coordinates together, and theta has {coordinates}")
+        together, tensors = sum(sizes[:: self._each]), len(sizes) // self._each
+        if together != coordinates:
+            raise ValueError(f"the tensors have {together} coordinates together, and theta has {coordinates}")
         if record is not None:
-            require("record", record, (self.record_floats(coordinates, len(sizes)),), contiguous=True)
+            require("record", record, (self.record_floats(coordinates, tensors),), contiguous=True)
         if outputs is not None:
-            require("outputs", outputs, (self.outputs_floats(coordinates, len(sizes)),), contiguous=True)
+            require("outputs", outputs, (self.outputs_floats(coordinates, tensors),), contiguous=True)
 
     def _require_state(self, state: State, theta: Tensor, tensors: int) -> None:
         (coordinates,) = theta.shape

@@ -9,7 +9,7 @@ from gradsmith.rules.base import Segments
 from gradsmith.rules.kernels.native.tensor_kernel import TensorKernel
 from gradsmith.rules.kernels.tensor_truth import PLANNED, KernelRule, by_autograd, drawn
 
-SEGMENTS = Segments((37, 3), 2)
+SEGMENTS = Segments((36, 3, 28), 2, shapes=((9, 4), (3,), (4, 7)))
 _STEPS = 3
 
 

@@ -115,6 +115,8 @@ def refused(rule: Rule) -> str | None:
     """Why no Triton programs step this rule, as a clause about them; None where they do."""
     if not isinstance(rule, HyperRule | MLPRule):
         return f"it steps rules of the kinds {HyperRule.kind} and {MLPRule.kind} alone"
+    if isinstance(rule, HyperRule) and rule.settings.direction != "adam":
+        return "it has no Muon: it runs hyper rules with the direction adam alone"
     most = MOST_HIDDEN[rule.kind]
     if rule.settings.hidden_size > most:
         return f"it runs networks of at most {most} units of {rule.kind} rules"

@@ -1,0 +1,120 @@
+// Lines over steps or seconds, drawn by uPlot on a canvas; colours are those of the page.
+
+import uPlot from "./vendor/uplot.js";
+import { html, useEffect, useRef, useState } from "./base.js";
+import { number } from "./words.js";
+
+export const LINES = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5", "--line-6", "--line-7", "--line-8"];
+
+// A colour as the page shows it now: light-dark() is resolved by the browser alone.
+export function colour(name, share = 1) {
+  const probe = document.createElement("i");
+  probe.style.color = share === 1 ? `var(${name})` : `color-mix(in srgb, var(${name}) ${100 * share}%, transparent)`;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
+
+// Ticks of a logarithmic axis: 1, 2 and 5, or round numbers where it spans less than a decade.
+export function ticks(low, high, log, wanted = 6) {
+  if (!(high > low)) return [low];
+  if (log && high / low > 12) {
+    const found = [], sparse = high / low > 2000;
+    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
+      for (const lead of sparse ? [1] : [1, 2, 5]) { const at = lead * 10 ** power; if (at >= low && at <= high) found.push(at); }
+    }
+    const skip = Math.ceil(found.length / 9);
+    return found.filter((_, index) => index % skip === 0);
+  }
+  const rough = (high - low) / wanted, size = 10 ** Math.floor(Math.log10(rough)), step = [1, 2, 5, 10].map(lead => lead * size).find(each => each >= rough);
+  const found = [];
+  for (let at = Math.ceil(low / step) * step; at <= high * (1 + 1e-9); at += step) found.push(Number(at.toPrecision(12)));
+  return found;
+}
+
+// series: [{label, color, width, faint, points, band: [upper index, lower index]}]; data: [x, ...columns], null where nothing is
+export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, label, bands, dash }) {
+  const box = useRef(null), plot = useRef(null);
+  const [theme, repaint] = useState(0);
+  const latest = useRef({});
+  latest.current = { onZoom, range };
+  useEffect(() => {
+    const query = matchMedia("(prefers-color-scheme: dark)"), again = () => repaint(count => count + 1);
+    query.addEventListener("change", again);
+    addEventListener("gradsmith-theme", again);
+    return () => { query.removeEventListener("change", again); removeEventListener("gradsmith-theme", again); };
+  }, []);
+  const shape = JSON.stringify([series, log, xLabel, height, bands, dash, theme]);
+  useEffect(() => {
+    const soft = colour("--soft"), line = colour("--line");
+    const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1, size: 5 }, font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif" };
+    const options = {
+      width: box.current.clientWidth || 600, height,
+      padding: [8, 22, 0, 0],
+      scales: {
+        x: { time: false, range: (_, low, high) => latest.current.range ?? (low === high ? [low - 1, high + 1] : [low, high]) },
+        y: { distr: log ? 3 : 1, range: (_, low, high) => (low === null ? [0.1, 1] : log ? [low / 1.12, high * 1.12] : low === high ? [low - 1, high + 1] : [low - 0.05 * (high - low), high + 0.05 * (high - low)]) },
+      },
+      axes: [
+        { ...axis, label: xLabel, labelSize: 20, size: 34, splits: (_, __, low, high) => ticks(low, high, false, Math.max(3, Math.floor((box.current?.clientWidth ?? 600) / 110))), values: (_, found) => found.map(number) },
+        { ...axis, size: 58, splits: (_, __, low, high) => ticks(low, high, log), values: (_, found) => found.map(number), filter: (_, found) => found },
+      ],
+      series: [{ label: xLabel, value: (_, value) => number(value) }, ...series.map(each => ({
+        label: each.label, stroke: colour(each.color, each.faint ? 0.4 : 1), width: each.points ? 0 : each.width ?? 1.6, spanGaps: true, dash: each.dash, class: each.silent ? "silent" : undefined,
+        fill: undefined, show: each.show ?? true,
+        paths: each.points ? () => null : undefined,
+        points: each.points ? { show: true, size: 7, fill: colour(each.color), stroke: colour("--card"), width: 1, filter: (u, index) => { const found = []; u.data[index].forEach((value, at) => { if (value !== null && value !== undefined) found.push(at); }); return found; } } : { show: false },
+        value: (_, value) => number(value),
+      }))],
+      bands: bands?.map(each => ({ series: each.series, fill: colour(each.color, 0.14) })),
+      cursor: { drag: { x: Boolean(onZoom), y: false, setScale: false }, points: { size: 6 } },
+      select: { show: Boolean(onZoom) },
+      legend: { live: true, markers: { width: 3, stroke: (u, index) => colour(series[index - 1]?.color ?? "--soft", series[index - 1]?.faint ? 0.4 : 1) } },
+      hooks: { setCursor: [u => { if (u.cursor.idx === null || u.cursor.left < 0) u.setLegend({ idx: u.data[0].length - 1 }, false); }], setSelect: [u => {
+        if (u.select.width < 6) return;
+        const from = u.posToVal(u.select.left, "x"), to = u.posToVal(u.select.left + u.select.width, "x");
+        u.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+        latest.current.onZoom?.([from, to]);
+      }] },
+    };
+    plot.current = new uPlot(options, data, box.current);
+    plot.current.setLegend({ idx: data[0].length - 1 }, false);
+    plot.current.over.addEventListener("dblclick", () => latest.current.onZoom?.(null));
+    const watch = new ResizeObserver(() => { const width = box.current?.clientWidth; if (width && Math.abs(width - plot.current.width) > 1) plot.current.setSize({ width, height }); });
+    watch.observe(box.current);
+    return () => { watch.disconnect(); plot.current.destroy(); plot.current = null; };
+  }, [shape]);
+  useEffect(() => {
+    if (!plot.current || plot.current.data === data) return;
+    plot.current.setData(data);
+    if (plot.current.cursor.idx === null || plot.current.cursor.left < 0) plot.current.setLegend({ idx: data[0].length - 1 }, false);
+    performance.mark("gradsmith-chart-drawn");
+  }, [data, shape]);
+  return html`<div class="chart" ref=${box} role="img" aria-label=${label}></div>`;
+}
+
+// The canvas as a PNG with the page's ground, and its columns as CSV.
+export function pictureOf(element) {
+  const drawn = element.querySelector("canvas"), copy = document.createElement("canvas");
+  Object.assign(copy, { width: drawn.width, height: drawn.height });
+  const context = copy.getContext("2d");
+  context.fillStyle = colour("--card");
+  context.fillRect(0, 0, copy.width, copy.height);
+  context.drawImage(drawn, 0, 0);
+  return new Promise(resolve => copy.toBlob(resolve, "image/png"));
+}
+
+// Mean of the `width` neighbours of each value, over what is known of them.
+export function smoothed(values, width) {
+  if (width < 2) return values;
+  const before = Math.floor((width - 1) / 2), found = new Array(values.length).fill(null);
+  let sum = 0, count = 0, low = 0, high = 0;
+  for (let at = 0; at < values.length; at += 1) {
+    while (high < values.length && high < at - before + width) { if (values[high] !== null) { sum += values[high]; count += 1; } high += 1; }
+    while (low < at - before) { if (values[low] !== null) { sum -= values[low]; count -= 1; } low += 1; }
+    // an end that lacks neighbours would lean to one side
+    found[at] = count && at >= before && (at - before + width <= values.length || values.length < 3 * width) ? sum / count : null;
+  }
+  return found;
+}

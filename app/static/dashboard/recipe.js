@@ -1,0 +1,18 @@
+// A job's recipe, with what is not as the family has it marked.
+
+import { html, useState } from "./base.js";
+import { changesOf, flat, shown } from "./words.js";
+
+export function Recipe({ job, family }) {
+  const changes = changesOf(job, family);
+  const [all, setAll] = useState(false);
+  const { spec } = job;
+  const groups = [["Tasks", "tasks", spec.family?.tasks], ["Recipe", "recipe", spec.recipe], ["Evaluation", "evaluation", spec.evaluation ?? spec.plan], ["Resources", "resources", spec.resources]];
+  const changedAt = (part, name) => changes.find(change => change.part === part && (name === change.path.join(".") || name.startsWith(`${change.path.join(".")}.`)));
+  const rows = groups.map(([title, prefix, part]) => [title, flat(part ?? {}).filter(([name]) => name).map(([name, value]) => ({ name, value, change: changedAt(prefix, name) }))]).filter(([, found]) => found.length);
+  const few = rows.map(([title, found]) => [title, all ? found : found.filter(({ change }) => change)]).filter(([, found]) => found.length);
+  return html`<section class="card"><header><h2>Recipe</h2><div class="actions"><small>${changes.length ? `${changes.length} changed` : "as the family has it"}</small>
+    <button type="button" class="small" aria-expanded=${all} onClick=${() => setAll(!all)}>${all ? "only what was changed" : "show all"}</button></div></header>
+    ${few.length ? html`<div class="scroll"><table><thead><tr><th scope="col">setting</th><th scope="col">this job</th><th scope="col">the family</th></tr></thead><tbody>
+      ${few.map(([title, found]) => [html`<tr class="group" key=${title}><th colspan="3" scope="colgroup">${title}</th></tr>`, ...found.map(({ name, value, change }) => html`<tr key=${`${title} ${name}`} class=${change ? "changed" : ""}><th scope="row" class="mono">${name}</th><td>${shown(value)}</td><td class="soft">${change ? shown(change.usual) : "the same"}</td></tr>`)])}</tbody></table></div>` : html`<p class="soft">Nothing was changed: every setting is the family's.</p>`}</section>`;
+}

@@ -1,0 +1,73 @@
+"""A browser before a staged service."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.dashboard.stage import Stage
+
+WIDTHS = (1280, 390)
+SCHEMES = ("light", "dark")
+SETTLED_MILLISECONDS = 1500
+
+
+class NoBrowser(RuntimeError):
+    """There is no browser here, or nothing that drives it."""
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Any]:
+    """A Chromium of Playwright's. Raises NoBrowser."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        raise NoBrowser("pip install playwright, which drives the browser") from error
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        raise NoBrowser("there is no chromium on PATH: apt-get install chromium")
+    with sync_playwright() as driver:
+        launched = driver.chromium.launch(
+            executable_path=found, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        try:
+            yield launched
+        finally:
+            launched.close()
+
+
+def routes(stage: Stage) -> dict[str, str]:
+    """The address of every view, by a name for its picture."""
+    jobs = stage.jobs
+    compared = "&".join(f"job={jobs[name]}" for name in ("quadratic-1", "quadratic-2", "quadratic-3"))
+    return {
+        "jobs": "jobs",
+        "job-live": f"jobs/{jobs['running-1']}",
+        "job": f"jobs/{jobs['quadratic-2']}",
+        "job-failed": f"jobs/{jobs['failed']}",
+        "evaluation": f"jobs/{jobs['evaluation']}",
+        "preview": f"jobs/{jobs['preview']}",
+        "new-job": "jobs/new?family=digits-mlp",
+        "optimizers": "optimizers",
+        "optimizer": "optimizers/quadratic@3",
+        "families": "families",
+        "family": "families/digits-mlp",
+        "new-family": "families/new",
+        "datasets": "datasets",
+        "dataset": "datasets/customers",
+        "compare": f"compare?{compared}",
+        "system": "system",
+    }
+
+
+def opened(browser: Any, url: str, route: str) -> Any:
+    """A page that shows a view; the caller closes it."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    page.wrong = []
+    page.on("pageerror", lambda error: page.wrong.append(str(error)))
+    page.goto(f"{url}/#/{route}")
+    page.wait_for_function("() => !document.querySelector('main .loading')", timeout=60_000)
+    page.wait_for_timeout(SETTLED_MILLISECONDS)
+    return page
