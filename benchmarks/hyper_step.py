@@ -33,7 +33,11 @@ SHAPES = {
     "1,000 x 1,000": ((1000, 1000),),
     "digits-mlp, 4 tensors": ((64, 20), (20,), (20, 10), (10,)),
 }
-KINDS = ("hyper", "mlp")
+RULES: dict[str, dict[str, str]] = {
+    "hyper": {"kind": "hyper"},
+    "hyper along Muon's direction": {"kind": "hyper", "direction": "muon"},
+    "mlp": {"kind": "mlp"},
+}
 STEPS = 20
 FEW, LONG_MILLISECONDS = 3, 100.0
 META_STEPS = (("digits-mlp", 2, 25.0), ("mnist-mlp", 1, 60.0), ("mnist-mlp", 2, 60.0))
@@ -59,8 +63,8 @@ def best_milliseconds(works: Works, rounds: int) -> dict[str, float]:
     return found
 
 
-def fresh(kind: str) -> Rule:
-    rule = build({"kind": kind})
+def fresh(name: str) -> Rule:
+    rule = build(RULES[name])
     rule.initialise(torch.Generator().manual_seed(0))
     return rule
 
@@ -75,7 +79,7 @@ def steps(shapes: tuple[tuple[int, ...], ...]) -> Works:
         return made
 
     optimizers: dict[str, torch.optim.Optimizer] = {
-        kind: LearnedOptimizer(parameters(), weights.dumps(fresh(kind)), threads=1) for kind in KINDS
+        name: LearnedOptimizer(parameters(), weights.dumps(fresh(name)), threads=1) for name in RULES
     }
     optimizers["Adam, foreach"] = torch.optim.Adam(parameters(), foreach=True)
     optimizers["Adam, fused"] = torch.optim.Adam(parameters(), fused=True)
@@ -89,7 +93,7 @@ def meta_steps(family: str, count: int, data: Path | None) -> Works:
     theta = tasks.initial()
     v = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0))
     works: Works = {}
-    for kind in KINDS:
+    for kind in RULES:
         rule, cpu = fresh(kind), torch.device("cpu")
         for backend in (
             backend_for(rule, torch.float32, cpu, parts=spec.parts(), mode="exact"),
@@ -130,7 +134,7 @@ def meta_step_table(family: str, count: int, asked: float, data: Path | None, ro
     lines = [f"### A meta-step on {family}, tasks: {count}, steps: {STEPS}", "", "| what | ms |", "|---|---|"]
     lines += [f"| {name} | {spent:.1f} |" for name, spent in found.items()]
     lines.append("")
-    for kind in KINDS:
+    for kind in RULES:
         [least] = [
             spent for name, spent in found.items() if name.startswith(f"{kind}, native") and "exact" in name
         ] or [found[f"{kind}, torch, exact"]]
