@@ -124,13 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     for name in options.family:
-        load, shelf = os.getloadavg()[0], Shelf()
+        begun, shelf = f"{machine()}; load average before: {os.getloadavg()[0]:.1f}.", Shelf()
         results = {seed: evaluated(name, seed, options.data, shelf) for seed in options.seeds}
         text = [
             f"## The family tier: {name}",
             "",
             f"`./run bench family_tier --family {name} --seeds {' '.join(map(str, options.seeds))}`, "
-            f"{time.strftime('%Y-%m-%d')}, {machine()}; load average before: {load:.1f}.",
+            f"{time.strftime('%Y-%m-%d')}, {begun}",
             "",
             *lines(results),
         ]

@@ -29,7 +29,6 @@ from workshop.served import Service, service
 
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 PAGE = ROOT / "docs" / "your-own-problem.md"
-MARKS = ("<!-- from_a_table -->", "<!-- end of from_a_table -->")
 ASKED_SECONDS = 600
 PARTS: dict[str, dict[str, Any]] = {
     "clinics": {
@@ -62,7 +61,7 @@ def commands(over: Service, folder: Path) -> list[str]:
     within = "within" if seconds <= ASKED_SECONDS else "NOT within"
     printed = [line.rstrip() for line in done.stdout.splitlines() if line.strip()]
     return [
-        "### The commands of docs/your-own-problem.md",
+        "## From a table to a verdict: the commands of docs/your-own-problem.md",
         "",
         f"{seconds:.0f} s from the CSV file to `best` and its verdict, {within} the {ASKED_SECONDS} s asked for.",
         "",
@@ -78,7 +77,7 @@ def measured(over: Service, folder: Path, name: str, seed: int) -> list[str]:
     part = PARTS[name]
     begun = time.perf_counter()
     with gradsmith.Client(over.url) as client:
-        brought = client.datasets.create(folder / part["file"], name=name, **part["roles"])
+        brought = client.datasets.create(folder / part["file"], name=f"{name}-rows", **part["roles"])
         client.families.create(f"{name}-rows", {**part["tasks"], "dataset": brought.name})
         trained = client.jobs.wait(client.jobs.create(family=f"{name}-rows", seed=seed))
         assert trained.evaluation is not None, "an evaluation follows by default"
@@ -86,7 +85,7 @@ def measured(over: Service, folder: Path, name: str, seed: int) -> list[str]:
         seconds = time.perf_counter() - begun
         card = client.optimizers.get(trained.optimizer or "").card
     return [
-        f"### {name}: {part['words']}",
+        f"## From a table to a verdict: {part['words']}",
         "",
         f"{seconds:.0f} s from the file to the verdict, {card['training']['meta_steps']} meta-steps. "
         f"By training loss: {_verdict(report)}",
@@ -118,29 +117,32 @@ def _row(name: str, report: Report) -> str:
     return f"| {name} | {' | '.join(cells)} | {'' if right is None else f'{100 * right:.1f} %'} |"
 
 
+def headed(part: str, seed: int, load: float, found: list[str]) -> list[str]:
+    """A part's section, with the command that made it."""
+    title, *rest = found
+    how = f"`./run bench from_a_table --part {part} --seed {seed}`, {time.strftime('%Y-%m-%d')}, {machine()}"
+    return [title, "", f"{how}; load average before: {load:.1f}.", *rest]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="./run bench from_a_table", description="From a table to a verdict.")
     parser.add_argument("--part", nargs="+", choices=["commands", *PARTS], default=["commands", *PARTS])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="print, but do not write RESULTS.md")
     options = parser.parse_args(arguments)
-    load = os.getloadavg()[0]
-    text = [
-        "## From a table to a verdict",
-        "",
-        f"`./run bench from_a_table --part {' '.join(options.part)} --seed {options.seed}`, "
-        f"{time.strftime('%Y-%m-%d')}, {machine()}; load average before: {load:.1f}.",
-        "",
-    ]
     with tempfile.TemporaryDirectory(prefix="gs-bench-") as place:
         folder = Path(place)
         subprocess.run([sys.executable, str(ROOT / "examples" / "tables.py"), place], check=True)
         with service(None, workers=1, data=folder / "data") as over:
             for part in options.part:
-                text += commands(over, folder) if part == "commands" else measured(over, folder, part, options.seed)
-                print("\n".join(text), flush=True)
-    if not options.dry:
-        core_report.write(RESULTS, text[:-1], MARKS)
+                load = os.getloadavg()[0]
+                found = commands(over, folder) if part == "commands" else measured(over, folder, part, options.seed)
+                section = headed(part, options.seed, load, found)
+                print("\n".join(section), flush=True)
+                if not options.dry:
+                    core_report.write(
+                        RESULTS, section[:-1], (f"<!-- from_a_table {part} -->", f"<!-- end of {part} -->")
+                    )
     return 0
 
 

@@ -21,7 +21,7 @@ from benchmarks.core.environment import ROOT
 from benchmarks.learned_vs_tuned.report import machine
 from gradsmith import LearnedOptimizer
 from gradsmith.rules import Rule, build, weights
-from models.backends import Backend, TorchBackend, backend_for
+from models.backends import Backend, TorchBackend, backend_for, draw, sampled
 from models.families import FAMILIES
 from models.meta_loss import MetaLoss
 from models.spec import Split
@@ -36,6 +36,8 @@ SHAPES = {
 KINDS = ("hyper", "mlp")
 STEPS = 20
 FEW, LONG_MILLISECONDS = 3, 100.0
+SAMPLED = 500
+"""Of each larger tensor, in rows whose weight gradient looks at some coordinates alone."""
 META_STEPS = (("digits-mlp", 2, 25.0), ("mnist-mlp", 1, 60.0), ("mnist-mlp", 2, 60.0))
 """Families, how many tasks, and the milliseconds that were asked for."""
 
@@ -97,6 +99,10 @@ def meta_steps(family: str, count: int, data: Path | None) -> Works:
         ):
             for mode in (MetaLoss("exact"), MetaLoss("detached")):
                 works[f"{kind}, {backend.name}, {mode.mode}"] = window(tasks, backend, mode)
+        chosen = draw([part.size for part in spec.parts()], count, SAMPLED, 0, like=theta)
+        if kind == "mlp" and chosen is not None:
+            few = sampled(backend_for(rule, torch.float32, cpu, parts=spec.parts(), mode="exact"), chosen)
+            works[f"{kind}, {few.name}, exact, {SAMPLED} coordinates"] = window(tasks, few, MetaLoss("exact"))
     works["gradients of the tasks"] = lambda: [tasks.losses_and_gradient(theta, step) for step in range(STEPS)]
     works["products with their Hessians"] = lambda: [tasks.hessian_vector(theta, step, v) for step in range(STEPS)]
     return works
@@ -130,12 +136,10 @@ def meta_step_table(family: str, count: int, asked: float, data: Path | None, ro
     lines = [f"### A meta-step on {family}, tasks: {count}, steps: {STEPS}", "", "| what | ms |", "|---|---|"]
     lines += [f"| {name} | {spent:.1f} |" for name, spent in found.items()]
     lines.append("")
-    for kind in KINDS:
-        [least] = [
-            spent for name, spent in found.items() if name.startswith(f"{kind}, native") and "exact" in name
-        ] or [found[f"{kind}, torch, exact"]]
-        reached = "reached" if least <= asked else "NOT REACHED"
-        lines.append(f"- {kind}, exact: at most {asked:.0f} ms asked for, {least:.1f}: {reached}.")
+    own = {name: spent for name, spent in found.items() if ", native" in name and ", exact" in name}
+    for name, spent in (own or {name: spent for name, spent in found.items() if "torch, exact" in name}).items():
+        reached = "reached" if spent <= asked else "NOT REACHED"
+        lines.append(f"- {name}: at most {asked:.0f} ms asked for, {spent:.1f}: {reached}.")
     return [*lines, ""]
 
 

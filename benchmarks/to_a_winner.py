@@ -27,7 +27,7 @@ from benchmarks.core import report as core_report
 from benchmarks.core.environment import ROOT
 from benchmarks.learned_vs_tuned.report import machine
 from gradsmith.events import LogEvent, MetricsEvent, StatusEvent
-from gradsmith.types import Job
+from gradsmith.types import Job, Optimizer
 from workshop.served import Service, service
 
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
@@ -114,7 +114,23 @@ def measured(family: str, seed: int, mnist: Path | None) -> dict[str, Any]:
             _followed(client, trained.evaluation, after, "evaluation: ", "until a worker begins")
             report = client.jobs.report(_succeeded(client, trained.evaluation).id)
             card = client.optimizers.get(trained.optimizer).card
-    return {"family": family, "before": before.found, "phases": after.found, "report": report, "card": card}
+            best = client.optimizers.get(f"{family}@best")
+    return {
+        "family": family,
+        "before": before.found,
+        "phases": after.found,
+        "report": report,
+        "card": card,
+        "best": _named(best),
+    }
+
+
+def _named(best: Optimizer) -> str:
+    """What `best` names, in words."""
+    own = best.card.get("tuned")
+    if own is None:
+        return "what was learned"
+    return f"tuned {own['baseline']} (learning rate {own['learning_rate']:.3g}, {own['schedule']})"
 
 
 def _followed(client: gradsmith.Client, job: str, phases: Phases, prefix: str, name: str) -> None:
@@ -170,7 +186,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         f"### {found['family']}",
         "",
         f"{seconds:.1f} s from POST, {within} the {asked} s asked for; {busy:.1f} s of computing. The optimizer "
-        f"{outcome}. It stopped after {found['card']['training']['meta_steps']} meta-steps: "
+        f"{outcome}; `{found['family']}@best` is {found['best']}. Training stopped after "
+        f"{found['card']['training']['meta_steps']} meta-steps: "
         f"{cost['training']['seconds']:.1f} s of windows, {cost['selection']['seconds']:.1f} s of validations.",
         "",
         "| phase | seconds | of computing |",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 from pydantic import Field
@@ -45,9 +46,19 @@ def held_out_rows(rows: int) -> int:
     return max(1, round(HELD_OUT_SHARE * rows))
 
 
-def table_fields(spec: type[TaskSpec]) -> tuple[str, ...]:
-    """The fields of a kind that hold a Table, which a request gives by name."""
-    return tuple(name for name, field in spec.model_fields.items() if _holds_table(field.annotation))
+def table_fields(spec: type[TaskSpec]) -> dict[str, tuple[str, ...]]:
+    """The fields of a kind that hold a Table, which a request gives by name; with the names of the server's own data
+    sets that a field takes beside."""
+    fields = {name: field.annotation for name, field in spec.model_fields.items() if _holds_table(field.annotation)}
+    return {name: tuple(_names(annotation)) for name, annotation in fields.items()}
+
+
+def _names(annotation: Any) -> Iterator[str]:
+    for argument in get_args(annotation):
+        if isinstance(argument, str):
+            yield argument
+        else:
+            yield from _names(argument)
 
 
 def _holds_table(annotation: Any) -> bool:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from app.cli.common import Data, existing_file, refuse, settings_from
+from app.cli.common import Data, refuse, settings_from
+from app.cli.database import database_of
 from app.commands import command
-
-if TYPE_CHECKING:
-    from app.settings import Settings
-    from app.store.sessions import Database
 
 keys_commands = typer.Typer(
     name="keys",
@@ -71,7 +66,7 @@ def create(
     if days == 0:
         refuse("--days 0: the key would have expired before anyone has it; leave it out for a key without an end")
     ends = None if days is None else datetime.now(UTC) + timedelta(days=days)
-    with _database(settings_from(data_dir=data), make=True) as database, database.write() as session:
+    with database_of(settings_from(data_dir=data), make=True) as database, database.write() as session:
         row, token = issue(
             session, name=name, scopes=[scope.value], workspace=workspace, expires_at=ends,
             max_active_jobs=max_active_jobs,
@@ -88,7 +83,7 @@ def list_(data: Data = None) -> None:
     from app.store import keys
 
     settings = settings_from(data_dir=data)
-    with _database(settings) as database, database.read() as session:
+    with database_of(settings) as database, database.read() as session:
         rows = keys.every(session)
     table = [("ID", "WORKSPACE", "SCOPE", "STATUS", "LAST USED", "NAME")]
     for row in rows:
@@ -119,7 +114,7 @@ def revoke(
     if not is_id("key", key_id):
         # What was given may be a key: it is in the shell's history now, but need not be on the screen.
         refuse(f"ID must be key_ and 32 hexadecimal digits; {listed_by} shows them")
-    with _database(settings) as database, database.write() as session:
+    with database_of(settings) as database, database.write() as session:
         row = keys.find(session, key_id)
         if row is None:
             refuse(f"there is no key {key_id}; {listed_by} shows those that exist")
@@ -129,47 +124,3 @@ def revoke(
     print(f"Revoked {shown}.", file=sys.stderr)
     if not left:
         print("No key is left: a server that needs keys will not start until there is one.", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _database(settings: Settings, *, make: bool = False) -> Iterator[Database]:
-    """The database, migrated; with `make` an empty one gets its tables. Exits with 2 when it cannot be used."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from app.store.errors import StoreError
-    from app.store.sessions import Database
-
-    if not make:
-        existing_file(settings)
-    try:
-        if make:
-            _make_where_there_is_none(settings)
-        with Database(settings.resolved_database_url) as database:
-            database.check()
-            yield database
-    except OSError as error:
-        refuse(f"the data folder {settings.data_dir} cannot be used: {error.strerror}; choose another with --data")
-    except StoreError as error:
-        refuse(str(error))
-    except SQLAlchemyError as error:
-        refuse(f"the database does not answer or refuses: {str(error).splitlines()[0]}; check DATABASE_URL")
-
-
-def _make_where_there_is_none(settings: Settings) -> None:
-    """The folder and the database in it; an empty one gets its tables. Says so: the folder may have been misspelt."""
-    from app import private
-    from app.store.sessions import Database
-    from app.store.sqlite import missing_file
-
-    path = missing_file(settings.resolved_database_url)
-    if path is None:
-        with Database(settings.resolved_database_url) as database:
-            if database.revision() is not None:
-                return
-    else:
-        private.make_folder(settings.data_dir)
-    import migrations  # Alembic: a quarter of a second
-
-    migrations.upgrade(settings.resolved_database_url)
-    if path is not None:
-        print(f"Made the database {path}: there was none.", file=sys.stderr)

@@ -12,6 +12,7 @@ import typer
 
 from app import private
 from app.cli import datasets, operation
+from app.cli.baselines import baselines_commands
 from app.cli.common import Data, Host, Port, RootPath, existing_file
 from app.cli.common import refuse as _refuse
 from app.cli.common import settings_from as _settings
@@ -38,6 +39,7 @@ families_commands = typer.Typer(
 )
 
 app.add_typer(keys_commands)
+app.add_typer(baselines_commands)
 app.add_typer(families_commands)
 for command in (operation.doctor, operation.backup, operation.restore):
     app.command()(command)

@@ -17,7 +17,7 @@ from app.store.errors import DatasetNotFound
 from app.store.families import FAMILY_NAME_PATTERN
 from models.baselines import usual_tuned
 from models.errors import DatasetRefused
-from models.families import DATASETS, FAMILIES, KINDS, no_such_kind, usual_recipe
+from models.families import FAMILIES, KINDS, no_such_kind, usual_recipe
 from models.spec import EvaluationPlan, FamilySpec, Recipe
 from models.table_spec import table_fields
 from models.task_spec import TaskSpec
@@ -57,9 +57,10 @@ def declared_family(request: FamilyRequest, datasets: Datasets | None = None) ->
         raise invalid_request([FieldError(location="body", pointer="/recipe/mixture", code="mixture", message=message)])
     recipe = laid_over(usual, fitting(usual, given, 1), "recipe")
     assert isinstance(recipe, Recipe)
-    plan = laid_over(
-        EvaluationPlan(horizon=recipe.horizon, baselines=usual_tuned(tasks)), request.evaluation, "evaluation"
+    usual_plan = EvaluationPlan(
+        horizon=recipe.horizon, baselines=usual_tuned(tasks), search="halving" if tasks.noisy else "full"
     )
+    plan = laid_over(usual_plan, request.evaluation, "evaluation")
     assert isinstance(plan, EvaluationPlan)
     with refused_at():
         return FamilySpec(
@@ -79,15 +80,16 @@ def _tasks(given: dict[str, Any], datasets: Datasets | None) -> TaskSpec:
             [FieldError(location="body", pointer="/tasks/kind", code="unknown_kind", message=no_such_kind(kind))]
         )
     spec = KINDS[kind].spec
-    given = given | {field: _table(field, given[field], datasets) for field in table_fields(spec) if field in given}
+    fields = table_fields(spec).items()
+    given = given | {name: _table(name, given[name], datasets, own) for name, own in fields if name in given}
     with refused_at("tasks", model=spec):
         partial(spec).model_validate(given)
         return spec.model_validate(given)
 
 
-def _table(field: str, name: object, datasets: Datasets | None) -> object:
-    """What a spec holds of the data set of that name."""
-    if isinstance(name, str) and name in DATASETS:  # the server's own
+def _table(field: str, name: object, datasets: Datasets | None, own: tuple[str, ...]) -> object:
+    """What a spec holds of the data set of that name. own: names of the server's data sets that the field takes"""
+    if isinstance(name, str) and name in own:
         return name
     pointer = f"/tasks/{field}"
     if not isinstance(name, str):
@@ -101,7 +103,7 @@ def _table(field: str, name: object, datasets: Datasets | None) -> object:
         wrong = FieldError(location="body", pointer=pointer, code="dataset_unusable", message=str(error))
         raise invalid_request([wrong]) from error
     except DatasetNotFound as error:
-        there = datasets.names() if datasets is not None else []
+        there = [*own, *(datasets.names() if datasets is not None else [])]
         close = difflib.get_close_matches(name, there, n=1)
         meant = f" Did you mean {close[0]!r}?" if close else ""
         message = (

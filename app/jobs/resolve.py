@@ -33,6 +33,7 @@ from models.spec import (
     unfitting,
     with_tasks,
 )
+from models.table_spec import table_fields
 from models.task_spec import TaskSpec
 
 _SHOWN = 60  # names in an error
@@ -74,15 +75,29 @@ def changed(
     """The family with `tasks`, some fields of which are changed. Raises Problem `invalid_request`. within: where in the
     body the changes are"""
     if changes:
+        _refuse_tables(tasks, changes, within)
         strict = partial(type(tasks))
         with refused_at(*within, model=strict):
             strict.model_validate(changes)
             tasks = overridden(tasks, changes)
-        if tasks.tables != family.tasks.tables:
-            message = "a job keeps the data set of its family; declare another family with POST /families"
-            pointer = "/" + "/".join((*within, "dataset"))
-            raise invalid_request([FieldError(location="body", pointer=pointer, code="dataset", message=message)])
     return with_tasks(family, tasks) if tasks != family.tasks else family
+
+
+def _refuse_tables(tasks: TaskSpec, changes: dict[str, Any], within: tuple[str, ...]) -> None:
+    """A job keeps its family's table: whoever knows the SHA-256 of another workspace's file must not read it so."""
+    for field, own in table_fields(type(tasks)).items():
+        given = changes.get(field)
+        if field not in changes or (isinstance(given, str) and given in own):
+            continue
+        message = "a job keeps the table of its family; declare another family with POST /families"
+        if own:
+            close = difflib.get_close_matches(str(given), own, n=1)
+            meant = f" (did you mean {close[0]!r}?)" if close else ""
+            message = (
+                f"a job may name {', '.join(own)} here{meant}; for a table of yours declare a family, POST /families"
+            )
+        pointer = "/" + "/".join((*within, field))
+        raise invalid_request([FieldError(location="body", pointer=pointer, code="dataset", message=message)])
 
 
 def known_optimizer(reference: str, registry: Registry) -> OptimizerRow:

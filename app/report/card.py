@@ -31,6 +31,7 @@ from app.report.words import (
     percent,
     shown,
 )
+from models.baselines import TUNED
 from models.rule_spec import assigned
 from models.spec import FamilySpec, Recipe
 
@@ -275,6 +276,8 @@ def _limits(facts: CardFacts) -> list[str]:
             f"On tasks unlike `{family}`. Its learning rate was tuned there; tune it again for other tasks.",
             f"For another number of steps than {steps}. The best learning rate and schedule depend on it.",
         ]
+        if (baseline := TUNED.get(facts.tuned["baseline"])) is not None and baseline.limit:
+            limits.append(baseline.limit)
         limits += [f"**Anywhere.** {_sentence(facts.shortfall)}"] if facts.shortfall is not None else []
         return [f"- {limit}" for limit in limits]
     limits = [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app.store.leases import Lease, held
@@ -52,6 +53,27 @@ def put(session: Session, lease: Lease, key: str, baseline: str, content: bytes)
         content=seal(content),
         created_at=clock(),
     )
+
+
+def counts(session: Session) -> list[tuple[str, str, int, int]]:
+    """Workspace, baseline, runs and their bytes, in the order of their names."""
+    run = BaselineRunRow
+    found = session.execute(
+        select(run.workspace, run.baseline, func.count(), func.sum(func.length(run.content)))
+        .group_by(run.workspace, run.baseline)
+        .order_by(run.workspace, run.baseline)
+    )
+    return [(workspace, baseline, int(runs), int(size)) for workspace, baseline, runs, size in found]
+
+
+def forget(session: Session, baselines: Sequence[str] = (), workspace: str | None = None) -> int:
+    """Forget the runs of these baselines, or of all, in one workspace or in all; how many there were."""
+    chosen = delete(BaselineRunRow)
+    if baselines:
+        chosen = chosen.where(BaselineRunRow.baseline.in_(baselines))
+    if workspace is not None:
+        chosen = chosen.where(BaselineRunRow.workspace == workspace)
+    return int(session.execute(chosen).rowcount)  # type: ignore[attr-defined]
 
 
 def purge(session: Session, older_than_seconds: float = KEPT_SECONDS) -> int:

@@ -29,7 +29,9 @@ def browser() -> Iterator[Any]:
     if found is None:
         raise NoBrowser("there is no chromium on PATH: apt-get install chromium")
     with sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        launched = driver.chromium.launch(
+            executable_path=found, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
         try:
             yield launched
         finally:
@@ -43,15 +45,18 @@ def routes(stage: Stage) -> dict[str, str]:
     return {
         "jobs": "jobs",
         "job-live": f"jobs/{jobs['running-1']}",
-        "job": f"jobs/{jobs['quadratic-2']}",
+        "job": f"jobs/{jobs['quadratic-3']}",
         "job-failed": f"jobs/{jobs['failed']}",
         "evaluation": f"jobs/{jobs['evaluation']}",
+        "preview": f"jobs/{jobs['preview']}",
         "new-job": "jobs/new?family=digits-mlp",
         "optimizers": "optimizers",
         "optimizer": "optimizers/quadratic@3",
         "families": "families",
         "family": "families/digits-mlp",
         "new-family": "families/new",
+        "datasets": "datasets",
+        "dataset": "datasets/customers",
         "compare": f"compare?{compared}",
         "system": "system",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,9 @@ REPAINTED_MILLISECONDS = 400
 TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
 
 
-def look(stage: Stage, folder: Path, axe: str | None, only: list[str]) -> list[str]:
-    """Take a picture of each view in light and dark, wide and narrow; what is wrong, a line each."""
+def look(stage: Stage, folder: Path, axe: str | None, only: list[str]) -> Iterator[str]:
+    """Take a picture of each view in light and dark, wide and narrow; tells what is wrong, a line each."""
     folder.mkdir(parents=True, exist_ok=True)
-    wrong: list[str] = []
     live = [job for name, job in stage.jobs.items() if name.startswith("running")]
     with browser() as chromium, going_on(stage, live):
         for name, route in routes(stage).items():
@@ -31,14 +31,13 @@ def look(stage: Stage, folder: Path, axe: str | None, only: list[str]) -> list[s
                     page.emulate_media(color_scheme=scheme)
                     page.wait_for_timeout(REPAINTED_MILLISECONDS)
                     page.screenshot(path=folder / f"{place}.png", full_page=True)
-                    wrong += [f"{place}: {found}" for found in _too_wide(page)]
+                    yield from (f"{place}: {found}" for found in _too_wide(page))
                     if axe is not None:
-                        wrong += [f"{place}: {found}" for found in _inaccessible(page, axe)]
+                        yield from (f"{place}: {found}" for found in _inaccessible(page, axe))
             page.set_viewport_size({"width": NARROWEST, "height": 900})
-            wrong += [f"{name}-{NARROWEST}: {found}" for found in _too_wide(page)]
-            wrong += [f"{name}: {error}" for error in page.wrong]
+            yield from (f"{name}-{NARROWEST}: {found}" for found in _too_wide(page))
+            yield from (f"{name}: {error}" for error in page.wrong)
             page.close()
-    return wrong
 
 
 def _too_wide(page: Any) -> list[str]:

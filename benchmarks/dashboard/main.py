@@ -31,13 +31,16 @@ def main(arguments: list[str] | None = None) -> int:
             axe = axe_source(options.axe)
             with staged() as stage:
                 fill(stage)
-                wrong = look(stage, options.pictures, axe, options.views)
+                wrong = 0
+                for line in look(stage, options.pictures, axe, options.views):
+                    print(line, flush=True)
+                    wrong += 1
             print(f"pictures: {options.pictures}")
             print(
                 "axe-core: " + ("not run (pip install axe-playwright-python, or --axe FILE)" if axe is None else "run")
             )
-            print("\n".join(wrong) or "nothing is wrong with any view")
-            missed |= bool(wrong)
+            print(f"wrong: {wrong}")
+            missed |= wrong > 0
         if "zoom" in options.only:
             with staged() as stage:
                 found = zoom(stage, options.points)

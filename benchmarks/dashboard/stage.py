@@ -25,7 +25,7 @@ from app.store.events import JobEvent
 from app.store.sessions import Database
 from workshop.services import ValkeyServer
 from workshop.serving import serving
-from workshop.working import Worker, evaluation_result
+from workshop.working import Worker, evaluation_result, preview_result
 
 EVENT_POINTS = 64
 
@@ -115,6 +115,8 @@ def fill(stage: Stage) -> None:
     stage.jobs["failed"] = failed
     cancelled = stage.post(kind="meta_train", family="pendulum", seed=4)
     stage.api.post(f"/jobs/{cancelled}/cancel")
+    stage.jobs["preview"] = stage.post(kind="preview", family="rosenbrock")
+    stage.claim(stage.jobs["preview"]).finish_evaluation(preview_result())
     for number, family in enumerate(("quadratic", "digits-mlp", "rosenbrock")):
         body = {"recipe": {"meta_steps": 2000, "tasks": 32}, "metadata": {"experiment": "longer"}}
         job = stage.post(kind="meta_train", family=family, seed=30 + number, **body)
@@ -125,6 +127,13 @@ def fill(stage: Stage) -> None:
         stage.jobs[f"running-{number + 1}"] = job
     for seed in range(2):
         stage.post(kind="meta_train", family="quadratic-uniform", seed=seed)
+    lines = ["customer,income,visits,churned"]
+    lines += [f"c{number},{number * row},{row},{number * row % 2}" for number in range(1, 21) for row in range(1, 9)]
+    stage.api.post(
+        "/datasets?name=customers&target=churned&group=customer",
+        content="\n".join(lines) + "\n",
+        headers={"Content-Type": "text/csv"},
+    ).raise_for_status()
     target = stage.api.get("/optimizers/quadratic@3/record").json()["id"]
     put = stage.api.put("/families/quadratic/aliases/prod", json={"optimizer": target}, headers={"If-None-Match": "*"})
     put.raise_for_status()

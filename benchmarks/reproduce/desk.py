@@ -33,11 +33,12 @@ Tell = Callable[[str], None]
 
 
 class Desk:
-    """Posts jobs and waits for them. tell: prints a line"""
+    """Posts jobs and waits for them. tell: prints a line; workers: how many jobs run at once"""
 
-    def __init__(self, client: gradsmith.Client, tell: Tell, commit: str) -> None:
+    def __init__(self, client: gradsmith.Client, tell: Tell, commit: str, workers: int = 1) -> None:
         self.client = client
         self.tell = tell
+        self.workers = workers
         self._commit = commit
 
     def job(self, kind: str, body: Mapping[str, Any], name: str) -> Job:
@@ -115,7 +116,7 @@ def desk(data: Path, workers: int, tell: Tell, commit: str, *, gpu: bool = False
         _gpu_worker(data) if gpu else nullcontext(),
         gradsmith.Client(served.url) as client,
     ):
-        yield Desk(client, tell, commit)
+        yield Desk(client, tell, commit, 1 if gpu else workers)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from models.tasks.catalogue import open_for_tuning
 from models.tuning import Tuned, learning_rate, runs_of
 
 BESIDES = 0.2
-META_STEPS, INNER_STEPS = 12, 8
+META_STEPS, INNER_STEPS = 5, 8
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,15 @@ def estimate(experiment: Experiment, budget: Budget, seeds: int, data: Path) -> 
     training, rules = 0.0, []
     for each in experiment.trainings:
         spec = resolved(budget, experiment, each)
-        seconds, weights = _meta_step(spec, data)
-        contender = _learned(weights, spec.family.tasks, spec.recipe.horizon)
-        validated = spec.recipe.validation_tasks * max(spec.recipe.horizons_validated) * len(spec.components)
-        validations = 1 + spec.recipe.meta_steps // spec.recipe.validation_interval + spec.recipe.starts - 1
-        inner = inner_step(contender, spec.family.tasks, data)
-        training += seeds * (spec.recipe.meta_steps * seconds + validations * validated * inner)
+        recipe = spec.recipe
+        validations = recipe.meta_steps // recipe.validation_interval + recipe.starts
+        validated = validations * recipe.validation_tasks * max(recipe.horizons_validated)
+        whole = sum(component.weight for component in spec.components)
+        for component in spec.components:
+            seconds, weights = _meta_step(spec.on(component.tasks), data)
+            inner = inner_step(_learned(weights, component.tasks, recipe.horizon), component.tasks, data)
+            drawn = recipe.meta_steps * component.weight / whole
+            training += seeds * (drawn * seconds + validated * inner)
         rules.append(weights)
     measuring = sum(_measuring(budget, experiment, panel, rules, seeds, data) for panel in experiment.panels)
     return Estimate(training, measuring)
@@ -106,7 +109,7 @@ def _measuring(
 
 def _meta_step(spec: MetaTrainSpec, data: Path) -> tuple[float, bytes]:
     """Core-seconds of a meta-step, and the weights after a few of them."""
-    few = {"meta_steps": META_STEPS, "starts": 1, "validation_interval": META_STEPS, "validation_tasks": 1}
+    few = {"meta_steps": META_STEPS, "starts": 1, "pool": 1, "validation_interval": META_STEPS, "validation_tasks": 1}
     short = spec.model_copy(update={"recipe": overridden(spec.recipe, few)})
     times, weights = [], b""
     for event in meta_train(short, data_dir=data, threads=1):

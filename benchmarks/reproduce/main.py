@@ -83,9 +83,10 @@ def run(
         ours.tell(f"{experiment.name}: by validation, ours is {opening.chosen}; the test is opened")
     command = f"./run reproduce {experiment.name} --budget {budget.name} --seeds {len(seeds)}"
     document.mkdir(parents=True, exist_ok=True)
-    protocol.begin(experiment, budget, trained, opening, ours)
     measured: list[protocol.Measured] = []
-    for panel in experiment.panels:
+    for place, panel in enumerate(experiment.panels):
+        coming = experiment.panels[place : place + ours.workers]
+        protocol.begin(experiment, coming, budget, trained, opening, ours)
         measured += protocol.measure(experiment, panel, budget, trained, opening, ours)
         results.write(results.collected(experiment, budget, seeds, trained, opening, measured, command), folder)
         pictures.draw(measured, opening, document)

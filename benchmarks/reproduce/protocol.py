@@ -118,10 +118,17 @@ def opened(
     return opening
 
 
-def begin(experiment: Experiment, budget: Budget, trained: Sequence[Trained], opening: Opening, desk: Desk) -> None:
-    """Post the first job of every panel, so that the panels' baselines are tuned side by side as far as there are
-    workers. `measure` finds them."""
-    for panel in experiment.panels:
+def begin(
+    experiment: Experiment,
+    panels: Sequence[Panel],
+    budget: Budget,
+    trained: Sequence[Trained],
+    opening: Opening,
+    desk: Desk,
+) -> None:
+    """Post the first job of each of these panels, so that their baselines are tuned side by side. `measure` finds
+    them. More panels than there are workers would keep the other jobs of the first one waiting."""
+    for panel in panels:
         for name, body in _asked(experiment, panel, budget, trained, opening)[:1]:
             desk.job("evaluate", body, name)
 

@@ -55,6 +55,13 @@ def on_networks(tasks: TaskSpec) -> bool:
     return any(part.role == "weight" and matrix(part.shape) for part in tasks.parts())
 
 
+MATRICES_LIMIT = (
+    "For a model without matrices. It works on tensors of two dimensions or more, each a matrix of its first dimension "
+    "and all others; the rest has Adam."
+)
+"""The limit of a baseline that is `on_networks`."""
+
+
 def on_exact_gradients(tasks: TaskSpec) -> bool:
     """For a baseline that learns of curvature from differences of gradients: these are of one function."""
     return not tasks.noisy
@@ -88,6 +95,7 @@ class Tunable(Baseline):
     torch: the name of the optimizer in torch.optim that it equals step by step, None where there is none
     settings: how that optimizer is called, beside its learning rate
     matrices: whether it is for tasks with matrices among their tensors, whose parts it asks for
+    limit: where it should not be used, for its card; "" where that depends on its numbers alone
     usual_rate: torch's own learning rate, for an anatomy of an optimizer that shows this one beside it without having
         it tuned; None: anatomies do not show it
     """
@@ -98,6 +106,7 @@ class Tunable(Baseline):
     torch: str | None = field(kw_only=True)
     settings: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     matrices: bool = field(default=False, kw_only=True)
+    limit: str = field(default="", kw_only=True)
     usual_rate: float | None = field(default=None, kw_only=True)
 
 

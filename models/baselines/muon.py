@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.baselines.base import Tunable, on_networks
+from models.baselines.base import MATRICES_LIMIT, Tunable, on_networks
 from models.baselines.of_rules import of_rule
 
 MUON = Tunable(
@@ -13,5 +13,6 @@ MUON = Tunable(
     torch=None,
     matrices=True,
     usual=on_networks,
+    limit=MATRICES_LIMIT,
     version=2,
 )

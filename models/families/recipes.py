@@ -26,6 +26,13 @@ def winning(**settings: Any) -> Recipe:
     )
 
 
+def around_muon(output_scale: float, **settings: Any) -> Recipe:
+    """`winning` for networks: matrices move along Muon's direction. output_scale: the learning rate of the Muon that a
+    fresh rule is; settings: what differs for a family"""
+    rule = RULE_SPECS["hyper"].model_validate({"direction": "muon", "output_scale": output_scale})
+    return winning(**{"rule": rule, "meta_learning_rate": 0.003, **settings})
+
+
 _CONVOLUTIONS = Recipe(
     rules={"conv*": RULE_SPECS["lstm"].model_validate({})},  # and the recipe's own LSTM for the dense layers
     meta_steps=500,

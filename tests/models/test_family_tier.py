@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -28,9 +29,10 @@ from models.evaluation.statistics import Bootstrap, compare
 from models.families import FAMILIES
 from models.measured import BestSchedule
 from models.memory import memory_estimate_bytes
+from models.meta_train import meta_train
 from models.rollout import Learned, Sample, curves, run
 from models.spec import EvaluateSpec, Split, overridden
-from models.spec.family_tier import WAYS, rules_of, training_of, trial_of
+from models.spec.family_tier import DIRECTIONS, WAYS, rules_of, training_of, trial_of
 from models.tasks.catalogue import open_for_testing, open_for_training, open_for_tuning
 from models.tuning import Tuned
 from tests.models.test_baseline_runs import Shelf
@@ -60,11 +62,16 @@ def spec(evaluation_spec):
 
 @pytest.fixture(scope="module")
 def measured(spec):
-    """The events of two evaluations that share a store."""
+    """The events of two evaluations that share a store with one that was killed in the last of its trainings."""
     torch.set_num_threads(1)
     rule = build({"kind": "hyper"})
     rule.initialise(torch.Generator().manual_seed(0))
     made, shelf, weights = Made(None, spec.training, 30.0), Shelf(), rule_weights.dumps(rule)
+    killed = evaluate(weights, spec, made=made, store=shelf)
+    while next(killed).message != "training the family's schedule":
+        pass
+    killed.close()
+    shelf.job = "job_2"
     return [list(evaluate(weights, spec, made=made, store=shelf)) for _ in range(2)]
 
 
@@ -111,11 +118,29 @@ def test_a_second_evaluation_computes_none_of_it_anew(measured):
     first, second = (each[-1] for each in measured)
     assert second.found.weights == first.found.weights
     tiers = [each.result["family_tier"] for each in (first, second)]
-    assert {each["stored"] for each in tiers[0]["schedule"]["tried"]} == {None}
-    assert all(each["stored"] for each in tiers[1]["schedule"]["tried"])
-    assert tiers[1]["start"]["stored"]
+    stored = [[each["stored"] for each in tier["schedule"]["tried"]] for tier in tiers]
+    assert stored[0] == ["job_1"] * len(WAYS) + [None], "what the killed one had finished"
+    assert stored[1] == ["job_1"] * len(WAYS) + ["job_2"]
+    assert (tiers[0]["start"]["stored"], tiers[1]["start"]["stored"]) == (None, "job_2")
     for name in ("schedule", "start"):
         assert second.result["optimizers"][name] == first.result["optimizers"][name]
+
+
+def test_the_schedule_has_the_bits_of_a_training_that_nobody_killed(spec, measured):
+    last = measured[0][-1]
+    tuned = {name: last.result["tuning"][name]["grid"] for name in DIRECTIONS}
+    rates = {name: min(grid, key=_both)["learning_rate"] for name, grid in tuned.items()}
+    tried = last.result["family_tier"]["schedule"]["tried"]
+    scores = [each["score"] for each in tried[: len(WAYS)]]
+    best = rules_of(rates)[scores.index(min(scores))]
+    *_, trained = meta_train(training_of(spec, best))
+    assert trained.validation_score == tried[-1]["score"]
+    assert trained.weights == last.found.weights
+
+
+def _both(point):
+    """The score of a tuning by the objective `both`."""
+    return math.inf if point["final"] is None else math.sqrt(point["final"] * point["area"])
 
 
 def test_reports_say_it(measured, capsys):

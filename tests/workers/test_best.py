@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch import Tensor, nn
 
 import gradsmith
 from app.api.documents import card_facts
 from app.report.card import card_markdown
+from app.report.claims import validation_sentence
 from app.settings import Settings
 from app.store.registry import Registry
 from app.store.sessions import Database
 from gradsmith.rules import weights as rule_weights
-from tests.workers.harness import create, evaluation, job, optimizers, training
+from models.families import FAMILIES
+from models.spec import EvaluateSpec, MetaTrainSpec, Resources, Split, overridden
+from models.task_spec import Part
+from models.tasks.base import TaskBatch
+from models.tasks.catalogue import open_for_training
+from tests.workers.harness import PLAN, create, evaluation, job, optimizers, training
 from workers.run import run_job
 
 
@@ -75,3 +83,50 @@ def test_best_takes_a_learned_schedule_that_does_as_well(quick_sqlite: Settings,
     theta.grad = torch.ones(3)
     optimizer.step()
     assert bool((theta < 1).all())
+
+
+def test_where_an_optimizer_for_matrices_is_best_users_get_it_with_the_loss_that_was_measured(
+    quick_sqlite: Settings, sqlite_database: Database
+) -> None:
+    """On digits Muon leaves SGD behind. `best` is the one that won, and in a PyTorch loop over the validation
+    tasks' own tensors it comes to the score that the registry has."""
+    digits = FAMILIES["digits-mlp"]
+    assert {"muon", "soap"} < set(digits.evaluation.baselines), "they are there where a job names nothing"
+    small = {"meta_steps": 2, "horizon": 10, "unroll_steps": 5, "validation_tasks": 3, "validation_interval": 2}
+    recipe = overridden(digits.recipe, small | {"tasks": 1, "pool": 1, "starts": 1, "objective": "final"})
+    plan = overridden(digits.evaluation, PLAN | {"baselines": ["sgd", "muon"], "test_tasks": 2, "tuning_tasks": 2})
+    common = {"family": digits, "seed": 1, "evaluation": plan, "resources": Resources()}
+    run_job(create(sqlite_database, MetaTrainSpec(recipe=recipe, evaluate=False, **common)), 1, settings=quick_sqlite)
+    [learned] = optimizers(sqlite_database)
+    evaluating = create(sqlite_database, EvaluateSpec(optimizer=learned.id, rule=recipe.rule, **common))
+    run_job(evaluating, 1, settings=quick_sqlite)
+    assert job(sqlite_database, evaluating).status == "succeeded", job(sqlite_database, evaluating).status_reason
+    with sqlite_database.read() as session:
+        registry = Registry(session)
+        best = registry.resolve("digits-mlp@best")
+        weights, score = registry.weights(best), best.validation_score
+        found = registry.evaluation(evaluating).result
+        card = card_markdown(card_facts(session, best))
+    assert found["validation"]["better"] == "tuned"
+    assert found["validation"]["baseline"] == "muon"
+    assert validation_sentence(found).startswith("By validation a tuned baseline is better, so that `best` names that")
+    assert "For a model without matrices." in card
+    [tasks] = open_for_training(digits.tasks).sample(Split.VALIDATION, seed=0, trajectory=0, tasks=3)
+    starts = tasks.initial().view(3, -1)
+    theta = [[nn.Parameter(piece.view(part.shape)) for piece, part in pieces_of(start, tasks)] for start in starts]
+    users = [gradsmith.LearnedOptimizer(each, weights, steps=10) for each in theta]
+    losses = []
+    for step in range(11):
+        flat = torch.cat([parameter.detach().reshape(-1) for each in theta for parameter in each])
+        loss, gradient = tasks.losses_and_gradient(flat, step)
+        losses.append(loss)
+        for own, parameters, optimizer in zip(gradient.view(3, -1), theta, users, strict=True):
+            for parameter, (piece, part) in zip(parameters, pieces_of(own, tasks), strict=True):
+                parameter.grad = piece.view(part.shape)
+            optimizer.step()
+    assert float(torch.stack(losses[-5:]).double().mean()) == pytest.approx(score, rel=1e-4)
+
+
+def pieces_of(flat: Tensor, tasks: TaskBatch) -> list[tuple[Tensor, Part]]:
+    """The numbers of each tensor of a task."""
+    return list(zip(flat.clone().split([part.size for part in tasks.parts]), tasks.parts, strict=True))

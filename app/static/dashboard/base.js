@@ -51,7 +51,7 @@ export function usePolled(path, seconds = 0) {
         if (before.path === path && before.data === data && before.error === error) return before;
         return { path, data: error ? (before.path === path ? before.data : undefined) : data, error };
       });
-      const away = error instanceof Unreachable;
+      const away = error instanceof Unreachable || error?.status === 429 || error?.status >= 500;
       const pause = away ? Math.min(30, 2 ** failures) : typeof wait.current === "function" ? wait.current(data) : wait.current;
       if (pause && (!error || away) && !document.hidden) timer = setTimeout(round, 1000 * pause);
     };

@@ -10,6 +10,7 @@ export const KIND_WORDS = { meta_train: "training", evaluate: "evaluation", prev
 const STATUSES = ["queued", "running", "cancelling", "succeeded", "failed", "cancelled"];
 const LISTED = ["status", "kind", "family"];
 const MOST_CHIPS = 5;
+const MOST_LINES = 32; // that /curves gives at once
 
 // What the list asks the server for, from the address of the page.
 function listing(query) {
@@ -42,10 +43,11 @@ function useLines(jobs) {
   const running = trainings.filter(job => job.status === "running").map(job => job.id).join(" ");
   const load = ids => {
     if (!ids.length || document.hidden) return;
-    const asked = ids.slice(0, 32);
-    get(`curves?${new URLSearchParams([...asked.map(id => ["job", id]), ["max_points", "32"]])}`).then(found => {
-      set(before => { const after = new Map(before); for (const line of found.data) after.set(line.job, line); return after; });
-    }, () => {});
+    for (let at = 0; at < ids.length; at += MOST_LINES) {
+      get(`curves?${new URLSearchParams([...ids.slice(at, at + MOST_LINES).map(id => ["job", id]), ["max_points", "32"]])}`).then(found => {
+        set(before => { const after = new Map(before); for (const line of found.data) after.set(line.job, line); return after; });
+      }, () => {});
+    }
   };
   useEffect(() => {
     for (const job of trainings) known.current.set(job.id, job.status);

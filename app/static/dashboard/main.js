@@ -9,6 +9,7 @@ const VIEWS = {
   jobs: { title: "Jobs", icon: "M4 6h16M4 12h16M4 18h10", load: async ([id]) => (id === "new" ? (await import("./new-job.js")).NewJob : id ? (await import("./job.js")).JobView : Jobs) },
   optimizers: { title: "Optimizers", icon: "M4 5c0 8 4 13 16 14M4 19h16", load: async ([id]) => (id ? (await import("./optimizer.js")).OptimizerView : (await import("./optimizers.js")).Optimizers) },
   families: { title: "Families", icon: "M4 4h7v7H4zM13 4h7v7h-7zM4 13h7v7H4zM13 13h7v7h-7z", load: async ([id]) => (id === "new" ? (await import("./new-family.js")).NewFamily : id ? (await import("./families.js")).FamilyView : (await import("./families.js")).Families) },
+  datasets: { title: "Data sets", icon: "M4 6c0-3 16-3 16 0v12c0 3-16 3-16 0zM4 6c0 3 16 3 16 0M4 12c0 3 16 3 16 0", load: async ([id]) => (id ? (await import("./datasets.js")).DatasetView : (await import("./datasets.js")).Datasets) },
   compare: { title: "Compare", icon: "M5 20V9M12 20V4M19 20v-8", load: async () => (await import("./compare.js")).Compare },
   system: { title: "System", icon: "M5 4h14v6H5zM5 14h14v6H5zM8 7h.01M8 17h.01", load: async () => (await import("./system.js")).System },
 };

@@ -1,7 +1,7 @@
 // A family of one's own, whose loss is text.
 
 import { send } from "./api.js";
-import { Failure, go, html, useState, useTitle } from "./base.js";
+import { Failure, go, html, usePolled, useState, useTitle } from "./base.js";
 
 const RIDGE = {
   name: "ridge", title: "Ridge regression", loss: "mean((A @ theta - y)**2) + weight * sum(theta**2)",
@@ -18,8 +18,15 @@ const PARTS = [
 // JSON with an entry a line
 const lines = part => `{\n${Object.entries(part).map(([name, value]) => `  ${JSON.stringify(name)}: ${JSON.stringify(value)}`).join(",\n")}\n}`;
 
-export function NewFamily() {
+const KINDS = [["expression", "a loss as text"], ["table", "a table of mine"]];
+
+export function NewFamily({ query }) {
   useTitle("New family");
+  const { data: tables } = usePolled("datasets");
+  const [kind, setKind] = useState(query.get("dataset") ? "table" : "expression");
+  const [dataset, setDataset] = useState(query.get("dataset") ?? "");
+  const [settings, setSettings] = useState('{"kind": "regression", "loss": "squared"}');
+  const table = dataset || tables?.data[0]?.name;
   const [value, set] = useState({ ...RIDGE, name: "", title: "", ...Object.fromEntries(PARTS.map(([part]) => [part, lines(RIDGE[part])])) });
   const [error, fail] = useState(null);
   const [busy, work] = useState(false);
@@ -29,15 +36,17 @@ export function NewFamily() {
     event.preventDefault();
     work(true);
     try {
-      const tasks = { kind: "expression", loss: value.loss, ...Object.fromEntries(PARTS.map(([part]) => [part, JSON.parse(value[part] || "{}")])) };
+      const tasks = kind === "table" ? { ...JSON.parse(settings), dataset: table } : { kind: "expression", loss: value.loss, ...Object.fromEntries(PARTS.map(([part]) => [part, JSON.parse(value[part] || "{}")])) };
       const family = await send("families", { name: value.name, title: value.title || value.name, tasks });
       go(`families/${family.name}`);
     } catch (problem) { fail(problem); } finally { work(false); }
   };
   return html`<a class="back" href="#/families">← Families</a><div class="head"><h1>New family</h1></div>
-    <form class="card" onSubmit=${submit}><p class="soft">The loss is one number, computed from the parameters, the draws and the constants. <code>@</code> is the matrix product; <code>mean</code>, <code>sum</code>, <code>exp</code>, <code>log</code>, <code>tanh</code> and others are known. What is filled in is ridge regression. A family never changes once it is made.</p>
+    <form class="card" onSubmit=${submit}><div class="field"><label for="family-of">What it is made of</label><select id="family-of" value=${kind} onChange=${event => setKind(event.target.value)}>${KINDS.map(([each, word]) => html`<option key=${each} value=${each}>${word}</option>`)}</select></div>
+      ${kind === "table" ? html`<p class="soft">Each task is a group of the table's rows, and its loss is that of a linear model, or of a small network with <code>{"kind": "mlp", "hidden": [16]}</code>.</p>` : html`<p class="soft">The loss is one number, computed from the parameters, the draws and the constants. <code>@</code> is the matrix product; <code>mean</code>, <code>sum</code>, <code>exp</code>, <code>log</code>, <code>tanh</code> and others are known. What is filled in is ridge regression. A family never changes once it is made.</p>`}
       <div class="fields"><div class="field"><label for="family-name">Name</label><input id="family-name" value=${value.name} onInput=${change("name")} required placeholder="ridge" /></div><div class="field"><label for="family-title">Title</label><input id="family-title" value=${value.title} onInput=${change("title")} placeholder="Ridge regression" /></div>
-      <div class="field wide"><label for="family-loss">Loss</label><textarea id="family-loss" value=${value.loss} onInput=${change("loss")} required spellcheck="false"></textarea></div>
-      ${PARTS.map(([part, hint]) => html`<div class="field wide" key=${part}><label for=${`family-${part}`}>${part}</label><textarea id=${`family-${part}`} rows="4" value=${value[part]} onInput=${change(part)} spellcheck="false" aria-invalid=${wrong[part] ? "true" : null} aria-describedby=${`hint-${part}`}></textarea><span class="hint" id=${`hint-${part}`}>${wrong[part] ? `This is not JSON: ${wrong[part]}` : hint}</span></div>`)}</div>
-      <${Failure} error=${error} /><div class="actions"><button class="primary" disabled=${busy || Object.values(wrong).some(Boolean)}>Create the family</button><a class="button" href="#/families">Leave it</a></div></form>`;
+      ${kind === "table" ? html`<div class="field"><label for="family-table">Table</label><select id="family-table" value=${table ?? ""} required onChange=${event => setDataset(event.target.value)}>${[...new Set([dataset, ...(tables?.data ?? []).map(each => each.name)])].filter(Boolean).map(each => html`<option key=${each} value=${each}>${each}</option>`)}</select><span class="hint">${tables && !tables.data.length ? html`There is none: <a href="#/datasets">bring one</a>.` : ""}</span></div>
+      <div class="field wide"><label for="family-settings">Tasks</label><textarea id="family-settings" value=${settings} onInput=${event => setSettings(event.target.value)} spellcheck="false"></textarea></div>` : html`<div class="field wide"><label for="family-loss">Loss</label><textarea id="family-loss" value=${value.loss} onInput=${change("loss")} required spellcheck="false"></textarea></div>
+      ${PARTS.map(([part, hint]) => html`<div class="field wide" key=${part}><label for=${`family-${part}`}>${part}</label><textarea id=${`family-${part}`} rows="4" value=${value[part]} onInput=${change(part)} spellcheck="false" aria-invalid=${wrong[part] ? "true" : null} aria-describedby=${`hint-${part}`}></textarea><span class="hint" id=${`hint-${part}`}>${wrong[part] ? `This is not JSON: ${wrong[part]}` : hint}</span></div>`)}`}</div>
+      <${Failure} error=${error} /><div class="actions"><button class="primary" disabled=${busy || (kind === "expression" && Object.values(wrong).some(Boolean))}>Create the family</button><a class="button" href="#/families">Leave it</a></div></form>`;
 }

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from models.families.base import Costs, EvaluationPlan, FamilySpec, Kind, Part, TaskSpec
-from models.families.recipes import winning
+from models.families.recipes import around_muon, winning
 from models.families.row_costs import row_costs
 from models.table_spec import Table
 
@@ -105,7 +105,7 @@ DIGITS = FamilySpec(
     title="A small network on 8x8 digits",
     description="64-20-10 sigmoid perceptron on scikit-learn's 1,797 real digit images, minibatch 128.",
     tasks=MLPSpec(dataset="digits"),
-    recipe=winning(meta_steps=400, tasks=2, validation_tasks=64, validation_interval=50),
+    recipe=around_muon(0.3, meta_steps=400, tasks=2, validation_tasks=64, validation_interval=50),
     evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32, search="halving"),
 )
 MNIST = FamilySpec(
@@ -123,7 +123,7 @@ TABLES = tuple(
         title=f"A small network on {words}",
         description=f"{layers} sigmoid perceptron on scikit-learn's {rows} {words}, minibatch 128.",
         tasks=MLPSpec(dataset=dataset),
-        recipe=DIGITS.recipe,
+        recipe=winning(meta_steps=400, tasks=2, validation_tasks=64, validation_interval=50),
         evaluation=DIGITS.evaluation,
     )
     for dataset, words, layers, rows in (

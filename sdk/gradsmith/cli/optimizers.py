@@ -95,7 +95,9 @@ def show_optimizer(optimizer: Reference, as_json: AsJson = False) -> None:
 
 def _what(found: Optimizer) -> str:
     if found.tuned:
-        return "a tuned baseline, which is not learned"
+        own = found.card.get("tuned", {})
+        which = f"{own['baseline']} at {show.number(own['learning_rate'])}, {own['schedule']}: " if own else ""
+        return f"{which}a tuned baseline, which is not learned"
     return "learned" if found.stands_for is None else f"a learned schedule, as good as {found.stands_for}"
 
 

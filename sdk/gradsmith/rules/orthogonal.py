@@ -23,7 +23,7 @@ def orthogonalized_tensors(values: Tensor, segments: Segments) -> Tensor:
     for (rows, columns), places in segments.matrices.items():
         alike = torch.cat([pieces[place] for place in places]) if len(places) > 1 else pieces[places[0]]
         made = orthogonalized(alike.reshape(-1, rows, columns)) * (0.2 * math.sqrt(max(rows, columns)))
-        for place, piece in zip(places, made.reshape(alike.shape).split(segments.count), strict=True):
+        for place, piece in zip(places, torch.split(made.reshape(alike.shape), segments.count), strict=True):
             found[place] = piece
     return segments.joined(found)
 
@@ -31,7 +31,7 @@ def orthogonalized_tensors(values: Tensor, segments: Segments) -> Tensor:
 def orthogonalized(matrices: Tensor) -> Tensor:
     """(n, rows, columns), with the singular vectors as they are, and the singular values near 1 where they are not much
     smaller than the largest. Matrices of zeros stay as they are. Differentiable once."""
-    made: Tensor = _Orthogonalized.apply(matrices)
+    made: Tensor = _Orthogonalized.apply(matrices)  # type: ignore[no-untyped-call]
     return made
 
 
@@ -52,11 +52,12 @@ class _Orthogonalized(torch.autograd.Function):
             kept += [X, G, P]
             X = torch.baddbmm(X, P, X, beta=a)
         ctx.save_for_backward(norm, *kept)
-        return X.mT if ctx.tall else X
+        made: Tensor = X.mT if ctx.tall else X
+        return made
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, worth: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, worth: Tensor) -> Tensor:
         """worth: dL / d(result)"""
         a, b, c = COEFFICIENTS
         norm, *kept = ctx.saved_tensors
@@ -70,4 +71,5 @@ class _Orthogonalized(torch.autograd.Function):
             D = torch.baddbmm(torch.baddbmm(D, P, D, beta=a), of_G, X)
         X = kept[0]
         D = (D - X * (D * X).sum(dim=(1, 2), keepdim=True)) / norm
-        return D.mT if ctx.tall else D
+        found: Tensor = D.mT if ctx.tall else D
+        return found

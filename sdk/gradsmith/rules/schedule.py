@@ -46,6 +46,8 @@ class ScheduleRule(Rule):
     of_tensors = 1
     rests = True
     settings: ScheduleConfig
+    log_rate: nn.Parameter
+    momentum: nn.Parameter
 
     def __init__(self, settings: ScheduleConfig | None = None) -> None:
         super().__init__()
@@ -119,7 +121,7 @@ class ScheduleRule(Rule):
         return self._of_points(self._points(count, steps)[:2])
 
     def _points(self, count: Tensor, steps: Tensor) -> list[Tensor]:
-        """Of each curve, its points at the step that comes: (n,)."""
+        """Each curve's point at the step that comes: (n,)."""
         weights = self._weights(count, steps)
         curves: list[Tensor] = [getattr(self, name) for name in self._curves]
         return [weights @ curve.to(weights.dtype) for curve in curves]

@@ -105,7 +105,7 @@ def test_people_find_their_way(seat: Seat) -> None:
     page.click(f"[data-job={running}] .name a")
     page.wait_for_selector(".uplot canvas")
     worker.publish(worker.metrics(*range(30, 41)))
-    page.wait_for_function("() => document.querySelector('.u-series .u-value').textContent === '40'")
+    page.wait_for_function("() => document.querySelector('.u-series .u-value').textContent === '35'")
 
     # what it measured
     seat.go(f"jobs/{first}")
@@ -153,6 +153,20 @@ def test_people_find_their_way(seat: Seat) -> None:
     page.click("button:has-text('Create the family')")
     page.wait_for_selector("h1:has-text('ridge')")
     assert seat.api.get("/families/ridge").json()["declared"]
+
+    # a table of one's own, and a family of it
+    rows = [f"c{number},{number * row},{number * row % 2}" for number in range(1, 9) for row in range(1, 5)]
+    table = "\n".join(["customer,income,churned", *rows]) + "\n"
+    seat.go("datasets")
+    page.set_input_files("#file", {"name": "Customers.csv", "mimeType": "text/csv", "buffer": table.encode()})
+    page.select_option("#target", "churned")
+    page.select_option("#group", "customer")
+    page.click("button:has-text('Send it')")
+    page.click("a:has-text('Make a family of it')")
+    page.fill("#family-name", "churn")
+    page.click("button:has-text('Create the family')")
+    page.wait_for_selector("h1:has-text('churn')")
+    assert seat.api.get("/families/churn").json()["tasks"]["dataset"]["name"] == "customers"
 
     # two jobs side by side
     seat.go(f"compare?job={first}&job={running}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 
 from app.store import baseline_runs, leases
 from app.store.baseline_runs import Kept
@@ -74,3 +74,16 @@ def test_runs_are_forgotten_after_ninety_days(bench: Bench) -> None:
     assert bench.write(baseline_runs.purge) == 1
     assert get(bench) is not None
     assert get(bench, key=OTHER) is None
+
+
+def test_they_are_counted_and_forgotten_by_name_and_workspace(bench: Bench) -> None:
+    lease = bench.claim(bench.create())
+    for key, baseline in ((KEY, "adam"), (OTHER, "soap"), ("c" * 64, "soap")):
+        bench.write(lambda session, key=key, name=baseline: baseline_runs.put(session, lease, key, name, b"run"))
+    size = bench.read(lambda session: session.execute(select(func.length(BaselineRunRow.content))).scalars().first())
+    assert bench.read(baseline_runs.counts) == [("default", "adam", 1, size), ("default", "soap", 2, 2 * size)]
+    assert bench.write(lambda session: baseline_runs.forget(session, ["soap"], "another")) == 0
+    assert bench.write(lambda session: baseline_runs.forget(session, ["soap"])) == 2
+    assert get(bench) is not None
+    assert bench.write(baseline_runs.forget) == 1
+    assert bench.read(baseline_runs.counts) == []

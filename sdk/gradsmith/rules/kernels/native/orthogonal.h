@@ -15,17 +15,45 @@ constexpr float OF_X = 3.4445f, OF_G = -4.7750f, OF_GG = 2.0315f, NO_NORM = 1e-3
 
 inline float longer_side(int64_t rows, int64_t columns) { return 0.2f * sqrtf(rows > columns ? rows : columns); }
 
-// y += a x
-inline void add_scaled(int64_t n, float a, const float* x, float* y) {
-  int64_t i = 0;
-  for (; i + WIDTH <= n; i += WIDTH) store(y + i, load(y + i) + a * load(x + i));
-  for (; i < n; i++) y[i] += a * x[i];
+// Some rows and VECTORS vectors of columns of a product, their sums in registers. Lanes below `first` are left alone.
+template <int ROWS, int VECTORS>
+inline void tile(int64_t depth, int64_t columns, const float* a, const float* b, float* sum, int first) {
+  Vector lanes[ROWS][VECTORS] = {};
+  for (int64_t k = 0; k < depth; k++)
+    UNROLLED for (int v = 0; v < VECTORS; v++) {
+      const Vector x = load(b + k * columns + v * WIDTH);
+      UNROLLED for (int r = 0; r < ROWS; r++) lanes[r][v] += a[r * depth + k] * x;
+    }
+  for (int r = 0; r < ROWS; r++)
+    for (int v = 0; v < VECTORS; v++) {
+      float* const to = sum + r * columns + v * WIDTH;
+      if (!first)
+        store(to, load(to) + lanes[r][v]);
+      else
+        for (int lane = first; lane < WIDTH; lane++) to[lane] += lanes[r][v][lane];
+    }
+}
+
+template <int ROWS>
+inline void add_rows(int64_t depth, int64_t columns, const float* a, const float* b, float* sum) {
+  int64_t j = 0;
+  for (; j + 2 * WIDTH <= columns; j += 2 * WIDTH) tile<ROWS, 2>(depth, columns, a, b + j, sum + j, 0);
+  for (; j + WIDTH <= columns; j += WIDTH) tile<ROWS, 1>(depth, columns, a, b + j, sum + j, 0);
+  if (j == columns) return;
+  if (columns >= WIDTH) {
+    const int64_t at = columns - WIDTH;
+    return tile<ROWS, 1>(depth, columns, a, b + at, sum + at, static_cast<int>(j - at));
+  }
+  for (int r = 0; r < ROWS; r++)
+    for (int64_t k = 0; k < depth; k++)
+      for (int64_t c = j; c < columns; c++) sum[r * columns + c] += a[r * depth + k] * b[k * columns + c];
 }
 
 // (rows x columns) += (rows x depth) (depth x columns)
-inline void add_product(int64_t rows, int64_t depth, int64_t columns, const float* a, const float* b, float* sum) {
-  for (int64_t i = 0; i < rows; i++)
-    for (int64_t k = 0; k < depth; k++) add_scaled(columns, a[i * depth + k], b + k * columns, sum + i * columns);
+APART void add_product(int64_t rows, int64_t depth, int64_t columns, const float* a, const float* b, float* sum) {
+  int64_t i = 0;
+  for (; i + 4 <= rows; i += 4) add_rows<4>(depth, columns, a + i * depth, b, sum + i * columns);
+  for (; i < rows; i++) add_rows<1>(depth, columns, a + i * depth, b, sum + i * columns);
 }
 
 // (columns x rows) = transposed of (rows x columns)
@@ -67,8 +95,7 @@ class Orthogonal {
       float *x = x_of(step), *g = g_of(step), *p = p_of(step), *next = x_of(step + 1);
       transpose(_n, _m, x, _wide);
       memset(g, 0, sizeof(float) * _n * _n);
-      for (int64_t k = 0; k < _m; k++)
-        for (int64_t i = 0; i < _n; i++) add_scaled(_n, _wide[k * _n + i], _wide + k * _n, g + i * _n);
+      add_product(_n, _m, _n, x, _wide, g);
       memset(p, 0, sizeof(float) * _n * _n);
       add_product(_n, _n, _n, g, g, p);
       for (int64_t i = 0; i < _n * _n; i++) p[i] = OF_G * g[i] + OF_GG * p[i];
