@@ -21,7 +21,7 @@ from benchmarks.core.environment import ROOT
 from benchmarks.learned_vs_tuned.report import machine
 from gradsmith import LearnedOptimizer
 from gradsmith.rules import Rule, build, weights
-from models.backends import Backend, TorchBackend, backend_for
+from models.backends import Backend, TorchBackend, backend_for, draw, sampled
 from models.families import FAMILIES
 from models.meta_loss import MetaLoss
 from models.spec import Split
@@ -33,9 +33,15 @@ SHAPES = {
     "1,000 x 1,000": ((1000, 1000),),
     "digits-mlp, 4 tensors": ((64, 20), (20,), (20, 10), (10,)),
 }
-KINDS = ("hyper", "mlp")
+RULES: dict[str, dict[str, str]] = {
+    "hyper": {"kind": "hyper"},
+    "hyper along Muon's direction": {"kind": "hyper", "direction": "muon"},
+    "mlp": {"kind": "mlp"},
+}
 STEPS = 20
 FEW, LONG_MILLISECONDS = 3, 100.0
+SAMPLED = 500
+"""Of each larger tensor, in rows whose weight gradient looks at some coordinates alone."""
 META_STEPS = (("digits-mlp", 2, 25.0), ("mnist-mlp", 1, 60.0), ("mnist-mlp", 2, 60.0))
 """Families, how many tasks, and the milliseconds that were asked for."""
 
@@ -59,8 +65,8 @@ def best_milliseconds(works: Works, rounds: int) -> dict[str, float]:
     return found
 
 
-def fresh(kind: str) -> Rule:
-    rule = build({"kind": kind})
+def fresh(name: str) -> Rule:
+    rule = build(RULES[name])
     rule.initialise(torch.Generator().manual_seed(0))
     return rule
 
@@ -75,7 +81,7 @@ def steps(shapes: tuple[tuple[int, ...], ...]) -> Works:
         return made
 
     optimizers: dict[str, torch.optim.Optimizer] = {
-        kind: LearnedOptimizer(parameters(), weights.dumps(fresh(kind)), threads=1) for kind in KINDS
+        name: LearnedOptimizer(parameters(), weights.dumps(fresh(name)), threads=1) for name in RULES
     }
     optimizers["Adam, foreach"] = torch.optim.Adam(parameters(), foreach=True)
     optimizers["Adam, fused"] = torch.optim.Adam(parameters(), fused=True)
@@ -89,7 +95,7 @@ def meta_steps(family: str, count: int, data: Path | None) -> Works:
     theta = tasks.initial()
     v = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0))
     works: Works = {}
-    for kind in KINDS:
+    for kind in RULES:
         rule, cpu = fresh(kind), torch.device("cpu")
         for backend in (
             backend_for(rule, torch.float32, cpu, parts=spec.parts(), mode="exact"),
@@ -97,6 +103,10 @@ def meta_steps(family: str, count: int, data: Path | None) -> Works:
         ):
             for mode in (MetaLoss("exact"), MetaLoss("detached")):
                 works[f"{kind}, {backend.name}, {mode.mode}"] = window(tasks, backend, mode)
+        chosen = draw([part.size for part in spec.parts()], count, SAMPLED, 0, like=theta)
+        if kind == "mlp" and chosen is not None:
+            few = sampled(backend_for(rule, torch.float32, cpu, parts=spec.parts(), mode="exact"), chosen)
+            works[f"{kind}, {few.name}, exact, {SAMPLED} coordinates"] = window(tasks, few, MetaLoss("exact"))
     works["gradients of the tasks"] = lambda: [tasks.losses_and_gradient(theta, step) for step in range(STEPS)]
     works["products with their Hessians"] = lambda: [tasks.hessian_vector(theta, step, v) for step in range(STEPS)]
     return works
@@ -130,12 +140,10 @@ def meta_step_table(family: str, count: int, asked: float, data: Path | None, ro
     lines = [f"### A meta-step on {family}, tasks: {count}, steps: {STEPS}", "", "| what | ms |", "|---|---|"]
     lines += [f"| {name} | {spent:.1f} |" for name, spent in found.items()]
     lines.append("")
-    for kind in KINDS:
-        [least] = [
-            spent for name, spent in found.items() if name.startswith(f"{kind}, native") and "exact" in name
-        ] or [found[f"{kind}, torch, exact"]]
-        reached = "reached" if least <= asked else "NOT REACHED"
-        lines.append(f"- {kind}, exact: at most {asked:.0f} ms asked for, {least:.1f}: {reached}.")
+    own = {name: spent for name, spent in found.items() if ", native" in name and ", exact" in name}
+    for name, spent in (own or {name: spent for name, spent in found.items() if "torch, exact" in name}).items():
+        reached = "reached" if spent <= asked else "NOT REACHED"
+        lines.append(f"- {name}: at most {asked:.0f} ms asked for, {spent:.1f}: {reached}.")
     return [*lines, ""]
 
 

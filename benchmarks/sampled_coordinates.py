@@ -34,10 +34,7 @@ def sampled_steps() -> dict[str, float]:
     for kind, mode in (("lstm", "detached"), ("mlp", "exact")):
         rule = build({"kind": kind})
         rule.initialise(torch.Generator().manual_seed(0))
-        wanted = "torch" if kind == "mlp" else "auto"
-        backend = backend_for(
-            *(rule, torch.float32, torch.device("cpu")), wanted=wanted, parts=spec_of(problem).parts(), mode=mode
-        )
+        backend = backend_for(rule, torch.float32, torch.device("cpu"), parts=spec_of(problem).parts(), mode=mode)
         position, loss = begin(tasks, backend), MetaLoss(mode)
 
         def gradient(backend=backend, position=position, loss=loss) -> torch.Tensor:  # type: ignore[no-untyped-def]

@@ -62,6 +62,8 @@ class _Sizes:
     """What each rule takes, and the share of the coordinates that it moves; none where nothing is learned."""
     computes: Computes
     threads: int
+    apart: bool = False
+    """Whether all coordinates go through the rule's network and only some teach it."""
 
     @cached_property
     def coordinates(self) -> int:
@@ -88,7 +90,7 @@ class _Sizes:
 
     def leaves(self, rule: RuleCosts) -> int:
         """Numbers that a step of a rule that looks at tensors leaves on its kernel; 0 for another, and on torch."""
-        return rule.left if self.computes == "native" else 0
+        return rule.left + rule.outputs * self.apart if self.computes == "native" else 0
 
 
 def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, threads: int | None = None) -> int:
@@ -99,7 +101,7 @@ def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, th
     """
     rules = _rules(spec)
     backend = computes or _likely_backend(spec, rules, native=True)
-    sizes = _Sizes(spec.family.tasks, rules, backend, threads or spec.resources.threads_or(1))
+    sizes = _Sizes(spec.family.tasks, rules, backend, threads or spec.resources.threads_or(1), spec.learns_apart)
     loading, resident = sizes.costs.loading_bytes, sizes.costs.resident_bytes
     match spec:
         case MetaTrainSpec():
@@ -170,8 +172,6 @@ def likely_backend(spec: JobSpec, *, native: bool = True) -> Computes:
 def _likely_backend(spec: JobSpec, rules: _Rules, *, native: bool) -> Computes:
     if spec.resources.backend != "auto":
         return spec.resources.backend
-    if spec.learns_apart:
-        return "torch"
     if spec.meta_gradient == "exact":
         kinds = (rule.config for rule, _ in spec.assigned().values())
         fits = any("native" in config.exact_kernels for config in kinds)
@@ -394,7 +394,7 @@ def _kept(sizes: _Sizes, rule: RuleCosts, coordinates: int, steps: int) -> int:
         layer = 4 * coordinates * steps * rule.record // kernel.layers
         return min(KEPT_BYTES, layer * max(1, min(kernel.layers, KEPT_BYTES // layer)))
     if sizes.leaves(rule):
-        return 4 * coordinates * steps * rule.left
+        return 4 * coordinates * steps * sizes.leaves(rule)
     if sizes.computes == "reference" or not rule.replay:
         return 0
     floats = steps * rule.replay

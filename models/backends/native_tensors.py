@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from array import array
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gradsmith.rules import Rule, Segments
+from gradsmith.rules.chosen import Chosen
 from gradsmith.rules.kernels.native import TensorKernel
 from models.backends.base import Backend, Memory
 from models.task_spec import Part
@@ -33,12 +35,25 @@ class NativeTensorBackend:
         self._shapes = tuple(part.shape for part in parts) or None
         self.task_size: int | None = sum(self._parts) if parts else None
         self._axis: tuple[int, Segments, array[int]] | None = None
-        self._records: list[Tensor] = []
+        self._rooms = _Rooms(kernel)
+        self.chosen: Chosen | None = None
         self._weights: Tensor | None = None
         self._weights_from: tuple[object, ...] = ()
 
     def parameters(self) -> Sequence[nn.Parameter]:
         return self._parameters
+
+    @property
+    def learns_apart(self) -> bool:
+        """Whether the rule's network may learn from some coordinates while all move."""
+        return self.kernel.samples
+
+    def learning_from(self, chosen: Chosen) -> NativeTensorBackend:
+        """This backend, with weight gradients of these coordinates alone."""
+        assert self.learns_apart
+        twin = copy.copy(self)
+        twin.chosen = chosen
+        return twin
 
     def initial_memory(self, coordinates: int, steps: int | None = None) -> Memory:
         segments, _ = self.axis(coordinates)
@@ -84,14 +99,32 @@ class NativeTensorBackend:
             self._axis = coordinates, segments, self.kernel.sizes(segments)
         return self._axis[1:]
 
-    def records(self, coordinates: int, steps: int) -> list[Tensor]:
-        """One for each step of a window. They are kept from window to window: touching fresh memory costs as much as a
-        step."""
+    def rooms(self, coordinates: int, steps: int) -> _Rooms:
+        """For what the steps of a window leave."""
         segments, _ = self.axis(coordinates)
-        wanted = self.kernel.record_floats(coordinates, segments.rows)
-        if len(self._records) < steps or any(record.numel() != wanted for record in self._records[:1]):
-            self._records = [self.kernel.record(coordinates, segments.rows) for _ in range(steps)]
-        return self._records
+        self._rooms.make(coordinates, segments.rows, steps, outputs=self.chosen is not None)
+        return self._rooms
+
+
+class _Rooms:
+    """Records of the steps of a window, and where weights learn from some coordinates also outputs. They are kept from
+    window to window: touching fresh memory costs as much as a step."""
+
+    def __init__(self, kernel: TensorKernel) -> None:
+        self._kernel = kernel
+        self.records: list[Tensor] = []
+        self.outputs: list[Tensor] = []
+
+    def make(self, coordinates: int, tensors: int, steps: int, *, outputs: bool) -> None:
+        kernel = self._kernel
+        if _lacks(self.records, steps, kernel.record_floats(coordinates, tensors)):
+            self.records = [kernel.record(coordinates, tensors) for _ in range(steps)]
+        if outputs and _lacks(self.outputs, steps, kernel.outputs_floats(coordinates, tensors)):
+            self.outputs = [kernel.outputs(coordinates, tensors) for _ in range(steps)]
+
+
+def _lacks(rooms: Sequence[Tensor], steps: int, floats: int) -> bool:
+    return len(rooms) < steps or any(room.numel() != floats for room in rooms[:1])
 
 
 class _Window:
@@ -105,7 +138,7 @@ class _Window:
         self.task_size = backend.task_size
         self._backend = backend
         self._sizes = backend.axis(coordinates)[1]
-        self._records = backend.records(coordinates, steps)
+        self._rooms = backend.rooms(coordinates, steps)
         self._weights = backend.weights()
         self._steps = 0
         self._total = torch.zeros(self._weights.shape[0], dtype=torch.float64)
@@ -130,24 +163,31 @@ class _Window:
         return self._backend.kept(memory)
 
     def step(self, theta: Tensor, gradient: Tensor, memory: Memory) -> Memory:
-        kernel = self._backend.kernel
-        kernel.step(self._weights, self._sizes, theta, gradient, memory, self._records[self._steps])
+        outputs = None if self._backend.chosen is None else self._rooms.outputs[self._steps]
+        record = self._rooms.records[self._steps]
+        self._backend.kernel.step(self._weights, self._sizes, theta, gradient, memory, record, outputs)
         self._steps += 1
         return memory
 
     def back(self, worth: Tensor) -> Tensor:
         self._steps -= 1
-        record = self._records[self._steps]
-        q = self._backend.kernel.back(self._weights, self._sizes, record, worth, self._worths, self._total)
+        q = self._back(self._steps, worth, gradient=True)
         assert q is not None
         return q
+
+    def _back(self, step: int, worth: Tensor, *, gradient: bool) -> Tensor | None:
+        kernel, chosen, record = self._backend.kernel, self._backend.chosen, self._rooms.records[step]
+        where = (worth, self._worths, self._total)
+        if chosen is None:
+            return kernel.back(self._weights, self._sizes, record, *where, gradient=gradient)
+        left = (record, self._rooms.outputs[step])
+        return kernel.back_sampled(self._weights, self._sizes, left, *where, chosen, gradient=gradient)
 
     def gradient(self) -> Tensor:
         return self._total.float()
 
     def window_gradient(self, snapshot: Memory, G: Tensor, D: Tensor) -> Tensor:  # noqa: ARG002
         assert self._steps == G.shape[0], "the records are those of this window's steps"
-        kernel = self._backend.kernel
-        for record, worth in zip(self._records, D, strict=False):
-            kernel.back(self._weights, self._sizes, record, worth, self._worths, self._total, gradient=False)
+        for step, worth in enumerate(D):
+            self._back(step, worth, gradient=False)
         return self.gradient()

@@ -17,6 +17,7 @@ from gradsmith.rules.chosen import Chosen
 from gradsmith.rules.kernels.base import Refusal
 from models.backends.base import Backend, Memory
 from models.backends.native import NativeBackend
+from models.backends.native_tensors import NativeTensorBackend
 from models.backends.plain_torch import TorchBackend
 from models.backends.triton import TritonBackend
 from models.errors import BackendUnavailable
@@ -24,7 +25,7 @@ from models.errors import BackendUnavailable
 
 def sampled(backend: Backend, chosen: Chosen) -> Backend:
     """The backend with weight gradients of the chosen coordinates. Raises BackendUnavailable where it has none."""
-    if isinstance(backend, TorchBackend) and backend.learns_apart:
+    if isinstance(backend, TorchBackend | NativeTensorBackend) and backend.learns_apart:
         return backend.learning_from(chosen)
     if isinstance(backend, TorchBackend | NativeBackend | TritonBackend):
         return SampledBackend(backend, chosen)

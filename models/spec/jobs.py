@@ -46,7 +46,7 @@ class Job(Spec, ABC):
 
     @property
     def learns_apart(self) -> bool:
-        """Whether its weight gradients look at chosen coordinates in a way that torch alone computes."""
+        """Whether all coordinates go through a rule's network and its weight gradients look at chosen ones."""
         return False
 
     @abstractmethod

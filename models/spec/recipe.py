@@ -218,7 +218,7 @@ class Recipe(Spec):
 
     @property
     def learns_apart(self) -> bool:
-        """Whether all coordinates go through the rule's network and only some teach it, which torch alone computes."""
+        """Whether all coordinates go through the rule's network and only some teach it."""
         return self.sampled_coordinates is not None and self.rule.kind == "mlp"
 
     @property

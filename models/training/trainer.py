@@ -56,8 +56,6 @@ class Trainer:
 
     def _source(self, component: Component, family: Family, threads: int) -> Source:
         spec, wanted = self._spec, self._spec.resources.backend
-        if wanted == "auto" and spec.recipe.learns_apart:
-            wanted = "torch"
         own = share(spec.recipe.tasks, self._team.size, self._team.rank)
         record = record_of(spec.on(component.tasks))
         groups = ranges(own, family.coordinates_per_task, record, spec.recipe.unroll_steps, self._device)

@@ -9,7 +9,9 @@ import torch
 
 from gradsmith.rules import build
 from gradsmith.rules.chosen import Chosen
+from gradsmith.rules.kernels.tensor_truth import drawn
 from models.backends import NativeBackend, TorchBackend, backend_for, draw, sampled
+from models.backends.native_tensors import NativeTensorBackend
 from models.families.quadratic import QuadraticSpec
 from models.meta_loss import MetaLoss
 from models.spec import Recipe, Split
@@ -78,6 +80,24 @@ def test_the_mean_over_all_draws_is_the_gradient_of_all_coordinates(case):
         found.append(window.gradient)
     torch.testing.assert_close(torch.stack(found).mean(dim=0), whole.gradient, rtol=1e-9, atol=1e-12)
     assert (found[0] - whole.gradient).abs().max() > 1e-6
+
+
+@compiled
+@pytest.mark.parametrize("mode", ["exact", "detached"])
+def test_an_mlp_learns_from_the_same_coordinates_on_the_kernel_as_in_torch(mode):
+    """From the second window on, so that there is a memory; of three tasks with a tensor longer than a block."""
+    rule = drawn(build({"kind": "mlp"}), 0).float()
+    [tasks] = open_for_training(QuadraticSpec(dimension=50)).sample(Split.TRAIN, seed=0, trajectory=0, tasks=3)
+    parts = (Part("a", (43,), "weight"), Part("b", (7,), "weight"))
+    native = backend_for(rule, torch.float32, torch.device("cpu"), parts=parts, mode=mode)
+    assert isinstance(native, NativeTensorBackend)
+    chosen = draw((43, 7), 3, 9, seed=1, like=tasks.initial())
+    assert chosen is not None
+    found = []
+    for backend in (native, TorchBackend(rule, parts=parts)):
+        _, position = unroll_window(tasks, begin(tasks, backend), 4, backend, MetaLoss(mode))
+        found.append(unroll_window(tasks, position, 4, sampled(backend, chosen), MetaLoss(mode))[0].gradient)
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4 * float(found[1].abs().max()))
 
 
 @compiled

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gradsmith.rules import Segments, build
+from gradsmith.rules.chosen import Chosen
 from gradsmith.rules.configs import HyperConfig
 from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.kernels.base import Refusal
@@ -132,6 +133,51 @@ def test_an_mlp_sees_gradients_of_any_size_as_the_rule_does(size):
     theta, _, _ = by_kernel(kernel_for(rule, TARGETS[0]), truth, segments, G, G)
     expected, _, _ = by_autograd(truth.float(), segments, G, torch.ones_like(G))
     torch.testing.assert_close(theta, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+def sampled_back(chosen, threads=1):
+    """Back through one step of an mlp rule, its weights learning from all coordinates and then from the chosen ones:
+    the gradient of the weights, that of the gradient, and the worths."""
+    rule, segments = rule_of("mlp, 2 x 24"), Segments((9001, 4, 0, 40))
+    kernel, N = kernel_for(rule, TARGETS[0], threads), segments.coordinates
+    weights, sizes = kernel.weights(drawn(rule, 3)), kernel.sizes(segments)
+    gradient, worth = torch.randn(2, N, generator=torch.Generator().manual_seed(1))
+    state = rule.initial_state(N, tensors=segments.rows)
+    record, outputs = kernel.record(N, segments.rows), kernel.outputs(N, segments.rows)
+    kernel.step(weights, sizes, torch.zeros(N), gradient, state, record, outputs)
+    found = []
+    for sampled in (False, True):
+        total, worths = torch.zeros(weights.shape, dtype=torch.float64), torch.ones(3, N)
+        where = (worth, worths, total)
+        if sampled:
+            q = kernel.back_sampled(weights, sizes, (record, outputs), *where, chosen)
+        else:
+            q = kernel.back(weights, sizes, record, *where)
+        found.append((total, q, worths))
+    return found
+
+
+def test_weights_that_learn_from_all_coordinates_as_chosen_ones_learn_what_they_do():
+    (whole, *rest), (found, *others) = sampled_back(Chosen(torch.arange(9045), torch.ones(9045)))
+    assert all(map(torch.equal, rest, others))
+    torch.testing.assert_close(found, whole, rtol=1e-6, atol=1e-6 * float(whole.abs().max()))
+
+
+def test_chosen_coordinates_count_as_often_as_they_stand_for_others_and_bits_do_not_depend_on_threads():
+    """Halves add up to the whole, each counted twice to twice the whole; what updates are worth is not sampled."""
+    halves = [Chosen(torch.arange(first, 9045, 2), torch.full((len(range(first, 9045, 2)),), 2.0)) for first in (0, 1)]
+    found = [sampled_back(half) for half in halves]
+    (whole, *rest), (first, *others) = found[0]
+    assert all(map(torch.equal, rest, others))
+    torch.testing.assert_close(first + found[1][1][0], 2 * whole, rtol=1e-5, atol=1e-6 * float(whole.abs().max()))
+    assert (first - whole).abs().max() > 1e-3 * whole.abs().max()
+    assert torch.equal(sampled_back(halves[0], threads=3)[1][0], first)
+
+
+@pytest.mark.parametrize("places", [[3, 1], [-1, 2], [5, 9045], [4, 4]])
+def test_places_that_do_not_rise_within_the_axis_are_refused(places):
+    with pytest.raises(ValueError, match="places must rise within the 9045 coordinates"):
+        sampled_back(Chosen(torch.tensor(places), torch.ones(2)))
 
 
 def test_wrong_tensors_are_refused():

@@ -1,4 +1,4 @@
-"""What test_triton_hyper.py has computed by Triton; as tests/sdk/triton_trials.py, which says how and why."""
+"""What test_triton_tensors.py has computed by Triton; as tests/sdk/triton_trials.py, which says how and why."""
 
 from __future__ import annotations
 
@@ -14,25 +14,23 @@ from torch import Tensor, nn
 
 from gradsmith.axes import Axis, Home, TorchAxis
 from gradsmith.axes.triton import TritonAxis
-from gradsmith.rules import HyperRule, build
+from gradsmith.rules import HyperRule, MLPRule, build
 from gradsmith.rules.kernels.base import Refusal
-from gradsmith.rules.kernels.tensor_truth import drawn
+from gradsmith.rules.kernels.tensor_truth import KernelRule, drawn
 
 Array = npt.NDArray[Any]
 PLANNED = 2
 RATES = (1.0, 0.5, 2.0)
 
 
-def make_rule(config: dict[str, Any]) -> HyperRule:
-    """A rule in float32 whose weights are nowhere zero."""
+def make_rule(config: dict[str, Any]) -> KernelRule:
+    """A rule in float32 whose weights are nowhere zero; of kind hyper, unless it is named."""
     rule = build({"kind": "hyper", **config})
-    assert isinstance(rule, HyperRule)
-    made = drawn(rule, 3).float().requires_grad_(False)
-    assert isinstance(made, HyperRule)
-    return made
+    assert isinstance(rule, HyperRule | MLPRule)
+    return drawn(rule, 3).float().requires_grad_(False)
 
 
-def axes(rule: HyperRule, sizes: Sequence[int], *, device: str, **settings: Any) -> tuple[TritonAxis, TorchAxis]:
+def axes(rule: KernelRule, sizes: Sequence[int], *, device: str, **settings: Any) -> tuple[TritonAxis, TorchAxis]:
     """The same axis by Triton and by torch, in float32."""
     from gradsmith.rules.kernels.triton.tensor_kernel import TritonTensorKernel
 
@@ -166,11 +164,15 @@ def compiled(config: dict[str, Any], name: str, capability: int) -> str:
     import triton
     from triton.backends.compiler import GPUTarget
 
-    from gradsmith.rules.kernels.triton import hyper
+    from gradsmith.rules.kernels.triton import hyper, mlp
+    from gradsmith.rules.kernels.triton.launches import HyperLaunches
     from gradsmith.rules.kernels.triton.tensor_kernel import TritonTensorKernel
 
-    kernel, program = TritonTensorKernel(make_rule(config), torch.device("cpu")), getattr(hyper, name)
-    given = {"BLOCK": kernel.block, "ALIGNED": True, **kernel.network}
+    launches = TritonTensorKernel(make_rule(config), torch.device("cpu")).launches
+    if isinstance(launches, HyperLaunches):
+        program, given = getattr(hyper, name), {"ALIGNED": True, **launches.network}
+    else:
+        program, given = getattr(mlp, name), {"ALIGNED": True, **launches.look, **launches.decide, **launches.move}
     names = program.arg_names
     constants = {argument: given[argument] for argument in names if argument in given}
     kinds = {"blocks": "*i32", "places": "*i64", "moving": "*i64", "stride": "i32"}

@@ -37,7 +37,8 @@ class TritonAxis(Axis):
 
     def read(self, number: int) -> State:
         rows = self._rows(number).clone(memory_format=torch.contiguous_format)
-        return rows[:3].t(), rows[3:4].t(), rows[4:].t(), self._numbers[number : number + 1].clone()
+        own = (each.t() for each in torch.split(rows, [width for width in self._kernel.rows if width]))
+        return (*own, self._numbers[number : number + 1].clone())
 
     def write(self, number: int, memory: State) -> None:
         *wide, numbers = memory

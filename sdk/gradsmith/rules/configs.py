@@ -65,6 +65,8 @@ class Costs:
     left: int = 0
     """Numbers that one step leaves for a window's gradient on the compiled kernel of rules that look at tensors; 0
     where there is none."""
+    outputs: int = 0
+    """How many more it leaves there where the weights learn from some coordinates alone."""
     whole: bool = False
     """A window's gradient cannot be computed a block of coordinates at a time."""
 
@@ -354,6 +356,7 @@ class MLPConfig(RuleConfig):
             record=0,
             sizes=None,
             left=self.program.left(tensors) if self.program else 0,
+            outputs=self.program.outputs(tensors) if self.program else 0,
             whole=own.of_tensors,
         )
 

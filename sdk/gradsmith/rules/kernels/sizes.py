@@ -90,6 +90,10 @@ class MLPProgram:
         of_tensor = 2 * WIDTHS["avx2"] * own + self.hidden + Combination(self.names).width
         return math.ceil(own + of_tensor * tensors)
 
+    def outputs(self, tensors: float) -> int:
+        """The network's outputs at a coordinate, and at those of one block that is not full of each tensor."""
+        return math.ceil((Combination(self.names).directions + 1) * (1 + 2 * WIDTHS["avx2"] * tensors))
+
     @property
     def defines(self) -> Mapping[str, int]:
         inputs = {f"WITH_{name.upper()}": int(name in self.names) for name in self.known}

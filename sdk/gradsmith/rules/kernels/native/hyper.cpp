@@ -50,10 +50,12 @@ int64_t gradsmith_record_floats(int64_t coordinates, int64_t tensors, int64_t hi
 // sizes: of each tensor; with WITH_MUON its size, rows and columns, which are 0 where it is no matrix.
 // One inner step, in place, of tensors one after another; memory as the rule's, feature-major: means (3 x coordinates),
 // squares and last (coordinates), numbers (tensors x NUMBERS). `gradients` and `values` hold a pointer for each tensor, or null for
-// one that does not move. record: null, or where to leave what the way back needs. Returns 1 when memory ran out.
+// one that does not move. record: null, or where to leave what the way back needs; the pointer
+// after it is for mlp rules. Returns 1 when memory ran out.
 int gradsmith_step(const float* weights, int64_t hidden, int64_t layers, float scale, int64_t tensors,
                          const int64_t* sizes, const float* const* gradients, float* const* values, const float* rates,
-                         float* means, float* squares, float* last, float* numbers, float* record, int64_t threads) {
+                         float* means, float* squares, float* last, float* numbers, float* record, float*,
+                         int64_t threads) {
   const Net net{weights, hidden, layers, scale};
   const int64_t coordinates = total_of(tensors, sizes), bytes = sizeof(float) * scratch_floats(net, tensors, sizes);
   std::vector<int64_t> starts(tensors);
@@ -76,13 +78,13 @@ int gradsmith_step(const float* weights, int64_t hidden, int64_t layers, float s
 // The same of tasks side by side on one axis: gradient and theta (coordinates).
 int gradsmith_step_tasks(const float* weights, int64_t hidden, int64_t layers, float scale, int64_t tensors,
                                const int64_t* sizes, const float* gradient, float* theta, float* means, float* squares,
-                               float* last, float* numbers, float* record, int64_t threads) {
+                               float* last, float* numbers, float* record, float*, int64_t threads) {
   std::vector<const float*> gradients(tensors);
   std::vector<float*> values(tensors);
   const std::vector<float> rates(tensors, 1.f);
   for (int64_t t = 0, at = 0; t < tensors; at += shape_of(sizes, t++).n) gradients[t] = gradient + at, values[t] = theta + at;
   return gradsmith_step(weights, hidden, layers, scale, tensors, sizes, gradients.data(), values.data(),
-                              rates.data(), means, squares, last, numbers, record, threads);
+                              rates.data(), means, squares, last, numbers, record, nullptr, threads);
 }
 
 // Back through one recorded step. worth (coordinates): dL / d(update). worths (3 x coordinates): dL / d(means), after

@@ -187,14 +187,14 @@ struct Scratch {
   float padded[3 + MEANS + SQUARES][BLOCK];  // a block's lines where its tensor ends
 };
 
-// One step of a block; its features go to `x`.
-inline void step(const Prepared& w, const Row& row, const Lines& at, float* x, Scratch& r) {
+// One step of a block; its features go to `x`, and the network's outputs to `out`.
+inline void step(const Prepared& w, const Row& row, const Lines& at, float* x, float* out, Scratch& r) {
   read(row, at, x);
-  network(w, row, x, r.hidden, r.out);
+  network(w, row, x, r.hidden, out);
   for (int v = 0; v < BLOCK; v += WIDTH) {
     Vector along{};
-    UNROLLED for (int k = 0; k < DIRECTIONS; k++) along += load(r.out + k * BLOCK + v) * load(x + direction(k) * BLOCK + v);
-    const Vector update = length_of(w, load(r.out + DIRECTIONS * BLOCK + v)) * along;
+    UNROLLED for (int k = 0; k < DIRECTIONS; k++) along += load(out + k * BLOCK + v) * load(x + direction(k) * BLOCK + v);
+    const Vector update = length_of(w, load(out + DIRECTIONS * BLOCK + v)) * along;
     if constexpr (ALIGNMENT) store(at.last + v, update);
     store(at.theta + v, load(at.theta + v) + at.learning_rate * update);
   }
@@ -227,9 +227,10 @@ struct Padded {
 };
 
 // The same of a tensor's last block, where it has fewer than BLOCK coordinates.
-inline void step_padded(const Prepared& w, const Row& row, const Lines& at, float* x, Scratch& r, int64_t count) {
+inline void step_padded(const Prepared& w, const Row& row, const Lines& at, float* x, float* out, Scratch& r,
+                        int64_t count) {
   const Padded padded(at, count, r.padded);
-  step(w, row, padded.own, x, r);
+  step(w, row, padded.own, x, out, r);
   padded.give_back();
 }
 

@@ -9,9 +9,15 @@ constexpr int WIDEST = padded(0) > padded(LAYERS) ? padded(0) : padded(LAYERS);
 constexpr int MOST_ROWS = HIDDEN > OUTPUTS ? HIDDEN : OUTPUTS;
 constexpr int TOGETHER = 4;  // blocks whose outer products are taken at once: sums go to memory and back less often
 
+// A block's numbers where its tensor ends.
+struct Ends {
+  float worth[BLOCK], worths[MEANS][BLOCK], q[BLOCK];
+};
+
 // A thread's memory. z: d/d(pre-activations), and d/d(outputs) at last; transposed: the inputs of the layers.
 struct Back {
-  float hidden[LAYERS * AREA], out[OUTPUTS * BLOCK], worth[BLOCK], worths[MEANS][BLOCK], q[BLOCK];
+  float hidden[LAYERS * AREA], out[OUTPUTS * BLOCK];
+  Ends ends;
   float z[LAYERS + 1][TOGETHER * MOST_ROWS * BLOCK], transposed[LAYERS + 1][TOGETHER * BLOCK * WIDEST];
   float matrix[LAYERS + 1][MOST_ROWS * WIDEST], bias[LAYERS + 1][MOST_ROWS * WIDTH];  // sums
   int64_t gathered;  // coordinates that are in them
@@ -43,19 +49,19 @@ APART void outer(const float* z, const float* transposed, float* matrix) {
   if constexpr (REST > 0) outer_columns<STEPS, ROWS, REST, KP>(z, transposed + k, matrix + k);
 }
 
-// From what the update is worth to the outputs' z, and to q and the worths of the means before the step.
-APART void back_head(const Prepared& w, const Row& row, const float* x, const float* worth, float* const (&worths)[MEANS],
-                     float* q, Back& r, float* z) {
+// From what the update is worth to the outputs' z, and to q and the worths of the means before the step. Either may be null.
+APART void back_head(const Prepared& w, const Row& row, const float* x, const float* out, const float* worth,
+                     float* const (&worths)[MEANS], float* q, float* z) {
   for (int v = 0; v < BLOCK; v += WIDTH) {
-    const Vector magnitude = load(r.out + DIRECTIONS * BLOCK + v), d = load(worth + v) * length_of(w, magnitude);
+    const Vector magnitude = load(out + DIRECTIONS * BLOCK + v), d = load(worth + v) * length_of(w, magnitude);
     Vector along{}, coefficient[DIRECTIONS];
     UNROLLED for (int k = 0; k < DIRECTIONS; k++) {
       const Vector each = load(x + direction(k) * BLOCK + v);
-      coefficient[k] = load(r.out + k * BLOCK + v);
+      coefficient[k] = load(out + k * BLOCK + v);
       along += coefficient[k] * each;
-      store(z + k * BLOCK + v, d * each);
+      if (z) store(z + k * BLOCK + v, d * each);
     }
-    store(z + DIRECTIONS * BLOCK + v, where((magnitude >= LOWEST) & (magnitude <= HIGHEST), d * along));
+    if (z) store(z + DIRECTIONS * BLOCK + v, where((magnitude >= LOWEST) & (magnitude <= HIGHEST), d * along));
     if (!q) continue;
     const Vector over_s = d * load(x + EACH * BLOCK + v), over_r = d * row.over_r;
     Vector mean[MEANS], own{};
@@ -86,7 +92,7 @@ inline void add_bias(const float* z, int rows, float* bias) {
 inline void back_block(const Prepared& w, const Row& row, const float* x, const float* worth,
                        float* const (&worths)[MEANS], float* q, Back& r, int slot) {
   network(w, row, x, r.hidden, r.out);
-  back_head(w, row, x, worth, worths, q, r, r.z[LAYERS] + slot * OUTPUTS * BLOCK);
+  back_head(w, row, x, r.out, worth, worths, q, r.z[LAYERS] + slot * OUTPUTS * BLOCK);
   for_layers<0, LAYERS + 1>([&](auto number) {
     constexpr int L = LAYERS - number;
     const float* const z = r.z[L] + slot * outputs(L) * BLOCK;
@@ -140,33 +146,47 @@ inline void add_shared(const Row& row, Back& r, double* total) {
   memset(r.bias[0], 0, sizeof r.bias[0]);
 }
 
+// `run(number, worth, worths, q)` for each block of a span; where its tensor ends, with copies that are zero behind it.
+template <typename Run>
+inline void each_block(const Span& span, Ends& ends, const Run& run) {
+  for (int64_t at = 0; at < span.count; at += BLOCK) {
+    const int64_t left = span.count - at;
+    float* worths[MEANS];
+    for (int k = 0; k < MEANS; k++) worths[k] = left < BLOCK ? ends.worths[k] : span.q ? span.worths[k] + at : nullptr;
+    if (left >= BLOCK) {
+      run(at / BLOCK, span.worth + at, worths, span.q ? span.q + at : nullptr);
+      continue;
+    }
+    memset(&ends, 0, sizeof ends);
+    memcpy(ends.worth, span.worth + at, sizeof(float) * left);
+    if (span.q)
+      for (int k = 0; k < MEANS; k++) memcpy(worths[k], span.worths[k] + at, sizeof(float) * left);
+    run(at / BLOCK, ends.worth, worths, span.q ? ends.q : nullptr);
+    if (span.q) {
+      memcpy(span.q + at, ends.q, sizeof(float) * left);
+      for (int k = 0; k < MEANS; k++) memcpy(span.worths[k] + at, worths[k], sizeof(float) * left);
+    }
+  }
+}
+
 // A piece of a tensor. What `add_up` does is left to whoever calls it for the last one.
 void back(const Prepared& w, const Row& row, const Span& span, Back& r, double* total) {
   int slot = 0;
-  for (int64_t at = 0; at < span.count; at += BLOCK) {
-    const float* const x = span.readings + at / BLOCK * READING;
-    const int64_t left = span.count - at;
-    float* worths[MEANS];
-    for (int k = 0; k < MEANS; k++) worths[k] = left < BLOCK ? r.worths[k] : span.q ? span.worths[k] + at : nullptr;
-    if (left >= BLOCK) {
-      back_block(w, row, x, span.worth + at, worths, span.q ? span.q + at : nullptr, r, slot);
-    } else {
-      memset(r.worth, 0, sizeof r.worth), memset(r.worths, 0, sizeof r.worths);
-      memcpy(r.worth, span.worth + at, sizeof(float) * left);
-      if (span.q)
-        for (int k = 0; k < MEANS; k++) memcpy(worths[k], span.worths[k] + at, sizeof(float) * left);
-      back_block(w, row, x, r.worth, worths, span.q ? r.q : nullptr, r, slot);
-      if (span.q) {
-        memcpy(span.q + at, r.q, sizeof(float) * left);
-        for (int k = 0; k < MEANS; k++) memcpy(span.worths[k] + at, worths[k], sizeof(float) * left);
-      }
-    }
+  each_block(span, r.ends, [&](int64_t block, const float* worth, float* const (&worths)[MEANS], float* q) {
+    back_block(w, row, span.readings + block * READING, worth, worths, q, r, slot);
     if (++slot == TOGETHER) add_products<TOGETHER>(r, 0), slot = 0;
-  }
+  });
   while (slot > 0) add_products<1>(r, --slot);
   add_shared(row, r, total);
   r.gathered += span.count;
   if (r.gathered >= PIECE) add_up(r, total);
+}
+
+// q and the worths alone, by the outputs that the step left: no network is run.
+inline void back_without_weights(const Prepared& w, const Row& row, const Span& span, const float* outputs, Ends& ends) {
+  each_block(span, ends, [&](int64_t block, const float* worth, float* const (&worths)[MEANS], float* q) {
+    back_head(w, row, span.readings + block * READING, outputs + block * OUTPUTS * BLOCK, worth, worths, q, nullptr);
+  });
 }
 
 }  // namespace

@@ -10,15 +10,17 @@ namespace {
 
 constexpr int BLOCK = 2 * WIDTH;
 
-// Rows of a product that stay in registers, two vectors each; the last tile takes what is left.
-constexpr int ROW_TILE = WIDTH == 16 ? 10 : 5;
+// Rows of a product that stay in registers, two vectors each; the last tile takes what is left. Six is the most that fits
+// 16 registers beside the factors, and pays where no smaller tile is left over.
+constexpr int row_tile(int rows) { return WIDTH == 16 ? 10 : rows % 6 == 0 ? 6 : 5; }
 
 constexpr int REGISTER_SUMS = WIDTH == 16 ? 24 : 12;  // of 32 or 16 registers; the rest hold the factors
 
-// Tile after tile of ROW_TILE rows, for each column the rows of the tile side by side.
+// Tile after tile of row_tile rows, for each column the rows of the tile side by side.
 inline void pack(const float* w, int rows, int depth, int row_stride, int column_stride, float* packed) {
-  for (int first = 0; first < rows; first += ROW_TILE) {
-    const int tile = rows - first < ROW_TILE ? rows - first : ROW_TILE;
+  const int most = row_tile(rows);
+  for (int first = 0; first < rows; first += most) {
+    const int tile = rows - first < most ? rows - first : most;
     for (int k = 0; k < depth; k++)
       for (int r = 0; r < tile; r++) *packed++ = w[(first + r) * row_stride + k * column_stride];
   }
@@ -44,10 +46,10 @@ inline void product_tile(const float* packed, const float* bias, const float* x,
 // z (ROWS x BLOCK) = bias + packed (ROWS x (DEPTH + OWN_DEPTH)) * [x; own], x (DEPTH x BLOCK), own (OWN_DEPTH x BLOCK)
 template <int ROWS, int DEPTH, int OWN_DEPTH>
 APART void product(const float* packed, const float* bias, const float* x, const float* own, float* z) {
-  constexpr int REST = ROWS % ROW_TILE, K = DEPTH + OWN_DEPTH;
+  constexpr int TILE = row_tile(ROWS), REST = ROWS % TILE, K = DEPTH + OWN_DEPTH;
   int r = 0;
-  for (; r < ROWS - REST; r += ROW_TILE)
-    product_tile<ROW_TILE, DEPTH, OWN_DEPTH>(packed + r * K, bias ? bias + r : bias, x, own, z + r * BLOCK);
+  for (; r < ROWS - REST; r += TILE)
+    product_tile<TILE, DEPTH, OWN_DEPTH>(packed + r * K, bias ? bias + r : bias, x, own, z + r * BLOCK);
   if constexpr (REST > 0)
     product_tile<REST, DEPTH, OWN_DEPTH>(packed + r * K, bias ? bias + r : bias, x, own, z + r * BLOCK);
 }

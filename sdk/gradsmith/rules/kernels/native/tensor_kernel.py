@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from gradsmith.rules.base import Rule, Segments, State
+from gradsmith.rules.chosen import Chosen
 from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.kernels.native.pointers import require
 from gradsmith.rules.kernels.native.targets import Target
 from gradsmith.rules.kernels.native.tensor_library import TensorLibrary
 from gradsmith.rules.kernels.tensor_truth import KernelRule
+from gradsmith.rules.shapes import matrix
+
+LONGEST_SHORT_SIDE = 128
+"""Muon's direction of matrices whose shorter side is longer is left to torch, whose libraries multiply large matrices
+faster."""
 
 
 class Layout(NamedTuple):
@@ -58,6 +66,10 @@ class TensorKernel:
         if compiled != self._count:
             raise ValueError(f"this kernel was compiled for {compiled} weights, and {self.config} has {self._count}")
 
+    def suits(self, shapes: Iterable[Sequence[int]]) -> bool:
+        """Whether it is the fastest for tensors of these shapes."""
+        return self._each == 1 or all(min(matrix(shape) or (0,)) <= LONGEST_SHORT_SIDE for shape in shapes)
+
     def weights(self, rule: Rule) -> Tensor:
         """The rule's present weights as the other methods want them; to be made again after each change of them.
 
@@ -84,6 +96,20 @@ class TensorKernel:
         """How many numbers a record has."""
         return int(self.library.record_floats(coordinates, tensors, self._hidden, self._layers))
 
+    @property
+    def samples(self) -> bool:
+        """Whether it has `back_sampled`: the rule's network runs for each coordinate."""
+        return self.library.back_sampled is not None
+
+    def outputs(self, coordinates: int, tensors: int) -> Tensor:
+        """Room for the outputs of one step's networks."""
+        return torch.empty(self.outputs_floats(coordinates, tensors), dtype=torch.float32, device="cpu")
+
+    def outputs_floats(self, coordinates: int, tensors: int) -> int:
+        """How many numbers those are; 0 where the network runs once for each tensor."""
+        of = self.library.outputs_floats
+        return 0 if of is None else int(of(coordinates, tensors))
+
     def step(
         self,
         weights: Tensor,
@@ -92,19 +118,20 @@ class TensorKernel:
         gradient: Tensor,
         state: State,
         record: Tensor | None = None,
+        outputs: Tensor | None = None,
     ) -> None:
         """One inner step: theta += update, and the state moves on, both in place. theta, gradient: (coordinates,).
 
-        record: where it leaves what `back` needs
+        record: where it leaves what `back` needs; outputs: where what `back_sampled` needs beside it
         """
         self._require_state(state, theta, len(sizes) // self._each)
-        self._require_axis(sizes, theta.shape[0], record)
+        self._require_axis(sizes, theta.shape[0], record, outputs)
         require("gradient", gradient, theta.shape)
         gradient = gradient.contiguous()
         failed = self.library.step_tasks(
             *self._rule(weights, sizes),
             *(gradient.data_ptr(), theta.data_ptr(), *self._memory(state)),
-            *(0 if record is None else record.data_ptr(), self.threads),
+            *(0 if record is None else record.data_ptr(), 0 if outputs is None else outputs.data_ptr(), self.threads),
         )
         if failed:
             raise MemoryError("the native kernel could not get its working memory for a step")
@@ -127,7 +154,7 @@ class TensorKernel:
         """
         failed = self.library.step(
             *self._rule(weights, sizes),
-            *(gradients, values, rates, *self._memory(state), 0, threads),
+            *(gradients, values, rates, *self._memory(state), 0, 0, threads),
         )
         if failed:
             raise MemoryError("the native kernel could not get its working memory for a step; free some memory")
@@ -165,6 +192,49 @@ class TensorKernel:
             raise MemoryError("the native kernel could not get its working memory for a gradient")
         return q
 
+    def back_sampled(
+        self,
+        weights: Tensor,
+        sizes: array[int],
+        left: tuple[Tensor, Tensor],
+        worth: Tensor,
+        worths: Tensor,
+        total: Tensor,
+        chosen: Chosen,
+        *,
+        gradient: bool = True,
+    ) -> Tensor | None:
+        """`back` of a rule that runs for each coordinate, where its weights learn from chosen ones alone. All have a
+        dL / d(gradient), and no network is run for it.
+
+        left: the record and the outputs that the step left
+        """
+        assert self.library.back_sampled is not None, "see `samples`"
+        record, outputs = left
+        require("total", total, (self._count,), torch.float64)
+        self._require_axis(sizes, worth.shape[0], record, outputs)
+        require("worth", worth, worth.shape)
+        places = chosen.places.contiguous()
+        counts = chosen.weights.to(torch.float32).contiguous()
+        require("places", places, counts.shape, torch.int64)
+        ends = torch.tensor((0, *accumulate(sizes)), device="cpu")
+        if len(places) and not (places[0] >= 0 and places[-1] < ends[-1] and (places.diff() > 0).all()):
+            raise ValueError(f"places must rise within the {int(ends[-1])} coordinates")
+        worth = worth.contiguous()
+        q = torch.empty_like(worth) if gradient else None
+        if gradient:
+            require("worths", worths, (self.layout.means, *worth.shape), contiguous=True)
+        chosen_of = torch.searchsorted(places, ends).diff().contiguous()
+        failed = self.library.back_sampled(
+            *self._rule(weights, sizes),
+            *(record.data_ptr(), outputs.data_ptr(), worth.data_ptr(), worths.data_ptr()),
+            *(0 if q is None else q.data_ptr(), chosen_of.data_ptr(), places.data_ptr(), counts.data_ptr()),
+            *(total.data_ptr(), self.threads),
+        )
+        if failed:
+            raise MemoryError("the native kernel could not get its working memory for a gradient")
+        return q
+
     def _memory(self, state: State) -> tuple[int, ...]:
         """The addresses of means, squares, last update (0 where there is none) and the tensors' numbers."""
         means, squares, *last, numbers = (tensor.data_ptr() for tensor in state)
@@ -181,12 +251,16 @@ class TensorKernel:
             sizes.buffer_info()[0],
         )
 
-    def _require_axis(self, sizes: array[int], coordinates: int, record: Tensor | None) -> None:
-        together = sum(sizes[:: self._each])
+    def _require_axis(
+        self, sizes: array[int], coordinates: int, record: Tensor | None, outputs: Tensor | None = None
+    ) -> None:
+        together, tensors = sum(sizes[:: self._each]), len(sizes) // self._each
         if together != coordinates:
             raise ValueError(f"the tensors have {together} coordinates together, and theta has {coordinates}")
         if record is not None:
-            require("record", record, (self.record_floats(coordinates, len(sizes) // self._each),), contiguous=True)
+            require("record", record, (self.record_floats(coordinates, tensors),), contiguous=True)
+        if outputs is not None:
+            require("outputs", outputs, (self.outputs_floats(coordinates, tensors),), contiguous=True)
 
     def _require_state(self, state: State, theta: Tensor, tensors: int) -> None:
         (coordinates,) = theta.shape

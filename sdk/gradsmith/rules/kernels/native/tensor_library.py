@@ -22,6 +22,9 @@ class TensorLibrary:
             self.record_floats = loaded.gradsmith_record_floats
             self.step, self.step_tasks = loaded.gradsmith_step, loaded.gradsmith_step_tasks
             self.back = loaded.gradsmith_back
+            # Of mlp rules alone, whose network runs for each coordinate.
+            self.outputs_floats = getattr(loaded, "gradsmith_outputs_floats", None)
+            self.back_sampled = getattr(loaded, "gradsmith_back_sampled", None)
         except (OSError, AttributeError) as error:
             raise Unloadable(f"the compiled kernel {path} does not load ({error})") from error
         if not supported():
@@ -31,9 +34,13 @@ class TensorLibrary:
         memory = (pointer, pointer, pointer, pointer)  # means, squares, last, numbers
         self.weights.argtypes, self.weights.restype = [size, size], size
         self.record_floats.argtypes, self.record_floats.restype = [size, size, size, size], size
-        # gradients, values, rates; memory, record, threads
-        self.step.argtypes = [*rule, pointer, pointer, pointer, *memory, pointer, size]
-        # gradient, theta; memory, record, threads
-        self.step_tasks.argtypes = [*rule, pointer, pointer, *memory, pointer, size]
+        # gradients, values, rates; memory, record, outputs, threads
+        self.step.argtypes = [*rule, pointer, pointer, pointer, *memory, pointer, pointer, size]
+        # gradient, theta; memory, record, outputs, threads
+        self.step_tasks.argtypes = [*rule, pointer, pointer, *memory, pointer, pointer, size]
         # record, worth, worths, q, total, threads
         self.back.argtypes = [*rule, pointer, pointer, pointer, pointer, pointer, size]
+        if self.outputs_floats is not None and self.back_sampled is not None:
+            self.outputs_floats.argtypes, self.outputs_floats.restype = [size, size], size
+            # record, outputs, worth, worths, q; chosen of each tensor, places, counts, total, threads
+            self.back_sampled.argtypes = [*rule, *[pointer] * 9, size]

@@ -98,9 +98,9 @@ inline Vector one_plus_exp2(Vector x) { return exp2_of(at_least(splat(-126.f), a
 
 constexpr float LOG2_E = 1.44269504089f;
 inline Vector exp_of(Vector x) { return exp2_of(x * LOG2_E); }  // for x within +-87
-inline Vector elu_of(Vector x) {
-  return at_least(Vector{}, x) + (exp2_of(at_least(splat(-126.f), at_most(Vector{}, x * LOG2_E))) - 1.f);
-}
+
+// x, or e^x - 1 below 0. The larger of the two for every x, for e^x - 1 >= x, and 0 is less than what is positive.
+inline Vector elu_of(Vector x) { return at_least(exp_of(at_least(splat(-87.f), at_most(Vector{}, x))) - 1.f, x); }
 
 // Activations take their argument already times these, which the packed weights hold. Dividing costs less than a
 // Newton step from an approximate inverse, or than one division for two.

@@ -1,5 +1,5 @@
-"""The LSTM rule as two Triton programs for CUDA devices, and a hyper rule's step as three. Triton itself is imported
-when a kernel is asked for.
+"""The LSTM rule as two Triton programs for CUDA devices, and a step of a hyper or mlp rule as three. Triton itself is
+imported when a kernel is asked for.
 
 GRADSMITH_TRITON, read when a kernel is asked for: auto (default), off, or bf16 for products of bfloat16 numbers in the
 LSTM rule's programs.

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Literal, TypeVar, cast
 import torch
 
 from gradsmith.rules.base import Rule
-from gradsmith.rules.configs import HyperConfig, LSTMConfig
+from gradsmith.rules.configs import HyperConfig, LSTMConfig, MLPConfig
 from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.trial import worst_error
 from gradsmith.rules.kernels.triton.layout import MOST_HIDDEN, MOST_LAYERS, Layout
-from gradsmith.rules.kernels.triton.tensors import MOST_HIDDEN as MOST_HYPER_HIDDEN
+from gradsmith.rules.kernels.triton.tensors import refused
 from gradsmith.rules.lstm import LSTMRule
+from gradsmith.rules.mlp import MLPRule
 
 if TYPE_CHECKING:
     from gradsmith.rules.kernels.triton.kernel import TritonKernel
@@ -71,17 +72,15 @@ def triton_kernel(rule: Rule, device: torch.device, *, choice: Choice | None = N
 def triton_tensor_kernel(
     rule: Rule, device: torch.device, *, choice: Choice | None = None
 ) -> TritonTensorKernel | Refusal:
-    """The kernel for steps of hyper rules of this configuration on `device`, or why there is none; as `triton_kernel`,
-    always in float32. It steps alone: windows are differentiated through torch."""
+    """The kernel for steps of hyper and mlp rules of this configuration on `device`, or why there is none; as
+    `triton_kernel`, always in float32. It steps alone: windows are differentiated through torch."""
     choice = choice_from_environment() if choice is None else choice
     if choice == "off":
         return Refusal("it is turned off here (GRADSMITH_TRITON=off)")
-    if not isinstance(rule, HyperRule):
-        return Refusal(f"it runs rules of kind {HyperRule.kind} alone")
-    if rule.settings.direction != "adam":
-        return Refusal("it has no Muon: it runs hyper rules with the direction adam alone")
-    if rule.settings.hidden_size > MOST_HYPER_HIDDEN:
-        return Refusal(f"it runs networks of at most {MOST_HYPER_HIDDEN} units")
+    problem = refused(rule)
+    if problem is not None:
+        return Refusal(problem)
+    assert isinstance(rule, HyperRule | MLPRule), "`refused` has looked"
     return _tried_for_tensors(rule.settings, _indexed(device))
 
 
@@ -98,12 +97,12 @@ def _tried(settings: LSTMConfig, device: torch.device, precision: Literal["float
 
 
 @functools.lru_cache(maxsize=64)
-def _tried_for_tensors(settings: HyperConfig, device: torch.device) -> TritonTensorKernel | Refusal:
+def _tried_for_tensors(settings: HyperConfig | MLPConfig, device: torch.device) -> TritonTensorKernel | Refusal:
     def made() -> tuple[TritonTensorKernel, float]:
         from gradsmith.rules.kernels.triton import tensor_trial
         from gradsmith.rules.kernels.triton.tensor_kernel import TritonTensorKernel
 
-        rule = HyperRule(settings)
+        rule = HyperRule(settings) if isinstance(settings, HyperConfig) else MLPRule(settings)
         kernel = TritonTensorKernel(rule, device)
         return kernel, tensor_trial.worst_error(kernel, rule)
 

@@ -1,14 +1,9 @@
 """One step of a hyper rule as three Triton programs, over all tensors of an axis: `look`, `decide`, `move`.
 
-A second telling of gradsmith/rules/hyper.py, whose names these are; tests/sdk/test_triton_hyper.py holds the two equal.
+A second telling of gradsmith/rules/hyper.py, whose names these are; tests/sdk/test_triton_tensors.py holds them equal.
 
-Tensors lie one after another in rows of `stride` numbers, each from a multiple of 16 on: the means with decays 0.5, 0.9
-and 0.97, the squares, the last update. A program sees one block of BLOCK coordinates of one tensor.
-
-blocks: (blocks,) int32, the tensor of each block
-places: (tensors, 3) int64, its number of coordinates, where it begins in a row, and its first block
-moving: (tensors, 3) int64, the addresses of its gradient and its parameter, and the bits of the float32 factor on its
-    update; an address of 0: it rests
+Letters and layouts: tensor_cell.py. Rows of the state: the means with decays 0.5, 0.9 and 0.97, the squares, the last
+update.
 """
 
 from __future__ import annotations
@@ -20,32 +15,23 @@ import triton.language as tl
 
 from gradsmith.rules.hyper import ALIGNMENT, FAST, FLOOR, MOMENTA, SLOW, SQUARES
 from gradsmith.rules.kernels.triton.cell import tanh
+from gradsmith.rules.kernels.triton.tensor_cell import (
+    alignment,
+    begun,
+    dense,
+    inverse,
+    loaded,
+    pointer,
+    put,
+    total,
+    towards_the_end,
+    within,
+)
 
 _B50, _B90, _B97 = map(tl.constexpr, MOMENTA)
 _V, _FAST, _SLOW, _ALIGNMENT, _FLOOR = map(tl.constexpr, (SQUARES, FAST, SLOW, ALIGNMENT, FLOOR))
 _LOG_B50, _LOG_B90, _LOG_B97 = (tl.constexpr(math.log(decay)) for decay in MOMENTA)
 _LOG_V, _LOG_FAST, _LOG_SLOW = (tl.constexpr(math.log(decay)) for decay in (SQUARES, FAST, SLOW))
-
-
-@triton.jit
-def inverse(size):
-    """1 / size; 0 where it is 0. NaN stays."""
-    return tl.where(size == 0, size, tl.div_rn(1.0, size))
-
-
-@triton.jit
-def within(low, high, x):
-    """NaN stays: a comparison with it is false."""
-    return tl.where(x < low, low, tl.where(x > high, high, x))
-
-
-@triton.jit
-def pointer(address, ALIGNED: tl.constexpr):
-    """Where float32 numbers lie. ALIGNED: at a multiple of 16 bytes, which is what makes wide loads."""
-    found = address.to(tl.pointer_type(tl.float32))
-    if ALIGNED:
-        found = tl.multiple_of(found, 16)
-    return found
 
 
 @triton.jit
@@ -70,51 +56,17 @@ def look(blocks, places, moving, state, sums, stride, BLOCK: tl.constexpr, ALIGN
 
 @triton.jit
 def _sum(gradients, at, sums, stride, block, mask):
-    g = _loaded(gradients, mask)
-    _put(sums, block, 0, g * g)
-    last = _loaded(at + 4 * stride, mask)
-    _put(sums, block, 1, last * last)
-    _put(sums, block, 4, g * last)
-    medium = _loaded(at + stride, mask)
-    _put(sums, block, 2, medium * medium)
-    _put(sums, block, 5, g * medium)
-    slow = _loaded(at + 2 * stride, mask)
-    _put(sums, block, 3, slow * slow)
-    _put(sums, block, 6, g * slow)
-
-
-@triton.jit
-def _loaded(at, mask):
-    return tl.load(at) if mask is None else tl.load(at, mask=mask, other=0.0)
-
-
-@triton.jit
-def _put(sums, block, ROW: tl.constexpr, each):
-    tl.store(sums + ROW * tl.num_programs(0) + block, tl.sum(each, axis=0))
-
-
-@triton.jit
-def _total(sums, ROW: tl.constexpr, count, first, mine, LANES: tl.constexpr):
-    """A row's sum over the blocks of one tensor, in double, rounded once."""
-    total = tl.zeros((LANES,), tl.float64)
-    for at in range(0, mine, LANES):
-        lanes = at + tl.arange(0, LANES)
-        total += tl.load(sums + ROW * count + first + lanes, mask=lanes < mine, other=0.0).to(tl.float64)
-    return tl.sum(total, axis=0).to(tl.float32)
-
-
-@triton.jit
-def _begun(count, LOG_DECAY: tl.constexpr):
-    """1 - decay^count: what a running mean of ones would be by now."""
-    return (1.0 - tl.exp(count.to(tl.float64) * LOG_DECAY)).to(tl.float32)
-
-
-@triton.jit
-def _dense(weights, biases, x, rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """weights (ROWS x COLUMNS) x + biases; rows and columns beyond are zero."""
-    real = (rows < ROWS)[:, None] & (columns < COLUMNS)[None, :]
-    matrix = tl.load(weights + rows[:, None] * COLUMNS + columns[None, :], mask=real, other=0.0)
-    return tl.sum(matrix * x[None, :], axis=1) + tl.load(biases + rows, mask=rows < ROWS, other=0.0)
+    g = loaded(gradients, mask)
+    put(sums, block, 0, g * g)
+    last = loaded(at + 4 * stride, mask)
+    put(sums, block, 1, last * last)
+    put(sums, block, 4, g * last)
+    medium = loaded(at + stride, mask)
+    put(sums, block, 2, medium * medium)
+    put(sums, block, 5, g * medium)
+    slow = loaded(at + 2 * stride, mask)
+    put(sums, block, 3, slow * slow)
+    put(sums, block, 6, g * slow)
 
 
 @triton.jit(do_not_specialize=["count_of_blocks"])
@@ -147,13 +99,13 @@ def decide(
     first = tl.load(places + 3 * tensor + 2)
     if tl.load(moving + 3 * tensor) != 0:
         mine = (size + BLOCK - 1) // BLOCK
-        squared = _total(sums, 0, count_of_blocks, first, mine, LANES)
-        of_last = _total(sums, 1, count_of_blocks, first, mine, LANES)
-        of_medium = _total(sums, 2, count_of_blocks, first, mine, LANES)
-        of_slow = _total(sums, 3, count_of_blocks, first, mine, LANES)
-        by_last = _total(sums, 4, count_of_blocks, first, mine, LANES)
-        by_medium = _total(sums, 5, count_of_blocks, first, mine, LANES)
-        by_slow = _total(sums, 6, count_of_blocks, first, mine, LANES)
+        squared = total(sums, 0, count_of_blocks, first, mine, LANES)
+        of_last = total(sums, 1, count_of_blocks, first, mine, LANES)
+        of_medium = total(sums, 2, count_of_blocks, first, mine, LANES)
+        of_slow = total(sums, 3, count_of_blocks, first, mine, LANES)
+        by_last = total(sums, 4, count_of_blocks, first, mine, LANES)
+        by_medium = total(sums, 5, count_of_blocks, first, mine, LANES)
+        by_slow = total(sums, 6, count_of_blocks, first, mine, LANES)
 
         at = numbers + tensor * (6 + FRACTION)
         length = size.to(tl.float32)
@@ -162,9 +114,9 @@ def decide(
         fast_square = _FAST * tl.load(at + 1) + (1 - _FAST) * mean_square
         slow_square = _SLOW * tl.load(at + 2) + (1 - _SLOW) * mean_square
         norm = tl.sqrt_rn(squared)
-        to_last = _aligned(at + 3, by_last, of_last, norm)
-        to_medium = _aligned(at + 4, by_medium, of_medium, norm)
-        to_slow = _aligned(at + 5, by_slow, of_slow, norm)
+        to_last = alignment(at + 3, by_last, of_last, norm, _ALIGNMENT)
+        to_medium = alignment(at + 4, by_medium, of_medium, norm, _ALIGNMENT)
+        to_slow = alignment(at + 5, by_slow, of_slow, norm, _ALIGNMENT)
         tl.store(at, count)
         tl.store(at + 1, fast_square)
         tl.store(at + 2, slow_square)
@@ -172,12 +124,12 @@ def decide(
         tl.store(at + 4, to_medium)
         tl.store(at + 5, to_slow)
 
-        begun_50 = _begun(count, _LOG_B50)
-        begun_90 = _begun(count, _LOG_B90)
-        begun_97 = _begun(count, _LOG_B97)
-        r = tl.sqrt_rn(tl.div_rn(slow_square, _begun(count, _LOG_SLOW)))
+        begun_50 = begun(count, _LOG_B50)
+        begun_90 = begun(count, _LOG_B90)
+        begun_97 = begun(count, _LOG_B97)
+        r = tl.sqrt_rn(tl.div_rn(slow_square, begun(count, _LOG_SLOW)))
         over_r = inverse(r)
-        fast = tl.sqrt_rn(tl.div_rn(fast_square, _begun(count, _LOG_FAST)))
+        fast = tl.sqrt_rn(tl.div_rn(fast_square, begun(count, _LOG_FAST)))
         medium = tl.div_rn(_grown(_B90, of_medium, by_medium, squared, length), begun_90)
         slow = tl.div_rn(_grown(_B97, of_slow, by_slow, squared, length), begun_97)
 
@@ -192,40 +144,30 @@ def decide(
         times = tanh(tl.div_rn(count + tl.zeros((16,), tl.float32), tl.load(horizons + columns)) - 1)
         x = tl.where((columns >= 7) & (columns < 14), times, x)
         if FRACTION:
-            done = count - 1
-            planned = tl.load(at + 6)
-            share = tl.div_rn(done, tl.where(planned < 1, 1.0, planned))
-            left = tl.where(planned < done, 0.0, planned - done)
-            x = tl.where(columns == 14, 2 * tl.where(share > 1, 1.0, share) - 1, x)
-            x = tl.where(columns == 15, tanh(left / 10 - 1 + tl.zeros((16,), tl.float32)), x)
+            x = towards_the_end(x, columns, 14, count, tl.load(at + 6))
 
         units = tl.arange(0, PADDED)
         layer_at = weights
-        signal = _dense(layer_at, layer_at + H * (14 + 2 * FRACTION), x, units, columns, H, 14 + 2 * FRACTION)
+        signal = dense(
+            layer_at, layer_at + H * (14 + 2 * FRACTION), x, units, columns, H, 14 + 2 * FRACTION, 14 + 2 * FRACTION
+        )
         signal = tl.where(signal > 0, signal, tl.exp(signal) - 1)
         layer_at += H * (15 + 2 * FRACTION)
         for _ in tl.static_range(LAYERS - 1):
-            signal = _dense(layer_at, layer_at + H * H, signal, units, units, H, H)
+            signal = dense(layer_at, layer_at + H * H, signal, units, units, H, H, H)
             signal = tl.where(signal > 0, signal, tl.exp(signal) - 1)
             layer_at += H * (H + 1)
         which = tl.arange(0, 8)
-        outputs = _dense(layer_at, layer_at + 8 * H, signal, which, units, 8, H)
+        outputs = dense(layer_at, layer_at + 8 * H, signal, which, units, 8, H, H)
 
         magnitude = tl.sum(tl.where(which == 7, outputs, 0.0), axis=0)
         rate = scale * tl.exp(within(-7.0, 5.0, magnitude))
-        start = tl.sqrt_rn(_begun(count, _LOG_V))
+        start = tl.sqrt_rn(begun(count, _LOG_V))
         corrected = tl.where(which == 1, begun_50, 1.0)
         corrected = tl.where((which == 2) | (which == 5), begun_90, corrected)
         corrected = tl.where((which == 3) | (which == 6), begun_97, corrected)
         found = tl.div_rn(outputs * rate * tl.where(which < 4, start, over_r), corrected)
         tl.store(coefficients + 8 * tensor + which, tl.where(which == 7, start * _FLOOR * r, found))
-
-
-@triton.jit
-def _aligned(at, product, squared, norm):
-    """The running cosine of the gradient with something whose squares have this sum."""
-    cosine = tl.div_rn(product, tl.sqrt_rn(squared) * norm + 1e-30)
-    return _ALIGNMENT * tl.load(at) + (1 - _ALIGNMENT) * cosine
 
 
 @triton.jit
@@ -259,11 +201,11 @@ def move(blocks, places, moving, state, coefficients, stride, BLOCK: tl.constexp
 
 @triton.jit
 def _moved(gradients, theta, at, stride, own, factor, mask):
-    g = _loaded(gradients, mask)
-    fast = _B50 * _loaded(at, mask) + (1 - _B50) * g
-    medium = _B90 * _loaded(at + stride, mask) + (1 - _B90) * g
-    slow = _B97 * _loaded(at + 2 * stride, mask) + (1 - _B97) * g
-    square = _V * _loaded(at + 3 * stride, mask) + (1 - _V) * g * g
+    g = loaded(gradients, mask)
+    fast = _B50 * loaded(at, mask) + (1 - _B50) * g
+    medium = _B90 * loaded(at + stride, mask) + (1 - _B90) * g
+    slow = _B97 * loaded(at + 2 * stride, mask) + (1 - _B97) * g
+    square = _V * loaded(at + 3 * stride, mask) + (1 - _V) * g * g
     scaled = tl.load(own) * g + tl.load(own + 1) * fast + tl.load(own + 2) * medium + tl.load(own + 3) * slow
     over_r = tl.load(own + 4) * g + tl.load(own + 5) * medium + tl.load(own + 6) * slow
     update = scaled * inverse(tl.sqrt_rn(square) + tl.load(own + 7)) + over_r
@@ -272,4 +214,4 @@ def _moved(gradients, theta, at, stride, own, factor, mask):
     tl.store(at + 2 * stride, slow, mask=mask)
     tl.store(at + 3 * stride, square, mask=mask)
     tl.store(at + 4 * stride, update, mask=mask)
-    tl.store(theta, _loaded(theta, mask) + factor * update, mask=mask)
+    tl.store(theta, loaded(theta, mask) + factor * update, mask=mask)

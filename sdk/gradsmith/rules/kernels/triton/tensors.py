@@ -11,8 +11,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-MOST_HIDDEN = 64
-"""Units of a hyper rule's network; a layer's matrix is one tile of a program. Larger ones go through torch."""
+from gradsmith.rules.base import Rule
+from gradsmith.rules.hyper import HyperRule
+from gradsmith.rules.kernels.sizes import MLPProgram
+from gradsmith.rules.mlp import MLPRule
+
+MOST_HIDDEN = {"hyper": 64, "mlp": 32}
+"""Units of a rule's network; a layer's matrix is one tile of a program. Larger ones go through torch."""
 
 ALIGNED_TO = 16
 """Bytes for wide loads of gradients and parameters, and coordinates at which a tensor may begin in the state."""
@@ -104,6 +109,20 @@ class Moving:
 
     def _room(self) -> Tensor:
         return torch.zeros(self._shape, dtype=torch.int64, device="cpu", pin_memory=self._pinned)
+
+
+def refused(rule: Rule) -> str | None:
+    """Why no Triton programs step this rule, as a clause about them; None where they do."""
+    if not isinstance(rule, HyperRule | MLPRule):
+        return f"it steps rules of the kinds {HyperRule.kind} and {MLPRule.kind} alone"
+    if isinstance(rule, HyperRule) and rule.settings.direction != "adam":
+        return "it has no Muon: it runs hyper rules with the direction adam alone"
+    most = MOST_HIDDEN[rule.kind]
+    if rule.settings.hidden_size > most:
+        return f"it runs networks of at most {most} units of {rule.kind} rules"
+    if rule.settings.program is None:
+        return f"it runs mlp rules that look at tensors, with inputs from {', '.join(MLPProgram.known)} alone"
+    return None
 
 
 def aligned(addresses: Iterable[int]) -> bool:
