@@ -80,6 +80,6 @@ def _without_paths(arguments: list[str]) -> list[str]:
     kept, skip = [], False
     for argument in arguments:
         if not skip and argument not in ("--keep", "--dry"):
-            kept.append(argument)
+            kept.append("FOLDER" if kept[-1:] == ["--data"] else argument)
         skip = argument == "--keep"
     return kept
