@@ -21,7 +21,7 @@ TOGETHER = dict.fromkeys(
         "tests/sdk/test_service.py",
     ),
     SERVICE,
-) | dict.fromkeys(("tests/sdk/test_triton.py", "tests/sdk/test_triton_hyper.py"), INTERPRETER)
+) | dict.fromkeys(("tests/sdk/test_triton.py", "tests/sdk/test_triton_tensors.py"), INTERPRETER)
 FIRST = (
     "tests/workers/test_processes.py",
     SERVICE,
