@@ -117,11 +117,10 @@ def _row(name: str, report: Report) -> str:
     return f"| {name} | {' | '.join(cells)} | {'' if right is None else f'{100 * right:.1f} %'} |"
 
 
-def headed(part: str, seed: int, load: float, found: list[str]) -> list[str]:
-    """A part's section, with the command that made it."""
-    title, *rest = found
+def said_of(part: str, seed: int) -> str:
+    """The command that makes a part, and where and when it runs."""
     how = f"`./run bench from_a_table --part {part} --seed {seed}`, {time.strftime('%Y-%m-%d')}, {machine()}"
-    return [title, "", f"{how}; load average before: {load:.1f}.", *rest]
+    return f"{how}; load average before: {os.getloadavg()[0]:.1f}."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,9 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         subprocess.run([sys.executable, str(ROOT / "examples" / "tables.py"), place], check=True)
         with service(None, workers=1, data=folder / "data") as over:
             for part in options.part:
-                load = os.getloadavg()[0]
+                how = said_of(part, options.seed)  # before the run: the checkout may change meanwhile
                 found = commands(over, folder) if part == "commands" else measured(over, folder, part, options.seed)
-                section = headed(part, options.seed, load, found)
+                section = [found[0], "", how, *found[1:]]
                 print("\n".join(section), flush=True)
                 if not options.dry:
                     core_report.write(

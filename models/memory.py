@@ -12,13 +12,15 @@ compiler or the worker image has; a worker predicts again with the backend that 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeAlias, assert_never
 
 from gradsmith.rules.configs import Costs as RuleCosts
+from gradsmith.rules.configs import TunedConfig
 from gradsmith.rules.kernels.sizes import WIDTHS, Sizes
+from models.baselines import TUNED
 from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewSpec
 from models.spec.family_tier import DIRECTIONS, rules_of, training_of
 from models.task_spec import Costs, TaskSpec
@@ -269,7 +271,7 @@ def _evaluating(sizes: _Sizes, spec: EvaluateSpec) -> int:
     plan = spec.evaluation
     curve = (plan.horizon + 1) * plan.test_tasks
     kept = sizes.width * curve * (1 + 2 * len(plan.baselines) + len(plan.untuned))
-    running = _rollout(sizes, max(plan.test_tasks, plan.tuning_tasks)) + 2 * sizes.width * curve
+    running = _rollout(sizes, max(plan.test_tasks, plan.tuning_tasks), plan.baselines) + 2 * sizes.width * curve
     running = max(running + sizes.costs.held_out_bytes, _anatomy(sizes))
     resampling = _BOOTSTRAP_BYTES + 8 * (4 * curve + 3 * (plan.horizon + 1) * plan.bootstrap_samples)
     return kept + max(running, resampling)
@@ -298,18 +300,29 @@ def _previewing(sizes: _Sizes, spec: PreviewSpec) -> int:
     plan = spec.evaluation
     curve = (plan.horizon + 1) * plan.tuning_tasks
     kept = sizes.width * curve * 2 * len(plan.baselines)
-    running = _rollout(sizes, plan.tuning_tasks) + 2 * sizes.width * curve
+    running = _rollout(sizes, plan.tuning_tasks, plan.baselines) + 2 * sizes.width * curve
     resampling = _BOOTSTRAP_BYTES + 8 * (4 * curve + 3 * (plan.horizon + 1) * plan.bootstrap_samples)
     return kept + max(running, resampling)
 
 
-def _rollout(sizes: _Sizes, tasks: int) -> int:
-    """A run forward on a chunk of the tasks; the next chunk is drawn before the last one is freed."""
+def _rollout(sizes: _Sizes, tasks: int, baselines: Sequence[str] = ()) -> int:
+    """A run forward on a chunk of the tasks, of the rule or of a baseline; the next chunk is drawn before the last one
+    is freed."""
     chunk = min(tasks, max(1, CHUNK_COORDINATES // sizes.coordinates))
     problems = min(2, -(-tasks // chunk)) * _problem(sizes, chunk)
     coordinates = chunk * sizes.coordinates
-    stepping = _minibatch(sizes, chunk) + (sizes.state + _step(sizes) + 6 * sizes.width) * coordinates
+    each = max(sizes.state + _step(sizes), *(_baseline(sizes, name) for name in baselines), 0)
+    stepping = _minibatch(sizes, chunk) + (each + 6 * sizes.width) * coordinates
     return problems + max(stepping, _drawing(sizes.costs, chunk))
+
+
+def _baseline(sizes: _Sizes, name: str) -> int:
+    """Bytes for each coordinate that a baseline takes beside theta, its gradient and two moments: of those that run a
+    rule of kind `tuned`, what it remembers and what a step takes."""
+    if TUNED[name].torch is not None:
+        return 0
+    costs = TunedConfig(optimizer=name).costs_for([part.shape for part in sizes.family.parts()])
+    return sizes.width * (costs.state + costs.step)
 
 
 # --- parts ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from models.families import FAMILIES
 from models.machine import peak_memory_bytes, usable_cpus, usable_memory_bytes
 from models.memory import likely_backend, memory_estimate_bytes
 from models.rule_spec import RULE_SPECS
-from models.spec import Resources
+from models.spec import Resources, with_tasks
 from tests.compiler import no_kernel
 from workshop.memory import cases, evaluation, measured, predicted, preview, training
 
@@ -116,6 +116,18 @@ def test_an_evaluation_is_estimated_with_the_rule_that_it_measures(evaluation_sp
     # Four layers of 256 keep 2,048 numbers a coordinate, and a step needs twice that again.
     coordinates = 10 * spec.family.tasks.coordinates_per_task
     assert memory_estimate_bytes(large) - memory_estimate_bytes(spec) > 2 * 4 * 2048 * coordinates
+
+
+def test_an_evaluation_is_estimated_with_the_baseline_that_remembers_most(evaluation_spec):
+    """L-BFGS keeps ten pairs, the last gradient and the last move of each of 814,090 coordinates."""
+    tasks = FAMILIES["mnist-mlp"].tasks.model_copy(update={"hidden": (1024,)})
+
+    def estimate(name):
+        spec = evaluation_spec("mnist-mlp", baselines=[name])
+        changed = {"family": with_tasks(spec.family, tasks), "rule": RULE_SPECS["hyper"]()}
+        return memory_estimate_bytes(spec.model_copy(update=changed))
+
+    assert estimate("lbfgs") - estimate("sgd") > 22 * 4 * tasks.coordinates_per_task
 
 
 def test_the_evaluation_that_follows_a_training_has_an_estimate_of_its_own():

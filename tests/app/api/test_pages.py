@@ -85,7 +85,7 @@ def test_a_compressed_answer_is_revalidated_by_its_weak_tag(standing_api: httpx.
 
 
 def test_a_list_of_jobs_has_a_tag_and_a_brief_form(settings: Settings, sqlite_database: Database) -> None:
-    with serving(settings) as url, httpx.Client(base_url=url) as api:
+    with serving(settings) as url, httpx.Client(base_url=url, timeout=60) as api:
         job = api.post("/jobs", json={"kind": "meta_train", "family": "quadratic"}).json()["id"]
         whole, brief = api.get("/jobs").json(), api.get("/jobs?brief=true")
         assert whole["data"][0]["spec"]["kind"] == "meta_train"
@@ -103,7 +103,7 @@ def test_a_list_of_jobs_has_a_tag_and_a_brief_form(settings: Settings, sqlite_da
 
 def test_a_service_below_a_path_says_where_its_things_are(settings: Settings) -> None:
     below = settings.model_copy(update={"root_path": "/tools/gradsmith"})
-    with serving(below) as url, httpx.Client(base_url=url) as api:
+    with serving(below) as url, httpx.Client(base_url=url, timeout=60) as api:
         for prefix in ("", "/tools/gradsmith"):  # whether or not the proxy takes the path off
             made = api.post(f"{prefix}/jobs", json={"kind": "meta_train", "family": "quadratic"})
             assert made.headers["Location"] == f"/tools/gradsmith/jobs/{made.json()['id']}"
