@@ -70,6 +70,8 @@ def fuzzed_server(settings: Settings) -> Iterator[FuzzedServer]:
         try:
             with httpx.Client(base_url=url, headers=headers, timeout=30) as api:
                 _fill(api)
+                # made for whoever asks first, which a busy machine does not within the seconds that schemathesis has
+                api.get("/openapi.json", timeout=120).raise_for_status()
                 ids = {name: [row["id"] for row in api.get(f"/{name}").json()["data"]] for name in ("jobs", "keys")}
             # its own it must guess
             yield FuzzedServer(url, headers, ids | {"keys": [key for key in ids["keys"] if key != own_key]})
