@@ -11,7 +11,8 @@ from __future__ import annotations
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-SERVICE = "the tests of one real service"
+SERVICE, INTERPRETER = "the tests of one real service", "the tests in Triton's interpreter"
+"""Fixtures of tests/sdk/conftest.py: `service` and `interpreted`."""
 TOGETHER = dict.fromkeys(
     (
         "tests/sdk/test_command.py",
@@ -20,7 +21,7 @@ TOGETHER = dict.fromkeys(
         "tests/sdk/test_service.py",
     ),
     SERVICE,
-)  # they use `service` of tests/sdk/conftest.py
+) | dict.fromkeys(("tests/sdk/test_triton.py", "tests/sdk/test_triton_hyper.py"), INTERPRETER)
 FIRST = (
     "tests/workers/test_processes.py",
     SERVICE,
@@ -34,7 +35,7 @@ FIRST = (
     "tests/models/test_anatomy.py",
     "tests/app/test_streams.py",
     "tests/app/store/test_upgrade.py",
-    "tests/sdk/test_triton.py",
+    INTERPRETER,
     "tests/models/test_parallel.py",
     "tests/app/api/test_schemathesis.py",
     "tests/app/api/test_dashboard.py",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tests.scheduling import FIRST, SERVICE, TOGETHER
 
+GROUPS = set(TOGETHER.values())
+
 ROOT = Path(__file__).parents[1]
 NOTES = """
 import os
@@ -29,7 +31,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def test_all_that_is_named_is_there() -> None:
-    assert [name for name in (*FIRST, *TOGETHER) if name != SERVICE and not (ROOT / name).is_file()] == []
+    assert [name for name in (*FIRST, *TOGETHER) if name not in GROUPS and not (ROOT / name).is_file()] == []
 
 
 def test_a_file_and_what_stands_together_run_in_one_process_and_the_longest_begin(tmp_path: Path) -> None:
@@ -55,8 +57,9 @@ def test_a_file_and_what_stands_together_run_in_one_process_and_the_longest_begi
     assert len(ran) == 6 * len(files)
     where = {name: {worker for worker, ran_here in ran if ran_here == name} for name in files}
     assert all(len(workers) == 1 for workers in where.values()), where
-    assert len(set.union(*(where[name] for name in TOGETHER))) == 1
+    for group in GROUPS:
+        assert len(set.union(*(where[name] for name in TOGETHER if TOGETHER[name] == group))) == 1
     began = {worker: next(name for there, name in ran if there == worker) for worker, _ in ran}
     assert len(began) == 2
     assert FIRST[0] in began.values()
-    assert set(began.values()) & set(TOGETHER)
+    assert {TOGETHER.get(name) for name in began.values()} == {None, SERVICE}

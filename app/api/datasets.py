@@ -167,28 +167,28 @@ def datasets_list(request: Request, services: ServicesDep, caller: CallerDep) ->
 
 
 @router.get(
-    "/datasets/{name}",
+    "/datasets/{dataset}",
     operation_id="datasets_get",
     summary="One table: its columns, classes and groups, and its first rows",
     response_model=Dataset,
     responses={200: _ONE, 304: NOT_MODIFIED, **responses("dataset_not_found", "precondition_failed")},
 )
-def datasets_get(name: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
+def datasets_get(dataset: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     with services.database.read() as session:
-        content = _document(store.Datasets(session, caller.workspace).get(name)).model_dump_json().encode()
+        content = _document(store.Datasets(session, caller.workspace).get(dataset)).model_dump_json().encode()
     return deliver(request.headers, content, "application/json", cache_control="private, no-cache")
 
 
 @router.delete(
-    "/datasets/{name}",
+    "/datasets/{dataset}",
     operation_id="datasets_delete",
     summary="Delete a table that no family needs",
     status_code=204,
     response_class=Response,
     responses={204: {"description": "Deleted."}, **responses("cross_origin", "dataset_not_found", "dataset_needed")},
 )
-def datasets_delete(name: str, services: ServicesDep, caller: CallerDep) -> None:
-    store.forget(services.database, blobs_of(services.settings.data_dir), name, caller.workspace)
+def datasets_delete(dataset: str, services: ServicesDep, caller: CallerDep) -> None:
+    store.forget(services.database, blobs_of(services.settings.data_dir), dataset, caller.workspace)
 
 
 def _document(row: DatasetRow) -> Dataset:

@@ -134,11 +134,13 @@ class Guard:
             return Problem("cross_origin", f"A page of {origin} may not {scope['method']} here.")
         has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
         media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if not has_body and not media_type:
+            return None
         if is_upload(scope):
             if media_type not in uploads.MEDIA_TYPES:
                 kinds = ", ".join(uploads.MEDIA_TYPES)
                 return Problem("unsupported_media_type", f"A file is sent as one of {kinds}, not {media_type!r}.")
-        elif (has_body or media_type) and not _is_json(media_type):
+        elif not _is_json(media_type):
             seen = repr(media_type) if media_type else "a body without a content type"
             return Problem("unsupported_media_type", f"Bodies are application/json here, not {seen}.")
         return None

@@ -30,6 +30,7 @@ TAGS = {
     "jobs": "Meta-train a rule, measure an optimizer; follow it live, read its curve and its report.",
     "optimizers": "The registry: weights, records and model cards, by id, by version, by alias.",
     "families": "What can be trained on.",
+    "datasets": "Tables of your own, which families can be made of.",
     "aliases": "Names of your own that move between a family's optimizers, and never by two at once.",
     "keys": "API keys of your workspace.",
     "health": "For supervisors, load balancers and Prometheus.",

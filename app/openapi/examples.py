@@ -218,6 +218,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "schema": {"minLength": 1},
     },
     "name": {"description": "The name of a family.", "example": "quadratic", "schema": {"minLength": 1}},
+    "dataset": {"description": "The name of a data set.", "example": "customers", "schema": {"minLength": 1}},
     "alias": {"example": "production"},
     "key_id": {"example": "key_0198f0c2a4b07e3f9d5c1b2a3d4e5f60", "schema": {"pattern": "^key_[0-9a-f]{32}$"}},
 }

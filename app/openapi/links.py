@@ -112,6 +112,13 @@ LINKS: dict[tuple[str, str], tuple[Link, ...]] = {
         Link("aliases", "aliases_list", {"name": "$response.body#/name"}, "Your aliases of it."),
     ),
     ("families_get", "200"): (Link("aliases", "aliases_list", {"name": _FAMILY_NAME}, "Your aliases of it."),),
+    ("datasets_list", "200"): (
+        Link("dataset", "datasets_get", {"dataset": "$response.body#/data/0/name"}, "Its columns, classes and groups."),
+    ),
+    ("datasets_create", "201"): (
+        Link("dataset", "datasets_get", {"dataset": "$response.body#/name"}, "As it is."),
+        Link("delete", "datasets_delete", {"dataset": "$response.body#/name"}, "Delete it, while no family needs it."),
+    ),
     ("aliases_list", "200"): (
         _page("aliases_list", name=_FAMILY_NAME),
         Link("alias", "aliases_get", {"name": _FAMILY_NAME, "alias": "$response.body#/data/0/alias"}, "With its ETag."),

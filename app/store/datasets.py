@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.store.errors import DatasetExists, DatasetNeeded, DatasetNotFound, TooManyDatasets
+from app.store.families import FAMILY_NAME_PATTERN
 from app.store.sessions import Database, now
 from app.store.sql import insert_if_absent
 from app.store.tables import DEFAULT_WORKSPACE, DatasetRow, FamilyRow
@@ -33,7 +35,9 @@ class Datasets:
 
     def get(self, name: str) -> DatasetRow:
         """Raises DatasetNotFound."""
-        row = self._session.get(DatasetRow, (self._workspace, name))
+        # what cannot be a name is never shown to the database, which may refuse it
+        fits = re.fullmatch(FAMILY_NAME_PATTERN, name) is not None
+        row = self._session.get(DatasetRow, (self._workspace, name)) if fits else None
         if row is None:
             raise DatasetNotFound(name)
         return row

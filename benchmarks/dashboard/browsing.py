@@ -45,7 +45,7 @@ def routes(stage: Stage) -> dict[str, str]:
     return {
         "jobs": "jobs",
         "job-live": f"jobs/{jobs['running-1']}",
-        "job": f"jobs/{jobs['quadratic-2']}",
+        "job": f"jobs/{jobs['quadratic-3']}",
         "job-failed": f"jobs/{jobs['failed']}",
         "evaluation": f"jobs/{jobs['evaluation']}",
         "preview": f"jobs/{jobs['preview']}",

@@ -172,11 +172,11 @@ class FamilyMeasurer:
                     "meta_steps": each.meta_steps,
                     "stored": each.job,
                 }
-                for each in learned.all
+                for each in learned.trainings
             ],
-            "meta_steps": sum(each.meta_steps for each in learned.all),
-            "gradient_evaluations": sum(each.gradients for each in learned.all),
-            "seconds": sum(each.seconds for each in learned.all),
+            "meta_steps": sum(each.meta_steps for each in learned.trainings),
+            "gradient_evaluations": sum(each.gradients for each in learned.trainings),
+            "seconds": sum(each.seconds for each in learned.trainings),
             "fresh_tasks": None if tie is None else {"tasks": tie.tasks, **asdict(tie.found)},
             "as_good": tie is not None and tie.as_good,
             "best": standin is not None,

@@ -50,15 +50,11 @@ class Trained:
 
 @dataclass(frozen=True)
 class LearnedSchedule:
-    """The schedule that was chosen, with the recipe that trained it, and all short trainings."""
+    """The schedule that was chosen, the recipe of the long training, and all trainings, that one last."""
 
     chosen: Trained
     recipe: Recipe
-    tried: tuple[Trained, ...]
-
-    @property
-    def all(self) -> tuple[Trained, ...]:
-        return (*self.tried, self.chosen)
+    trainings: tuple[Trained, ...]
 
 
 class ScheduleTrainer:
@@ -92,10 +88,9 @@ class ScheduleTrainer:
             tried.append((yield from self._trained(trial_of(self._spec, rule), said)))
         best = min(tried, key=lambda each: each.score)
         whole = training_of(self._spec, best.rule)
-        chosen = yield from self._trained(whole, "training the family's schedule")
-        if best.score < chosen.score and best.weights:  # a short training may have been the better one
-            chosen = best
-        return LearnedSchedule(chosen, whole.recipe, tuple(tried))
+        tried.append((yield from self._trained(whole, "training the family's schedule")))
+        # a short training may have been the better one
+        return LearnedSchedule(min(tried, key=lambda each: each.score), whole.recipe, tuple(tried))
 
     def _trained(self, spec: MetaTrainSpec, message: str) -> Generator[MeasuringProgress, None, Trained]:
         rule = spec.recipe.rule

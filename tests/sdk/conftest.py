@@ -22,6 +22,12 @@ from app.host.tether import tethered
 if TYPE_CHECKING:
     from tests.sdk.triton_here import Interpreted
 
+SHORTEST = {
+    "test_tasks": 8, "tuning_tasks": 4, "horizon": 20, "bootstrap_samples": 100,
+    "baselines": ["adam", "sgd"], "schedules": ["constant"], "untuned": ["dog"],
+}  # fmt: skip
+"""An evaluation against few baselines: each costs an eighth of a second."""
+
 
 @pytest.fixture(scope="session")
 def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -59,14 +65,14 @@ def trained(service: gradsmith.Client) -> gradsmith.types.Job:
     job = service.jobs.create(
         family="quadratic",
         seed=1,
-        recipe={"meta_steps": 20, "tasks": 16, "validation_tasks": 8, "validation_interval": 10},
-        evaluation={"test_tasks": 8, "tuning_tasks": 4, "horizon": 20, "bootstrap_samples": 100},
+        recipe={"meta_steps": 20, "tasks": 16, "horizon": 20, "validation_tasks": 8, "validation_interval": 10},
+        evaluation=SHORTEST,
         metadata={"made_for": "tests"},
     )
     return service.jobs.wait(job, timeout_seconds=180)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def interpreted() -> Iterator[Interpreted]:
     """Runs a function in a process in which Triton interprets."""
     from tests.sdk import triton_trials  # not above: it imports torch

@@ -21,6 +21,7 @@ import pytest
 import gradsmith
 from gradsmith.rules.weights import load
 from gradsmith.types import Job
+from tests.sdk.conftest import SHORTEST
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(400)]
 
@@ -159,7 +160,7 @@ def assert_nothing_is_left(mark: str, data: Path) -> None:
 
 @pytest.fixture(scope="module")
 def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    plan = "evaluation={'test_tasks': 8, 'tuning_tasks': 4, 'horizon': 20, 'bootstrap_samples': 100}"
+    plan = f"evaluation={SHORTEST}"
     recipe = "{'meta_steps': meta_steps, 'tasks': 4, 'validation_tasks': 4, 'horizon': 20}"
     changes = {"metadata=LABEL)\n    seen": f"metadata=LABEL, {plan})\n    seen", '{"meta_steps": meta_steps}': recipe}
     return shortened("demo.py", tmp_path_factory.mktemp("demo"), changes)
@@ -252,7 +253,8 @@ def test_the_whole_demo_keeps_serving_when_asked_and_leaves_nothing(short_demo: 
     ("signum", "after", "pause_seconds"),
     [
         (signal.SIGINT, "1. Starting", 0.3),
-        (signal.SIGKILL, "1. Starting", 1.5),
+        # what a killed `serve` leaves, test_supervise.py looks for
+        pytest.param(signal.SIGKILL, "1. Starting", 1.5, marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, "2. Meta-training", 2.0, marks=pytest.mark.slow),
     ],
 )

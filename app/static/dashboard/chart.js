@@ -33,6 +33,12 @@ export function ticks(low, high, log, wanted = 6) {
   return found;
 }
 
+// The last place where every line has a value: what the legend shows while nobody points at the picture.
+function lastRow(data) {
+  for (let at = data[0].length - 1; at >= Math.max(0, data[0].length - 1000); at -= 1) if (data.every(column => column[at] !== null && column[at] !== undefined)) return at;
+  return data[0].length - 1;
+}
+
 // series: [{label, color, width, faint, points, band: [upper index, lower index]}]; data: [x, ...columns], null where nothing is
 export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, label, bands, dash }) {
   const box = useRef(null), plot = useRef(null);
@@ -71,7 +77,7 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
       cursor: { drag: { x: Boolean(onZoom), y: false, setScale: false }, points: { size: 6 } },
       select: { show: Boolean(onZoom) },
       legend: { live: true, markers: { width: 3, stroke: (u, index) => colour(series[index - 1]?.color ?? "--soft", series[index - 1]?.faint ? 0.4 : 1) } },
-      hooks: { setCursor: [u => { if (u.cursor.idx === null || u.cursor.left < 0) u.setLegend({ idx: u.data[0].length - 1 }, false); }], setSelect: [u => {
+      hooks: { setCursor: [u => { if (u.cursor.idx === null || u.cursor.left < 0) u.setLegend({ idx: lastRow(u.data) }, false); }], setSelect: [u => {
         if (u.select.width < 6) return;
         const from = u.posToVal(u.select.left, "x"), to = u.posToVal(u.select.left + u.select.width, "x");
         u.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
@@ -79,7 +85,7 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
       }] },
     };
     plot.current = new uPlot(options, data, box.current);
-    plot.current.setLegend({ idx: data[0].length - 1 }, false);
+    plot.current.setLegend({ idx: lastRow(data) }, false);
     plot.current.over.addEventListener("dblclick", () => latest.current.onZoom?.(null));
     const watch = new ResizeObserver(() => { const width = box.current?.clientWidth; if (width && Math.abs(width - plot.current.width) > 1) plot.current.setSize({ width, height }); });
     watch.observe(box.current);
@@ -88,7 +94,7 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
   useEffect(() => {
     if (!plot.current || plot.current.data === data) return;
     plot.current.setData(data);
-    if (plot.current.cursor.idx === null || plot.current.cursor.left < 0) plot.current.setLegend({ idx: data[0].length - 1 }, false);
+    if (plot.current.cursor.idx === null || plot.current.cursor.left < 0) plot.current.setLegend({ idx: lastRow(data) }, false);
     performance.mark("gradsmith-chart-drawn");
   }, [data, shape]);
   return html`<div class="chart" ref=${box} role="img" aria-label=${label}></div>`;

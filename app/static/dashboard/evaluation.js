@@ -64,7 +64,7 @@ function Report({ id, report, training }) {
       const known = new Map(report.optimizers[name].curve.step.map((step, index) => [Number((step * scale(name)).toPrecision(6)), values[index]]));
       return places.map(place => known.get(place) ?? null);
     };
-    const series = names.map((name, place) => ({ label: labelOf(name), color: name === "learned" ? "--line-2" : LINES.filter(each => each !== "--line-2")[(place - 1) % 7], width: name === "learned" ? 2.6 : 1.5, dash: tiers.untuned.includes(name) ? [5, 4] : undefined }));
+    const series = names.map((name, place) => ({ label: labelOf(name), color: name === "learned" ? "--line-2" : LINES.filter(each => each !== "--line-2")[(place + 6) % 7], width: name === "learned" ? 2.6 : 1.5, dash: tiers.untuned.includes(name) ? [5, 4] : undefined }));
     const data = [places, ...names.map(name => at(name, "mean"))];
     const bands = [];
     for (const name of banded) {

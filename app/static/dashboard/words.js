@@ -79,7 +79,7 @@ export function changesOf(job, family) {
   };
   compare("tasks", [], spec.family.tasks, family.tasks);
   if (spec.recipe) compare("recipe", [], spec.recipe, family.recipe);
-  if (spec.evaluation) compare("evaluation", [], spec.evaluation, { ...family.evaluation, ...(spec.recipe ? { horizon: spec.recipe.horizon, on: spec.recipe.on } : {}) });
+  if (spec.evaluation && job.kind !== "preview") compare("evaluation", [], spec.evaluation, { ...family.evaluation, ...(spec.recipe ? { horizon: spec.recipe.horizon, on: spec.recipe.on } : {}) });
   return found;
 }
 

@@ -165,7 +165,7 @@ def test_a_name_of_nothing_is_answered_by_every_operation(
         # also the alias of a family that exists
         for family in ("quadratic", name) if "{alias}" in path else (name,):
             where = path.replace("{name}", quote(family, safe=""))
-            for parameter in ("alias", "job_id", "reference", "key_id"):
+            for parameter in ("alias", "job_id", "reference", "key_id", "dataset"):
                 where = where.replace(f"{{{parameter}}}", quote(name, safe=""))
             answer = standing_api.request(
                 method, where, headers={"If-Match": '"1"'} | (JSON if "requestBody" in operation else {}),

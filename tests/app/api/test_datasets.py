@@ -252,6 +252,7 @@ def test_other_pages_and_other_bodies_are_refused(standing_api: httpx.Client) ->
     ):
         answer = standing_api.post("/datasets?name=other", content=customers(), headers=headers)
         assert answer.status_code == status, answer.text
+    assert standing_api.get("/datasets/%00").json()["code"] == "dataset_not_found"
     for params in ({"name": "Not A Name"}, {"name": "digits"}, {"name": "a", "tagret": "x"}):
         answer = standing_api.post("/datasets", params=params, content=b"", headers={"Content-Type": "text/csv"})
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), json.dumps(answer.json())

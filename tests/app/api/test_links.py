@@ -44,7 +44,10 @@ class Caller:
         if method == "get" and path.endswith("/events"):
             with self.api.stream("GET", path, headers=headers) as answer:  # it may go on for ever
                 return answer
-        answer = self.api.request(method, path, params=query, headers=headers, json=body)
+        sent: dict[str, Any] = {"json": body}
+        if isinstance(body, bytes):
+            sent, headers = {"content": body}, headers | {"Content-Type": "text/csv"}
+        answer = self.api.request(method, path, params=query, headers=headers, **sent)
         assert str(answer.status_code) in operation["responses"], f"{operation_id}: {answer.status_code} {answer.text}"
         return answer
 
@@ -110,6 +113,9 @@ def test_every_link_leads_on(api: httpx.Client, settings: Settings, sqlite_datab
     visit("jobs_curves", {"job": done})
     visit("families_create", {}, FAMILY_REQUEST)
     visit("families_get", {"name": "quadratic"})
+    for number, only in enumerate((None, "delete")):
+        visit("datasets_create", {"name": f"linked-{number}"}, b"a,b\n1,2\n", only=only)
+    visit("datasets_list", {})
     visit("optimizers_get", {"reference": "quadratic@1"})
     for number, only in enumerate((None, "move", "delete")):
         place = {"name": "quadratic", "alias": f"alias-{number}"}
