@@ -37,7 +37,7 @@ KINDS = ("hyper", "mlp")
 STEPS = 20
 FEW, LONG_MILLISECONDS = 3, 100.0
 SAMPLED = 500
-"""Of each larger tensor, in rows whose weight gradient looks at some coordinates alone."""
+"""Coordinates of each larger tensor, in rows whose weight gradient looks at some alone."""
 META_STEPS = (("digits-mlp", 2, 25.0), ("mnist-mlp", 1, 60.0), ("mnist-mlp", 2, 60.0))
 """Families, how many tasks, and the milliseconds that were asked for."""
 
