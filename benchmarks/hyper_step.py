@@ -33,7 +33,11 @@ SHAPES = {
     "1,000 x 1,000": ((1000, 1000),),
     "digits-mlp, 4 tensors": ((64, 20), (20,), (20, 10), (10,)),
 }
-KINDS = ("hyper", "mlp")
+RULES: dict[str, dict[str, str]] = {
+    "hyper": {"kind": "hyper"},
+    "hyper along Muon's direction": {"kind": "hyper", "direction": "muon"},
+    "mlp": {"kind": "mlp"},
+}
 STEPS = 20
 FEW, LONG_MILLISECONDS = 3, 100.0
 SAMPLED = 500
@@ -61,8 +65,8 @@ def best_milliseconds(works: Works, rounds: int) -> dict[str, float]:
     return found
 
 
-def fresh(kind: str) -> Rule:
-    rule = build({"kind": kind})
+def fresh(name: str) -> Rule:
+    rule = build(RULES[name])
     rule.initialise(torch.Generator().manual_seed(0))
     return rule
 
@@ -77,7 +81,7 @@ def steps(shapes: tuple[tuple[int, ...], ...]) -> Works:
         return made
 
     optimizers: dict[str, torch.optim.Optimizer] = {
-        kind: LearnedOptimizer(parameters(), weights.dumps(fresh(kind)), threads=1) for kind in KINDS
+        name: LearnedOptimizer(parameters(), weights.dumps(fresh(name)), threads=1) for name in RULES
     }
     optimizers["Adam, foreach"] = torch.optim.Adam(parameters(), foreach=True)
     optimizers["Adam, fused"] = torch.optim.Adam(parameters(), fused=True)
@@ -91,7 +95,7 @@ def meta_steps(family: str, count: int, data: Path | None) -> Works:
     theta = tasks.initial()
     v = torch.randn(theta.shape, generator=torch.Generator().manual_seed(0))
     works: Works = {}
-    for kind in KINDS:
+    for kind in RULES:
         rule, cpu = fresh(kind), torch.device("cpu")
         for backend in (
             backend_for(rule, torch.float32, cpu, parts=spec.parts(), mode="exact"),

@@ -31,19 +31,22 @@ _PAPER = "#111827"
 _UNITS = ((1e-3, 1e6, "microseconds"), (1.0, 1e3, "milliseconds"), (np.inf, 1.0, "seconds"))
 
 
-def curves(columns: Sequence[Column], chosen: Collection[str], title: str, subtitle: str) -> bytes:
-    """A PNG: losses over steps, and below over the seconds of one task. chosen: the variants that are ours"""
+def curves(columns: Sequence[Column], chosen: Mapping[str, str | None], title: str, subtitle: str) -> bytes:
+    """A PNG: losses over steps, and below over the seconds of one task. chosen: the variant that is ours, by
+    experiment"""
     size = (COLUMN * len(columns), HEAD + 2 * ROW + FOOT)
 
     def draw(figure: Figure) -> None:
         handles: dict[str, Any] = {}
-        for place, (_, panel, found) in enumerate(columns):
+        colors: dict[str, str] = {}
+        for place, (experiment, panel, found) in enumerate(columns):
             for row in range(2):
                 axes = figure.add_axes(_place(place, row, len(columns), size[1]))
                 if found is None or not found["rows"]:
                     _empty(axes, panel, row)
                     continue
-                handles |= _panel(axes, panel, found, chosen, in_seconds=row == 1)
+                own = chosen.get(experiment.name)
+                handles |= _panel(axes, panel, found, () if own is None else (own,), colors, in_seconds=row == 1)
                 if row == 0:
                     axes.set_title(panel.name, fontsize=10.5, color=INK)
                 if place == 0 or row == 0:
@@ -87,24 +90,30 @@ def sizes(found: Json, chosen: Collection[str], title: str, subtitle: str) -> by
     return render(draw, size, "png")
 
 
-def styles(rows: Sequence[Json], chosen: Collection[str]) -> dict[str, dict[str, Any]]:
-    """A line style for each variant, in the order in which they stand."""
+def styles(
+    rows: Sequence[Json], chosen: Collection[str], colors: dict[str, str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """A line style for each variant, in the order in which they stand. colors: those that were given, which go on"""
     found: dict[str, dict[str, Any]] = {}
-    colors = iter((*_VARIANTS, *_VARIANTS))
+    colors = {} if colors is None else colors
     for row in rows:
         name = row["variant"]
         if name in found:
             continue
         ours, paper = name in chosen, row["row"] == "paper"
+        if not (ours or paper):
+            colors.setdefault(name, _VARIANTS[len(colors) % len(_VARIANTS)])
         found[name] = {
-            "color": _OURS if ours else _PAPER if paper else next(colors),
+            "color": _OURS if ours else _PAPER if paper else colors[name],
             "linewidth": 2.4 if ours else 1.8,
             "linestyle": "-" if ours else (0, (4, 2)) if paper else (0, (1, 1)),
         }
     return found
 
 
-def _panel(axes: Axes, panel: Panel, found: Json, chosen: Collection[str], *, in_seconds: bool) -> dict[str, Any]:
+def _panel(
+    axes: Axes, panel: Panel, found: Json, chosen: Collection[str], colors: dict[str, str], *, in_seconds: bool
+) -> dict[str, Any]:
     """Draw one panel; returns a handle by label for the legend."""
     from matplotlib.ticker import MaxNLocator
 
@@ -126,13 +135,14 @@ def _panel(axes: Axes, panel: Panel, found: Json, chosen: Collection[str], *, in
             axes.fill_between(at, low, high, color=COLORS[name], alpha=0.12, linewidth=0)  # a diverged one hides all
         handles[LABELS[name]] = axes.plot(at, mean, color=COLORS[name], linewidth=1.3)[0]
         lowest.append(_lowest(mean))
-    for variant, style in styles(found["rows"], chosen).items():
+    for variant, style in styles(found["rows"], chosen, colors).items():
         own = [row for row in found["rows"] if row["variant"] == variant]
         means = np.stack([positive(row["curve"]["mean"]) for row in own])[:, shown]
         seconds = float(np.median([row["seconds"] for row in own]))
         middle, at = np.nanmedian(means, axis=0), when(seconds)[shown]
         axes.fill_between(at, np.nanmin(means, axis=0), np.nanmax(means, axis=0), color=style["color"], alpha=0.2, lw=0)
-        handles[variant] = axes.plot(at, middle, **style)[0]
+        label = f"{variant} (chosen)" if variant in chosen else variant  # of another experiment it may not be
+        handles[label] = axes.plot(at, middle, **style)[0]
         lowest.append(_lowest(middle))
     _scale(axes, found, shown, min(lowest))
     frame(axes, f"{unit} for one task" if in_seconds else "step", "")

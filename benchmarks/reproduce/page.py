@@ -124,9 +124,9 @@ def _draw(file: Path, own: list[Experiment], title: str, kept: Mapping[str, Json
     made = " and ".join(
         dict.fromkeys(f"{each.name}: budget {kept[each.name]['budget']}" for each in own if each.name in kept)
     )
-    chosen = {kept[each.name]["opening"]["chosen"] for each in own if each.name in kept}
+    chosen = {each.name: kept[each.name]["opening"]["chosen"] for each in own if each.name in kept}
     if own[0].figure == 6:
-        file.write_bytes(figures.sizes(kept[own[0].name], chosen, title, f"{_BANDS}. {made}"))
+        file.write_bytes(figures.sizes(kept[own[0].name], set(chosen.values()), title, f"{_BANDS}. {made}"))
         return
     columns: list[figures.Column] = []
     for experiment in own:

@@ -11,6 +11,7 @@ from gradsmith.rules import Rule
 from gradsmith.rules.hyper import HyperRule
 from gradsmith.rules.kernels.base import Refusal
 from gradsmith.rules.kernels.native import NativeKernel, Tape, native_kernel, tensor_kernel
+from gradsmith.rules.kernels.native.tensor_kernel import LONGEST_SHORT_SIDE
 from gradsmith.rules.mlp import MLPRule
 from models.backends.base import DETACHED, Backend, Memory
 from models.backends.native_tensors import NativeTensorBackend
@@ -28,7 +29,11 @@ def offered(
         return Refusal("it computes in float32")
     if isinstance(rule, HyperRule | MLPRule):
         of_tensors = tensor_kernel(rule, threads=threads)
-        return of_tensors if isinstance(of_tensors, Refusal) else NativeTensorBackend(rule, of_tensors, parts)
+        if isinstance(of_tensors, Refusal):
+            return of_tensors
+        if not of_tensors.suits([part.shape for part in parts]):
+            return Refusal(f"it orthogonalizes matrices with a side of at most {LONGEST_SHORT_SIDE}")
+        return NativeTensorBackend(rule, of_tensors, parts)
     kernel = native_kernel(rule, threads=threads)
     return kernel if isinstance(kernel, Refusal) else NativeBackend(rule, kernel)
 

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from gradsmith import LearnedOptimizer
 from gradsmith.rules import HyperRule, Rule, Segments, build
+from gradsmith.rules.kernels.base import Refusal
+from gradsmith.rules.kernels.native import tensor_kernel
 from gradsmith.rules.orthogonal import orthogonalized, orthogonalized_tensors
 from gradsmith.rules.weights import dumps, loads
+from tests.compiler import no_kernel
 
 SHAPES = ((6, 4), (4,), (4, 6), (6, 4), (1, 3), (2, 2, 3))  # the last is a matrix of 2 and 6, and (1, 3) is none
 RULES: tuple[dict[str, Any], ...] = (
@@ -138,3 +141,15 @@ def test_files_of_rules_without_it_are_as_before() -> None:
     assert isinstance(muon, HyperRule)
     assert muon.settings.direction == "muon"
     assert sum(weight.numel() for weight in muon.parameters()) == 1285
+
+
+def test_large_matrices_are_left_to_torch() -> None:
+    """Whose products of large matrices are faster."""
+    kernel = tensor_kernel(build(RULES[0]))
+    if isinstance(kernel, Refusal):
+        no_kernel(kernel.reason)
+    assert kernel.suits([(784, 20), (20,), (128, 128), (1, 500)])
+    assert not kernel.suits([(20,), (129, 130)])
+    adams = tensor_kernel(HyperRule())
+    assert not isinstance(adams, Refusal)
+    assert adams.suits([(1000, 1000)])

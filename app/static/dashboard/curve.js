@@ -57,7 +57,7 @@ export function CurveCard({ job, live, big }) {
     if (part) { asked.set("from_step", Math.max(0, Math.floor(part[0]))); asked.set("to_step", Math.ceil(part[1])); }
     try {
       const [line] = (await get(`curves?${asked}`, signal)).data;
-      store(line);
+      store({ ...line, part: part?.join("-") });
       fail(null);
       if (line.total_points > line.step.length && !part) {
         const found = await get(`jobs/${job.id}/curve.json?validated=true&max_points=${MOST_POINTS}`, signal);
@@ -71,6 +71,7 @@ export function CurveCard({ job, live, big }) {
     const timer = running && !streamed ? setInterval(() => load(range, abort.signal), 3000) : null;
     return () => { abort.abort(); clearInterval(timer); };
   }, [job.id, job.status, job.attempt, streamed, range?.join("-")]);
+  useEffect(() => { if (stored && stored.part === range?.join("-")) performance.mark("gradsmith-detail-drawn"); }, [stored]);
   useEffect(() => {
     if (!streamed) return undefined;
     let waiting = false;

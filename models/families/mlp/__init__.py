@@ -113,7 +113,9 @@ MNIST = FamilySpec(
     title="The paper's MNIST network",
     description="784-20-10 sigmoid perceptron on MNIST, minibatch 128 (section 3.2 of the paper).",
     tasks=MLPSpec(dataset="mnist"),
-    recipe=winning(meta_steps=1000, tasks=1, validation_tasks=32, validation_interval=100, starts=4, start_steps=100),
+    recipe=around_muon(
+        0.1, meta_steps=600, tasks=1, validation_tasks=32, validation_interval=100, starts=2, start_steps=100
+    ),
     evaluation=EvaluationPlan(test_tasks=64, tuning_tasks=16, search="halving"),
 )
 

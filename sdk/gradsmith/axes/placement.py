@@ -112,7 +112,7 @@ class Placement:
         if home.device.type == "cpu" and home.computes_in == torch.float32:
             rule = self._rules[home.rule]
             kernel = tensor_kernel(rule) if stored_in == torch.float32 else Refusal("its memory is float32")
-            if not isinstance(kernel, Refusal):
+            if not isinstance(kernel, Refusal) and kernel.suits(shapes):
                 return TensorAxis(home, sizes, rule, kernel, self._threads, self._steps, shapes)
             prepared = self._kernel(home.rule)
             if prepared is not None:

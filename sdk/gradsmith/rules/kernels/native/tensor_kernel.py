@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import NamedTuple, final
 
@@ -16,6 +17,11 @@ from gradsmith.rules.kernels.native.pointers import require
 from gradsmith.rules.kernels.native.targets import Target
 from gradsmith.rules.kernels.native.tensor_library import TensorLibrary
 from gradsmith.rules.kernels.tensor_truth import KernelRule
+from gradsmith.rules.shapes import matrix
+
+LONGEST_SHORT_SIDE = 128
+"""Muon's direction of matrices whose shorter side is longer is left to torch, whose libraries multiply large matrices
+faster."""
 
 
 class Layout(NamedTuple):
@@ -59,6 +65,10 @@ class TensorKernel:
         compiled = int(loaded.weights(self._hidden, self._layers))
         if compiled != self._count:
             raise ValueError(f"this kernel was compiled for {compiled} weights, and {self.config} has {self._count}")
+
+    def suits(self, shapes: Iterable[Sequence[int]]) -> bool:
+        """Whether it is the fastest for tensors of these shapes."""
+        return self._each == 1 or all(min(matrix(shape) or (0,)) <= LONGEST_SHORT_SIDE for shape in shapes)
 
     def weights(self, rule: Rule) -> Tensor:
         """The rule's present weights as the other methods want them; to be made again after each change of them.
