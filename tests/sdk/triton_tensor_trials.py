@@ -61,7 +61,7 @@ def compared(
     device: str = "cpu",
     **settings: Any,
 ) -> dict[str, list[list[Array]]]:
-    """Of each parameter its numbers, from zero, and its memory after these steps: by us, by torch, and in float64."""
+    """Each parameter, from zero, and its memory after these steps: by us, by torch, and in float64."""
     G, found = G.to(device), {}
     ours, plain = axes(make_rule(config), sizes, device=device, **settings)
     double = plain.home._replace(computes_in=torch.float64)
