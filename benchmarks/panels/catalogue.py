@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.panels.trainings import DEEP_RELU, HELD_OUT, MIXED, RELU, TRAININGS, WIDE, told_of
+from benchmarks.panels.trainings import DEEP_RELU, HELD_OUT, MIXED, MNIST_RELU, RELU, TRAININGS, WIDE, told_of
+from models.baselines import DEFAULT_TUNED, usual_tuned
 from models.families import FAMILIES
 from models.spec import overridden
 from models.task_spec import LossesOn, TaskSpec
@@ -22,6 +23,7 @@ class Panel:
     on: the losses that count. held_out: those on images that no step sees; such panels have a table of their own
     tuning_tasks: validation tasks on which baselines are tuned
     halving: whether they are tuned by successive halving, for it is dear
+    baselines: the tuned tier; default: what is usual for the tasks, with Muon and SOAP on networks
     """
 
     name: str
@@ -34,11 +36,17 @@ class Panel:
     on: LossesOn = "training"
     tuning_tasks: int = 32
     halving: bool = False
+    baselines: tuple[str, ...] = ()
 
     @property
     def problem(self) -> TaskSpec:
         tasks: TaskSpec = overridden(FAMILIES[self.family or TRAININGS[self.training].family].tasks, self.tasks)
         return tasks
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """Names of the baselines of the tuned tier."""
+        return self.baselines or usual_tuned(self.problem)
 
     @property
     def told(self) -> list[object]:
@@ -47,7 +55,8 @@ class Panel:
 
 
 PANELS = (
-    Panel("quadratics", "quadratic", gate="medians 0.05; won 93 %; 0.60 / 0.64"),
+    Panel("quadratics", "quadratic", gate="medians 0.05; won 93 %; 0.60 / 0.64", baselines=DEFAULT_TUNED),
+    Panel("quadratics, L-BFGS too", "quadratic"),
     Panel("digits, 100 steps", "digits", gate="0.25 / 0.58, worst seed 0.40"),
     Panel("digits, 100 steps", "digits, the paper's method"),
     Panel("digits, 100 steps", WIDE),
@@ -62,9 +71,11 @@ PANELS = (
     Panel("wine", MIXED, family="wine-mlp", halving=True),
     Panel("wine, ReLU, 2 x 20 units", MIXED, family="wine-mlp", tasks=DEEP_RELU, halving=True),
     Panel("MNIST, 100 steps", "mnist", gate="0.93 / 0.87", tuning_tasks=8, halving=True),
-    Panel("MNIST, 200 steps", "mnist", horizon=200, gate="1.00 / 0.95", halving=True),
-    Panel("MNIST, 40 units", "mnist", tasks={"hidden": [40]}, gate="0.96", halving=True),
-    Panel("MNIST, 2 x 20 units", "mnist", tasks={"hidden": [20, 20]}, gate="0.92", halving=True),
+    Panel("MNIST, 200 steps", "mnist", horizon=200, gate="1.00 / 0.95", tuning_tasks=8, halving=True),
+    Panel("MNIST, 40 units", "mnist", tasks={"hidden": [40]}, gate="0.96", tuning_tasks=8, halving=True),
+    Panel("MNIST, 2 x 20 units", "mnist", tasks={"hidden": [20, 20]}, gate="0.92", tuning_tasks=8, halving=True),
+    Panel("MNIST, ReLU", MNIST_RELU, tasks=RELU, gate="1.00 / 0.97", tuning_tasks=8, halving=True),
+    Panel("MNIST, 100 steps", MNIST_RELU, gate="0.93 / 0.87", tuning_tasks=8, halving=True),
     Panel("digits, 100 steps", HELD_OUT, gate="1.0; no more than 0.2 below; 0.60", on="held_out", tuning_tasks=16),
     Panel("digits held out, 200 steps", HELD_OUT, horizon=200, on="held_out", tuning_tasks=16),
     Panel("digits held out, 1,000 steps", HELD_OUT, horizon=1000, on="held_out", tuning_tasks=4),

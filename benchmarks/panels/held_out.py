@@ -14,7 +14,7 @@ from benchmarks.panels.per_image import PerImage, Watched, difference_interval, 
 from benchmarks.panels.runs import SEED, TEST_TASKS, kept, learned
 from benchmarks.panels.tables import ratio
 from benchmarks.panels.tier import CRITERIA, SCHEDULES, in_reach, kept_sweep, label
-from models.baselines import DEFAULT_TUNED, TUNED
+from models.baselines import TUNED
 from models.families.mlp import MLPSpec
 from models.measured import TUNING_TRAJECTORY
 from models.rollout import Contender, Sample, curves, run
@@ -82,7 +82,7 @@ def sweep(panel: Panel, name: str, data_dir: Path | None, keep: Path) -> Tuning:
 
 def _best(panel: Panel, criterion: str, data_dir: Path | None, keep: Path) -> tuple[Tuned, PerImage]:
     """The baseline with the lowest test loss, at the end or over the area."""
-    sweeps = [sweep(panel, name, data_dir, keep) for name in DEFAULT_TUNED]
+    sweeps = [sweep(panel, name, data_dir, keep) for name in panel.rivals]
     found = []
     for tuned in in_reach(sweeps, criterion):
         told = ["images", *panel.told, tuned.baseline.name, tuned.schedule, tuned.learning_rate]

@@ -85,7 +85,7 @@ def _command(options: argparse.Namespace) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./run bench panels",
-        description="Learned optimizers against tuned SGD, NAG, RMSprop, Adam and AdamW, panel by panel.",
+        description="Learned optimizers against the whole tuned tier, panel by panel.",
     )
     parser.add_argument(
         "--trained-on", nargs="+", choices=list(TRAININGS), default=list(TRAININGS), metavar="TRAINING",

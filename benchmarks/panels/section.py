@@ -31,14 +31,13 @@ def lines(
     found = [each for each in found if not each.panel.left_out]
     with_images = [each for each in found if len(each.untuned.test_losses)]
     return [
-        "## Panels: learned against SGD, NAG, RMSprop, Adam and AdamW, each tuned",
+        "## Panels: learned against the whole tuned tier",
         "",
         f"`{command}`, {time.strftime('%Y-%m-%d')}, {machine()}.",
         "",
-        f"{TEST_TASKS} test tasks; baselines {', '.join(DEFAULT_TUNED)}, each tuned on validation tasks of the panel's "
-        f"own problem ({_budgets(found)}) over {', '.join(SCHEDULES)}. Those with a tuned mean up to {HOPELESS} times "
-        f"the best one's run on the test tasks. Meta-seeds, "
-        f"and core-seconds of meta-training for the median seed: {seconds}.",
+        f"{TEST_TASKS} test tasks; baselines {', '.join(DEFAULT_TUNED)}, on networks muon and soap too, each tuned "
+        f"on validation tasks of the panel's own problem ({_budgets(found)}) over {', '.join(SCHEDULES)}. "
+        f"Those with a tuned mean up to {HOPELESS} times the best one's run on the test tasks. Meta-seeds, and core-seconds of meta-training for the median seed: {seconds}.",
         "",
         *tables.STEPS_HEAD,
         *map(tables.in_steps, found),

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.learned_vs_tuned.measure import to_the_end
 from benchmarks.panels.catalogue import Panel
 from benchmarks.panels.runs import FORMAT, SEED, Found, found, kept
-from models.baselines import DEFAULT_TUNED, TUNED, UNTUNED
+from models.baselines import TUNED, UNTUNED
 from models.halving import tune_by_halving
 from models.measured import TUNING_TRAJECTORY
 from models.rollout import Sample
@@ -51,7 +51,7 @@ def label(tuned: Tuned) -> str:
 
 def tier(panel: Panel, data_dir: Path | None, keep: Path) -> list[Entry]:
     """Every baseline and criterion for which it is in reach of the best one."""
-    sweeps = [sweep(panel, name, data_dir, keep) for name in DEFAULT_TUNED]
+    sweeps = [sweep(panel, name, data_dir, keep) for name in panel.rivals]
     entries = []
     for criterion in CRITERIA:
         for tuned in in_reach(sweeps, criterion):

@@ -61,6 +61,7 @@ def two_layers(family: str) -> dict[str, Any]:
 WIDE = "digits, 60 to 1,000 steps, with ReLU and two layers"
 LSTM = {"kind": "lstm", "input": "momenta+scales+tensor_scale+alignment+time"}
 HELD_OUT = "digits, held out"
+MNIST_RELU = "mnist, with ReLU"
 MIXED = "digits, sigmoid and ReLU, one and two layers"
 TRAININGS = {
     "quadratic": Training("quadratic"),
@@ -95,6 +96,7 @@ TRAININGS = {
         seeds=1,
     ),
     "mnist": Training("mnist-mlp", seeds=2),
+    MNIST_RELU: Training("mnist-mlp", {"mixture": [relu("mnist-mlp")]}, seeds=1),
     "digits, detached": Training("digits-mlp", {"meta_gradient": "detached"}, seeds=2),
     "digits, lockstep": Training("digits-mlp", {"pool": 1}, seeds=2),
     "digits, mlp": Training("digits-mlp", {"rule": {"kind": "mlp"}}, seeds=1),

@@ -21,7 +21,9 @@ from models.spec import MetaTrainSpec, Resources, Split
 from models.tasks.catalogue import open_for_tuning
 from models.tuning import Tuned
 
-SMALL = Panel("small quadratics", "quadratic", horizon=10, tasks={"dimension": 3}, tuning_tasks=4)
+SMALL = Panel(
+    "small quadratics", "quadratic", horizon=10, tasks={"dimension": 3}, tuning_tasks=4, baselines=("sgd", "nag")
+)
 
 
 @pytest.mark.parametrize("name", TRAININGS)
@@ -49,7 +51,6 @@ def test_every_panel_is_a_problem_with_what_it_changes(panel: Panel) -> None:
 
 def test_what_was_measured_is_kept_and_used_again(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(runs, "TEST_TASKS", 6)
-    monkeypatch.setattr(tier, "DEFAULT_TUNED", ("sgd", "nag"))
     monkeypatch.setattr(tier, "SCHEDULES", ("constant",))
     rule = build({"kind": "tuned", "optimizer": "sgd", "learning_rate": 0.01})
     weights = rule_weights.dumps(rule, {})
