@@ -36,8 +36,9 @@ def lines(
         f"`{command}`, {time.strftime('%Y-%m-%d')}, {machine()}.",
         "",
         f"{TEST_TASKS} test tasks; baselines {', '.join(DEFAULT_TUNED)}, on networks muon and soap too, each tuned "
-        f"on validation tasks of the panel's own problem ({_budgets(found)}) over {', '.join(SCHEDULES)}. "
-        f"Those with a tuned mean up to {HOPELESS} times the best one's run on the test tasks. Meta-seeds, and core-seconds of meta-training for the median seed: {seconds}.",
+        f"on validation tasks of the panel's own problem ({_budgets(found)}) over {', '.join(SCHEDULES)}. Those with a "
+        f"tuned mean up to {HOPELESS} times the best one's run on the test tasks. Meta-seeds, and core-seconds of "
+        f"meta-training for the median seed: {seconds}.",
         "",
         *tables.STEPS_HEAD,
         *map(tables.in_steps, found),
