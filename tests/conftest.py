@@ -15,6 +15,7 @@ os.environ["SSL_CERT_DIR"] = os.devnull  # it finds none
 import gc
 import logging
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,12 @@ from workshop import services
 # A shared machine stalls now and then: the time of one example says nothing.
 hypothesis.settings.register_profile("gradsmith", deadline=None)
 hypothesis.settings.load_profile("gradsmith")
+
+
+# Below `nohup`, or in the background of a script, signals that users send are ignored here and in all that we start.
+for ignored, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -154,9 +154,12 @@ def test_a_family_is_declared_from_a_file(service_url: str, tmp_path: Path) -> N
 
 @pytest.mark.service
 @pytest.mark.timeout(400)
-def test_control_c_detaches_and_the_job_runs_on(service: gradsmith.Client, service_url: str) -> None:
+def test_control_c_detaches_and_the_job_runs_on(
+    service: gradsmith.Client, service_url: str, request: pytest.FixtureRequest
+) -> None:
     """In a terminal, where the line is drawn anew; then it is cancelled, which ends a watch with 1."""
     job = service.jobs.create(family="quadratic", recipe={"meta_steps": 100_000, "patience": 1000}, evaluate=False)
+    request.addfinalizer(lambda: service.jobs.cancel(job))  # others wait for the same worker
     main, other = pty.openpty()
     environment = {**os.environ, "GRADSMITH_URL": service_url, "COLUMNS": "160", "TERM": "xterm"}
     watching = subprocess.Popen(

@@ -208,16 +208,6 @@ def running_store(data: Path) -> Iterator[Child]:
         store.process.wait()
 
 
-@contextmanager
-def hangups_told() -> Iterator[None]:
-    """Within it, what is started hears of SIGHUP, also where these tests run below `nohup`."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
 def test_a_damaged_file_of_valkey_is_set_aside_and_told_and_a_terminal_that_closes_ends_the_service(
     append_only: Path, tmp_path: Path
 ) -> None:
@@ -228,7 +218,7 @@ def test_a_damaged_file_of_valkey_is_set_aside_and_told_and_a_terminal_that_clos
     with written.open("ab") as file:
         file.write(bytes(12))
     damaged = written.read_bytes()
-    with hangups_told(), serving(data, "--workers", "0") as service:
+    with serving(data, "--workers", "0") as service:
         assert service.is_whole()
         [aside] = (data / "valkey").glob("appendonlydir.damaged-*")
         assert (aside / written.name).read_bytes() == damaged
