@@ -1,4 +1,9 @@
-"""Answers in fewer bytes for those who accept gzip (RFC 9110, section 12.5.3)."""
+"""Answers in fewer bytes for those who accept gzip (RFC 9110, section 12.5.3).
+
+An entity tag stands for an answer before it is compressed, so that `If-Match` and `If-None-Match` compare what they
+always did. That is safe because nothing that is compressed here is given in parts. Every answer has `Vary:
+Accept-Encoding`, a 304 too, which does not know whether its 200 was compressed.
+"""
 
 from __future__ import annotations
 
@@ -25,23 +30,28 @@ _REFUSED = re.compile(r"gzip\s*;\s*q=0(\.0*)?\s*(,|$)")
 
 
 class Compression:
-    """Compresses whole answers of status 200. Their entity tags become weak: the bytes are others."""
+    """Compresses whole answers of status 200."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _accepts_gzip(Headers(scope=scope)):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        accepted = _accepts_gzip(Headers(scope=scope))
         started: Message | None = None
         parts: list[bytes] = []
 
         async def send_compressed(message: Message) -> None:
             nonlocal started
-            if message["type"] == "http.response.start" and _is_worth_it(message):
-                started = message
-                return
+            if message["type"] == "http.response.start":
+                varying = MutableHeaders(raw=list(message["headers"]))
+                varying.add_vary_header("Accept-Encoding")
+                message = {**message, "headers": varying.raw}
+                if accepted and _is_worth_it(message):
+                    started = message
+                    return
             if started is None:
                 await send(message)
                 return
@@ -56,10 +66,6 @@ class Compression:
             headers = MutableHeaders(raw=list(started["headers"]))
             headers["Content-Encoding"] = "gzip"
             headers["Content-Length"] = str(len(body))
-            headers.add_vary_header("Accept-Encoding")
-            tag = headers.get("etag")
-            if tag is not None and not tag.startswith("W/"):
-                headers["ETag"] = f"W/{tag}"
             await send({**started, "headers": headers.raw})
             await send({"type": "http.response.body", "body": body})
 

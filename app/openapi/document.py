@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute
 
 from app.auth import required_scope
 from app.http.problems import CATALOGUE, MEDIA_TYPE, ProblemDocument, add_response
-from app.openapi.examples import PARAMETERS
+from app.openapi.examples import PARAMETERS as KNOWN
 from app.openapi.links import LINKS
 from app.openapi.shared_answers import HEADERS, HEADERS_OF, problem_example
 
@@ -129,7 +129,7 @@ def _secure(operation: _Operation, method: str, path: str, keyed: bool) -> None:
 def _name_parameters(operation: _Operation) -> None:
     for parameter in operation.get("parameters", []):
         _without_null(parameter)
-        known = PARAMETERS.get(parameter["name"], {}) if parameter["in"] == "path" else {}
+        known = KNOWN.get(parameter["in"], {}).get(parameter["name"], {})
         for key, value in known.items():
             if key == "schema":
                 parameter["schema"] |= value

@@ -205,8 +205,8 @@ ALIAS: dict[str, Any] = {
 }
 ALIAS_TARGET: dict[str, Any] = {"optimizer": "quadratic@1"}
 
-# What stands in paths. A pattern says which ids can name anything at all: others are answered 404 too.
-PARAMETERS: dict[str, dict[str, Any]] = {
+# A pattern says which ids can name anything at all: others are answered 404 too.
+_IN_PATHS: dict[str, dict[str, Any]] = {
     "job_id": {
         "description": "The `id` of a job.",
         "example": JOB_ID,
@@ -222,3 +222,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "alias": {"example": "production"},
     "key_id": {"example": "key_0198f0c2a4b07e3f9d5c1b2a3d4e5f60", "schema": {"pattern": "^key_[0-9a-f]{32}$"}},
 }
+PARAMETERS: dict[str, dict[str, dict[str, Any]]] = {
+    "path": _IN_PATHS,
+    "query": {"job": {"example": [JOB_ID]}, "name": {"example": "customers"}},
+}
+"""What stands in paths, and the queries that a request cannot do without."""

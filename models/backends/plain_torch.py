@@ -139,7 +139,7 @@ class TorchBackend:
         rule."""
         segments = self._segments_of(coordinates)
         if self._fused and isinstance(self.rule, HyperRule) and segments is not None:
-            kept = KEPT if self.rule.settings.direction == "adam" else KEPT_OF_MATRICES
+            kept = KEPT_OF_MATRICES if self.rule.settings.direction == "muon" else KEPT
             kept_bytes = self._dtype.itemsize * kept * coordinates * steps
             if kept_bytes <= self._graphs_bytes:
                 if self._tables is None or self._tables.count != segments.count:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
 from models.rule_spec import RULE_SPECS, RuleSpec
 from models.spec.measuring import EvaluateSpec
@@ -15,7 +16,9 @@ META_LEARNING_RATE = 0.05
 AVERAGING = 0.9
 TRIALS = 8
 """Each way to make a schedule is tried for one part in so many of the training's meta-steps."""
-DIRECTIONS = ("nag", "adam")
+DIRECTIONS: tuple[str, ...] = tuple(
+    name for name in get_args(RULE_SPECS["schedule"].model_fields["direction"].annotation) if name != "muon"
+)
 WAYS = tuple((direction, over) for direction in DIRECTIONS for over in ("fraction", "time"))
 """Whose direction is scaled, and what the knots lie over."""
 

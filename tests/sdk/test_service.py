@@ -13,8 +13,6 @@ from gradsmith import errors
 from gradsmith.events import DoneEvent, MetricsEvent, StatusEvent
 from gradsmith.rules.weights import dumps, loads, metadata
 from gradsmith.types import Job
-from models.baselines import DEFAULT_UNTUNED, usual_tuned
-from models.families import FAMILIES
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(400)]
 
@@ -107,7 +105,8 @@ def test_the_evaluation_follows_by_itself(service: gradsmith.Client, trained: Jo
     evaluation = service.jobs.wait(trained.evaluation, timeout_seconds=100)
     assert (evaluation.kind, evaluation.parent, evaluation.optimizer) == ("evaluate", trained.id, trained.optimizer)
     report = service.jobs.report(evaluation)
-    assert set(report.optimizers) == {"learned", *usual_tuned(FAMILIES[trained.family].tasks), *DEFAULT_UNTUNED}
+    plan = evaluation.spec["evaluation"]
+    assert set(report.optimizers) == {"learned", *plan["baselines"], *plan["untuned"]}
     assert set(report.verdict.values()) <= {"wins", "ties", "loses"}
     assert service.jobs.report_png(evaluation).startswith(b"\x89PNG")
     assert "<html" in service.jobs.report_html(evaluation)

@@ -26,9 +26,15 @@ _FILES = {
 def commands(path: str, method: str, operation: Mapping[str, Any], *, keyed: bool) -> list[tuple[str, str]]:
     """(what it is for, command): one for each example of a body, or for each form that the answer has."""
     where = path
+    asked = []
     for parameter in operation.get("parameters", []):
         if parameter["in"] == "path":
             where = where.replace(f"{{{parameter['name']}}}", str(parameter["example"]))
+        elif parameter["in"] == "query" and parameter.get("required"):
+            example = parameter["example"]
+            values = example if isinstance(example, list) else [example]
+            asked += [f"{parameter['name']}={value}" for value in values]
+    where += f"?{'&'.join(asked)}" if asked else ""
     words = ["curl"] if method in ("get", "post") else ["curl", "-X", method.upper()]
     if method == "post" and "requestBody" not in operation:
         words += ["-X", "POST"]

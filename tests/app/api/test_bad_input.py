@@ -131,7 +131,11 @@ def test_a_megabyte_of_small_things_is_refused_in_a_moment(standing_api: httpx.C
 def test_no_operation_takes_what_is_not_json(
     standing_api: httpx.Client, operations: list[tuple[str, str, dict[str, Any]]]
 ) -> None:
-    writing = [(path, method) for path, method, _ in operations if method != "get"]
+    writing = [
+        (path, method)
+        for path, method, operation in operations
+        if method != "get" and JSON["Content-Type"] in operation.get("requestBody", {}).get("content", JSON.values())
+    ]
     assert len(writing) >= 7
     for path, method in writing:
         for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
@@ -221,7 +225,7 @@ def test_no_list_takes_a_cursor_that_it_did_not_give(
     standing_api: httpx.Client, operations: list[tuple[str, str, dict[str, Any]]], cursor: str
 ) -> None:
     lists = [path for path, _, operation in operations if operation["operationId"].endswith("_list")]
-    paged = [path for path in lists if path != "/families"]
+    paged = [path for path in lists if path not in ("/families", "/datasets")]
     assert len(paged) >= 4
     for path in paged:
         answer = standing_api.get(path.replace("{name}", "quadratic"), params={"after": cursor})

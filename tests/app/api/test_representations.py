@@ -157,7 +157,7 @@ def test_its_headers_say_what_it_is_and_how_to_keep_it(each: Each, shelf: Shelf)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == represented.media_type
     assert answer.headers["Cache-Control"] == represented.cache_control
-    assert answer.headers.get("Vary") == ("Accept" if represented.negotiated else None)
+    assert answer.headers["Vary"] == ("Accept, Accept-Encoding" if represented.negotiated else "Accept-Encoding")
     assert answer.headers["Accept-Ranges"] == ("bytes" if represented.ranges else "none")
     location = represented.location.format(**vars(shelf)) if represented.location else None
     assert answer.headers.get("Content-Location") == location
