@@ -15,6 +15,7 @@ _HEADERS = {
     "aliases_put": "If-None-Match: *",
     "aliases_delete": 'If-Match: "3-0198f0c2a4b07e3f"',
 }
+_SENT = {"text/csv": "customers.csv"}
 _FILES = {
     "application/vnd.safetensors": "quadratic.safetensors",
     "application/octet-stream": "curve.f64",
@@ -46,6 +47,9 @@ def commands(path: str, method: str, operation: Mapping[str, Any], *, keyed: boo
         parts.append("-H @me.key")
     if header := _HEADERS.get(operation["operationId"]):
         parts.append(f"-H {shlex.quote(header)}")
+    given = operation.get("requestBody", {}).get("content", {})
+    if sent := next((form for form in given if form in _SENT), None):
+        return [("", _joined(*parts, f"-H {shlex.quote(f'Content-Type: {sent}')}", f"--data-binary @{_SENT[sent]}"))]
     if bodies := _bodies(operation):
         return [(label, _joined(*parts, f"--json {_quoted(body)}")) for label, body in bodies]
     made = []

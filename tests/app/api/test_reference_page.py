@@ -138,7 +138,9 @@ def test_every_command_that_reads_runs_as_it_stands(standing_api: httpx.Client) 
     text = standing_api.get("/docs").text
     shown = re.findall(r'<pre class="command">(curl [^<]*)</pre>', text.replace("&#x27;", "'").replace("&quot;", '"'))
     reading = [
-        command for command in shown if "--json" not in command and " -X " not in command and "\n" not in command
+        command
+        for command in shown
+        if not {"--json", "-X", "--data-binary"} & {*command.split()} and "\n" not in command
     ]
     assert len(reading) > 12
     for command in reading:
@@ -152,7 +154,7 @@ def test_every_command_that_reads_runs_as_it_stands(standing_api: httpx.Client) 
             check=True,
         )
         assert done.stdout in ("200", "404", "409"), command
-        if "0198f0c" not in command and "@" not in command and "production" not in command:
+        if not any(example in command for example in ("0198f0c", "@", "production", "customers")):
             assert done.stdout == "200", command
 
 
