@@ -20,7 +20,7 @@ from benchmarks.panels.tier import tier, untuned_adam
 from benchmarks.panels.trainings import TRAININGS
 
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
-MARKS = ("<!-- panels -->", "<!-- end of panels -->")
+MARKS = ("<!-- panels of the whole tier -->", "<!-- end of panels of the whole tier -->")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
