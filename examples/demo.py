@@ -265,7 +265,7 @@ def demonstrate(url: str, data: Path, meta_steps: int) -> None:
         clear_leftovers(client)
         console.print(f"2. Meta-training an optimizer on the family '{FAMILY}': {meta_steps} meta-steps")
         job = meta_train(client, meta_steps)
-        console.print("3. Measuring it against SGD, NAG, RMSprop and Adam, each with a tuned learning rate")
+        console.print("3. Measuring it against hand-made optimizers, each with a tuned learning rate")
         evaluation, report = evaluate(client, job)
         for criterion in HEADING:
             console.print(results(report, criterion))

@@ -1,5 +1,5 @@
-"""The claim, panel by panel: rules of several meta-seeds against the best of tuned SGD, NAG, RMSprop, Adam and AdamW,
-on problems that they were trained for and on others.
+"""The claim, panel by panel: rules of several meta-seeds against the best of the tuned tier, which has Muon and SOAP on
+networks, on problems that they were trained for and on others.
 
     ./run bench panels [--trained-on digits] [--seeds 0 1 2 3 4] [--keep FOLDER] [--data FOLDER]
 

@@ -113,7 +113,8 @@ _MNIST = (
 )
 _MNIST_NOTE = (
     "Both candidates of ours are trained on sigmoid and ReLU networks, two to one, over 60 to 200 steps. What the "
-    "family's own recipe makes, 100 steps of the sigmoid network alone, is in benchmarks/RESULTS.md (bench panels)."
+    "family's own recipe makes, 100 steps of the sigmoid network alone, is in benchmarks/RESULTS.md (bench panels). "
+    "Runs before 2026-11-30 moved along Adam's directions; the recipe has Muon's since."
 )
 _DIGITS = (
     paper("digits-mlp"),
