@@ -212,7 +212,7 @@ def test_best_takes_a_schedule_that_ties_and_never_what_is_worse_than_a_tuned_ba
 
 
 def test_the_first_starting_point_is_the_mean_of_where_runs_end():
-    """By autograd, task by task."""
+    """The reference takes its gradients from autograd, task by task."""
     family = FAMILIES["quadratic"]
     recipe = overridden(family.recipe, RECIPE | {"meta_steps": 1, "horizon": 10})
     tuned = Tuned(TUNED["sgd"], 0.005, "constant", 10)

@@ -22,7 +22,7 @@ class TensorLibrary:
             self.record_floats = loaded.gradsmith_record_floats
             self.step, self.step_tasks = loaded.gradsmith_step, loaded.gradsmith_step_tasks
             self.back = loaded.gradsmith_back
-            # Of mlp rules alone, whose network runs for each coordinate.
+            # Only mlp rules have it: their network runs for each coordinate.
             self.outputs_floats = getattr(loaded, "gradsmith_outputs_floats", None)
             self.back_sampled = getattr(loaded, "gradsmith_back_sampled", None)
         except (OSError, AttributeError) as error:
