@@ -17,7 +17,8 @@ ZOOMS = 60
 RUNNING = 20
 
 # The picture moves at once with the points that are there; the detail comes from the server.
-_DRAWN_AGAIN = """() => new Promise(done => {
+_DRAWN_AGAIN = """() => new Promise((done, failed) => {
+  setTimeout(() => failed(new Error('no detail was drawn within 10 s')), 10000);
   const began = performance.now();
   performance.clearMarks();
   const at = name => performance.getEntriesByName(name)[0]?.startTime - began;
@@ -48,7 +49,8 @@ def zoom(stage: Stage, points: int = POINTS) -> dict[str, Any]:
                 f".dispatchEvent(new KeyboardEvent('keydown', {{key: {key!r}, bubbles: true}}));",
             )
         )
-        keys = [key for _ in range(ZOOMS // 6) for key in ("+", "+", "ArrowRight", "+", "ArrowLeft", "-")]
+        # From within, in and out again: at the edges of the zoom nothing moves, and no detail would come.
+        keys = ["+", "+", *(key for _ in range(ZOOMS // 6) for key in ("+", "ArrowRight", "+", "ArrowLeft", "-", "-"))]
         moved, taken = zip(*[press(key) for key in keys], strict=True)
         drawn = page.evaluate(
             "document.querySelector('section[aria-labelledby=loss-title] small:last-of-type').textContent"

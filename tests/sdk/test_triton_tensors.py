@@ -34,7 +34,7 @@ RULES: dict[str, dict[str, Any]] = {
 BOTH = pytest.mark.parametrize("config", [{}, MLP], ids=["hyper", "mlp"])
 SCALAR_EMPTY_LONG_SHORT = (1, 0, 150, 33)  # in blocks of 128
 ERROR = 2e-5
-"""Error of torch in float32, over a tensor's largest value: its 1 - b^t is off by 6e-6 in the first step, ours is not."""
+"""Error of torch in float32 over a tensor's largest value. Its 1 - b^t is off by 6e-6 in the first step, ours not."""
 
 
 def gradients(steps: int, coordinates: int) -> torch.Tensor:
