@@ -47,7 +47,7 @@ def lines(
             map(tables.on_test_images, with_images),
         ),
         *_table(
-            "The held-out objective: the loss on test images is what counts, at the end and at ten points of the curve. "
+            "The held-out objective: what counts is the loss on test images, at the end and at ten points. "
             f"Rules were trained with `on: held_out`, baselines tuned for the loss on validation images ({FEW}). "
             "Brackets are 95 % intervals over tasks and images, of the seed in the middle.",
             held_out.HEAD,
