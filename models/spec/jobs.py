@@ -9,7 +9,7 @@ from gradsmith.rules.shapes import matrix
 from models.baselines import TUNED
 from models.rule_spec import Assigned
 from models.spec.plans import EvaluationPlan, PreviewPlan
-from models.spec.recipe import Component, MetaGradientMode
+from models.spec.recipe import Component, MetaGradientMode, Products
 from models.spec.resources import Resources
 from models.task_spec import Spec, TaskSpec
 
@@ -43,6 +43,11 @@ class Job(Spec, ABC):
     def meta_gradient(self) -> MetaGradientMode:
         """The mode of the meta-gradients that its backend has to compute."""
         return "detached"
+
+    @property
+    def products(self) -> Products:
+        """What the products of its rules' kernel multiply."""
+        return "float32"
 
     @property
     def learns_apart(self) -> bool:
