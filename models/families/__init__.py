@@ -17,6 +17,7 @@ from models.families.base import Kind
 from models.families.conv import KIND as CONV
 from models.families.expression import KIND as EXPRESSION
 from models.families.functions import KIND as FUNCTIONS
+from models.families.lasso import KIND as LASSO
 from models.families.mlp import KIND as MLP
 from models.families.quadratic import KIND as QUADRATIC
 from models.families.recipes import winning
@@ -50,7 +51,7 @@ def register(kind: Kind) -> None:
     DATASETS.update(kind.datasets)
 
 
-for _kind in (QUADRATIC, MLP, REGRESSION, FUNCTIONS, EXPRESSION, STYLE, CONV):
+for _kind in (QUADRATIC, MLP, REGRESSION, FUNCTIONS, LASSO, EXPRESSION, STYLE, CONV):
     register(_kind)
 PROBLEMS: tuple[plugins.Problem, ...] = plugins.load(register)
 """Plug-ins that could not be loaded, and why."""

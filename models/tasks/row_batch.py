@@ -16,6 +16,7 @@ from torch import Tensor
 from models.families.row_costs import HELD_OUT_NUMBERS
 from models.spec import Split
 from models.tasks.base import HeldOut, TaskBatch
+from models.tasks.composite import Composite, largest_eigenvalues
 from models.tasks.image_batch import OUTER_SHARE
 from models.tasks.randomness import drawn, indices, normals, streams
 from models.tasks.row_losses import RowLoss
@@ -32,6 +33,7 @@ class RowModel:
     sizes: tuple[int, ...]
     activation: str
     loss: RowLoss
+    l1: float
     l2: float
     batch_size: int | None
     most: int
@@ -130,6 +132,8 @@ class RowBatch(TaskBatch):
                 below, (weight, bias) = values[level], slots[level]
                 weight.copy_(torch.bmm(below.transpose(1, 2), delta))
                 bias.copy_(delta.sum(dim=1, keepdim=True))
+                if self.model.l1:
+                    weight.add_(layers[level][0].sign(), alpha=self.model.l1)
                 if self.model.l2:
                     weight.add_(layers[level][0], alpha=self.model.l2)
                 if level:
@@ -223,7 +227,19 @@ class RowBatch(TaskBatch):
         losses = (self.model.loss.values(outputs, y) * w).sum(dim=1)
         for weight, _ in layers if self.model.l2 else ():
             losses = losses + weight.square().sum(dim=(1, 2)) * (self.model.l2 / 2)
+        for weight, _ in layers if self.model.l1 else ():
+            losses = losses + weight.abs().sum(dim=(1, 2)) * self.model.l1
         return losses
+
+    def composite(self) -> Composite | None:
+        bound = self.model.loss.most_curved
+        if not self.model.l1 or self._full is None or bound is None:
+            return None
+        X, _, w = self._full
+        rows = torch.cat((X, torch.ones_like(X[..., :1])), dim=2) * w.sqrt()[..., None]
+        l1 = torch.zeros(self.tasks, self.coordinates_per_task, dtype=self.dtype, device=self.device)
+        l1[:, : -self.model.sizes[-1]] = self.model.l1  # the bias has none
+        return Composite(l1.view(-1), largest_eigenvalues(rows) * bound + self.model.l2)
 
     def _layers(self, theta: Tensor) -> Layers:
         by_task = theta.view(-1, self.coordinates_per_task)

@@ -13,6 +13,8 @@ class RowLoss(ABC):
     """outputs: (tasks, rows, outputs). targets: (tasks, rows), int64 where they are classes."""
 
     classes = False
+    most_curved: float | None = None
+    """At least the largest eigenvalue of the Hessian by a row's outputs; None where there is no bound."""
 
     @abstractmethod
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -45,6 +47,8 @@ class _Number(RowLoss):
 class Squared(_Number):
     """Half the squared error."""
 
+    most_curved = 1.0
+
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs[..., 0] - targets).square() / 2
 
@@ -57,6 +61,8 @@ class Squared(_Number):
 
 class Huber(_Number):
     """Half the squared error up to `delta`, linear beyond (Huber 1964)."""
+
+    most_curved = 1.0
 
     def __init__(self, delta: float) -> None:
         self.delta = delta
@@ -93,6 +99,7 @@ class Logistic(RowLoss):
     """Cross-entropy of two classes, of which the output is the second one's log-odds."""
 
     classes = True
+    most_curved = 0.25
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return functional.softplus(outputs[..., 0]) - targets * outputs[..., 0]
@@ -112,6 +119,7 @@ class Softmax(RowLoss):
     """Cross-entropy of several classes, one output each."""
 
     classes = True
+    most_curved = 0.5
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return functional.cross_entropy(outputs.transpose(1, 2), targets, reduction="none")

@@ -228,7 +228,7 @@ class TableMLPFamily(Family):
         kept = {"classes": True, "standardize": True, "standardize_target": False}
         self._data = table_data(spec.dataset, splits, data_dir, split_seed=0, **kept)
         sizes, loss, rows = spec.layer_sizes, row_loss("softmax"), spec.batch_size
-        self._model = RowModel(sizes, spec.activation, loss, 0.0, rows, MOST_HELD_OUT, rows, spec.start_std)
+        self._model = RowModel(sizes, spec.activation, loss, 0.0, 0.0, rows, MOST_HELD_OUT, rows, spec.start_std)
 
     def _batches(self, seeds: Tensor, split: Split, dtype: torch.dtype, device: torch.device) -> tuple[TaskBatch, ...]:
         return (sampled(self._model, self._data, seeds, split, dtype, device),)
