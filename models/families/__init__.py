@@ -13,6 +13,7 @@ from pathlib import Path
 
 from models.datasets.blobs import missing_table
 from models.families import plugins
+from models.families.autoencoder import KIND as AUTOENCODER
 from models.families.base import Kind
 from models.families.conv import KIND as CONV
 from models.families.expression import KIND as EXPRESSION
@@ -51,7 +52,7 @@ def register(kind: Kind) -> None:
     DATASETS.update(kind.datasets)
 
 
-for _kind in (QUADRATIC, MLP, REGRESSION, FUNCTIONS, LASSO, EXPRESSION, STYLE, CONV):
+for _kind in (QUADRATIC, MLP, AUTOENCODER, REGRESSION, FUNCTIONS, LASSO, EXPRESSION, STYLE, CONV):
     register(_kind)
 PROBLEMS: tuple[plugins.Problem, ...] = plugins.load(register)
 """Plug-ins that could not be loaded, and why."""

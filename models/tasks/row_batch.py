@@ -106,6 +106,8 @@ class RowBatch(TaskBatch):
     def _at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         flat = rows.reshape(-1)
         X = self._inputs.index_select(0, flat).view(*rows.shape, -1)
+        if self.model.loss.reconstructs:
+            return X, X
         return X, self._targets.index_select(0, flat).view(rows.shape)
 
     def _rows(self, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -197,8 +199,8 @@ class RowBatch(TaskBatch):
         return RowBatch(*kept, places, self._seeds, self.dtype, self.device, stream)
 
     def held_out(self, theta: Tensor) -> HeldOut:
-        """On the held-out rows of each task's group, without what `l2` adds. Accuracy: of classes the share that is
-        right, else the share of the targets' variance that is explained."""
+        """On the held-out rows of each task's group, without what `l1` and `l2` add. Accuracy: of classes the share
+        that is right, else the share of the targets' variance that is explained."""
         rows = min(self.model.most, int(self._held.held_count.max()))
         together = max(1, HELD_OUT_NUMBERS // (rows * (self.model.sizes[0] + 3 * sum(self.model.sizes[1:]))))
         tensors = theta.view(self.tasks, -1), self._held.held_first, self._held.held_count
@@ -217,10 +219,11 @@ class RowBatch(TaskBatch):
         losses = (self.model.loss.values(outputs, y) * w).sum(dim=1)
         if (hits := self.model.loss.hits(outputs, y)) is not None:
             return losses, (hits * w).sum(dim=1)
-        around = y - (y * w).sum(dim=1, keepdim=True)
-        said = self.model.loss.predicted(outputs)
-        spread = (around.square() * w).sum(dim=1)
-        errors = ((said - y).square() * w).sum(dim=1)
+        y = y.view(*w.shape, -1)  # several targets where a row's are its inputs
+        around = y - (y * w[..., None]).sum(dim=1, keepdim=True)
+        said = self.model.loss.predicted(outputs).view_as(y)
+        spread = (around.square().sum(dim=2) * w).sum(dim=1)
+        errors = ((said - y).square().sum(dim=2) * w).sum(dim=1)
         return losses, torch.where(spread > 0, 1 - errors / spread, 0.0)
 
     def _mean_loss(self, layers: Layers, outputs: Tensor, y: Tensor, w: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ class RowLoss(ABC):
     """outputs: (tasks, rows, outputs). targets: (tasks, rows), int64 where they are classes."""
 
     classes = False
+    reconstructs = False
+    """Whether a row's targets are its inputs, (tasks, rows, inputs)."""
     most_curved: float | None = None
     """At least the largest eigenvalue of the Hessian by a row's outputs; None where there is no bound."""
 
@@ -135,6 +137,27 @@ class Softmax(RowLoss):
 
     def hits(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return outputs.argmax(dim=2) == targets
+
+
+class Reconstruction(RowLoss):
+    """The mean over outputs of the squared error."""
+
+    reconstructs = True
+
+    def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets).square().mean(dim=2)
+
+    def slopes(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets) * (2 / outputs.shape[2])
+
+    def curved(self, outputs: Tensor, targets: Tensor, along: Tensor) -> Tensor:  # noqa: ARG002
+        return along * (2 / outputs.shape[2])
+
+    def hits(self, outputs: Tensor, targets: Tensor) -> None:  # noqa: ARG002
+        return None
+
+    def predicted(self, outputs: Tensor) -> Tensor:
+        return outputs
 
 
 def row_loss(name: str, *, delta: float = 1.0) -> RowLoss:
