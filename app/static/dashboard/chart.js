@@ -1,7 +1,7 @@
 // Lines over steps or seconds, drawn by uPlot on a canvas; colours are those of the page.
 
 import uPlot from "./vendor/uplot.js";
-import { html, useEffect, useRef, useState } from "./base.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./base.js";
 import { number } from "./words.js";
 
 export const LINES = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5", "--line-6", "--line-7", "--line-8"];
@@ -52,7 +52,7 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
     return () => { query.removeEventListener("change", again); removeEventListener("gradsmith-theme", again); };
   }, []);
   const shape = JSON.stringify([series, log, xLabel, height, bands, dash, theme]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const soft = colour("--soft"), line = colour("--line");
     const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1, size: 5 }, font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif" };
     const options = {
@@ -63,7 +63,7 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
         y: { distr: log ? 3 : 1, range: (_, low, high) => (low === null ? [0.1, 1] : log ? [low / 1.12, high * 1.12] : low === high ? [low - 1, high + 1] : [low - 0.05 * (high - low), high + 0.05 * (high - low)]) },
       },
       axes: [
-        { ...axis, label: xLabel, labelSize: 20, size: 34, splits: (_, __, low, high) => ticks(low, high, false, Math.max(3, Math.floor((box.current?.clientWidth ?? 600) / 110))), values: (_, found) => found.map(number) },
+        { ...axis, label: xLabel, labelSize: 20, size: 34, splits: (u, __, low, high) => ticks(low, high, false, Math.max(3, Math.floor(u.width / 110))), values: (_, found) => found.map(number) },
         { ...axis, size: 58, splits: (_, __, low, high) => ticks(low, high, log), values: (_, found) => found.map(number), filter: (_, found) => found },
       ],
       series: [{ label: xLabel, value: (_, value) => number(value) }, ...series.map(each => ({
@@ -91,7 +91,8 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
     watch.observe(box.current);
     return () => { watch.disconnect(); plot.current.destroy(); plot.current = null; };
   }, [shape]);
-  useEffect(() => {
+  // with the layout, not after the next frame: a zoom is seen a frame earlier
+  useLayoutEffect(() => {
     if (!plot.current || plot.current.data === data) return;
     plot.current.setData(data);
     if (plot.current.cursor.idx === null || plot.current.cursor.left < 0) plot.current.setLegend({ idx: lastRow(data) }, false);

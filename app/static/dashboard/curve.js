@@ -2,7 +2,7 @@
 
 import { get, save } from "./api.js";
 import { Chart, pictureOf, smoothed } from "./chart.js";
-import { Empty, Failure, html, Loading, useEffect, useMemo, useRef, useState } from "./base.js";
+import { Empty, Failure, html, Loading, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./base.js";
 import { number } from "./words.js";
 
 const MOST_POINTS = 2000;
@@ -65,13 +65,13 @@ export function CurveCard({ job, live, big }) {
       }
     } catch (problem) { if (!signal?.aborted) fail(problem); }
   };
-  useEffect(() => {
+  useLayoutEffect(() => { // the detail is asked for before the picture moves
     const abort = new AbortController();
     load(range, abort.signal);
     const timer = running && !streamed ? setInterval(() => load(range, abort.signal), 3000) : null;
     return () => { abort.abort(); clearInterval(timer); };
   }, [job.id, job.status, job.attempt, streamed, range?.join("-")]);
-  useEffect(() => { if (stored && stored.part === range?.join("-")) performance.mark("gradsmith-detail-drawn"); }, [stored]);
+  useLayoutEffect(() => { if (stored && stored.part === range?.join("-")) performance.mark("gradsmith-detail-drawn"); }, [stored]);
   useEffect(() => {
     if (!streamed) return undefined;
     let waiting = false;

@@ -1,9 +1,11 @@
 // Numbers, times and differences as people read them.
 
+const WHOLE = new Intl.NumberFormat("en"); // toLocaleString makes one each time
+
 export const number = value => {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (typeof value !== "number") return String(value);
-  if (Number.isInteger(value) && Math.abs(value) < 1e9) return value.toLocaleString("en");
+  if (Number.isInteger(value) && Math.abs(value) < 1e9) return WHOLE.format(value);
   const size = Math.abs(value);
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
   return size >= 1e5 || size < 1e-3 ? value.toExponential(2).replace("e+", "e").replace("-", "−") : String(Number(value.toPrecision(3)));
