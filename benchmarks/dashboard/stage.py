@@ -107,6 +107,13 @@ def fill(stage: Stage) -> None:
         rule = {"kind": "lstm", "hidden_size": hidden}
         body = {"family": "digits-mlp", "seed": 7 + number, "recipe": {"rule": rule, "meta_steps": 500}}
         stage.jobs[f"digits-{number + 1}"] = stage.train(body, score, "wins", 10 + number)
+    for optimizer, family, verdict in (
+        ("quadratic@3", "quadratic-uniform", "ties"),
+        ("quadratic@2", "rosenbrock", "loses"),
+        ("digits-mlp@2", "quadratic", "loses"),
+    ):
+        elsewhere = stage.claim(stage.post(kind="evaluate", optimizer=optimizer, family=family))
+        elsewhere.finish_evaluation(evaluation_result(family, 100, verdict))
     failed = stage.post(kind="meta_train", family="rosenbrock", seed=3, recipe={"meta_learning_rate": 0.5})
     worker = stage.claim(failed)
     record(worker, curve(140, 20))

@@ -40,7 +40,7 @@ function lastRow(data) {
 }
 
 // series: [{label, color, width, faint, points, band: [upper index, lower index]}]; data: [x, ...columns], null where nothing is
-export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, label, bands, dash }) {
+export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, label, bands, dash, low: floor, quiet }) {
   const box = useRef(null), plot = useRef(null);
   const [theme, repaint] = useState(0);
   const latest = useRef({});
@@ -51,7 +51,7 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
     addEventListener("gradsmith-theme", again);
     return () => { query.removeEventListener("change", again); removeEventListener("gradsmith-theme", again); };
   }, []);
-  const shape = JSON.stringify([series, log, xLabel, height, bands, dash, theme]);
+  const shape = JSON.stringify([series, log, xLabel, height, bands, dash, floor, theme]);
   useLayoutEffect(() => {
     const soft = colour("--soft"), line = colour("--line");
     const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1, size: 5 }, font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif" };
@@ -60,7 +60,7 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
       padding: [8, 22, 0, 0],
       scales: {
         x: { time: false, range: (_, low, high) => latest.current.range ?? (low === high ? [low - 1, high + 1] : [low, high]) },
-        y: { distr: log ? 3 : 1, range: (_, low, high) => (low === null ? [0.1, 1] : log ? [low / 1.12, high * 1.12] : low === high ? [low - 1, high + 1] : [low - 0.05 * (high - low), high + 0.05 * (high - low)]) },
+        y: { distr: log ? 3 : 1, range: (_, low, high) => (floor !== undefined ? [floor, Math.max(high ?? 1, floor + 1)] : low === null ? [0.1, 1] : log ? [low / 1.12, high * 1.12] : low === high ? [low - 1, high + 1] : [low - 0.05 * (high - low), high + 0.05 * (high - low)]) },
       },
       axes: [
         { ...axis, label: xLabel, labelSize: 20, size: 34, splits: (u, __, low, high) => ticks(low, high, false, Math.max(3, Math.floor(u.width / 110))), values: (_, found) => found.map(number) },
@@ -76,7 +76,7 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
       bands: bands?.map(each => ({ series: each.series, fill: colour(each.color, 0.14) })),
       cursor: { drag: { x: Boolean(onZoom), y: false, setScale: false }, points: { size: 6 } },
       select: { show: Boolean(onZoom) },
-      legend: { live: true, markers: { width: 3, stroke: (u, index) => colour(series[index - 1]?.color ?? "--soft", series[index - 1]?.faint ? 0.4 : 1) } },
+      legend: { show: !quiet, live: true, markers: { width: 3, stroke: (u, index) => colour(series[index - 1]?.color ?? "--soft", series[index - 1]?.faint ? 0.4 : 1) } },
       hooks: { setCursor: [u => { if (u.cursor.idx === null || u.cursor.left < 0) u.setLegend({ idx: lastRow(u.data) }, false); }], setSelect: [u => {
         if (u.select.width < 6) return;
         const from = u.posToVal(u.select.left, "x"), to = u.posToVal(u.select.left + u.select.width, "x");

@@ -2,6 +2,7 @@
 
 import { address } from "./api.js";
 import { Code, Empty, Failure, html, link, Loading, useMemo, usePolled, useState, useTitle } from "./base.js";
+import { Transfer } from "./transfer.js";
 import { flat, number, shown } from "./words.js";
 
 function useBests() {
@@ -39,6 +40,7 @@ export function FamilyView({ id }) {
   return html`<a class="back" href="#/families">← Families</a>
     <div class="head"><div class="title"><h1>${family.name}</h1><span class="soft">${family.title}</span></div><div class="actions"><a class="button primary" href=${link("jobs/new", { family: family.name })}>Train</a><a class="button" href=${link("jobs/new", { family: family.name, kind: "preview" })}>Preview</a><a class="button" href=${link("jobs", { family: family.name })}>Jobs</a><a class="button" href=${link("optimizers", { family: family.name })}>Optimizers</a></div></div>
     <section class="card"><p>${family.description}</p><div class="stats"><div class="stat"><span>parameters a task</span><b>${number(family.coordinates_per_task)}</b></div><div class="stat"><span>kind</span><b>${family.tasks.kind}</b></div><div class="stat"><span>best optimizer</span><b>${best ? html`<a href=${link(`optimizers/${best.reference}`)}>${best.reference}</a>` : "none yet"}</b></div></div></section>
+    <${Transfer} family=${family.name} />
     <div class="two"><div class="two-right"><${Table} title="Tasks" part=${family.tasks} schema=${family.schemas.tasks} /><${Table} title="Evaluation" part=${family.evaluation} schema=${family.schemas.evaluation} />
       <section class="card"><h2>From a program</h2><${Code} title="Python" text=${`import gradsmith\nclient = gradsmith.Client("${here}")\njob = client.jobs.create(family="${family.name}")`} /><${Code} title="curl" text=${`curl -s -X POST ${here}/jobs -H 'Content-Type: application/json' -d '${JSON.stringify({ kind: "meta_train", family: family.name })}'`} /></section></div>
       <${Table} title="Recipe" part=${family.recipe} schema=${family.schemas.recipe} /></div>`;

@@ -1,24 +1,13 @@
 // One optimizer: its versions, its aliases, its card, and the line that uses it.
 
-import { address, ask, blobUrl, download, send, text } from "./api.js";
+import { address, ask, download, get, send, text } from "./api.js";
+import { Anatomy } from "./anatomy.js";
 import { Code, Confirm, Copy, Failure, html, link, Loading, useEffect, useNow, usePolled, useRef, useState, useTitle, When } from "./base.js";
 import { Markdown } from "./markdown.js";
 import { Best, Names } from "./optimizers.js";
 import { bytes, number } from "./words.js";
 
 const RESERVED = ["latest", "best"];
-
-function Picture({ path, alt }) {
-  const [source, set] = useState(null);
-  const [missing, miss] = useState(null);
-  useEffect(() => {
-    let made;
-    blobUrl(path, "image/svg+xml").then(url => { made = url; set(url); }, miss);
-    return () => { if (made) URL.revokeObjectURL(made); };
-  }, [path]);
-  if (missing) return html`<p class="soft">${missing.message}</p>`;
-  return source ? html`<img class="picture" src=${source} alt=${alt} />` : html`<${Loading} />`;
-}
 
 // Validation scores by version; the lowest is the best.
 function History({ optimizers, current }) {
@@ -53,10 +42,12 @@ export function OptimizerView({ id }) {
   const { data: all, refresh: again } = usePolled(family ? `optimizers?limit=100&family=${encodeURIComponent(family)}` : null);
   const { data: aliases, refresh: reread } = usePolled(family ? `families/${encodeURIComponent(family)}/aliases?limit=100` : null);
   const [card, setCard] = useState(null);
+  const [shape, setShape] = useState(null);
   const [problem, fail] = useState(null);
   const now = useNow(20);
   useTitle(optimizer?.reference ?? "Optimizer");
   useEffect(() => { if (optimizer) text(`optimizers/${optimizer.id}/card.md`, "*/*").then(setCard, fail); }, [optimizer?.id]);
+  useEffect(() => { if (optimizer?.evaluations.length) get(`optimizers/${optimizer.id}/anatomy.json`).then(setShape, () => setShape(null)); }, [optimizer?.id, optimizer?.evaluations.length]);
   if (loading) return html`<${Loading} what="the optimizer" />`;
   if (!optimizer) return html`<a class="back" href="#/optimizers">← Optimizers</a><${Failure} error=${error} retry=${refresh} />`;
   const here = address("").replace(/\/$/, "");
@@ -68,6 +59,6 @@ export function OptimizerView({ id }) {
       <${Code} title="in your training loop; the version is pinned" text=${python} /><${Code} title="where it is" text=${`export GRADSMITH_URL=${here}`} /></section>
     <div class="two"><section class="card"><h2>Versions</h2>${all ? html`<${History} optimizers=${all.data} current=${optimizer.id} /><ol class="versions">${all.data.map(each => html`<li key=${each.id}><a href=${link(`optimizers/${each.reference}`)} aria-current=${each.id === optimizer.id ? "true" : null}>${each.id === optimizer.id ? html`<b>version ${each.version}</b>` : `version ${each.version}`}</a><${Names} optimizer=${each} /><span class="num">${number(each.validation_score)}</span><${Best} optimizer=${each} /><span class="soft"><${When} at=${each.created_at} now=${now} /></span></li>`)}</ol>` : html`<${Loading} />`}</section>
       <${Alias} optimizer=${optimizer} aliases=${aliases?.data ?? []} changed=${() => { refresh(); again(); reread(); }} /></div>
-    ${optimizer.evaluations.length ? html`<section class="card"><header><h2>Updates <small>by gradient and over a run, beside those of others</small></h2></header><${Picture} path=${`optimizers/${optimizer.id}/anatomy.svg`} alt=${`updates of ${optimizer.reference} by gradient and over the steps of a run`} /></section>` : null}
+    ${shape ? html`<${Anatomy} found=${shape} />` : null}
     <section class="card"><h2>Card</h2><${Failure} error=${problem} />${card ? html`<${Markdown} text=${card} />` : problem ? null : html`<${Loading} what="the card" />`}</section>`;
 }
