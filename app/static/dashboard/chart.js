@@ -29,7 +29,7 @@ export function ticks(low, high, log, wanted = 6) {
   }
   const rough = (high - low) / wanted, size = 10 ** Math.floor(Math.log10(rough)), step = [1, 2, 5, 10].map(lead => lead * size).find(each => each >= rough);
   const found = [];
-  for (let at = Math.ceil(low / step) * step; at <= high * (1 + 1e-9); at += step) found.push(Number(at.toPrecision(12)));
+  for (let count = Math.ceil(low / step - 1e-9); count * step <= high + 1e-9 * step; count += 1) found.push(Number((count * step).toPrecision(12)));
   return found;
 }
 

@@ -3,7 +3,7 @@
 import { address } from "./api.js";
 import { Code, Empty, Failure, html, link, Loading, useMemo, usePolled, useState, useTitle } from "./base.js";
 import { Transfer } from "./transfer.js";
-import { flat, number, shown } from "./words.js";
+import { evaluationOf, flat, number, shown } from "./words.js";
 
 function useBests() {
   const { data } = usePolled("optimizers?alias=best&limit=100");
@@ -22,7 +22,7 @@ export function Families() {
     <${Failure} error=${error} retry=${refresh} />${loading ? html`<${Loading} what="families" />` : null}
     ${(data?.problems ?? []).map(problem => html`<p class="failure" key=${problem.plugin}><b>${problem.plugin}</b>: ${problem.reason}</p>`)}
     ${data && !matching.length ? html`<${Empty} title="No family matches" />` : null}
-    <div class="grid">${matching.map(family => { const best = bests.get(family.name), verdict = best?.evaluations[0]?.best_baseline.final; return html`<section class="card" key=${family.name}><header><h2><a href=${link(`families/${family.name}`)}>${family.name}</a></h2>${family.declared ? html`<span class="chip">yours</span>` : family.plugin ? html`<span class="chip">${family.plugin}</span>` : null}</header>
+    <div class="grid">${matching.map(family => { const best = bests.get(family.name), verdict = evaluationOf(best)?.best_baseline.final; return html`<section class="card" key=${family.name}><header><h2><a href=${link(`families/${family.name}`)}>${family.name}</a></h2>${family.declared ? html`<span class="chip">yours</span>` : family.plugin ? html`<span class="chip">${family.plugin}</span>` : null}</header>
       <p><b>${family.title}</b></p><p class="soft">${family.description}</p><dl class="facts"><dt>parameters a task</dt><dd>${number(family.coordinates_per_task)}</dd><dt>trained for</dt><dd>${number(family.recipe.meta_steps)} meta-steps of ${number(family.recipe.tasks)} ${family.recipe.tasks === 1 ? "task" : "tasks"}</dd><dt>best</dt><dd>${best ? html`<a href=${link(`optimizers/${best.reference}`)}>${best.reference}</a>${verdict ? html` <span class=${verdict.verdict}>${verdict.verdict}</span>` : ""}` : "none yet"}</dd></dl>
       <div class="actions"><a class="button small" href=${link("jobs/new", { family: family.name })} aria-label=${`Train on ${family.name}`}>Train</a><a class="button small" href=${link("jobs", { family: family.name })} aria-label=${`Jobs of ${family.name}`}>Jobs</a></div></section>`; })}</div>`;
 }

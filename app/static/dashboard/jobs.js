@@ -3,7 +3,7 @@
 import { get, send } from "./api.js";
 import { Chip, Confirm, Empty, Failure, go, html, link, Loading, Progress, Sparkline, Status, useEffect, useMemo, useNow, usePolled, useRef, useState, useTitle, Verdict, When } from "./base.js";
 import { Code } from "./base.js";
-import { changesOf, duration, number, shortId, shown } from "./words.js";
+import { changesOf, duration, labelsOf, number, shortId, shown } from "./words.js";
 
 export const ACTIVE = new Set(["queued", "running", "cancelling"]);
 export const KIND_WORDS = { meta_train: "training", evaluate: "evaluation", preview: "preview" };
@@ -141,6 +141,13 @@ function FirstRun() {
     <${Code} title="or from Python" text=${FIRST} /><//>`;
 }
 
+// A label as a filter of the server: `key=value`, taken with Enter or on leaving the field.
+function LabelFilter({ add }) {
+  const [text, write] = useState("");
+  const take = event => { const [found] = Object.entries(labelsOf(event.target.value)); if (found?.[1]) { write(""); add(...found); } };
+  return html`<label>Label<input value=${text} onInput=${event => write(event.target.value)} onChange=${take} placeholder="experiment=first" /></label>`;
+}
+
 export function Jobs({ query }) {
   useTitle("Jobs");
   const asked = listing(query);
@@ -177,6 +184,7 @@ export function Jobs({ query }) {
       <label>Status<select value=${query.get("status") ?? ""} onChange=${event => filter({ status: event.target.value })}><option value="">all</option>${STATUSES.map(status => html`<option key=${status} value=${status}>${status}</option>`)}</select></label>
       <label>Kind<select value=${query.get("kind") ?? ""} onChange=${event => filter({ kind: event.target.value })}><option value="">all</option>${Object.entries(KIND_WORDS).map(([kind, word]) => html`<option key=${kind} value=${kind}>${word}</option>`)}</select></label>
       <label>Find on this page<input type="search" value=${query.get("q") ?? ""} onInput=${event => filter({ q: event.target.value })} placeholder="id, label, setting" /></label>
+      <${LabelFilter} add=${(name, value) => filter({ [`metadata.${name}`]: value })} />
       ${labels.map(([name, value]) => html`<button type="button" key=${name} class="small" onClick=${() => filter({ [name]: "" })} aria-label=${`remove the filter ${name}=${value}`}>${name.replace("metadata.", "")}=${value} ✕</button>`)}
       ${filtered ? html`<a class="button" href="#/jobs">Clear</a>` : null}</form>
     <${Failure} error=${error} retry=${refresh} />

@@ -5,6 +5,7 @@ import { Anatomy } from "./anatomy.js";
 import { Code, Confirm, Copy, Failure, html, link, Loading, useEffect, useNow, usePolled, useRef, useState, useTitle, When } from "./base.js";
 import { Markdown } from "./markdown.js";
 import { Best, Names } from "./optimizers.js";
+import { SettingRows, settingsOf } from "./recipe.js";
 import { bytes, number } from "./words.js";
 
 const RESERVED = ["latest", "best"];
@@ -18,6 +19,20 @@ function History({ optimizers, current }) {
   return html`<svg class="forest" viewBox="0 0 ${width} ${height}" role="img" aria-label=${`validation scores: ${known.map(each => `version ${each.version} ${number(each.validation_score)}`).join(", ")}`}>
     <polyline points=${known.map((each, place) => `${x(place)},${y(each.validation_score)}`).join(" ")} fill="none" stroke="var(--line-1)" stroke-width="1.5" />
     ${known.map((each, place) => html`<g key=${each.id}><circle cx=${x(place)} cy=${y(each.validation_score)} r=${each.id === current ? 6 : 4} fill=${each.id === current ? "var(--warm)" : "var(--line-1)"} /></g><text x=${x(place)} y=${y(each.validation_score) - 10} text-anchor="middle">${number(each.validation_score)}</text><text class="faint" x=${x(place)} y=${height - 4} text-anchor="middle">${each.version}</text>`)}</svg>`;
+}
+
+// What of one version is not as in another: scores and verdicts first, then the recipes of their trainings.
+function Difference({ optimizer, others }) {
+  const [chosen, choose] = useState(null);
+  const other = others.find(each => each.id === chosen) ?? others.find(each => each.version < optimizer.version && !each.tuned) ?? others[0];
+  const { data: mine } = usePolled(`jobs/${optimizer.job}`), { data: theirs } = usePolled(`jobs/${other.job}`);
+  const jobs = mine && theirs ? [mine, theirs] : null;
+  const rows = jobs ? settingsOf(jobs).filter(row => row.differs) : [];
+  const facts = [["validation score", each => number(each.validation_score)], ["against the best tuned baseline", each => html`<${Best} optimizer=${each} />`], ["size", each => bytes(each.size_bytes)]];
+  return html`<section class="card"><header><h2>What changed</h2><div class="actions"><label class="check"><span>since</span><select value=${other.id} onChange=${event => choose(event.target.value)}>${others.map(each => html`<option key=${each.id} value=${each.id}>version ${each.version}${each.tuned ? " (tuned baseline)" : ""}</option>`)}</select></label>
+      ${jobs && jobs.every(job => job.kind === "meta_train") ? html`<a class="button small" href=${link("compare", jobs.map(job => ["job", job.id]))}>Compare their curves</a>` : null}</div></header>
+    ${jobs ? html`<div class="scroll" tabindex="0" role="group" aria-label="two versions side by side"><table><thead><tr><th scope="col"><span class="hidden">setting</span></th><th scope="col">version ${optimizer.version}</th><th scope="col">version ${other.version}</th></tr></thead><tbody>
+      ${facts.map(([name, of]) => html`<tr key=${name}><th scope="row">${name}</th><td>${of(optimizer)}</td><td>${of(other)}</td></tr>`)}<${SettingRows} rows=${rows} jobs=${jobs} /></tbody></table></div>${rows.length ? null : html`<p class="soft">Their jobs have the same settings.</p>`}` : html`<${Loading} what="their jobs" />`}</section>`;
 }
 
 function Alias({ optimizer, aliases, changed }) {
@@ -59,6 +74,7 @@ export function OptimizerView({ id }) {
       <${Code} title="in your training loop; the version is pinned" text=${python} /><${Code} title="where it is" text=${`export GRADSMITH_URL=${here}`} /></section>
     <div class="two"><section class="card"><h2>Versions</h2>${all ? html`<${History} optimizers=${all.data} current=${optimizer.id} /><ol class="versions">${all.data.map(each => html`<li key=${each.id}><a href=${link(`optimizers/${each.reference}`)} aria-current=${each.id === optimizer.id ? "true" : null}>${each.id === optimizer.id ? html`<b>version ${each.version}</b>` : `version ${each.version}`}</a><${Names} optimizer=${each} /><span class="num">${number(each.validation_score)}</span><${Best} optimizer=${each} /><span class="soft"><${When} at=${each.created_at} now=${now} /></span></li>`)}</ol>` : html`<${Loading} />`}</section>
       <${Alias} optimizer=${optimizer} aliases=${aliases?.data ?? []} changed=${() => { refresh(); again(); reread(); }} /></div>
+    ${all && all.data.length > 1 ? html`<${Difference} key=${optimizer.id} optimizer=${optimizer} others=${all.data.filter(each => each.id !== optimizer.id)} />` : null}
     ${shape ? html`<${Anatomy} found=${shape} />` : null}
     <section class="card"><h2>Card</h2><${Failure} error=${problem} />${card ? html`<${Markdown} text=${card} />` : problem ? null : html`<${Loading} what="the card" />`}</section>`;
 }

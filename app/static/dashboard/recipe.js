@@ -1,7 +1,17 @@
-// A job's recipe, with what is not as the family has it marked.
+// A job's recipe, with what is not as the family has it marked; and recipes of several jobs side by side.
 
 import { html, useState } from "./base.js";
-import { changesOf, flat, shown } from "./words.js";
+import { changesOf, flat, same, shown } from "./words.js";
+
+// Settings of several jobs: [{name, values, differs}], in the order of their specs.
+export function settingsOf(jobs) {
+  const parts = jobs.map(({ spec, metadata }) => new Map(flat({ tasks: spec.family?.tasks, ...spec.recipe && { recipe: spec.recipe }, evaluation: spec.evaluation, resources: spec.resources, seed: spec.seed, metadata })));
+  const names = [...new Set(parts.flatMap(part => [...part.keys()]))].filter(Boolean);
+  return names.map(name => ({ name, values: parts.map(part => part.get(name)), differs: parts.some(part => !same(part.get(name), parts[0].get(name))) }));
+}
+
+// Rows of a table, a setting each; what differs is marked.
+export const SettingRows = ({ rows, jobs }) => rows.map(row => html`<tr key=${row.name} class=${row.differs && jobs.length > 1 ? "changed" : ""}><th scope="row" class="mono">${row.name}</th>${row.values.map((value, place) => html`<td key=${jobs[place].id}>${value === undefined ? "–" : shown(value)}</td>`)}</tr>`);
 
 export function Recipe({ job, family }) {
   const changes = changesOf(job, family);

@@ -85,8 +85,8 @@ export function changesOf(job, family) {
   return found;
 }
 
-// An optimizer's verdict, as a sentence.
-export const verdictWords = { wins: "beats", ties: "ties with", loses: "loses to" };
+// The evaluation that speaks for an optimizer: the newest on its own family's tasks, else the newest.
+export const evaluationOf = optimizer => optimizer?.evaluations.find(each => each.family === optimizer.family && !Object.keys(each.overrides).length) ?? optimizer?.evaluations[0];
 
 // What somebody typed as a label: `key=value key2=value2`
 export const labelsOf = text => Object.fromEntries(text.split(/[\s,]+/).filter(part => part.includes("=")).map(part => [part.slice(0, part.indexOf("=")), part.slice(part.indexOf("=") + 1)]));
