@@ -2,6 +2,7 @@
 
 import { address } from "./api.js";
 import { Code, Empty, Failure, html, link, Loading, useMemo, usePolled, useState, useTitle } from "./base.js";
+import { Evaluation } from "./evaluation.js";
 import { Transfer } from "./transfer.js";
 import { evaluationOf, flat, number, shown } from "./words.js";
 
@@ -29,6 +30,14 @@ export function Families() {
 
 const Table = ({ title, part, schema }) => html`<section class="card"><h2>${title}</h2><div class="scroll" tabindex="0" role="group" aria-label=${title}><table><tbody>${flat(part).map(([setting, value]) => html`<tr key=${setting}><th scope="row" class="mono" title=${schema?.properties?.[setting]?.description ?? null}>${setting}</th><td>${shown(value)}</td></tr>`)}</tbody></table></div></section>`;
 
+// What a preview measured last: tuned baselines on a few tasks of the family.
+function Previewed({ family }) {
+  const { data } = usePolled(`jobs?kind=preview&status=succeeded&limit=1&brief=true&family=${encodeURIComponent(family.name)}`);
+  if (!data) return null;
+  if (data.data.length) return html`<${Evaluation} id=${data.data[0].id} training=${true} />`;
+  return html`<section class="card"><header><h2>Preview</h2><a class="button small" href=${link("jobs/new", { family: family.name, kind: "preview" })}>See how tuned baselines do</a></header><p class="soft">A preview tunes Adam on a few tasks, in seconds: you see whether the family is what you meant before you train for minutes.</p></section>`;
+}
+
 export function FamilyView({ id }) {
   const { data: family, error, loading, refresh } = usePolled(`families/${encodeURIComponent(id)}`);
   const bests = useBests();
@@ -40,7 +49,7 @@ export function FamilyView({ id }) {
   return html`<a class="back" href="#/families">← Families</a>
     <div class="head"><div class="title"><h1>${family.name}</h1><span class="soft">${family.title}</span></div><div class="actions"><a class="button primary" href=${link("jobs/new", { family: family.name })}>Train</a><a class="button" href=${link("jobs/new", { family: family.name, kind: "preview" })}>Preview</a><a class="button" href=${link("jobs", { family: family.name })}>Jobs</a><a class="button" href=${link("optimizers", { family: family.name })}>Optimizers</a></div></div>
     <section class="card"><p>${family.description}</p><div class="stats"><div class="stat"><span>parameters a task</span><b>${number(family.coordinates_per_task)}</b></div><div class="stat"><span>kind</span><b>${family.tasks.kind}</b></div><div class="stat"><span>best optimizer</span><b>${best ? html`<a href=${link(`optimizers/${best.reference}`)}>${best.reference}</a>` : "none yet"}</b></div></div></section>
-    <${Transfer} family=${family.name} />
+    <${Previewed} family=${family} /><${Transfer} family=${family.name} />
     <div class="two"><div class="two-right"><${Table} title="Tasks" part=${family.tasks} schema=${family.schemas.tasks} /><${Table} title="Evaluation" part=${family.evaluation} schema=${family.schemas.evaluation} />
       <section class="card"><h2>From a program</h2><${Code} title="Python" text=${`import gradsmith\nclient = gradsmith.Client("${here}")\njob = client.jobs.create(family="${family.name}")`} /><${Code} title="curl" text=${`curl -s -X POST ${here}/jobs -H 'Content-Type: application/json' -d '${JSON.stringify({ kind: "meta_train", family: family.name })}'`} /></section></div>
       <${Table} title="Recipe" part=${family.recipe} schema=${family.schemas.recipe} /></div>`;

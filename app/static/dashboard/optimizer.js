@@ -3,6 +3,7 @@
 import { address, ask, download, get, send, text } from "./api.js";
 import { Anatomy } from "./anatomy.js";
 import { Code, Confirm, Copy, Failure, html, link, Loading, useEffect, useNow, usePolled, useRef, useState, useTitle, When } from "./base.js";
+import { About } from "./optimizer-about.js";
 import { Markdown } from "./markdown.js";
 import { Best, Names } from "./optimizers.js";
 import { SettingRows, settingsOf } from "./recipe.js";
@@ -25,7 +26,7 @@ function History({ optimizers, current }) {
 function Difference({ optimizer, others }) {
   const [chosen, choose] = useState(null);
   const other = others.find(each => each.id === chosen) ?? others.find(each => each.version < optimizer.version && !each.tuned) ?? others[0];
-  const { data: mine } = usePolled(`jobs/${optimizer.job}`), { data: theirs } = usePolled(`jobs/${other.job}`);
+  const { data: mine } = usePolled(optimizer.job && `jobs/${optimizer.job}`), { data: theirs } = usePolled(other.job && `jobs/${other.job}`);
   const jobs = mine && theirs ? [mine, theirs] : null;
   const rows = jobs ? settingsOf(jobs).filter(row => row.differs) : [];
   const facts = [["validation score", each => number(each.validation_score)], ["against the best tuned baseline", each => html`<${Best} optimizer=${each} />`], ["size", each => bytes(each.size_bytes)]];
@@ -68,13 +69,14 @@ export function OptimizerView({ id }) {
   const here = address("").replace(/\/$/, "");
   const python = `import gradsmith\n\noptimizer = gradsmith.LearnedOptimizer(model.parameters(), "${optimizer.reference}")`;
   return html`<a class="back" href="#/optimizers">← Optimizers</a>
-    <div class="head"><div class="title"><h1>${optimizer.reference}</h1><${Names} optimizer=${optimizer} /></div><div class="actions"><a class="button" href=${link(`jobs/${optimizer.job}`)}>Its job</a><button type="button" onClick=${() => download(`optimizers/${optimizer.id}/weights`, `${optimizer.reference}.safetensors`, "*/*").catch(fail)}>Download the weights</button></div></div>
+    <div class="head"><div class="title"><h1>${optimizer.reference}</h1><${Names} optimizer=${optimizer} /></div><div class="actions">${optimizer.job ? html`<a class="button" href=${link(`jobs/${optimizer.job}`)}>Its job</a>` : null}<button type="button" onClick=${() => download(`optimizers/${optimizer.id}/weights`, `${optimizer.reference}.safetensors`, "*/*").catch(fail)}>Download the weights</button></div></div>
     <section class="card"><div class="stats"><div class="stat"><span>validation score</span><b>${number(optimizer.validation_score)}</b></div><div class="stat"><span>against the best tuned baseline</span><b><${Best} optimizer=${optimizer} /></b></div><div class="stat"><span>size</span><b>${bytes(optimizer.size_bytes)}</b></div><div class="stat"><span>made</span><b><${When} at=${optimizer.created_at} now=${now} /></b></div></div>
       ${optimizer.automatic ? null : html`<p class="soft">It is no better than parameters that never move, so <code>latest</code> and <code>best</code> do not name it.</p>`}
       <${Code} title="in your training loop; the version is pinned" text=${python} /><${Code} title="where it is" text=${`export GRADSMITH_URL=${here}`} /></section>
+    ${"archived_at" in optimizer ? html`<${About} optimizer=${optimizer} changed=${() => { refresh(); again(); }} now=${now} />` : null}
     <div class="two"><section class="card"><h2>Versions</h2>${all ? html`<${History} optimizers=${all.data} current=${optimizer.id} /><ol class="versions">${all.data.map(each => html`<li key=${each.id}><a href=${link(`optimizers/${each.reference}`)} aria-current=${each.id === optimizer.id ? "true" : null}>${each.id === optimizer.id ? html`<b>version ${each.version}</b>` : `version ${each.version}`}</a><${Names} optimizer=${each} /><span class="num">${number(each.validation_score)}</span><${Best} optimizer=${each} /><span class="soft"><${When} at=${each.created_at} now=${now} /></span></li>`)}</ol>` : html`<${Loading} />`}</section>
       <${Alias} optimizer=${optimizer} aliases=${aliases?.data ?? []} changed=${() => { refresh(); again(); reread(); }} /></div>
-    ${all && all.data.length > 1 ? html`<${Difference} key=${optimizer.id} optimizer=${optimizer} others=${all.data.filter(each => each.id !== optimizer.id)} />` : null}
+    ${optimizer.job && all?.data.some(each => each.id !== optimizer.id && each.job) ? html`<${Difference} key=${optimizer.id} optimizer=${optimizer} others=${all.data.filter(each => each.id !== optimizer.id && each.job)} />` : null}
     ${shape ? html`<${Anatomy} found=${shape} />` : null}
     <section class="card"><h2>Card</h2><${Failure} error=${problem} />${card ? html`<${Markdown} text=${card} />` : problem ? null : html`<${Loading} what="the card" />`}</section>`;
 }

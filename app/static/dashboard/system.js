@@ -16,11 +16,12 @@ function useSystem() {
   const [found, set] = useState({ loading: true });
   const round = async () => {
     try {
-      const [metrics, ready] = await Promise.all([
+      const [metrics, families, ready] = await Promise.all([
         text("metrics", "text/plain"),
+        get("families"),
         get("readyz").catch(error => { if (error instanceof Refused) return { status: "unavailable", checks: error.problem.checks ?? {} }; throw error; }),
       ]);
-      set({ metrics: parsed(metrics), ready });
+      set({ metrics: parsed(metrics), ready, problems: families.problems });
     } catch (error) { set(before => ({ ...before, loading: false, error })); }
   };
   useEffect(() => { round(); const timer = setInterval(() => { if (!document.hidden) round(); }, 5000); return () => clearInterval(timer); }, []);
@@ -29,7 +30,7 @@ function useSystem() {
 
 export function System() {
   useTitle("System");
-  const { metrics, ready, error, loading, refresh } = useSystem();
+  const { metrics, ready, problems, error, loading, refresh } = useSystem();
   if (loading) return html`<${Loading} what="the system" />`;
   if (!metrics) return html`<h1>System</h1><${Failure} error=${error} retry=${refresh} />`;
   const one = (name, labels = {}) => metrics.find(each => each.name === name && Object.entries(labels).every(([label, value]) => each.labels[label] === value));
@@ -44,6 +45,8 @@ export function System() {
     ...(workers === 0 && queued > 0 ? [`${number(queued)} jobs wait and no worker serves them: start one with \`gradsmith-server worker\`.`] : []),
     ...(value("gradsmith_jobs_overdue") ? [`${number(value("gradsmith_jobs_overdue"))} running jobs have lost their worker; they go on as soon as that is noticed.`] : []),
     ...(value("gradsmith_disk_free_bytes") < 1e9 ? [`Only ${bytes(value("gradsmith_disk_free_bytes"))} are free where the data folder is.`] : []),
+    ...problems.map(({ plugin, reason }) => `The plug-in ${plugin} could not be loaded: ${reason}`),
+    ...queues.flatMap(queue => { const idle = value("gradsmith_workers", { queue, state: "idle" }) ?? 0, waited = value("gradsmith_queue_age_seconds", { device: queue }) ?? 0; return idle && waited > 60 ? [`${number(idle)} workers of the queue ${queue} are idle while a job has waited for ${duration(waited)}: is the API's dispatcher running?`] : []; }),
     ...Object.entries(ready?.checks ?? {}).filter(([, said]) => said !== "ok").map(([store, said]) => `${store}: ${said}`),
   ];
   const speeds = all("gradsmith_worker_meta_steps_per_second");

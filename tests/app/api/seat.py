@@ -82,8 +82,7 @@ def seated(settings: Settings, database: Database) -> Iterator[Seat]:
         taken = Seat(page, url, token, api, keyed, database)
         page.on("pageerror", lambda error: taken.wrong.append(str(error)))
         page.on(
-            "console",
-            lambda message: "Content Security Policy" in message.text and taken.wrong.append(message.text),
+            "console", lambda told: taken.wrong.extend([told.text] if "Content Security Policy" in told.text else [])
         )
         page.on("request", lambda request: taken.asked.append(request.url))
         yield taken
