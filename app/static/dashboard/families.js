@@ -1,7 +1,7 @@
 // The catalogue of families, and one of them.
 
 import { address } from "./api.js";
-import { Code, Empty, Failure, html, link, Loading, useMemo, usePolled, useState, useTitle } from "./base.js";
+import { Code, Empty, Failure, html, link, Loading, Scroll, useMemo, usePolled, useState, useTitle } from "./base.js";
 import { Evaluation } from "./evaluation.js";
 import { Transfer } from "./transfer.js";
 import { evaluationOf, flat, number, shown } from "./words.js";
@@ -28,7 +28,7 @@ export function Families() {
       <div class="actions"><a class="button small" href=${link("jobs/new", { family: family.name })} aria-label=${`Train on ${family.name}`}>Train</a><a class="button small" href=${link("jobs", { family: family.name })} aria-label=${`Jobs of ${family.name}`}>Jobs</a></div></section>`; })}</div>`;
 }
 
-const Table = ({ title, part, schema }) => html`<section class="card"><h2>${title}</h2><div class="scroll" tabindex="0" role="group" aria-label=${title}><table><tbody>${flat(part).map(([setting, value]) => html`<tr key=${setting}><th scope="row" class="mono" title=${schema?.properties?.[setting]?.description ?? null}>${setting}</th><td>${shown(value)}</td></tr>`)}</tbody></table></div></section>`;
+const Table = ({ title, part, schema }) => html`<section class="card"><h2>${title}</h2><${Scroll} label=${title}><table><tbody>${flat(part).map(([setting, value]) => html`<tr key=${setting}><th scope="row" class="mono" title=${schema?.properties?.[setting]?.description ?? null}>${setting}</th><td>${shown(value)}</td></tr>`)}</tbody></table><//></section>`;
 
 // What a preview measured last: tuned baselines on a few tasks of the family.
 function Previewed({ family }) {

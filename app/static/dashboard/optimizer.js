@@ -2,7 +2,7 @@
 
 import { address, ask, download, get, send, text } from "./api.js";
 import { Anatomy } from "./anatomy.js";
-import { Code, Confirm, Copy, Failure, html, link, Loading, useEffect, useNow, usePolled, useRef, useState, useTitle, When } from "./base.js";
+import { Code, Confirm, Copy, Failure, html, link, Loading, Scroll, useEffect, useNow, usePolled, useRef, useState, useTitle, When } from "./base.js";
 import { About } from "./optimizer-about.js";
 import { Markdown } from "./markdown.js";
 import { Best, Names } from "./optimizers.js";
@@ -32,8 +32,8 @@ function Difference({ optimizer, others }) {
   const facts = [["validation score", each => number(each.validation_score)], ["against the best tuned baseline", each => html`<${Best} optimizer=${each} />`], ["size", each => bytes(each.size_bytes)]];
   return html`<section class="card"><header><h2>What changed</h2><div class="actions"><label class="check"><span>since</span><select value=${other.id} onChange=${event => choose(event.target.value)}>${others.map(each => html`<option key=${each.id} value=${each.id}>version ${each.version}${each.tuned ? " (tuned baseline)" : ""}</option>`)}</select></label>
       ${jobs && jobs.every(job => job.kind === "meta_train") ? html`<a class="button small" href=${link("compare", jobs.map(job => ["job", job.id]))}>Compare their curves</a>` : null}</div></header>
-    ${jobs ? html`<div class="scroll" tabindex="0" role="group" aria-label="two versions side by side"><table><thead><tr><th scope="col"><span class="hidden">setting</span></th><th scope="col">version ${optimizer.version}</th><th scope="col">version ${other.version}</th></tr></thead><tbody>
-      ${facts.map(([name, of]) => html`<tr key=${name}><th scope="row">${name}</th><td>${of(optimizer)}</td><td>${of(other)}</td></tr>`)}<${SettingRows} rows=${rows} jobs=${jobs} /></tbody></table></div>${rows.length ? null : html`<p class="soft">Their jobs have the same settings.</p>`}` : html`<${Loading} what="their jobs" />`}</section>`;
+    ${jobs ? html`<${Scroll} label="two versions side by side"><table><thead><tr><th scope="col"><span class="hidden">setting</span></th><th scope="col">version ${optimizer.version}</th><th scope="col">version ${other.version}</th></tr></thead><tbody>
+      ${facts.map(([name, of]) => html`<tr key=${name}><th scope="row">${name}</th><td>${of(optimizer)}</td><td>${of(other)}</td></tr>`)}<${SettingRows} rows=${rows} jobs=${jobs} /></tbody></table><//>${rows.length ? null : html`<p class="soft">Their jobs have the same settings.</p>`}` : html`<${Loading} what="their jobs" />`}</section>`;
 }
 
 function Alias({ optimizer, aliases, changed }) {

@@ -1,6 +1,6 @@
 // A job's recipe, with what is not as the family has it marked; and recipes of several jobs side by side.
 
-import { html, useState } from "./base.js";
+import { html, Scroll, useState } from "./base.js";
 import { changesOf, flat, same, shown } from "./words.js";
 
 // Settings of several jobs: [{name, values, differs}], in the order of their specs.
@@ -23,6 +23,6 @@ export function Recipe({ job, family }) {
   const few = rows.map(([title, found]) => [title, all ? found : found.filter(({ change }) => change)]).filter(([, found]) => found.length);
   return html`<section class="card"><header><h2>Recipe</h2><div class="actions"><small>${changes.length ? `${changes.length} changed` : "as the family has it"}</small>
     <button type="button" class="small" aria-expanded=${all} onClick=${() => setAll(!all)}>${all ? "only what was changed" : "show all"}</button></div></header>
-    ${few.length ? html`<div class="scroll"><table><thead><tr><th scope="col">setting</th><th scope="col">this job</th><th scope="col">the family</th></tr></thead><tbody>
-      ${few.map(([title, found]) => [html`<tr class="group" key=${title}><th colspan="3" scope="colgroup">${title}</th></tr>`, ...found.map(({ name, value, change }) => html`<tr key=${`${title} ${name}`} class=${change ? "changed" : ""}><th scope="row" class="mono">${name}</th><td>${shown(value)}</td><td class="soft">${change ? shown(change.usual) : "the same"}</td></tr>`)])}</tbody></table></div>` : html`<p class="soft">Nothing was changed: every setting is the family's.</p>`}</section>`;
+    ${few.length ? html`<${Scroll} label="settings of the job"><table><thead><tr><th scope="col">setting</th><th scope="col">this job</th><th scope="col">the family</th></tr></thead><tbody>
+      ${few.map(([title, found]) => [html`<tr class="group" key=${title}><th colspan="3" scope="colgroup">${title}</th></tr>`, ...found.map(({ name, value, change }) => html`<tr key=${`${title} ${name}`} class=${change ? "changed" : ""}><th scope="row" class="mono">${name}</th><td>${shown(value)}</td><td class="soft">${change ? shown(change.usual) : "the same"}</td></tr>`)])}</tbody></table><//>` : html`<p class="soft">Nothing was changed: every setting is the family's.</p>`}</section>`;
 }

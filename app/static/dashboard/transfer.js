@@ -1,6 +1,6 @@
 // What optimizers do on families that they were not trained on: trained on x tested on.
 
-import { html, link, useMemo, usePolled, Verdict } from "./base.js";
+import { html, link, Scroll, useMemo, usePolled, Verdict } from "./base.js";
 import { labelOf } from "./evaluation-pictures.js";
 import { number, shown } from "./words.js";
 
@@ -27,8 +27,8 @@ export function Transfer({ family }) {
   if (!data) return null;
   const elsewhere = link("jobs/new", { kind: "evaluate", optimizer: `${family}@best` });
   return html`<section class="card"><header><h2>Transfer <small>final loss against the best tuned baseline of the family that it is tested on</small></h2><a class="button small" href=${elsewhere}>Measure elsewhere</a></header>
-    ${trained.length ? html`<div class="scroll" tabindex="0" role="group" aria-label="transfer between families"><table class="matrix"><thead><tr><th scope="col">trained on ↓ tested on →</th>${tested.map(name => html`<th scope="col" key=${name}>${name}</th>`)}</tr></thead><tbody>${trained.map(mine => html`<tr key=${mine}><th scope="row">${mine}</th>${tested.map(theirs => {
+    ${trained.length ? html`<${Scroll} label="transfer between families"><table class="matrix"><thead><tr><th scope="col">trained on ↓ tested on →</th>${tested.map(name => html`<th scope="col" key=${name}>${name}</th>`)}</tr></thead><tbody>${trained.map(mine => html`<tr key=${mine}><th scope="row">${mine}</th>${tested.map(theirs => {
       const cell = at.get(JSON.stringify([mine, theirs]));
       return cell ? html`<td key=${theirs} class=${`cell ${cell.final.verdict}-ground`}><a href=${link(`jobs/${cell.job}`)}><b>${number(cell.final.ratio_of_means)}×</b> ${labelOf(cell.final.baseline)}</a><small><${Verdict} verdict=${cell.final.verdict} />, ${cell.optimizer.reference}</small></td>` : html`<td key=${theirs} class="soft">–</td>`;
-    })}</tr>`)}</tbody></table></div>` : html`<p class="soft">Nothing is measured yet. A training measures its optimizer on its own family; an evaluation of another family fills a cell of this table.</p>`}</section>`;
+    })}</tr>`)}</tbody></table><//>` : html`<p class="soft">Nothing is measured yet. A training measures its optimizer on its own family; an evaluation of another family fills a cell of this table.</p>`}</section>`;
 }
