@@ -83,6 +83,7 @@ class Baseline(ABC):
     tier: "tuned" where its learning rate and schedule are tuned for the family, "untuned" where it runs once at its
         published defaults
     usual: whether an evaluation on these tasks includes it where it names no baselines
+    fits: whether it can run on these tasks at all
     version: counts the changes that give other numbers, so that stored runs of before are not taken for its own
     """
 
@@ -90,6 +91,7 @@ class Baseline(ABC):
     label: str
     tier: ClassVar[Tier]
     usual: Callable[[TaskSpec], bool] = field(default=anywhere, kw_only=True)
+    fits: Callable[[TaskSpec], bool] = field(default=anywhere, kw_only=True)
     version: int = field(default=1, kw_only=True)
 
 

@@ -20,6 +20,7 @@ from models.errors import SplitHeldOut
 from models.memory import tasks_abreast
 from models.spec import Split
 from models.task_spec import Part
+from models.tasks.composite import Composite
 from models.tasks.randomness import task_seeds
 
 
@@ -108,6 +109,11 @@ class TaskBatch(ABC):
 
     def held_out(self, theta: Tensor) -> HeldOut | None:  # noqa: ARG002 - a family without held-out data has none
         """Loss and accuracy on data that these tasks do not train on; None where a task has no data."""
+        return None
+
+    def composite(self) -> Composite | None:
+        """The absolute values in the loss, for methods that treat them apart; None where it has none.
+        `TaskSpec.composite` says which."""
         return None
 
     def pictures(self, theta: Tensor) -> Tensor | None:  # noqa: ARG002 - most parameters cannot be seen
