@@ -44,8 +44,8 @@ def run(attempt: Attempt, spec: EvaluateSpec) -> None:
 
 def _helpers(attempt: Attempt, spec: EvaluateSpec) -> int:
     """How many processes help with the baselines: as many as there are cores and memory for."""
-    memory = attempt.settings.worker_memory_bytes
-    left = (usable_memory_bytes() if memory is None else memory) - attempt.runtime["memory_estimate_bytes"]
+    memory, needed = attempt.settings.worker_memory_bytes, int(attempt.runtime["memory_estimate_bytes"])
+    left = (usable_memory_bytes() if memory is None else memory) - needed
     return min(helpers_for(attempt.cores, device_of(spec.resources)), left // helper_bytes(spec))
 
 
