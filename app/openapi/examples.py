@@ -138,6 +138,14 @@ BREAK_EVEN: dict[str, Any] = {
     "never": None,
 }
 
+PAYS = {
+    "advice": "use",
+    "answer": "Use it on quadratic: over the whole curve its loss is 0.52 times that of tuned Adam after as many steps "
+    "and 0.71 times that of tuned Adam after as many seconds. Making it took 30.4 s, which 6,469 runs pay back (each "
+    "run saves 4.7 ms to the final loss of tuned Adam); do not use it for more than 100 steps, which it was not "
+    "trained for.",
+}
+
 OPTIMIZER: dict[str, Any] = {
     "id": OPTIMIZER_ID,
     "family": "quadratic",
@@ -153,6 +161,7 @@ OPTIMIZER: dict[str, Any] = {
     "automatic": True,
     "tuned": False,
     "stands_for": None,
+    "pays": PAYS,
     "card": {"seconds": 31.5, "best_step": 950, "skipped_steps": 0},
     "evaluations": [
         {
@@ -166,6 +175,7 @@ OPTIMIZER: dict[str, Any] = {
                 "final": COMPARISON | {"baseline": "adam"},
                 "area": COMPARISON | {"baseline": "adam", "ratio_of_means": 0.52, "ratio_interval": [0.47, 0.57]},
             },
+            "pays": PAYS,
             "created_at": "2026-11-24T09:01:10.000000Z",
         }
     ],

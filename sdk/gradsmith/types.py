@@ -141,6 +141,9 @@ class Optimizer:
     tuned: whether it is a tuned baseline, which an evaluation registered: "best" may name it, "latest" does not
     stands_for: of a learned schedule that an evaluation made, the id of the optimizer that it is as good as, and in
         whose place "best" names it; else None
+    advice: whether to use it, for programs: "use", "use_by_steps" (it wins in steps, not in seconds), "no_difference",
+        "do_not_use", or "unknown" where it was not measured on its own tasks
+    answer: should I use it? Two sentences: ratios against the best tuned baseline, cost, break-even, and where not
     card: what training recorded: cost, skipped steps, versions
     evaluations: summaries of its evaluations: verdict, the best baseline, the job with the report
     """
@@ -159,6 +162,8 @@ class Optimizer:
     automatic: bool
     tuned: bool
     stands_for: str | None
+    advice: str
+    answer: str = field(repr=False)
     card: dict[str, Any] = field(repr=False)
     evaluations: tuple[dict[str, Any], ...] = field(repr=False)
     created_at: datetime | None
@@ -181,6 +186,8 @@ class Optimizer:
             automatic=raw.get("automatic", True),
             tuned=raw.get("tuned", False),
             stands_for=raw.get("stands_for"),
+            advice=(raw.get("pays") or {}).get("advice", "unknown"),
+            answer=(raw.get("pays") or {}).get("answer", ""),
             card=raw.get("card") or {},
             evaluations=tuple(raw.get("evaluations") or ()),
             created_at=_moment(raw.get("created_at")),

@@ -118,6 +118,7 @@ def test_what_was_made_is_shown_aliased_and_found_by_short_names(
     assert json.loads(said(service_url, "jobs", "show", trained.id[4:], "--json"))["id"] == trained.id
     assert trained.optimizer is not None
     record = said(service_url, "optimizers", "show", trained.optimizer)
+    assert service.optimizers.get(trained.optimizer).answer in record
     assert "gradsmith.LearnedOptimizer(model.parameters(), 'quadratic@" in record
     named = said(service_url, "optimizers", "alias", "quadratic@spoken", trained.optimizer)
     assert named.startswith("quadratic@spoken is quadratic@")

@@ -168,6 +168,8 @@ def follow(job: str) -> None:
         if ended.optimizer is not None:
             record = service.optimizers.get(ended.optimizer)
             # What was trained on changed tasks is compared with nothing: `best` is of the family's own.
+            show.paragraph(record.answer)
+            typer.echo()
             best = record if record.overrides else service.optimizers.get(f"{record.family}@best")
             if best.id != record.id:
                 what = "a tuned baseline" if best.tuned else "another optimizer"
