@@ -21,12 +21,9 @@ from models.curves import looks
 from models.rollout import Sample, run
 from models.task_spec import LossesOn
 from models.tasks.base import Family
-from models.tuning import CRITERIA, GRID_LIMIT, GridPoint, Tuned, Tuning, candidates, learning_rate, runs_of
+from models.tuning import GRID_LIMIT, GridPoint, Tuned, Tuning, candidates, learning_rate
+from models.tuning_budget import CRITERIA, KEPT, rungs_of, runs_of
 
-KEPT = 3
-"""One of so many candidates goes on, for each criterion."""
-SHARES = (4, 2, 1)
-"""A rung runs on the tasks of the sample divided by this."""
 MOST_GROWTH = 6
 """How often the grid may grow on all tasks."""
 
@@ -52,7 +49,7 @@ def tune_by_halving(
     Yields None after each inner step, so that a caller can look at the clock, and each candidate's first grid point.
     """
     sweep = _Sweep(baseline, family, sample, horizon, on, dtype, device)
-    rungs = sorted({max(1, sample.tasks // share) for share in SHARES})
+    rungs = rungs_of(sample.tasks)
     for schedule, k in islice(candidates(baseline.centre, schedules, sweep.points), runs_of(schedules)):
         yield from sweep.measure((schedule, k), rungs[0])
         yield sweep.points[schedule, k]

@@ -120,6 +120,8 @@ def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, th
         case _:
             assert_never(spec)
     each = WORKER_BYTES + max(loading, resident + running)
+    if isinstance(spec, PreviewSpec) and spec.training is not None:
+        each = max(each, memory_estimate_bytes(spec.training, threads=threads))
     processes = spec.resources.processes
     if processes == 1:
         return each

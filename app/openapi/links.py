@@ -112,6 +112,7 @@ LINKS: dict[tuple[str, str], tuple[Link, ...]] = {
         Link("aliases", "aliases_list", {"name": "$response.body#/name"}, "Your aliases of it."),
     ),
     ("families_get", "200"): (Link("aliases", "aliases_list", {"name": _FAMILY_NAME}, "Your aliases of it."),),
+    ("families_preview", "202"): _jobs("$response.body#/job/id"),
     ("datasets_list", "200"): (
         Link("dataset", "datasets_get", {"dataset": "$response.body#/data/0/name"}, "Its columns, classes and groups."),
     ),

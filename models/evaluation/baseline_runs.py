@@ -22,11 +22,12 @@ from models.baselines.base import Baseline
 from models.curves import Curves, looks
 from models.film import Pictures, pictured_steps
 from models.halving import tune_by_halving
-from models.measured import MeasuringProgress, Runs
+from models.measured import MeasuringProgress, Runs, Stopwatch
 from models.rollout import Contender, Sample, run
 from models.spec import BaselineName, EvaluateSpec, PreviewSpec
 from models.tasks.base import Family, HeldOut
-from models.tuning import GridPoint, Tuned, Tuning, runs_of, tune
+from models.tuning import GridPoint, Tuned, Tuning, tune
+from models.tuning_budget import runs_of
 
 FORMAT = 2
 """Counts changes after which equal keys would give other runs: of tasks, of rollouts, of the search."""
@@ -62,6 +63,7 @@ class BaselineRuns:
     store: None computes everything
     gradients: evaluations of a task's gradient that were computed here, by split
     stored: what was found in the store: the job that had computed it, by phase and baseline
+    watch: the seconds of what was computed here, by phase and baseline
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class BaselineRuns:
     ) -> None:
         self.gradients = {"tuning": 0, "test": 0}
         self.stored: dict[Phase, dict[str, str]] = {"tuning": {}, "test": {}, "targets": {}}
+        self.watch = Stopwatch()
         self._spec = spec
         self._plan = spec.evaluation
         self._dtype = dtype
@@ -153,7 +156,7 @@ class BaselineRuns:
             self.stored[phase][name] = stored.job
             yield self._runs.so_far(f"{name}, {phase}: stored, by job {stored.job}")
             return loaded(stored.content)
-        found = yield from computed
+        found = yield from self.watch.timing(phase, name, computed)
         if self._store is not None:
             self._store.put(key, name, dumped(found))
         return found

@@ -27,6 +27,7 @@ from models.evaluation.runs import EvaluationRuns
 from models.evaluation.step_costs import step_costs
 from models.evaluation.time_to_target import time_to_target
 from models.measured import CRITERIA, BestTuned, Measured, MeasuringProgress, MeasuringResult, plain
+from models.price import phases
 from models.rollout import Contender
 from models.runtime import runtime
 from models.spec import BaselineName, EvaluateSpec
@@ -56,7 +57,7 @@ def evaluate(
     plan, progress = spec.evaluation, runs.progress
     measurer = FamilyMeasurer(runs, spec, store, data_dir, threads) if plan.family_tier else None
 
-    whole = yield from runs.tested_learned(plan.horizon)
+    whole = yield from runs.baselines.watch.timing("learned", "learned", runs.tested_learned(plan.horizon))
     measured = {"learned": Measured(whole, whole)}
     tunings: dict[BaselineName, Tuning] = {}
     for name in plan.baselines:
@@ -100,8 +101,9 @@ def evaluate(
         **({} if tier.told is None else {"family_tier": tier.told}),
         "anatomy": shown,
         "cost": {
-            "seconds": time.perf_counter() - started,
+            "seconds": (whole_seconds := time.perf_counter() - started),
             "gradient_evaluations": dict(runs.baselines.gradients),
+            "phases": phases(runs.baselines.watch.seconds, whole_seconds),
         },
         "runtime": runtime(runs.device, runs.backend.name),
     }
