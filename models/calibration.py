@@ -7,7 +7,7 @@ a step on few is nearly all overhead; no test task is drawn.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -37,21 +37,33 @@ MOST_RUNS = 50
 _FEW = 4
 
 
-def calibrated(
-    spec: MetaTrainSpec, *, data_dir: Path | None = None, threads: int = 1
-) -> Generator[None, None, Calibration]:
-    """Yields between steps, so that a caller can look at the clock.
+Clock = Callable[[], float]
 
+
+def calibrated(
+    spec: MetaTrainSpec,
+    *,
+    data_dir: Path | None = None,
+    threads: int = 1,
+    training: bool = True,
+    clock: Clock = time.perf_counter,
+) -> Generator[None, None, Calibration]:
+    """Yields between steps, so that a caller can look around.
+
+    training: False times runs forward alone, for an optimizer that is measured here and trained elsewhere
+    clock: time.process_time counts what this process computed, whatever its neighbours do
     Raises as `meta_train` does.
     """
-    started = time.perf_counter()
+    started = clock()
     own = open_for_tuning(spec.family.tasks, data_dir)
-    begins = time.perf_counter() - started
+    begins = clock() - started
     families, counted = [], MOST_META_STEPS
     for component in spec.components:
         family = own if component.tasks == spec.family.tasks else open_for_tuning(component.tasks, data_dir)
-        seconds, count = yield from _meta_step(spec.on(component.tasks), data_dir, threads)
-        learned = yield from _cost(_learned(spec, component, threads), family, spec, _most(spec))
+        seconds, count = 0.0, 0
+        if training:
+            seconds, count = yield from _meta_step(spec.on(component.tasks), data_dir, threads, clock)
+        learned = yield from _cost(_learned(spec, component, threads), family, spec, _most(spec), clock)
         families.append(
             FamilyCost(weight=component.weight, chunk=tasks_at_once(family), meta_step=seconds, learned=learned)
         )
@@ -60,11 +72,15 @@ def calibrated(
     baselines: dict[str, RunCost] = {}
     for name in plan.baselines:
         tuned = Tuned(TUNED[name], learning_rate(TUNED[name].centre), plan.schedules[0], plan.horizon)
-        baselines[name] = yield from _cost(tuned, own, spec, max(plan.tuning_tasks, plan.test_tasks))
+        baselines[name] = yield from _cost(tuned, own, spec, max(plan.tuning_tasks, plan.test_tasks), clock)
     for name in plan.untuned:
-        baselines[name] = yield from _cost(UNTUNED[name], own, spec, plan.test_tasks)
+        baselines[name] = yield from _cost(UNTUNED[name], own, spec, plan.test_tasks, clock)
     return Calibration(
-        families=tuple(families), baselines=baselines, begins=begins, compares=_compares(spec), meta_steps=counted
+        families=tuple(families),
+        baselines=baselines,
+        begins=begins,
+        compares=_compares(spec, clock),
+        meta_steps=counted,
     )
 
 
@@ -72,7 +88,9 @@ def _most(spec: MetaTrainSpec) -> int:
     return max(spec.recipe.validation_tasks, spec.evaluation.test_tasks)
 
 
-def _meta_step(spec: MetaTrainSpec, data_dir: Path | None, threads: int) -> Generator[None, None, tuple[float, int]]:
+def _meta_step(
+    spec: MetaTrainSpec, data_dir: Path | None, threads: int, clock: Clock
+) -> Generator[None, None, tuple[float, int]]:
     """Seconds of a meta-step, and how many were timed: the windows of a trajectory and the beginning of the next, where
     that is quick."""
     recipe = spec.recipe
@@ -84,7 +102,7 @@ def _meta_step(spec: MetaTrainSpec, data_dir: Path | None, threads: int) -> Gene
     try:
         for event in events:
             if isinstance(event, MetaStep):
-                times.append(time.perf_counter())
+                times.append(clock())
             yield
             enough = len(times) > 2 and times[-1] - times[0] > META_STEP_SECONDS
             if len(times) == few["meta_steps"] or enough:
@@ -102,20 +120,22 @@ def _learned(spec: MetaTrainSpec, component: Component, threads: int) -> Contend
     return Learned(backend, horizon=spec.recipe.horizon)
 
 
-def _cost(contender: Contender, family: Family, spec: MetaTrainSpec, most: int) -> Generator[None, None, RunCost]:
+def _cost(
+    contender: Contender, family: Family, spec: MetaTrainSpec, most: int, clock: Clock
+) -> Generator[None, None, RunCost]:
     """From runs of few tasks and of as many as go side by side."""
     many = min(most, tasks_at_once(family))
     few = min(_FEW, many)
-    begins, seconds = yield from _timed(contender, family, spec, many)
+    begins, seconds = yield from _timed(contender, family, spec, many, clock)
     if few == many:
         return RunCost(step=0.0, task=seconds / many, begins=begins / many)
-    _, of_few = yield from _timed(contender, family, spec, few)
+    _, of_few = yield from _timed(contender, family, spec, few, clock)
     slope = max(0.0, (seconds - of_few) / (many - few))
     return RunCost(step=max(0.0, seconds - many * slope), task=slope, begins=begins / many)
 
 
 def _timed(
-    contender: Contender, family: Family, spec: MetaTrainSpec, tasks: int
+    contender: Contender, family: Family, spec: MetaTrainSpec, tasks: int, clock: Clock
 ) -> Generator[None, None, tuple[float, float]]:
     """Mean seconds until a run's first step, and of each further step. The first run warms up."""
     sample = Sample(Split.VALIDATION, spec.seed, TRAJECTORY, tasks)
@@ -123,9 +143,9 @@ def _timed(
     begun = stepped = 0.0
     runs = steps = 0
     while stepped < RUN_SECONDS and runs < MOST_RUNS:
-        times = [time.perf_counter()]
+        times = [clock()]
         for _ in run(contender, family, sample, STEPS, dtype=dtype, device=device):
-            times.append(time.perf_counter())
+            times.append(clock())
             yield
             if len(times) > 3 and times[-1] - times[0] > MOST_RUN_SECONDS:
                 break
@@ -139,15 +159,15 @@ def _timed(
     return max(0.0, begun - stepped / steps), stepped / steps
 
 
-def _compares(spec: MetaTrainSpec) -> float:
+def _compares(spec: MetaTrainSpec, clock: Clock) -> float:
     """Seconds of an optimizer's part in the statistics of an evaluation: both criteria, in steps and in seconds."""
     plan = spec.evaluation
     losses = np.random.default_rng(0).uniform(0.5, 1.0, (2, plan.test_tasks))
     bootstrap = Bootstrap(plan.test_tasks, plan.bootstrap_samples, 0)
     compare(losses[0], losses[1], bootstrap)  # the first one draws
-    started = time.perf_counter()
+    started = clock()
     compare(losses[0], losses[1] + 1.0, bootstrap)
     summary(losses[0], bootstrap)
     curve = bootstrap.means(np.ones((min(plan.horizon + 1, 20), plan.test_tasks)))
     assert len(curve)
-    return 2 * (time.perf_counter() - started)
+    return 2 * (clock() - started)

@@ -6,15 +6,28 @@ the same settings is the best measure. Where there is none, a preview's calibrat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any, assert_never
+from typing import assert_never
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.store.tables import EvaluationRow, JobRow, OptimizerRow
+from app.store.earlier import (
+    COUNTS,
+    LISTED,
+    RUNS,
+    Earlier,
+    calibrations,
+    device_of,
+    earlier,
+    measured_by,
+    of_one_machine,
+    plan_of,
+    settings_of,
+)
+from app.store.tables import JobRow
 from models.price import (
     Calibration,
     MeasuringPace,
@@ -26,21 +39,9 @@ from models.price import (
     training_seconds,
     validations,
 )
-from models.spec import EvaluateSpec, EvaluationPlan, JobKind, JobSpec, MetaTrainSpec, PreviewSpec, Recipe
+from models.spec import EvaluateSpec, EvaluationPlan, JobSpec, MetaTrainSpec, PreviewSpec, Recipe
 
-LOOKED_AT = 20  # earlier jobs of the family, newest first
-MEDIAN_OF = 5
 COUNTED = 200  # finished jobs, for the error
-_COUNTS = frozenset(
-    {
-        "meta_steps", "validation_interval", "plateau_patience", "patience", "rollback", "starts", "start_steps",
-        "meta_learning_rate", "final_learning_rate_ratio", "gradient_clip", "averaging", "objective",
-    }
-)  # fmt: skip
-"""Fields of a recipe that change how often something is done, or with which numbers, and not what it takes."""
-_RUNS = frozenset({"validation_tasks", "validation_horizons", "horizon", "shortest_horizon"})
-"""Fields whose part of the price a calibration computes."""
-_LISTED = frozenset({"baselines", "untuned"})
 
 
 @dataclass(frozen=True)
@@ -88,53 +89,19 @@ def error(session: Session, workspace: str) -> Error:
     return Error(p10, p50, p90, len(ratios))
 
 
-@dataclass(frozen=True)
-class Earlier:
-    """A job that ended well. host: the machine; seconds: of its last attempt; recorded: what it wrote of its cost"""
-
-    job: str
-    spec: dict[str, Any]
-    host: str
-    whole: bool
-    """Whether the first attempt was the last one."""
-    seconds: float
-    recorded: dict[str, Any]
-
-
-def _earlier(session: Session, workspace: str, family: str, kind: JobKind) -> list[Earlier]:
-    """The family's newest jobs of a kind, newest first."""
-    training = kind == "meta_train"
-    recorded = OptimizerRow.card["training"] if training else EvaluationRow.result["cost"]
-    made = OptimizerRow.job == JobRow.id if training else EvaluationRow.job == JobRow.id
-    columns: tuple[Any, ...] = (JobRow.id, JobRow.spec, JobRow.runtime["hostname"], JobRow.attempt)
-    query = (
-        select(*columns, JobRow.started_at, JobRow.finished_at, recorded)
-        .join(OptimizerRow if training else EvaluationRow, made)
-        .where(JobRow.workspace == workspace, JobRow.family == family)
-        .where(JobRow.kind == kind, JobRow.status == "succeeded")
-        .order_by(JobRow.id.desc())
-        .limit(LOOKED_AT)
-    )
-    return [
-        Earlier(job, spec, str(host), attempt == 1, (ended - began).total_seconds(), found)
-        for job, spec, host, attempt, began, ended, found in session.execute(query)
-        if began and ended and found
-    ]
-
-
 def _training_pace(session: Session, workspace: str, spec: MetaTrainSpec) -> TrainingPace | None:
     own = spec.model_dump(mode="json")
-    wanted = _settings_of(own, _COUNTS)
+    wanted = settings_of(own, COUNTS)
     found = [
         each
-        for each in _earlier(session, workspace, spec.family.name, "meta_train")
-        if _settings_of(each.spec, _COUNTS) == wanted and "cost" in each.recorded
+        for each in earlier(session, workspace, spec.family.name, "meta_train")
+        if settings_of(each.spec, COUNTS) == wanted and "cost" in each.recorded
     ]
     if found:
-        return _of_trainings(_of_one_machine(found))
-    loosely = _COUNTS | _RUNS
-    for job, host, recorded, calibration in _calibrations(session, workspace, spec.family.name):
-        if _settings_of(recorded, loosely) == _settings_of(own, loosely):
+        return _of_trainings(of_one_machine(found))
+    loosely = COUNTS | RUNS
+    for job, host, recorded, calibration in calibrations(session, workspace, spec.family.name):
+        if settings_of(recorded, loosely) == settings_of(own, loosely):
             return calibrated_training(spec, calibration, f"on {host} by {job}")
     return None
 
@@ -150,7 +117,7 @@ def _of_trainings(jobs: Sequence[Earlier]) -> TrainingPace:
         checks.append(selection / max(1, validations(recipe)))
         if each.whole:
             besides.append(max(0.0, each.seconds - training - selection))
-    return TrainingPace(median(steps), median(checks), median(besides or [0.0]), _measured_by(jobs))
+    return TrainingPace(median(steps), median(checks), median(besides or [0.0]), measured_by(jobs))
 
 
 def _evaluations(session: Session, workspace: str, spec: EvaluateSpec) -> list[Earlier]:
@@ -158,29 +125,29 @@ def _evaluations(session: Session, workspace: str, spec: EvaluateSpec) -> list[E
     own = spec.model_dump(mode="json")
     found = [
         each
-        for each in _earlier(session, workspace, spec.family.name, "evaluate")
-        if _plan_of(each.spec) == _plan_of(own) and "phases" in each.recorded
+        for each in earlier(session, workspace, spec.family.name, "evaluate")
+        if plan_of(each.spec) == plan_of(own) and "phases" in each.recorded
     ]
     return sorted(found, key=lambda each: (each.spec["rule"], each.spec["rules"]) != (own["rule"], own["rules"]))
 
 
 def _measuring_pace(
-    session: Session, workspace: str, spec: EvaluateSpec, earlier: Sequence[Earlier]
+    session: Session, workspace: str, spec: EvaluateSpec, before: Sequence[Earlier]
 ) -> MeasuringPace | None:
     plan = spec.evaluation
-    stored = _stored(spec, earlier)
+    stored = _stored(spec, before)
     needed = [name for name in (*plan.baselines, *plan.untuned) if name not in stored]
-    found = _of_evaluations(_of_one_machine(earlier)) if earlier else None
+    found = _of_evaluations(of_one_machine(before)) if before else None
     if found is not None and not _lacking(found, plan, needed):
         return found
-    for job, host, recorded, calibration in _calibrations(session, workspace, spec.family.name):
+    for job, host, recorded, calibration in calibrations(session, workspace, spec.family.name):
         fits = recorded["family"]["tasks"] == spec.family.tasks.model_dump(mode="json")
-        fits = fits and _device_of(recorded) == _device_of(spec.model_dump(mode="json"))
+        fits = fits and device_of(recorded) == device_of(spec.model_dump(mode="json"))
         rule = recorded["recipe"]["rule"] == spec.rule.model_dump(mode="json")
         if not fits or not set(needed) <= calibration.baselines.keys() or not (rule or found):
             continue
         knows = any(each.config.knows_steps for each in (spec.rule, *spec.rules.values()))
-        asked = plan.model_copy(update={name: _known(plan, name, calibration) for name in _LISTED})
+        asked = plan.model_copy(update={name: _known(plan, name, calibration) for name in LISTED})
         told = calibrated_measuring(asked, knows, calibration, f"on {host} by {job}")
         if found is None:
             return told
@@ -197,7 +164,7 @@ def _of_evaluations(jobs: Sequence[Earlier]) -> MeasuringPace:
         part: {name: seconds for cost in reversed(costs) for name, seconds in cost[part].items()}
         for part in ("tuning", "test")
     }
-    return MeasuringPace(learned, newest["tuning"], newest["test"], besides, _measured_by(jobs))
+    return MeasuringPace(learned, newest["tuning"], newest["test"], besides, measured_by(jobs))
 
 
 def _known(plan: EvaluationPlan, field: str, calibration: Calibration) -> tuple[str, ...]:
@@ -209,50 +176,8 @@ def _lacking(pace: MeasuringPace, plan: EvaluationPlan, needed: Sequence[str]) -
     return any(name not in pace.test or (name in tuned and name not in pace.tuning) for name in needed)
 
 
-def _stored(spec: EvaluateSpec, earlier: Sequence[Earlier]) -> set[str]:
+def _stored(spec: EvaluateSpec, before: Sequence[Earlier]) -> set[str]:
     """Baselines whose runs an evaluation of the same tasks has left in the database."""
     names = {*spec.evaluation.baselines, *spec.evaluation.untuned}
-    plans = [each.spec["evaluation"] for each in earlier if each.spec["seed"] == spec.seed]
-    return names & {name for plan in plans for listed in _LISTED for name in plan[listed]}
-
-
-def _calibrations(session: Session, workspace: str, family: str) -> list[tuple[str, str, dict[str, Any], Calibration]]:
-    """Of the family's previews, newest first: job, machine, the spec of the training that was timed, and its times."""
-    query = (
-        select(JobRow.id, JobRow.runtime["hostname"], JobRow.spec["training"], EvaluationRow.result["calibration"])
-        .join(EvaluationRow, EvaluationRow.job == JobRow.id)
-        .where(JobRow.workspace == workspace, JobRow.family == family, JobRow.kind == "preview")
-        .order_by(JobRow.id.desc())
-        .limit(LOOKED_AT)
-    )
-    return [
-        (job, str(host), spec, Calibration.model_validate(found))
-        for job, host, spec, found in session.execute(query)
-        if spec and found
-    ]
-
-
-def _settings_of(spec: Mapping[str, Any], without: frozenset[str]) -> dict[str, Any]:
-    """What the seconds of a training's parts depend on."""
-    recipe = {name: value for name, value in spec["recipe"].items() if name not in without}
-    return {"tasks": spec["family"]["tasks"], "recipe": recipe, "resources": spec["resources"]}
-
-
-def _plan_of(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """What the seconds of an evaluation's parts depend on, and which runs of baselines it leaves."""
-    plan = {name: value for name, value in spec["evaluation"].items() if name not in _LISTED}
-    return {"tasks": spec["family"]["tasks"], "plan": plan, "device": _device_of(spec)}
-
-
-def _device_of(spec: Mapping[str, Any]) -> tuple[Any, ...]:
-    return spec["resources"]["device"], spec["resources"]["threads"], spec["resources"]["backend"] == "reference"
-
-
-def _of_one_machine(jobs: Sequence[Earlier]) -> list[Earlier]:
-    """The newest ones of the machine that ran the newest."""
-    return [each for each in jobs if each.host == jobs[0].host][:MEDIAN_OF]
-
-
-def _measured_by(jobs: Sequence[Earlier]) -> str:
-    others = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
-    return f"measured on {jobs[0].host} by {jobs[0].job}{others}"
+    plans = [each.spec["evaluation"] for each in before if each.spec["seed"] == spec.seed]
+    return names & {name for plan in plans for listed in LISTED for name in plan[listed]}

@@ -19,7 +19,7 @@ from gradsmith.errors import ConnectionFailed, IntegrityFailed, InvalidResponse,
 from gradsmith.events import Event
 from gradsmith.stream import follow
 from gradsmith.transport import FAILURES_IN_A_ROW, Transport, pause_seconds, worth_retrying
-from gradsmith.types import Curve, Family, Job, Optimizer, Page, Report
+from gradsmith.types import Curve, Family, FamilyPreview, Job, Optimizer, Page, Price, Report
 
 T = TypeVar("T")
 
@@ -78,11 +78,19 @@ class Jobs:
             self._transport.request(
                 "POST",
                 "/jobs",
-                body={name: value for name, value in fields.items() if value is not None},
+                body=given(fields),
                 headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
             ),
             Job.from_json,
         )
+
+    def price(self, kind: str = "meta_train", **fields: Any) -> Price:
+        """What `create` with the same arguments would start: memory, seconds, queue time. Nothing is queued.
+
+        Raises as `create` does.
+        """
+        body = {"kind": kind} | given(fields)
+        return parsed(self._transport.request("POST", "/jobs", params={"dry_run": "true"}, body=body), Price.from_json)
 
     def get(self, job: str | Job) -> Job:
         """The job as it is now. Raises NotFound."""
@@ -285,6 +293,31 @@ class Families:
             }
         )  # fmt: skip
         return parsed(self._transport.request("POST", "/families", body=body), Family.from_json)
+
+    def preview(
+        self,
+        name: str,
+        *,
+        tasks: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        evaluation: Mapping[str, Any] | None = None,
+        resources: Mapping[str, Any] | None = None,
+    ) -> FamilyPreview:
+        """Start a preview: a worker tunes Adam, draws its curve, and times a few steps of a training and its
+        evaluation, so that `client.jobs.price` knows their seconds.
+
+        The arguments are those of the training that is priced, as in `client.jobs.create`.
+        Raises NotFound, InvalidRequest, and RateLimited when your quota is full.
+        """
+        body = given({"tasks": tasks, "seed": seed, "recipe": recipe, "evaluation": evaluation, "resources": resources})
+        response = self._transport.request(
+            "POST",
+            "/families/" + quote(name, safe="") + "/preview",
+            body=body,
+            headers={"Idempotency-Key": str(uuid.uuid4())},
+        )
+        return parsed(response, FamilyPreview.from_json)
 
 
 def _path(job: str | Job) -> str:

@@ -101,7 +101,7 @@ def test_what_a_job_is_refused_for_its_price_is_refused_for(url: str) -> None:
         for body in (
             {"kind": "meta_train", "family": "quadratc"},
             {"kind": "meta_train", "family": "quadratic", "recipe": {"horizon": 0}},
-            {"kind": "meta_train", "family": "quadratic", "recipe": {"tasks": 65_536, "unroll_steps": 100}},
+            {"kind": "meta_train", "family": "quadratic", "recipe": {"tasks": 65_536}, "tasks": {"dimension": 1000}},
             {"kind": "evaluate", "optimizer": "quadratic@best"},
         ):
             real, dry = (api.post("/jobs", params=params, json=body) for params in ({}, {"dry_run": "true"}))

@@ -185,6 +185,7 @@ def _facts(job: Job) -> dict[str, str]:
         "status": " ".join(part for part in (job.status, show.progress(job)) if part),
         "reason": job.status_reason or "",
         "ran": show.took(job),
+        "predicted": show.duration((job.price or {}).get("predicted_seconds")),
         "left": show.duration(job.progress.eta_seconds) if not job.finished else "",
         "attempt": str(job.attempt) if job.attempt > 1 else "",
         "optimizer": job.optimizer or "",

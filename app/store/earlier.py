@@ -1,0 +1,105 @@
+"""Earlier jobs of a family, which prices rest on: what each was asked for, and what it wrote of its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.store.tables import EvaluationRow, JobRow, OptimizerRow
+from models.price import Calibration
+from models.spec import JobKind
+
+LOOKED_AT = 20  # newest first
+MEDIAN_OF = 5
+
+COUNTS = frozenset(
+    {
+        "meta_steps", "validation_interval", "plateau_patience", "patience", "rollback", "starts", "start_steps",
+        "meta_learning_rate", "final_learning_rate_ratio", "gradient_clip", "averaging", "objective",
+    }
+)  # fmt: skip
+"""Fields of a recipe that change how often something is done, or with which numbers, and not what it takes."""
+RUNS = frozenset({"validation_tasks", "validation_horizons", "horizon", "shortest_horizon"})
+"""Fields whose part of the price a calibration computes."""
+LISTED = frozenset({"baselines", "untuned"})
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A job that ended well. host: the machine; seconds: of its last attempt; recorded: what it wrote of its cost"""
+
+    job: str
+    spec: dict[str, Any]
+    host: str
+    whole: bool
+    """Whether the first attempt was the last one."""
+    seconds: float
+    recorded: dict[str, Any]
+
+
+def earlier(session: Session, workspace: str, family: str, kind: JobKind) -> list[Earlier]:
+    """The family's newest jobs of a kind, newest first."""
+    training = kind == "meta_train"
+    recorded = OptimizerRow.card["training"] if training else EvaluationRow.result["cost"]
+    made = OptimizerRow.job == JobRow.id if training else EvaluationRow.job == JobRow.id
+    columns: tuple[Any, ...] = (JobRow.id, JobRow.spec, JobRow.runtime["hostname"], JobRow.attempt)
+    query = (
+        select(*columns, JobRow.started_at, JobRow.finished_at, recorded)
+        .join(OptimizerRow if training else EvaluationRow, made)
+        .where(JobRow.workspace == workspace, JobRow.family == family)
+        .where(JobRow.kind == kind, JobRow.status == "succeeded")
+        .order_by(JobRow.id.desc())
+        .limit(LOOKED_AT)
+    )
+    rows: Iterable[Any] = session.execute(query)
+    return [
+        Earlier(job, spec, str(host), attempt == 1, (ended - began).total_seconds(), found)
+        for job, spec, host, attempt, began, ended, found in rows
+        if began and ended and found
+    ]
+
+
+def calibrations(session: Session, workspace: str, family: str) -> list[tuple[str, str, dict[str, Any], Calibration]]:
+    """Of the family's previews, newest first: job, machine, the spec of the training that was timed, and its times."""
+    query = (
+        select(JobRow.id, JobRow.runtime["hostname"], JobRow.spec["training"], EvaluationRow.result["calibration"])
+        .join(EvaluationRow, EvaluationRow.job == JobRow.id)
+        .where(JobRow.workspace == workspace, JobRow.family == family, JobRow.kind == "preview")
+        .order_by(JobRow.id.desc())
+        .limit(LOOKED_AT)
+    )
+    return [
+        (job, str(host), spec, Calibration.model_validate(found))
+        for job, host, spec, found in session.execute(query)
+        if spec and found
+    ]
+
+
+def settings_of(spec: Mapping[str, Any], without: frozenset[str]) -> dict[str, Any]:
+    """What the seconds of a training's parts depend on."""
+    recipe = {name: value for name, value in spec["recipe"].items() if name not in without}
+    return {"tasks": spec["family"]["tasks"], "recipe": recipe, "resources": spec["resources"]}
+
+
+def plan_of(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What the seconds of an evaluation's parts depend on, and which runs of baselines it leaves."""
+    plan = {name: value for name, value in spec["evaluation"].items() if name not in LISTED}
+    return {"tasks": spec["family"]["tasks"], "plan": plan, "device": device_of(spec)}
+
+
+def device_of(spec: Mapping[str, Any]) -> tuple[Any, ...]:
+    return spec["resources"]["device"], spec["resources"]["threads"], spec["resources"]["backend"] == "reference"
+
+
+def of_one_machine(jobs: Sequence[Earlier]) -> list[Earlier]:
+    """The newest ones of the machine that ran the newest."""
+    return [each for each in jobs if each.host == jobs[0].host][:MEDIAN_OF]
+
+
+def measured_by(jobs: Sequence[Earlier]) -> str:
+    others = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
+    return f"measured on {jobs[0].host} by {jobs[0].job}{others}"
