@@ -105,7 +105,7 @@ class Seconds:
 
     @property
     def told(self) -> dict[str, Any]:
-        """As plain JSON, for records and answers."""
+        """Plain JSON values, for records and answers."""
         parts = {name: getattr(self, name) for name in ("training", "selection", "tuning", "evaluation", "total")}
         return {"seconds": parts, "rests_on": list(self.rests_on)}
 

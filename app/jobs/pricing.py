@@ -80,7 +80,7 @@ class Pricing:
         )
 
     def _queue(self, session: Session, device: str) -> QueueTime:
-        """By what the newest finished jobs of the device took, each of those that wait takes as much in the mean."""
+        """Each job that waits is taken for as long as the newest finished ones of the device were in the mean."""
         running = session.execute(
             select(JobRow.eta_seconds).where(JobRow.status.in_(ACTIVE), JobRow.device == device)
         ).all()

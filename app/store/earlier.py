@@ -64,7 +64,7 @@ def earlier(session: Session, workspace: str, family: str, kind: JobKind) -> lis
 
 
 def calibrations(session: Session, workspace: str, family: str) -> list[tuple[str, str, dict[str, Any], Calibration]]:
-    """Of the family's previews, newest first: job, machine, the spec of the training that was timed, and its times."""
+    """Calibrations of the family, newest first: job, machine, the spec of the training that was timed, its times."""
     query = (
         select(JobRow.id, JobRow.runtime["hostname"], JobRow.spec["training"], EvaluationRow.result["calibration"])
         .join(EvaluationRow, EvaluationRow.job == JobRow.id)

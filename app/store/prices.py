@@ -71,7 +71,7 @@ def predicted(session: Session, workspace: str, spec: JobSpec) -> Seconds | None
 
 
 def error(session: Session, workspace: str) -> Error:
-    """Of attempts that ran from their beginning to their end."""
+    """Jobs count whose first attempt ran from its beginning to its end."""
     query = (
         select(JobRow.runtime[("predicted", "seconds", "total")], JobRow.started_at, JobRow.finished_at)
         .where(JobRow.workspace == workspace, JobRow.status == "succeeded", JobRow.attempt == 1)
