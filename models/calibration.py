@@ -64,9 +64,7 @@ def calibrated(
         if training:
             seconds, count = yield from _meta_step(spec.on(component.tasks), data_dir, threads, clock)
         learned = yield from _cost(_learned(spec, component, threads), family, spec, _most(spec), clock)
-        families.append(
-            FamilyCost(weight=component.weight, chunk=tasks_at_once(family), meta_step=seconds, learned=learned)
-        )
+        families.append(FamilyCost(weight=component.weight, meta_step=seconds, learned=learned))
         counted = min(counted, count)
     plan = spec.evaluation
     baselines: dict[str, RunCost] = {}
@@ -124,14 +122,15 @@ def _cost(
     contender: Contender, family: Family, spec: MetaTrainSpec, most: int, clock: Clock
 ) -> Generator[None, None, RunCost]:
     """From runs of few tasks and of as many as go side by side."""
-    many = min(most, tasks_at_once(family))
+    chunk = tasks_at_once(family, contender)
+    many = min(most, chunk)
     few = min(_FEW, many)
     begins, seconds = yield from _timed(contender, family, spec, many, clock)
     if few == many:
-        return RunCost(step=0.0, task=seconds / many, begins=begins / many)
+        return RunCost(step=0.0, task=seconds / many, begins=begins / many, chunk=chunk)
     _, of_few = yield from _timed(contender, family, spec, few, clock)
     slope = max(0.0, (seconds - of_few) / (many - few))
-    return RunCost(step=max(0.0, seconds - many * slope), task=slope, begins=begins / many)
+    return RunCost(step=max(0.0, seconds - many * slope), task=slope, begins=begins / many, chunk=chunk)
 
 
 def _timed(

@@ -114,11 +114,10 @@ class Stopwatch:
     """Adds up the seconds of generators, without what their callers do meanwhile."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, dict[str, float]] = {}
+        self.seconds = 0.0
 
-    def timing(self, phase: str, name: str, work: Generator[Y, None, T]) -> Generator[Y, None, T]:
-        """`work`, whose seconds are added to those of `name` in `phase`."""
-        found = self.seconds.setdefault(phase, {})
+    def timing(self, work: Generator[Y, None, T]) -> Generator[Y, None, T]:
+        """`work`, whose seconds are added."""
         while True:
             started = time.perf_counter()
             try:
@@ -126,7 +125,7 @@ class Stopwatch:
             except StopIteration as end:
                 return cast(T, end.value)
             finally:
-                found[name] = found.get(name, 0.0) + time.perf_counter() - started
+                self.seconds += time.perf_counter() - started
             yield event
 
 

@@ -11,9 +11,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from models.baselines import TUNED
 from models.spec import EvaluateSpec, EvaluationPlan, MetaTrainSpec, PreviewPlan, PreviewSpec, Recipe
 from models.task_spec import Spec
-from models.tuning_budget import CRITERIA, runs_by_tasks
+from models.tuning_budget import CRITERIA, batches_of
 
 _PLANNED_RUNS, _PLANNED_LENGTH = 20, 0.7
 """A rule that plans its steps runs once more for each budget of time: so many runs at most, and their mean length."""
@@ -27,27 +28,27 @@ class RunCost(Spec):
     """Seconds of a run forward.
 
     step: of an inner step, however many tasks are side by side; task: of an inner step for each of them
-    begins: of drawing a task and its starting point
+    begins: of drawing a task and its starting point; chunk: how many tasks are side by side at most
     """
 
     step: float
     task: float
     begins: float
+    chunk: int
 
-    def run(self, tasks: int, steps: int, chunk: int) -> float:
-        """Seconds of a run of so many tasks, at most `chunk` of them side by side."""
-        return tasks * self.begins + (steps + 1) * (-(-tasks // chunk) * self.step + tasks * self.task)
+    def run(self, tasks: int, steps: int) -> float:
+        """Seconds of a run of so many tasks."""
+        return tasks * self.begins + (steps + 1) * (-(-tasks // self.chunk) * self.step + tasks * self.task)
 
 
 class FamilyCost(Spec):
-    """One family of a training: its weight in the mixture, how many tasks run side by side, and what was timed.
+    """One family of a training: its weight in the mixture, and what was timed.
 
     meta_step: seconds of a whole one, its share of a trajectory's beginning included
     learned: the rule's runs
     """
 
     weight: float
-    chunk: int
     meta_step: float
     learned: RunCost
 
@@ -152,7 +153,7 @@ def calibrated_training(spec: MetaTrainSpec, found: Calibration, where: str = "h
     steps = sum(horizons) if recipe.knows_steps else horizons[-1]
     return TrainingPace(
         meta_step=sum(each.weight / total * each.meta_step for each in found.families),
-        validation=sum(each.learned.run(recipe.validation_tasks, steps, each.chunk) for each in found.families),
+        validation=sum(each.learned.run(recipe.validation_tasks, steps) for each in found.families),
         besides=found.begins,
         source=_timed(found, where),
     )
@@ -163,38 +164,41 @@ def calibrated_measuring(
 ) -> MeasuringPace:
     """The pace of an evaluation, or of a preview, which has no optimizer and no test."""
     source = _timed(found, where)
-    own, names, chunk = found.families[0], [*plan.baselines], found.families[0].chunk
-    tuning = {
-        name: sum(
-            runs * found.baselines[name].run(tasks, plan.horizon, chunk)
-            for runs, tasks in runs_by_tasks(plan.schedules, plan.search, plan.tuning_tasks)
-        )
-        for name in names
-    }
+    horizon, costs = plan.horizon, found.baselines
+    tuning = {name: _tuning(name, costs[name], plan) for name in plan.baselines}
     if isinstance(plan, PreviewPlan):
-        drawn = {
-            name: len(CRITERIA) * found.baselines[name].run(plan.tuning_tasks, plan.horizon, chunk) for name in names
-        }
-        return MeasuringPace(0.0, tuning, drawn, found.begins + len(names) * found.compares, source)
-    runs = dict.fromkeys(names, len(CRITERIA)) | dict.fromkeys(plan.untuned, 1)
-    test = {
-        name: count * found.baselines[name].run(plan.test_tasks, plan.horizon, chunk) for name, count in runs.items()
-    }
-    whole = own.learned.run(plan.test_tasks, plan.horizon, chunk)
+        drawn = {name: len(CRITERIA) * costs[name].run(plan.tuning_tasks, horizon) for name in plan.baselines}
+        return MeasuringPace(0.0, tuning, drawn, found.begins + len(drawn) * found.compares, source)
+    runs = dict.fromkeys(plan.baselines, len(CRITERIA)) | dict.fromkeys(plan.untuned, 1)
+    test = {name: count * costs[name].run(plan.test_tasks, horizon) for name, count in runs.items()}
+    learned = found.families[0].learned
+    whole = learned.run(plan.test_tasks, horizon)
     planned = _PLANNED_LENGTH * min(_PLANNED_RUNS, len(runs)) if knows_steps else 0.0
-    targets = min((found.baselines[name].run(plan.tuning_tasks, plan.horizon, chunk) for name in names), default=0.0)
-    looked = _ANATOMY_SECONDS + 3 * own.learned.run(1, plan.horizon, chunk)
+    targets = min(costs[name].run(plan.tuning_tasks, horizon) for name in plan.baselines)
+    looked = _ANATOMY_SECONDS + 3 * learned.run(1, horizon)
     measuring = len(runs) * (found.compares + _TIMING_SECONDS) + looked
     return MeasuringPace(whole, tuning, test, found.begins + planned * whole + 2 * targets + measuring, source)
+
+
+def _tuning(name: str, cost: RunCost, plan: EvaluationPlan | PreviewPlan) -> float:
+    """Settings of a baseline that looks at whole tasks share a step; those of others share the gradient alone, and are
+    counted as if they shared nothing."""
+    together = TUNED[name].of_each
+    return sum(
+        cost.run(settings * tasks, plan.horizon) if together else settings * cost.run(tasks, plan.horizon)
+        for settings, tasks in batches_of(plan.schedules, plan.search, plan.tuning_tasks)
+    )
 
 
 def _timed(found: Calibration, where: str) -> str:
     return f"a calibration of {found.meta_steps} meta-steps {where}"
 
 
-def phases(watched: Mapping[str, Mapping[str, float]], whole: float) -> dict[str, Any]:
-    """Seconds of what a measuring job computed, for its record. watched: by phase and name; whole: all its seconds"""
-    tuning, test = (dict(watched.get(phase, {})) for phase in ("tuning", "test"))
-    learned = sum(watched.get("learned", {}).values())
+def phases(learned: float, baselines: Mapping[Any, Mapping[str, float]], whole: float) -> dict[str, Any]:
+    """Seconds of what a measuring job computed, for its record.
+
+    learned: of the optimizer's run; baselines: of their runs, by phase and name; whole: all seconds of the job
+    """
+    tuning, test = dict(baselines["tuning"]), dict(baselines["test"])
     besides = whole - learned - sum(tuning.values()) - sum(test.values())
     return {"learned": learned, "tuning": tuning, "test": test, "besides": besides}

@@ -8,6 +8,10 @@ from itertools import pairwise
 
 FIRST_RUNS = 12  # of the first schedule
 FURTHER_RUNS = 4  # of each other one
+GRID = 5
+"""How many learning rates of the first schedule are tried before the first choice."""
+AROUND = 3
+"""How many of each other schedule are tried around the best of the first."""
 CRITERIA = ("final", "area")
 
 KEPT = 3
@@ -26,18 +30,21 @@ def rungs_of(tasks: int) -> list[int]:
     return sorted({max(1, tasks // share) for share in SHARES})
 
 
-def runs_by_tasks(schedules: Sequence[str], search: str, tasks: int) -> list[tuple[int, int]]:
-    """(runs, tasks of each) of a baseline's tuning on so many tasks, but for the growth of grids at their edges.
+def batches_of(schedules: Sequence[str], search: str, tasks: int) -> list[tuple[int, int]]:
+    """(settings that run side by side, tasks of each) of a baseline's tuning on so many tasks, but for the growth of
+    grids at their edges.
 
-    Halving keeps the best by either criterion: between one and two thirds of the candidates. Half as many again as one
-    third are counted.
+    Halving keeps the best by either criterion: between one and two thirds of the candidates. Half of them are counted.
     """
-    runs = runs_of(schedules)
+    others = len(schedules) - 1
+    grids = [GRID, *([1] * (FIRST_RUNS - GRID))] + ([AROUND * others] if others else [])
+    grids += [1] * (runs_of(schedules) - sum(grids))
     if search == "full":
-        return [(runs, tasks)]
+        return [(together, tasks) for together in grids]
     rungs = rungs_of(tasks)
-    found = [(runs, rungs[0])]
+    found = [(together, rungs[0]) for together in grids]
+    kept = sum(grids)
     for before, now in pairwise(rungs):
-        runs = math.ceil(1.5 * runs / KEPT)
-        found.append((runs, now - before))
+        kept = math.ceil(1.5 * kept / KEPT)
+        found.append((kept, now - before))
     return found
