@@ -9,6 +9,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import CallerDep, IdempotencyKey, Services, ServicesDep, only_parameters
+from app.api.families import known_family_name
 from app.http.fields import Labels, Request, Seed
 from app.http.problems import responses
 from app.jobs.kinds.previewing import PreviewRequest
@@ -79,6 +80,7 @@ async def families_preview(
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
+    await run_in_threadpool(known_family_name, name, services, caller)
     shared = {
         "family": name,
         "tasks": body.tasks,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -26,7 +27,7 @@ from app.store.sql import LOCK_SECONDS, wait_for_locks
 from app.store.tables import JobRow
 from app.store.transitions import ACTIVE
 from models.price import Seconds
-from models.spec import JobSpec, MetaTrainSpec
+from models.spec import EvaluateSpec, EvaluationPlan, JobSpec, MetaTrainSpec, PreviewSpec
 
 _RECENT = 20  # finished jobs, for what a job in the queue takes
 
@@ -72,7 +73,7 @@ class Pricing:
             memory_bytes=estimate_bytes(spec),
             seconds=None if seconds is None else PredictedSeconds(**seconds.told["seconds"]),
             rests_on=[] if seconds is None else list(seconds.rests_on),
-            advice=_advice(family, seconds, spec),
+            advice=_advice(family, seconds),
             error=PriceError(**vars(prices.error(session, workspace))),
             queue=self._queue(session, spec.resources.device),
             notes=_notes(spec),
@@ -116,27 +117,35 @@ class Pricing:
         return (left + waiting * usual) / workers
 
 
-def _advice(family: str, seconds: Seconds | None, spec: JobSpec) -> str | None:
+def _advice(family: str, seconds: Seconds | None) -> str | None:
+    """How to learn the seconds, where they are not known."""
     if seconds is not None:
         return None
-    if spec.kind == "preview":
-        return "A preview takes seconds; it is what measures the others."
     return (
-        f"Nothing like this was measured here yet. POST /families/{family}/preview times a few steps of it, with the "
-        f"same tasks, recipe and resources; then ask again."
+        f"Nothing like this was measured here yet. POST /families/{family}/preview takes seconds and times a few steps "
+        f"of a training and its evaluation: send it the same tasks, recipe and resources, and ask again."
     )
 
 
 def _notes(spec: JobSpec) -> list[str]:
-    if not isinstance(spec, MetaTrainSpec):
+    match spec:
+        case MetaTrainSpec():
+            notes = []
+            if (patience := spec.recipe.patience) is not None:
+                notes.append(
+                    f"The seconds are of all {spec.recipe.meta_steps:,} meta-steps; {patience} validations without a "
+                    f"new best end the training earlier."
+                )
+            return notes + (_about_the_tier(spec.evaluation) if spec.evaluate else [])
+        case EvaluateSpec():
+            return _about_the_tier(spec.evaluation)
+        case PreviewSpec():
+            return []
+        case _:
+            assert_never(spec)
+
+
+def _about_the_tier(plan: EvaluationPlan) -> list[str]:
+    if not plan.family_tier:
         return []
-    patience = spec.recipe.patience
-    notes = []
-    if patience is not None:
-        notes.append(
-            f"The seconds are of all {spec.recipe.meta_steps:,} meta-steps; {patience} validations without a new best "
-            f"end the training earlier."
-        )
-    if spec.evaluate and spec.evaluation.family_tier:
-        notes.append("The family tier trains about as long again; the seconds are without it until it was measured.")
-    return notes
+    return ["The family tier trains about as long again, which a calibration does not count."]

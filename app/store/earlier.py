@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from app.store.tables import EvaluationRow, JobRow, OptimizerRow
 from models.price import Calibration
-from models.spec import JobKind
 
 LOOKED_AT = 20  # newest first
 MEDIAN_OF = 5
@@ -28,6 +27,11 @@ RUNS = frozenset({"validation_tasks", "validation_horizons", "horizon", "shortes
 LISTED = frozenset({"baselines", "untuned"})
 
 
+_JOB: tuple[Any, ...] = (
+    JobRow.id, JobRow.spec, JobRow.runtime["hostname"], JobRow.attempt, JobRow.started_at, JobRow.finished_at
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Earlier:
     """A job that ended well. host: the machine; seconds: of its last attempt; recorded: what it wrote of its cost"""
@@ -41,21 +45,21 @@ class Earlier:
     recorded: dict[str, Any]
 
 
-def earlier(session: Session, workspace: str, family: str, kind: JobKind) -> list[Earlier]:
-    """The family's newest jobs of a kind, newest first."""
-    training = kind == "meta_train"
-    recorded = OptimizerRow.card["training"] if training else EvaluationRow.result["cost"]
-    made = OptimizerRow.job == JobRow.id if training else EvaluationRow.job == JobRow.id
-    columns: tuple[Any, ...] = (JobRow.id, JobRow.spec, JobRow.runtime["hostname"], JobRow.attempt)
-    query = (
-        select(*columns, JobRow.started_at, JobRow.finished_at, recorded)
-        .join(OptimizerRow if training else EvaluationRow, made)
-        .where(JobRow.workspace == workspace, JobRow.family == family)
-        .where(JobRow.kind == kind, JobRow.status == "succeeded")
-        .order_by(JobRow.id.desc())
-        .limit(LOOKED_AT)
-    )
-    rows: Iterable[Any] = session.execute(query)
+def trainings(session: Session, workspace: str, family: str) -> list[Earlier]:
+    """The family's newest ones, newest first; recorded: what their optimizers' cards say of the training."""
+    asked = select(*_JOB, OptimizerRow.card["training"]).join(OptimizerRow, OptimizerRow.job == JobRow.id)
+    return _earlier(session, workspace, asked.where(JobRow.family == family, JobRow.kind == "meta_train"))
+
+
+def evaluations(session: Session, workspace: str, family: str) -> list[Earlier]:
+    """The family's newest ones, newest first; recorded: what their results say of their cost."""
+    asked = select(*_JOB, EvaluationRow.result["cost"]).join(EvaluationRow, EvaluationRow.job == JobRow.id)
+    return _earlier(session, workspace, asked.where(JobRow.family == family, JobRow.kind == "evaluate"))
+
+
+def _earlier(session: Session, workspace: str, asked: Select[Any]) -> list[Earlier]:
+    query = asked.where(JobRow.workspace == workspace, JobRow.status == "succeeded")
+    rows: Iterable[Any] = session.execute(query.order_by(JobRow.id.desc()).limit(LOOKED_AT))
     return [
         Earlier(job, spec, str(host), attempt == 1, (ended - began).total_seconds(), found)
         for job, spec, host, attempt, began, ended, found in rows

@@ -21,11 +21,12 @@ from app.store.earlier import (
     Earlier,
     calibrations,
     device_of,
-    earlier,
+    evaluations,
     measured_by,
     of_one_machine,
     plan_of,
     settings_of,
+    trainings,
 )
 from app.store.tables import JobRow
 from models.price import (
@@ -61,9 +62,9 @@ def predicted(session: Session, workspace: str, spec: JobSpec) -> Seconds | None
             training = _training_pace(session, workspace, spec)
             return None if training is None else training_seconds(spec, training)
         case EvaluateSpec():
-            evaluations = _evaluations(session, workspace, spec)
-            measuring = _measuring_pace(session, workspace, spec, evaluations)
-            return None if measuring is None else measuring_seconds(spec, measuring, _stored(spec, evaluations))
+            before = _evaluations(session, workspace, spec)
+            measuring = _measuring_pace(session, workspace, spec, before)
+            return None if measuring is None else measuring_seconds(spec, measuring, _stored(spec, before))
         case PreviewSpec():
             return None  # it is what measures
         case _:
@@ -94,7 +95,7 @@ def _training_pace(session: Session, workspace: str, spec: MetaTrainSpec) -> Tra
     wanted = settings_of(own, COUNTS)
     found = [
         each
-        for each in earlier(session, workspace, spec.family.name, "meta_train")
+        for each in trainings(session, workspace, spec.family.name)
         if settings_of(each.spec, COUNTS) == wanted and "cost" in each.recorded
     ]
     if found:
@@ -125,7 +126,7 @@ def _evaluations(session: Session, workspace: str, spec: EvaluateSpec) -> list[E
     own = spec.model_dump(mode="json")
     found = [
         each
-        for each in earlier(session, workspace, spec.family.name, "evaluate")
+        for each in evaluations(session, workspace, spec.family.name)
         if plan_of(each.spec) == plan_of(own) and "phases" in each.recorded
     ]
     return sorted(found, key=lambda each: (each.spec["rule"], each.spec["rules"]) != (own["rule"], own["rules"]))
