@@ -88,7 +88,8 @@ def subtitle(result: Mapping[str, Any]) -> str:
 def _price(result: Mapping[str, Any]) -> str:
     """What a training and its evaluation would take, and what that rests on."""
     told = result["price"]
-    parts = ", ".join(f"{name} {seconds(value)}" for name, value in told["seconds"].items() if name != "total")
+    names = ("training", "selection", "tuning", "evaluation")
+    parts = ", ".join(f"{name} {seconds(told['seconds'][name])}" for name in names)
     rests = "; ".join(told["rests_on"])
     return f"A training with its evaluation would take about {seconds(told['seconds']['total'])} ({parts}), by {rests}"
 

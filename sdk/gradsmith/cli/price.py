@@ -13,6 +13,7 @@ from gradsmith.cli import show
 if TYPE_CHECKING:
     from gradsmith.types import Price, Report
 
+_PARTS = ("training", "selection", "tuning", "evaluation")
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 
@@ -39,8 +40,12 @@ def in_words(seconds: Mapping[str, float] | None, rests_on: Sequence[str]) -> di
     """Seconds by what they are for, and what they rest on; nothing where they are not known."""
     if seconds is None:
         return {"seconds": "not known"}
-    parts = ", ".join(f"{name} {show.duration(value)}" for name, value in seconds.items() if name != "total")
-    return {"seconds": f"{show.duration(seconds['total'])}: {parts}", "rests on": "; ".join(rests_on)}
+    parts = ", ".join(f"{name} {_duration(seconds[name])}" for name in _PARTS)
+    return {"seconds": f"{_duration(seconds['total'])}: {parts}", "rests on": "; ".join(rests_on)}
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else show.duration(seconds)
 
 
 def previewed(report: Report) -> None:
