@@ -41,6 +41,7 @@ def evaluate(
     threads: int | None = None,
     made: Made = Made(),
     store: BaselineStore | None = None,
+    helpers: int = 0,
 ) -> Iterator[MeasuringProgress | MeasuringResult]:
     """Measure the optimizer in `weights`; the last event is the MeasuringResult.
 
@@ -48,11 +49,13 @@ def evaluate(
     threads: as in `meta_train`
     made: how the optimizer was made, for the break-even and for its comparison by validation
     store: where runs of baselines are kept between evaluations; None computes them
+    helpers: processes that are forked for the runs of baselines, `models.evaluation.sharing.helpers_for` at most. They
+        change no bit
     Raises gradsmith.errors.WeightsError, DatasetMissing, DatasetCorrupt, DeviceUnavailable, BackendUnavailable.
     """
     started = time.perf_counter()
     threads = spec.resources.threads_or(1) if threads is None else threads
-    runs = EvaluationRuns(weights, spec, data_dir, threads, store)
+    runs = EvaluationRuns(weights, spec, data_dir, threads, store, helpers)
     plan, progress = spec.evaluation, runs.progress
     measurer = FamilyMeasurer(runs, spec, store, data_dir, threads) if plan.family_tier else None
 

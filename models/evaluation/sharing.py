@@ -37,9 +37,13 @@ class Piece:
     work: Callable[[], Generator[object | None, None, bytes]]
 
 
-def helpers_for(threads: int, device: torch.device) -> int:
-    """How many processes may help one that has so many threads."""
-    return threads - 1 if device.type == "cpu" and sys.platform == "linux" else 0
+MOST_HELPERS = 3
+"""More have little to do: the longest sweep is a fifth of all work."""
+
+
+def helpers_for(cores: int, device: torch.device) -> int:
+    """How many processes may help one that has so many cores."""
+    return min(cores - 1, MOST_HELPERS) if device.type == "cpu" and sys.platform == "linux" else 0
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gradsmith.cli import show
+from gradsmith.cli import complete, show
 from gradsmith.cli.outcome import refuse, told
 
 commands = typer.Typer(
@@ -16,13 +16,19 @@ commands = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
+FamilyName = Annotated[
+    str,
+    typer.Argument(metavar="FAMILY", help="One of `gradsmith families`.", autocompletion=complete.families),
+]
 
 
 @commands.callback()
-def families(context: typer.Context) -> None:
+def families(context: typer.Context, as_json: AsJson = False) -> None:
     """What can be trained on; alone, it lists them."""
     if context.invoked_subcommand is None:
-        list_families()
+        list_families(as_json=as_json)
+    elif as_json:
+        refuse(f"--json belongs behind the command: `gradsmith families {context.invoked_subcommand} --json`")
 
 
 @commands.command("list")
@@ -44,7 +50,7 @@ def list_families(as_json: AsJson = False) -> None:
 
 
 @commands.command("show")
-def show_family(name: Annotated[str, typer.Argument(metavar="FAMILY")], as_json: AsJson = False) -> None:
+def show_family(name: FamilyName, as_json: AsJson = False) -> None:
     """Show a family: its tasks and its recipe."""
     from gradsmith.cli.service import client
 
