@@ -109,6 +109,7 @@ def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, th
     backend = computes or _likely_backend(spec, rules, native=True)
     sizes = _Sizes(spec.family.tasks, rules, backend, threads or spec.resources.threads_or(1), spec.learns_apart)
     loading, resident = sizes.costs.loading_bytes, sizes.costs.resident_bytes
+    least = 0
     match spec:
         case MetaTrainSpec():
             families = [
@@ -123,9 +124,10 @@ def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, th
                 running = max(running, _family_tier(sizes, spec))
         case PreviewSpec():
             running = _previewing(sizes, spec)
+            least = 0 if spec.training is None else memory_estimate_bytes(spec.training, threads=threads)
         case _:
             assert_never(spec)
-    each = WORKER_BYTES + max(loading, resident + running)
+    each = max(least, WORKER_BYTES + max(loading, resident + running))
     processes = spec.resources.processes
     if processes == 1:
         return each

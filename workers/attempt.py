@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.settings import Settings
-from app.store import leases
+from app.store import leases, prices
 from app.store.checkpoints import Checkpoint
 from app.store.events import EventId, JobEvent
 from gradsmith.rules import Rules
@@ -55,8 +55,14 @@ class Attempt:
         """
         most_threads = max(1, self.cores // spec.resources.processes)
         self.runtime = runtime = runtime_facts(rule, spec, most_threads)
-        lease = self.keeper.lease
-        self.keeper.note(self.keeper.write(lambda session, _again: leases.ran_on(session, lease, runtime)))
+        lease, workspace = self.keeper.lease, self.claimed.job.workspace
+
+        def write(session: Session, _again: bool) -> str:
+            seconds = prices.predicted(session, workspace, spec)
+            told = {} if seconds is None else {"predicted": seconds.told}
+            return leases.ran_on(session, lease, runtime | told)
+
+        self.keeper.note(self.keeper.write(write))
         refuse_too_large(spec, runtime, self.settings.worker_memory_bytes)
 
     def announce(self, resume: Checkpoint | None) -> None:

@@ -26,7 +26,8 @@ from models.evaluation.record import bootstrap_of, compared_with, described_by
 from models.evaluation.runs import EvaluationRuns
 from models.evaluation.step_costs import step_costs
 from models.evaluation.time_to_target import time_to_target
-from models.measured import BestTuned, Measured, MeasuringProgress, MeasuringResult, plain
+from models.measured import BestTuned, Measured, MeasuringProgress, MeasuringResult, Stopwatch, plain
+from models.price import phases
 from models.rollout import Contender
 from models.runtime import runtime
 from models.spec import BaselineName, EvaluateSpec
@@ -59,7 +60,8 @@ def evaluate(
     plan, progress = spec.evaluation, runs.progress
     measurer = FamilyMeasurer(runs, spec, store, data_dir, threads) if plan.family_tier else None
 
-    whole = yield from runs.tested_learned(plan.horizon)
+    watch = Stopwatch()
+    whole = yield from watch.timing(runs.tested_learned(plan.horizon))
     measured = {"learned": Measured(whole, whole)}
     tunings = yield from runs.tuned(plan.baselines)
     measured |= yield from runs.tested(tunings)
@@ -96,8 +98,9 @@ def evaluate(
         **({} if tier.told is None else {"family_tier": tier.told}),
         "anatomy": shown,
         "cost": {
-            "seconds": time.perf_counter() - started,
+            "seconds": (seconds := time.perf_counter() - started),
             "gradient_evaluations": dict(runs.baselines.gradients),
+            "phases": phases(watch.seconds, runs.baselines.seconds, seconds),
         },
         "runtime": runtime(runs.device, runs.backend.name),
     }

@@ -22,7 +22,8 @@ from models.runtime import device_of
 from models.spec import BaselineName, EvaluateSpec, Split
 from models.tasks.base import Family, TaskBatch
 from models.tasks.catalogue import open_for_testing, open_for_tuning
-from models.tuning import Tuning, runs_of
+from models.tuning import Tuning
+from models.tuning_budget import runs_of
 
 FRESH_TRAJECTORY = TUNING_TRAJECTORY + 1  # of the validation split: nothing is selected or tuned on these tasks
 

@@ -281,7 +281,9 @@ def test_twenty_jobs_stream_into_one_page_on_postgres(postgres_seat: Seat) -> No
     page.wait_for_function("() => document.querySelector('.u-series .u-value').textContent === '35'")
     assert len([each for each in open_now if "/events" in each.url]) == 1
     page.evaluate(HIDE, True)
-    page.wait_for_timeout(300)
+    for _ in range(100):
+        if any("/events" in each.url for each in open_now):
+            page.wait_for_timeout(100)
     assert not [each for each in open_now if "/events" in each.url]
     later = worker.metrics(*range(41, 51))
     worker.publish(later)
