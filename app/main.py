@@ -27,6 +27,7 @@ from app.api import (
     metrics,
     optimizers,
     pages,
+    previews,
     reports,
 )
 from app.api.dependencies import Services
@@ -66,6 +67,7 @@ ROUTERS = (
     health,
     metrics,
     pages,
+    previews,
 )
 
 

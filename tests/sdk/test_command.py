@@ -21,6 +21,7 @@ import gradsmith
 from app.settings import Settings
 from gradsmith.cli import complete
 from gradsmith.cli.given import settings
+from gradsmith.cli.price import chart
 from gradsmith.cli.program import program
 from gradsmith.cli.show import duration, sparkline
 from gradsmith.types import Job
@@ -54,6 +55,15 @@ def said(url: str, *arguments: str) -> str:
     done = called(*arguments, url=url)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_a_curve_is_drawn_by_its_logarithm_with_its_ends() -> None:
+    drawn = chart([100.0, 10.0, 1.0], width=3, height=4)
+    assert [line.split()[0] for line in (drawn[0], drawn[-1])] == ["100", "1"]
+    columns = ["".join(line.ljust(14)[11 + place] for line in drawn) for place in range(3)]
+    assert columns == ["████", "  ██", "   ▁"]
+    assert chart([None, float("nan")]) == ["(no finite loss: it diverged)"]
+    assert all(line.ljust(14)[12] == " " for line in chart([2.0, None, 1.0], width=3, height=4)), "a gap"
 
 
 def test_help_loads_neither_torch_nor_httpx() -> None:
@@ -117,6 +127,26 @@ def test_a_training_is_followed_to_its_verdict(service_url: str, tmp_path: Path)
 
 @pytest.mark.service
 @pytest.mark.timeout(400)
+def test_a_price_is_told_before_and_after_a_preview(service_url: str) -> None:
+    few = [*SHORT, "--set", "recipe.patience=null", "--set", "recipe.meta_steps=21"]
+    before = said(service_url, "train", "quadratic", *few, "--set", "recipe.unroll_steps=5", "--dry-run")
+    assert re.search(r"coordinates +10 a task", before)
+    assert re.search(r"memory +0\.\d\d GiB", before)
+    assert re.search(r"seconds +not known", before)
+    assert "/families/quadratic/preview" in before
+    shown = said(service_url, "families", "preview", "quadratic", *few, "--set", "recipe.unroll_steps=5")
+    assert re.search(r"seconds +[\d.]+ s: training [\d.]+ s, selection", shown)
+    assert "adam, learning rate" in shown
+    assert "▁" in shown or "█" in shown
+    after = json.loads(
+        said(service_url, "train", "quadratic", *few, "--set", "recipe.unroll_steps=5", "--dry-run", "--json")
+    )
+    assert after["seconds"]["total"] > 0
+    assert "a calibration of" in after["rests_on"][0]
+
+
+@pytest.mark.service
+@pytest.mark.timeout(400)
 def test_what_was_made_is_shown_aliased_and_found_by_short_names(
     service: gradsmith.Client, service_url: str, trained: Job
 ) -> None:
@@ -126,6 +156,7 @@ def test_what_was_made_is_shown_aliased_and_found_by_short_names(
     assert json.loads(said(service_url, "jobs", "show", trained.id[4:], "--json"))["id"] == trained.id
     assert trained.optimizer is not None
     record = said(service_url, "optimizers", "show", trained.optimizer)
+    assert service.optimizers.get(trained.optimizer).answer in record
     assert "gradsmith.LearnedOptimizer(model.parameters(), 'quadratic@" in record
     named = said(service_url, "optimizers", "alias", "quadratic@spoken", trained.optimizer)
     assert named.startswith("quadratic@spoken is quadratic@")

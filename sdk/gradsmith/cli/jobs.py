@@ -187,6 +187,8 @@ def follow(job: str, *, as_json: bool = False) -> None:
         if ended.optimizer is not None:
             record = service.optimizers.get(ended.optimizer)
             # What was trained on changed tasks is compared with nothing: `best` is of the family's own.
+            show.paragraph(record.answer)
+            typer.echo()
             best = record if record.overrides else service.optimizers.get(f"{record.family}@best")
             if best.id != record.id:
                 what = "a tuned baseline" if best.tuned else "another optimizer"
@@ -202,6 +204,7 @@ def _facts(job: Job) -> dict[str, str]:
         "status": " ".join(part for part in (job.status, show.progress(job)) if part),
         "reason": job.status_reason or "",
         "ran": show.took(job),
+        "predicted": show.duration((job.price or {}).get("predicted_seconds")),
         "left": show.duration(job.progress.eta_seconds) if not job.finished else "",
         "attempt": str(job.attempt) if job.attempt > 1 else "",
         "optimizer": job.optimizer or "",

@@ -98,6 +98,8 @@ def show_optimizer(optimizer: Reference, as_json: AsJson = False) -> None:
             verdict = ", ".join(f"{words} {name}" for name, words in each.get("verdict", {}).items())
             lines[f"evaluation {number + 1}"] = f"{verdict} ({each.get('job', '')})"
         show.fields({name: value for name, value in lines.items() if value})
+        if found.answer:
+            show.paragraph(found.answer)
         steps = ", steps=N)  # N: the steps that your run takes" if found.tuned or found.stands_for else ")"
         typer.echo(f"\ngradsmith.LearnedOptimizer(model.parameters(), {found.reference!r}{steps}")
         return None

@@ -49,6 +49,9 @@ def train(
     label: Label = None,
     evaluate: Annotated[bool, typer.Option(help="Measure the result against tuned baselines afterwards.")] = True,
     follow: Follow = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Start nothing: tell memory, seconds, queue time.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train an optimizer for a family, and prove it.
@@ -57,7 +60,9 @@ def train(
     """
     wanted = settings(set_ or [], _SECTIONS)
     body = {"kind": "meta_train", "family": family, "seed": seed, "evaluate": evaluate, **wanted}
-    _start(body, label, follow=follow, as_json=as_json)
+    if dry_run:
+        return _priced(body, label, as_json=as_json)
+    return _start(body, label, follow=follow, as_json=as_json)
 
 
 @program.command()
@@ -184,6 +189,15 @@ def _key_in_words(kept: bool) -> str:
     if os.environ.get("GRADSMITH_API_KEY"):
         return "from GRADSMITH_API_KEY"
     return "from gradsmith login, where it is for this server" if kept else "none"
+
+
+def _priced(body: dict[str, Any], label: list[str] | None, *, as_json: bool) -> None:
+    from gradsmith.cli import price
+    from gradsmith.cli.service import client
+
+    with told(), client() as service:
+        found = service.jobs.price(**body, metadata=labels(label or []) or None)
+        show.as_json(found.raw) if as_json else price.told(found)
 
 
 def _start(body: dict[str, Any], label: list[str] | None, *, follow: bool, as_json: bool) -> None:
