@@ -88,11 +88,13 @@ def test_help_loads_neither_torch_nor_httpx() -> None:
         (("jobs", "--json", "list"), 2, "`gradsmith jobs list --json`"),
         (("keys", "revoke", "gs_0123_secret"), 2, "what you gave is a key itself"),
         (("optimizers", "alias", "quadratic", "quadratic@1"), 2, "an alias is FAMILY@ALIAS"),
+        (("families",), 2, "the server's address must begin with http:// or https://"),
         (("jobs",), 5, "no answer from the Gradsmith server at http://127.0.0.1:9"),
     ],
 )
 def test_what_goes_wrong_has_a_code_and_a_next_step(arguments: tuple[str, ...], code: int, message: str) -> None:
-    done = (command if code == 5 else called)(*arguments)
+    url = "nowhere" if arguments == ("families",) else "http://127.0.0.1:9"
+    done = (command if code == 5 else called)(*arguments, url=url)
     assert done.returncode == code, done.stderr
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
