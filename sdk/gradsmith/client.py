@@ -9,6 +9,7 @@ import httpx
 from gradsmith.aliases import Aliases
 from gradsmith.datasets import Datasets
 from gradsmith.resources import Families, Jobs, Optimizers
+from gradsmith.sweeps import Sweeps
 from gradsmith.transport import Transport
 
 
@@ -35,6 +36,7 @@ class Client:
     ) -> None:
         self._transport = Transport(base_url, api_key, http_client)
         self.jobs = Jobs(self._transport)
+        self.sweeps = Sweeps(self._transport)
         self.optimizers = Optimizers(self._transport)
         self.families = Families(self._transport)
         self.datasets = Datasets(self._transport)

@@ -94,12 +94,14 @@ class Jobs:
         status: str | None = None,
         kind: str | None = None,
         family: str | None = None,
+        sweep: str | None = None,
         metadata: Mapping[str, str] | None = None,
         limit: int = 20,
         after: str | None = None,
     ) -> Page[Job]:
-        """One page of jobs, newest first; `after=page.next` gives the following one."""
-        params = {"status": status, "kind": kind, "family": family, "limit": limit, "after": after}
+        """One page of jobs, newest first; `after=page.next` gives the following one. sweep: the id of one, for its
+        children"""
+        params = {"status": status, "kind": kind, "family": family, "sweep": sweep, "limit": limit, "after": after}
         params |= {f"metadata.{name}": value for name, value in (metadata or {}).items()}
         response = self._transport.request("GET", "/jobs", params=given(params))
         return parsed(response, lambda raw: Page.from_json(raw, Job.from_json))
