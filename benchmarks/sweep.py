@@ -78,7 +78,7 @@ def swept(trials: int, parallel: int, kills: int, seed: int, folder: Path) -> Fo
         while (row := _row(over, sweep.id)).status == "running":
             if time.monotonic() - began > PATIENCE_SECONDS:
                 raise RuntimeError(f"the sweep has not ended after {PATIENCE_SECONDS:.0f} s: {row.step} of {row.total}")
-            busy = _busy(over, sweep.id)
+            busy = _busy(over, sweep.id) - set(killed)  # whose leases have not run out
             if len(killed) < kills and len(busy) == 2:
                 spared = spared if spared in busy else max(busy)
                 [victim] = busy - {spared}

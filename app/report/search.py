@@ -27,7 +27,7 @@ def search_figure(search: Mapping[str, Any], *, image_format: Format = "png") ->
     """Draw a sweep. search: the document of GET /jobs/{id}/search"""
     fields = search["fields"][:_MOST_FIELDS]
     rows = math.ceil(len(fields) / _ACROSS)
-    height = 3.9 + 2.5 * rows
+    height = 3.95 + 2.5 * rows
 
     def draw(figure: Figure) -> None:
         left, width = 0.095, 0.87
@@ -37,7 +37,7 @@ def search_figure(search: Mapping[str, Any], *, image_format: Format = "png") ->
             row, column = divmod(place, _ACROSS)
             here = min(_ACROSS, len(fields))
             wide = width / here
-            box = (left + column * wide, 1 - (6.15 + 2.5 * row) / height, wide - 0.045, 1.75 / height)
+            box = (left + column * wide, 1 - (5.85 + 2.5 * row) / height, wide - 0.045, 1.75 / height)
             _by_field(figure.add_axes(box), search, field, labelled=column == 0)
         titles(figure, _title(search), f"validation score, lower is better: {search['criterion']}")
 
@@ -96,7 +96,7 @@ def _by_field(axes: Axes, search: Mapping[str, Any], field: Mapping[str, Any], *
     if names:
         axes.set_xticks(range(len(names)), [_short(name) for name in names], fontsize=7.5)
         axes.set_xlim(-0.5, len(names) - 0.5)
-    elif field["log"]:
+    elif field["log"] and values:
         axes.set_xscale("log")
 
 

@@ -6,7 +6,7 @@ import { Code } from "./base.js";
 import { changesOf, duration, number, shortId, shown } from "./words.js";
 
 export const ACTIVE = new Set(["queued", "running", "cancelling"]);
-export const KIND_WORDS = { meta_train: "training", evaluate: "evaluation", preview: "preview" };
+export const KIND_WORDS = { meta_train: "training", evaluate: "evaluation", preview: "preview", sweep: "sweep" };
 const STATUSES = ["queued", "running", "cancelling", "succeeded", "failed", "cancelled"];
 const LISTED = ["status", "kind", "family"];
 const MOST_CHIPS = 5;
