@@ -20,10 +20,10 @@ from models.spec.jobs import JobKind, unfitting
 from models.spec.measuring import EVALUATION_SEED, EvaluateSpec, PreviewSpec
 from models.spec.overrides import overridden
 from models.spec.plans import BaselineName, EvaluationPlan, PreviewPlan, ScheduleName, UntunedName
-from models.spec.recipe import Component, LossWeighting, MetaGradientMode, Recipe
+from models.spec.recipe import Component, LossWeighting, MetaGradientMode, Products, Recipe
 from models.spec.resources import DEVICE_OF, MOST_PROCESSES, MOST_THREADS, BackendName, Resources, Threads, share
 from models.spec.sweep import MOST_AXES, MOST_TRIALS, Axis, Choices, Halving, Range, Sampler, SweepSpec
-from models.spec.training import IDLE_RULE, NO_ROOM, MetaTrainSpec
+from models.spec.training import IDLE_RULE, NO_ROOM, UNSUITED_BACKEND, MetaTrainSpec
 from models.task_spec import LossesOn, Spec
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "MOST_TRIALS",
     "NO_ROOM",
     "REST",
+    "UNSUITED_BACKEND",
     "Axis",
     "BackendName",
     "BaselineName",
@@ -54,6 +55,7 @@ __all__ = [
     "MetaTrainSpec",
     "PreviewPlan",
     "PreviewSpec",
+    "Products",
     "Range",
     "Recipe",
     "Resources",

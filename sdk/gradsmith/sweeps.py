@@ -1,16 +1,9 @@
-"""`client.sweeps`: the search for the best recipe."""
+"""What a sweep has tried, as records."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
-from urllib.parse import quote
-
-from gradsmith.resources import given, parsed
-from gradsmith.transport import Transport
-from gradsmith.types import Job
 
 
 @dataclass(frozen=True)
@@ -71,63 +64,3 @@ class Search:
             trials=trials,
             raw=raw,
         )
-
-
-class Sweeps:
-    """A sweep is a job: `client.jobs` waits for it, cancels it with all its children, and retries it."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def create(
-        self,
-        family: str,
-        recipe: Mapping[str, Any],
-        *,
-        sampler: str | None = None,
-        trials: int | None = None,
-        parallel: int | None = None,
-        halving: Mapping[str, int] | None = None,
-        tasks: Mapping[str, Any] | None = None,
-        seed: int | Sequence[int] | None = None,
-        evaluate: bool | None = None,
-        evaluation: Mapping[str, Any] | None = None,
-        resources: Mapping[str, Any] | None = None,
-        metadata: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
-    ) -> Job:
-        """Start a sweep and return at once: `create("quadratic", {"meta_learning_rate": [0.001, 0.01]})`.
-
-        recipe: values that differ from the family's recipe. A list in the place of a value is swept, and so is a range
-            such as {"low": 0.001, "high": 0.1, "log": True}
-        sampler: "grid" (the default for lists), "random" (for ranges) or "tpe"
-        trials: how many there are, for random and tpe; default 20
-        parallel: most children that wait or run at a time; default 4
-        halving: {"rungs": 3, "reduction": 3} for successive halving
-        seed: of the search and of every child; a list is swept
-        evaluate: False: do not measure the best child's optimizer against tuned baselines afterwards
-        The others are those of `client.jobs.create`.
-
-        Raises InvalidRequest, whose `.errors` name the fields.
-        """
-        body = given(
-            {
-                "kind": "sweep", "family": family, "recipe": recipe, "sampler": sampler, "trials": trials,
-                "parallel": parallel, "halving": halving, "tasks": tasks, "seed": seed, "evaluate": evaluate,
-                "evaluation": evaluation, "resources": resources, "metadata": metadata,
-            }
-        )  # fmt: skip
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        return parsed(self._transport.request("POST", "/jobs", body=body, headers=headers), Job.from_json)
-
-    def get(self, sweep: str | Job) -> Search:
-        """What it has tried, and which is the best so far. Raises NotFound, also for another kind of job."""
-        return parsed(self._transport.request("GET", _path(sweep)), Search.from_json)
-
-    def picture(self, sweep: str | Job, image_format: str = "png") -> bytes:
-        """Scores by trial with the best so far, and against each swept field. image_format: "png" or "svg"."""
-        return self._transport.request("GET", f"{_path(sweep)}.{image_format}").content
-
-
-def _path(sweep: str | Job) -> str:
-    return "/jobs/" + quote(sweep.id if isinstance(sweep, Job) else sweep, safe="") + "/search"
