@@ -43,14 +43,16 @@ QUICK = {
     "GRADSMITH_LEASE_RENEWAL_SECONDS": "2",
     "GRADSMITH_RECONCILE_INTERVAL_SECONDS": "2",
     "GRADSMITH_CHECKPOINT_INTERVAL_SECONDS": "1",
+    "GRADSMITH_CURVE_FLUSH_SECONDS": "0.3",
 }
 RECIPE: dict[str, Any] = {
     "meta_learning_rate": {"low": 0.0003, "high": 0.03, "log": True},
     "rule": {"hidden_size": [8, 16, 32]},
     "averaging": {"low": 0.5, "high": 0.99},
-    "meta_steps": 200,
-    "validation_interval": 50,
-    "tasks": 16,
+    "meta_steps": 100,
+    "validation_interval": 25,
+    "tasks": 8,
+    "validation_tasks": 32,
 }
 
 

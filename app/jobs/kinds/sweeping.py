@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, Strict
 from app.http.fields import Labels, Name, Request, Seed
 from app.http.problems import invalid_request
 from app.jobs.kinds.training import mixture_of
-from app.jobs.overrides import EvaluationPlanOverrides, ResourcesOverrides, TaskOverrides
+from app.jobs.overrides import EvaluationPlanOverrides, RecipeOverrides, ResourcesOverrides, TaskOverrides
 from app.jobs.resolve import changed, known_family, plan_of, refused_at, resources_of, seed_of
 from app.jobs.sweeps.axes import refused, swept
 from app.jobs.sweeps.children import Checked, child, named
@@ -86,7 +86,9 @@ def resolved(request: SweepRequest, declared: DeclaredFamilies | None, backend: 
     fixed, axes = swept(request.recipe, request.seed)
     resources = resources_of(request.resources, backend)
     if fixed.get("mixture"):
-        fixed["mixture"] = mixture_of(fixed["mixture"], declared)
+        with refused_at("recipe", model=RecipeOverrides):
+            mixture = RecipeOverrides.model_validate({"mixture": fixed["mixture"]}).model_dump(exclude_unset=True)
+        fixed["mixture"] = mixture_of(mixture["mixture"], declared)
     checked = Checked(family, fixed, axes, resources)
     if request.halving is not None and any(axis.path == ("recipe", "meta_steps") for axis in axes):
         raise refused(
@@ -94,7 +96,6 @@ def resolved(request: SweepRequest, declared: DeclaredFamilies | None, backend: 
         )
     sampler = request.sampler or ("grid" if all(isinstance(axis, Choices) for axis in axes) else "random")
     trials = _trials(request, sampler, checked)
-    checked.require_one_criterion(itertools.product(*(axis.shown for axis in checked.axes)))
     with refused_at("halving" if request.halving is not None else "resources"):
         spec = SweepSpec(
             family=family,

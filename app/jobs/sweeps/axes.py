@@ -12,6 +12,7 @@ from models.spec import MOST_AXES, Axis, Choices, Range
 MOST_CHOICES = 128
 _HOLD_LISTS = ("validation_horizons",)
 """Fields of a recipe whose value is a list: there a list of lists is swept."""
+_LARGEST = 1e15
 _RANGE = {"low", "high", "log"}
 _SHOWN = 'a list of values, or a range such as {"low": 0.001, "high": 0.1, "log": true}'
 
@@ -82,6 +83,10 @@ def _range(path: Path, given: Mapping[str, Any]) -> Range:
         value = given.get(end)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise refused((*path, end), "range", f"a range has a number as its {end} end; send {_SHOWN}")
+        if abs(value) > _LARGEST:
+            raise refused(
+                (*path, end), "range", "that is too large for the end of a range; numbers have 15 digits at most"
+            )
     low, high, log = given["low"], given["high"], given.get("log", False)
     if not isinstance(log, bool):
         raise refused((*path, "log"), "range", f"log is true or false, not {log!r}")

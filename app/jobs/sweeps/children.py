@@ -9,7 +9,7 @@ from typing import Any, assert_never
 
 from pydantic import ValidationError
 
-from app.http.problems import FieldError, field_errors
+from app.http.problems import FieldError, field_errors, invalid_request
 from app.jobs.giving_way import fitting
 from app.jobs.overrides import RecipeOverrides
 from app.jobs.sweeps.axes import put, refused
@@ -95,15 +95,16 @@ class Checked:
     """What a request sweeps, held against the family: each value has to be one that some training may have."""
 
     def __init__(self, family: FamilySpec, fixed: dict[str, Any], axes: Sequence[Axis], resources: Resources) -> None:
-        """Raises Problem `invalid_request`, which points at the first value that no training may have."""
+        """Raises Problem `invalid_request`, which points at the first value that no training may have, or whose scores
+        would not compare with the others'."""
         self._family, self._fixed, self._resources = family, fixed, resources
-        self.axes = tuple(self._in_its_numbers(axis, axes) for axis in axes)
-        for place in range(len(axes)):
-            for index, value in enumerate(self.axes[place].shown):
-                self._require_a_training(place, index, value)
-        self.first = next(
-            recipe for values in self._combinations() if isinstance(recipe := self.recipe(values), Recipe)
-        )
+        self.axes = tuple(axes)
+        self.axes = tuple(self._in_its_numbers(axis) for axis in axes)
+        found = self.recipe([axis.shown[0] for axis in self.axes])
+        self.first = found if isinstance(found, Recipe) else self._fitting(0, 0)
+        for place, axis in enumerate(self.axes):
+            for index in range(len(axis.shown)):
+                self._require_the_criterion(axis, self._fitting(place, index))
 
     def recipe(self, values: Sequence[Any]) -> Recipe | list[FieldError]:
         """That of a combination, or why there is none."""
@@ -117,68 +118,45 @@ class Checked:
         except ValidationError as error:
             return field_errors(error.errors(include_url=False), within=("recipe",), model=RecipeOverrides)
 
-    def require_one_criterion(self, combinations: Iterator[tuple[Any, ...]]) -> None:
-        """Raises Problem where scores of two trials would not compare."""
-        usual = self.first.criterion
-        for values in itertools.islice(combinations, 2 * _LOOKED_THROUGH):
-            recipe = self.recipe(values)
-            if isinstance(recipe, Recipe) and recipe.criterion != usual:
-                advice = ""
-                if recipe.horizons_validated != self.first.horizons_validated:
-                    advice = ", or recipe.validation_horizons, the same inner steps for all"
-                raise refused(
-                    self._culprit(recipe),
-                    "other_criterion",
-                    f"the scores of its trials would not compare: one is {usual}, another {recipe.criterion}. Leave "
-                    f"out what changes that{advice}",
-                )
-
-    def _culprit(self, recipe: Recipe) -> tuple[str, ...]:
-        """The swept field by which the criteria differ."""
-        for axis in self.axes:
-            name = axis.path[-1]
-            if axis.path[0] == "recipe" and len(axis.path) == 2:
-                changed = self.first.model_copy(update={name: getattr(recipe, name)})
-                if changed.criterion != self.first.criterion:
-                    return axis.path
-        return ("recipe",)
-
-    def _combinations(self, place: int | None = None, value: Any = None) -> Iterator[tuple[Any, ...]]:
-        """Those of the values that a check looks at; with one axis at `value`."""
-        shown = [(value,) if place == index else axis.shown for index, axis in enumerate(self.axes)]
-        return itertools.product(*shown)
-
-    def _require_a_training(self, place: int, index: int, value: Any) -> None:
-        axis, refusals = self.axes[place], None
-        if axis.path == ("seed",):
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-                raise refused(("seed", str(index)), "seed", f"a seed is an integer from 0 to 2**63 - 1, not {value!r}")
-            return
-        for values in itertools.islice(self._combinations(place, value), _LOOKED_THROUGH):
+    def _fitting(self, place: int, index: int) -> Recipe:
+        """The first recipe with this value of this axis. Raises Problem where the first combinations have none."""
+        axis = self.axes[place]
+        value = axis.shown[index]
+        if axis.path == ("seed",) and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63):
+            raise refused(("seed", str(index)), "seed", f"a seed is an integer from 0 to 2**63 - 1, not {value!r}")
+        shown = [(value,) if each is axis else each.shown for each in self.axes]
+        refusals: list[FieldError] = []
+        for values in itertools.islice(itertools.product(*shown), _LOOKED_THROUGH):
             found = self.recipe(values)
             if isinstance(found, Recipe):
-                return
+                return found
             refusals = refusals or found
-        assert refusals is not None
-        wrong = refusals[0]
-        own = _pointer(axis)
-        path = wrong.pointer.split("/")[1:]
-        if not wrong.pointer.startswith(own) or isinstance(axis, Choices):
-            path = [*axis.path, str(index)]
-        else:
-            path = [*axis.path, ("low", "high")[index]]
+        wrong, own = refusals[0], _pointer(axis)
+        if axis.path == ("seed",) or not (wrong.pointer.startswith(own) or own.startswith(wrong.pointer)):
+            raise invalid_request([wrong])  # of what is not swept
+        end = (str(index) if isinstance(axis, Choices) else ("low", "high")[index],)
         message = wrong.message if wrong.pointer.startswith(own) else f"{wrong.message} ({wrong.pointer})"
-        if wrong.code == "extra_forbidden":
-            path = list(axis.path)
-        raise refused(path, wrong.code, message)
+        raise refused((*axis.path, *(() if wrong.code == "extra_forbidden" else end)), wrong.code, message)
 
-    def _in_its_numbers(self, axis: Axis, axes: Sequence[Axis]) -> Axis:
+    def _require_the_criterion(self, axis: Axis, recipe: Recipe) -> None:
+        """Raises Problem where the scores of two trials would not compare."""
+        if recipe.criterion == self.first.criterion:
+            return
+        advice = ""
+        if recipe.horizons_validated != self.first.horizons_validated:
+            advice = ", or send recipe.validation_horizons, the same inner steps for all"
+        raise refused(
+            axis.path,
+            "other_criterion",
+            f"the scores of its trials would not compare: one is {self.first.criterion}, another {recipe.criterion}. "
+            f"Leave out what changes that{advice}",
+        )
+
+    def _in_its_numbers(self, axis: Axis) -> Axis:
         """A range of integers, where the field takes no others."""
         if isinstance(axis, Choices) or not (isinstance(axis.low, int) and isinstance(axis.high, int)):
             return axis
-        between = axis.model_copy(update={"low": axis.low + 0.5})
-        self.axes = tuple(between if each is axis else each for each in axes)
-        found = self.recipe([each.shown[0] for each in self.axes])
+        found = self.recipe([each.shown[0] + 0.5 if each is axis else each.shown[0] for each in self.axes])
         refusals = [] if isinstance(found, Recipe) else found
         only = any(each.code in _NO_INTEGER and each.pointer == _pointer(axis) for each in refusals)
         return axis.model_copy(update={"integer": only})

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from app.jobs.sweeps.coordinator import Coordinator
+from app.report.search import search_figure
 from app.settings import Settings
 from app.store.sessions import Database
 from workshop.working import Worker
@@ -90,9 +91,19 @@ def test_a_grid_makes_each_combination_once_and_names_the_best(
     assert (ended["status"], ended["status_reason"], ended["progress"]["step"]) == ("succeeded", None, 6)
     assert ended["optimizer"] == made[0]["optimizer"]  # 0.001 and 5
     assert "event: done" in api.get(f"/jobs/{sweep['id']}/events").text
+    search = api.get(f"/jobs/{sweep['id']}/search").json()
+    assert (search["best"], search["total"], search["sampler"]) == (0, 6, "grid")
+    assert search["criterion"] == "area of 128 tasks after 100 steps"
+    scores = [by_size(trial["values"]) for trial in search["trials"]]
+    assert [trial["score"] for trial in search["trials"]] == scores
+    assert [trial["best_so_far"] for trial in search["trials"]] == [min(scores[: n + 1]) for n in range(6)]
+    drawn = api.get(f"/jobs/{sweep['id']}/search.png")
+    assert drawn.content.startswith(b"\x89PNG")
+    assert api.get(drawn.url.path, headers={"If-None-Match": drawn.headers["ETag"]}).status_code == 304
+    alone = api.get(f"/jobs/{made[0]['id']}/search")
+    assert (alone.status_code, alone.json()["code"]) == (404, "no_search")
 
 
-@pytest.mark.both_databases
 def test_at_most_parallel_children_wait_or_run(api: httpx.Client, worker: Callable[..., Worker]) -> None:
     sweep = posted(api)
     waited(lambda: len(children(api, sweep)) == 2)
@@ -199,6 +210,10 @@ def rate(**ends: Any) -> dict[str, Any]:
             "/recipe",
             "522 combinations, and a sweep has 512 trials at most",
         ),
+        ({"recipe": {"meta_steps": 0, "meta_learning_rate": [0.1, 0.2]}}, "/recipe/meta_steps", "0 is too small"),
+        ({"recipe": {"meta_steps": 0}, "seed": [1, 2]}, "/recipe/meta_steps", "0 is too small"),
+        ({"recipe": {"meta_steps": {"low": 1, "high": 10**400}}}, "/recipe/meta_steps/high", "too large"),
+        ({"recipe": {"mixture": [1], "meta_steps": [1, 2]}}, "/recipe/mixture/0", "object"),
         ({"trials": 5}, "/trials", "the grid has 6 combinations"),
         ({"trials": 7, "sampler": "random"}, "/trials", "send 6 at most"),
         ({"trials": 1000, "sampler": "random"}, "/trials", "512"),
@@ -225,3 +240,26 @@ def test_a_sweep_that_no_worker_can_hold_is_refused(standing_api: httpx.Client) 
     answer = standing_api.post("/jobs", json=BODY | {"family": "mnist-mlp", "recipe": {"tasks": [8, 4096]}})
     assert (answer.status_code, answer.json()["code"]) == (422, "job_too_large"), answer.text
     assert "Lower recipe.tasks" in answer.json()["detail"]
+
+
+def test_a_search_is_drawn_whatever_was_swept_and_however_little_is_known() -> None:
+    values: list[Any] = ["area", None, {"kind": "mlp"}, "a name that is much too long", True]
+    trials = [
+        {
+            "number": n,
+            "rung": n // 3,
+            "status": "failed" if n == 1 else "succeeded",
+            "score": None if n == 1 else 1.0 + n,
+            "best_so_far": 1.0,
+            "values": {"recipe.rate": 10.0**-n, "recipe.rule": value},
+        }
+        for n, value in enumerate(values)
+    ]
+    fields = [{"name": "recipe.rate", "log": True}, {"name": "recipe.rule", "log": False}]
+    search = {"family": "<b>&", "sampler": "grid", "criterion": "area", "total": 9, "best": 0, "fields": fields}
+    for few in (0, 1, 2, 5):
+        picture = search_figure(search | {"trials": trials[:few], "best": 0 if few else None}, image_format="svg")
+        assert picture == search_figure(
+            search | {"trials": trials[:few], "best": 0 if few else None}, image_format="svg"
+        )
+        assert b"</svg>" in picture
