@@ -27,6 +27,7 @@ from app.api import (
     metrics,
     optimizers,
     pages,
+    previews,
     reports,
     searches,
 )
@@ -69,6 +70,7 @@ ROUTERS = (
     health,
     metrics,
     pages,
+    previews,
 )
 
 

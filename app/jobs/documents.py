@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.http.problems import Problem
 from app.jobs.dispatch import Dispatcher
-from app.jobs.schemas import Job, Progress, TrialPlace
+from app.jobs.schemas import Job, JobPrice, Progress, TrialPlace
 from app.store.jobs import JobRepository, kind_of
 from app.store.tables import TERMINAL_STATUSES, JobRow
 
@@ -71,6 +71,7 @@ def _job(job: JobRow, queue_position: int | None, evaluation: str | None, reason
         evaluation=evaluation,
         sweep=job.sweep,
         trial=_place(job),
+        price=_price_of(job),
         metadata=job.labels,
         spec=job.spec,
         runtime=job.runtime,
@@ -84,6 +85,18 @@ def _place(job: JobRow) -> TrialPlace | None:
     if job.sweep is None or job.trial is None:
         return None
     return TrialPlace(number=job.trial, rung=job.rung or 0, values=job.swept)
+
+
+def _price_of(job: JobRow) -> JobPrice | None:
+    """Predicted and actual seconds; None where no worker has begun."""
+    if job.started_at is None or job.status == "queued":
+        return None
+    told = job.runtime.get("predicted") or {}
+    return JobPrice(
+        predicted_seconds=told.get("seconds", {}).get("total"),
+        actual_seconds=None if job.finished_at is None else (job.finished_at - job.started_at).total_seconds(),
+        rests_on=told.get("rests_on", []),
+    )
 
 
 def not_ready(job: JobRow, what: str, within_seconds: float = 60.0) -> Problem:

@@ -21,7 +21,7 @@ LEAST_POINTS = 512  # of a chunk: a shorter one is as soon read whole
 
 
 def overview(chunk: Chunk) -> Chunk:
-    """Of each span of SPAN_POINTS its lowest and highest loss, and the first that failed."""
+    """Keep of each span of SPAN_POINTS its lowest and highest loss, and the first that failed."""
     finite = bool(np.isfinite(chunk.loss).all())
     most = 2 + (2 if finite else 3) * -(-len(chunk.step) // SPAN_POINTS)
     return chunk if len(chunk.step) <= most else chunk.take(minmax_index(chunk.loss, most))

@@ -7,6 +7,7 @@ kernels (GRADSMITH_NATIVE=off, GRADSMITH_TRITON=off). A job's record and card na
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -40,7 +41,8 @@ __all__ = [
     "sampled",
 ]
 
-_KERNELS = {"native": native.offered, "triton": triton.offered}
+_Offered = Callable[[Rule, torch.dtype, torch.device, int, Sequence[Part]], Backend | Refusal]
+_KERNELS: dict[str, _Offered] = {"native": native.offered, "triton": triton.offered}
 
 
 def backend_for(
@@ -63,8 +65,10 @@ def backend_for(
     Raises BackendUnavailable when the wanted one cannot run it here; the message says why.
     """
     if isinstance(rule, RuleSet):
-        where, how = (dtype, device, threads), {"wanted": wanted, "mode": mode, "products": products}
-        return _composite(rule, parts, lambda one, own: backend_for(one, *where, parts=own, **how))
+        bound = functools.partial(
+            backend_for, dtype=dtype, device=device, threads=threads, wanted=wanted, mode=mode, products=products
+        )
+        return _composite(rule, parts, lambda one, own: bound(one, parts=own))
     if products == "bfloat16":
         return _with_bfloat16(rule, native.offered(rule, dtype, device, threads, parts, bfloat16=True))
     refusals: dict[str, str] = {}

@@ -37,7 +37,9 @@ def resolved_alone(request: AnyRequest, backend: BackendName) -> JobSpec | None:
         case EvaluateRequest():
             return None
         case PreviewRequest():
-            return previewing.resolved(request, None) if request.family in FAMILIES else None
+            calibrated = previewing.training_of(request)
+            names = {request.family} if calibrated is None else training.families_of(calibrated)
+            return previewing.resolved(request, None, backend) if names <= FAMILIES.keys() else None
         case SweepRequest():
             known = sweeping.families_of(request) <= FAMILIES.keys()
             return sweeping.resolved(request, None, backend) if known else None
@@ -59,7 +61,7 @@ def resolved(
         case EvaluateRequest():
             return evaluating.resolved(request, registry, jobs, declared, backend)
         case PreviewRequest():
-            return previewing.resolved(request, declared)
+            return previewing.resolved(request, declared, backend)
         case SweepRequest():
             return sweeping.resolved(request, declared, backend)
         case _:
