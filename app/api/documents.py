@@ -10,7 +10,6 @@ from app.api.schemas import Alias, EvaluationSummary, Optimizer
 from app.report.card import CardFacts
 from app.store.aliases import tag_of
 from app.store.jobs import JobRepository
-from app.store.provenance import made_with
 from app.store.records import records, unfinished_evaluations
 from app.store.registry import Registry
 from app.store.tables import AliasRow, OptimizerRow
@@ -60,7 +59,8 @@ def alias_document(row: AliasRow, optimizer: OptimizerRow) -> Alias:
 
 
 def card_facts(session: Session, row: OptimizerRow) -> CardFacts:
-    registry, job = Registry(session, row.workspace), JobRepository(session, row.workspace).get(row.job)
+    registry = Registry(session, row.workspace)
+    job = JobRepository(session, row.workspace).get(row.job) if row.job is not None else None
     [record] = records(session, row.workspace, [row])
     return CardFacts(
         id=row.id,
@@ -70,10 +70,10 @@ def card_facts(session: Session, row: OptimizerRow) -> CardFacts:
         size_bytes=record.size_bytes,
         aliases=[f"{row.family}@{alias}" for alias in record.aliases],
         validation_score=row.validation_score,
-        shortfall=None if row.automatic else row.card.get("shortfall", job.status_reason),
+        shortfall=None if row.automatic else row.card.get("shortfall", job.status_reason if job else None),
         job=row.job,
-        spec=made_with(row, job),
-        runtime=job.runtime,
+        spec=registry.made_with(row),
+        runtime=job.runtime if job else {},
         summary=row.card,
         evaluations=[(evaluation.job, evaluation.result) for evaluation in registry.evaluations(row.id)],
         tuned=row.card["tuned"] if row.tuned else None,

@@ -83,7 +83,7 @@ class Optimizer(BaseModel):
     reference: str = Field(description="`<family>@<version>`; stands wherever the id does.")
     aliases: list[str] = Field(description="What names it now: `best`, `latest`, then your own. They move.")
     tags: dict[str, str] = Field(description="The labels (`metadata`) of the job that made it; they never change.")
-    job: str
+    job: str | None = Field(description="What made it; null of one that was uploaded.")
     sha256: str
     size_bytes: int
     validation_score: float | None = Field(description="Mean loss over the validation curves; `best` is the lowest.")

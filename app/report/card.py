@@ -47,7 +47,7 @@ class CardFacts:
     sha256: str
     size_bytes: int
     validation_score: float | None
-    job: str
+    job: str | None  # None of one that was uploaded
     spec: Mapping[str, Any]  # the resolved meta_train spec
     runtime: Mapping[str, Any]
     summary: Mapping[str, Any]  # what training recorded of itself
@@ -99,7 +99,7 @@ def card_markdown(facts: CardFacts) -> str:
                 *_made(facts),
                 ("Seed", str(facts.spec["seed"])),
                 ("Validation score", f"{number(facts.validation_score)}{_criterion(facts.spec)}"),
-                ("Job", f"`{facts.job}`"),
+                *([("Job", f"`{facts.job}`")] if facts.job is not None else []),
                 ("Weights", f"{facts.size_bytes:,} bytes, sha256 `{facts.sha256}`"),
                 ("Created", facts.created_at.strftime("%Y-%m-%d %H:%M UTC")),
             ],

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, aliased
 from app.store.errors import DamagedWeights, EvaluationNotFound
 from app.store.ids import new_id
 from app.store.pages import Page, page_of
+from app.store.provenance import made_with
 from app.store.references import Located, compared_criterion, locate
 from app.store.sql import clock, has_label, has_label_key, insert_if_absent
 from app.store.tables import (
@@ -116,6 +117,10 @@ class Registry:
     def several(self, ids: Sequence[str]) -> dict[str, OptimizerRow]:
         """Those of these ids that there are, by id."""
         return {row.id: row for row in self._session.scalars(self._all().where(OptimizerRow.id.in_(ids)))}
+
+    def made_with(self, optimizer: OptimizerRow) -> dict[str, Any]:
+        """Its family, recipe and seed, as they are stored."""
+        return made_with(self._session, optimizer)
 
     def of_job(self, job_id: str) -> OptimizerRow | None:
         return self._session.scalar(
