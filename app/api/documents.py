@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from app.api.schemas import Alias, EvaluationSummary, Optimizer
+from app.api.schemas import Alias, EvaluationSummary, Optimizer, Uploaded
 from app.report.card import CardFacts
 from app.store.aliases import tag_of
 from app.store.jobs import JobRepository
@@ -34,6 +34,9 @@ def optimizer_documents(session: Session, workspace: str, rows: Sequence[Optimiz
             tuned=record.row.tuned,
             stands_for=record.row.stands_for,
             card=record.row.card,
+            description=record.row.description,
+            archived_at=record.row.archived_at,
+            uploaded=Uploaded(**record.row.uploaded) if record.row.uploaded is not None else None,
             evaluations=[EvaluationSummary(**vars(measured)) for measured in record.evaluations],
             created_at=record.row.created_at,
         )
@@ -79,4 +82,7 @@ def card_facts(session: Session, row: OptimizerRow) -> CardFacts:
         tuned=row.card["tuned"] if row.tuned else None,
         stands_for=row.stands_for,
         measuring=unfinished_evaluations(session, row),
+        uploaded=row.uploaded,
+        description=row.description,
+        archived_at=row.archived_at,
     )

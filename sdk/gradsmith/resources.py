@@ -202,6 +202,7 @@ class Optimizers:
         family: str | None = None,
         alias: str | None = None,
         tags: Mapping[str, str | None] | None = None,
+        archived: bool = False,
         limit: int = 20,
         after: str | None = None,
     ) -> Page[Optimizer]:
@@ -209,9 +210,12 @@ class Optimizers:
 
         alias: those that it names now; without `family`, in every family
         tags: labels (`metadata`) of the job that made it, all of which must be there; None stands for any value
+        archived: also those that were archived
         """
         tag = [name if value is None else f"{name}={value}" for name, value in (tags or {}).items()]
-        params = given({"family": family, "alias": alias, "tag": tag or None, "limit": limit, "after": after})
+        hidden = True if archived else None
+        params = {"family": family, "alias": alias, "tag": tag or None, "archived": hidden, "limit": limit}
+        params = given(params | {"after": after})
         response = self._transport.request("GET", "/optimizers", params=params)
         return parsed(response, lambda raw: Page.from_json(raw, Optimizer.from_json))
 
@@ -226,12 +230,13 @@ class Optimizers:
     def pull(self, reference: str, path: str | os.PathLike[str]) -> Path: ...
 
     def pull(self, reference: str, path: str | os.PathLike[str] | None = None) -> bytes | Path:
-        """Fetch the weights: returns the bytes, or writes them to `path` and returns that.
+        """Fetch the weights with their card: returns the bytes, or writes them to `path` and returns that. The card is
+        what is known now, such as verdicts; `LearnedOptimizer` warns by it, and `upload` brings it to another server.
 
         The bytes are checked against the server's SHA-256 before anything is written, and the file appears whole or
         not at all. Raises NotFound, and IntegrityFailed when they do not match.
         """
-        response = self._transport.request("GET", _optimizer_path(reference), accept=WEIGHTS_MEDIA_TYPE)
+        response = self._transport.request("GET", _optimizer_path(reference) + "/file", accept=WEIGHTS_MEDIA_TYPE)
         promised = response.headers.get("ETag", "").removeprefix("W/").strip('"')
         if not promised.startswith("sha256:"):
             raise InvalidResponse(
@@ -247,6 +252,46 @@ class Optimizers:
         if path is None:
             return response.content
         return _write_whole(Path(path), response.content)
+
+    def upload(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        family: str | None = None,
+        source: str | None = None,
+        description: str | None = None,
+    ) -> Optimizer:
+        """Bring a weights file: one that `pull` fetched from another server, or that `gradsmith.rules.weights.dumps`
+        wrote. It is checked, and kept whole or not at all. `latest` and `best` pass over it until it was evaluated:
+        `client.jobs.create("evaluate", optimizer=found.id)`.
+
+        family: default: the one that the file names, which must be known to the server
+        source: where it comes from, in your words; default: the file's name
+
+        The same file again returns the same optimizer. Raises InvalidRequest, which says what is wrong with the file,
+        and OSError.
+        """
+        file = Path(path)
+        with file.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        said = {"family": family, "source": source or file.name[-128:], "description": description, "sha256": sha256}
+        return parsed(self._transport.upload("/optimizers", file, params=given(said)), Optimizer.from_json)
+
+    def update(self, reference: str, *, description: str) -> Optimizer:
+        """Describe it in your own words. Raises NotFound."""
+        return self._change(reference, {"description": description})
+
+    def archive(self, reference: str, *, archived: bool = True) -> Optimizer:
+        """Let lists, "latest" and "best" pass over it; with `archived=False`, no longer. Raises NotFound."""
+        return self._change(reference, {"archived": archived})
+
+    def delete(self, reference: str) -> None:
+        """Forget it. Raises NotFound, and Conflict where an alias, a job or an evaluation needs it."""
+        self._transport.request("DELETE", _optimizer_path(reference), tries=1)
+
+    def _change(self, reference: str, fields: Mapping[str, Any]) -> Optimizer:
+        response = self._transport.request("PATCH", _optimizer_path(reference), body=fields)
+        return parsed(response, Optimizer.from_json)
 
 
 class Families:

@@ -132,7 +132,7 @@ class Optimizer:
     reference: "<family>@<version>"; stands wherever the id does
     aliases: names that point here now and may move: "best", "latest", your own
     tags: the labels (`metadata`) of the job that made it; they never change
-    job: id of the training that made it
+    job: id of the training that made it; None of one that was uploaded
     sha256: of the weights file
     size_bytes: of the weights file
     validation_score: mean loss over the validation curves; "best" is the lowest
@@ -142,6 +142,9 @@ class Optimizer:
     stands_for: of a learned schedule that an evaluation made, the id of the optimizer that it is as good as, and in
         whose place "best" names it; else None
     card: what training recorded: cost, skipped steps, versions
+    description: its users' own words
+    archived: whether lists, "latest" and "best" pass over it
+    uploaded: of one that was made elsewhere: by whom, when, from what, and what its file claims; else None
     evaluations: summaries of its evaluations: verdict, the best baseline, the job with the report
     """
 
@@ -163,6 +166,9 @@ class Optimizer:
     evaluations: tuple[dict[str, Any], ...] = field(repr=False)
     created_at: datetime | None
     raw: dict[str, Any] = field(repr=False, compare=False)
+    description: str = ""
+    archived: bool = False
+    uploaded: dict[str, Any] | None = field(default=None, repr=False)
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Optimizer:
@@ -185,6 +191,9 @@ class Optimizer:
             evaluations=tuple(raw.get("evaluations") or ()),
             created_at=_moment(raw.get("created_at")),
             raw=raw,
+            description=raw.get("description") or "",
+            archived=raw.get("archived_at") is not None,
+            uploaded=raw.get("uploaded"),
         )
 
 
