@@ -129,7 +129,7 @@ LINKS: dict[tuple[str, str], tuple[Link, ...]] = {
     ("aliases_put", "201"): (Link("alias", "aliases_get", _ALIAS_PATH, "As it is now."), _MOVE, _DELETE),
     ("optimizers_list", "200"): (_page("optimizers_list"), *_optimizers("$response.body#/data/0/id")[:1]),
     ("optimizers_create", "201"): (
-        *_optimizers("$response.body#/id"),
+        *_optimizers("$response.body#/id")[:2],
         Link("change", "optimizers_change", {"reference": "$response.body#/id"}, "Describe it, or archive it."),
         Link("delete", "optimizers_delete", {"reference": "$response.body#/id"}, "Delete it, while nothing needs it."),
     ),

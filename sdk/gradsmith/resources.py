@@ -224,19 +224,22 @@ class Optimizers:
         return parsed(self._transport.request("GET", _optimizer_path(reference)), Optimizer.from_json)
 
     @overload
-    def pull(self, reference: str, path: None = None) -> bytes: ...
+    def pull(self, reference: str, path: None = None, *, card: bool = True) -> bytes: ...
 
     @overload
-    def pull(self, reference: str, path: str | os.PathLike[str]) -> Path: ...
+    def pull(self, reference: str, path: str | os.PathLike[str], *, card: bool = True) -> Path: ...
 
-    def pull(self, reference: str, path: str | os.PathLike[str] | None = None) -> bytes | Path:
+    def pull(self, reference: str, path: str | os.PathLike[str] | None = None, *, card: bool = True) -> bytes | Path:
         """Fetch the weights with their card: returns the bytes, or writes them to `path` and returns that. The card is
         what is known now, such as verdicts; `LearnedOptimizer` warns by it, and `upload` brings it to another server.
+
+        card: False: the weights alone, whose SHA-256 is `Optimizer.sha256`
 
         The bytes are checked against the server's SHA-256 before anything is written, and the file appears whole or
         not at all. Raises NotFound, and IntegrityFailed when they do not match.
         """
-        response = self._transport.request("GET", _optimizer_path(reference) + "/file", accept=WEIGHTS_MEDIA_TYPE)
+        form = "/file" if card else "/weights"
+        response = self._transport.request("GET", _optimizer_path(reference) + form, accept=WEIGHTS_MEDIA_TYPE)
         promised = response.headers.get("ETag", "").removeprefix("W/").strip('"')
         if not promised.startswith("sha256:"):
             raise InvalidResponse(
