@@ -67,7 +67,8 @@ class _Preview:
         tunings: dict[BaselineName, Tuning] = {}
         measured: dict[BaselineName, Measured] = {}
         for name in self._plan.baselines:
-            tunings[name] = yield from self._baselines.tuned(name, self._family, self._sample)
+            sweep = self._baselines.tuned(name, self._family, self._sample)
+            [tunings[name]] = yield from self._baselines.found([sweep])
             final, area = (tunings[name].best(criterion) for criterion in CRITERIA)
             curves = yield from self._curves(name, final)
             measured[name] = Measured(curves, curves if area == final else (yield from self._curves(name, area)))
@@ -76,9 +77,10 @@ class _Preview:
         yield MeasuringResult(plain(self._result(tunings, measured)))
 
     def _curves(self, name: BaselineName, tuned: Tuned) -> Generator[MeasuringProgress, None, Curves]:
-        found = yield from self._baselines.curves(
+        wanted = self._baselines.curves(
             *(TUNED[name], tuned, self._family, self._sample), "tuning", f"drawing {name}'s curve"
         )
+        [found] = yield from self._baselines.found([wanted])
         return found
 
     def _result(self, tunings: dict[BaselineName, Tuning], measured: dict[BaselineName, Measured]) -> dict[str, Any]:

@@ -106,6 +106,11 @@ class TaskSpec(Spec):
         return self.parts_data or bool(self.datasets)
 
     @property
+    def composite(self) -> bool:
+        """Whether a loss is a smooth part and absolute values, which the tasks tell apart (`TaskBatch.composite`)."""
+        return False
+
+    @property
     def pictured(self) -> bool:
         """Whether a task's parameters can be seen (`TaskBatch.pictures`); an evaluation then keeps some pictures."""
         return False

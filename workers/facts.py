@@ -48,7 +48,13 @@ def runtime_facts(rule: Rules | None, spec: JobSpec, most_threads: int) -> dict[
     dtype = dtype_for(resources.backend, given=dtype_of(rule))
     rule = copy.deepcopy(rule).to(device, dtype)
     parts = spec.family.tasks.parts()
-    name = backend_for(rule, dtype, device, wanted=resources.backend, parts=parts, mode=spec.meta_gradient).name
+    name = backend_for(
+        *(rule, dtype, device),
+        wanted=resources.backend,
+        parts=parts,
+        mode=spec.meta_gradient,
+        products=spec.products,
+    ).name
     if resources.threads == "auto":
         threads = calibrated(
             *(rule, dtype, device),
@@ -57,6 +63,7 @@ def runtime_facts(rule: Rules | None, spec: JobSpec, most_threads: int) -> dict[
             most=most_threads,
             parts=parts,
             mode=spec.meta_gradient,
+            products=spec.products,
         )
     else:
         threads = resources.threads

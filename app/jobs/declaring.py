@@ -15,7 +15,7 @@ from app.jobs.resolve import laid_over, refused_at
 from app.store.datasets import Datasets
 from app.store.errors import DatasetNotFound
 from app.store.families import FAMILY_NAME_PATTERN
-from models.baselines import usual_tuned
+from models.baselines import usual_tuned, usual_untuned
 from models.errors import DatasetRefused
 from models.families import FAMILIES, KINDS, no_such_kind, usual_recipe
 from models.spec import EvaluationPlan, FamilySpec, Recipe
@@ -58,7 +58,10 @@ def declared_family(request: FamilyRequest, datasets: Datasets | None = None) ->
     recipe = laid_over(usual, fitting(usual, given, 1), "recipe")
     assert isinstance(recipe, Recipe)
     usual_plan = EvaluationPlan(
-        horizon=recipe.horizon, baselines=usual_tuned(tasks), search="halving" if tasks.noisy else "full"
+        horizon=recipe.horizon,
+        baselines=usual_tuned(tasks),
+        untuned=usual_untuned(tasks),
+        search="halving" if tasks.noisy else "full",
     )
     plan = laid_over(usual_plan, request.evaluation, "evaluation")
     assert isinstance(plan, EvaluationPlan)

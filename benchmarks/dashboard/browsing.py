@@ -38,8 +38,12 @@ def browser() -> Iterator[Any]:
             launched.close()
 
 
+EMPTY = {"first-run": "jobs", "no-optimizers": "optimizers", "no-datasets": "datasets", "nothing-compared": "compare"}
+"""Views of a service in which nothing was done yet."""
+
+
 def routes(stage: Stage) -> dict[str, str]:
-    """The address of every view, by a name for its picture."""
+    """The address of every view, by a name for its picture. Whoever looks at all views takes them from here."""
     jobs = stage.jobs
     compared = "&".join(f"job={jobs[name]}" for name in ("quadratic-1", "quadratic-2", "quadratic-3"))
     return {
@@ -59,6 +63,7 @@ def routes(stage: Stage) -> dict[str, str]:
         "dataset": "datasets/customers",
         "compare": f"compare?{compared}",
         "system": "system",
+        "missing": "jobs/job_0198f0c2a4b07e3f9d5c1b2a3d4e5f60",
     }
 
 

@@ -13,6 +13,7 @@ from models.baselines.adam import ADAM, ADAM_DEFAULT
 from models.baselines.adamw import ADAMW
 from models.baselines.base import Baseline, Tunable, Untuned, anywhere
 from models.baselines.dog import DOG
+from models.baselines.fista import FISTA
 from models.baselines.lbfgs import LBFGS
 from models.baselines.muon import MUON
 from models.baselines.nag import NAG
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 TUNED: dict[str, Tunable] = {each.name: each for each in (SGD, NAG, RMSPROP, ADAM, ADAMW, ADAGRAD, MUON, SOAP, LBFGS)}
 """Baselines whose learning rate and schedule are tuned for the family, from plain to refined."""
 
-UNTUNED: dict[str, Untuned] = {each.name: each for each in (ADAM_DEFAULT, SCHEDULE_FREE, PRODIGY, DOG)}
+UNTUNED: dict[str, Untuned] = {each.name: each for each in (ADAM_DEFAULT, SCHEDULE_FREE, PRODIGY, DOG, FISTA)}
 """Baselines that run once, at their published defaults."""
 
 BASELINES: dict[str, Baseline] = {**TUNED, **UNTUNED}
@@ -43,3 +44,8 @@ DEFAULT_UNTUNED = tuple(name for name, each in UNTUNED.items() if each.usual is 
 def usual_tuned(tasks: TaskSpec) -> tuple[str, ...]:
     """The tuned tier where a job names nothing: DEFAULT_TUNED, and what suits these tasks."""
     return tuple(name for name, each in TUNED.items() if each.usual(tasks))
+
+
+def usual_untuned(tasks: TaskSpec) -> tuple[str, ...]:
+    """The untuned tier where a job names nothing."""
+    return tuple(name for name, each in UNTUNED.items() if each.usual(tasks))

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.baselines import TUNED, UNTUNED
+from models.baselines import UNTUNED
 from models.evaluation.anatomy import anatomy, beside
 from models.evaluation.baseline_runs import BaselineStore
 from models.evaluation.break_even import break_even
@@ -28,7 +28,7 @@ from models.evaluation.record import bootstrap_of, compared_with, described_by
 from models.evaluation.runs import EvaluationRuns
 from models.evaluation.step_costs import step_costs
 from models.evaluation.time_to_target import time_to_target
-from models.measured import CRITERIA, BestTuned, Measured, MeasuringProgress, MeasuringResult, OwnScore, plain
+from models.measured import BestTuned, Measured, MeasuringProgress, MeasuringResult, OwnScore, plain
 from models.rollout import Contender
 from models.runtime import runtime
 from models.spec import BaselineName, EvaluateSpec
@@ -60,15 +60,8 @@ def evaluate(
 
     whole = yield from runs.tested_learned(plan.horizon)
     measured = {"learned": Measured(whole, whole)}
-    tunings: dict[BaselineName, Tuning] = {}
-    for name in plan.baselines:
-        tunings[name] = yield from runs.tuned(name)
-    for name, tuning in tunings.items():
-        final, area = (tuning.best(criterion) for criterion in CRITERIA)
-        measured[name] = yield from runs.tested(TUNED[name], final, area)
-        progress.done += final == area
-    for name in plan.untuned:
-        measured[name] = yield from runs.tested(UNTUNED[name], UNTUNED[name], UNTUNED[name])
+    tunings = yield from runs.tuned(plan.baselines)
+    measured |= yield from runs.tested(tunings)
     own = yield from _scored_here(runs, made)
     if own is not None and math.isfinite(own.score):
         made = replace(made, score=own.score)

@@ -94,9 +94,7 @@ class FamilyMeasurer:
     ) -> Generator[MeasuringProgress, None, FamilyTier]:
         """tuned_score: that of the best tuned baseline by validation, None where it is not known"""
         runs, spec = self._runs, self._spec
-        swept = dict(tunings)
-        for name in self._missing:
-            swept[name] = yield from runs.tuned(name)
+        swept = {**tunings, **(yield from runs.tuned(self._missing))}
         where = (runs.dtype, runs.device)
         trainer = ScheduleTrainer(spec, runs.progress, self._store, where, self._data_dir, self._threads)
         learned = yield from trainer.learned({name: swept[name] for name in DIRECTIONS})

@@ -13,10 +13,13 @@ from pathlib import Path
 
 from models.datasets.blobs import missing_table
 from models.families import plugins
+from models.families.autoencoder import KIND as AUTOENCODER
 from models.families.base import Kind
 from models.families.conv import KIND as CONV
 from models.families.expression import KIND as EXPRESSION
+from models.families.factorization import KIND as FACTORIZATION
 from models.families.functions import KIND as FUNCTIONS
+from models.families.lasso import KIND as LASSO
 from models.families.mlp import KIND as MLP
 from models.families.quadratic import KIND as QUADRATIC
 from models.families.recipes import winning
@@ -50,7 +53,7 @@ def register(kind: Kind) -> None:
     DATASETS.update(kind.datasets)
 
 
-for _kind in (QUADRATIC, MLP, REGRESSION, FUNCTIONS, EXPRESSION, STYLE, CONV):
+for _kind in (QUADRATIC, MLP, AUTOENCODER, REGRESSION, FUNCTIONS, LASSO, FACTORIZATION, EXPRESSION, STYLE, CONV):
     register(_kind)
 PROBLEMS: tuple[plugins.Problem, ...] = plugins.load(register)
 """Plug-ins that could not be loaded, and why."""

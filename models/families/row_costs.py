@@ -11,13 +11,26 @@ HELD_OUT_NUMBERS = 4_000_000
 """Held-out rows and what follows from them are taken for as many tasks at a time as need so many numbers."""
 
 
-def row_costs(table: Table, sizes: tuple[int, ...], *, batch_size: int | None, most_rows: int) -> Costs:
-    """sizes: of the inputs and of every layer. A full batch holds its rows; a step takes every layer's values, with
-    their slopes and what moves them."""
+def row_costs(
+    table: Table | None,
+    sizes: tuple[int, ...],
+    *,
+    batch_size: int | None,
+    most_rows: int,
+    loading_bytes: int = 0,
+    resident_bytes: int = 0,
+) -> Costs:
+    """A full batch holds its rows; a step takes every layer's values, with their slopes and what moves them.
+
+    table: None for a data set of the server's own, whose `loading_bytes` and `resident_bytes` are given
+    sizes: of the inputs and of every layer
+    """
     inputs, *others = sizes
     coordinates = sum(below * above + above for below, above in pairwise(sizes))
-    rows = min(table.most_training_rows, most_rows)
+    rows = most_rows if table is None else min(table.most_training_rows, most_rows)
     here = batch_size or rows
+    if table is not None:
+        loading_bytes, resident_bytes = (each * table.rows * (inputs + 2) for each in (40, 12))
     taken = here * (6 * sum(others) + 2) + 2 * coordinates
     return Costs(
         held=coordinates + (0 if batch_size else rows * (inputs + 2)),
@@ -26,6 +39,6 @@ def row_costs(table: Table, sizes: tuple[int, ...], *, batch_size: int | None, m
         used=taken + (here * inputs if batch_size else 0),
         used_bytes=40 * here if batch_size else 0,
         held_out_bytes=8 * HELD_OUT_NUMBERS,
-        loading_bytes=40 * table.rows * (inputs + 2),
-        resident_bytes=12 * table.rows * (inputs + 2),
+        loading_bytes=loading_bytes,
+        resident_bytes=resident_bytes,
     )

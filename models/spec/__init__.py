@@ -20,9 +20,9 @@ from models.spec.jobs import JobKind, unfitting
 from models.spec.measuring import EVALUATION_SEED, EvaluateSpec, PreviewSpec
 from models.spec.overrides import overridden
 from models.spec.plans import BaselineName, EvaluationPlan, PreviewPlan, ScheduleName, UntunedName
-from models.spec.recipe import Component, LossWeighting, MetaGradientMode, Recipe
+from models.spec.recipe import Component, LossWeighting, MetaGradientMode, Products, Recipe
 from models.spec.resources import DEVICE_OF, MOST_PROCESSES, MOST_THREADS, BackendName, Resources, Threads, share
-from models.spec.training import IDLE_RULE, NO_ROOM, MetaTrainSpec
+from models.spec.training import IDLE_RULE, NO_ROOM, UNSUITED_BACKEND, MetaTrainSpec
 from models.task_spec import LossesOn, Spec
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "MOST_THREADS",
     "NO_ROOM",
     "REST",
+    "UNSUITED_BACKEND",
     "BackendName",
     "BaselineName",
     "ByKind",
@@ -48,6 +49,7 @@ __all__ = [
     "MetaTrainSpec",
     "PreviewPlan",
     "PreviewSpec",
+    "Products",
     "Recipe",
     "Resources",
     "RuleSpec",

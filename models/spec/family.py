@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from models.baselines import usual_tuned
+from models.baselines import usual_tuned, usual_untuned
 from models.spec.plans import EvaluationPlan
 from models.spec.recipe import Recipe
 from models.task_spec import Spec, Tasks, TaskSpec
@@ -40,9 +40,9 @@ class FamilySpec(Spec):
     @model_validator(mode="after")
     def _usual_baselines(self) -> FamilySpec:
         """A plan that names no baselines has those that suit the tasks."""
-        if "baselines" not in self.evaluation.model_fields_set:
-            plan = self.evaluation.model_copy(update={"baselines": usual_tuned(self.tasks)})
-            object.__setattr__(self, "evaluation", plan)
+        usual = {"baselines": usual_tuned(self.tasks), "untuned": usual_untuned(self.tasks)}
+        if missing := {tier: names for tier, names in usual.items() if tier not in self.evaluation.model_fields_set}:
+            object.__setattr__(self, "evaluation", self.evaluation.model_copy(update=missing))
         return self
 
 
@@ -53,4 +53,6 @@ def with_tasks(family: FamilySpec, tasks: TaskSpec) -> FamilySpec:
     plan = family.evaluation
     if plan.baselines == usual_tuned(family.tasks):
         plan = plan.model_copy(update={"baselines": usual_tuned(tasks)})
+    if plan.untuned == usual_untuned(family.tasks):
+        plan = plan.model_copy(update={"untuned": usual_untuned(tasks)})
     return family.model_copy(update={"tasks": tasks, "overrides": changed, "evaluation": plan})

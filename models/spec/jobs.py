@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from typing import Literal
 
 from gradsmith.rules.shapes import matrix
-from models.baselines import TUNED
+from models.baselines import TUNED, UNTUNED
 from models.rule_spec import Assigned
 from models.spec.plans import EvaluationPlan, PreviewPlan
-from models.spec.recipe import Component, MetaGradientMode
+from models.spec.recipe import Component, MetaGradientMode, Products
 from models.spec.resources import Resources
 from models.task_spec import Spec, TaskSpec
 
@@ -43,6 +43,11 @@ class Job(Spec, ABC):
     def meta_gradient(self) -> MetaGradientMode:
         """The mode of the meta-gradients that its backend has to compute."""
         return "detached"
+
+    @property
+    def products(self) -> Products:
+        """What the products of its rules' kernel multiply."""
+        return "float32"
 
     @property
     def learns_apart(self) -> bool:
@@ -85,5 +90,11 @@ def unfitting(plan: EvaluationPlan | PreviewPlan, tasks: TaskSpec, family: str) 
         return "baselines", (
             f"{' and '.join(matrices)} work on matrices, and no part of a task of {family} is one; leave them out of "
             f"evaluation.baselines"
+        )
+    strangers = [name for name in getattr(plan, "untuned", ()) if not UNTUNED[name].fits(tasks)]
+    if strangers:
+        return "untuned", (
+            f"{' and '.join(strangers)} needs a loss of a smooth part and absolute values, such as that of the kind "
+            f"lasso or a regression of all rows with l1, and {family} has another; leave it out of evaluation.untuned"
         )
     return None

@@ -47,7 +47,8 @@ class EvaluationPlan(Spec):
     search: Search = Field("full", description=_SEARCH)
     untuned: tuple[UntunedName, ...] = Field(
         DEFAULT_UNTUNED,
-        description="The untuned tier: optimizers that run once at their published defaults, shown beside the verdict.",
+        description="The untuned tier: optimizers that run once at their published defaults, shown beside the verdict. "
+        "A family whose losses have absolute values adds fista.",
     )
     family_tier: bool = Field(
         False,

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from models.errors import SplitHeldOut
+from models.memory import tasks_abreast
 from models.spec import Split
 from models.task_spec import Part
+from models.tasks.composite import Composite
 from models.tasks.randomness import task_seeds
 
 
@@ -109,6 +111,11 @@ class TaskBatch(ABC):
         """Loss and accuracy on data that these tasks do not train on; None where a task has no data."""
         return None
 
+    def composite(self) -> Composite | None:
+        """The absolute values in the loss, for methods that treat them apart; None where it has none.
+        `TaskSpec.composite` says which."""
+        return None
+
     def pictures(self, theta: Tensor) -> Tensor | None:  # noqa: ARG002 - most parameters cannot be seen
         """What each task's parameters look like: RGB, uint8 (tasks, height, width, 3); None where they cannot be seen.
         `TaskSpec.pictured` says which."""
@@ -140,6 +147,7 @@ class Family(ABC):
         self.namespace = namespace
         self.parts: tuple[Part, ...] = ()
         self.coordinates_per_task = coordinates_per_task
+        self.tasks_abreast = tasks_abreast(coordinates_per_task)
         self.splits = frozenset(splits)
 
     def sample(
@@ -150,10 +158,13 @@ class Family(ABC):
         trajectory: int,
         tasks: int,
         first: int = 0,
+        repeats: int = 1,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> tuple[TaskBatch, ...]:
         """The tasks `first` .. `first + tasks - 1` of a trajectory: one batch, or one for each size where they differ.
+
+        repeats: how often a batch has each of its tasks: all of them, then all of them again
 
         A task depends on (split, distribution, seed, trajectory, its index) and on nothing else.
         Raises SplitHeldOut when this family was not opened for `split`.
@@ -164,7 +175,7 @@ class Family(ABC):
                 f"This family was opened for {allowed}; tasks of the {split} split are out of its reach. "
                 f"Open it for evaluation (models.tasks.catalogue) where an optimizer is measured."
             )
-        seeds = task_seeds(split, self.namespace, seed, trajectory, first, tasks)
+        seeds = task_seeds(split, self.namespace, seed, trajectory, first, tasks).repeat(repeats)
         batches = tuple(self._batches(seeds, split, dtype, torch.device(device)))
         for batch in batches:
             batch.namespace = batch.namespace or self.namespace

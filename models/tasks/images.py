@@ -45,6 +45,10 @@ class Images:
     def taken(self, rows: Tensor) -> Images:
         return Images(self.pixels[rows], self.labels[rows], self.scale)
 
+    def scaled(self, factor: float) -> Images:
+        """The same images, which a network sees times `factor`."""
+        return self if factor == 1 else Images(self.pixels, self.labels, self.scale * factor)
+
     def labelled(self, labels: Sequence[int]) -> Images:
         """The images of these classes alone, which become 0, 1, ... in this order."""
         number = torch.full((int(self.labels.max()) + 1,), -1, dtype=torch.int64)

@@ -16,6 +16,7 @@ from torch import Tensor
 from models.families.row_costs import HELD_OUT_NUMBERS
 from models.spec import Split
 from models.tasks.base import HeldOut, TaskBatch
+from models.tasks.composite import Composite, largest_eigenvalues
 from models.tasks.image_batch import OUTER_SHARE
 from models.tasks.randomness import drawn, indices, normals, streams
 from models.tasks.row_losses import RowLoss
@@ -32,6 +33,7 @@ class RowModel:
     sizes: tuple[int, ...]
     activation: str
     loss: RowLoss
+    l1: float
     l2: float
     batch_size: int | None
     most: int
@@ -104,6 +106,8 @@ class RowBatch(TaskBatch):
     def _at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         flat = rows.reshape(-1)
         X = self._inputs.index_select(0, flat).view(*rows.shape, -1)
+        if self.model.loss.reconstructs:
+            return X, X
         return X, self._targets.index_select(0, flat).view(rows.shape)
 
     def _rows(self, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,6 +134,8 @@ class RowBatch(TaskBatch):
                 below, (weight, bias) = values[level], slots[level]
                 weight.copy_(torch.bmm(below.transpose(1, 2), delta))
                 bias.copy_(delta.sum(dim=1, keepdim=True))
+                if self.model.l1:
+                    weight.add_(layers[level][0].sign(), alpha=self.model.l1)
                 if self.model.l2:
                     weight.add_(layers[level][0], alpha=self.model.l2)
                 if level:
@@ -193,8 +199,8 @@ class RowBatch(TaskBatch):
         return RowBatch(*kept, places, self._seeds, self.dtype, self.device, stream)
 
     def held_out(self, theta: Tensor) -> HeldOut:
-        """On the held-out rows of each task's group, without what `l2` adds. Accuracy: of classes the share that is
-        right, else the share of the targets' variance that is explained."""
+        """On the held-out rows of each task's group, without what `l1` and `l2` add. Accuracy: of classes the share
+        that is right, else the share of the targets' variance that is explained."""
         rows = min(self.model.most, int(self._held.held_count.max()))
         together = max(1, HELD_OUT_NUMBERS // (rows * (self.model.sizes[0] + 3 * sum(self.model.sizes[1:]))))
         tensors = theta.view(self.tasks, -1), self._held.held_first, self._held.held_count
@@ -213,17 +219,30 @@ class RowBatch(TaskBatch):
         losses = (self.model.loss.values(outputs, y) * w).sum(dim=1)
         if (hits := self.model.loss.hits(outputs, y)) is not None:
             return losses, (hits * w).sum(dim=1)
-        around = y - (y * w).sum(dim=1, keepdim=True)
-        said = self.model.loss.predicted(outputs)
-        spread = (around.square() * w).sum(dim=1)
-        errors = ((said - y).square() * w).sum(dim=1)
+        y = y.view(*w.shape, -1)  # several targets where a row's are its inputs
+        around = y - (y * w[..., None]).sum(dim=1, keepdim=True)
+        said = self.model.loss.predicted(outputs).view_as(y)
+        spread = (around.square().sum(dim=2) * w).sum(dim=1)
+        errors = ((said - y).square().sum(dim=2) * w).sum(dim=1)
         return losses, torch.where(spread > 0, 1 - errors / spread, 0.0)
 
     def _mean_loss(self, layers: Layers, outputs: Tensor, y: Tensor, w: Tensor) -> Tensor:
         losses = (self.model.loss.values(outputs, y) * w).sum(dim=1)
         for weight, _ in layers if self.model.l2 else ():
             losses = losses + weight.square().sum(dim=(1, 2)) * (self.model.l2 / 2)
+        for weight, _ in layers if self.model.l1 else ():
+            losses = losses + weight.abs().sum(dim=(1, 2)) * self.model.l1
         return losses
+
+    def composite(self) -> Composite | None:
+        bound = self.model.loss.most_curved
+        if not self.model.l1 or self._full is None or bound is None:
+            return None
+        X, _, w = self._full
+        rows = torch.cat((X, torch.ones_like(X[..., :1])), dim=2) * w.sqrt()[..., None]
+        l1 = torch.zeros(self.tasks, self.coordinates_per_task, dtype=self.dtype, device=self.device)
+        l1[:, : -self.model.sizes[-1]] = self.model.l1  # the bias has none
+        return Composite(l1.view(-1), largest_eigenvalues(rows) * bound + self.model.l2)
 
     def _layers(self, theta: Tensor) -> Layers:
         by_task = theta.view(-1, self.coordinates_per_task)

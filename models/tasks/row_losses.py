@@ -13,6 +13,10 @@ class RowLoss(ABC):
     """outputs: (tasks, rows, outputs). targets: (tasks, rows), int64 where they are classes."""
 
     classes = False
+    reconstructs = False
+    """Whether a row's targets are its inputs, (tasks, rows, inputs)."""
+    most_curved: float | None = None
+    """At least the largest eigenvalue of the Hessian by a row's outputs; None where there is no bound."""
 
     @abstractmethod
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -45,6 +49,8 @@ class _Number(RowLoss):
 class Squared(_Number):
     """Half the squared error."""
 
+    most_curved = 1.0
+
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs[..., 0] - targets).square() / 2
 
@@ -57,6 +63,8 @@ class Squared(_Number):
 
 class Huber(_Number):
     """Half the squared error up to `delta`, linear beyond (Huber 1964)."""
+
+    most_curved = 1.0
 
     def __init__(self, delta: float) -> None:
         self.delta = delta
@@ -93,6 +101,7 @@ class Logistic(RowLoss):
     """Cross-entropy of two classes, of which the output is the second one's log-odds."""
 
     classes = True
+    most_curved = 0.25
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return functional.softplus(outputs[..., 0]) - targets * outputs[..., 0]
@@ -112,6 +121,7 @@ class Softmax(RowLoss):
     """Cross-entropy of several classes, one output each."""
 
     classes = True
+    most_curved = 0.5
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return functional.cross_entropy(outputs.transpose(1, 2), targets, reduction="none")
@@ -127,6 +137,27 @@ class Softmax(RowLoss):
 
     def hits(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return outputs.argmax(dim=2) == targets
+
+
+class Reconstruction(RowLoss):
+    """The mean over outputs of the squared error."""
+
+    reconstructs = True
+
+    def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets).square().mean(dim=2)
+
+    def slopes(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets) * (2 / outputs.shape[2])
+
+    def curved(self, outputs: Tensor, targets: Tensor, along: Tensor) -> Tensor:  # noqa: ARG002
+        return along * (2 / outputs.shape[2])
+
+    def hits(self, outputs: Tensor, targets: Tensor) -> None:  # noqa: ARG002
+        return None
+
+    def predicted(self, outputs: Tensor) -> Tensor:
+        return outputs
 
 
 def row_loss(name: str, *, delta: float = 1.0) -> RowLoss:

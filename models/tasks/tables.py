@@ -17,6 +17,7 @@ from torch import Tensor
 from models.datasets.loading import Rows, load
 from models.spec import Split
 from models.table_spec import HELD_OUT_SHARE, Table
+from models.tasks.images import Images
 from models.tasks.randomness import permutation
 
 TEST_SHARE = 0.2
@@ -41,6 +42,10 @@ class TableData:
     inputs: Tensor
     targets: Tensor
     splits: Mapping[Split, Stretches]
+
+    def scaled(self, factor: float) -> TableData:
+        """The same rows with inputs times `factor`."""
+        return self if factor == 1 else TableData(self.inputs * factor, self.targets, self.splits)
 
     def to(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         """Inputs and targets as a batch takes them. Kept."""
@@ -76,6 +81,20 @@ def table_data(
         splits = _by_groups(torch.bincount(groups), split_seed)
     data = _standardized(rows, order, splits, classes=classes, inputs=standardize, target=standardize_target)
     return replace(data, splits={split: there for split, there in splits.items() if split in opened})
+
+
+def data_of_images(images: Mapping[Split, Images]) -> TableData:
+    """A data set of the server's own as a table without groups. images: those for training, and of each split that is
+    opened"""
+    first, splits = 0, {}
+    training = torch.tensor([0]), torch.tensor([len(images[Split.TRAIN])])
+    order = [Split.TRAIN, *(split for split in images if split is not Split.TRAIN)]
+    for split in order:
+        held = torch.tensor([first]), torch.tensor([len(images[split])])
+        splits[split] = Stretches(*training, *held)
+        first += len(images[split])
+    pixels, labels = (torch.cat([getattr(images[split], name) for split in order]) for name in ("pixels", "labels"))
+    return TableData(pixels.float() * images[Split.TRAIN].scale, labels, splits)
 
 
 def _by_groups(sizes: Tensor, split_seed: int) -> dict[Split, Stretches]:

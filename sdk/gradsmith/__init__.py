@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gradsmith import errors as errors
     from gradsmith import events as events
     from gradsmith import types as types
+    from gradsmith.client import AsyncClient as AsyncClient
     from gradsmith.client import Client as Client
     from gradsmith.errors import GradsmithError as GradsmithError
     from gradsmith.errors import OutsideTrainingWarning as OutsideTrainingWarning
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "AsyncClient",
     "Client",
     "GradsmithError",
     "LearnedOptimizer",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncClient": "gradsmith.client",
     "Client": "gradsmith.client",
     "GradsmithError": "gradsmith.errors",
     "LearnedOptimizer": "gradsmith.optimizer",

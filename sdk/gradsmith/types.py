@@ -6,14 +6,22 @@ Fields that a newer server adds are ignored here and kept in `raw`, the JSON as 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
-T = TypeVar("T")
+from gradsmith.pages import AsyncPage as AsyncPage
+from gradsmith.pages import Page as Page
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
 
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled"})
+_GOING_ON = frozenset({"queued", "running", "cancelling"})
 
 
 @dataclass(frozen=True)
@@ -98,8 +106,14 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """True once it succeeded, failed or was cancelled."""
-        return self.status in TERMINAL_STATUSES
+        """True once it succeeded, failed or was cancelled, or ended in a way that a newer server has."""
+        ended_otherwise = self.status not in _GOING_ON and self.finished_at is not None
+        return self.status in TERMINAL_STATUSES or ended_otherwise
+
+    def _repr_html_(self) -> str:
+        from gradsmith.html import job
+
+        return job(self)
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Job:
@@ -169,6 +183,11 @@ class Optimizer:
     description: str = ""
     archived: bool = False
     uploaded: dict[str, Any] | None = field(default=None, repr=False)
+
+    def _repr_html_(self) -> str:
+        from gradsmith.html import optimizer
+
+        return optimizer(self)
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Optimizer:
@@ -314,6 +333,44 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Key:
+    """An API key, without its secret.
+
+    scopes: "read", "submit" (which includes read) or "admin" (which includes both)
+    status: "active", "expired" or "revoked"
+    token: what callers send; there once, in the answer of `keys.create`
+    """
+
+    id: str
+    name: str
+    workspace: str
+    scopes: tuple[str, ...]
+    status: str
+    max_active_jobs: int | None
+    created_at: datetime | None
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    token: str | None = field(repr=False)
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Key:
+        return cls(
+            id=raw["id"],
+            name=raw["name"],
+            workspace=raw["workspace"],
+            scopes=tuple(raw["scopes"]),
+            status=raw["status"],
+            max_active_jobs=raw.get("max_active_jobs"),
+            created_at=_moment(raw.get("created_at")),
+            expires_at=_moment(raw.get("expires_at")),
+            last_used_at=_moment(raw.get("last_used_at")),
+            token=raw.get("token"),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True)
 class Curve:
     """A loss curve as columns of equal length, by rising meta-step.
 
@@ -333,6 +390,52 @@ class Curve:
     learning_rate: tuple[float | None, ...]
     skipped: tuple[bool, ...]
     raw: dict[str, Any] = field(repr=False, compare=False)
+
+    def to_pandas(self) -> DataFrame:
+        """A `pandas.DataFrame`, a row a point, indexed by step. Raises MissingDependency without pandas."""
+        from gradsmith.curves import to_pandas
+
+        frame: DataFrame = to_pandas(self)
+        return frame
+
+    def plot(self, ax: Axes | None = None, *, log: bool | None = None) -> Axes:
+        """Draw loss and validation with matplotlib; returns the `matplotlib.axes.Axes`.
+
+        ax: where to draw; default: a new figure
+        log: whether the losses' axis is logarithmic; default: where all of them are above 0
+
+        Raises MissingDependency without matplotlib.
+        """
+        from gradsmith.curves import plot
+
+        drawn: Axes = plot(self, ax, log)
+        return drawn
+
+    @overload
+    def to_csv(self, path: None = None) -> str: ...
+
+    @overload
+    def to_csv(self, path: str | os.PathLike[str]) -> Path: ...
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str | Path:
+        """CSV with a line of names: returned, or written to `path`, which is returned. Empty: nothing was measured."""
+        from gradsmith.curves import to_csv
+
+        return to_csv(self, path)
+
+    def to_tensorboard(self, folder: str | os.PathLike[str]) -> Path:
+        """Write an event file that `tensorboard --logdir` shows as gradsmith/loss, .../validation and so on.
+
+        folder: made where it is missing; returned. Raises MissingDependency without the package tensorboard.
+        """
+        from gradsmith.curves import to_tensorboard
+
+        return to_tensorboard(self, folder)
+
+    def _repr_html_(self) -> str:
+        from gradsmith.html import curve
+
+        return curve(self)
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Curve:
@@ -387,6 +490,11 @@ class Report:
     family_tier: dict[str, Any] = field(repr=False)
     raw: dict[str, Any] = field(repr=False, compare=False)
 
+    def _repr_html_(self) -> str:
+        from gradsmith.html import report
+
+        return report(self)
+
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Report:
         return cls(
@@ -402,29 +510,6 @@ class Report:
             break_even=raw.get("break_even") or {},
             family_tier=raw.get("family_tier") or {},
             raw=raw,
-        )
-
-
-@dataclass(frozen=True)
-class Page(Generic[T]):
-    """One page of a list, newest first; iterate over it. `next` is the `after` of the following page, or None."""
-
-    data: tuple[T, ...]
-    has_more: bool
-    next: str | None
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(self.data)
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    @classmethod
-    def from_json(cls, raw: Mapping[str, Any], item: Callable[[dict[str, Any]], T]) -> Page[T]:
-        return cls(
-            data=tuple(item(entry) for entry in raw["data"]),
-            has_more=bool(raw.get("has_more")),
-            next=raw.get("next"),
         )
 
 

@@ -47,8 +47,18 @@ def rule():
 
 def shape(result):
     """The keys of a result, and those of what it has in one place only."""
-    parts = ("criteria", "seconds", "time_to_target", "validation", "break_even", "cost", "verdict", "anatomy")
-    found = {part: set(result[part]) for part in parts}
+    parts = (
+        "criteria",
+        "seconds",
+        "time_to_target",
+        "paired",
+        "validation",
+        "break_even",
+        "cost",
+        "verdict",
+        "anatomy",
+    )
+    found = {part: set(result[part]) for part in (*parts, "anatomy")}
     for part in ("final", "area"):
         found[part] = set(result["comparisons"]["adam"][part]), set(result["seconds"]["comparisons"]["adam"][part])
     return found | {"": set(result), "adam": set(result["seconds"]["comparisons"]["adam"])}
@@ -156,6 +166,19 @@ def test_each_criterion_is_compared_with_the_run_that_was_tuned_for_it(rule, who
         best = result["comparisons"]["best_baseline"][criterion]
         means = {name: result["optimizers"][name][criterion]["mean"] for name in USUAL}
         assert best["baseline"] == min(means, key=means.get)
+
+
+def test_every_task_has_a_pair_of_losses(whole):
+    """From which means and the share of tasks won come out as they were told."""
+    _, result, _ = whole
+    for criterion in CRITERIA:
+        pairs, best = result["paired"][criterion], result["comparisons"]["best_baseline"][criterion]
+        learned, tuned = np.array(pairs["learned"]), np.array(pairs["best_baseline"])
+        assert learned.shape == tuned.shape == (16,)
+        assert pairs["baseline"] == best["baseline"]
+        assert np.mean(learned < tuned) == best["share_won"]
+        assert learned.mean() == pytest.approx(result["optimizers"]["learned"][criterion]["mean"], rel=1e-5)
+        assert learned.mean() / tuned.mean() == pytest.approx(best["ratio_of_means"], rel=1e-5)
 
 
 def test_each_criterion_has_the_curve_of_the_run_that_stands_for_it(whole):

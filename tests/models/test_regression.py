@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.datasets.blobs import blobs_of
-from models.datasets.inspection import inspected, table
 from models.errors import DatasetCorrupt, DatasetMissing, SplitHeldOut
 from models.families import lacking_data
 from models.families.mlp import MLPSpec
@@ -22,29 +19,13 @@ from models.table_spec import Table
 from models.task_spec import TaskSpec
 from models.tasks.catalogue import open_for_testing, open_for_training
 from models.tasks.row_batch import RowBatch
-
-GROUPS = 30
-
-
-def rows() -> list[tuple[str, float, float, float | None, float, int, str]]:
-    """group, three inputs of which some are missing, a number, a count and one of three classes"""
-    drawn = random.Random(3)
-    found = []
-    for group in range(GROUPS):
-        for _ in range(2 if group == 7 else drawn.randint(4, 20)):
-            a, b, c = (drawn.gauss(group % 3, 2) for _ in range(3))
-            y = 50 + 10 * (a - b) + drawn.gauss(0, 3)
-            label = "low" if y < 40 else "high" if y > 60 else "mid"
-            found.append((f"g{group}", a, b, None if drawn.random() < 0.1 else c, y, max(0, int(a)), label))
-    return found
+from tests.models import tables
+from tests.models.tables import GROUPS, ROWS
 
 
 def key(value: float | Tensor) -> float:
     """A value of the table as a batch has it: float32."""
     return float(np.float32(float(value)))
-
-
-ROWS = rows()
 
 
 @pytest.fixture(scope="module")
@@ -54,26 +35,13 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def brought(data_dir: Path) -> dict[str, Table]:
-    """The table, with each target."""
-    lines = ["group,a,b,c,y,n,k,two"]
-    for group, a, b, c, y, n, label in ROWS:
-        lines.append(f"{group},{a!r},{b!r},{'' if c is None else repr(c)},{y!r},{n},{label},{int(y > 50)}")
-    blobs = blobs_of(data_dir)
-    found = {}
-    for target in ("y", "n", "k", "two"):
-        for group in ("group", None):
-            with blobs.arriving() as arrival:
-                arrival.write("\n".join(lines).encode())
-                arrival.flush()
-                seen = inspected(arrival.path, inputs=["a", "b", "c"], target=target, group=group)
-                found[f"{target} by {group}"] = table("rows", arrival.sha256, seen)
-                blobs.keep(arrival)
-    return found
+    return tables.brought(data_dir)
 
 
 SPECS: list[tuple[str, dict[str, Any]]] = [
     ("y by group", {"loss": "squared", "l2": 0.3}),
     ("y by group", {"loss": "huber", "huber_delta": 0.7}),
+    ("k by group", {"loss": "softmax", "l1": 0.2, "l2": 0.1}),
     ("n by group", {"loss": "poisson", "l2": 0.1, "batch_size": 5}),
     ("two by group", {"loss": "logistic", "l2": 0.1}),
     ("two by None", {"loss": "logistic", "most_rows": 50}),

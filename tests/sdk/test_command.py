@@ -195,10 +195,10 @@ def test_login_is_kept_for_this_user_alone_and_the_key_goes_to_no_other_server(t
         assert path.stat().st_mode & 0o777 == 0o600
         with service.client() as client:
             assert client.base_url == "http://127.0.0.1:9"
-            assert client._transport._headers["Authorization"] == "Bearer gs_key_secret"
+            assert client._executor.connection.headers["Authorization"] == "Bearer gs_key_secret"
         os.environ["GRADSMITH_URL"] = "http://127.0.0.1:10"
         with service.client() as client:
-            assert "Authorization" not in client._transport._headers
+            assert "Authorization" not in client._executor.connection.headers
     finally:
         os.environ.clear()
         os.environ.update(old)

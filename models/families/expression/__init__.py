@@ -207,24 +207,4 @@ PENDULUM = FamilySpec(
     evaluation=EvaluationPlan(),
 )
 
-LASSO = FamilySpec(
-    name="lasso",
-    title="Lasso with random dictionaries",
-    description="Half the squared error of 30 measurements of a sparse vector of 60 plus a tenth of its absolute sum.",
-    tasks=ExpressionSpec(
-        parameters={"x": {"kind": "constant", "shape": [60]}},
-        draws={
-            "dictionary": {"kind": "normal", "shape": [30, 60], "std": 30**-0.5},
-            "support": {"kind": "bernoulli", "shape": [60], "probability": 0.1},
-            "size": {"kind": "normal", "shape": [60]},
-            "noise": {"kind": "normal", "shape": [30], "std": 0.01},
-        },
-        constants={"weight": 0.1},
-        definitions=("measured = dictionary @ (support * size) + noise",),
-        loss="sum((dictionary @ x - measured)**2) / 2 + weight * sum(abs(x))",
-    ),
-    recipe=winning(meta_steps=600, tasks=8, validation_tasks=64, validation_interval=100, loss_weighting="sqrt"),
-    evaluation=EvaluationPlan(),
-)
-
-KIND = Kind(spec=ExpressionSpec, tasks="models.families.expression.tasks:ExpressionFamily", built_in=(PENDULUM, LASSO))
+KIND = Kind(spec=ExpressionSpec, tasks="models.families.expression.tasks:ExpressionFamily", built_in=(PENDULUM,))

@@ -3,13 +3,13 @@ name."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from models.families.base import Costs, EvaluationPlan, FamilySpec, Kind, Part, TaskSpec
+from models.families.layers import layer_parts
 from models.families.recipes import around_muon, winning
 from models.families.row_costs import row_costs
 from models.table_spec import Table
@@ -21,6 +21,11 @@ _SCIKIT_LEARN_BYTES = 84 * 2**20  # it is more than its data
 _LOADING_BYTES = {"mnist": 150 * 2**20}  # 70,000 images, checked and split
 _RESIDENT_BYTES = {"mnist": 63 * 2**20}
 _HELD_OUT_BYTES = 32 * 2**20
+DATA_COSTS = {
+    name: (rows, _LOADING_BYTES.get(name, _SCIKIT_LEARN_BYTES), _RESIDENT_BYTES.get(name, _SCIKIT_LEARN_BYTES))
+    for name, rows in _TRAINING_IMAGES.items()
+}
+"""The most rows of each data set, and the bytes that it takes while it is loaded and afterwards."""
 MOST_HELD_OUT = 1024
 """Held-out rows of a group that count, of a table of one's own."""
 
@@ -39,6 +44,7 @@ class MLPSpec(TaskSpec):
     hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field((20,), max_length=8)
     activation: Literal["sigmoid", "relu"] = "sigmoid"
     batch_size: int = Field(128, ge=1, le=4096)
+    input_scale: float = Field(1.0, gt=0, le=1000, description="Inputs are times this.")
     start_std: float = Field(0.1, gt=0, le=10, description="theta_0 is normal with this standard deviation.")
 
     @property
@@ -49,15 +55,7 @@ class MLPSpec(TaskSpec):
         return (INPUTS[self.dataset], *self.hidden, CLASSES[self.dataset])
 
     def parts(self) -> tuple[Part, ...]:
-        layers = enumerate(pairwise(self.layer_sizes))
-        return tuple(
-            part
-            for number, (fan_in, fan_out) in layers
-            for part in (
-                Part(f"layer{number}.weight", (fan_in, fan_out), "weight"),
-                Part(f"layer{number}.bias", (fan_out,), "bias"),
-            )
-        )
+        return layer_parts(self.layer_sizes)
 
     def costs(self) -> Costs:
         """A batch holds seeds alone. A step takes images as bytes and as numbers, every layer's activations, and the
@@ -65,15 +63,16 @@ class MLPSpec(TaskSpec):
         if isinstance(self.dataset, Table):
             return row_costs(self.dataset, self.layer_sizes, batch_size=self.batch_size, most_rows=MOST_HELD_OUT)
         inputs, *others = self.layer_sizes
+        rows, loading, resident = DATA_COSTS[self.dataset]
         return Costs(
             held_bytes=16,
             drawn=self.coordinates_per_task,
             used=self.batch_size * (inputs + 4 * sum(others)) + self.coordinates_per_task,
             used_bytes=self.batch_size * (inputs + 40),
             held_out_bytes=_HELD_OUT_BYTES,
-            parted_bytes=8 * _TRAINING_IMAGES[self.dataset],
-            loading_bytes=_LOADING_BYTES.get(self.dataset, _SCIKIT_LEARN_BYTES),
-            resident_bytes=_RESIDENT_BYTES.get(self.dataset, _SCIKIT_LEARN_BYTES),
+            parted_bytes=8 * rows,
+            loading_bytes=loading,
+            resident_bytes=resident,
         )
 
     @property

@@ -119,6 +119,7 @@ class _Loaded:
     """How the kernel is opened and tried."""
 
     without = "Networks compute their gradients through torch, more slowly."
+    bfloat16 = False
 
     @property
     def program(self) -> Program:

@@ -210,9 +210,11 @@ class MLPFamily(Family):
             raise TypeError("a table of one's own is a TableMLPFamily's")
         layers = "-".join(str(size) for size in spec.layer_sizes)
         shape = f"{spec.dataset}/{layers}/{spec.activation}/{spec.batch_size}/{spec.start_std!r}"
+        shape += f"/{spec.input_scale!r}" if spec.input_scale != 1 else ""
         super().__init__(f"mlp/{shape}", spec.coordinates_per_task, splits)
         self.spec = spec
-        self._images = load_images(spec.dataset, splits, data_dir)
+        images = load_images(spec.dataset, splits, data_dir)
+        self._images = {split: each.scaled(spec.input_scale) for split, each in images.items()}
 
     def _batches(self, seeds: Tensor, split: Split, dtype: torch.dtype, device: torch.device) -> tuple[TaskBatch, ...]:
         return (MLPBatch(self.spec, seeds, self._images[Split.TRAIN], self._images[split], dtype, device),)
@@ -226,9 +228,9 @@ class TableMLPFamily(Family):
             raise TypeError(f"{spec.dataset} is an MLPFamily's")
         super().__init__(f"mlp/{spec.model_dump_json()}", spec.coordinates_per_task, splits)
         kept = {"classes": True, "standardize": True, "standardize_target": False}
-        self._data = table_data(spec.dataset, splits, data_dir, split_seed=0, **kept)
+        self._data = table_data(spec.dataset, splits, data_dir, split_seed=0, **kept).scaled(spec.input_scale)
         sizes, loss, rows = spec.layer_sizes, row_loss("softmax"), spec.batch_size
-        self._model = RowModel(sizes, spec.activation, loss, 0.0, rows, MOST_HELD_OUT, rows, spec.start_std)
+        self._model = RowModel(sizes, spec.activation, loss, 0.0, 0.0, rows, MOST_HELD_OUT, rows, spec.start_std)
 
     def _batches(self, seeds: Tensor, split: Split, dtype: torch.dtype, device: torch.device) -> tuple[TaskBatch, ...]:
         return (sampled(self._model, self._data, seeds, split, dtype, device),)

@@ -31,6 +31,9 @@ class RegressionSpec(TaskSpec):
     loss: RowLossName = "squared"
     huber_delta: float = Field(1.0, gt=0, le=1e6)
     l2: float = Field(0.0, ge=0, le=1e6, description="Half of this times the squared weights is added; not the bias.")
+    l1: float = Field(
+        0.0, ge=0, le=1e6, description="This times the absolute weights is added: lasso, with l2 an elastic net."
+    )
     batch_size: int | None = Field(
         None, ge=1, le=4096, description="Rows of a step, drawn with replacement; null: all rows of a task."
     )
@@ -78,6 +81,10 @@ class RegressionSpec(TaskSpec):
     @property
     def parts_data(self) -> bool:
         return True
+
+    @property
+    def composite(self) -> bool:
+        return self.l1 > 0 and self.batch_size is None and self.loss != "poisson"
 
     @property
     def tables(self) -> tuple[Table, ...]:

@@ -34,6 +34,7 @@ class RegressionFamily(Family):
             sizes=spec.layer_sizes,
             activation="relu",
             loss=row_loss(spec.loss, delta=spec.huber_delta),
+            l1=spec.l1,
             l2=spec.l2,
             batch_size=spec.batch_size,
             most=spec.most_rows,

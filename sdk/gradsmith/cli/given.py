@@ -66,8 +66,8 @@ def job_id(client: Client, name: str) -> str:
             if not page.data:
                 refuse("there is no job yet; `gradsmith train FAMILY` starts one", NOT_FOUND)
             return page.data[0].id
-        found += [job.id for job in page if job.id.startswith((name, f"job_{name}")) or job.id.endswith(name)]
-        seen, after = seen + len(page), page.next
+        found += [job.id for job in page.data if job.id.startswith((name, f"job_{name}")) or job.id.endswith(name)]
+        seen, after = seen + len(page.data), page.next
         if len(found) > 1:
             refuse(f"{name!r} begins or ends several jobs, such as {found[0]} and {found[1]}; give more", NOT_FOUND)
         if after is None:

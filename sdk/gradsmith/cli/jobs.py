@@ -44,7 +44,7 @@ def list_jobs(
     with told(), client() as service:
         page = service.jobs.list(family=family, status=status, metadata=labels(label or []), limit=limit)
         if as_json:
-            return show.as_json([job.raw for job in page])
+            return show.as_json([job.raw for job in page.data])
         rows = [
             (
                 show.name(job.id),
@@ -55,7 +55,7 @@ def list_jobs(
                 show.took(job),
                 show.age(job.created_at),
             )
-            for job in page
+            for job in page.data
         ]
         show.table(
             ("job", "kind", "family", "status", "done", "ran", "age"),

@@ -43,7 +43,7 @@ def list_optimizers(
     with told(), client() as service:
         page = service.optimizers.list(family=family, limit=limit, archived=archived)
         if as_json:
-            return show.as_json([each.raw for each in page])
+            return show.as_json([each.raw for each in page.data])
         rows = [
             (
                 each.reference,
@@ -53,7 +53,7 @@ def list_optimizers(
                 ", ".join(each.evaluations[0].get("verdict", {}).values()) if each.evaluations else "",
                 show.age(each.created_at),
             )
-            for each in page
+            for each in page.data
         ]
         show.table(
             ("optimizer", "aliases", "what", "validation", "verdict: end, curve", "age"),

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from gradsmith.progress import duration as duration
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -93,16 +95,6 @@ def age(moment: datetime | None) -> str:
     if moment is None:
         return ""
     return duration((datetime.now(UTC) - moment).total_seconds())
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds in the largest unit that leaves a number to read."""
-    if seconds is None:
-        return ""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
 
 
 def took(job: Job) -> str:

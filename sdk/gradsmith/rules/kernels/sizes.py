@@ -106,13 +106,15 @@ class MLPProgram:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes that are constants of a compiled LSTM kernel. inputs: 2 features for log_sign, 1 for raw."""
+    """The constants of a compiled LSTM kernel. inputs: 2 features for log_sign, 1 for raw; bfloat16: whether its
+    products have factors in bfloat16."""
 
     source: ClassVar[str] = "kernel.cpp"
 
     hidden: int
     layers: int
     inputs: int
+    bfloat16: bool = False
 
     @classmethod
     def fitting(cls, hidden_size: int, layers: int, input: str) -> Sizes | None:  # noqa: A002  the rule's word
@@ -122,7 +124,8 @@ class Sizes:
 
     @property
     def defines(self) -> Mapping[str, int]:
-        return {"HIDDEN": self.hidden, "LAYERS": self.layers, "INPUTS": self.inputs}
+        sizes = {"HIDDEN": self.hidden, "LAYERS": self.layers, "INPUTS": self.inputs}
+        return {**sizes, "BFLOAT16": int(self.bfloat16)}
 
     @property
     def weights(self) -> int:
@@ -154,7 +157,7 @@ class Sizes:
         return _FLOAT_BYTES * (sums + products + L * per_layer + _PAIR * area + steps * step)
 
     def __str__(self) -> str:
-        return f"lstm-{self.layers}x{self.hidden}-in{self.inputs}"
+        return f"lstm-{self.layers}x{self.hidden}-in{self.inputs}{'-bfloat16' if self.bfloat16 else ''}"
 
 
 USUAL = (
