@@ -89,12 +89,12 @@ def run(optimizer: torch.optim.Optimizer, model: nn.Module, steps: int) -> None:
         optimizer.step()
 
 
-def caught(card: dict[str, Any], steps: int, width: int = 2, **given: Any) -> list[str]:
-    """What it warns of in a run."""
+def caught(card: dict[str, Any], made: int, width: int = 2, **given: Any) -> list[str]:
+    """What it warns of in a run. made: the steps that are made"""
     model = nn.Linear(4, width)
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        run(gradsmith.LearnedOptimizer(model.parameters(), with_card(rule_bytes(), card), **given), model, steps)
+        run(gradsmith.LearnedOptimizer(model.parameters(), with_card(rule_bytes(), card), **given), model, made)
     assert all(each.category is gradsmith.OutsideTrainingWarning for each in found)
     return [str(each.message) for each in found]
 
