@@ -28,6 +28,7 @@ from app.api import (
     optimizer_changes,
     optimizers,
     pages,
+    previews,
     reports,
 )
 from app.api.dependencies import Services
@@ -68,6 +69,7 @@ ROUTERS = (
     health,
     metrics,
     pages,
+    previews,
 )
 
 

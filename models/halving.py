@@ -21,12 +21,9 @@ from models.rollout import Sample
 from models.task_spec import LossesOn
 from models.tasks.base import Family
 from models.tuned import Tuned, run_side_by_side
-from models.tuning import CRITERIA, GRID_LIMIT, GridPoint, Pair, Tuning, candidates, learning_rate
+from models.tuning import GRID_LIMIT, GridPoint, Pair, Tuning, candidates, learning_rate
+from models.tuning_budget import CRITERIA, KEPT, rungs_of
 
-KEPT = 3
-"""One of so many candidates goes on, for each criterion."""
-SHARES = (4, 2, 1)
-"""A rung runs on the tasks of the sample divided by this."""
 MOST_GROWTH = 6
 """How often the grid may grow on all tasks."""
 
@@ -50,7 +47,7 @@ def tune_by_halving(
     Yields None after each inner step, so that a caller can look at the clock, and each candidate's first grid point.
     """
     sweep = _Sweep(baseline, family, sample, horizon, on, dtype, device)
-    rungs = sorted({max(1, sample.tasks // share) for share in SHARES})
+    rungs = rungs_of(sample.tasks)
     for pairs in candidates(baseline.centre, schedules, sweep.points):
         yield from sweep.measure(pairs, rungs[0])
         for pair in pairs:

@@ -109,6 +109,7 @@ def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, th
     backend = computes or _likely_backend(spec, rules, native=True)
     sizes = _Sizes(spec.family.tasks, rules, backend, threads or spec.resources.threads_or(1), spec.learns_apart)
     loading, resident = sizes.costs.loading_bytes, sizes.costs.resident_bytes
+    least = 0
     match spec:
         case MetaTrainSpec():
             families = [
@@ -123,9 +124,10 @@ def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, th
                 running = max(running, _family_tier(sizes, spec))
         case PreviewSpec():
             running = _previewing(sizes, spec)
+            least = 0 if spec.training is None else memory_estimate_bytes(spec.training, threads=threads)
         case _:
             assert_never(spec)
-    each = WORKER_BYTES + max(loading, resident + running)
+    each = max(least, WORKER_BYTES + max(loading, resident + running))
     processes = spec.resources.processes
     if processes == 1:
         return each
@@ -136,6 +138,15 @@ def tasks_abreast(coordinates_per_task: int, costs: Costs = Costs()) -> int:
     """How many tasks a hand-made optimizer runs on at once."""
     working = max(1, costs.used + costs.used_bytes // 4)
     return max(1, min(ABREAST_COORDINATES // coordinates_per_task, ABREAST_NUMBERS // working))
+
+
+def helper_bytes(spec: EvaluateSpec) -> int:
+    """What a process takes that helps an evaluation with its baselines (models.evaluation.sharing)."""
+    sizes = _Sizes(spec.family.tasks, (), "reference" if spec.resources.backend == "reference" else "torch", 1)
+    plan = spec.evaluation
+    curve = sizes.width * (plan.horizon + 1) * plan.test_tasks
+    running = _running_baselines(sizes, max(plan.test_tasks, plan.tuning_tasks), plan.baselines)
+    return _HELPER_BYTES + running + 3 * curve + sizes.costs.held_out_bytes
 
 
 def group_tasks(coordinates_per_task: int, record: int, unroll_steps: int) -> int:
@@ -284,9 +295,7 @@ def _evaluating(sizes: _Sizes, spec: EvaluateSpec) -> int:
     curve = (plan.horizon + 1) * plan.test_tasks
     kept = sizes.width * curve * (1 + 2 * len(plan.baselines) + len(plan.untuned))
     running = _rollout(sizes, max(plan.test_tasks, plan.tuning_tasks), plan.baselines) + 2 * sizes.width * curve
-    helpers = sizes.threads - 1 if spec.resources.device == "cpu" else 0
-    running = (1 + helpers) * (running + sizes.costs.held_out_bytes) + helpers * _HELPER_BYTES
-    running = max(running, _anatomy(sizes))
+    running = max(running + sizes.costs.held_out_bytes, _anatomy(sizes))
     resampling = _BOOTSTRAP_BYTES + 8 * (4 * curve + 3 * (plan.horizon + 1) * plan.bootstrap_samples)
     return kept + max(running, resampling)
 
@@ -322,10 +331,12 @@ def _previewing(sizes: _Sizes, spec: PreviewSpec) -> int:
 def _rollout(sizes: _Sizes, tasks: int, baselines: Sequence[str] = ()) -> int:
     """A run forward of the rule, or of the baseline that takes the most."""
     learned = _running(sizes, tasks, max(1, CHUNK_COORDINATES // sizes.coordinates), sizes.state + _step(sizes))
-    if not baselines:
-        return learned
-    each = max(_baseline(sizes, name) for name in baselines)
-    return max(learned, _running(sizes, tasks, tasks_abreast(sizes.coordinates, sizes.costs), each))
+    return max(learned, _running_baselines(sizes, tasks, baselines))
+
+
+def _running_baselines(sizes: _Sizes, tasks: int, baselines: Sequence[str]) -> int:
+    each = max((_baseline(sizes, name) for name in baselines), default=0)
+    return _running(sizes, tasks, tasks_abreast(sizes.coordinates, sizes.costs), each) if baselines else 0
 
 
 def _running(sizes: _Sizes, tasks: int, at_once: int, each: int) -> int:

@@ -22,13 +22,11 @@ from models.task_spec import LossesOn
 from models.tasks.base import Family
 from models.tuned import Tuned as Tuned
 from models.tuned import run_side_by_side
+from models.tuning_budget import CRITERIA, FIRST_RUNS, FURTHER_RUNS, runs_of
 
-FIRST_RUNS = 12  # of the first schedule
-FURTHER_RUNS = 4  # of each other one
 SPACING = 4.0  # of a first grid: a decade
 MOST_STRIDE = 8.0  # beyond an edge; each stride is twice the one before
 GRID_LIMIT = 24.0  # |k|: learning rates from 1e-6 to 1e6
-CRITERIA = ("final", "area")
 
 
 @dataclass(frozen=True)
@@ -84,11 +82,6 @@ class Tuning:
 
 def learning_rate(k: float) -> float:
     return float(10.0 ** (k / 4))
-
-
-def runs_of(schedules: Sequence[str]) -> int:
-    """How many runs every baseline's sweep over these schedules has."""
-    return FIRST_RUNS + FURTHER_RUNS * (len(schedules) - 1)
 
 
 def tune(

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from app.api.schemas import Alias, EvaluationSummary, Optimizer, Uploaded
+from app.api.schemas import Pays as PaysDocument
 from app.report.card import CardFacts
+from app.report.pays import Pays, Subject, pays, pays_on
 from app.store.aliases import tag_of
 from app.store.jobs import JobRepository
-from app.store.records import records, unfinished_evaluations
+from app.store.records import Measured, Record, records, unfinished_evaluations
 from app.store.registry import Registry
 from app.store.tables import AliasRow, OptimizerRow
 
@@ -33,15 +35,44 @@ def optimizer_documents(session: Session, workspace: str, rows: Sequence[Optimiz
             automatic=record.row.automatic,
             tuned=record.row.tuned,
             stands_for=record.row.stands_for,
+            pays=_pays(pays(_subject(record), [measured.facts for measured in record.evaluations])),
             card=record.row.card,
             description=record.row.description,
             archived_at=record.row.archived_at,
             uploaded=Uploaded(**record.row.uploaded) if record.row.uploaded is not None else None,
-            evaluations=[EvaluationSummary(**vars(measured)) for measured in record.evaluations],
+            evaluations=[_summary(_subject(record), measured) for measured in record.evaluations],
             created_at=record.row.created_at,
         )
         for record in records(session, workspace, rows)
     ]
+
+
+def _unscored(row: OptimizerRow) -> bool:
+    """Whether it was uploaded and nobody has evaluated it here."""
+    return row.uploaded is not None and row.validation_score is None
+
+
+def _subject(record: Record) -> Subject:
+    row = record.row
+    return Subject(
+        reference=f"{row.family}@{row.version}",
+        family=row.family,
+        horizon=record.horizon,
+        objective=record.objective or "both",
+        overrides=record.overrides,
+        shortfall=None if row.automatic or _unscored(row) else "worse_than_standing_still",
+        tuned=row.card["tuned"] if row.tuned else None,
+        stands_for=row.stands_for,
+    )
+
+
+def _summary(subject: Subject, measured: Measured) -> EvaluationSummary:
+    known = {name: value for name, value in vars(measured).items() if name != "facts"}
+    return EvaluationSummary(**known, pays=_pays(pays_on(subject, measured.facts)))
+
+
+def _pays(found: Pays) -> PaysDocument:
+    return PaysDocument(advice=found.advice, answer=found.answer)
 
 
 def etag_of_alias(row: AliasRow) -> str:
@@ -85,4 +116,5 @@ def card_facts(session: Session, row: OptimizerRow) -> CardFacts:
         uploaded=row.uploaded,
         description=row.description,
         archived_at=row.archived_at,
+        pays=pays(_subject(record), [measured.facts for measured in record.evaluations]).answer,
     )

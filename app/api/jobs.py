@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import (
     After,
@@ -16,13 +17,14 @@ from app.api.dependencies import (
     ServicesDep,
     only_parameters,
 )
+from app.api.previews import pricing
 from app.api.schemas import Page
 from app.http.delivery import NOT_MODIFIED, deliver
 from app.http.fields import MAX_LABELS, Labels, Name
 from app.http.problems import field_errors, invalid_request, responses
 from app.jobs.documents import job_document, job_documents
 from app.jobs.kinds import JobRequest
-from app.jobs.schemas import Job, JobStatus
+from app.jobs.schemas import Job, JobStatus, Price
 from app.jobs.submission import prepared
 from app.openapi import examples
 from app.store.jobs import JobRepository
@@ -42,11 +44,17 @@ _ONE_JOB: dict[str, Any] = {"content": {"application/json": {"example": examples
     summary="Start a job: train a rule on a family, measure an optimizer, or preview a family",
     description=(
         "Only `kind` and `family` (or `optimizer`) are required; the answer shows the whole resolved spec. Also "
-        "accepted while Redis is away: the job runs when it is back."
+        "accepted while Redis is away: the job runs when it is back. With `dry_run=true` nothing is queued: the answer "
+        "is 200 with what the job would need, or the refusal that the job would have met."
     ),
     status_code=202,
     response_model=Job,
     responses={
+        200: {
+            "description": "The price, for `dry_run=true`.",
+            "model": Price,
+            "content": {"application/json": {"example": examples.PRICE}},
+        },
         202: {
             "description": "Queued. `Location` is the job's address.",
             "content": {"application/json": {"example": examples.QUEUED_JOB}},
@@ -64,6 +72,7 @@ _ONE_JOB: dict[str, Any] = {"content": {"application/json": {"example": examples
             "data_set_missing", "job_too_large", "idempotency_conflict", "quota_exceeded",
         ),
     },
+    dependencies=[Depends(only_parameters("dry_run"))],
 )  # fmt: skip
 async def jobs_create(
     body: Annotated[
@@ -80,7 +89,12 @@ async def jobs_create(
     services: ServicesDep,
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
+    dry_run: Annotated[
+        bool, Query(description="Whether to queue nothing, and to tell what the job would need.")
+    ] = False,
 ) -> Response:
+    if dry_run:
+        return _written(await run_in_threadpool(pricing(services).priced, body, caller))
     answer = await services.submissions.ask(prepared(body, caller, services.settings, idempotency_key))
     services.dispatcher.wake()
     headers = answer.headers | ({"Idempotent-Replayed": "true"} if answer.replayed else {})

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.http.problems import Problem
 from app.jobs.dispatch import Dispatcher
-from app.jobs.schemas import Job, Progress
+from app.jobs.schemas import Job, JobPrice, Progress
 from app.store.jobs import JobRepository, kind_of
 from app.store.tables import TERMINAL_STATUSES, JobRow
 
@@ -69,12 +69,25 @@ def _job(job: JobRow, queue_position: int | None, evaluation: str | None, reason
         optimizer=job.optimizer,
         parent=job.parent_job,
         evaluation=evaluation,
+        price=_price_of(job),
         metadata=job.labels,
         spec=job.spec,
         runtime=job.runtime,
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
+    )
+
+
+def _price_of(job: JobRow) -> JobPrice | None:
+    """Predicted and actual seconds; None where no worker has begun."""
+    if job.started_at is None or job.status == "queued":
+        return None
+    told = job.runtime.get("predicted") or {}
+    return JobPrice(
+        predicted_seconds=told.get("seconds", {}).get("total"),
+        actual_seconds=None if job.finished_at is None else (job.finished_at - job.started_at).total_seconds(),
+        rests_on=told.get("rests_on", []),
     )
 
 

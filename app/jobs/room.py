@@ -23,7 +23,7 @@ def _own_memory_bytes() -> int:
 def refuse_too_large(spec: JobSpec, worker_memory_bytes: int | None) -> None:
     """Raises Problem `job_too_large` when a worker with this much memory (default: this machine's) cannot hold the job,
     or the one that follows it."""
-    estimate = _estimate_bytes(spec)
+    estimate = estimate_bytes(spec)
     limit = worker_memory_bytes if worker_memory_bytes is not None else _own_memory_bytes()
     if estimate <= limit:
         return
@@ -37,7 +37,8 @@ def refuse_too_large(spec: JobSpec, worker_memory_bytes: int | None) -> None:
     )
 
 
-def _estimate_bytes(spec: JobSpec) -> int:
+def estimate_bytes(spec: JobSpec) -> int:
+    """Memory of the job, or of the one that follows it, whichever needs more."""
     return max(memory_estimate_bytes(each) for each in (spec, spec.follow_up("")) if each is not None)
 
 
@@ -53,6 +54,6 @@ def _enlarging(spec: JobSpec, estimate: int) -> list[str]:
         except ValidationError:  # it does not fit the other changes
             continue
         without = spec.model_copy(update={"family": family.model_copy(update={"tasks": tasks})})
-        if _estimate_bytes(without) < estimate:
+        if estimate_bytes(without) < estimate:
             found.append(f"tasks.{name}")
     return found

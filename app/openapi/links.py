@@ -112,7 +112,11 @@ LINKS: dict[tuple[str, str], tuple[Link, ...]] = {
         Link("family", "families_get", {"name": "$response.body#/name"}, "As it is."),
         Link("aliases", "aliases_list", {"name": "$response.body#/name"}, "Your aliases of it."),
     ),
-    ("families_get", "200"): (Link("aliases", "aliases_list", {"name": _FAMILY_NAME}, "Your aliases of it."),),
+    ("families_get", "200"): (
+        Link("aliases", "aliases_list", {"name": _FAMILY_NAME}, "Your aliases of it."),
+        Link("preview", "families_preview", {"name": _FAMILY_NAME}, "What a training on it would need."),
+    ),
+    ("families_preview", "202"): _jobs("$response.body#/job/id"),
     ("datasets_list", "200"): (
         Link("dataset", "datasets_get", {"dataset": "$response.body#/data/0/name"}, "Its columns, classes and groups."),
     ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -24,11 +25,12 @@ from models.curves import Curves, looks
 from models.evaluation.sharing import Piece, one_thread, shared
 from models.film import Pictures, pictured_steps
 from models.halving import tune_by_halving
-from models.measured import MeasuringProgress, Runs
+from models.measured import MeasuringProgress, Runs, Stopwatch
 from models.rollout import Contender, Sample, run
 from models.spec import BaselineName, EvaluateSpec, PreviewSpec
 from models.tasks.base import Family, HeldOut
-from models.tuning import GridPoint, Tuned, Tuning, runs_of, tune
+from models.tuning import GridPoint, Tuned, Tuning, tune
+from models.tuning_budget import runs_of
 
 FORMAT = 3
 """Counts changes after which equal keys would give other runs: of tasks, of rollouts, of the search."""
@@ -37,6 +39,7 @@ Phase = Literal["tuning", "test", "targets"]
 """What a run is for: to tune, to be compared, or to set the targets."""
 
 T = TypeVar("T")
+_SECONDS = struct.Struct("<d")  # before what was found
 _GIVEN = "given "  # before the names of given pictures in a stored run
 
 
@@ -82,8 +85,10 @@ class Wanted(Generic[T]):
     yields_runs: bool = False
 
     def content(self) -> Generator[object | None, None, bytes]:
-        """The work, whose result is bytes."""
-        return self.dumped((yield from self.work()))
+        """The work, whose result is bytes: its seconds, and what was found."""
+        watch = Stopwatch()
+        found = yield from watch.timing(self.work())
+        return _SECONDS.pack(watch.seconds) + self.dumped(found)
 
 
 class BaselineRuns:
@@ -93,6 +98,8 @@ class BaselineRuns:
     helpers: processes that may help; what they and this one compute has the bits of one thread
     gradients: evaluations of a task's gradient that were computed here, by split
     stored: what was found in the store: the job that had computed it, by phase and baseline
+    seconds: those of what was computed here, by phase and baseline; where processes share the work, each has its share
+        of the seconds that passed
     """
 
     def __init__(
@@ -106,6 +113,7 @@ class BaselineRuns:
     ) -> None:
         self.gradients = {"tuning": 0, "test": 0}
         self.stored: dict[Phase, dict[str, str]] = {"tuning": {}, "test": {}, "targets": {}}
+        self.seconds: dict[Phase, dict[str, float]] = {"tuning": {}, "test": {}, "targets": {}}
         self._spec = spec
         self._plan = spec.evaluation
         self._dtype = dtype
@@ -191,7 +199,10 @@ class BaselineRuns:
             missing = sorted(range(len(wanted)), key=lambda place: (place in found, not _long(wanted[place].baseline)))
             missing = missing[: len(wanted) - len(found)]
             pieces = [Piece(wanted[place].message, wanted[place].content) for place in missing]
-            contents = yield from shared(pieces, self._runs, self._helpers)
+            watch = Stopwatch()
+            answers = yield from watch.timing(shared(pieces, self._runs, self._helpers))
+            contents = [answer[_SECONDS.size :] for answer in answers]
+            self._share_out(watch.seconds, [wanted[place] for place in missing], answers)
             for place, content in zip(missing, contents, strict=True):
                 each = wanted[place]
                 found[place] = each.loaded(content)
@@ -201,6 +212,13 @@ class BaselineRuns:
                 if self._store is not None:
                     self._store.put(keys[place], each.baseline.name, content)
         return [found[place] for place in range(len(wanted))]
+
+    def _share_out(self, passed: float, computed: Sequence[Wanted[T]], answers: Sequence[bytes]) -> None:
+        """Give each its share of the seconds that passed."""
+        own = [_SECONDS.unpack_from(answer)[0] for answer in answers]
+        for each, seconds in zip(computed, own, strict=True):
+            found = self.seconds[each.phase]
+            found[each.baseline.name] = found.get(each.baseline.name, 0.0) + passed * seconds / sum(own)
 
     def _loaded(self, content: bytes) -> Curves:
         tensors = {name: tensor.to(self._device) for name, tensor in load(content).items()}

@@ -33,7 +33,8 @@ from models.spec import EvaluateSpec, Recipe
 from models.spec.family_tier import DIRECTIONS
 from models.tasks.catalogue import open_for_training
 from models.training.selection import scored
-from models.tuning import Tuned, Tuning, runs_of
+from models.tuning import Tuned, Tuning
+from models.tuning_budget import runs_of
 
 SCHEDULE, START = "schedule", "start"
 COMPARED = 2

@@ -15,7 +15,6 @@ from models.baselines.base import Baseline
 from models.curves import Curves, looks
 from models.evaluation.baseline_runs import BaselineRuns, BaselineStore, Wanted
 from models.evaluation.equal_time import Budgets, planned_steps
-from models.evaluation.sharing import helpers_for
 from models.evaluation.time_to_target import Target, targets
 from models.measured import CRITERIA, TUNING_TRAJECTORY, Measured, MeasuringProgress, Runs
 from models.rollout import Contender, Learned, Sample, run
@@ -23,7 +22,8 @@ from models.runtime import device_of
 from models.spec import BaselineName, EvaluateSpec, Split
 from models.tasks.base import Family, TaskBatch
 from models.tasks.catalogue import open_for_testing, open_for_tuning
-from models.tuning import Tuning, runs_of
+from models.tuning import Tuning
+from models.tuning_budget import runs_of
 
 FRESH_TRAJECTORY = TUNING_TRAJECTORY + 1  # of the validation split: nothing is selected or tuned on these tasks
 
@@ -31,12 +31,19 @@ FRESH_TRAJECTORY = TUNING_TRAJECTORY + 1  # of the validation split: nothing is 
 class EvaluationRuns:
     """Runs an optimizer and its baselines, each on the tasks that it may see.
 
+    helpers: as in `evaluate`
     progress: counts them; gradients: evaluations of a task's gradient that were computed here, by split
     Raises as `evaluate` does.
     """
 
     def __init__(
-        self, weights: bytes, spec: EvaluateSpec, data_dir: Path | None, threads: int, store: BaselineStore | None
+        self,
+        weights: bytes,
+        spec: EvaluateSpec,
+        data_dir: Path | None,
+        threads: int,
+        store: BaselineStore | None,
+        helpers: int,
     ) -> None:
         self._spec = spec
         self._plan = plan = spec.evaluation
@@ -55,7 +62,6 @@ class EvaluationRuns:
         # The learned rule, the targets, each untuned baseline, each tuned one's sweep and its run for each criterion.
         sweeps = len(plan.baselines) * (runs_of(plan.schedules) + len(CRITERIA))
         self.progress = Runs(2 + len(plan.untuned) + sweeps)
-        helpers = helpers_for(threads, self.device)
         self.baselines = BaselineRuns(spec, self.dtype, self.device, self.progress, store, helpers)
         self._test_sample = Sample(Split.TEST, spec.seed, 0, plan.test_tasks)
 

@@ -9,6 +9,7 @@ the interpreter's farewell. A helper that dies is made up for.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import signal
@@ -37,9 +38,13 @@ class Piece:
     work: Callable[[], Generator[object | None, None, bytes]]
 
 
-def helpers_for(threads: int, device: torch.device) -> int:
-    """How many processes may help one that has so many threads."""
-    return threads - 1 if device.type == "cpu" and sys.platform == "linux" else 0
+MOST_HELPERS = 3
+"""More have little to do: the longest sweep is a fifth of all work."""
+
+
+def helpers_for(cores: int, device: torch.device) -> int:
+    """How many processes may help one that has so many cores."""
+    return min(cores - 1, MOST_HELPERS) if device.type == "cpu" and sys.platform == "linux" else 0
 
 
 @contextlib.contextmanager
@@ -70,6 +75,7 @@ def shared(pieces: Sequence[Piece], runs: Runs, helpers: int) -> Generator[Measu
                     found[number] = end.value
                 yield from crew.heard(found, runs, 0.0)
         while crew.helps:
+            yield runs.so_far(crew.message)  # also where a helper says nothing: a caller may want to stop
             yield from crew.heard(found, runs, PROGRESS_INTERVAL_SECONDS)
     for number in range(len(pieces)):
         if number not in found:  # whoever had taken it has died
@@ -84,6 +90,7 @@ class _Crew:
         assert len(pieces) <= MOST_PIECES
         self._pieces = pieces
         self._helpers: dict[Connection, int] = {}
+        self.message = pieces[-1].message if pieces else ""  # of the piece that was last heard of
         self._untaken, writing = os.pipe()  # a process that reads a byte has taken it from all others
         os.write(writing, bytes(range(len(pieces))))
         os.close(writing)
@@ -117,7 +124,8 @@ class _Crew:
             runs.done += done
             if content is not None:
                 found[number] = content
-            yield runs.so_far(self._pieces[number].message)
+            self.message = self._pieces[number].message
+            yield runs.so_far(self.message)
 
     def _fork(self) -> None:
         reading, writing = Pipe(duplex=False)
@@ -135,6 +143,7 @@ class _Crew:
         self._helpers[reading] = process
 
     def _help(self, connection: Connection, parent: int) -> None:
+        gc.freeze()  # what was inherited is never collected: a connection's end would be told to its other side
         torch.set_num_threads(1)
         try:
             while (number := self.take()) is not None:

@@ -17,9 +17,10 @@ from gradsmith.rules.assignment import REST
 from models.rule_spec import ByKind, RuleSpec
 from models.spec.family import FamilySpec, Split, with_tasks
 from models.spec.jobs import JobKind, unfitting
-from models.spec.measuring import EVALUATION_SEED, EvaluateSpec, PreviewSpec
+from models.spec.measuring import EVALUATION_SEED, EvaluateSpec
 from models.spec.overrides import overridden
 from models.spec.plans import BaselineName, EvaluationPlan, PreviewPlan, ScheduleName, UntunedName
+from models.spec.previewing import PreviewSpec
 from models.spec.recipe import Component, LossWeighting, MetaGradientMode, Products, Recipe
 from models.spec.resources import DEVICE_OF, MOST_PROCESSES, MOST_THREADS, BackendName, Resources, Threads, share
 from models.spec.training import IDLE_RULE, NO_ROOM, UNSUITED_BACKEND, MetaTrainSpec

@@ -80,6 +80,7 @@ class Job:
     optimizer: id of the optimizer that it made, or that it measures
     parent: for an evaluation, the id of the training job that requested it
     evaluation: of a training, the id of the newest evaluation of its result
+    price: predicted_seconds, actual_seconds and what the prediction rests on; None while it is queued
     metadata: your own labels
     spec: the resolved job: every value that it runs with, defaults included
     runtime: where it ran (torch version, threads); empty while queued
@@ -103,6 +104,7 @@ class Job:
     started_at: datetime | None
     finished_at: datetime | None
     raw: dict[str, Any] = field(repr=False, compare=False)
+    price: dict[str, Any] | None = None
 
     @property
     def finished(self) -> bool:
@@ -136,7 +138,68 @@ class Job:
             started_at=_moment(raw.get("started_at")),
             finished_at=_moment(raw.get("finished_at")),
             raw=raw,
+            price=raw.get("price"),
         )
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a job is predicted to need. Nothing was queued.
+
+    memory_bytes: of the job and of the evaluation behind it, whichever is larger
+    seconds: training, selection, tuning, evaluation and total; None where nothing like it was measured on the server
+    rests_on: which jobs or which calibration the seconds come from, in words
+    advice: how to learn the seconds, where they are None
+    error: p10, p50 and p90 of actual over predicted seconds, and of how many finished jobs
+    queue: jobs, workers, and seconds until a worker is free for it
+    spec: the resolved job: every value that it would run with
+    """
+
+    kind: str
+    family: str
+    coordinates_per_task: int
+    memory_bytes: int
+    seconds: dict[str, float] | None
+    rests_on: tuple[str, ...]
+    advice: str | None
+    error: dict[str, Any]
+    queue: dict[str, Any]
+    notes: tuple[str, ...]
+    spec: dict[str, Any] = field(repr=False)
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Price:
+        return cls(
+            kind=raw["kind"],
+            family=raw["family"],
+            coordinates_per_task=raw["coordinates_per_task"],
+            memory_bytes=raw["memory_bytes"],
+            seconds=raw["seconds"],
+            rests_on=tuple(raw["rests_on"]),
+            advice=raw.get("advice"),
+            error=raw["error"],
+            queue=raw["queue"],
+            notes=tuple(raw.get("notes") or ()),
+            spec=raw["spec"],
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True)
+class FamilyPreview:
+    """A preview of a family, which a worker draws.
+
+    job: the preview job; `client.jobs.report(job)` has what it measured, `client.jobs.report_png(job)` its picture
+    price: of training on the family, from what was measured before this preview
+    """
+
+    job: Job
+    price: Price
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> FamilyPreview:
+        return cls(job=Job.from_json(raw["job"]), price=Price.from_json(raw["price"]))
 
 
 @dataclass(frozen=True)
@@ -155,6 +218,9 @@ class Optimizer:
     tuned: whether it is a tuned baseline, which an evaluation registered: "best" may name it, "latest" does not
     stands_for: of a learned schedule that an evaluation made, the id of the optimizer that it is as good as, and in
         whose place "best" names it; else None
+    advice: whether to use it, for programs: "use", "use_by_steps" (it wins in steps, not in seconds), "no_difference",
+        "do_not_use", or "unknown" where it was not measured on its own tasks
+    answer: should I use it? Two sentences: ratios against the best tuned baseline, cost, break-even, and where not
     card: what training recorded: cost, skipped steps, versions
     description: its users' own words
     archived: whether lists, "latest" and "best" pass over it
@@ -176,6 +242,8 @@ class Optimizer:
     automatic: bool
     tuned: bool
     stands_for: str | None
+    advice: str
+    answer: str = field(repr=False)
     card: dict[str, Any] = field(repr=False)
     evaluations: tuple[dict[str, Any], ...] = field(repr=False)
     created_at: datetime | None
@@ -206,6 +274,8 @@ class Optimizer:
             automatic=raw.get("automatic", True),
             tuned=raw.get("tuned", False),
             stands_for=raw.get("stands_for"),
+            advice=(raw.get("pays") or {}).get("advice", "unknown"),
+            answer=(raw.get("pays") or {}).get("answer", ""),
             card=raw.get("card") or {},
             evaluations=tuple(raw.get("evaluations") or ()),
             created_at=_moment(raw.get("created_at")),

@@ -28,9 +28,9 @@ from models.tuning import (
     _wanted,
     candidates,
     learning_rate,
-    runs_of,
     tune,
 )
+from models.tuning_budget import runs_of
 
 FAMILIES = {"quadratic": QuadraticSpec(), "mlp": MLPSpec(hidden=(6,), batch_size=16)}
 STEPS = 40

@@ -32,7 +32,8 @@ from models.tasks.base import Family
 from models.tasks.catalogue import open_for_testing, open_for_training
 from models.training.rule import load_weights
 from models.training.trainer import Trainer
-from models.tuning import Tuned, runs_of
+from models.tuning import Tuned
+from models.tuning_budget import runs_of
 from workshop.working import evaluation_result
 
 USUAL = usual_tuned(QuadraticSpec())  # L-BFGS among them

@@ -14,7 +14,7 @@ import torch
 from models.baselines import TUNED
 from models.errors import ModelsError
 from models.evaluation.baseline_runs import BaselineRuns
-from models.evaluation.sharing import Piece, helpers_for, shared
+from models.evaluation.sharing import MOST_HELPERS, Piece, helpers_for, shared
 from models.measured import Runs
 from models.rollout import Sample
 from models.spec import Split
@@ -111,5 +111,5 @@ def test_sweeps_that_are_shared_are_those_of_one_process_bit_for_bit(evaluation_
 
 
 def test_who_may_help():
-    assert helpers_for(2, torch.device("cpu")) == 1
-    assert helpers_for(1, torch.device("cpu")) == helpers_for(8, torch.device("cuda")) == 0
+    assert [helpers_for(cores, torch.device("cpu")) for cores in (1, 2, 64)] == [0, 1, MOST_HELPERS]
+    assert helpers_for(8, torch.device("cuda")) == 0

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gradsmith.rules import LSTMRule, build
 from gradsmith.rules.kernels.native import BuildSettings, NativeKernel, Sizes, Target, native_kernel
+from gradsmith.rules.kernels.native.__main__ import main as prebuilding
 from gradsmith.rules.kernels.native.build import BuildFailed, built_here
 from gradsmith.rules.kernels.native.library import Library, NeedsAnotherCPU
 from gradsmith.rules.kernels.native.targets import AVX512_BF16, TARGETS, has_avx512_bf16, targets_here
@@ -193,6 +194,22 @@ def test_the_best_instructions_are_chosen_and_the_kernel_says_whether_it_emulate
     kernel = native_kernel(rule, settings=settings, bfloat16=True)
     assert isinstance(kernel, NativeKernel)
     assert (kernel.target, kernel.bfloat16, kernel.emulates) == (BEST, True, BEST != AVX512_BF16)
+
+
+def test_it_is_compiled_beforehand_for_every_instruction_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    compiler = tmp_path / "c++"  # it knows every option and writes nothing into the file
+    compiler.write_text("#!/bin/sh\necho c++ 1.0\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    assert prebuilding([str(tmp_path / "kernels"), "--rule", "1x4:raw:bfloat16"]) == 0
+    made = [Path(line).name.rpartition("-")[0] for line in capsys.readouterr().out.splitlines()]
+    assert made == [f"lstm-1x4-in1-bfloat16-{name}" for name in ("avx512_bf16", "avx512", "avx2", "portable")]
+    with pytest.raises(SystemExit):
+        prebuilding([str(tmp_path), "--rule", "1x4:raw:float16"])
+    assert "or 2x20:log_sign:bfloat16 for products in bfloat16" in capsys.readouterr().err
 
 
 def test_linux_says_which_cpu_multiplies_bfloat16(tmp_path: Path) -> None:

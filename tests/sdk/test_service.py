@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,13 @@ import pytest
 import torch
 
 import gradsmith
-from gradsmith import errors
+from gradsmith import errors, retries
 from gradsmith.events import DoneEvent, MetricsEvent, StatusEvent
 from gradsmith.rules.weights import dumps, loads, metadata
 from gradsmith.rules.weights_file import split
 from gradsmith.types import Job
 from tests.sdk.blocking import Made
+from workshop.cutting import cutting_proxy
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(400)]
 
@@ -43,6 +45,19 @@ def test_a_finished_job_tells_its_whole_story(client: gradsmith.Client, trained:
     rest = [event.id for event in client.jobs.stream(trained, after=middle) if event.id]
     assert rest == ids[ids.index(middle) + 1 :]
     assert list(client.jobs.stream(trained, after=ids[-1])) == []
+
+
+def test_a_hundred_cuts_lose_and_double_nothing(
+    service: gradsmith.Client, made: Made, trained: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In headers, in bodies, and before anything was said. `./run bench reconnects` does it with a running job."""
+    monkeypatch.setattr(retries, "FIRST_PAUSE_SECONDS", 0.001)
+    expected = [(event.kind, event.id, event.data) for event in service.jobs.stream(trained) if event.id]
+    lives = itertools.cycle([30, 700, 0, 1100, 5000, 180, 900, 2500, 400])
+    with cutting_proxy(service.base_url, lambda: next(lives)) as proxy, made(proxy.url) as client:
+        while proxy.connections <= 100:
+            told = [(event.kind, event.id, event.data) for event in client.jobs.stream(trained) if event.id]
+            assert told == expected
 
 
 def test_the_curve_is_what_was_streamed(client: gradsmith.Client, trained: Job) -> None:

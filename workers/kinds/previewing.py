@@ -12,4 +12,5 @@ def run(attempt: Attempt, spec: PreviewSpec) -> None:
     """Raises as `workers.kinds.run` says."""
     attempt.settle(None, spec)
     attempt.announce(None)
-    measure(attempt, preview(spec, data_dir=attempt.settings.data_dir, store=BaselineRuns(attempt)))
+    data_dir, threads = attempt.settings.data_dir, attempt.runtime["threads"]
+    measure(attempt, preview(spec, data_dir=data_dir, store=BaselineRuns(attempt), threads=threads))

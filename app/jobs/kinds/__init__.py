@@ -35,7 +35,9 @@ def resolved_alone(request: AnyRequest, backend: BackendName) -> JobSpec | None:
         case EvaluateRequest():
             return None
         case PreviewRequest():
-            return previewing.resolved(request, None) if request.family in FAMILIES else None
+            calibrated = previewing.training_of(request)
+            names = {request.family} if calibrated is None else training.families_of(calibrated)
+            return previewing.resolved(request, None, backend) if names <= FAMILIES.keys() else None
         case _:
             assert_never(request)
 
@@ -53,6 +55,6 @@ def resolved(
         case EvaluateRequest():
             return evaluating.resolved(request, registry, declared, backend)
         case PreviewRequest():
-            return previewing.resolved(request, declared)
+            return previewing.resolved(request, declared, backend)
         case _:
             assert_never(request)

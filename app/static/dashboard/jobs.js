@@ -195,7 +195,7 @@ export function Jobs({ query }) {
       <label>Kind<select value=${query.get("kind") ?? ""} onChange=${event => filter({ kind: event.target.value })}><option value="">all</option>${Object.entries(KIND_WORDS).map(([kind, word]) => html`<option key=${kind} value=${kind}>${word}</option>`)}</select></label>
       <label>Find on this page<input type="search" value=${query.get("q") ?? ""} onInput=${event => filter({ q: event.target.value })} placeholder="id, label, setting" /></label>
       <${LabelFilter} add=${(name, value) => filter({ [`metadata.${name}`]: value })} />
-      ${labels.map(([name, value]) => html`<button type="button" key=${name} class="small" onClick=${() => filter({ [name]: "" })} aria-label=${`remove the filter ${name}=${value}`}>${name.replace("metadata.", "")}=${value} ✕</button>`)}
+      ${labels.map(([name, value]) => html`<button type="button" key=${name} class="small" onClick=${() => filter({ [name]: "" })} aria-label=${`remove the filter ${name.replace("metadata.", "")}=${value}`}>${name.replace("metadata.", "")}=${value} ✕</button>`)}
       ${filtered ? html`<a class="button" href="#/jobs">Clear</a>` : null}</form>
     <${Failure} error=${error} retry=${refresh} />
     ${loading ? html`<${Loading} what="jobs" />` : null}

@@ -71,6 +71,7 @@ export function OptimizerView({ id }) {
   return html`<a class="back" href="#/optimizers">← Optimizers</a>
     <div class="head"><div class="title"><h1>${optimizer.reference}</h1><${Names} optimizer=${optimizer} /></div><div class="actions">${optimizer.job ? html`<a class="button" href=${link(`jobs/${optimizer.job}`)}>Its job</a>` : null}<button type="button" onClick=${() => download(`optimizers/${optimizer.id}/weights`, `${optimizer.reference}.safetensors`, "*/*").catch(fail)}>Download the weights</button></div></div>
     <section class="card"><div class="stats"><div class="stat"><span>validation score</span><b>${number(optimizer.validation_score)}</b></div><div class="stat"><span>against the best tuned baseline</span><b><${Best} optimizer=${optimizer} /></b></div><div class="stat"><span>size</span><b>${bytes(optimizer.size_bytes)}</b></div><div class="stat"><span>made</span><b><${When} at=${optimizer.created_at} now=${now} /></b></div></div>
+      ${optimizer.pays ? html`<p class="sentence">${optimizer.pays.answer}</p>` : null}
       ${optimizer.automatic ? null : html`<p class="soft">It is no better than parameters that never move, so <code>latest</code> and <code>best</code> do not name it.</p>`}
       <${Code} title="in your training loop; the version is pinned" text=${python} /><${Code} title="where it is" text=${`export GRADSMITH_URL=${here}`} /></section>
     ${"archived_at" in optimizer ? html`<${About} optimizer=${optimizer} changed=${() => { refresh(); again(); }} now=${now} />` : null}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from gradsmith.answers import items, record
 from gradsmith.calls.base import M, Resource, call, given, listing, path
 from gradsmith.programs import Call, Items
-from gradsmith.types import Family
+from gradsmith.types import Family, FamilyPreview
 
 
 class Families(Resource[M]):
@@ -47,3 +48,25 @@ class Families(Resource[M]):
             }
         )  # fmt: skip
         return Call("POST", "/families", record(Family.from_json), body=body)
+
+    @call
+    def preview(
+        self,
+        name: str,
+        *,
+        tasks: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        evaluation: Mapping[str, Any] | None = None,
+        resources: Mapping[str, Any] | None = None,
+    ) -> Call[FamilyPreview]:
+        """Start a preview: a worker tunes Adam, draws its curve, and times a few steps of a training and its
+        evaluation, so that `client.jobs.price` knows their seconds.
+
+        The arguments are those of the training that is priced, as in `client.jobs.create`.
+        Raises NotFound, InvalidRequest, and RateLimited when your quota is full.
+        """
+        body = given({"tasks": tasks, "seed": seed, "recipe": recipe, "evaluation": evaluation, "resources": resources})
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        where = path("families", name) + "/preview"
+        return Call("POST", where, record(FamilyPreview.from_json), body=body, headers=headers)

@@ -13,7 +13,7 @@ from gradsmith.calls.base import M, Resource, call, feed, given, listing, path, 
 from gradsmith.events import Event
 from gradsmith.programs import Call, Feed, Items, Program
 from gradsmith.stream import follow
-from gradsmith.types import Curve, Job, Report
+from gradsmith.types import Curve, Job, Price, Report
 from gradsmith.waiting import until_succeeded
 
 
@@ -60,6 +60,33 @@ class Jobs(Resource[M]):
         )  # fmt: skip
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         return Call("POST", "/jobs", record(Job.from_json), body=body, headers=headers)
+
+    @call
+    def price(
+        self,
+        kind: str = "meta_train",
+        *,
+        family: str | None = None,
+        optimizer: str | None = None,
+        tasks: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        evaluate: bool | None = None,
+        evaluation: Mapping[str, Any] | None = None,
+        resources: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Call[Price]:
+        """Tell what `create` with the same arguments would need: memory, seconds, time in the queue. Nothing is queued.
+
+        Raises as `create` does.
+        """
+        body = given(
+            {
+                "kind": kind, "family": family, "optimizer": optimizer, "tasks": tasks, "seed": seed, "recipe": recipe,
+                "evaluate": evaluate, "evaluation": evaluation, "resources": resources, "metadata": metadata,
+            }
+        )  # fmt: skip
+        return Call("POST", "/jobs", record(Price.from_json), params={"dry_run": "true"}, body=body)
 
     @call
     def get(self, job: str | Job) -> Call[Job]:

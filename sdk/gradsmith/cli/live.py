@@ -93,12 +93,13 @@ class LiveDraw(Draw):
 
     def __init__(self, line: Line) -> None:
         super().__init__(line)
+        from rich.console import Console
         from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._bar = Progress(BarColumn(20), TextColumn("{task.description}"), transient=False)
         self._task = self._bar.add_task(line.text(), total=line.total or None)
-        self.live = Live(self._bar, refresh_per_second=8)
+        self.live = Live(self._bar, console=Console(stderr=True, highlight=False), refresh_per_second=8)
 
     def __call__(self, message: str | None) -> None:
         if message is not None:
@@ -110,7 +111,7 @@ class LiveDraw(Draw):
 
 @contextmanager
 def _drawing(line: Line) -> Iterator[Draw]:
-    if not sys.stdout.isatty():
+    if not sys.stderr.isatty():
         draw = Draw(line)
         yield draw
         typer.echo(line.text(), err=True)

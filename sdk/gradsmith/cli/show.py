@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,12 @@ def fields(pairs: Mapping[str, str]) -> None:
     widest = max(map(len, pairs), default=0)
     for name, value in pairs.items():
         typer.echo(f"{name:<{widest}}  {value}")
+
+
+def paragraph(text: str) -> None:
+    """Sentences after an empty line, wrapped where a person reads them."""
+    width = min(console().width, _WIDE_ENOUGH) if sys.stdout.isatty() else None
+    typer.echo("\n" + (text if width is None else textwrap.fill(text, width)))
 
 
 def event(said: Event) -> str:

@@ -30,9 +30,13 @@ class Program(Protocol):
     """What is compiled into one kernel; its text is the beginning of the file's name.
 
     source: the file beside `native/build.py`, or an absolute path; defines: its compile-time constants, but for WIDTH
+    bfloat16: whether its products have factors in bfloat16
     """
 
     source: ClassVar[str]
+
+    @property
+    def bfloat16(self) -> bool: ...
 
     @property
     def defines(self) -> Mapping[str, int]: ...
@@ -46,6 +50,7 @@ class HyperProgram:
     """
 
     source: ClassVar[str] = "hyper.cpp"
+    bfloat16: ClassVar[bool] = False
 
     fraction: bool = False
     muon: bool = False
@@ -63,6 +68,7 @@ class MLPProgram:
     """The kernel of mlp rules of these sizes, with these inputs in the order of `pieces.PIECES`."""
 
     source: ClassVar[str] = "mlp.cpp"
+    bfloat16: ClassVar[bool] = False
     known: ClassVar[tuple[str, ...]] = ("momenta", "scales", "tensor_scale", "alignment", "time", "fraction")
 
     hidden: int
@@ -106,8 +112,7 @@ class MLPProgram:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The constants of a compiled LSTM kernel. inputs: 2 features for log_sign, 1 for raw; bfloat16: whether its
-    products have factors in bfloat16."""
+    """The constants of a compiled LSTM kernel. inputs: 2 features for log_sign, 1 for raw."""
 
     source: ClassVar[str] = "kernel.cpp"
 

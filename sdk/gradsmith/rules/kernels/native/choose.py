@@ -94,10 +94,6 @@ class Loaded:
     program: AnyProgram
     without = "This rule runs through torch, more slowly."
 
-    @property
-    def bfloat16(self) -> bool:
-        return isinstance(self.program, Sizes) and self.program.bfloat16
-
     def opened(self, path: Path) -> AnyLibrary:
         """The compiled kernel in this file. Raises Unloadable, NeedsAnotherCPU."""
         return Library(path, self.program) if isinstance(self.program, Sizes) else TensorLibrary(path)

@@ -24,13 +24,9 @@ class Loadable(Protocol[L]):
     """A program, and what is made of its compiled file.
 
     without: what happens where there is no kernel, as a sentence
-    bfloat16: whether its products have factors in bfloat16
     """
 
     without: str
-
-    @property
-    def bfloat16(self) -> bool: ...
 
     @property
     def program(self) -> Program: ...
@@ -45,7 +41,7 @@ class Loadable(Protocol[L]):
 def best(kind: Loadable[L], settings: BuildSettings) -> tuple[L, Target] | Refusal:
     """The library for the best instructions with which it computes what it should."""
     reasons: list[str] = []
-    for target in targets_here(settings.instructions, bfloat16=kind.bfloat16):
+    for target in targets_here(settings.instructions, bfloat16=kind.program.bfloat16):
         try:
             loaded = _load(kind, target, settings)
         except BuildFailed as error:
@@ -61,7 +57,7 @@ def best(kind: Loadable[L], settings: BuildSettings) -> tuple[L, Target] | Refus
 def tried(kind: Loadable[L], loaded: L, target: Target) -> L:
     """The library, after its trial. Raises BuildFailed when it computes something else."""
     error = kind.worst_error(loaded, target)
-    if not error <= (_LARGEST_ERROR_BFLOAT16 if kind.bfloat16 else _LARGEST_ERROR):
+    if not error <= (_LARGEST_ERROR_BFLOAT16 if kind.program.bfloat16 else _LARGEST_ERROR):
         raise BuildFailed(f"the compiled {target.name} kernel is wrong by {error:.1e} on this CPU")
     return loaded
 

@@ -37,6 +37,14 @@ TARGETS = (
 AVX512_BF16 = Target("avx512_bf16", WIDTHS["avx512"], (*_AVX512, "-mavx512bf16"), _X86)
 """For kernels whose products have factors in bfloat16, and for no other."""
 
+
+def targets_of(machine: str | None, *, bfloat16: bool) -> tuple[Target, ...]:
+    """What a kernel may be compiled for, best first. machine: on such a machine, as platform.machine() says; None: on
+    any. bfloat16: whether its products have factors in that"""
+    named = (AVX512_BF16, *TARGETS) if bfloat16 else TARGETS
+    return tuple(target for target in named if machine is None or target.compiles_on(machine))
+
+
 _CPU_FACTS = Path("/proc/cpuinfo")
 
 
