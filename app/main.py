@@ -30,6 +30,7 @@ from app.api import (
     pages,
     previews,
     reports,
+    searches,
 )
 from app.api.dependencies import Services
 from app.auth.keyring import KeyRing
@@ -45,6 +46,7 @@ from app.http.paths import Paths
 from app.http.prefix import Prefix
 from app.jobs import submission
 from app.jobs.dispatch import Dispatcher
+from app.jobs.sweeps.coordinator import Coordinator
 from app.metrics import Metrics
 from app.openapi import document as openapi
 from app.openapi.reference import reference_page
@@ -59,6 +61,7 @@ ROUTERS = (
     curves,
     curve_lines,
     reports,
+    searches,
     families,
     datasets,
     aliases,
@@ -92,6 +95,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await hub.start()
         dispatcher = Dispatcher(chosen, database)
         dispatcher.start()
+        sweeps = Coordinator(chosen, database, dispatcher.wake)
+        sweeps.start()
         key_ring = KeyRing(database, chosen.key_cache_seconds)
         key_ring.start()
         measured.open(database)
@@ -101,6 +106,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             redis=redis,
             hub=hub,
             dispatcher=dispatcher,
+            sweeps=sweeps,
             metrics=measured,
             keys=key_ring,
             rates=rates_of(chosen, redis),
@@ -112,6 +118,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         finally:
             await hub.stop()
             await key_ring.stop()
+            await run_in_threadpool(sweeps.stop)
             await run_in_threadpool(dispatcher.stop)
             await redis.aclose()
             measured.close()

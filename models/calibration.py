@@ -46,11 +46,13 @@ def calibrated(
     data_dir: Path | None = None,
     threads: int = 1,
     training: bool = True,
+    processes: int = 1,
     clock: Clock = time.perf_counter,
 ) -> Generator[None, None, Calibration]:
     """Yields between steps, so that a caller can look around.
 
     training: False times runs forward alone, for an optimizer that is measured here and trained elsewhere
+    processes: that share the runs of an evaluation's baselines here
     clock: time.process_time counts what this process computed, whatever its neighbours do
     Raises as `meta_train` does.
     """
@@ -79,6 +81,7 @@ def calibrated(
         begins=begins,
         compares=_compares(spec, clock),
         meta_steps=counted,
+        processes=processes,
     )
 
 

@@ -21,7 +21,7 @@ from gradsmith.rules.configs import Costs as RuleCosts
 from gradsmith.rules.configs import TunedConfig
 from gradsmith.rules.kernels.sizes import WIDTHS, Sizes
 from models.baselines import TUNED
-from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewSpec
+from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewSpec, SweepSpec
 from models.spec.family_tier import DIRECTIONS, rules_of, training_of
 from models.task_spec import Costs, TaskSpec
 
@@ -125,6 +125,8 @@ def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, th
         case PreviewSpec():
             running = _previewing(sizes, spec)
             least = 0 if spec.training is None else memory_estimate_bytes(spec.training, threads=threads)
+        case SweepSpec():
+            return 0  # its children are jobs of their own
         case _:
             assert_never(spec)
     each = max(least, WORKER_BYTES + max(loading, resident + running))

@@ -43,23 +43,31 @@ FORMAT = 2
 
 
 def preview(
-    spec: PreviewSpec, *, data_dir: Path | None = None, store: BaselineStore | None = None, threads: int = 1
+    spec: PreviewSpec,
+    *,
+    data_dir: Path | None = None,
+    store: BaselineStore | None = None,
+    threads: int = 1,
+    processes: int = 1,
 ) -> Iterator[MeasuringProgress | MeasuringResult]:
     """Tune the plan's baselines on validation tasks; the last event is the MeasuringResult.
 
     Progress comes at least every quarter of a second of work, give or take one inner step.
     store: where runs of baselines are kept; None computes them
-    threads: of the rule's backend, where a training is calibrated
+    threads, processes: of the rule's backend, and those that share an evaluation's baselines, where a training is
+        calibrated
     Raises DatasetMissing, DatasetCorrupt, DeviceUnavailable, UnknownKind, FamilyBroken.
     """
-    yield from _Preview(spec, data_dir, store, threads).events()
+    yield from _Preview(spec, data_dir, store, threads, processes).events()
 
 
 class _Preview:
-    def __init__(self, spec: PreviewSpec, data_dir: Path | None, store: BaselineStore | None, threads: int) -> None:
+    def __init__(
+        self, spec: PreviewSpec, data_dir: Path | None, store: BaselineStore | None, threads: int, processes: int
+    ) -> None:
         self._spec = spec
         self._data_dir = data_dir
-        self._threads = threads
+        self._threads, self._processes = threads, processes
         self._plan = spec.evaluation
         self._device = device_of(spec.resources)
         self._dtype = dtype_for(spec.resources.backend)
@@ -88,7 +96,7 @@ class _Preview:
         training = self._spec.training
         if training is None:
             return {}
-        work = calibrated(training, data_dir=self._data_dir, threads=self._threads)
+        work = calibrated(training, data_dir=self._data_dir, threads=self._threads, processes=self._processes)
         found = yield from self._runs.ticking(work, "timing a few steps of a training")
         seconds = price.training_seconds(training, price.calibrated_training(training, found))
         if (evaluation := training.follow_up("")) is not None:

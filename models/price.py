@@ -59,6 +59,7 @@ class Calibration(Spec):
     families: the training's own first, then those of its mixture
     begins: seconds until the first step; compares: of describing and comparing one optimizer of the evaluation
     meta_steps: how many were timed, of each family
+    processes: that share the runs of an evaluation's baselines on this machine
     """
 
     families: tuple[FamilyCost, ...]
@@ -66,6 +67,7 @@ class Calibration(Spec):
     begins: float
     compares: float
     meta_steps: int
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -175,9 +177,16 @@ def calibrated_measuring(
     whole = learned.run(plan.test_tasks, horizon)
     planned = _PLANNED_LENGTH * min(_PLANNED_RUNS, len(runs)) if knows_steps else 0.0
     targets = min(costs[name].run(plan.tuning_tasks, horizon) for name in plan.baselines)
+    tuning, test = (_shared(seconds, found.processes) for seconds in (tuning, test))
     looked = _ANATOMY_SECONDS + 3 * learned.run(1, horizon)
     measuring = len(runs) * (found.compares + _TIMING_SECONDS) + looked
     return MeasuringPace(whole, tuning, test, found.begins + planned * whole + 2 * targets + measuring, source)
+
+
+def _shared(seconds: Mapping[str, float], processes: int) -> dict[str, float]:
+    """Seconds that pass where processes share the work, which ends no sooner than its longest piece."""
+    passed = max(sum(seconds.values()) / processes, max(seconds.values(), default=0.0))
+    return {name: each * passed / sum(seconds.values()) for name, each in seconds.items()}
 
 
 def _tuning(name: str, cost: RunCost, plan: EvaluationPlan | PreviewPlan) -> float:

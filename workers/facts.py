@@ -16,7 +16,7 @@ from models.errors import TooLittleMemory
 from models.machine import peak_memory_bytes, usable_memory_bytes
 from models.memory import Computes, memory_estimate_bytes
 from models.runtime import device_of
-from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewSpec
+from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewSpec, SweepSpec
 from models.threads import calibrated
 
 SAME_BITS = ("torch", "processes", "threads", "instruction_set", "device", "backend")
@@ -138,6 +138,8 @@ def _coordinates(spec: JobSpec) -> int:
             tasks = spec.evaluation.test_tasks
         case PreviewSpec():
             tasks = spec.evaluation.tuning_tasks
+        case SweepSpec():
+            return 0
         case _:
             assert_never(spec)
     return tasks * spec.family.tasks.coordinates_per_task

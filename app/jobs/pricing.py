@@ -27,7 +27,7 @@ from app.store.sql import LOCK_SECONDS, wait_for_locks
 from app.store.tables import JobRow
 from app.store.transitions import ACTIVE
 from models.price import Seconds
-from models.spec import EvaluateSpec, EvaluationPlan, JobSpec, MetaTrainSpec, PreviewSpec
+from models.spec import EvaluateSpec, EvaluationPlan, JobSpec, MetaTrainSpec, PreviewSpec, SweepSpec
 
 _RECENT = 20  # finished jobs, for what a job in the queue takes
 
@@ -83,7 +83,7 @@ class Pricing:
     def _queue(self, session: Session, device: str) -> QueueTime:
         """Each job that waits is taken for as long as the newest finished ones of the device were in the mean."""
         running = session.execute(
-            select(JobRow.eta_seconds).where(JobRow.status.in_(ACTIVE), JobRow.device == device)
+            select(JobRow.eta_seconds).where(JobRow.status.in_(ACTIVE), JobRow.device == device, JobRow.kind != "sweep")
         ).all()
         waiting = session.scalar(
             select(func.count()).select_from(JobRow).where(JobRow.status == "queued", JobRow.device == device)
@@ -105,7 +105,7 @@ class Pricing:
             return 0.0
         ended = session.execute(
             select(JobRow.started_at, JobRow.finished_at)
-            .where(JobRow.status == "succeeded", JobRow.device == device)
+            .where(JobRow.status == "succeeded", JobRow.device == device, JobRow.kind != "sweep")
             .order_by(JobRow.id.desc())
             .limit(_RECENT)
         ).all()
@@ -141,6 +141,8 @@ def _notes(spec: JobSpec) -> list[str]:
             return _about_the_tier(spec.evaluation)
         case PreviewSpec():
             return []
+        case SweepSpec():
+            return [f"A sweep has no seconds of its own: it has up to {spec.total} trainings, each with its price."]
         case _:
             assert_never(spec)
 

@@ -7,6 +7,7 @@ from functools import cache
 from pydantic import ValidationError
 
 from app.http.problems import Problem
+from app.jobs.sweeps.children import runs_of
 from models.families import FAMILIES
 from models.machine import usable_memory_bytes
 from models.memory import memory_estimate_bytes
@@ -38,8 +39,8 @@ def refuse_too_large(spec: JobSpec, worker_memory_bytes: int | None) -> None:
 
 
 def estimate_bytes(spec: JobSpec) -> int:
-    """Memory of the job, or of the one that follows it, whichever needs more."""
-    return max(memory_estimate_bytes(each) for each in (spec, spec.follow_up("")) if each is not None)
+    """Memory of the job, or of the one that follows it, whichever needs more; of a sweep, that of its largest child."""
+    return max(memory_estimate_bytes(each) for run in runs_of(spec) for each in (run, run.follow_up("")) if each)
 
 
 def _enlarging(spec: JobSpec, estimate: int) -> list[str]:

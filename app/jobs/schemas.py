@@ -15,9 +15,15 @@ assert JobStatus.__args__ == JOB_STATUSES  # type: ignore[attr-defined]
 
 
 class Progress(BaseModel):
-    step: int = Field(description="Meta-steps done, or parts of an evaluation or a preview.")
+    step: int = Field(description="Meta-steps done, parts of an evaluation or a preview, or children that have ended.")
     total: int
     eta_seconds: float | None = Field(description="Null while nothing can be said.")
+
+
+class TrialPlace(BaseModel):
+    number: int = Field(description="Counts from 0.")
+    rung: int = Field(description="Of successive halving, from 0; 0 without it.")
+    values: dict[str, Any] = Field(description="What was swept, such as `recipe.meta_steps`, with its value here.")
 
 
 class JobPrice(BaseModel):
@@ -40,9 +46,15 @@ class Job(BaseModel):
     attempt: int = Field(description="Counts from 1; a retry or a lost worker begins another.")
     queue_position: int | None = Field(description="0 is next; null unless queued.")
     progress: Progress
-    optimizer: str | None = Field(description="What it made, or what it measures; null for a preview.")
-    parent: str | None = Field(description="Of an evaluation: the `meta_train` job that asked for it.")
-    evaluation: str | None = Field(description="Of a `meta_train` job: the newest `evaluate` job of its result.")
+    optimizer: str | None = Field(
+        description="What it made, or what it measures; of a sweep, what its best child made. Null for a preview."
+    )
+    parent: str | None = Field(description="Of an evaluation: the `meta_train` or `sweep` job that asked for it.")
+    evaluation: str | None = Field(
+        description="Of a `meta_train` or `sweep` job: the newest `evaluate` job of its result."
+    )
+    sweep: str | None = Field(description="Of a child of a sweep: that job.")
+    trial: TrialPlace | None = Field(description="Of a child of a sweep: which it is. Null otherwise.")
     price: JobPrice | None = Field(description="Predicted and actual seconds; null while it is queued.")
     metadata: dict[str, str]
     spec: dict[str, Any] = Field(description="The resolved job: every value that it runs with, defaults included.")

@@ -61,6 +61,12 @@ META_TRAIN_CHANGED: dict[str, Any] = {
 EVALUATE: dict[str, Any] = {"kind": "evaluate", "optimizer": "quadratic@best"}
 PREVIEWED: dict[str, Any] = {"recipe": {"meta_steps": 300}, "evaluation": {"test_tasks": 128}}
 PREVIEW: dict[str, Any] = {"kind": "preview", "family": "rosenbrock", "evaluation": {"tuning_tasks": 16}}
+SWEEP: dict[str, Any] = {
+    "kind": "sweep",
+    "family": "quadratic",
+    "seed": 7,
+    "recipe": {"meta_steps": 300, "meta_learning_rate": [0.001, 0.003, 0.01], "rule": {"hidden_size": [10, 20]}},
+}
 
 JOB: dict[str, Any] = {
     "id": JOB_ID,
@@ -74,6 +80,8 @@ JOB: dict[str, Any] = {
     "optimizer": None,
     "parent": None,
     "evaluation": None,
+    "sweep": None,
+    "trial": None,
     "metadata": {},
     "spec": {
         "kind": "meta_train",

@@ -57,7 +57,12 @@ def _forms_of_job(at: str) -> tuple[Link, ...]:
         Link(f"report_{form}", f"jobs_report_{form}", {"job_id": at}, f"What its evaluation found, as {name}.")
         for form, name in (("json", "JSON"), ("html", "a page"), ("png", "a picture"))
     )
-    return (*curve, *report)
+    search = (
+        Link("search", "jobs_search", {"job_id": at}, "What a sweep has tried."),
+        Link("search_png", "jobs_search_png", {"job_id": at}, "What a sweep has tried, as a picture."),
+        Link("search_svg", "jobs_search_svg", {"job_id": at}, "What a sweep has tried, as a drawing."),
+    )
+    return (*curve, *report, *search)
 
 
 def _forms_of_optimizer(at: str) -> tuple[Link, ...]:

@@ -40,7 +40,7 @@ from models.price import (
     training_seconds,
     validations,
 )
-from models.spec import EvaluateSpec, EvaluationPlan, JobSpec, MetaTrainSpec, PreviewSpec, Recipe
+from models.spec import EvaluateSpec, EvaluationPlan, JobSpec, MetaTrainSpec, PreviewSpec, Recipe, SweepSpec
 
 COUNTED = 200  # finished jobs, for the error
 
@@ -67,6 +67,8 @@ def predicted(session: Session, workspace: str, spec: JobSpec) -> Seconds | None
             return None if measuring is None else measuring_seconds(spec, measuring, _stored(spec, before))
         case PreviewSpec():
             return None  # it is what measures
+        case SweepSpec():
+            return None  # its children have prices of their own
         case _:
             assert_never(spec)
 

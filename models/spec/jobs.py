@@ -13,7 +13,7 @@ from models.spec.recipe import Component, MetaGradientMode, Products
 from models.spec.resources import Resources
 from models.task_spec import Spec, TaskSpec
 
-JobKind = Literal["meta_train", "evaluate", "preview"]
+JobKind = Literal["meta_train", "evaluate", "preview", "sweep"]
 
 
 class Job(Spec, ABC):
@@ -23,6 +23,11 @@ class Job(Spec, ABC):
     @abstractmethod
     def total(self) -> int:
         """How many steps `progress` counts; 0 where only the worker can tell."""
+
+    @property
+    def needs_worker(self) -> bool:
+        """Whether a worker runs it. A job that none runs is running from its beginning."""
+        return True
 
     @property
     @abstractmethod

@@ -14,6 +14,7 @@ from gradsmith.calls.families import Families
 from gradsmith.calls.jobs import Jobs
 from gradsmith.calls.keys import Keys
 from gradsmith.calls.optimizers import Optimizers
+from gradsmith.calls.sweeps import Sweeps
 from gradsmith.connection import TIMEOUT, Connection
 from gradsmith.executors import Async, RawAsync, RawSync, Sync
 from gradsmith.proxies import transport_for
@@ -25,6 +26,7 @@ class Resources(Generic[M]):
     def __init__(self, executor: M) -> None:
         self._executor = executor
         self.jobs = Jobs(executor)
+        self.sweeps = Sweeps(executor)
         self.optimizers = Optimizers(executor)
         self.families = Families(executor)
         self.datasets = Datasets(executor)

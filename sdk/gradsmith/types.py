@@ -71,7 +71,7 @@ class Progress:
 class Job:
     """One piece of work.
 
-    kind: "meta_train", "evaluate" or "preview"
+    kind: "meta_train", "evaluate", "preview" or "sweep"
     status: queued -> running -> succeeded, failed or cancelled, with cancelling between
     status_reason: why it failed or was cancelled, in words; for a training that succeeded, why "latest" and "best" will
         not name its optimizer
@@ -80,6 +80,8 @@ class Job:
     optimizer: id of the optimizer that it made, or that it measures
     parent: for an evaluation, the id of the training job that requested it
     evaluation: of a training, the id of the newest evaluation of its result
+    sweep: of a child of a sweep, the id of that
+    trial: of a child of a sweep, its number from 0
     price: predicted_seconds, actual_seconds and what the prediction rests on; None while it is queued
     metadata: your own labels
     spec: the resolved job: every value that it runs with, defaults included
@@ -97,6 +99,8 @@ class Job:
     optimizer: str | None
     parent: str | None
     evaluation: str | None
+    sweep: str | None
+    trial: int | None
     metadata: dict[str, str]
     spec: dict[str, Any] = field(repr=False)
     runtime: dict[str, Any] = field(repr=False)
@@ -131,6 +135,8 @@ class Job:
             optimizer=raw.get("optimizer"),
             parent=raw.get("parent"),
             evaluation=raw.get("evaluation"),
+            sweep=raw.get("sweep"),
+            trial=(raw.get("trial") or {}).get("number"),
             metadata=raw.get("metadata") or {},
             spec=raw.get("spec") or {},
             runtime=raw.get("runtime") or {},

@@ -226,7 +226,7 @@ def test_tuning_sees_validation_tasks_only_and_the_measurement_test_tasks_only(r
         return marked
 
     monkeypatch.setattr("models.tasks.base.task_seeds", recorded)
-    for name in ("tested_learned", "_curves"):
+    for name in ("tested_learned", "tested"):
         monkeypatch.setattr(EvaluationRuns, name, marking(getattr(EvaluationRuns, name)))
     first = EvaluationRuns.first_test_task
 
@@ -247,7 +247,8 @@ def test_every_stage_draws_the_tasks_of_its_own_split_seed_and_trajectory(rule, 
     original = Family.sample
 
     def recorded(self, split, **where):
-        drawn.append((split, where["seed"], where["trajectory"], where["tasks"]))
+        once = (split, where["seed"], where["trajectory"], where["tasks"])
+        drawn.extend([once] * where.get("repeats", 1))  # settings that run side by side
         return original(self, split, **where)
 
     monkeypatch.setattr(Family, "sample", recorded)

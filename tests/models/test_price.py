@@ -96,6 +96,9 @@ def test_a_calibration_times_all_that_a_training_and_its_evaluation_run():
     assert calibrated_measuring(look, False, found).learned == 0.0
     more = calibrated_measuring(PLAN.model_copy(update={"horizon": 200}), True, found)
     assert more.tuning["sgd"] > 5 * pace.tuning["sgd"]
+    two = calibrated_measuring(PLAN, True, found.model_copy(update={"processes": 2}))
+    assert two.tuning == pytest.approx(pace.tuning), "one piece is not divided"
+    assert sum(two.test.values()) == pytest.approx(max(*pace.test.values(), sum(pace.test.values()) / 2))
     forward = ended(calibrated(spec(), training=False))
     assert forward.families[0].meta_step == 0.0
 

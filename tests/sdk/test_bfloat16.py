@@ -64,16 +64,15 @@ class Emulated:
     """The rule's formulas in float64, with products of numbers that torch rounds to bfloat16."""
 
     def __init__(self, rule: LSTMRule) -> None:
-        self.rule = build(rule.config()).double()
+        self.rule: Any = build(rule.config()).double()
         self.rule.load_state_dict(rule.state_dict())
 
     def __call__(self, gradient: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         rule, after = self.rule, []
-        assert isinstance(rule, LSTMRule)
-        signal = rule.features.read(gradient, ())[0].t()  # type: ignore[union-attr]
+        signal = rule.features.read(gradient, ())[0].t()
         for layer, hidden, cell in zip(rule.layers, state[0::2], state[1::2], strict=True):
             products = Rounded.apply(layer.weight, torch.cat((signal, hidden.t())))
-            i, f, g, o = (products + layer.bias[:, None]).chunk(4)  # type: ignore[operator]
+            i, f, g, o = (products + layer.bias[:, None]).chunk(4)
             memory = f.sigmoid() * cell.t() + i.sigmoid() * g.tanh()
             signal = o.sigmoid() * memory.tanh()
             after += [signal.t(), memory.t()]

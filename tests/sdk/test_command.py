@@ -24,6 +24,7 @@ from gradsmith.cli.given import settings
 from gradsmith.cli.price import chart
 from gradsmith.cli.program import program
 from gradsmith.cli.show import duration, sparkline
+from gradsmith.cli.sweeps import halving, swept
 from gradsmith.types import Job
 from workshop.keyed import make_key, with_keys
 from workshop.serving import serving
@@ -88,11 +89,13 @@ def test_help_loads_neither_torch_nor_httpx() -> None:
         (("jobs", "--json", "list"), 2, "`gradsmith jobs list --json`"),
         (("keys", "revoke", "gs_0123_secret"), 2, "what you gave is a key itself"),
         (("optimizers", "alias", "quadratic", "quadratic@1"), 2, "an alias is FAMILY@ALIAS"),
+        (("families",), 2, "the server's address must begin with http:// or https://"),
         (("jobs",), 5, "no answer from the Gradsmith server at http://127.0.0.1:9"),
     ],
 )
 def test_what_goes_wrong_has_a_code_and_a_next_step(arguments: tuple[str, ...], code: int, message: str) -> None:
-    done = (command if code == 5 else called)(*arguments)
+    url = "nowhere" if arguments == ("families",) else "http://127.0.0.1:9"
+    done = (command if code == 5 else called)(*arguments, url=url)
     assert done.returncode == code, done.stderr
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
@@ -355,6 +358,43 @@ def test_values_are_json_where_they_can_be() -> None:
         "recipe": {"meta_steps": 300, "rule": {"kind": "mlp"}, "rollback": 0.1},
         "tasks": {"hidden": [16]},
     }
+
+
+def test_what_is_swept_is_a_list_or_a_range() -> None:
+    assert swept("100,200") == [100, 200]
+    assert swept("area, final") == ["area", "final"]
+    assert swept("[[50],[50,100]]") == [[50], [50, 100]]
+    assert swept("0.001..0.1:log") == {"low": 0.001, "high": 0.1, "log": True}
+    assert swept("8..32") == {"low": 8, "high": 32}
+    assert (swept("0.3"), swept("mlp")) == (0.3, "mlp")
+    assert (halving("3"), halving("3:2")) == ({"rungs": 3}, {"rungs": 3, "reduction": 2})
+
+
+def test_a_sweep_is_followed_to_its_table(service_url: str) -> None:
+    swept_here = [
+        "--set",
+        "recipe.meta_learning_rate=0.001,0.01",
+        "--label",
+        "study=rates",
+        "--no-evaluate",
+        "--follow",
+    ]
+    shown = said(service_url, "sweep", "quadratic", *SHORT, *swept_here, "--seed", "3")
+    sweep = shown.split()[0]
+    table = [line.split() for line in shown.splitlines() if line.strip().startswith(("0", "1"))]
+    assert sorted(row[0].rstrip("*") for row in table) == ["0", "1"]
+    assert [row[0][-1] == "*" for row in table] == [True, False]
+    assert "lower is better" in shown
+    made = json.loads(said(service_url, "jobs", "list", "--sweep", sweep, "--json"))
+    assert {job["trial"]["values"]["recipe.meta_learning_rate"] for job in made} == {0.001, 0.01}
+    with gradsmith.Client(service_url) as client:
+        search = client.sweeps.get(sweep)
+        assert search.best is not None
+        assert search.best.optimizer == client.jobs.get(sweep).optimizer
+        assert search.best.score == min(trial.score for trial in search.trials if trial.score is not None)
+        assert client.sweeps.picture(sweep, "svg").rstrip().endswith(b"</svg>")
+        children = client.jobs.list(sweep=sweep)
+        assert {(job.sweep, job.trial) for job in children} == {(sweep, 0), (sweep, 1)}
 
 
 def test_a_curve_in_a_line_falls_as_the_curve_does() -> None:

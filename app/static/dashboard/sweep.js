@@ -1,10 +1,22 @@
 // The trials of a sweep: what each changed, and how it stands.
 
-import { Failure, html, link, Loading, Progress, Scroll, Status, usePolled, Verdict } from "./base.js";
+import { blobUrl } from "./api.js";
+import { Failure, html, link, Loading, Progress, Scroll, Status, useEffect, usePolled, useState, Verdict } from "./base.js";
 import { ACTIVE } from "./jobs.js";
 import { evaluationOf, number, shown } from "./words.js";
 
 const MOST_COMPARED = 12;
+
+// Scores by trial and by field, as the server draws them; anew whenever a trial has ended.
+export function SearchPicture({ job }) {
+  const [picture, show] = useState(null), [error, fail] = useState(null);
+  useEffect(() => {
+    let address, gone = false;
+    blobUrl(`jobs/${job.id}/search.png`, "image/png").then(found => { address = found; if (gone) URL.revokeObjectURL(found); else show(found); }, fail);
+    return () => { gone = true; if (address) URL.revokeObjectURL(address); };
+  }, [job.id, job.progress.step, job.status]);
+  return html`<section class="card"><h2>The search</h2><${Failure} error=${error} />${picture ? html`<img class="picture" src=${picture} alt=${`validation scores of ${job.progress.step} trainings`} />` : null}</section>`;
+}
 
 export function Trials({ job }) {
   const { data, error, loading, refresh } = usePolled(`jobs?sweep=${job.id}&limit=100&brief=true`, ACTIVE.has(job.status) ? 2 : 0);

@@ -100,12 +100,13 @@ class Jobs(Resource[M]):
         status: str | None = None,
         kind: str | None = None,
         family: str | None = None,
+        sweep: str | None = None,
         metadata: Mapping[str, str] | None = None,
         limit: int = 20,
         after: str | None = None,
     ) -> Call[Items[Job]]:
-        """Jobs, newest first. limit: so many a page."""
-        params = {"status": status, "kind": kind, "family": family, "limit": limit, "after": after}
+        """Jobs, newest first. sweep: the id of one, for its children; limit: so many a page."""
+        params = {"status": status, "kind": kind, "family": family, "sweep": sweep, "limit": limit, "after": after}
         params |= {f"metadata.{name}": value for name, value in (metadata or {}).items()}
         return Call("GET", "/jobs", items(Job.from_json), params=given(params))
 

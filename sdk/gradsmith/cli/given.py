@@ -19,10 +19,18 @@ LAST = "@last"
 _LOOKED_THROUGH = 1000
 
 
-def settings(pairs: Sequence[str], sections: Sequence[str]) -> dict[str, Any]:
+def value(text: str) -> Any:
+    """JSON where it can be read so, else text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def settings(pairs: Sequence[str], sections: Sequence[str], read: Callable[[str], Any] = value) -> dict[str, Any]:
     """Nested values of `path=value` pairs: "recipe.meta_steps=300" is {"recipe": {"meta_steps": 300}}.
 
-    A value is JSON where it can be read so, else text. sections: what a path may begin with
+    sections: what a path may begin with; read: how a value is read
     """
     found: dict[str, Any] = {}
     for pair in pairs:
@@ -35,7 +43,7 @@ def settings(pairs: Sequence[str], sections: Sequence[str]) -> dict[str, Any]:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
                 refuse(f"--set gives {path!r} a value within a value; give each field once")
-        place[names[-1]] = _value(text)
+        place[names[-1]] = read(text)
     return found
 
 
@@ -46,13 +54,6 @@ def labels(pairs: Sequence[str]) -> dict[str, str]:
     if wrong:
         refuse(f"a label is KEY=VALUE, not {wrong[0]!r}")
     return found
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def job_id(client: Client, name: str) -> str:

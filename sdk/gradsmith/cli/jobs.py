@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradsmith.cli import complete, show
+from gradsmith.cli import complete, show, sweeps
 from gradsmith.cli.given import job_id, labels
 from gradsmith.cli.outcome import JOB_FAILED, refuse, told
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gradsmith.types import Job
 
 commands = typer.Typer(
-    name="jobs", help="Trainings, evaluations and previews.", invoke_without_command=True, rich_markup_mode=None
+    name="jobs", help="Trainings, sweeps, evaluations and previews.", invoke_without_command=True, rich_markup_mode=None
 )
 
 JobName = Annotated[
@@ -31,7 +31,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers
 
 @commands.callback()
 def jobs(context: typer.Context, as_json: AsJson = False) -> None:
-    """Trainings, evaluations and previews; alone, it lists them."""
+    """Trainings, sweeps, evaluations and previews; alone, it lists them."""
     if context.invoked_subcommand is None:
         list_jobs(as_json=as_json)
     elif as_json:
@@ -41,6 +41,7 @@ def jobs(context: typer.Context, as_json: AsJson = False) -> None:
 @commands.command("list")
 def list_jobs(
     family: Annotated[str | None, typer.Option(help="Of this family only.")] = None,
+    sweep: Annotated[str | None, typer.Option(metavar="ID", help="The children of this sweep only.")] = None,
     status: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed, cancelled.")] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="With this label; repeatable.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
@@ -50,7 +51,9 @@ def list_jobs(
     from gradsmith.cli.service import client
 
     with told(), client() as service:
-        jobs = service.jobs.list(family=family, status=status, metadata=labels(label or []), limit=min(limit, 100))
+        jobs = service.jobs.list(
+            family=family, sweep=sweep, status=status, metadata=labels(label or []), limit=min(limit, 100)
+        )
         found = list(itertools.islice(jobs, limit))
         if as_json:
             return show.as_json([job.raw for job in found])
@@ -93,7 +96,10 @@ def show_job(job: JobName = "@last", as_json: AsJson = False) -> None:
             if curve is not None:
                 lines["meta-loss"] = show.sparkline(curve.loss)
         show.fields({name: value for name, value in lines.items() if value})
-        if found.kind != "meta_train" and found.status == "succeeded":
+        if found.kind == "sweep":
+            typer.echo()
+            sweeps.table(service.sweeps.get(found))
+        elif found.kind != "meta_train" and found.status == "succeeded":
             typer.echo()
             show.verdict(service.jobs.report(found))
         return None
@@ -165,18 +171,21 @@ def follow(job: str, *, as_json: bool = False) -> None:
         return f"stopped watching; the job runs on. `gradsmith jobs watch {end}` or `gradsmith jobs cancel {end}`"
 
     with told(detached), client() as service:
-        ended = watched(service, job)
+        searching = service.jobs.get(job).kind == "sweep"
+        ended = sweeps.watched(service, job) if searching else watched(service, job)
         if as_json:
             show.as_json(ended.raw)
             raise typer.Exit(0 if ended.status == "succeeded" else JOB_FAILED)
+        if searching:
+            sweeps.table(service.sweeps.get(ended))
         if ended.status != "succeeded":
             reason = ended.status_reason or "no reason given"
             typer.echo(f"gradsmith: job {ended.id} {ended.status}: {reason}", err=True)
             raise typer.Exit(JOB_FAILED)
         if ended.status_reason:
             typer.echo(f"note: {ended.status_reason}")
-        if ended.evaluation is None or ended.kind != "meta_train":
-            if ended.kind != "meta_train":
+        if ended.evaluation is None or ended.kind not in ("meta_train", "sweep"):
+            if ended.kind not in ("meta_train", "sweep"):
                 show.verdict(service.jobs.report(ended))
             return
         measured = watched(service, ended.evaluation)
@@ -206,6 +215,7 @@ def _facts(job: Job) -> dict[str, str]:
         "ran": show.took(job),
         "predicted": show.duration((job.price or {}).get("predicted_seconds")),
         "left": show.duration(job.progress.eta_seconds) if not job.finished else "",
+        "sweep": f"{job.sweep}, trial {job.trial}" if job.sweep is not None else "",
         "attempt": str(job.attempt) if job.attempt > 1 else "",
         "optimizer": job.optimizer or "",
         "evaluation": job.evaluation or "",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from gradsmith.cli import complete, datasets, families, jobs, keys, optimizers, show
+from gradsmith.cli import sweeps as sweeping
 from gradsmith.cli.given import labels, settings
 from gradsmith.cli.outcome import AUTHENTICATION, UNAVAILABLE, refuse, told
 
@@ -63,6 +65,42 @@ def train(
     if dry_run:
         return _priced(body, label, as_json=as_json)
     return _start(body, label, follow=follow, as_json=as_json)
+
+
+@program.command()
+def sweep(
+    family: Annotated[str, typer.Argument(metavar="FAMILY", help="One of `gradsmith families`.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="PATH=VALUES",
+            help="A value of the job, or what is swept in its recipe: recipe.meta_steps=100,200 or "
+            "recipe.meta_learning_rate=0.001..0.1:log; repeatable.",
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="grid, random or tpe. Default: grid; with a range random.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="How many; a grid has its own.")] = None,
+    parallel: Annotated[int | None, typer.Option(help="Most that wait or run at a time.")] = None,
+    halving: Annotated[
+        str | None, typer.Option(metavar="RUNGS[:REDUCTION]", help="Successive halving, such as 3:3.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the search and of every trial. Default: a random one.")] = None,
+    label: Label = None,
+    evaluate: Annotated[bool, typer.Option(help="Measure the best against tuned baselines afterwards.")] = True,
+    follow: Follow = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train with many recipes, and keep the best.
+
+    Lists in --set are tried in every combination; ranges are drawn from.
+    """
+    wanted = settings(set_ or [], (*_SECTIONS, "seed"), sweeping.swept)
+    body = {"kind": "sweep", "family": family, "seed": seed, "evaluate": evaluate, **wanted}
+    body |= {"sampler": sampler, "trials": trials, "parallel": parallel, "halving": sweeping.halving(halving)}
+    _start(body, label, follow=follow, as_json=as_json)
 
 
 @program.command()
@@ -210,7 +248,11 @@ def _start(body: dict[str, Any], label: list[str] | None, *, follow: bool, as_js
             given = {name: value for name, value in body.items() if value is not None}
             if "optimizer" in given:
                 given["optimizer"] = optimizer_named(service, given["optimizer"])
-            job = service.jobs.create(given.pop("kind"), **given, metadata=metadata or None)
+            kind = given.pop("kind")
+            if kind == "sweep":
+                given.setdefault("recipe", {})
+            create = service.sweeps.create if kind == "sweep" else partial(service.jobs.create, kind)
+            job = create(**given, metadata=metadata or None)
         if as_json and not follow:
             return show.as_json(job.raw)
         typer.echo(job.id, err=as_json)

@@ -481,7 +481,7 @@ def test_the_list_pages_newest_first_and_filters(api: httpx.Client) -> None:
         ("limit=101", 422, "invalid_request"),
         ("limit=ten", 422, "invalid_request"),
         ("status=done", 422, "invalid_request"),
-        ("kind=sweep", 422, "invalid_request"),
+        ("kind=sweap", 422, "invalid_request"),
         ("famly=quadratic", 422, "invalid_request"),
         ("family=%00", 422, "invalid_request"),
         ("metadata.=x", 422, "invalid_request"),
