@@ -14,10 +14,11 @@ import torch
 
 from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
+from models.backends import Backend
 from models.evaluation.break_even import Spent
-from models.measured import BestTuned
+from models.measured import BestTuned, OwnScore
 from models.parallel import Alone
-from models.rollout import Contender
+from models.rollout import Contender, Learned
 from models.spec import Recipe
 from models.task_spec import LossesOn
 from models.tasks.base import Family
@@ -31,11 +32,13 @@ class Made:
     """How the optimizer was made, as its record tells it. None where it does not.
 
     recipe: of its training; score: of its validation
+    elsewhere: whether nobody has scored it here
     """
 
     spent: Spent | None = None
     recipe: Recipe | None = None
     score: float | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,34 @@ def comparable(made: Made, on: LossesOn) -> bool:
     all of them, and the baselines were tuned on one, for losses `on` one kind of data."""
     recipe = made.recipe
     return recipe is not None and made.score is not None and not recipe.mixture and recipe.on == on
+
+
+@dataclass(frozen=True)
+class Itself:
+    """The optimizer, as a validation takes what it scores."""
+
+    family: Family
+    backend: Backend
+    knows_steps: bool
+    weight: float = 1.0
+
+    def contender(self, steps: int) -> Contender:
+        """As training scores it: nothing rests."""
+        return Learned(self.backend, horizon=steps)
+
+
+def scored_here(
+    recipe: Recipe, itself: Itself, dtype: torch.dtype, device: torch.device
+) -> Generator[None, None, OwnScore]:
+    """What an optimizer from elsewhere comes to on the validation tasks that select those that are trained here."""
+    work = Validation(recipe, (itself,), Alone(), dtype, device).found(0, 0.0)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            found: Found = end.value
+            return OwnScore(found.score, found.standing_still, recipe)
+        yield
 
 
 def scored_like(
