@@ -29,7 +29,7 @@ from app.store.families import DeclaredFamilies
 from app.store.sessions import Database
 from models.datasets.blobs import blobs_of
 from models.datasets.inspection import inspected
-from models.errors import ModelsError
+from models.errors import DatasetMissing, ModelsError
 from models.families import lacking_data
 from models.memory import memory_estimate_bytes
 from models.meta_train import TrainingResult, meta_train
@@ -95,6 +95,8 @@ def outcome(tasks: dict[str, Any], there: Workspace, data_dir: Path) -> str:
         return "too large"
     try:
         *_, last = meta_train(spec, data_dir=data_dir, threads=1)
+    except DatasetMissing:
+        return "without its data"  # which a worker would fetch, and cannot here
     except ModelsError as told:  # which a job's status says, such as that all losses were infinite
         return f"failed: {type(told).__name__}"
     assert isinstance(last, TrainingResult)

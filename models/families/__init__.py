@@ -28,6 +28,7 @@ from models.families.quadratic import KIND as QUADRATIC
 from models.families.recipes import winning
 from models.families.regression import KIND as REGRESSION
 from models.families.style import KIND as STYLE
+from models.families.transformer import KIND as TRANSFORMER
 from models.spec import FamilySpec, Recipe
 from models.task_spec import TASK_SPECS, TaskSpec
 
@@ -56,21 +57,9 @@ def register(kind: Kind) -> None:
     DATASETS.update(kind.datasets)
 
 
-_KINDS = (
-    QUADRATIC,
-    MLP,
-    AUTOENCODER,
-    REGRESSION,
-    FUNCTIONS,
-    LASSO,
-    FACTORIZATION,
-    EXPRESSION,
-    STYLE,
-    CONV,
-    AUGMENTED,
-    MIXTURE,
-)
-for _kind in _KINDS:
+_FUNCTIONS = (QUADRATIC, FUNCTIONS, LASSO, FACTORIZATION, EXPRESSION)
+_MODELS = (MLP, AUTOENCODER, REGRESSION, CONV, TRANSFORMER, STYLE)
+for _kind in (*_FUNCTIONS, *_MODELS, AUGMENTED, MIXTURE):
     register(_kind)
 PROBLEMS: tuple[plugins.Problem, ...] = plugins.load(register)
 """Plug-ins that could not be loaded, and why."""
