@@ -27,7 +27,9 @@ from app.api import (
     metrics,
     optimizers,
     pages,
+    previews,
     reports,
+    searches,
 )
 from app.api.dependencies import Services
 from app.auth.keyring import KeyRing
@@ -43,6 +45,7 @@ from app.http.paths import Paths
 from app.http.prefix import Prefix
 from app.jobs import submission
 from app.jobs.dispatch import Dispatcher
+from app.jobs.sweeps.coordinator import Coordinator
 from app.metrics import Metrics
 from app.openapi import document as openapi
 from app.openapi.reference import reference_page
@@ -57,6 +60,7 @@ ROUTERS = (
     curves,
     curve_lines,
     reports,
+    searches,
     families,
     datasets,
     aliases,
@@ -66,6 +70,7 @@ ROUTERS = (
     health,
     metrics,
     pages,
+    previews,
 )
 
 
@@ -88,6 +93,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await hub.start()
         dispatcher = Dispatcher(chosen, database)
         dispatcher.start()
+        sweeps = Coordinator(chosen, database, dispatcher.wake)
+        sweeps.start()
         key_ring = KeyRing(database, chosen.key_cache_seconds)
         key_ring.start()
         measured.open(database)
@@ -97,6 +104,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             redis=redis,
             hub=hub,
             dispatcher=dispatcher,
+            sweeps=sweeps,
             metrics=measured,
             keys=key_ring,
             rates=rates_of(chosen, redis),
@@ -108,6 +116,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         finally:
             await hub.stop()
             await key_ring.stop()
+            await run_in_threadpool(sweeps.stop)
             await run_in_threadpool(dispatcher.stop)
             await redis.aclose()
             measured.close()

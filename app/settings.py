@@ -101,8 +101,8 @@ class Settings(BaseSettings):
     worker_threads: int | None = Field(
         None,
         ge=1,
-        description="Most threads that `resources.threads` auto may find; default: the CPUs of a worker, of which "
-        "`serve` gives each of its workers the same share.",
+        description="Most threads that `resources.threads` auto may find, and most processes that an evaluation's "
+        "baselines run in; default: the CPUs of a worker, of which `serve` gives each of its workers the same share.",
     )
     backend: BackendName = Field("auto", description="`resources.backend` of jobs that name none.")
     # The kernels read these two themselves, in each job: here, so that a wrong one is refused when a server starts.

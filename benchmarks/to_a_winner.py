@@ -6,7 +6,8 @@ Starts the service as `./run serve` does, on an empty data folder, sends one POS
 follows its training and its evaluation. Each phase has its seconds by the client's clock and the seconds that all
 processes of the service computed in it: on a machine that others use too, the second is what the phase needs.
 
-MNIST takes part where --mnist names a folder with its four files.
+MNIST takes part where --mnist names a folder with its four files: `./run bench to_a_winner --family mnist-mlp --mnist
+FOLDER`.
 """
 
 from __future__ import annotations
@@ -207,12 +208,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="./run bench to_a_winner", description="Seconds from POST to an optimizer that beats every tuned baseline."
     )
-    parser.add_argument("--family", nargs="+", choices=list(ASKED_SECONDS), default=list(ASKED_SECONDS))
+    parser.add_argument(
+        "--family", nargs="+", choices=list(ASKED_SECONDS), help="default: all; MNIST where its folder is given"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--mnist", type=Path, help="a folder with MNIST's four files; without it MNIST is left out")
+    parser.add_argument("--mnist", type=Path, help="a folder with MNIST's four files")
     parser.add_argument("--dry", action="store_true", help="print, but do not write RESULTS.md")
     options = parser.parse_args(arguments)
-    families = [name for name in options.family if name != "mnist-mlp" or options.mnist is not None]
+    families = options.family or [name for name in ASKED_SECONDS if name != "mnist-mlp" or options.mnist is not None]
+    if "mnist-mlp" in families and options.mnist is None:
+        parser.error("mnist-mlp needs its data: name the folder with MNIST's four files with --mnist FOLDER")
+    if options.mnist is not None and not options.mnist.is_dir():
+        parser.error(f"--mnist {options.mnist} is no folder; name the one with MNIST's four files")
     load = os.getloadavg()[0]
     text = [
         "## From POST to a winner",

@@ -11,26 +11,21 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Generator, Mapping, Sequence
-from itertools import islice
 
 import torch
 from torch import Tensor
 
 from models.baselines.base import Tunable
 from models.curves import looks
-from models.rollout import Sample, run
+from models.rollout import Sample
 from models.task_spec import LossesOn
 from models.tasks.base import Family
-from models.tuning import CRITERIA, GRID_LIMIT, GridPoint, Tuned, Tuning, candidates, learning_rate, runs_of
+from models.tuned import Tuned, run_side_by_side
+from models.tuning import GRID_LIMIT, GridPoint, Pair, Tuning, candidates, learning_rate
+from models.tuning_budget import CRITERIA, KEPT, rungs_of
 
-KEPT = 3
-"""One of so many candidates goes on, for each criterion."""
-SHARES = (4, 2, 1)
-"""A rung runs on the tasks of the sample divided by this."""
 MOST_GROWTH = 6
 """How often the grid may grow on all tasks."""
-
-Place = tuple[str, float]
 
 
 def tune_by_halving(
@@ -52,21 +47,21 @@ def tune_by_halving(
     Yields None after each inner step, so that a caller can look at the clock, and each candidate's first grid point.
     """
     sweep = _Sweep(baseline, family, sample, horizon, on, dtype, device)
-    rungs = sorted({max(1, sample.tasks // share) for share in SHARES})
-    for schedule, k in islice(candidates(baseline.centre, schedules, sweep.points), runs_of(schedules)):
-        yield from sweep.measure((schedule, k), rungs[0])
-        yield sweep.points[schedule, k]
-    places = list(sweep.points)
+    rungs = rungs_of(sample.tasks)
+    for pairs in candidates(baseline.centre, schedules, sweep.points):
+        yield from sweep.measure(pairs, rungs[0])
+        for pair in pairs:
+            yield sweep.points[pair]
+    pairs = list(sweep.points)
     for tasks in rungs[1:]:
-        places = _best_of(places, sweep.points)
-        for place in places:
-            yield from sweep.measure(place, tasks)
+        pairs = _best_of(pairs, sweep.points)
+        yield from sweep.measure(pairs, tasks)
     for criterion in CRITERIA:
         for _ in range(MOST_GROWTH):
             beyond = _beyond(_winner(sweep.points, sample.tasks, criterion), sweep.points, criterion)
             if beyond is None:
                 break
-            yield from sweep.measure(beyond, sample.tasks)
+            yield from sweep.measure([beyond], sample.tasks)
     order = sorted(sweep.points.values(), key=lambda point: (schedules.index(point.schedule), point.k))
     return Tuning(baseline, horizon, tuple(order))
 
@@ -84,46 +79,46 @@ class _Sweep:
         dtype: torch.dtype,
         device: torch.device | str,
     ) -> None:
-        self.points: dict[Place, GridPoint] = {}
+        self.points: dict[Pair, GridPoint] = {}
         self._baseline, self._family, self._sample, self._horizon = baseline, family, sample, horizon
         self._dtype, self._device = dtype, device
         self._looks = looks(horizon) if on == "held_out" else ()
-        self._losses: dict[Place, tuple[Tensor, Tensor]] = {}
+        self._losses: dict[Pair, tuple[Tensor, Tensor]] = {}
 
-    def measure(self, place: Place, tasks: int) -> Generator[None, None, None]:
-        """Run the candidate on the first `tasks` tasks, as far as it has not."""
-        schedule, k = place
-        seen = self.points[place].tasks if place in self.points else 0
+    def measure(self, pairs: Sequence[Pair], tasks: int) -> Generator[None, None, None]:
+        """Run candidates, which have seen equally many tasks, on the first `tasks` tasks, as far as they have not."""
+        [seen] = {self.points[pair].tasks if pair in self.points else 0 for pair in pairs}
         if seen == tasks:
             return
         part = dataclasses.replace(self._sample, first=self._sample.first + seen, tasks=tasks - seen)
-        tuned = Tuned(self._baseline, learning_rate(k), schedule, self._horizon)
-        found = yield from run(
-            *(tuned, self._family, part, self._horizon), dtype=self._dtype, device=self._device, looks=self._looks
+        settings = [Tuned(self._baseline, learning_rate(k), schedule, self._horizon) for schedule, k in pairs]
+        found = yield from run_side_by_side(
+            *(settings, self._family, part, self._horizon), dtype=self._dtype, device=self._device, looks=self._looks
         )
-        before = self._losses.get(place, (found.final[:0], found.area[:0]))
-        final, area = torch.cat([before[0], found.final]), torch.cat([before[1], found.area])
-        self._losses[place] = final, area
-        diverged = int(torch.isinf(final).sum())
-        self.points[place] = GridPoint(schedule, k, float(final.mean()), float(area.mean()), diverged, tasks)
+        for pair, each in zip(pairs, found, strict=True):
+            before = self._losses.get(pair, (each.final[:0], each.area[:0]))
+            final, area = torch.cat([before[0], each.final]), torch.cat([before[1], each.area])
+            self._losses[pair] = final, area
+            diverged = int(torch.isinf(final).sum())
+            self.points[pair] = GridPoint(*pair, float(final.mean()), float(area.mean()), diverged, tasks)
 
 
-def _best_of(places: Sequence[Place], points: Mapping[Place, GridPoint]) -> list[Place]:
+def _best_of(places: Sequence[Pair], points: Mapping[Pair, GridPoint]) -> list[Pair]:
     """The best third by each criterion, in the order of `places`."""
     count = math.ceil(len(places) / KEPT)
-    kept: set[Place] = set()
+    kept: set[Pair] = set()
     for criterion in CRITERIA:
         kept |= set(sorted(places, key=lambda place: float(getattr(points[place], criterion)))[:count])
     return [place for place in places if place in kept]
 
 
-def _winner(points: Mapping[Place, GridPoint], tasks: int, criterion: str) -> Place:
+def _winner(points: Mapping[Pair, GridPoint], tasks: int, criterion: str) -> Pair:
     """The best of those that ran on all tasks."""
     finalists = [place for place, point in points.items() if point.tasks == tasks]
     return min(finalists, key=lambda place: float(getattr(points[place], criterion)))
 
 
-def _beyond(winner: Place, points: Mapping[Place, GridPoint], criterion: str) -> Place | None:
+def _beyond(winner: Pair, points: Mapping[Pair, GridPoint], criterion: str) -> Pair | None:
     """A stride beyond the edge of the winner's schedule, where the winner is at one; else None."""
     schedule, k = winner
     ks = sorted(other for name, other in points if name == schedule)

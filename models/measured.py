@@ -15,8 +15,8 @@ from models.curves import FINAL_STEPS, LOOKS, Curves
 from models.evaluation.statistics import Bootstrap, Floats, curve_quantiles, summary
 from models.spec import Recipe
 from models.task_spec import LossesOn
-from models.tuning import CRITERIA as CRITERIA
 from models.tuning import Tuning
+from models.tuning_budget import CRITERIA as CRITERIA
 
 PROGRESS_INTERVAL_SECONDS = 0.25
 TUNING_TRAJECTORY = 1  # trajectory 0 of the validation split selected the rule; baselines are tuned on other tasks
@@ -32,6 +32,7 @@ MEANINGS: dict[LossesOn, dict[str, str]] = {
 }
 """What each criterion is, for the record."""
 T = TypeVar("T")
+Y = TypeVar("Y")
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,25 @@ class Runs:
 
     def so_far(self, message: str) -> MeasuringProgress:
         return MeasuringProgress(self.done, max(self.total, self.done), message)
+
+
+class Stopwatch:
+    """Adds up the seconds of generators, without what their callers do meanwhile."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timing(self, work: Generator[Y, None, T]) -> Generator[Y, None, T]:
+        """`work`, whose seconds are added."""
+        while True:
+            started = time.perf_counter()
+            try:
+                event = next(work)
+            except StopIteration as end:
+                return cast(T, end.value)
+            finally:
+                self.seconds += time.perf_counter() - started
+            yield event
 
 
 @dataclass(frozen=True)

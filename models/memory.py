@@ -21,7 +21,7 @@ from gradsmith.rules.configs import Costs as RuleCosts
 from gradsmith.rules.configs import TunedConfig
 from gradsmith.rules.kernels.sizes import WIDTHS, Sizes
 from models.baselines import TUNED
-from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewSpec
+from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewSpec, SweepSpec
 from models.spec.family_tier import DIRECTIONS, rules_of, training_of
 from models.task_spec import Costs, TaskSpec
 
@@ -32,8 +32,13 @@ BLOCK_FLOATS = 8_000_000
 Smaller blocks spend their time in the overhead of torch's calls; larger ones gain nothing and leave the cache."""
 
 CHUNK_COORDINATES = 16_384
-"""How many coordinates validation and evaluation run at once. Tasks do not depend on each other, so this only bounds
-memory and keeps minibatches and states in the cache: 64 networks on digits take half the time in chunks of ten."""
+"""How many coordinates a learned rule runs on at once in validation and evaluation. Tasks do not depend on each other,
+so this only bounds memory and keeps states in the cache."""
+
+ABREAST_COORDINATES, ABREAST_NUMBERS = 2**18, 2**22
+"""How many coordinates a hand-made optimizer runs on at once, and how many numbers gradients may take meanwhile. Its
+step is many small operations of torch, whose overhead hardly depends on their size: Muon on 128 networks on digits
+takes 0.3 of the time that chunks of ten take."""
 
 KEPT_BYTES = 104 * 2**20
 """How much the native backend keeps of a window at most instead of computing it again: both layers of the 2x20 LSTM
@@ -48,6 +53,7 @@ WORKER_BYTES = 285 * 2**20  # Python, torch, the worker's own libraries and conn
 _TORCHRUN_BYTES = 225 * 2**20  # torch once more
 _DRAWN_AT_ONCE, _DRAWING_BYTES = 1_000_000, 50  # numbers, and bytes for each of them, while tasks are drawn
 _BOOTSTRAP_BYTES = 40 * 2**20
+_HELPER_BYTES = 64 * 2**20  # pages of a forked process that are no longer its parent's (models.evaluation.sharing)
 
 
 _Rules: TypeAlias = tuple[tuple[float, RuleCosts], ...]
@@ -103,6 +109,7 @@ def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, th
     backend = computes or _likely_backend(spec, rules, native=True)
     sizes = _Sizes(spec.family.tasks, rules, backend, threads or spec.resources.threads_or(1), spec.learns_apart)
     loading, resident = sizes.costs.loading_bytes, sizes.costs.resident_bytes
+    least = 0
     match spec:
         case MetaTrainSpec():
             families = [
@@ -117,13 +124,31 @@ def memory_estimate_bytes(spec: JobSpec, *, computes: Computes | None = None, th
                 running = max(running, _family_tier(sizes, spec))
         case PreviewSpec():
             running = _previewing(sizes, spec)
+            least = 0 if spec.training is None else memory_estimate_bytes(spec.training, threads=threads)
+        case SweepSpec():
+            return 0  # its children are jobs of their own
         case _:
             assert_never(spec)
-    each = WORKER_BYTES + max(loading, resident + running)
+    each = max(least, WORKER_BYTES + max(loading, resident + running))
     processes = spec.resources.processes
     if processes == 1:
         return each
     return WORKER_BYTES + _TORCHRUN_BYTES + processes * each  # the worker's own hears the others, torchrun starts them
+
+
+def tasks_abreast(coordinates_per_task: int, costs: Costs = Costs()) -> int:
+    """How many tasks a hand-made optimizer runs on at once."""
+    working = max(1, costs.used + costs.used_bytes // 4)
+    return max(1, min(ABREAST_COORDINATES // coordinates_per_task, ABREAST_NUMBERS // working))
+
+
+def helper_bytes(spec: EvaluateSpec) -> int:
+    """What a process takes that helps an evaluation with its baselines (models.evaluation.sharing)."""
+    sizes = _Sizes(spec.family.tasks, (), "reference" if spec.resources.backend == "reference" else "torch", 1)
+    plan = spec.evaluation
+    curve = sizes.width * (plan.horizon + 1) * plan.test_tasks
+    running = _running_baselines(sizes, max(plan.test_tasks, plan.tuning_tasks), plan.baselines)
+    return _HELPER_BYTES + running + 3 * curve + sizes.costs.held_out_bytes
 
 
 def group_tasks(coordinates_per_task: int, record: int, unroll_steps: int) -> int:
@@ -306,13 +331,22 @@ def _previewing(sizes: _Sizes, spec: PreviewSpec) -> int:
 
 
 def _rollout(sizes: _Sizes, tasks: int, baselines: Sequence[str] = ()) -> int:
-    """A run forward on a chunk of the tasks, of the rule or of a baseline; the next chunk is drawn before the last one
-    is freed."""
-    chunk = min(tasks, max(1, CHUNK_COORDINATES // sizes.coordinates))
+    """A run forward of the rule, or of the baseline that takes the most."""
+    learned = _running(sizes, tasks, max(1, CHUNK_COORDINATES // sizes.coordinates), sizes.state + _step(sizes))
+    return max(learned, _running_baselines(sizes, tasks, baselines))
+
+
+def _running_baselines(sizes: _Sizes, tasks: int, baselines: Sequence[str]) -> int:
+    each = max((_baseline(sizes, name) for name in baselines), default=0)
+    return _running(sizes, tasks, tasks_abreast(sizes.coordinates, sizes.costs), each) if baselines else 0
+
+
+def _running(sizes: _Sizes, tasks: int, at_once: int, each: int) -> int:
+    """A run forward on a chunk of the tasks; the next chunk is drawn before the last one is freed. each: bytes for each
+    coordinate, beside theta, its gradient and two moments"""
+    chunk = min(tasks, at_once)
     problems = min(2, -(-tasks // chunk)) * _problem(sizes, chunk)
-    coordinates = chunk * sizes.coordinates
-    each = max(sizes.state + _step(sizes), *(_baseline(sizes, name) for name in baselines), 0)
-    stepping = _minibatch(sizes, chunk) + (each + 6 * sizes.width) * coordinates
+    stepping = _minibatch(sizes, chunk) + (each + 6 * sizes.width) * chunk * sizes.coordinates
     return problems + max(stepping, _drawing(sizes.costs, chunk))
 
 

@@ -127,6 +127,7 @@ def run(
     looks: tuple[int, ...] = (),
     pictures: bool = False,
     begin: Tensor | None = None,
+    repeats: int = 1,
 ) -> Generator[None, None, Curves]:
     """Yields after each inner step, so that a caller can look at the clock, and returns the Curves: of the sample's
     tasks in an order that depends on the sample alone.
@@ -135,12 +136,15 @@ def run(
     looks: steps, from 0 to the horizon, after which held-out losses are measured; the curves are then of these, and a
         task whose training loss is not finite has an infinite one from there on. Empty: training losses
     begin: where every task begins, (coordinates_per_task,); None: each at its own starting point
+    repeats: how often the contender has each task, as in `Family.sample`; the curves are of all tasks, then of all of
+        them again. Without held_out and pictures
 
     Costs `horizon + 1` gradient evaluations a task; one that is judged at its average costs a loss more at each step.
     Raises ValueError where held-out losses are asked for and the tasks have none.
     """
-    chunk = tasks_at_once(family)
-    losses: list[Tensor] = []
+    assert repeats == 1 or not (held_out or pictures)
+    chunk = max(1, tasks_at_once(family, contender) // repeats)
+    losses: list[Tensor] = []  # (rows, repeats, tasks) each
     ends: list[HeldOut] = []
     film = Film(horizon) if pictures else None
     beyond = sample.first + sample.tasks
@@ -151,6 +155,7 @@ def run(
             trajectory=sample.trajectory,
             tasks=min(chunk, beyond - first),
             first=first,
+            repeats=repeats,
             dtype=dtype,
             device=device,
         )
@@ -174,7 +179,8 @@ def run(
                 if step < horizon:
                     stepper.step(theta, gradient)
                     yield
-            losses.append(torch.stack(seen if looks else rows))
+            stacked = torch.stack(seen if looks else rows)
+            losses.append(stacked.view(len(stacked), repeats, -1))
             end = tasks.held_out(at) if held_out else None
             if end is not None:
                 ends.append(end)
@@ -182,7 +188,7 @@ def run(
     if ends:
         whole = HeldOut(torch.cat([end.losses for end in ends]), torch.cat([end.accuracies for end in ends]))
     pictured = None if film is None else film.developed()
-    return Curves(torch.cat(losses, dim=1), whole, looks or None, pictured)
+    return Curves(torch.cat(losses, dim=2).flatten(1), whole, looks or None, pictured)
 
 
 def _held_out(tasks: TaskBatch, theta: Tensor) -> HeldOut:
@@ -197,10 +203,12 @@ def _losses(tasks: TaskBatch, theta: Tensor, step: int) -> Tensor:
     return tasks.losses(theta, step)
 
 
-def tasks_at_once(family: Family) -> int:
+def tasks_at_once(family: Family, contender: Contender) -> int:
     """How many tasks `run` has side by side. Where a sample is cut at multiples of it, each part's curves are those of
     the whole, bit for bit."""
-    return max(1, CHUNK_COORDINATES // family.coordinates_per_task)
+    if isinstance(contender, Learned):
+        return max(1, CHUNK_COORDINATES // family.coordinates_per_task)
+    return family.tasks_abreast
 
 
 def curves(steps: Generator[object, None, Curves]) -> Curves:

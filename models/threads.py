@@ -13,7 +13,7 @@ import torch
 
 from gradsmith.rules import Rules
 from models.backends import backend_for
-from models.spec import BackendName, MetaGradientMode
+from models.spec import BackendName, MetaGradientMode, Products
 from models.task_spec import Part
 
 SECONDS = 0.25
@@ -33,11 +33,12 @@ def calibrated(
     seconds: float = SECONDS,
     parts: Sequence[Part] = (),
     mode: MetaGradientMode = "detached",
+    products: Products = "float32",
 ) -> int:
     """The smallest number of threads, of 1, 2, 4 .. `most`, that is within 5 % of the fastest for windows of the rule
     on `coordinates` coordinates. Takes about `seconds`; leaves torch with the number that it returns.
 
-    parts, mode: as for `backend_for`
+    parts, mode, products: as for `backend_for`
     Raises BackendUnavailable.
     """
     counts = [2**power for power in range(most.bit_length()) if 2**power < most] + [most]
@@ -45,7 +46,8 @@ def calibrated(
         torch.set_num_threads(1)
         return 1
     backends = {
-        count: backend_for(rule, dtype, device, count, wanted=wanted, parts=parts, mode=mode) for count in counts
+        count: backend_for(rule, dtype, device, count, wanted=wanted, parts=parts, mode=mode, products=products)
+        for count in counts
     }
     task = backends[1].task_size or 1
     width = max(task, min(coordinates, COORDINATES) // task * task)  # whole tasks, where the rule looks at those

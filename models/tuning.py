@@ -15,32 +15,18 @@ from itertools import islice
 
 import torch
 
-from models.baselines.base import AtRate, Tunable
-from models.baselines.schedules import rate
+from models.baselines.base import Tunable
 from models.curves import looks
-from models.rollout import Sample, Stepper, run
+from models.rollout import Sample
 from models.task_spec import LossesOn
-from models.tasks.base import Family, TaskBatch
+from models.tasks.base import Family
+from models.tuned import Tuned as Tuned
+from models.tuned import run_side_by_side
+from models.tuning_budget import CRITERIA, FIRST_RUNS, FURTHER_RUNS, runs_of
 
-FIRST_RUNS = 12  # of the first schedule
-FURTHER_RUNS = 4  # of each other one
 SPACING = 4.0  # of a first grid: a decade
 MOST_STRIDE = 8.0  # beyond an edge; each stride is twice the one before
 GRID_LIMIT = 24.0  # |k|: learning rates from 1e-6 to 1e6
-CRITERIA = ("final", "area")
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """A baseline at one learning rate and schedule. steps: the length of the run, which the schedule knows"""
-
-    baseline: Tunable
-    learning_rate: float
-    schedule: str
-    steps: int
-
-    def start(self, tasks: TaskBatch) -> Stepper:
-        return AtRate(self.baseline.start(tasks), rate(self.learning_rate, self.schedule, self.steps))
 
 
 @dataclass(frozen=True)
@@ -59,7 +45,9 @@ class GridPoint:
         return learning_rate(self.k)
 
 
-Points = Mapping[tuple[str, float], GridPoint]
+Pair = tuple[str, float]
+"""A schedule, and the k of a learning rate."""
+Points = Mapping[Pair, GridPoint]
 
 
 @dataclass(frozen=True)
@@ -96,11 +84,6 @@ def learning_rate(k: float) -> float:
     return float(10.0 ** (k / 4))
 
 
-def runs_of(schedules: Sequence[str]) -> int:
-    """How many runs every baseline's sweep over these schedules has."""
-    return FIRST_RUNS + FURTHER_RUNS * (len(schedules) - 1)
-
-
 def tune(
     baseline: Tunable,
     family: Family,
@@ -119,42 +102,52 @@ def tune(
 
     Yields None after each inner step, so that a caller can look at the clock, and each grid point when it is done.
     """
-    points: dict[tuple[str, float], GridPoint] = {}
+    points: dict[Pair, GridPoint] = {}
     seen = looks(horizon) if on == "held_out" else ()
-    for schedule, k in islice(candidates(baseline.centre, schedules, points), runs_of(schedules)):
-        tuned = Tuned(baseline, learning_rate(k), schedule, horizon)
-        found = yield from run(tuned, family, sample, horizon, dtype=dtype, device=device, looks=seen)
-        diverged = int((~found.finite).sum())
-        point = GridPoint(schedule, k, float(found.final.mean()), float(found.area.mean()), diverged, sample.tasks)
-        points[schedule, k] = point
-        yield point
+    for pairs in candidates(baseline.centre, schedules, points):
+        settings = [Tuned(baseline, learning_rate(k), schedule, horizon) for schedule, k in pairs]
+        found = yield from run_side_by_side(settings, family, sample, horizon, dtype=dtype, device=device, looks=seen)
+        for (schedule, k), each in zip(pairs, found, strict=True):
+            diverged = int((~each.finite).sum())
+            point = GridPoint(schedule, k, float(each.final.mean()), float(each.area.mean()), diverged, sample.tasks)
+            points[schedule, k] = point
+            yield point
     order = sorted(points.values(), key=lambda point: (schedules.index(point.schedule), point.k))
     return Tuning(baseline, horizon, tuple(order))
 
 
-def candidates(centre: float, schedules: Sequence[str], points: Points) -> Iterator[tuple[str, float]]:
-    """The pairs to try, one after the other, each to be in `points` before the next is asked for."""
+def candidates(centre: float, schedules: Sequence[str], points: Points) -> Iterator[list[Pair]]:
+    """The pairs to try, `runs_of(schedules)` of them, some at a time. Those of one list do not depend on each other;
+    they are to be in `points` before the next list is asked for."""
+    runs = runs_of(schedules)
+    for wanted in _wanted_pairs(centre, schedules, points):
+        yield wanted[:runs]
+        runs -= len(wanted)
+        if runs <= 0:
+            return
+
+
+def _wanted_pairs(centre: float, schedules: Sequence[str], points: Points) -> Iterator[list[Pair]]:
     first, *others = schedules
-    grid = ((first, centre + SPACING * place) for place in range(-2, 3))
-    yield from islice(_chain(grid, _settled(first, 1.0, points)), FIRST_RUNS)
-    for other in others:
+    grid = [(first, centre + SPACING * place) for place in range(-2, 3)]
+    yield grid
+    for wanted in islice(_settled(first, 1.0, points), FIRST_RUNS - len(grid)):
+        yield [wanted]
+    if others:
         best = _best(_of(first, points), "final")
-        around = ((other, best + place) for place in (-1, 0, 1))
-        yield from islice(_chain(around, _settled(other, 1.0, points)), FURTHER_RUNS)
+        around = [best + place for place in (-1, 0, 1)]
+        yield [(other, k) for other in others for k in around]
+        for other in others:
+            for wanted in islice(_settled(other, 1.0, points), FURTHER_RUNS - len(around)):
+                yield [wanted]
     for halvings in range(1, 8):
         for criterion in CRITERIA:
             schedule = min(points.values(), key=lambda point: float(getattr(point, criterion))).schedule
-            yield from _settled(schedule, 0.5**halvings, points, (criterion,))
+            for wanted in _settled(schedule, 0.5**halvings, points, (criterion,)):
+                yield [wanted]
 
 
-def _chain(*parts: Iterator[tuple[str, float]]) -> Iterator[tuple[str, float]]:
-    for part in parts:
-        yield from part
-
-
-def _settled(
-    schedule: str, gap: float, points: Points, criteria: Sequence[str] = CRITERIA
-) -> Iterator[tuple[str, float]]:
+def _settled(schedule: str, gap: float, points: Points, criteria: Sequence[str] = CRITERIA) -> Iterator[Pair]:
     """Until the best point of each criterion is inside the grid, with neighbours at most `gap` away."""
     for criterion in criteria:
         while (k := _wanted(_of(schedule, points), criterion, gap)) is not None:

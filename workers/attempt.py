@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.settings import Settings
-from app.store import leases
+from app.store import leases, prices
 from app.store.checkpoints import Checkpoint
 from app.store.events import EventId, JobEvent
 from gradsmith.rules import Rules
@@ -41,6 +41,11 @@ class Attempt:
     """Whether it is, so far, what an uninterrupted run with this runtime would be."""
     _preempted_at: float | None = field(default=None, init=False)
 
+    @property
+    def cores(self) -> int:
+        """Those that one job of this worker may keep busy."""
+        return self.settings.worker_threads or usable_cpus()
+
     def settle(self, rule: Rules | None, spec: JobSpec) -> None:
         """Find out what will compute this job, and write it down; then refuse what this worker cannot hold.
 
@@ -48,10 +53,16 @@ class Attempt:
 
         Raises DeviceUnavailable, BackendUnavailable and TooLittleMemory.
         """
-        most_threads = max(1, (self.settings.worker_threads or usable_cpus()) // spec.resources.processes)
+        most_threads = max(1, self.cores // spec.resources.processes)
         self.runtime = runtime = runtime_facts(rule, spec, most_threads)
-        lease = self.keeper.lease
-        self.keeper.note(self.keeper.write(lambda session, _again: leases.ran_on(session, lease, runtime)))
+        lease, workspace = self.keeper.lease, self.claimed.job.workspace
+
+        def write(session: Session, _again: bool) -> str:
+            seconds = prices.predicted(session, workspace, spec)
+            told = {} if seconds is None else {"predicted": seconds.told}
+            return leases.ran_on(session, lease, runtime | told)
+
+        self.keeper.note(self.keeper.write(write))
         refuse_too_large(spec, runtime, self.settings.worker_memory_bytes)
 
     def announce(self, resume: Checkpoint | None) -> None:

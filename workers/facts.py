@@ -16,7 +16,7 @@ from models.errors import TooLittleMemory
 from models.machine import peak_memory_bytes, usable_memory_bytes
 from models.memory import Computes, memory_estimate_bytes
 from models.runtime import device_of
-from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewSpec
+from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewSpec, SweepSpec
 from models.threads import calibrated
 
 SAME_BITS = ("torch", "processes", "threads", "instruction_set", "device", "backend")
@@ -48,7 +48,13 @@ def runtime_facts(rule: Rules | None, spec: JobSpec, most_threads: int) -> dict[
     dtype = dtype_for(resources.backend, given=dtype_of(rule))
     rule = copy.deepcopy(rule).to(device, dtype)
     parts = spec.family.tasks.parts()
-    name = backend_for(rule, dtype, device, wanted=resources.backend, parts=parts, mode=spec.meta_gradient).name
+    name = backend_for(
+        *(rule, dtype, device),
+        wanted=resources.backend,
+        parts=parts,
+        mode=spec.meta_gradient,
+        products=spec.products,
+    ).name
     if resources.threads == "auto":
         threads = calibrated(
             *(rule, dtype, device),
@@ -57,6 +63,7 @@ def runtime_facts(rule: Rules | None, spec: JobSpec, most_threads: int) -> dict[
             most=most_threads,
             parts=parts,
             mode=spec.meta_gradient,
+            products=spec.products,
         )
     else:
         threads = resources.threads
@@ -131,6 +138,8 @@ def _coordinates(spec: JobSpec) -> int:
             tasks = spec.evaluation.test_tasks
         case PreviewSpec():
             tasks = spec.evaluation.tuning_tasks
+        case SweepSpec():
+            return 0
         case _:
             assert_never(spec)
     return tasks * spec.family.tasks.coordinates_per_task

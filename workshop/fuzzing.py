@@ -126,5 +126,7 @@ def _end(settings: Settings, database: Database, job: JobRow) -> None:
                 worker.publish(metrics)
                 worker.record(metrics)
                 worker.finish_training(score=1.0)
+            case "sweep":
+                raise AssertionError("a sweep is never queued")
             case never:
                 assert_never(never)

@@ -139,7 +139,11 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
     }
     timed = {name: {"median": 2e-5, "low": 1.9e-5, "high": 2.3e-5} for name in rates}
     at_once = {"final": found | {"certain": True}, "area": found | {"certain": False}}
-    profile = {name: {"score": rate, "profile": [rate, 2 * rate, 2.5 * rate]} for name, rate in rates.items()}
+    ratio = np.linspace(1.0, 4.0, 13)
+    heights = {name: np.minimum(1.0, 2.5 * rate * (1 - 0.9 / ratio)) for name, rate in rates.items()}
+    profile = {name: {"score": float(each.mean()), "profile": each.tolist()} for name, each in heights.items()}
+    easy = np.exp(np.linspace(-2, 2, 60))  # 60 tasks, the learned one's losses up to twice or down to a tenth
+    pairs = {"learned": (easy * np.exp(np.sin(np.arange(60) * 7) - 0.8)).tolist(), "best_baseline": easy.tolist()}
     moving = {name: rates[name] for name in ("learned", "rmsprop", "adam")}
     return {
         "format": 3,
@@ -158,6 +162,7 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
         "comparisons": {name: {"final": found, "area": found} for name in baselines}
         | {"best_baseline": dict.fromkeys(("final", "area"), found | {"baseline": "adam"})},
         "verdict": {"final": verdict, "area": verdict},
+        "paired": dict.fromkeys(("final", "area"), {"baseline": "adam"} | pairs),
         "seconds": {
             "coordinates": 10,
             "gradient": timed["learned"],
@@ -182,7 +187,7 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
                 }
             ],
             "problems": 512,
-            "ratio": [1.0, 2.0, 4.0],
+            "ratio": ratio.tolist(),
             "steps": profile,
             "seconds": profile,
         },

@@ -206,6 +206,11 @@ def _answer(
                     "no_curve",
                     f"Job {job_id} ({kind}) trains nothing and has no such curve: see /jobs/{job_id}/report.",
                 )
+            case "sweep":
+                raise Problem(
+                    "no_curve",
+                    f"Job {job_id} (sweep) has the curves of its children: GET /jobs?sweep={job_id} lists them.",
+                )
             case never:
                 assert_never(never)
         if outline.is_empty:

@@ -17,6 +17,7 @@ from app.http.problems import FieldError, invalid_request, pointer_of
 from app.http.wording import IDEMPOTENCY_KEY_PATTERN, choice
 from app.jobs.dispatch import Dispatcher
 from app.jobs.submission import Submission
+from app.jobs.sweeps.coordinator import Coordinator
 from app.metrics import Metrics
 from app.settings import Settings
 from app.store.errors import JobNotFound
@@ -37,6 +38,7 @@ class Services:
     redis: Redis
     hub: StreamHub
     dispatcher: Dispatcher
+    sweeps: Coordinator
     keys: KeyRing
     rates: RateLimits | None
     metrics: Metrics

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from app.api.schemas import Alias, EvaluationSummary, Optimizer
+from app.api.schemas import Pays as PaysDocument
 from app.report.card import CardFacts
+from app.report.pays import Pays, Subject, pays, pays_on
 from app.store.aliases import tag_of
 from app.store.jobs import JobRepository
 from app.store.provenance import made_with
-from app.store.records import records, unfinished_evaluations
+from app.store.records import Measured, Record, records, unfinished_evaluations
 from app.store.registry import Registry
 from app.store.tables import AliasRow, OptimizerRow
 
@@ -34,12 +36,36 @@ def optimizer_documents(session: Session, workspace: str, rows: Sequence[Optimiz
             automatic=record.row.automatic,
             tuned=record.row.tuned,
             stands_for=record.row.stands_for,
+            pays=_pays(pays(_subject(record), [measured.facts for measured in record.evaluations])),
             card=record.row.card,
-            evaluations=[EvaluationSummary(**vars(measured)) for measured in record.evaluations],
+            evaluations=[_summary(_subject(record), measured) for measured in record.evaluations],
             created_at=record.row.created_at,
         )
         for record in records(session, workspace, rows)
     ]
+
+
+def _subject(record: Record) -> Subject:
+    row = record.row
+    return Subject(
+        reference=f"{row.family}@{row.version}",
+        family=row.family,
+        horizon=record.horizon,
+        objective=record.objective or "both",
+        overrides=record.overrides,
+        shortfall=None if row.automatic else "worse_than_standing_still",
+        tuned=row.card["tuned"] if row.tuned else None,
+        stands_for=row.stands_for,
+    )
+
+
+def _summary(subject: Subject, measured: Measured) -> EvaluationSummary:
+    known = {name: value for name, value in vars(measured).items() if name != "facts"}
+    return EvaluationSummary(**known, pays=_pays(pays_on(subject, measured.facts)))
+
+
+def _pays(found: Pays) -> PaysDocument:
+    return PaysDocument(advice=found.advice, answer=found.answer)
 
 
 def etag_of_alias(row: AliasRow) -> str:
@@ -79,4 +105,5 @@ def card_facts(session: Session, row: OptimizerRow) -> CardFacts:
         tuned=row.card["tuned"] if row.tuned else None,
         stands_for=row.stands_for,
         measuring=unfinished_evaluations(session, row),
+        pays=pays(_subject(record), [measured.facts for measured in record.evaluations]).answer,
     )

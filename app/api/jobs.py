@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import (
     After,
@@ -16,15 +17,17 @@ from app.api.dependencies import (
     ServicesDep,
     only_parameters,
 )
+from app.api.previews import pricing
 from app.api.schemas import Page
 from app.http.delivery import NOT_MODIFIED, deliver
 from app.http.fields import MAX_LABELS, Labels, Name
 from app.http.problems import field_errors, invalid_request, responses
 from app.jobs.documents import job_document, job_documents
 from app.jobs.kinds import JobRequest
-from app.jobs.schemas import Job, JobStatus
+from app.jobs.schemas import Job, JobStatus, Price
 from app.jobs.submission import prepared
 from app.openapi import examples
+from app.store import sweeps
 from app.store.jobs import JobRepository
 from app.store.keys import quotas
 from app.store.sql import LOCK_SECONDS, wait_for_locks
@@ -39,14 +42,20 @@ _ONE_JOB: dict[str, Any] = {"content": {"application/json": {"example": examples
 @router.post(
     "/jobs",
     operation_id="jobs_create",
-    summary="Start a job: train a rule on a family, measure an optimizer, or preview a family",
+    summary="Start a job: train a rule on a family, sweep recipes, measure an optimizer, or preview a family",
     description=(
         "Only `kind` and `family` (or `optimizer`) are required; the answer shows the whole resolved spec. Also "
-        "accepted while Redis is away: the job runs when it is back."
+        "accepted while Redis is away: the job runs when it is back. With `dry_run=true` nothing is queued: the answer "
+        "is 200 with what the job would need, or the refusal that the job would have met."
     ),
     status_code=202,
     response_model=Job,
     responses={
+        200: {
+            "description": "The price, for `dry_run=true`.",
+            "model": Price,
+            "content": {"application/json": {"example": examples.PRICE}},
+        },
         202: {
             "description": "Queued. `Location` is the job's address.",
             "content": {"application/json": {"example": examples.QUEUED_JOB}},
@@ -64,6 +73,7 @@ _ONE_JOB: dict[str, Any] = {"content": {"application/json": {"example": examples
             "data_set_missing", "job_too_large", "idempotency_conflict", "quota_exceeded",
         ),
     },
+    dependencies=[Depends(only_parameters("dry_run"))],
 )  # fmt: skip
 async def jobs_create(
     body: Annotated[
@@ -74,15 +84,24 @@ async def jobs_create(
                 "changed": {"summary": "Change parts of the recipe", "value": examples.META_TRAIN_CHANGED},
                 "evaluate": {"summary": "Measure an optimizer", "value": examples.EVALUATE},
                 "preview": {"summary": "See how tuned baselines do on a family", "value": examples.PREVIEW},
+                "sweep": {"summary": "Train with many recipes and keep the best", "value": examples.SWEEP},
             }
         ),
     ],
     services: ServicesDep,
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
+    dry_run: Annotated[
+        bool, Query(description="Whether to queue nothing, and to tell what the job would need.")
+    ] = False,
 ) -> Response:
-    answer = await services.submissions.ask(prepared(body, caller, services.settings, idempotency_key))
+    if dry_run:
+        return _written(await run_in_threadpool(pricing(services).priced, body, caller))
+    given = (body, caller, services.settings, idempotency_key)
+    asked = await run_in_threadpool(prepared, *given) if body.slow_to_resolve else prepared(*given)
+    answer = await services.submissions.ask(asked)
     services.dispatcher.wake()
+    services.sweeps.wake()
     headers = answer.headers | ({"Idempotent-Replayed": "true"} if answer.replayed else {})
     return Response(answer.body, answer.status_code, headers, media_type="application/json")
 
@@ -102,7 +121,9 @@ async def jobs_create(
         **responses("bad_cursor", "invalid_request", "precondition_failed"),
     },
     response_model=Page[Job],
-    dependencies=[Depends(only_parameters("status", "kind", "family", "brief", "limit", "after", prefix="metadata."))],
+    dependencies=[
+        Depends(only_parameters("status", "kind", "family", "sweep", "brief", "limit", "after", prefix="metadata."))
+    ],
 )
 def jobs_list(
     request: Request,
@@ -111,6 +132,7 @@ def jobs_list(
     status: Annotated[JobStatus | None, Query()] = None,
     kind: Annotated[JobKind | None, Query()] = None,
     family: Annotated[Name | None, Query()] = None,
+    sweep: Annotated[Name | None, Query(description="The id of a sweep: its children.")] = None,
     brief: Annotated[bool, Query(description="Whether to leave `spec` and `runtime` empty.")] = False,
     limit: Limit = 20,
     after: After = None,
@@ -118,7 +140,7 @@ def jobs_list(
     labels = _labels_of(request)
     with services.database.read() as session:
         page = JobRepository(session, caller.workspace).page(
-            status=status, kind=kind, family=family, labels=labels, limit=limit, after=after
+            status=status, kind=kind, family=family, sweep=sweep, labels=labels, limit=limit, after=after
         )
         documents = job_documents(session, page.rows, services.dispatcher)
     if brief:
@@ -144,7 +166,10 @@ def jobs_get(job_id: JobId, services: ServicesDep, caller: CallerDep) -> Respons
     "/jobs/{job_id}/cancel",
     operation_id="jobs_cancel",
     summary="Cancel a job",
-    description="A queued job is cancelled at once (200); a running one is asked to stop (202, `cancelling`).",
+    description=(
+        "A queued job is cancelled at once (200); a running one is asked to stop (202, `cancelling`). The children of "
+        "a sweep are cancelled with it."
+    ),
     responses={
         200: _ONE_JOB,
         202: {"description": "It is being cancelled.", "model": Job, **_ONE_JOB},
@@ -154,6 +179,7 @@ def jobs_get(job_id: JobId, services: ServicesDep, caller: CallerDep) -> Respons
 def jobs_cancel(job_id: JobId, services: ServicesDep, caller: CallerDep, response: Response) -> Job:
     with services.database.write() as session:
         job = JobRepository(session, caller.workspace).cancel(job_id)
+        sweeps.cancel_children(session, job)
         response.status_code = 202 if job.status == "cancelling" else 200
         return job_document(session, job)
 
@@ -162,7 +188,10 @@ def jobs_cancel(job_id: JobId, services: ServicesDep, caller: CallerDep, respons
     "/jobs/{job_id}/retry",
     operation_id="jobs_retry",
     summary="Run a failed or cancelled job again",
-    description="A new attempt, from its last checkpoint where it has one.",
+    description=(
+        "A new attempt, from its last checkpoint where it has one. A sweep goes on, with those of its children that "
+        "failed or were cancelled; such a child is retried with its sweep alone."
+    ),
     status_code=202,
     responses={
         202: _ONE_JOB,
@@ -176,10 +205,12 @@ def jobs_retry(job_id: JobId, services: ServicesDep, caller: CallerDep, response
     with services.database.write() as session:
         wait_for_locks(session, LOCK_SECONDS)
         job = JobRepository(session, caller.workspace).retry(job_id)
+        sweeps.retry_children(session, job)
         if job.api_key is not None:
             quotas(session, [job.api_key], services.settings.max_active_jobs, besides=job.id)[job.api_key].take()
         document = job_document(session, job, services.dispatcher)
     services.dispatcher.wake()
+    services.sweeps.wake()
     response.headers["Location"] = f"/jobs/{job_id}"
     return document
 

@@ -58,8 +58,8 @@ _CONTENT: dict[str, dict[str, Any]] = {
     operation_id="jobs_report",
     summary="What a job measured, as JSON, a self-contained HTML page or PNG by `Accept`",
     description=(
-        "The result of an `evaluate` or a `preview` job. A `meta_train` job shows the report of the evaluation that it "
-        "asked for. Each form has an address of its own "
+        "The result of an `evaluate` or a `preview` job. A `meta_train` or `sweep` job shows the report of the "
+        "evaluation that it asked for. Each form has an address of its own "
         "too: `report.json`, `report.html`, `report.png`."
     ),
     responses={
@@ -143,7 +143,7 @@ class _Forms(NamedTuple):
 def _measured(session: Session, job: JobRow) -> tuple[EvaluationRow, _Forms]:
     """Raises Problem `not_ready` or `no_result`, with the progress of the job that is waited for."""
     match kind_of(job):
-        case "meta_train":
+        case "meta_train" | "sweep":
             if job.status != "succeeded":
                 raise not_ready(job, "report")
             return _measured(session, _own_evaluation(session, job))
@@ -160,7 +160,7 @@ def _measured(session: Session, job: JobRow) -> tuple[EvaluationRow, _Forms]:
 
 
 def _own_evaluation(session: Session, job: JobRow) -> JobRow:
-    """The newest evaluation that a training asked for. Raises Problem `no_result`."""
+    """The newest evaluation that a training or a sweep asked for. Raises Problem `no_result`."""
     jobs = JobRepository(session, job.workspace)
     child = evaluation_of(jobs, job)
     if child is None:

@@ -59,6 +59,19 @@ class FamilyDetail(Family):
     schemas: dict[str, dict[str, Any]] = Field(description="JSON schemas of `tasks`, `recipe` and `evaluation`.")
 
 
+class Pays(BaseModel):
+    """Whether it pays to use an optimizer."""
+
+    advice: Literal["use", "use_by_steps", "no_difference", "do_not_use", "unknown"] = Field(
+        description="By the criterion that it was trained for, against the best tuned baseline. use_by_steps: it wins "
+        "after as many steps, not after as many seconds."
+    )
+    answer: str = Field(
+        description="Two sentences: the ratios of losses in steps, in seconds and on held-out data; what making it "
+        "took, after how many runs that has paid, and where it must not be used."
+    )
+
+
 class EvaluationSummary(BaseModel):
     job: str = Field(description="Its report is at /jobs/{job}/report.")
     family: str
@@ -73,6 +86,7 @@ class EvaluationSummary(BaseModel):
         description="After how many `runs` training has paid, or why `never`; null where an older version made it."
     )
     best_baseline: dict[str, Any] = Field(description="Against the best of all tuned baselines, by metric.")
+    pays: Pays = Field(description="What this evaluation says to whoever asks whether to use the optimizer.")
     created_at: datetime
 
 
@@ -101,6 +115,7 @@ class Optimizer(BaseModel):
         description="For a learned schedule that an evaluation made (`evaluation.family_tier`): the optimizer that it "
         "is as good as, and in whose place `best` names it. `latest` does not name it."
     )
+    pays: Pays = Field(description="Should I use it? By its newest evaluation on the tasks that it was trained on.")
     card: dict[str, Any] = Field(description="What training recorded: cost, skipped steps, versions.")
     evaluations: list[EvaluationSummary]
     created_at: datetime

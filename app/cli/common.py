@@ -64,6 +64,16 @@ def existing_file(settings: Settings) -> None:
     )
 
 
+def become(
+    module: str, *arguments: str, environment: dict[str, str] | None = None, data: Path | None = None
+) -> NoReturn:
+    """Replace this process by `python -m module`: signals and the exit code are then the program's own."""
+    os.environ.update(environment or {})
+    if data is not None:
+        os.environ["GRADSMITH_DATA_DIR"] = str(data.resolve())
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])
+
+
 def refuse(message: str) -> NoReturn:
     print(f"gradsmith-server: {message}", file=sys.stderr)
     raise SystemExit(2)

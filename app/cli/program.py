@@ -5,20 +5,20 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from app import private
-from app.cli import datasets, operation
+from app.cli import operation
 from app.cli.baselines import baselines_commands
-from app.cli.common import Data, Host, Port, RootPath, existing_file
+from app.cli.common import Data, Host, Port, RootPath, become, existing_file
 from app.cli.common import refuse as _refuse
 from app.cli.common import settings_from as _settings
+from app.cli.datasets import data_commands
 from app.cli.keys import keys_commands
+from app.commands import INSTALLED, STARTED_AS, started_as
 from app.commands import command as named
-from app.commands import started_as
 
 app = typer.Typer(
     name="gradsmith-server",
@@ -41,6 +41,7 @@ families_commands = typer.Typer(
 app.add_typer(keys_commands)
 app.add_typer(baselines_commands)
 app.add_typer(families_commands)
+app.add_typer(data_commands)
 for command in (operation.doctor, operation.backup, operation.restore):
     app.command()(command)
 
@@ -81,7 +82,7 @@ def api(host: Host = None, port: Port = None, data: Data = None, root_path: Root
     """Run one API process. DATABASE_URL and REDIS_URL name the stores; `migrate` must have run."""
     settings = _settings(data_dir=data, host=host, port=port, root_path=root_path)
     existing_file(settings)
-    _become(
+    become(
         "app.host.server",
         environment={
             "GRADSMITH_HOST": settings.host,
@@ -109,7 +110,7 @@ def worker(
     if unknown := sorted({queue.strip() for queue in queues.split(",")} - {"cpu", "gpu"}):
         _refuse(f"--queues {queues}: there is no queue {unknown[0]!r}; there are cpu and gpu")
     existing_file(_settings(data_dir=data))  # refuses here, in one sentence, what the worker could not use
-    _become("workers.main", "--queues", queues, *(("--name", name) if name else ()), data=data)
+    become("workers.main", "--queues", queues, *(("--name", name) if name else ()), data=data)
 
 
 @app.command()
@@ -160,46 +161,25 @@ def migrate(
         _refuse(f"the database does not answer or refuses: {said}; check DATABASE_URL")
 
 
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    add_help_option=False,
-)
-def data(context: typer.Context) -> None:
-    """List, fetch or import data sets.
-
-    `data`, `data fetch NAME`, `data import NAME FOLDER`; all take `--data`. `data import NAME FILE` brings a table of
-    your own, as POST /datasets does.
-    """
-    if datasets.is_own(context.args):
-        datasets.bring(context.args[1:])
-    else:
-        _become("models.tasks.data", *context.args)
-
-
-@families_commands.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    add_help_option=False,
-)
-def check(context: typer.Context) -> None:
-    """Check what every family promises on one of them: `families check NAME`, which also takes `--data`.
+@families_commands.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A family of GET /families, or a kind, which is checked as it comes.")],
+    data: Data = None,
+) -> None:
+    """Check what every family promises on one of them.
 
     Gradients, independence of other tasks, splits, seeds, dtypes and the predicted memory. Needs torch.
     """
     if importlib.util.find_spec("torch") is None:
         _refuse("families check computes tasks, which needs torch: pip install 'gradsmith-server[worker]'")
-    _become("models.tasks.check", *context.args)
+    become("models.tasks.check", name, data=data)
 
 
-def _become(
-    module: str, *arguments: str, environment: dict[str, str] | None = None, data: Path | None = None
-) -> NoReturn:
-    """Replace this process by `python -m module`: signals and the exit code are then the program's own."""
-    os.environ.update(environment or {})
-    if data is not None:
-        os.environ["GRADSMITH_DATA_DIR"] = str(data.resolve())
-    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])
+@families_commands.callback()
+def families() -> None:
+    """Families of tasks, your own among them."""
 
 
 def main() -> None:
     started_as(sys.argv[0], os.environ)
-    app()
+    app(prog_name=os.environ.get(STARTED_AS) or INSTALLED)

@@ -25,7 +25,9 @@ LEAST_BYTES = {
     "text/javascript": 1024,
     "text/markdown": 4096,
 }
-QUICKLY_BYTES = 100_000  # from here on at the quickest level, and in a thread
+# From here on at the quickest level, and in a thread. Level 6 takes four times as long, 3 ms for a curve of 2,000
+# points, and saves a twentieth of the bytes.
+QUICKLY_BYTES = 32_000
 _REFUSED = re.compile(r"gzip\s*;\s*q=0(\.0*)?\s*(,|$)")
 
 

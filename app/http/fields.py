@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 
@@ -33,3 +33,6 @@ Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
 
 class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    slow_to_resolve: ClassVar[bool] = False
+    """Whether to find out what it asks for takes so long that a thread should."""

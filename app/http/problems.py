@@ -56,6 +56,7 @@ CATALOGUE: dict[str, Kind] = {
     "alias_not_found": Kind(404, "No such alias", "List the family's aliases with GET /families/{name}/aliases."),
     "key_not_found": Kind(404, "No such key", "List the keys with GET /keys."),
     "no_curve": Kind(404, "This kind of job has no loss curve", "What such a job measured is at /jobs/{id}/report."),
+    "no_search": Kind(404, "This kind of job searches nothing", "Sweeps have trials: GET /jobs?kind=sweep lists them."),
     "method_not_allowed": Kind(405, "The path does not know this method", "See the `Allow` header."),
     "not_acceptable": Kind(406, "None of the accepted media types is on offer", "See `detail` for those on offer."),
     "too_slow": Kind(408, "The request came too slowly", "Send it again at one go, over a connection that holds."),

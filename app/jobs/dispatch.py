@@ -78,6 +78,7 @@ class Dispatcher:
     _away: dict[str, str] = field(default_factory=dict, init=False)
     _missing: dict[str, set[tuple[str, int]]] = field(default_factory=dict, init=False)
     _obstacles: dict[str, str] = field(default_factory=dict, init=False)
+    _workers: dict[str, int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         # The client's own retries would hold a round up for seconds; the next round is the retry.
@@ -111,17 +112,22 @@ class Dispatcher:
         """
         return self._obstacles.get(device)
 
+    def workers(self, device: str) -> int | None:
+        """How many workers serve the queue of `device`, as `obstacle` knows it; None when nobody has looked yet."""
+        return self._workers.get(device)
+
     def look(self) -> None:
         """See whether Redis accepts writes and which queues have a worker, for `obstacle`. Raises nothing."""
         try:
             try_write(self._connection)
-            served = {device: bool(self._worker_states(self._queue(device))) for device in DEVICES}
+            served = {device: len(self._worker_states(self._queue(device))) for device in DEVICES}
         except redis.ResponseError as error:
             self._obstacles = dict.fromkeys(DEVICES, redis_refuses(refusal(error)))
         except redis.RedisError:  # `ring` and `reconcile` log it as soon as a job waits for it
             self._obstacles = dict.fromkeys(DEVICES, REDIS_AWAY)
         else:
             self._obstacles = {device: _unserved(device) for device in DEVICES if not served[device]}
+            self._workers = served
 
     def ring(self) -> int:
         """One round: ring what is due, as far as the workers have room. Returns how many doorbells were rung.

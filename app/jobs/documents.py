@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.http.problems import Problem
 from app.jobs.dispatch import Dispatcher
-from app.jobs.schemas import Job, Progress
+from app.jobs.schemas import Job, JobPrice, Progress, TrialPlace
 from app.store.jobs import JobRepository, kind_of
 from app.store.tables import TERMINAL_STATUSES, JobRow
 
@@ -43,11 +43,11 @@ def reason_of(job: JobRow, dispatcher: Dispatcher | None) -> str | None:
 
 
 def evaluation_of(jobs: JobRepository, job: JobRow) -> str | None:
-    """The id of the newest `evaluate` job that this `meta_train` job asked for."""
+    """The id of the newest `evaluate` job that this `meta_train` or `sweep` job asked for."""
     match kind_of(job):
         case "evaluate" | "preview":
             return None
-        case "meta_train":
+        case "meta_train" | "sweep":
             if job.status != "succeeded":
                 return None
         case never:
@@ -69,12 +69,33 @@ def _job(job: JobRow, queue_position: int | None, evaluation: str | None, reason
         optimizer=job.optimizer,
         parent=job.parent_job,
         evaluation=evaluation,
+        sweep=job.sweep,
+        trial=_place(job),
+        price=_price_of(job),
         metadata=job.labels,
         spec=job.spec,
         runtime=job.runtime,
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
+    )
+
+
+def _place(job: JobRow) -> TrialPlace | None:
+    if job.sweep is None or job.trial is None:
+        return None
+    return TrialPlace(number=job.trial, rung=job.rung or 0, values=job.swept)
+
+
+def _price_of(job: JobRow) -> JobPrice | None:
+    """Predicted and actual seconds; None where no worker has begun."""
+    if job.started_at is None or job.status == "queued":
+        return None
+    told = job.runtime.get("predicted") or {}
+    return JobPrice(
+        predicted_seconds=told.get("seconds", {}).get("total"),
+        actual_seconds=None if job.finished_at is None else (job.finished_at - job.started_at).total_seconds(),
+        rests_on=told.get("rests_on", []),
     )
 
 

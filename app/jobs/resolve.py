@@ -22,6 +22,7 @@ from models.spec import (
     DEVICE_OF,
     IDLE_RULE,
     NO_ROOM,
+    UNSUITED_BACKEND,
     BackendName,
     EvaluationPlan,
     FamilySpec,
@@ -157,7 +158,7 @@ def laid_over(default: Spec, changes: BaseModel | dict[str, Any], within: str) -
         return overridden(default, given)
 
 
-_PLACES = {IDLE_RULE: ("recipe", "rules"), NO_ROOM: ("recipe", "rule")}
+_PLACES = {IDLE_RULE: ("recipe", "rules"), NO_ROOM: ("recipe", "rule"), UNSUITED_BACKEND: ("resources",)}
 """Where in a request what only the whole spec can refuse is."""
 
 

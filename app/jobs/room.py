@@ -7,6 +7,7 @@ from functools import cache
 from pydantic import ValidationError
 
 from app.http.problems import Problem
+from app.jobs.sweeps.children import runs_of
 from models.families import FAMILIES
 from models.machine import usable_memory_bytes
 from models.memory import memory_estimate_bytes
@@ -23,7 +24,7 @@ def _own_memory_bytes() -> int:
 def refuse_too_large(spec: JobSpec, worker_memory_bytes: int | None) -> None:
     """Raises Problem `job_too_large` when a worker with this much memory (default: this machine's) cannot hold the job,
     or the one that follows it."""
-    estimate = _estimate_bytes(spec)
+    estimate = estimate_bytes(spec)
     limit = worker_memory_bytes if worker_memory_bytes is not None else _own_memory_bytes()
     if estimate <= limit:
         return
@@ -37,8 +38,9 @@ def refuse_too_large(spec: JobSpec, worker_memory_bytes: int | None) -> None:
     )
 
 
-def _estimate_bytes(spec: JobSpec) -> int:
-    return max(memory_estimate_bytes(each) for each in (spec, spec.follow_up("")) if each is not None)
+def estimate_bytes(spec: JobSpec) -> int:
+    """Memory of the job, or of the one that follows it, whichever needs more; of a sweep, that of its largest child."""
+    return max(memory_estimate_bytes(each) for run in runs_of(spec) for each in (run, run.follow_up("")) if each)
 
 
 def _enlarging(spec: JobSpec, estimate: int) -> list[str]:
@@ -53,6 +55,6 @@ def _enlarging(spec: JobSpec, estimate: int) -> list[str]:
         except ValidationError:  # it does not fit the other changes
             continue
         without = spec.model_copy(update={"family": family.model_copy(update={"tasks": tasks})})
-        if _estimate_bytes(without) < estimate:
+        if estimate_bytes(without) < estimate:
             found.append(f"tasks.{name}")
     return found

@@ -57,7 +57,12 @@ def _forms_of_job(at: str) -> tuple[Link, ...]:
         Link(f"report_{form}", f"jobs_report_{form}", {"job_id": at}, f"What its evaluation found, as {name}.")
         for form, name in (("json", "JSON"), ("html", "a page"), ("png", "a picture"))
     )
-    return (*curve, *report)
+    search = (
+        Link("search", "jobs_search", {"job_id": at}, "What a sweep has tried."),
+        Link("search_png", "jobs_search_png", {"job_id": at}, "What a sweep has tried, as a picture."),
+        Link("search_svg", "jobs_search_svg", {"job_id": at}, "What a sweep has tried, as a drawing."),
+    )
+    return (*curve, *report, *search)
 
 
 def _forms_of_optimizer(at: str) -> tuple[Link, ...]:
@@ -111,7 +116,11 @@ LINKS: dict[tuple[str, str], tuple[Link, ...]] = {
         Link("family", "families_get", {"name": "$response.body#/name"}, "As it is."),
         Link("aliases", "aliases_list", {"name": "$response.body#/name"}, "Your aliases of it."),
     ),
-    ("families_get", "200"): (Link("aliases", "aliases_list", {"name": _FAMILY_NAME}, "Your aliases of it."),),
+    ("families_get", "200"): (
+        Link("aliases", "aliases_list", {"name": _FAMILY_NAME}, "Your aliases of it."),
+        Link("preview", "families_preview", {"name": _FAMILY_NAME}, "What a training on it would need."),
+    ),
+    ("families_preview", "202"): _jobs("$response.body#/job/id"),
     ("datasets_list", "200"): (
         Link("dataset", "datasets_get", {"dataset": "$response.body#/data/0/name"}, "Its columns, classes and groups."),
     ),

@@ -55,6 +55,7 @@ class CardFacts:
     measuring: Sequence[tuple[str, str]] = ()  # (job, status) of evaluations that have not ended, newest first
     shortfall: str | None = None  # why `latest` and `best` may not name it
     tuned: Mapping[str, Any] | None = None  # of a tuned baseline: its name, rate, schedule and steps
+    pays: str | None = None  # two sentences: should I use it?
     stands_for: str | None = None  # of a schedule that an evaluation made: the optimizer in whose place `best` names it
 
 
@@ -105,6 +106,7 @@ def card_markdown(facts: CardFacts) -> str:
             ],
         ),
         "",
+        *([] if facts.pays is None else ["## Should I use it?", "", _inline(facts.pays), ""]),
         "## Verdict against tuned baselines",
         "",
         *_verdicts(facts),

@@ -8,10 +8,10 @@ from app.report.words import LABELS
 
 _ORDER = (
     "format", "job", "optimizer", "family", "overrides", "seed", "horizon", "on", "criteria", "test_tasks",
-    "tuning_tasks", "coordinates_per_task", "training_memory_bytes",
+    "tuning_tasks", "coordinates_per_task", "training_memory_bytes", "price", "training", "selection",
     "verdict", "validation", "family_tier", "break_even", "tiers", "optimizers", "tuning", "stored", "comparisons",
-    "seconds", "time_to_target", "anatomy", "steps", "coordinates", "part", "index", "coordinate", "after", "had",
-    "gradient", "updates", "responses", "update", "tuned", "untuned",
+    "seconds", "time_to_target", "paired", "anatomy", "steps", "coordinates", "part", "index", "coordinate", "after",
+    "had", "gradient", "updates", "responses", "update", "tuned", "untuned",
     *LABELS, "best_baseline",
     "baseline", "curve", "area_curve", "schedule", "learning_rate", "final", "area", "runs", "grid", "diverged",
     "tasks",

@@ -11,7 +11,7 @@ import numpy as np
 from app.report.figures import COLORS, INK, Format, dress, positive, render, titles
 from app.report.html import document, inline
 from app.report.page import loss_section, tuning_section
-from app.report.words import LABELS, loss_name, measured_on, number, ordered, shown
+from app.report.words import LABELS, loss_name, measured_on, number, ordered, seconds, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,6 +52,7 @@ def preview_page(result: Mapping[str, Any], *, job: str) -> str:
         "Learning rates are tuned and curves are drawn on the same validation tasks. An evaluation measures on test "
         "tasks, which this job cannot draw.",
         "Nothing was trained. The memory is what a job that trains with the family's recipe is predicted to need.",
+        *([] if "price" not in result else [f"{escape(_price(result))}."]),
         f"Cost of this preview: {number(cost['seconds'])} s, {cost['gradient_evaluations']['tuning']:,} gradients; "
         f"seed {result['seed']}; torch {escape(str(runtime['torch']))} on {escape(str(runtime['device']))}.",
     ]
@@ -80,7 +81,17 @@ def subtitle(result: Mapping[str, Any]) -> str:
     return (
         f"{_tasks(result)} of {size:,} coordinate{'' if size == 1 else 's'}, {result['horizon']} steps; training with "
         f"the family's recipe needs about {memory:.1f} GiB"
+        + (f" and {seconds(result['price']['seconds']['total'])}, evaluation included" if "price" in result else "")
     )
+
+
+def _price(result: Mapping[str, Any]) -> str:
+    """What a training and its evaluation would take, and what that rests on."""
+    told = result["price"]
+    names = ("training", "selection", "tuning", "evaluation")
+    parts = ", ".join(f"{name} {seconds(told['seconds'][name])}" for name in names)
+    rests = "; ".join(told["rests_on"])
+    return f"A training with its evaluation would take about {seconds(told['seconds']['total'])} ({parts}), by {rests}"
 
 
 def _tasks(result: Mapping[str, Any]) -> str:

@@ -87,7 +87,7 @@ class Curve:
     def __len__(self) -> int:
         return len(self.step)
 
-    def take(self, index: Integers | Bools) -> Curve:
+    def take(self, index: Integers | Bools | slice) -> Curve:
         return Curve(*(getattr(self, column.name)[index] for column in fields(self)))
 
     def downsampled(self, max_points: int) -> Curve:

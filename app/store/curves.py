@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from sqlalchemy import bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from app.store import overviews
-from app.store.curve_format import Chunk, Curve, Floats, Points, curve_of, joined, pack, unpack, unpack_all
+from app.store.curve_format import Chunk, Curve, Floats, Integers, Points, curve_of, joined, pack, unpack, unpack_all
 from app.store.errors import JobNotFound
 from app.store.tables import CurveChunkRow, JobEventRow, JobRow
 from models.spec import JobKind
@@ -202,14 +203,14 @@ class Part:
         return self == Part()
 
     def of(self, curve: Curve) -> Curve:
-        kept = np.ones(len(curve), np.bool_)
-        if self.from_step is not None:
-            kept &= curve.step >= self.from_step
-        if self.to_step is not None:
-            kept &= curve.step <= self.to_step
-        if self.validated:
-            kept &= np.isfinite(curve.validation)
-        return curve.take(kept)
+        inside = curve.take(self.rows(curve.step))
+        return inside.take(np.isfinite(inside.validation)) if self.validated else inside
+
+    def rows(self, step: Integers) -> slice:
+        """Where the wanted steps are, of steps that rise. A slice copies nothing."""
+        first = 0 if self.from_step is None else int(np.searchsorted(step, self.from_step, side="left"))
+        last = len(step) if self.to_step is None else int(np.searchsorted(step, self.to_step, side="right"))
+        return slice(first, last)
 
 
 def part(session: Session, outlined: Outline, wanted: Part, max_points: int | None) -> tuple[Curve, int]:
@@ -233,14 +234,20 @@ def part(session: Session, outlined: Outline, wanted: Part, max_points: int | No
         # chunks at the edges count in part
         inside = sum(points for points, *_ in rows[1:-1])
         if inside >= overviews.ENOUGH_SPANS * overviews.SPAN_POINTS * max_points // 2:
-            # a cut through a span would lose its lowest or highest: the two ends are read whole
+            # a cut through a span would lose its lowest or highest: the two ends are read whole, cut, and thinned like
+            # the others, or the few points at the ends would take the room of the many between them
             ends = {rows[0].first_sequence, rows[-1].first_sequence}
             entire = [first for _, first, columns in rows if columns is None or first in ends]
             whole = chunks.with_only_columns(CurveChunkRow.first_sequence, CurveChunkRow.columns)
             whole = whole.where(CurveChunkRow.first_sequence.in_(entire))
             found = session.execute(whole, execution_options={"binary_results": True})
-            parts = {first: columns for _, first, columns in rows} | {row.first_sequence: row.columns for row in found}
-            return wanted.of(curve_of([unpack_all(list(parts.values()))])).downsampled(max_points), outlined.points
+            read_whole = {row.first_sequence: row.columns for row in found}
+            pieces: list[Chunk] = []
+            for is_whole, run in groupby(rows, key=lambda row: row.first_sequence in read_whole):
+                columns = [read_whole[first] if is_whole else overview for _, first, overview in run]
+                chunk = unpack_all(columns)
+                pieces.append(overviews.overview(chunk.take(wanted.rows(chunk.step))) if is_whole else chunk)
+            return curve_of(pieces).downsampled(max_points), outlined.points
     stored = [columns for _, columns in session.execute(chunks, execution_options={"binary_results": True})]
     return _at_most(wanted.of(curve_of([unpack_all(stored)] if stored else [])), max_points), outlined.points
 

@@ -47,6 +47,7 @@ def _insert_all() -> TextualSelect:
     made = {
         "created_at": "moment.at",
         "queue_key": "CAST(extract(epoch FROM moment.at) * 1000 AS bigint) + r.queue_key",
+        "started_at": "CASE r.status WHEN 'running' THEN moment.at END",
     }
     columns = [column.name for column in _JOBS.c]
     values = [made.get(name, f"r.{name}") for name in columns]
@@ -55,10 +56,12 @@ def _insert_all() -> TextualSelect:
         job AS (
             INSERT INTO {_JOBS.name} ({", ".join(columns)}) SELECT {", ".join(values)}
             FROM json_populate_recordset(CAST(NULL AS {_JOBS.name}), CAST(:rows AS json)) AS r, moment
-            RETURNING id, created_at
+            RETURNING id, status, created_at
+        ), doorbell AS (
+            INSERT INTO {_OUTBOX.name} (job, attempt, created_at)
+            SELECT id, 1, created_at FROM job WHERE status = 'queued'
         )
-        INSERT INTO {_OUTBOX.name} (job, attempt, created_at) SELECT id, 1, created_at FROM job
-        RETURNING created_at
+        SELECT at AS created_at FROM moment
     """
     return text(statement).columns(created_at=UtcDateTime())
 
@@ -67,7 +70,8 @@ _INSERT_ALL = _insert_all()
 
 
 def write(session: Session, jobs: Sequence[JobRow]) -> None:
-    """Write new, queued jobs, of which all is known but when; they belong to the session then, as those that were read.
+    """Write new jobs, of which all is known but when; they belong to the session then, as those that were read. Those
+    that are queued have a doorbell; one that no worker runs is running.
 
     In Postgres a single statement; so with `Database.autocommit_write` a transaction of its own.
     """
@@ -84,10 +88,14 @@ def write(session: Session, jobs: Sequence[JobRow]) -> None:
         moment = now(session)
         for row, job in zip(rows, jobs, strict=True):
             row |= {"created_at": moment, "queue_key": queue_key(moment, job.priority)}
+            row["started_at"] = moment if job.status == "running" else None
         session.execute(_INSERT_JOBS, rows)
-        session.execute(_INSERT_DOORBELLS, [{"job": job.id, "attempt": 1, "created_at": moment} for job in jobs])
+        queued = [job for job in jobs if job.status == "queued"]
+        if queued:
+            session.execute(_INSERT_DOORBELLS, [{"job": job.id, "attempt": 1, "created_at": moment} for job in queued])
     for job in jobs:
         job.created_at, job.queue_key = moment, queue_key(moment, job.priority)
+        job.started_at = moment if job.status == "running" else None
         make_transient_to_detached(job)
     session.add_all(jobs)
 

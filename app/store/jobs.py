@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import assert_never
+from dataclasses import dataclass
+from typing import Any, assert_never
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import bindparam, select
@@ -18,7 +19,7 @@ from app.store.queue import Queues
 from app.store.sessions import now
 from app.store.sql import clock, has_label
 from app.store.tables import DEFAULT_WORKSPACE, TERMINAL_STATUSES, JobRow, OutboxRow
-from app.store.transitions import move
+from app.store.transitions import Status, move
 from models.errors import SpecUnreadable, UnknownKind
 from models.families import no_such_kind
 from models.spec import JobKind, JobSpec
@@ -56,6 +57,16 @@ def kind_of(job: JobRow) -> JobKind:
     return kind
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a child stands in its sweep: its number and rung, from 0, and what was swept, by field."""
+
+    sweep: str
+    trial: int
+    rung: int
+    values: Mapping[str, Any]
+
+
 class JobRepository:
     """The jobs of one workspace, within the caller's transaction."""
 
@@ -85,14 +96,15 @@ class JobRepository:
         parent: str | None = None,
         priority: int = 0,
         api_key: str | None = None,
+        place: Place | None = None,
     ) -> JobRow:
-        """Like `create`, but writes nothing: `insertion.write` writes several together."""
+        """Like `create`, but writes nothing: `insertion.write` writes several together. place: of a sweep's child"""
         return JobRow(
             id=new_id("job"),
             workspace=self._workspace,
             kind=spec.kind,
             family=spec.family.name,
-            status="queued",
+            status="queued" if spec.needs_worker else "running",
             spec=spec.model_dump(mode="json"),
             labels=dict(labels or {}),
             api_key=api_key,
@@ -103,6 +115,10 @@ class JobRepository:
             step=0,
             total=spec.total,
             parent_job=parent,
+            sweep=place.sweep if place else None,
+            trial=place.trial if place else None,
+            rung=place.rung if place else None,
+            swept=dict(place.values) if place else {},
             optimizer=spec.measures,
             runtime={},
         )
@@ -119,17 +135,20 @@ class JobRepository:
         family: str | None = None,
         labels: Mapping[str, str] | None = None,
         parent: str | None = None,
+        sweep: str | None = None,
         limit: int = 20,
         after: str | None = None,
     ) -> Page[JobRow]:
         """Newest first. `after` is the `next` of a page with the same filters, else BadCursor."""
-        filters = {"status": status, "kind": kind, "family": family, "parent": parent, "labels": dict(labels or {})}
+        filters: dict[str, Any] = {"status": status, "kind": kind, "family": family, "parent": parent, "sweep": sweep}
+        filters |= {"labels": dict(labels or {})}
         query = select(JobRow).where(JobRow.workspace == self._workspace)
         for column, value in (
             (JobRow.status, status),
             (JobRow.kind, kind),
             (JobRow.family, family),
             (JobRow.parent_job, parent),
+            (JobRow.sweep, sweep),
         ):
             if value is not None:
                 query = query.where(column == value)
@@ -170,11 +189,18 @@ class JobRepository:
             raise JobFinished(job.id, job.status, "there is nothing to retry. POST /jobs runs it again as a new job.")
         if job.status not in TERMINAL_STATUSES:
             raise JobNotFinished(job.id, job.status, "only a failed or cancelled job can be retried.")
-        spec_of(job)
+        if job.sweep is not None:
+            advice = f"it is trial {job.trial} of {job.sweep}, with which it is retried: POST /jobs/{job.sweep}/retry."
+            raise JobFinished(job.id, job.status, advice)
+        spec = spec_of(job)
         moment = now(self._session)
         job.lost_workers = 0
         job.queue_key = insertion.queue_key(moment, job.priority)
-        requeue(self._session, job, "retried")
+        if spec.needs_worker:
+            requeue(self._session, job, "retried")
+        else:
+            again(self._session, job, "running", "retried")
+            job.started_at = moment
         return job
 
     def newest_unfinished(self, family: str) -> JobRow | None:
@@ -200,14 +226,17 @@ class JobRepository:
 
 def requeue(session: Session, job: JobRow, reason: str, *, delay_seconds: float = 0.0) -> JobEvent:
     """Put a locked job back into the queue as its next attempt, with doorbell and event; nobody holds it then."""
-    move(job, "queued", reason)
+    job.not_before = clock(delay_seconds) if delay_seconds > 0 else None
+    session.add(OutboxRow(job=job.id, attempt=job.attempt + 1, created_at=clock()))
+    return again(session, job, "queued", reason)
+
+
+def again(session: Session, job: JobRow, status: Status, reason: str) -> JobEvent:
+    """Begin the next attempt of a locked job with this status."""
+    move(job, status, reason)
     job.attempt += 1
     job.lease_owner = job.lease_expires_at = job.finished_at = job.eta_seconds = None
-    job.not_before = clock(delay_seconds) if delay_seconds > 0 else None
-    session.add(OutboxRow(job=job.id, attempt=job.attempt, created_at=clock()))
-    event = JobEvent.of(
-        EventId(job.attempt, 1), "status", {"status": "queued", "attempt": job.attempt, "reason": reason}
-    )
+    event = JobEvent.of(EventId(job.attempt, 1), "status", {"status": status, "attempt": job.attempt, "reason": reason})
     events.append(session, job.id, [event])
     session.flush()
     return event
@@ -222,7 +251,7 @@ def end(session: Session, job: JobRow, status: str, reason: str | None, event_id
         status, reason = "cancelled", "cancelled while running"
     move(job, status, reason)  # type: ignore[arg-type]  # the table checks it
     match kind_of(job):
-        case "meta_train":
+        case "meta_train" | "sweep":
             if status != "succeeded":
                 job.optimizer = None
         case "evaluate" | "preview":

@@ -18,7 +18,8 @@ from app.store.tables import DEFAULT_WORKSPACE, JobRow, KeyRow, WorkspaceRow
 
 _ACTIVE = ("queued", "running", "cancelling")
 _DEVICES = ("cpu", "gpu")  # only to use the whole of an index
-_ACTIVE_JOBS = (JobRow.status.in_(_ACTIVE), JobRow.device.in_(_DEVICES))
+# A sweep counts as one job, however many of its children run.
+_ACTIVE_JOBS = (JobRow.status.in_(_ACTIVE), JobRow.device.in_(_DEVICES), JobRow.sweep.is_(None))
 _USABLE = and_(KeyRow.revoked_at.is_(None), or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > clock()))
 
 

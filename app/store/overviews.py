@@ -16,18 +16,22 @@ from app.store.curve_format import Chunk, minmax_index, pack
 from app.store.tables import CurveChunkRow, CurveOverviewRow
 
 SPAN_POINTS = 64
-ENOUGH_SPANS = 2  # in a stretch of which two points are kept: fewer, and its edges would blur
+ENOUGH_SPANS = 1  # in a stretch of which two points are kept: fewer, and spans would be skipped
 LEAST_POINTS = 512  # of a chunk: a shorter one is as soon read whole
+
+
+def overview(chunk: Chunk) -> Chunk:
+    """Keep of each span of SPAN_POINTS its lowest and highest loss, and the first that failed."""
+    finite = bool(np.isfinite(chunk.loss).all())
+    most = 2 + (2 if finite else 3) * -(-len(chunk.step) // SPAN_POINTS)
+    return chunk if len(chunk.step) <= most else chunk.take(minmax_index(chunk.loss, most))
 
 
 def keep(session: Session, key: tuple[str, int, int], chunk: Chunk) -> None:
     """Write the overview of a chunk that was just written under `key` (job, attempt, first sequence)."""
-    points = len(chunk.step)
-    if points < LEAST_POINTS:
+    if len(chunk.step) < LEAST_POINTS:
         return
-    finite = bool(np.isfinite(chunk.loss).all())
-    index = minmax_index(chunk.loss, 2 + (2 if finite else 3) * -(-points // SPAN_POINTS))
-    columns = pack(chunk.take(index))
+    columns = pack(overview(chunk))
     row = session.get(CurveOverviewRow, key)
     if row is None:
         job, attempt, first_sequence = key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,16 @@ from sqlalchemy.orm import Session
 from app.store.aliases import RESERVED, Aliases
 from app.store.references import named
 from app.store.tables import TERMINAL_STATUSES, EvaluationRow, JobRow, OptimizerRow, WeightsRow
+
+_FACTS = (
+    ("horizon",),
+    ("test_tasks",),
+    ("on",),
+    ("held_out",),
+    ("validation",),
+    ("seconds", "comparisons", "best_baseline"),
+    ("optimizers", "learned", "diverged"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,7 @@ class Measured:
     break_even: dict[str, Any] | None
     best_baseline: dict[str, Any]
     created_at: datetime
+    facts: dict[str, Any]  # those parts of the result that app.report.pays reads, as they are in it
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,8 @@ class Record:
     aliases: list[str]  # which name it now: `best` and `latest` first, then the user's own by name
     tags: dict[str, str]  # the labels (`metadata`) of the job that made it
     overrides: dict[str, Any]  # what that job changed of the family's tasks
+    objective: str | None  # of the recipe that it was made with; None where another version has none
+    horizon: int | None  # steps, of the same
     size_bytes: int
     evaluations: list[Measured]  # newest first
 
@@ -48,12 +61,15 @@ def records(session: Session, workspace: str, rows: Sequence[OptimizerRow]) -> l
     reserved = _reserved(session, workspace, {row.family for row in rows})
     sized = session.execute(select(WeightsRow.sha256, WeightsRow.size).where(WeightsRow.sha256.in_(hashes)))
     sizes = {sha256: size for sha256, size in sized}  # noqa: C416  (a row is no pair to mypy)
-    asked = select(JobRow.id, JobRow.labels, JobRow.spec[("family", "overrides")])
+    asked = select(JobRow.id, JobRow.labels, JobRow.spec[("family", "overrides")], JobRow.spec["recipe"])
     jobs = {job: told for job, *told in session.execute(asked.where(JobRow.id.in_([row.job for row in rows])))}
     evaluations = _evaluations(session, workspace, ids)
+    recipes = {row.id: row.card.get("recipe") or jobs[row.job][2] or {} for row in rows}
     return [
         Record(
             row=row,
+            objective=recipes[row.id].get("objective"),
+            horizon=recipes[row.id].get("horizon"),
             aliases=reserved.get(row.id, []) + aliases.get(row.id, []),
             tags=jobs[row.job][0],
             overrides=jobs[row.job][1] or {},  # jobs of older versions have none
@@ -102,11 +118,29 @@ def _evaluations(session: Session, workspace: str, optimizers: Sequence[str]) ->
             result["break_even"],
             result[("comparisons", "best_baseline")],
             EvaluationRow.created_at,
+            *(result[path] for path in _FACTS),
         )
         .where(EvaluationRow.workspace == workspace, EvaluationRow.optimizer.in_(optimizers))
         .order_by(EvaluationRow.job.desc())
     )
     found: dict[str, list[Measured]] = {}
-    for optimizer, job, family, overrides, *values in session.execute(query):
-        found.setdefault(optimizer, []).append(Measured(job, family, overrides or {}, *values))
+    for optimizer, job, family, overrides, verdict, in_seconds, pays, best, created_at, *parts in session.execute(
+        query
+    ):
+        facts = {"family": family, "overrides": overrides, "break_even": pays, "comparisons": {"best_baseline": best}}
+        facts |= _nested(dict(zip(_FACTS, parts, strict=True)))
+        measured = Measured(job, family, overrides or {}, verdict, in_seconds, pays, best, created_at, facts)
+        found.setdefault(optimizer, []).append(measured)
+    return found
+
+
+def _nested(values: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    """The parts of a result at their places; what it does not have is left out."""
+    found: dict[str, Any] = {}
+    for path, value in values.items():
+        if value is not None:
+            place = found
+            for name in path[:-1]:
+                place = place.setdefault(name, {})
+            place[path[-1]] = value
     return found

@@ -33,7 +33,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 DEFAULT_WORKSPACE = "default"
-SCHEMA_REVISION = "0015"  # the Alembic revision that these tables are; a test holds the two equal
+SCHEMA_REVISION = "0017"  # the Alembic revision that these tables are; a test holds the two equal
 
 JOB_STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 TERMINAL_STATUSES = ("succeeded", "failed", "cancelled")
@@ -123,6 +123,10 @@ class JobRow(Base):
     total: Mapped[int] = mapped_column(BigInteger, default=0)
     eta_seconds: Mapped[float | None] = mapped_column(Float)
     parent_job: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))  # the meta_train job of its own evaluation
+    sweep: Mapped[str | None] = mapped_column(String(64))  # the sweep whose child it is
+    trial: Mapped[int | None] = mapped_column(Integer)  # its number within that sweep, from 0
+    rung: Mapped[int | None] = mapped_column(Integer)  # of successive halving, from 0
+    swept: Mapped[dict[str, Any]] = mapped_column(Json, server_default=text("'{}'"))  # its values, by field
     optimizer: Mapped[str | None] = mapped_column(String(64))  # what it made, or what it measures
     runtime: Mapped[dict[str, Any]] = mapped_column(Json)  # torch version, threads, backend: set once claimed
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -139,6 +143,8 @@ class JobRow(Base):
         # counted at each scrape of /metrics: few jobs ever lose a worker
         Index(None, "lost_workers", postgresql_where=text("lost_workers > 0"), sqlite_where=text("lost_workers > 0")),
         Index(None, "parent_job"),
+        # No trial is made twice, whoever makes it; and a sweep's children are found by it.
+        Index(None, "sweep", "trial", unique=True),
     )
 
 

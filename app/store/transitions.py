@@ -16,10 +16,10 @@ ALLOWED: dict[str, frozenset[str]] = {
     ),  # queued: preempted, worker lost
     "cancelling": frozenset({"cancelled"}),  # whatever the worker says at the end
     "succeeded": frozenset(),
-    "failed": frozenset({"queued"}),  # retry
-    "cancelled": frozenset({"queued"}),  # retry
+    "failed": frozenset({"queued", "running"}),  # retry; running: of a job that no worker runs
+    "cancelled": frozenset({"queued", "running"}),
 }
-ACTIVE = ("running", "cancelling")  # a worker holds the job
+ACTIVE = ("running", "cancelling")  # a worker holds the job, if one runs it
 
 
 def move(job: JobRow, status: Status, reason: str | None = None) -> None:

@@ -58,9 +58,9 @@ def measure(problems: tuple[Problem, ...] = (MLP, QUADRATICS)) -> dict[str, Any]
     rows: list[dict[str, Any]] = []
     missing: dict[str, str] = {}
     for problem in problems:
-        G, D = _inputs(problem)
+        G, D = window_inputs(problem)
         exact = rule_with(reference.starting_weights(), torch.float64)
-        truth, moved = _window(exact, TorchBackend(exact, fused=False), G, D)
+        truth, moved = window(exact, TorchBackend(exact, fused=False), G, D)
         for wanted, dtype, device in CANDIDATES:
             precision = str(dtype).removeprefix("torch.")
             if device == "cuda" and not torch.cuda.is_available():
@@ -73,11 +73,11 @@ def measure(problems: tuple[Problem, ...] = (MLP, QUADRATICS)) -> dict[str, Any]
                 missing[wanted] = str(error).split(". Send resources")[0]
                 continue
             # A window's own backend may use what its steps have left; without it, they are computed again.
-            window = backend.for_window(problem.coordinates, problem.unroll_steps)
-            for one, how in ((backend, ""), (window, ", from what the steps left")):
+            own = backend.for_window(problem.coordinates, problem.unroll_steps)
+            for one, how in ((backend, ""), (own, ", from what the steps left")):
                 if one is backend and how:
                     continue  # it leaves nothing
-                found, theirs = _window(rule, one, G, D)
+                found, theirs = window(rule, one, G, D)
                 rows.append(
                     {
                         "backend": backend.name + how,
@@ -93,7 +93,7 @@ def measure(problems: tuple[Problem, ...] = (MLP, QUADRATICS)) -> dict[str, Any]
     return {"rows": rows, "missing": missing}
 
 
-def _inputs(problem: Problem) -> tuple[Tensor, Tensor]:
+def window_inputs(problem: Problem) -> tuple[Tensor, Tensor]:
     """G, D of the problem's first window, in float32."""
     rule = rule_with(reference.starting_weights(), torch.float64)
     batch, backend = batch_of(problem, torch.float64), TorchBackend(rule)
@@ -106,7 +106,7 @@ def _inputs(problem: Problem) -> tuple[Tensor, Tensor]:
     return G[:-1].float(), (suffix_sums(G[1:]) / problem.tasks).float()
 
 
-def _window(rule: LSTMRule, backend: Backend, G: Tensor, D: Tensor) -> tuple[Weights, Tensor]:
+def window(rule: LSTMRule, backend: Backend, G: Tensor, D: Tensor) -> tuple[Weights, Tensor]:
     """The window's gradient, by tensor, and what its steps add to theta; both in float64. backend: the rule's"""
     G, D = (tensor.to(rule.readout_bias) for tensor in (G, D))
     coordinates = G.shape[1]

@@ -9,16 +9,18 @@ import sys
 import time
 from collections.abc import Iterable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.core import accuracy, machine, picture, reference, report
+from benchmarks.core import accuracy, bf16, machine, picture, reference, report
 from benchmarks.core.environment import ROOT, PeersUnavailable, peers_python
 from benchmarks.core.fleet import Bench, cpu_count
 from benchmarks.core.kept import Kept
 from benchmarks.core.problem import EXACT
+from benchmarks.core.report import bf16 as report_bf16
 from benchmarks.core.report import exact
 from benchmarks.core.results import is_right, worst_of
 from benchmarks.core.sections import Plan, sections
@@ -59,18 +61,22 @@ def main(arguments: list[str] | None = None) -> int:
         kept.measure(name, partial(section, bench))
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     lines = report.lines(kept.results, kept.failed, _command(options), date)
-    exact_lines = exact.lines(kept.results, _command(options), date)
-    print("\n" + "\n".join([*lines, *exact_lines]))
+    apart = [
+        ("second derivatives", [f"exact/{problem.slug}" for problem in EXACT], exact.lines, exact.MARKS),
+        ("products in bfloat16", ["bf16"], report_bf16.lines, report_bf16.MARKS),
+    ]
+    sections_apart = {what: own(kept.results, _command(options), date) for what, _, own, _ in apart}
+    print("\n" + "\n".join([*lines, *chain(*sections_apart.values())]))
     print(f"\n{time.perf_counter() - started:.0f} s")
     wrong = _wrong(kept.results)
-    # RESULTS.md has the sections of the default run, and no other; that of second derivatives may be run alone.
+    # RESULTS.md has the sections of the default run, and no other; some may be run alone.
     usual = plan == _plan(parser.parse_args([]))
-    whole = all(f"exact/{problem.slug}" in kept.results for problem in EXACT)
     if usual and wrong:
         print(f"not written, something is wrong: {RESULTS.relative_to(ROOT)}")
-    elif usual and whole:
-        report.write(RESULTS, exact_lines, exact.MARKS)
-        print(f"written, second derivatives: {RESULTS.relative_to(ROOT)}")
+    for what, needed, _, marks in apart:
+        if usual and not wrong and all(name in kept.results for name in needed):
+            report.write(RESULTS, sections_apart[what], marks)
+            print(f"written, {what}: {RESULTS.relative_to(ROOT)}")
     if usual and form == "full" and not wrong:
         report.write(RESULTS, lines)
         print(f"written: {RESULTS.relative_to(ROOT)}")
@@ -111,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only",
         nargs="*",
         metavar="SECTION",
-        help="sections of that name, or whose names begin so; prints, and writes what `exact` measures",
+        help="sections of that name, or whose names begin so; prints, and writes what `exact` and `bf16` measure",
     )
     parser.add_argument("--rounds", type=_count, default=None, help="turns of each peer, 1 or more (7; quick: 3)")
     parser.add_argument("--threads", type=_count, nargs="+", default=None, help="thread counts (1 2; quick: 1)")
@@ -175,4 +181,10 @@ def _wrong(results: dict[str, Any]) -> list[str]:
         for row in results.get("accuracy", {}).get("rows", [])
         if not worst_of(row) <= accuracy.ALLOWED[row["dtype"]]
     ]
-    return peers + backends
+    products = [
+        f"WRONG: the meta-gradient with products in bfloat16 is off float32's by {row['off_float32']:.1e} on "
+        f"{row['problem']}; {bf16.ALLOWED:.0e} is allowed"
+        for row in results.get("bf16", {}).get("rows", [])
+        if not row["off_float32"] <= bf16.ALLOWED
+    ]
+    return peers + backends + products

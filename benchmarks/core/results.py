@@ -11,7 +11,7 @@ from benchmarks.core.statistics import Spread, badness, ratios
 
 Results = dict[str, Any]
 """Section name -> what it measured: "machine", "ceilings", "compare/<slug>/<threads>", "growth/<what>",
-"step/<parameters>", "shares/<slug>", "accuracy", "first_step"; see main. What failed is not among them."""
+"step/<parameters>", "shares/<slug>", "accuracy", "bf16", "first_step"; see main. What failed is not among them."""
 
 JAX_PEERS = (JAX, LEARNED_OPTIMIZATION)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks.core import accuracy, ceilings, first_step, growth, shares, step
+from benchmarks.core import accuracy, bf16, ceilings, first_step, growth, shares, step
 from benchmarks.core.compare import compare
 from benchmarks.core.fleet import EXACT_PEERS, HERE, LEARNED_OPTIMIZATION, PEERS, Bench
 from benchmarks.core.problem import COMPARED, CONVNET, EXACT, MLP, QUADRATICS
@@ -49,6 +49,7 @@ def sections(plan: Plan) -> dict[str, Section]:
             compare, problem=problem, threads=1, rounds=plan.rounds, only=exact, say=_say
         )
     found["accuracy"] = _without_bench(accuracy.measured_apart)
+    found["bf16"] = _without_bench(partial(bf16.measured_apart, plan.rounds))
     found["first_step"] = _without_bench(partial(first_step.measure, 2 if plan.quick else 9))
     for size in (10_000, 100_000) if plan.quick else (10_000, 100_000, 1_000_000, 10_000_000):
         rounds = 2 if size > 1_000_000 else 3 if plan.quick else 7

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.dashboard.browsing import SCHEMES, WIDTHS, browser, opened, routes
+from benchmarks.dashboard.browsing import SCHEMES, WIDTHS, browser, opened
 from benchmarks.dashboard.stage import Stage, going_on
 
 NARROWEST = 360
@@ -15,14 +15,12 @@ REPAINTED_MILLISECONDS = 400
 TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
 
 
-def look(stage: Stage, folder: Path, axe: str | None, only: list[str]) -> Iterator[str]:
+def look(stage: Stage, folder: Path, axe: str | None, views: Mapping[str, str]) -> Iterator[str]:
     """Take a picture of each view in light and dark, wide and narrow; tells what is wrong, a line each."""
     folder.mkdir(parents=True, exist_ok=True)
     live = [job for name, job in stage.jobs.items() if name.startswith("running")]
     with browser() as chromium, going_on(stage, live):
-        for name, route in routes(stage).items():
-            if only and name not in only:
-                continue
+        for name, route in views.items():
             page = opened(chromium, stage.url, route)
             for width in WIDTHS:
                 page.set_viewport_size({"width": width, "height": 900})

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.dashboard.browsing import NoBrowser
+from benchmarks.dashboard.browsing import EMPTY, NoBrowser, routes
 from benchmarks.dashboard.looks import axe_source, look
 from benchmarks.dashboard.measures import POINTS, bytes_per_minute, zoom
 from benchmarks.dashboard.stage import fill, staged
@@ -29,17 +29,22 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if "looks" in options.only:
             axe = axe_source(options.axe)
-            with staged() as stage:
-                fill(stage)
-                wrong = 0
-                for line in look(stage, options.pictures, axe, options.views):
-                    print(line, flush=True)
-                    wrong += 1
+            wrong, seen = 0, 0
+            for empty in (True, False):
+                with staged() as stage:
+                    if not empty:
+                        fill(stage)
+                    all_views = EMPTY if empty else routes(stage)
+                    views = {name: all_views[name] for name in all_views if name in (options.views or all_views)}
+                    seen += len(views)
+                    for line in look(stage, options.pictures, axe, views) if views else ():
+                        print(line, flush=True)
+                        wrong += 1
             print(f"pictures: {options.pictures}")
             print(
                 "axe-core: " + ("not run (pip install axe-playwright-python, or --axe FILE)" if axe is None else "run")
             )
-            print(f"wrong: {wrong}")
+            print(f"views: {seen}, each in light and dark, at 1280 and 390 px; wrong: {wrong}")
             missed |= wrong > 0
         if "zoom" in options.only:
             with staged() as stage:

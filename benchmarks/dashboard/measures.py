@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -58,6 +59,7 @@ def zoom(stage: Stage, points: int = POINTS) -> dict[str, Any]:
         page.close()
     return {
         "points": points,
+        "load": round(os.getloadavg()[0], 1),  # processes that wanted the machine meanwhile
         "written_seconds": round(written, 1),
         "zooms": len(taken),
         "moved_p95_ms": round(float(np.quantile(moved, 0.95)), 1),

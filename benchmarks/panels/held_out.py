@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 
 from benchmarks.panels.catalogue import Panel
@@ -21,7 +21,7 @@ from models.rollout import Contender, Sample, curves, run
 from models.spec import Split
 from models.tasks.catalogue import open_for_testing, open_for_tuning
 from models.tasks.images import load_images
-from models.tuning import GridPoint, Tuned, Tuning, candidates, learning_rate, runs_of
+from models.tuning import GridPoint, Tuned, Tuning, candidates, learning_rate
 
 HEAD = (
     "| panel | trained on | best baseline, tuned for held-out loss; its test loss and accuracy | ratio of test losses "
@@ -69,7 +69,7 @@ def sweep(panel: Panel, name: str, data_dir: Path | None, keep: Path) -> Tuning:
 
     def work() -> Tuning:
         points: dict[tuple[str, float], GridPoint] = {}
-        for schedule, k in islice(candidates(baseline.centre, SCHEDULES, points), runs_of(SCHEDULES)):
+        for schedule, k in chain.from_iterable(candidates(baseline.centre, SCHEDULES, points)):
             tuned = Tuned(baseline, learning_rate(k), schedule, panel.horizon)
             found = per_image(tuned, panel, data_dir, sample)
             final, area = (float(each.double().mean()) for each in (found.losses, found.area))

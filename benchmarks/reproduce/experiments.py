@@ -125,7 +125,7 @@ _DIGITS = (
     ),
 )  # fmt: skip
 _TWO_LSTMS = {"rules": {"conv*": {"kind": "lstm"}}}  # the recipe's own rule moves the dense layers
-_TWO_HYPERS = {"rules": {"conv*": {"kind": "hyper"}}}
+_TWO_HYPERS = {"rules": {"conv*": FAMILIES["cifar10-conv"].recipe.rule.model_dump()}}
 _HELD_OUT_LABELS = {"labels": [5, 6, 7, 8, 9]}
 
 EXPERIMENTS = (

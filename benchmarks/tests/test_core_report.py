@@ -15,7 +15,7 @@ from benchmarks.core.parts import STEPS, WINDOW
 from benchmarks.core.peers.ours import Ours
 from benchmarks.core.problem import DIGITS_EXACT, MLP, MNIST_EXACT, QUADRATICS, Problem, load
 from benchmarks.core.reference import starting_weights
-from benchmarks.core.report import exact
+from benchmarks.core.report import bf16, exact
 from benchmarks.core.report.checked import accuracy_lines
 from benchmarks.core.report.verdicts import verdicts
 from benchmarks.core.sections import Plan, sections
@@ -336,3 +336,28 @@ def test_second_derivatives_have_a_section_and_the_targets_are_held_against_the_
     assert "at most 25 ms asked for, 24.0: reached." in text
     assert "at most 60 ms asked for, 70.0: NOT REACHED." in text
     assert "nan WRONG" in text
+
+
+def test_products_in_bfloat16_have_a_section_that_says_where_they_are_emulated():
+    assert bf16.lines({"machine": MACHINE}, "", "") == []
+    names = {"float32": "native-avx2", "bfloat16": "native-avx2-emulating-bfloat16"}
+    row = {
+        "problem": "a",
+        "backends": names,
+        "emulated": True,
+        "off_float64": {"float32": 2e-7, "bfloat16": 3e-3},
+        "off_float32": 1.5e-3,
+        "window": {"float32": [0.02, 0.02], "bfloat16": [0.03, 0.05]},
+        "meta_step": {"float32": [0.04, 0.04], "bfloat16": [0.05, 0.06]},
+    }
+    found = {"machine": MACHINE, "bf16": {"rows": [row]}}
+    text = " ".join(" ".join(bf16.lines(found, "./run bench core --only bf16", "2026-01-01")).split())
+    assert "40.0 (30.0-50.0) emulated | 2.00 (1.50-2.50) | " in text
+    assert "| 1.50 | 1.38 (1.25-1.50) | 1.5e-03 | 3.0e-03 (2e-07) |" in text
+    assert "The speed on such a CPU is not measured." in text
+    assert main._wrong(found) == []
+    row |= {"off_float32": 0.02, "emulated": False}
+    text = "\n".join(bf16.lines(found, "./run bench core --only bf16", "2026-01-01"))
+    assert "2.0e-02 WRONG" in text
+    assert "mulated" not in text
+    assert len(main._wrong(found)) == 1

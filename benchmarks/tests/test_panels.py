@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 
-from benchmarks.panels import held_out, per_image, runs, tables, tier
+from benchmarks.panels import held_out, per_image, runs, section, tables, tier
 from benchmarks.panels.catalogue import PANELS, Panel
 from benchmarks.panels.costs import costs, least
 from benchmarks.panels.runs import Found
@@ -72,6 +73,15 @@ def made(losses: list[float]) -> Found:
     """Two tasks with the same curve."""
     curve = torch.tensor(losses).repeat(2, 1).t()
     return Found(curve, curve[-5:].mean(dim=0), curve[1:].mean(dim=0), torch.empty(0), torch.empty(0))
+
+
+def test_a_section_has_the_tables_that_have_rows() -> None:
+    [panel] = [each for each in PANELS if each.on == "held_out" and each.horizon == 200]
+    lines = section.lines([], ["| the row |"], {}, "./run bench panels", [panel])
+    heads = [above for above, line in pairwise(lines) if line.startswith("|---")]
+    assert heads == [held_out.HEAD[0]]
+    assert lines[lines.index("| the row |") - 1] == held_out.HEAD[1]
+    assert "()" not in "".join(lines)
 
 
 def test_a_ratio_in_seconds_counts_the_steps_that_fit() -> None:

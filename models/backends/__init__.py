@@ -7,6 +7,7 @@ kernels (GRADSMITH_NATIVE=off, GRADSMITH_TRITON=off). A job's record and card na
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -16,15 +17,16 @@ from gradsmith.rules.kernels.base import Refusal
 from models.backends import native, triton
 from models.backends.base import Backend, ExactWindow, Memory
 from models.backends.composite import CompositeBackend
-from models.backends.native import NativeBackend
+from models.backends.native import EMULATES, NativeBackend
 from models.backends.plain_torch import TorchBackend
 from models.backends.sampled import draw, sampled
 from models.backends.triton import TritonBackend
 from models.errors import BackendUnavailable
-from models.spec import BackendName, MetaGradientMode
+from models.spec import BackendName, MetaGradientMode, Products
 from models.task_spec import Part
 
 __all__ = [
+    "EMULATES",
     "Backend",
     "CompositeBackend",
     "ExactWindow",
@@ -39,7 +41,8 @@ __all__ = [
     "sampled",
 ]
 
-_KERNELS = {"native": native.offered, "triton": triton.offered}
+_Offered = Callable[[Rule, torch.dtype, torch.device, int, Sequence[Part]], Backend | Refusal]
+_KERNELS: dict[str, _Offered] = {"native": native.offered, "triton": triton.offered}
 
 
 def backend_for(
@@ -51,18 +54,23 @@ def backend_for(
     wanted: BackendName = "auto",
     parts: Sequence[Part] = (),
     mode: MetaGradientMode = "detached",
+    products: Products = "float32",
 ) -> Backend:
     """The rule, bound to the fastest backend that can run it here, or to the one that is wanted; of several rules, each
     to its own.
 
     parts: the tensors of one task, for rules that look across coordinates, and for several rules
     mode: of the meta-gradients that it has to compute
+    products: what the kernel's products multiply; in bfloat16 the native kernel of LSTM rules has them alone
     Raises BackendUnavailable when the wanted one cannot run it here; the message says why.
     """
     if isinstance(rule, RuleSet):
-        return _composite(
-            rule, parts, lambda one, own: backend_for(one, dtype, device, threads, wanted=wanted, parts=own, mode=mode)
+        bound = functools.partial(
+            backend_for, dtype=dtype, device=device, threads=threads, wanted=wanted, mode=mode, products=products
         )
+        return _composite(rule, parts, lambda one, own: bound(one, parts=own))
+    if products == "bfloat16":
+        return _with_bfloat16(rule, native.offered(rule, dtype, device, threads, parts, bfloat16=True))
     refusals: dict[str, str] = {}
     for name, offered in _KERNELS.items():
         if wanted in ("auto", name):
@@ -78,6 +86,17 @@ def backend_for(
         f"The job forces the backend {wanted}, which cannot run this rule ({rule.settings.in_words()}) here: "
         f"{refusals[wanted]}. Send resources.backend auto to run it on what there is; the worker's log may say more."
     )
+
+
+def _with_bfloat16(rule: Rule, offer: Backend | Refusal) -> Backend:
+    """Raises BackendUnavailable where there is no such kernel here."""
+    if isinstance(offer, Refusal):
+        raise BackendUnavailable(
+            f"The job asks for products in bfloat16, which the native kernel computes alone, and that cannot run this "
+            f"rule ({rule.settings.in_words()}) here: {offer.reason}. Send recipe.products float32; the worker's log "
+            f"may say more."
+        )
+    return offer
 
 
 def _composite(rules: RuleSet, parts: Sequence[Part], bind: Callable[[Rule, Sequence[Part]], Backend]) -> Backend:

@@ -20,22 +20,32 @@ from models.task_spec import Part
 
 
 def offered(
-    rule: Rule, dtype: torch.dtype, device: torch.device, threads: int, parts: Sequence[Part]
+    rule: Rule,
+    dtype: torch.dtype,
+    device: torch.device,
+    threads: int,
+    parts: Sequence[Part],
+    *,
+    bfloat16: bool = False,
 ) -> Backend | Refusal:
-    """The rule on the compiled kernel, or why it cannot run there."""
+    """The rule on the compiled kernel, or why it cannot run there. bfloat16: its products have factors in that."""
     if device.type != "cpu":
         return Refusal(f"it runs on the CPU, not on {device.type}")
     if dtype != torch.float32:
         return Refusal("it computes in float32")
-    if isinstance(rule, HyperRule | MLPRule):
+    if isinstance(rule, HyperRule | MLPRule) and not bfloat16:
         of_tensors = tensor_kernel(rule, threads=threads)
         if isinstance(of_tensors, Refusal):
             return of_tensors
         if not of_tensors.suits([part.shape for part in parts]):
             return Refusal(f"it orthogonalizes matrices with a side of at most {LONGEST_SHORT_SIDE}")
         return NativeTensorBackend(rule, of_tensors, parts)
-    kernel = native_kernel(rule, threads=threads)
+    kernel = native_kernel(rule, threads=threads, bfloat16=bfloat16)
     return kernel if isinstance(kernel, Refusal) else NativeBackend(rule, kernel)
+
+
+EMULATES = "-emulating-bfloat16"
+"""How a backend's name ends that has no instructions for products in bfloat16."""
 
 
 class NativeBackend:
@@ -53,7 +63,7 @@ class NativeBackend:
     def __init__(self, rule: Rule, kernel: NativeKernel, *, kept_bytes: int = KEPT_BYTES) -> None:
         self.rule = rule
         self.kernel = kernel
-        self.name = f"native-{kernel.target.name}"
+        self.name = f"native-{kernel.target.name}{EMULATES if kernel.emulates else ''}"
         self.rests = rule.rests
         self._kept_bytes = kept_bytes
         self._parameters = tuple(rule.parameters())

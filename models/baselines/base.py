@@ -27,6 +27,13 @@ class Run(Protocol):
         """Move `theta` (coordinates,) in place."""
 
 
+class RunOfEach(Protocol):
+    """A Run whose tasks may have learning rates of their own."""
+
+    def step(self, theta: Tensor, gradient: Tensor, learning_rate: float | Tensor) -> None:
+        """learning_rate: of all tasks, or of each, (tasks,) float64"""
+
+
 class AtRate:
     """A run whose learning rate is a function of the step's number, from 0: what `models.rollout` calls a Stepper."""
 
@@ -94,6 +101,7 @@ class Tunable(Baseline):
 
     centre: k of the learning rate 10^(k/4) in the middle of its first grid, near its usual optimum
     start: makes a fresh run on tasks
+    of_each: whether it is a RunOfEach. Any other one looks at coordinates alone, and never at its tasks
     torch: the name of the optimizer in torch.optim that it equals step by step, None where there is none
     settings: how that optimizer is called, beside its learning rate
     matrices: whether it is for tasks with matrices among their tensors, whose parts it asks for
@@ -105,6 +113,7 @@ class Tunable(Baseline):
     tier: ClassVar[Tier] = "tuned"
     centre: float = field(kw_only=True)
     start: Callable[[TaskBatch], Run] = field(kw_only=True)
+    of_each: bool = field(default=False, kw_only=True)
     torch: str | None = field(kw_only=True)
     settings: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     matrices: bool = field(default=False, kw_only=True)

@@ -10,6 +10,7 @@ LBFGS = Tunable(
     "L-BFGS",
     centre=0,
     start=of_rule("lbfgs"),
+    of_each=True,
     torch=None,
     usual=on_exact_gradients,
     limit="With minibatches, or a group's `lr` other than 1. It learns of curvature from its updates and the changes "

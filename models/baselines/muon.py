@@ -10,6 +10,7 @@ MUON = Tunable(
     "Muon",
     centre=-4,
     start=of_rule("muon", matrices=True),
+    of_each=True,
     torch=None,
     matrices=True,
     usual=on_networks,

@@ -35,7 +35,7 @@ def of_rule(optimizer: str, *, matrices: bool = False) -> Callable[[TaskBatch], 
 
 
 class RuleRun:
-    """A rule in the middle of a run. shapes: of the tensors of one task; tasks: how many there are"""
+    """A rule in the middle of a run: a RunOfEach. shapes: of the tensors of one task; tasks: how many there are"""
 
     def __init__(self, optimizer: str, shapes: list[tuple[int, ...]], tasks: int) -> None:
         from gradsmith.rules import TunedRule  # which imports torch
@@ -45,10 +45,14 @@ class RuleRun:
         self._shapes, self._tasks = shapes, tasks
         self._memory: State = ()
 
-    def step(self, theta: Tensor, gradient: Tensor, learning_rate: float) -> None:
+    def step(self, theta: Tensor, gradient: Tensor, learning_rate: float | Tensor) -> None:
         if not self._memory:
             self._begin(gradient)
-        rate = self._memory[-1].new_full((self._segments.rows,), learning_rate)
+        numbers = self._memory[-1]
+        if isinstance(learning_rate, float):
+            rate = numbers.new_full((self._segments.rows,), learning_rate)
+        else:
+            rate = learning_rate.to(numbers).repeat_interleave(len(self._shapes))
         share = self._rule.shrinkage_at(rate, self._memory)
         if share is not None:
             theta.mul_(1 - self._segments.spread(share).to(theta.dtype))

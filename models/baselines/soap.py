@@ -10,6 +10,7 @@ SOAP = Tunable(
     "SOAP",
     centre=-4,
     start=of_rule("soap", matrices=True),
+    of_each=True,
     torch=None,
     matrices=True,
     usual=on_networks,

@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from models.baselines import TUNED, UNTUNED
+from models.baselines import UNTUNED
 from models.evaluation.anatomy import anatomy, beside
 from models.evaluation.baseline_runs import BaselineStore
 from models.evaluation.break_even import break_even
@@ -26,7 +26,8 @@ from models.evaluation.record import bootstrap_of, compared_with, described_by
 from models.evaluation.runs import EvaluationRuns
 from models.evaluation.step_costs import step_costs
 from models.evaluation.time_to_target import time_to_target
-from models.measured import CRITERIA, BestTuned, Measured, MeasuringProgress, MeasuringResult, plain
+from models.measured import BestTuned, Measured, MeasuringProgress, MeasuringResult, Stopwatch, plain
+from models.price import phases
 from models.rollout import Contender
 from models.runtime import runtime
 from models.spec import BaselineName, EvaluateSpec
@@ -41,6 +42,7 @@ def evaluate(
     threads: int | None = None,
     made: Made = Made(),
     store: BaselineStore | None = None,
+    helpers: int = 0,
 ) -> Iterator[MeasuringProgress | MeasuringResult]:
     """Measure the optimizer in `weights`; the last event is the MeasuringResult.
 
@@ -48,25 +50,21 @@ def evaluate(
     threads: as in `meta_train`
     made: how the optimizer was made, for the break-even and for its comparison by validation
     store: where runs of baselines are kept between evaluations; None computes them
+    helpers: processes that are forked for the runs of baselines, `models.evaluation.sharing.helpers_for` at most. They
+        change no bit
     Raises gradsmith.errors.WeightsError, DatasetMissing, DatasetCorrupt, DeviceUnavailable, BackendUnavailable.
     """
     started = time.perf_counter()
     threads = spec.resources.threads_or(1) if threads is None else threads
-    runs = EvaluationRuns(weights, spec, data_dir, threads, store)
+    runs = EvaluationRuns(weights, spec, data_dir, threads, store, helpers)
     plan, progress = spec.evaluation, runs.progress
     measurer = FamilyMeasurer(runs, spec, store, data_dir, threads) if plan.family_tier else None
 
-    whole = yield from runs.tested_learned(plan.horizon)
+    watch = Stopwatch()
+    whole = yield from watch.timing(runs.tested_learned(plan.horizon))
     measured = {"learned": Measured(whole, whole)}
-    tunings: dict[BaselineName, Tuning] = {}
-    for name in plan.baselines:
-        tunings[name] = yield from runs.tuned(name)
-    for name, tuning in tunings.items():
-        final, area = (tuning.best(criterion) for criterion in CRITERIA)
-        measured[name] = yield from runs.tested(TUNED[name], final, area)
-        progress.done += final == area
-    for name in plan.untuned:
-        measured[name] = yield from runs.tested(UNTUNED[name], UNTUNED[name], UNTUNED[name])
+    tunings = yield from runs.tuned(plan.baselines)
+    measured |= yield from runs.tested(tunings)
     validated, baseline = yield from _validated(runs, spec, made, tunings)
     tier = FamilyTier()
     if measurer is not None:
@@ -100,8 +98,9 @@ def evaluate(
         **({} if tier.told is None else {"family_tier": tier.told}),
         "anatomy": shown,
         "cost": {
-            "seconds": time.perf_counter() - started,
+            "seconds": (seconds := time.perf_counter() - started),
             "gradient_evaluations": dict(runs.baselines.gradients),
+            "phases": phases(watch.seconds, runs.baselines.seconds, seconds),
         },
         "runtime": runtime(runs.device, runs.backend.name),
     }

@@ -33,7 +33,8 @@ from models.spec import EvaluateSpec, Recipe
 from models.spec.family_tier import DIRECTIONS
 from models.tasks.catalogue import open_for_training
 from models.training.selection import scored
-from models.tuning import Tuned, Tuning, runs_of
+from models.tuning import Tuned, Tuning
+from models.tuning_budget import runs_of
 
 SCHEDULE, START = "schedule", "start"
 COMPARED = 2
@@ -94,9 +95,7 @@ class FamilyMeasurer:
     ) -> Generator[MeasuringProgress, None, FamilyTier]:
         """tuned_score: that of the best tuned baseline by validation, None where it is not known"""
         runs, spec = self._runs, self._spec
-        swept = dict(tunings)
-        for name in self._missing:
-            swept[name] = yield from runs.tuned(name)
+        swept = {**tunings, **(yield from runs.tuned(self._missing))}
         where = (runs.dtype, runs.device)
         trainer = ScheduleTrainer(spec, runs.progress, self._store, where, self._data_dir, self._threads)
         learned = yield from trainer.learned({name: swept[name] for name in DIRECTIONS})

@@ -14,6 +14,8 @@ from models.tasks.randomness import key
 from models.tuning import Tuning
 
 FORMAT = 3
+PAIRED_TASKS = 512
+"""The first so many tasks have a loss each in the record: enough for a picture of them, and 15 kB."""
 
 
 def bootstrap_of(spec: EvaluateSpec) -> Bootstrap:
@@ -75,7 +77,18 @@ def described_by(
         "tuning": {name: sweep_of(tuning) for name, tuning in tunings.items()},
         "comparisons": comparisons,
         "verdict": {criterion: comparisons["best_baseline"][criterion]["verdict"] for criterion in CRITERIA},
+        "paired": {criterion: _paired(measured, criterion, comparisons) for criterion in CRITERIA},
     }
+
+
+def _paired(measured: Mapping[str, Measured], criterion: str, comparisons: Mapping[str, Any]) -> dict[str, Any]:
+    """The losses of the optimizer and of the best tuned baseline on the same tasks, to six digits."""
+    best = comparisons["best_baseline"][criterion]["baseline"]
+    losses = {"learned": measured["learned"], "best_baseline": measured[best]}
+    digits = {
+        name: [float(f"{loss:.6g}") for loss in each.losses(criterion)[:PAIRED_TASKS]] for name, each in losses.items()
+    }
+    return {"baseline": best} | digits
 
 
 def _best(tunings: Mapping[BaselineName, Tuning], measured: Mapping[str, Measured], criterion: str) -> BaselineName:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from torch import Tensor
 from gradsmith.rules import RuleSet
 from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for, dtype_for, dtype_of
-from models.baselines import TUNED
+from models.baselines import TUNED, UNTUNED
 from models.baselines.base import Baseline
 from models.curves import Curves, looks
-from models.evaluation.baseline_runs import BaselineRuns, BaselineStore
+from models.evaluation.baseline_runs import BaselineRuns, BaselineStore, Wanted
 from models.evaluation.equal_time import Budgets, planned_steps
 from models.evaluation.time_to_target import Target, targets
 from models.measured import CRITERIA, TUNING_TRAJECTORY, Measured, MeasuringProgress, Runs
@@ -24,7 +24,8 @@ from models.spec import BaselineName, EvaluateSpec, Split
 from models.task_spec import Part
 from models.tasks.base import Family, TaskBatch
 from models.tasks.catalogue import open_for_testing, open_for_tuning
-from models.tuning import Tuning, runs_of
+from models.tuning import Tuning
+from models.tuning_budget import runs_of
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,19 @@ FRESH_TRAJECTORY = TUNING_TRAJECTORY + 1  # of the validation split: nothing is 
 class EvaluationRuns:
     """Runs an optimizer and its baselines, each on the tasks that it may see.
 
+    helpers: as in `evaluate`
     progress: counts them; gradients: evaluations of a task's gradient that were computed here, by split
     Raises as `evaluate` does.
     """
 
     def __init__(
-        self, weights: bytes, spec: EvaluateSpec, data_dir: Path | None, threads: int, store: BaselineStore | None
+        self,
+        weights: bytes,
+        spec: EvaluateSpec,
+        data_dir: Path | None,
+        threads: int,
+        store: BaselineStore | None,
+        helpers: int,
     ) -> None:
         self._spec = spec
         self._plan = plan = spec.evaluation
@@ -76,7 +84,7 @@ class EvaluationRuns:
         # The learned rule, the targets, each untuned baseline, each tuned one's sweep and its run for each criterion.
         sweeps = len(plan.baselines) * (runs_of(plan.schedules) + len(CRITERIA))
         self.progress = Runs(2 + len(plan.untuned) + sweeps)
-        self.baselines = BaselineRuns(spec, self.dtype, self.device, self.progress, store)
+        self.baselines = BaselineRuns(spec, self.dtype, self.device, self.progress, store, helpers)
         self._test_sample = Sample(Split.TEST, spec.seed, 0, plan.test_tasks)
 
     @property
@@ -88,29 +96,40 @@ class EvaluationRuns:
         each = {parts: Learned(backend, rests=True, horizon=steps) for parts, backend in self._backends.items()}
         return each[self._spec.family.tasks.parts()] if len(each) == 1 else ByParts(each)
 
-    def tuned(self, name: BaselineName) -> Generator[MeasuringProgress, None, Tuning]:
-        """The sweep of a baseline."""
+    def tuned(self, names: Sequence[BaselineName]) -> Generator[MeasuringProgress, None, dict[BaselineName, Tuning]]:
+        """The sweeps of baselines."""
         sample = Sample(Split.VALIDATION, self._spec.seed, TUNING_TRAJECTORY, self._plan.tuning_tasks)
-        found = yield from self.baselines.tuned(name, self.tuning_family, sample)
-        return found
+        wanted = [self.baselines.tuned(name, self.tuning_family, sample) for name in names]
+        return dict(zip(names, (yield from self.baselines.found(wanted)), strict=True))
 
     def set_targets(self, name: BaselineName, tuning: Tuning) -> Generator[MeasuringProgress, None, list[Target]]:
         """What this baseline reaches on fresh tasks."""
         sample = Sample(Split.VALIDATION, self._spec.seed, FRESH_TRAJECTORY, self._plan.tuning_tasks)
-        fresh = yield from self.baselines.curves(
+        wanted = self.baselines.curves(
             *(TUNED[name], tuning.best("final"), self.tuning_family, sample), "targets", f"setting targets with {name}"
         )
+        [fresh] = yield from self.baselines.found([wanted])
         return targets(fresh)
 
-    def tested(
-        self, baseline: Baseline, contender: Contender, for_area: Contender
-    ) -> Generator[MeasuringProgress, None, Measured]:
-        """A baseline on the test tasks, as it was tuned for the end and for the area."""
-        pictures = baseline.name in self._plan.baselines and self._spec.family.tasks.pictured
-        final = yield from self._curves(baseline, contender, pictures=pictures)
-        if for_area == contender:
-            return Measured(final, final)
-        return Measured(final, (yield from self._curves(baseline, for_area)))
+    def tested(self, tunings: Mapping[BaselineName, Tuning]) -> Generator[MeasuringProgress, None, dict[str, Measured]]:
+        """Both tiers on the test tasks: what is tuned as it is for the end and for the area."""
+        wanted: list[Wanted[Curves]] = []
+        of_final: dict[str, int] = {}
+        of_area: dict[str, int] = {}
+        for name, tuning in tunings.items():
+            final, area = (tuning.best(criterion) for criterion in CRITERIA)
+            of_final[name] = of_area[name] = len(wanted)
+            wanted.append(self._on_test_tasks(TUNED[name], final, pictures=self._spec.family.tasks.pictured))
+            if area != final:
+                of_area[name] = len(wanted)
+                wanted.append(self._on_test_tasks(TUNED[name], area))
+            else:
+                self.progress.done += 1
+        for name in self._plan.untuned:
+            of_final[name] = of_area[name] = len(wanted)
+            wanted.append(self._on_test_tasks(UNTUNED[name], UNTUNED[name]))
+        found = yield from self.baselines.found(wanted)
+        return {name: Measured(found[place], found[of_area[name]]) for name, place in of_final.items()}
 
     def tested_learned(self, steps: int) -> Generator[MeasuringProgress, None, Curves]:
         """The optimizer on the test tasks, in a run of so many steps."""
@@ -204,12 +223,9 @@ class EvaluationRuns:
         tasks, *_ = family.sample(split, **where, tasks=1, dtype=self.dtype, device=self.device)
         return tasks
 
-    def _curves(
-        self, baseline: Baseline, contender: Contender, *, pictures: bool = False
-    ) -> Generator[MeasuringProgress, None, Curves]:
+    def _on_test_tasks(self, baseline: Baseline, contender: Contender, *, pictures: bool = False) -> Wanted[Curves]:
         sample = self._test_sample
         message = f"measuring {baseline.name} on {sample.tasks} held-out tasks"
-        found = yield from self.baselines.curves(
-            *(baseline, contender, self._test_family, sample), "test", message, held_out=True, pictures=pictures
+        return self.baselines.curves(
+            *(baseline, contender, self._test_family, sample, "test", message), held_out=True, pictures=pictures
         )
-        return found

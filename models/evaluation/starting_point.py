@@ -98,7 +98,7 @@ def _ends(
     """The mean of the parameters at which runs end that did not diverge, (coordinates_per_task,); None where all did,
     or tasks are of different sizes."""
     total, count = torch.zeros(family.coordinates_per_task, dtype=torch.float64, device=device), 0
-    chunk = tasks_at_once(family)
+    chunk = tasks_at_once(family, tuned)
     for first in range(0, TASKS, chunk):
         size = min(chunk, TASKS - first)
         batches = family.sample(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Whole = NDArray[np.int32]
 Verdict = Literal["wins", "ties", "loses"]
 
 LOW, HIGH = 2.5, 97.5
@@ -60,6 +61,7 @@ class Bootstrap:
         self._samples = samples
         self._seed = seed
         self._kept: list[Floats] | None = None
+        self._kept_by_task: list[Whole] | None = None
         self._medians: dict[bytes, Floats] = {}  # those of the learned optimizer are asked for again and again
 
     def means(self, values: Floats) -> Floats:
@@ -77,11 +79,20 @@ class Bootstrap:
         order = np.argsort(values)
         ranks = (self._tasks - 1) // 2, self._tasks // 2  # the same one where the number of tasks is odd
         found = []
-        for counts in self._counts():
-            upto = np.cumsum(counts[:, order], axis=1)
-            low, high = (values[order[(upto <= rank).sum(axis=1)]] for rank in ranks)
+        for counts in self._by_task():
+            upto = np.cumsum(counts[order], axis=0, dtype=np.int32)
+            low, high = (values[order[np.count_nonzero(upto <= rank, axis=0)]] for rank in ranks)
             found.append(low / 2 + high / 2)
         return np.concatenate(found)
+
+    def _by_task(self) -> Iterable[Whole]:
+        """The counts with a row for each task, (tasks, resamples): rows are put in order by copying, and added up by
+        vectors, which takes a quarter of the time that columns take."""
+        if self._tasks * self._samples > _CELLS_KEPT:
+            return (_turned(counts) for counts in self._drawn())
+        if self._kept_by_task is None:
+            self._kept_by_task = [_turned(counts) for counts in self._counts()]
+        return self._kept_by_task
 
     def _counts(self) -> Iterable[Floats]:
         """Drawing takes longer than what is done with it, so what is small is drawn once: 16 MB at most."""
@@ -101,6 +112,10 @@ class Bootstrap:
             drawn += np.arange(count)[:, None] * self._tasks
             counts = np.bincount(drawn.ravel(), minlength=count * self._tasks).reshape(count, self._tasks)
             yield counts.astype(np.float64)
+
+
+def _turned(counts: Floats) -> Whole:
+    return np.ascontiguousarray(counts.T, dtype=np.int32)
 
 
 def interval(resampled: Floats) -> tuple[float, float]:

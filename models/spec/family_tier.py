@@ -62,6 +62,7 @@ def _training(spec: EvaluateSpec, rule: RuleSpec, meta_steps: int) -> MetaTrainS
         "averaging": AVERAGING,
         "validation_interval": min(own.validation_interval, max(1, steps // 4)),
         "sampled_coordinates": None,
+        "products": "float32",
         "on": own.on if spec.family.tasks.parts_data else "training",
     }
     # No kernel computes schedules.

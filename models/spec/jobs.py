@@ -9,11 +9,11 @@ from gradsmith.rules.shapes import matrix
 from models.baselines import TUNED, UNTUNED
 from models.rule_spec import Assigned
 from models.spec.plans import EvaluationPlan, PreviewPlan
-from models.spec.recipe import Component, MetaGradientMode
+from models.spec.recipe import Component, MetaGradientMode, Products
 from models.spec.resources import Resources
 from models.task_spec import Spec, TaskSpec
 
-JobKind = Literal["meta_train", "evaluate", "preview"]
+JobKind = Literal["meta_train", "evaluate", "preview", "sweep"]
 
 
 class Job(Spec, ABC):
@@ -23,6 +23,11 @@ class Job(Spec, ABC):
     @abstractmethod
     def total(self) -> int:
         """How many steps `progress` counts; 0 where only the worker can tell."""
+
+    @property
+    def needs_worker(self) -> bool:
+        """Whether a worker runs it. A job that none runs is running from its beginning."""
+        return True
 
     @property
     @abstractmethod
@@ -43,6 +48,11 @@ class Job(Spec, ABC):
     def meta_gradient(self) -> MetaGradientMode:
         """The mode of the meta-gradients that its backend has to compute."""
         return "detached"
+
+    @property
+    def products(self) -> Products:
+        """What the products of its rules' kernel multiply."""
+        return "float32"
 
     @property
     def learns_apart(self) -> bool:

@@ -1,4 +1,4 @@
-"""The jobs that measure: an optimizer against tuned baselines, or baselines alone."""
+"""The job that measures an optimizer against tuned baselines."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 from models.rule_spec import USUAL, AnyRule, Assigned, RulePattern, assigned, without_default
 from models.spec.family import FamilySpec
 from models.spec.jobs import Job, in_one_process, require_fitting
-from models.spec.plans import EvaluationPlan, PreviewPlan
+from models.spec.plans import EvaluationPlan
 from models.spec.recipe import Recipe
-from models.spec.resources import DEVICE_OF, Resources
+from models.spec.resources import Resources
 
 EVALUATION_SEED = 0
 """The seed of an evaluation that names none: all of a family share their held-out tasks, and the runs of baselines."""
@@ -67,44 +67,5 @@ class EvaluateSpec(Job):
             raise ValueError(
                 "evaluation.family_tier has the budget of the optimizer's training, and training is missing; send the "
                 "recipe of the optimizer as training, or leave family_tier out"
-            )
-        return self
-
-
-class PreviewSpec(Job):
-    """A resolved `preview` job: baselines on validation tasks of a family. It has no rule and makes no optimizer."""
-
-    kind: Literal["preview"] = "preview"
-    family: FamilySpec
-    seed: int = Field(ge=0, lt=2**63)
-    evaluation: PreviewPlan
-    resources: Resources
-
-    @property
-    def total(self) -> int:
-        return 0
-
-    @property
-    def measures(self) -> None:
-        return None
-
-    @property
-    def to_lower(self) -> list[str]:
-        return ["evaluation.tuning_tasks", "evaluation.horizon"]
-
-    def follow_up(self, optimizer: str) -> None:
-        """None: it makes no optimizer."""
-
-    def assigned(self) -> Assigned:
-        return {}
-
-    @model_validator(mode="after")
-    def _torch_in_one_process_and_what_fits(self) -> PreviewSpec:
-        in_one_process("a preview", self.resources)
-        require_fitting(self.evaluation, self.family.tasks, self.family.name)
-        if self.resources.backend in DEVICE_OF:
-            raise ValueError(
-                f"a preview has no rule for the backend {self.resources.backend} to compute; leave backend out, or "
-                f"send torch, or reference for float64"
             )
         return self

@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from gradsmith.rules.assignment import REST
+from gradsmith.rules.kernels.sizes import MOST_HIDDEN, MOST_LAYERS
 from models.rule_spec import USUAL, AnyRule, RulePattern, without_default
 from models.task_spec import LossesOn, Spec, Tasks
 
 MetaGradientMode = Literal["detached", "exact"]
 LossWeighting = Literal["sum", "sqrt"]
+Products = Literal["float32", "bfloat16"]
 
 
 class Component(Spec):
@@ -46,6 +48,13 @@ class Recipe(Spec):
         description="detached: the gradients that enter the rule count as constants, as in the paper. exact: with the "
         "second derivatives of the tasks, for about one more gradient evaluation an inner step; without them a "
         "meta-gradient cannot tell damping from speed.",
+    )
+    products: Products = Field(
+        "float32",
+        description="What an LSTM's products multiply while it trains. bfloat16: factors rounded to bfloat16, their "
+        "products added up in float32, by the compiled kernel and for detached meta-gradients. Made for CPUs with "
+        "AVX512-BF16; any other emulates it, more slowly than float32. Validations, evaluations and users' steps are "
+        "in float32.",
     )
     loss_weighting: LossWeighting = Field(
         "sum",
@@ -213,6 +222,24 @@ class Recipe(Spec):
                 f"sampled_coordinates {self.sampled_coordinates} is for one rule of kind mlp, or of kind lstm with "
                 f"detached meta-gradients and inputs that do not look across tensors; this is {this}. Leave it out, or "
                 f"send such a rule"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_products_are_those_of_a_kernel(self) -> Recipe:
+        if self.products == "float32":
+            return self
+        for rule in (self.rule, *self.rules.values()):
+            if rule.config.costs().sizes is None:
+                raise ValueError(
+                    f"products {self.products} are those of the compiled kernel for rules of kind lstm with the input "
+                    f"log_sign or raw, the linear head, no averaging cells and at most {MOST_LAYERS} layers of "
+                    f"{MOST_HIDDEN} units; this is {rule.config.in_words()}. Leave products out, or send such a rule"
+                )
+        if self.meta_gradient == "exact":
+            raise ValueError(
+                f"products {self.products} are those of a kernel whose meta-gradients are detached, and meta_gradient "
+                f"is exact; leave products out, or send meta_gradient detached"
             )
         return self
 

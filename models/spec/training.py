@@ -12,7 +12,7 @@ from models.spec.family import FamilySpec
 from models.spec.jobs import Job, require_fitting
 from models.spec.measuring import EVALUATION_SEED, EvaluateSpec
 from models.spec.plans import EvaluationPlan
-from models.spec.recipe import Component, MetaGradientMode, Recipe
+from models.spec.recipe import Component, MetaGradientMode, Products, Recipe
 from models.spec.resources import DEVICE_OF, Resources
 from models.task_spec import TaskSpec
 
@@ -21,6 +21,9 @@ IDLE_RULE = "idle_rule"
 
 NO_ROOM = "no_room"
 """That for a rule whose memory is too small for a task."""
+
+UNSUITED_BACKEND = "unsuited_backend"
+"""That for resources on which nothing computes what the recipe asks for."""
 
 
 class MetaTrainSpec(Job):
@@ -145,6 +148,10 @@ class MetaTrainSpec(Job):
         return self.recipe.meta_gradient
 
     @property
+    def products(self) -> Products:
+        return self.recipe.products
+
+    @property
     def learns_apart(self) -> bool:
         return self.recipe.learns_apart
 
@@ -155,10 +162,21 @@ class MetaTrainSpec(Job):
             kinds = {rule.config for rule in (self.recipe.rule, *self.recipe.rules.values())}
             without = sorted({config.kind for config in kinds if backend not in config.exact_kernels})
             if without:
-                raise ValueError(
+                raise _unsuited(
                     f"backend {backend} computes detached meta-gradients alone of a rule of kind {without[0]}, and "
                     f"recipe.meta_gradient is exact; send resources.backend auto or torch, or meta_gradient detached"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _the_native_kernel_computes_the_products(self) -> MetaTrainSpec:
+        products, given = self.recipe.products, self.resources
+        if products != "float32" and (given.device != "cpu" or given.backend not in ("auto", "native")):
+            asked = f"device {given.device}" if given.device != "cpu" else f"backend {given.backend}"
+            raise _unsuited(
+                f"recipe.products {products} are computed by the native kernel on the CPU alone, and this asks for "
+                f"{asked}; leave products out, or send device cpu and backend auto or native"
+            )
         return self
 
     @model_validator(mode="after")
@@ -192,3 +210,7 @@ def _parted(component: Component) -> list[Component]:
         component.model_copy(update={"tasks": point.tasks, "weight": component.weight * point.weight / whole})
         for point in points
     ]
+
+
+def _unsuited(why: str) -> PydanticCustomError:
+    return PydanticCustomError(UNSUITED_BACKEND, "{why}", {"why": why})

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from models.errors import SplitHeldOut
+from models.memory import tasks_abreast
 from models.spec import Split
 from models.task_spec import Part
 from models.tasks.composite import Composite
@@ -146,6 +147,7 @@ class Family(ABC):
         self.namespace = namespace
         self.parts: tuple[Part, ...] = ()
         self.coordinates_per_task = coordinates_per_task
+        self.tasks_abreast = tasks_abreast(coordinates_per_task)
         self.splits = frozenset(splits)
 
     def sample(
@@ -156,10 +158,13 @@ class Family(ABC):
         trajectory: int,
         tasks: int,
         first: int = 0,
+        repeats: int = 1,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> tuple[TaskBatch, ...]:
         """The tasks `first` .. `first + tasks - 1` of a trajectory: one batch, or one for each size where they differ.
+
+        repeats: how often a batch has each of its tasks: all of them, then all of them again
 
         A task depends on (split, distribution, seed, trajectory, its index) and on nothing else.
         Raises SplitHeldOut when this family was not opened for `split`.
@@ -170,7 +175,7 @@ class Family(ABC):
                 f"This family was opened for {allowed}; tasks of the {split} split are out of its reach. "
                 f"Open it for evaluation (models.tasks.catalogue) where an optimizer is measured."
             )
-        seeds = task_seeds(split, self.namespace, seed, trajectory, first, tasks)
+        seeds = task_seeds(split, self.namespace, seed, trajectory, first, tasks).repeat(repeats)
         return self.batches(seeds, split, dtype, torch.device(device))
 
     def batches(self, seeds: Tensor, split: Split, dtype: torch.dtype, device: torch.device) -> tuple[TaskBatch, ...]:

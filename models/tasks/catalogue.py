@@ -10,6 +10,7 @@ from pathlib import Path
 from models.errors import FamilyBroken, UnknownKind
 from models.families import KINDS, no_such_kind
 from models.families.base import Kind
+from models.memory import tasks_abreast
 from models.spec import Split
 from models.task_spec import TaskSpec
 from models.tasks.base import Family
@@ -45,6 +46,7 @@ def opened(tasks: TaskSpec, splits: Collection[Split], data_dir: Path | None) ->
         raise UnknownKind(no_such_kind(tasks.kind))
     family = tasks_class(kind)(tasks, splits, data_dir)
     family.parts = tasks.parts()
+    family.tasks_abreast = tasks_abreast(tasks.coordinates_per_task, tasks.costs())
     return family
 
 

@@ -32,6 +32,7 @@ DIVERGED_ABOVE = (20.0, 5.0)
 class Source:
     """A family that trajectories are drawn from, and what runs the rule on its tasks.
 
+    backend: of trajectories; judged: of validations, which run the rule as its users do
     loss: what a window's meta-gradient is of
     parts: the own tasks of a trajectory, in groups
     tensors: coordinates of each tensor of a task
@@ -41,6 +42,7 @@ class Source:
     family: Family
     weight: float
     backend: Backend
+    judged: Backend
     windows: Windows
     loss: MetaLoss
     parts: tuple[range, ...]
@@ -49,7 +51,7 @@ class Source:
 
     def contender(self, steps: int) -> Learned:
         """The rule, for a run of so many steps."""
-        return Learned(self.backend, horizon=steps)
+        return Learned(self.judged, horizon=steps)
 
 
 class Pool:

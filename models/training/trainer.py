@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ class Trainer:
         self._device = device
         self._team = team
         self._rule = untrained(spec).to(device, dtype_for(spec.resources.backend))
-        self._backends: dict[tuple[Part, ...], Backend] = {}
+        self._backends: dict[tuple[Part, ...], tuple[Backend, Backend]] = {}
         components = zip(spec.components, families, strict=True)
         self._sources = tuple(self._source(component, family, threads) for component, family in components)
         where = (team, dtype_for(spec.resources.backend), device)
@@ -61,18 +62,16 @@ class Trainer:
         groups = ranges(own, family.coordinates_per_task, record, spec.recipe.unroll_steps, self._device)
         parts = tuple(component.tasks.parts())
         if parts not in self._backends:  # a backend knows the tensors of one shape of task
-            self._backends[parts] = backend_for(
-                *(self._rule, dtype_for(wanted), self._device, threads),
-                wanted=wanted,
-                parts=parts,
-                mode=spec.meta_gradient,
-            )
-        backend = self._backends[parts]
+            where = (self._rule, dtype_for(wanted), self._device, threads)
+            bound = partial(backend_for, *where, wanted=wanted, parts=parts, mode=spec.meta_gradient)
+            trains = bound(products=spec.products)
+            self._backends[parts] = trains, trains if spec.products == "float32" else bound()
+        backend, judged = self._backends[parts]
         loss = MetaLoss.of(spec.recipe.meta_gradient, spec.recipe.loss_weighting, spec.recipe.on)
         made = windows(backend, self._device, loss)
         tensors = tuple(part.size for part in parts)
         knows_steps = spec.recipe.knows_steps
-        return Source(family, component.weight, backend, made, loss, tuple(groups), tensors, knows_steps)
+        return Source(family, component.weight, backend, judged, made, loss, tuple(groups), tensors, knows_steps)
 
     @property
     def _recipe(self) -> Recipe:

@@ -95,7 +95,7 @@ class Validation:
         found = torch.zeros(shape, dtype=torch.float64, device=self._device)
         spent, evaluations = 0.0, 0
         for source, rows in zip(self._sources, found, strict=True):
-            chunk = tasks_at_once(source.family)
+            chunk = tasks_at_once(source.family, source.contender(horizons[-1]))
             chunks = -(-recipe.validation_tasks // chunk)
             own, longest = (share(chunks, team.size, rank) for rank in (team.rank, 0))
             _, seconds = yield from _at_work(self._chunks(source, own, chunk, rows), step)

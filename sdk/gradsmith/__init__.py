@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from gradsmith import errors as errors
     from gradsmith import events as events
     from gradsmith import types as types
+    from gradsmith.client import AsyncClient as AsyncClient
     from gradsmith.client import Client as Client
     from gradsmith.errors import GradsmithError as GradsmithError
     from gradsmith.optimizer import LearnedOptimizer as LearnedOptimizer
     from gradsmith.rules.weights import load as load
 
 __version__ = "0.1.0"
-__all__ = ["Client", "GradsmithError", "LearnedOptimizer", "errors", "events", "load", "types"]
+__all__ = ["AsyncClient", "Client", "GradsmithError", "LearnedOptimizer", "errors", "events", "load", "types"]
 
 _HOMES = {
+    "AsyncClient": "gradsmith.client",
     "Client": "gradsmith.client",
     "GradsmithError": "gradsmith.errors",
     "LearnedOptimizer": "gradsmith.optimizer",

@@ -153,44 +153,47 @@ class Message:
         return event_from(self.kind, self.id, dict(data))
 
 
-def lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    """The lines of a byte stream that end with LF, CR or CRLF, however it was cut; an unfinished last one is dropped.
+class EventStream:
+    """Parses the bytes of a `text/event-stream` as they come (WHATWG HTML, section 9.2), however they are cut.
 
-    httpx's own `iter_lines` also splits at U+2028 and its kin, which may stand in the middle of a message.
+    Lines end with LF, CR or CRLF; httpx's own `iter_lines` also splits at U+2028 and its kin, which may stand in the
+    middle of a message. A block that is not closed by an empty line is dropped, as the standard says: the connection
+    broke in it. Blocks without data, such as a server's heartbeat or `retry` alone, come with empty `data`.
     """
-    rest = b""
-    for chunk in chunks:
-        *complete, rest = _LINE_END.split(rest + chunk)
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._fields: dict[str, str] = {}
+        self._data: list[str] = []
+
+    def feed(self, chunk: bytes) -> Iterator[Message]:
+        """The messages that `chunk` completes."""
+        *complete, self._rest = _LINE_END.split(self._rest + chunk)
         for line in complete:
-            yield line.decode("utf-8", errors="replace")
+            message = self.line(line.decode("utf-8", errors="replace"))
+            if message is not None:
+                yield message
 
-
-# A CR that ends a chunk may be half of a CRLF: it waits for what follows.
-_LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
-
-
-def messages(lines: Iterable[str]) -> Iterator[Message]:
-    """Parse the lines of a `text/event-stream` (WHATWG HTML, section 9.2).
-
-    A block that is not closed by an empty line is dropped, as the standard says: the connection broke in it. Blocks
-    without data, such as a server's heartbeat or `retry` alone, come with empty `data`.
-    """
-    fields: dict[str, str] = {}
-    data: list[str] = []
-    for line in lines:
+    def line(self, line: str) -> Message | None:
+        """The message that a line without its end completes, if it completes one."""
         if line:
             name, _, value = line.partition(":")
             value = value.removeprefix(" ")
             if name == "data":
-                data.append(value)
+                self._data.append(value)
             elif name:  # a line that begins with a colon is a comment
-                fields[name] = value
-            continue
-        retry = fields.get("retry", "")
-        yield Message(
-            kind=fields.get("event", "message"),
-            id=fields.get("id"),
-            data="\n".join(data),
+                self._fields[name] = value
+            return None
+        retry = self._fields.get("retry", "")
+        message = Message(
+            kind=self._fields.get("event", "message"),
+            id=self._fields.get("id"),
+            data="\n".join(self._data),
             retry_milliseconds=int(retry) if retry.isascii() and retry.isdigit() else None,
         )
-        fields, data = {}, []
+        self._fields, self._data = {}, []
+        return message
+
+
+# A CR that ends a chunk may be half of a CRLF: it waits for what follows.
+_LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from typing import TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -16,12 +17,16 @@ import httpx
 
 from gradsmith.errors import MissingDependency
 
+T = TypeVar("T", httpx.HTTPTransport, httpx.AsyncHTTPTransport)
+
 _FORMS = "http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT"
 _PORTS = {"http": 80, "https": 443}
 
 
-def transport_for(base_url: str) -> httpx.HTTPTransport:
+def transport_for(base_url: str, make: type[T]) -> T:
     """Connections to `base_url`, through the proxy that the environment names for it, if it names one.
+
+    make: the kind of httpx's connections
 
     Raises ValueError when that proxy's variable cannot be read, MissingDependency when a SOCKS proxy lacks its package.
     """
@@ -31,10 +36,10 @@ def transport_for(base_url: str) -> httpx.HTTPTransport:
     url = (proxies.get(name) or "").strip()
     host = parts.hostname or ""
     if not url or is_this_machine(host) or is_excepted(host, parts.port or _PORTS[parts.scheme], proxies.get("no", "")):
-        return httpx.HTTPTransport()
+        return make()
     variable = _variable(name)
     try:
-        return httpx.HTTPTransport(proxy=httpx.Proxy(url if "://" in url else f"http://{url}"))
+        return make(proxy=httpx.Proxy(url if "://" in url else f"http://{url}"))
     except ImportError as error:
         raise MissingDependency(
             f"{variable} names a SOCKS proxy, which needs a package: pip install 'httpx[socks]'. "

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+from gradsmith.answers import failure_of
 from gradsmith.errors import ConnectionFailed, InvalidResponse, ResponseError
-from gradsmith.events import Event, Message, StatusEvent, lines, messages, place
-from gradsmith.transport import FAILURES_IN_A_ROW, Transport, pause_seconds, worth_retrying
+from gradsmith.events import Event, EventStream, Message, StatusEvent, place
+from gradsmith.programs import Emit, Feed, Open, Read, Sleep
+from gradsmith.retries import Options, pause_seconds, worth_retrying
+
+if TYPE_CHECKING:
+    import httpx
 
 
-def follow(transport: Transport, path: str, after: str | None) -> Iterator[Event]:
-    """Yield the events behind `after` until the job is done; see `Jobs.stream`.
+def follow(path: str, after: str | None, options: Options) -> Feed[Event]:
+    """Emit the events behind `after` until the job is done; see `Jobs.stream`.
 
     A connection that ends without `done` (a restarted server, a proxy's time limit, a cut cable) is opened again
     with `Last-Event-ID`. Ids are compared as well, so a server that repeats itself does no harm.
@@ -22,13 +26,17 @@ def follow(transport: Transport, path: str, after: str | None) -> Iterator[Event
     retry_seconds: float | None = None
     while True:
         try:
-            with transport.stream(path, {} if last is None else {"Last-Event-ID": last}) as response:
-                if response.status_code == 204:  # the job is done, and `after` was its last event
-                    return
-                media_type = response.headers.get("Content-Type", "")
-                if not media_type.startswith("text/event-stream"):
-                    raise InvalidResponse(f"{transport.base_url}{path} answered {media_type!r}, not an event stream")
-                for message in messages(lines(response.iter_bytes())):
+            response: httpx.Response = yield Open(path, {} if last is None else {"Last-Event-ID": last})
+            if not response.is_success:
+                raise failure_of(response)
+            if response.status_code == 204:  # the job is done, and `after` was its last event
+                return
+            media_type = response.headers.get("Content-Type", "")
+            if not media_type.startswith("text/event-stream"):
+                raise InvalidResponse(f"{response.request.url} answered {media_type!r}, not an event stream")
+            received = EventStream()
+            while (chunk := (yield Read())) is not None:
+                for message in received.feed(chunk):
                     failures = 0  # any sign of life counts, heartbeats too
                     if message.retry_milliseconds is not None:
                         retry_seconds = message.retry_milliseconds / 1000
@@ -42,24 +50,24 @@ def follow(transport: Transport, path: str, after: str | None) -> Iterator[Event
                         if event == opening:
                             continue
                         opening = event
-                    yield event
+                    yield Emit(event)
                     if event.kind == "done":
                         return
             failures += 1
             pause = retry_seconds
-            if failures >= FAILURES_IN_A_ROW:
-                raise ConnectionFailed(f"{transport.base_url}{path} closes again and again without saying anything")
+            if failures >= options.failures_in_a_row:
+                raise ConnectionFailed(f"{response.request.url} closes again and again without saying anything")
         except ConnectionFailed:
             failures += 1
             pause = None
-            if failures >= FAILURES_IN_A_ROW:
+            if failures >= options.failures_in_a_row:
                 raise
         except ResponseError as failure:
             failures += 1
             pause = failure.retry_after_seconds
-            if failures >= FAILURES_IN_A_ROW or not worth_retrying(failure):
+            if failures >= options.failures_in_a_row or not worth_retrying(failure):
                 raise
-        time.sleep(pause_seconds(max(failures, 1), pause))
+        yield Sleep(pause_seconds(max(failures, 1), pause))
 
 
 def _new(message: Message, last: str | None) -> Event | None:

@@ -6,14 +6,22 @@ Fields that a newer server adds are ignored here and kept in `raw`, the JSON as 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
-T = TypeVar("T")
+from gradsmith.pages import AsyncPage as AsyncPage
+from gradsmith.pages import Page as Page
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
 
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "cancelled"})
+_GOING_ON = frozenset({"queued", "running", "cancelling"})
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Progress:
 class Job:
     """One piece of work.
 
-    kind: "meta_train", "evaluate" or "preview"
+    kind: "meta_train", "evaluate", "preview" or "sweep"
     status: queued -> running -> succeeded, failed or cancelled, with cancelling between
     status_reason: why it failed or was cancelled, in words; for a training that succeeded, why "latest" and "best" will
         not name its optimizer
@@ -72,6 +80,9 @@ class Job:
     optimizer: id of the optimizer that it made, or that it measures
     parent: for an evaluation, the id of the training job that requested it
     evaluation: of a training, the id of the newest evaluation of its result
+    sweep: of a child of a sweep, the id of that
+    trial: of a child of a sweep, its number from 0
+    price: predicted_seconds, actual_seconds and what the prediction rests on; None while it is queued
     metadata: your own labels
     spec: the resolved job: every value that it runs with, defaults included
     runtime: where it ran (torch version, threads); empty while queued
@@ -88,6 +99,8 @@ class Job:
     optimizer: str | None
     parent: str | None
     evaluation: str | None
+    sweep: str | None
+    trial: int | None
     metadata: dict[str, str]
     spec: dict[str, Any] = field(repr=False)
     runtime: dict[str, Any] = field(repr=False)
@@ -95,11 +108,18 @@ class Job:
     started_at: datetime | None
     finished_at: datetime | None
     raw: dict[str, Any] = field(repr=False, compare=False)
+    price: dict[str, Any] | None = None
 
     @property
     def finished(self) -> bool:
-        """True once it succeeded, failed or was cancelled."""
-        return self.status in TERMINAL_STATUSES
+        """True once it succeeded, failed or was cancelled, or ended in a way that a newer server has."""
+        ended_otherwise = self.status not in _GOING_ON and self.finished_at is not None
+        return self.status in TERMINAL_STATUSES or ended_otherwise
+
+    def _repr_html_(self) -> str:
+        from gradsmith.html import job
+
+        return job(self)
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Job:
@@ -115,6 +135,8 @@ class Job:
             optimizer=raw.get("optimizer"),
             parent=raw.get("parent"),
             evaluation=raw.get("evaluation"),
+            sweep=raw.get("sweep"),
+            trial=(raw.get("trial") or {}).get("number"),
             metadata=raw.get("metadata") or {},
             spec=raw.get("spec") or {},
             runtime=raw.get("runtime") or {},
@@ -122,7 +144,68 @@ class Job:
             started_at=_moment(raw.get("started_at")),
             finished_at=_moment(raw.get("finished_at")),
             raw=raw,
+            price=raw.get("price"),
         )
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a job is predicted to need. Nothing was queued.
+
+    memory_bytes: of the job and of the evaluation behind it, whichever is larger
+    seconds: training, selection, tuning, evaluation and total; None where nothing like it was measured on the server
+    rests_on: which jobs or which calibration the seconds come from, in words
+    advice: how to learn the seconds, where they are None
+    error: p10, p50 and p90 of actual over predicted seconds, and of how many finished jobs
+    queue: jobs, workers, and seconds until a worker is free for it
+    spec: the resolved job: every value that it would run with
+    """
+
+    kind: str
+    family: str
+    coordinates_per_task: int
+    memory_bytes: int
+    seconds: dict[str, float] | None
+    rests_on: tuple[str, ...]
+    advice: str | None
+    error: dict[str, Any]
+    queue: dict[str, Any]
+    notes: tuple[str, ...]
+    spec: dict[str, Any] = field(repr=False)
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Price:
+        return cls(
+            kind=raw["kind"],
+            family=raw["family"],
+            coordinates_per_task=raw["coordinates_per_task"],
+            memory_bytes=raw["memory_bytes"],
+            seconds=raw["seconds"],
+            rests_on=tuple(raw["rests_on"]),
+            advice=raw.get("advice"),
+            error=raw["error"],
+            queue=raw["queue"],
+            notes=tuple(raw.get("notes") or ()),
+            spec=raw["spec"],
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True)
+class FamilyPreview:
+    """A preview of a family, which a worker draws.
+
+    job: the preview job; `client.jobs.report(job)` has what it measured, `client.jobs.report_png(job)` its picture
+    price: of training on the family, from what was measured before this preview
+    """
+
+    job: Job
+    price: Price
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> FamilyPreview:
+        return cls(job=Job.from_json(raw["job"]), price=Price.from_json(raw["price"]))
 
 
 @dataclass(frozen=True)
@@ -141,6 +224,9 @@ class Optimizer:
     tuned: whether it is a tuned baseline, which an evaluation registered: "best" may name it, "latest" does not
     stands_for: of a learned schedule that an evaluation made, the id of the optimizer that it is as good as, and in
         whose place "best" names it; else None
+    advice: whether to use it, for programs: "use", "use_by_steps" (it wins in steps, not in seconds), "no_difference",
+        "do_not_use", or "unknown" where it was not measured on its own tasks
+    answer: should I use it? Two sentences: ratios against the best tuned baseline, cost, break-even, and where not
     card: what training recorded: cost, skipped steps, versions
     evaluations: summaries of its evaluations: verdict, the best baseline, the job with the report
     """
@@ -159,10 +245,17 @@ class Optimizer:
     automatic: bool
     tuned: bool
     stands_for: str | None
+    advice: str
+    answer: str = field(repr=False)
     card: dict[str, Any] = field(repr=False)
     evaluations: tuple[dict[str, Any], ...] = field(repr=False)
     created_at: datetime | None
     raw: dict[str, Any] = field(repr=False, compare=False)
+
+    def _repr_html_(self) -> str:
+        from gradsmith.html import optimizer
+
+        return optimizer(self)
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Optimizer:
@@ -181,6 +274,8 @@ class Optimizer:
             automatic=raw.get("automatic", True),
             tuned=raw.get("tuned", False),
             stands_for=raw.get("stands_for"),
+            advice=(raw.get("pays") or {}).get("advice", "unknown"),
+            answer=(raw.get("pays") or {}).get("answer", ""),
             card=raw.get("card") or {},
             evaluations=tuple(raw.get("evaluations") or ()),
             created_at=_moment(raw.get("created_at")),
@@ -305,6 +400,44 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Key:
+    """An API key, without its secret.
+
+    scopes: "read", "submit" (which includes read) or "admin" (which includes both)
+    status: "active", "expired" or "revoked"
+    token: what callers send; there once, in the answer of `keys.create`
+    """
+
+    id: str
+    name: str
+    workspace: str
+    scopes: tuple[str, ...]
+    status: str
+    max_active_jobs: int | None
+    created_at: datetime | None
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    token: str | None = field(repr=False)
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Key:
+        return cls(
+            id=raw["id"],
+            name=raw["name"],
+            workspace=raw["workspace"],
+            scopes=tuple(raw["scopes"]),
+            status=raw["status"],
+            max_active_jobs=raw.get("max_active_jobs"),
+            created_at=_moment(raw.get("created_at")),
+            expires_at=_moment(raw.get("expires_at")),
+            last_used_at=_moment(raw.get("last_used_at")),
+            token=raw.get("token"),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True)
 class Curve:
     """A loss curve as columns of equal length, by rising meta-step.
 
@@ -324,6 +457,52 @@ class Curve:
     learning_rate: tuple[float | None, ...]
     skipped: tuple[bool, ...]
     raw: dict[str, Any] = field(repr=False, compare=False)
+
+    def to_pandas(self) -> DataFrame:
+        """A `pandas.DataFrame`, a row a point, indexed by step. Raises MissingDependency without pandas."""
+        from gradsmith.curves import to_pandas
+
+        frame: DataFrame = to_pandas(self)
+        return frame
+
+    def plot(self, ax: Axes | None = None, *, log: bool | None = None) -> Axes:
+        """Draw loss and validation with matplotlib; returns the `matplotlib.axes.Axes`.
+
+        ax: where to draw; default: a new figure
+        log: whether the losses' axis is logarithmic; default: where all of them are above 0
+
+        Raises MissingDependency without matplotlib.
+        """
+        from gradsmith.curves import plot
+
+        drawn: Axes = plot(self, ax, log)
+        return drawn
+
+    @overload
+    def to_csv(self, path: None = None) -> str: ...
+
+    @overload
+    def to_csv(self, path: str | os.PathLike[str]) -> Path: ...
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str | Path:
+        """CSV with a line of names: returned, or written to `path`, which is returned. Empty: nothing was measured."""
+        from gradsmith.curves import to_csv
+
+        return to_csv(self, path)
+
+    def to_tensorboard(self, folder: str | os.PathLike[str]) -> Path:
+        """Write an event file that `tensorboard --logdir` shows as gradsmith/loss, .../validation and so on.
+
+        folder: made where it is missing; returned. Raises MissingDependency without the package tensorboard.
+        """
+        from gradsmith.curves import to_tensorboard
+
+        return to_tensorboard(self, folder)
+
+    def _repr_html_(self) -> str:
+        from gradsmith.html import curve
+
+        return curve(self)
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Curve:
@@ -378,6 +557,11 @@ class Report:
     family_tier: dict[str, Any] = field(repr=False)
     raw: dict[str, Any] = field(repr=False, compare=False)
 
+    def _repr_html_(self) -> str:
+        from gradsmith.html import report
+
+        return report(self)
+
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> Report:
         return cls(
@@ -393,29 +577,6 @@ class Report:
             break_even=raw.get("break_even") or {},
             family_tier=raw.get("family_tier") or {},
             raw=raw,
-        )
-
-
-@dataclass(frozen=True)
-class Page(Generic[T]):
-    """One page of a list, newest first; iterate over it. `next` is the `after` of the following page, or None."""
-
-    data: tuple[T, ...]
-    has_more: bool
-    next: str | None
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(self.data)
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    @classmethod
-    def from_json(cls, raw: Mapping[str, Any], item: Callable[[dict[str, Any]], T]) -> Page[T]:
-        return cls(
-            data=tuple(item(entry) for entry in raw["data"]),
-            has_more=bool(raw.get("has_more")),
-            next=raw.get("next"),
         )
 
 

@@ -13,6 +13,7 @@ from models.baselines import TUNED
 from models.evaluation import baseline_runs
 from models.evaluation.baseline_runs import Stored
 from models.evaluation.evaluate import evaluate
+from models.evaluation.sharing import helpers_for
 
 FEW = {"baselines": ["adam", "sgd"], "untuned": ["dog"], "schedules": ["constant"]}
 MEASURED_ANEW = ("seconds", "break_even", "cost", "stored", "time_to_target", "runtime")
@@ -42,8 +43,8 @@ def rule():
     return rule_weights.dumps(made)
 
 
-def result_of(rule, spec, store):
-    *progress, last = evaluate(rule, spec, store=store)
+def result_of(rule, spec, store, helpers=0):
+    *progress, last = evaluate(rule, spec, store=store, helpers=helpers)
     assert progress[-1].step == progress[-1].total
     return last.result, [event.message for event in progress]
 
@@ -53,7 +54,7 @@ def test_what_is_stored_is_what_would_have_been_computed_bit_for_bit(rule, evalu
     spec = evaluation_spec(family, horizon=6, test_tasks=3, tuning_tasks=2, **FEW)
     shelf = Shelf()
     alone, _ = result_of(rule, spec, None)
-    computed, _ = result_of(rule, spec, shelf)
+    computed, _ = result_of(rule, spec, shelf, helpers=helpers_for(2, torch.device("cpu")))
     stored, messages = result_of(rule, spec, shelf)
     for result in (computed, stored):
         for part in result.keys() - set(MEASURED_ANEW):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -28,9 +28,9 @@ from models.tuning import (
     _wanted,
     candidates,
     learning_rate,
-    runs_of,
     tune,
 )
+from models.tuning_budget import runs_of
 
 FAMILIES = {"quadratic": QuadraticSpec(), "mlp": MLPSpec(hidden=(6,), batch_size=16)}
 STEPS = 40
@@ -272,9 +272,10 @@ def loss(k, optimum):
 def test_the_search_brackets_any_optimum_and_tries_every_schedule(optimum, decayed):
     """On losses whose optimum is known: that of `linear` is elsewhere, and the best of all by one."""
     points, schedules = {}, ("constant", "linear")
-    for schedule, k in islice(candidates(-4, schedules, points), runs_of(schedules)):
+    for schedule, k in chain.from_iterable(candidates(-4, schedules, points)):
         value = loss(k, optimum) if schedule == "constant" else loss(k, optimum + decayed) - 1
         points[schedule, k] = GridPoint(schedule, k, value, value, 0, 1)
+    assert len(points) == runs_of(schedules)
     assert {schedule for schedule, _ in points} == set(schedules)
     best = min(points.values(), key=lambda point: point.final)
     found = sorted(k for schedule, k in points if schedule == best.schedule)
@@ -324,7 +325,7 @@ def test_the_grid_ends_at_its_limits():
     assert _wanted(grid({high - 1: 1.0, high: 0.0}), "final", 1.0) is None
     assert _wanted(grid({high - 2: 1.0, high - 1: 0.0}), "final", 1.0) == high
     points = {}
-    for schedule, k in candidates(20, ("constant",), points):
+    for schedule, k in chain.from_iterable(candidates(20, ("constant",), points)):
         points[schedule, k] = GridPoint(schedule, k, math.inf, math.inf, 1, 1)
     assert min(points)[1] == low, "where nothing ever converges, the search ends"
 
@@ -352,7 +353,7 @@ def test_curves_hold_every_loss_once_and_chunks_change_nothing(monkeypatch):
         return curves(run(adam, family, sample, 7, dtype=torch.float64, held_out=True))
 
     whole = found()
-    monkeypatch.setattr("models.rollout.CHUNK_COORDINATES", 2 * family.coordinates_per_task)
+    monkeypatch.setattr(family, "tasks_abreast", 2)
     chunked = found()
     assert whole.losses.shape == (8, 5)
     torch.testing.assert_close(chunked.losses, whole.losses, rtol=1e-12, atol=0)

@@ -32,7 +32,8 @@ from models.tasks.base import Family
 from models.tasks.catalogue import open_for_testing, open_for_training
 from models.training.rule import load_weights
 from models.training.trainer import Trainer
-from models.tuning import Tuned, runs_of
+from models.tuning import Tuned
+from models.tuning_budget import runs_of
 from workshop.working import evaluation_result
 
 USUAL = usual_tuned(QuadraticSpec())  # L-BFGS among them
@@ -47,8 +48,18 @@ def rule():
 
 def shape(result):
     """The keys of a result, and those of what it has in one place only."""
-    parts = ("criteria", "seconds", "time_to_target", "validation", "break_even", "cost", "verdict", "anatomy")
-    found = {part: set(result[part]) for part in parts}
+    parts = (
+        "criteria",
+        "seconds",
+        "time_to_target",
+        "paired",
+        "validation",
+        "break_even",
+        "cost",
+        "verdict",
+        "anatomy",
+    )
+    found = {part: set(result[part]) for part in (*parts, "anatomy")}
     for part in ("final", "area"):
         found[part] = set(result["comparisons"]["adam"][part]), set(result["seconds"]["comparisons"]["adam"][part])
     return found | {"": set(result), "adam": set(result["seconds"]["comparisons"]["adam"])}
@@ -158,6 +169,19 @@ def test_each_criterion_is_compared_with_the_run_that_was_tuned_for_it(rule, who
         assert best["baseline"] == min(means, key=means.get)
 
 
+def test_every_task_has_a_pair_of_losses(whole):
+    """From which means and the share of tasks won come out as they were told."""
+    _, result, _ = whole
+    for criterion in CRITERIA:
+        pairs, best = result["paired"][criterion], result["comparisons"]["best_baseline"][criterion]
+        learned, tuned = np.array(pairs["learned"]), np.array(pairs["best_baseline"])
+        assert learned.shape == tuned.shape == (16,)
+        assert pairs["baseline"] == best["baseline"]
+        assert np.mean(learned < tuned) == best["share_won"]
+        assert learned.mean() == pytest.approx(result["optimizers"]["learned"][criterion]["mean"], rel=1e-5)
+        assert learned.mean() / tuned.mean() == pytest.approx(best["ratio_of_means"], rel=1e-5)
+
+
 def test_each_criterion_has_the_curve_of_the_run_that_stands_for_it(whole):
     _, result, _ = whole
     two = 0
@@ -202,7 +226,7 @@ def test_tuning_sees_validation_tasks_only_and_the_measurement_test_tasks_only(r
         return marked
 
     monkeypatch.setattr("models.tasks.base.task_seeds", recorded)
-    for name in ("tested_learned", "_curves"):
+    for name in ("tested_learned", "tested"):
         monkeypatch.setattr(EvaluationRuns, name, marking(getattr(EvaluationRuns, name)))
     first = EvaluationRuns.first_test_task
 
@@ -223,7 +247,8 @@ def test_every_stage_draws_the_tasks_of_its_own_split_seed_and_trajectory(rule, 
     original = Family.sample
 
     def recorded(self, split, **where):
-        drawn.append((split, where["seed"], where["trajectory"], where["tasks"]))
+        once = (split, where["seed"], where["trajectory"], where["tasks"])
+        drawn.extend([once] * where.get("repeats", 1))  # settings that run side by side
         return original(self, split, **where)
 
     monkeypatch.setattr(Family, "sample", recorded)

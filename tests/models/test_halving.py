@@ -14,7 +14,8 @@ from models.halving import _beyond, tune_by_halving
 from models.rollout import Sample, curves, run
 from models.spec import Split
 from models.tasks.catalogue import open_for_tuning
-from models.tuning import GridPoint, runs_of, tune
+from models.tuning import GridPoint, tune
+from models.tuning_budget import runs_of
 
 HORIZON, TASKS = 15, 32
 FAMILY = open_for_tuning(FAMILIES["quadratic"].tasks)

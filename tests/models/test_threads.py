@@ -36,7 +36,7 @@ def chosen(monkeypatch, seconds, most):
     """What is chosen where windows take `seconds[count]` with `count` threads."""
     made = []
 
-    def backend_for(_rule, _dtype, _device, count, *, wanted, parts, mode):  # noqa: ARG001
+    def backend_for(_rule, _dtype, _device, count, *, wanted, parts, mode, products):  # noqa: ARG001
         made.append((count, wanted))
         return Slowed(seconds[count])
 

@@ -18,6 +18,7 @@ import pytest
 
 import gradsmith
 from app.host.tether import tethered
+from tests.sdk.blocking import Made, makers
 
 if TYPE_CHECKING:
     from tests.sdk.triton_here import Interpreted
@@ -51,6 +52,13 @@ def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+@pytest.fixture(scope="module", params=["sync", "async"])
+def made(request: pytest.FixtureRequest) -> Iterator[Made]:
+    """Makes clients of both kinds, so that what a test says holds for both."""
+    with makers(request.param) as make:
+        yield make
 
 
 @pytest.fixture(scope="session")

@@ -20,14 +20,16 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 import gradsmith
-from gradsmith import errors, resources, transport
+from gradsmith import errors, retries
+from gradsmith.calls import optimizers
+from tests.sdk.blocking import Made
 from tests.sdk.records import job_json, problem_json
 from workshop.serving import serving_app
 
 
 @pytest.fixture(autouse=True)
 def _quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(retries, "FIRST_PAUSE_SECONDS", 0.001)
 
 
 class Server:
@@ -64,9 +66,9 @@ def running() -> Iterator[Server]:
 
 
 @pytest.fixture
-def client(server: Server) -> Iterator[gradsmith.Client]:
-    with gradsmith.Client(server.url) as made:
-        yield made
+def client(server: Server, made: Made) -> Iterator[gradsmith.Client]:
+    with made(server.url) as client:
+        yield client
 
 
 # --- aliases ------------------------------------------------------------------------------------------------------
@@ -143,8 +145,8 @@ def test_a_newer_server_s_fields_are_kept_in_raw(client: gradsmith.Client, serve
 def test_list_passes_filters_and_pages(client: gradsmith.Client, server: Server) -> None:
     server.replies({"data": [job_json(), job_json(id="job_0")], "has_more": True, "next": "c2"})
     page = client.jobs.list(status="running", metadata={"team": "a"}, limit=2)
-    assert [job.id for job in page] == ["job_1", "job_0"]
-    assert (len(page), page.has_more, page.next) == (2, True, "c2")
+    assert [job.id for job in page.data] == ["job_1", "job_0"]
+    assert (page.has_more, page.next) == (True, "c2")
     client.jobs.list(after=page.next)
     first, second = (dict(request.query_params) for request, _ in server.requests)
     assert first == {"status": "running", "metadata.team": "a", "limit": "2"}
@@ -188,20 +190,20 @@ def test_wait_is_as_patient_as_stream(client: gradsmith.Client, server: Server) 
     assert len(server.requests) == 18
 
 
-def test_wait_goes_on_when_the_server_comes_back() -> None:
+def test_wait_goes_on_when_the_server_comes_back(made: Made) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:  # nobody listens there until the server is back
         port = free.getsockname()[1]
     refused: list[float] = []
 
     def refuse_or_answer(_request: httpx.Request) -> httpx.Response:
-        if len(refused) < transport.FAILURES_IN_A_ROW - 1:
+        if len(refused) < retries.FAILURES_IN_A_ROW - 1:
             refused.append(0.0)
             httpx.get(f"http://127.0.0.1:{port}", trust_env=False)  # raises ConnectError
         return httpx.Response(200, json=job_json(status="succeeded"))
 
-    client = gradsmith.Client("http://x", http_client=httpx.Client(transport=httpx.MockTransport(refuse_or_answer)))
+    client = made("http://x", http_client=httpx.Client(transport=httpx.MockTransport(refuse_or_answer)))
     assert client.jobs.wait("job_1").status == "succeeded"
-    assert len(refused) == transport.FAILURES_IN_A_ROW - 1
+    assert len(refused) == retries.FAILURES_IN_A_ROW - 1
 
 
 def test_wait_tells_of_a_server_that_stays_away_and_of_one_that_refuses(
@@ -210,7 +212,7 @@ def test_wait_tells_of_a_server_that_stays_away_and_of_one_that_refuses(
     server.replies(problem_json(503, "store_unavailable"), 503)
     with pytest.raises(errors.ServerError, match="store_unavailable"):
         client.jobs.wait("job_1")
-    assert len(server.requests) == transport.FAILURES_IN_A_ROW
+    assert len(server.requests) == retries.FAILURES_IN_A_ROW
     server.requests.clear()
     server.replies(problem_json(404, "job_not_found"), 404)
     with pytest.raises(errors.NotFound):
@@ -340,7 +342,7 @@ def test_retries_end_and_the_last_error_is_told(client: gradsmith.Client, server
     server.replies(problem_json(503, "store_unavailable"), 503)
     with pytest.raises(errors.ServerError, match="store_unavailable"):
         client.jobs.get("job_1")
-    assert len(server.requests) == transport.TRIES
+    assert len(server.requests) == retries.TRIES
 
 
 def test_a_long_retry_after_is_told_and_not_slept(client: gradsmith.Client, server: Server) -> None:
@@ -351,7 +353,7 @@ def test_a_long_retry_after_is_told_and_not_slept(client: gradsmith.Client, serv
     assert len(server.requests) == 1
 
 
-def test_a_dropped_connection_is_tried_again() -> None:
+def test_a_dropped_connection_is_tried_again(made: Made) -> None:
     seen: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -361,7 +363,7 @@ def test_a_dropped_connection_is_tried_again() -> None:
         return httpx.Response(202, json=job_json())
 
     http_client = httpx.Client(transport=httpx.MockTransport(handler), base_url="http://somewhere/gradsmith")
-    client = gradsmith.Client(http_client=http_client)
+    client = made(http_client=http_client)
     assert client.jobs.create(family="quadratic").id == "job_1"
     assert {str(request.url) for request in seen} == {"http://somewhere/gradsmith/jobs"}
     assert len({request.headers["idempotency-key"] for request in seen}) == 1
@@ -369,10 +371,10 @@ def test_a_dropped_connection_is_tried_again() -> None:
     assert not http_client.is_closed  # it is the caller's
 
 
-def test_no_server_is_an_error_that_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_server_is_an_error_that_says_how_to_start_one(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADSMITH_URL", "http://127.0.0.1:1")
     with (
-        gradsmith.Client() as client,
+        made() as client,
         pytest.raises(errors.ConnectionFailed, match=r"127.0.0.1:1.*\./run serve") as caught,
     ):
         client.families.list()
@@ -381,9 +383,9 @@ def test_no_server_is_an_error_that_says_how_to_start_one(monkeypatch: pytest.Mo
     assert (shown.count("Traceback"), "httpcore" in shown) == (1, False)
 
 
-def test_an_address_that_is_none_is_refused_at_once() -> None:
+def test_an_address_that_is_none_is_refused_at_once(made: Made) -> None:
     with pytest.raises(ValueError, match="localhost:8000"):
-        gradsmith.Client("localhost:8000")
+        made("localhost:8000")
 
 
 @pytest.mark.parametrize(
@@ -392,23 +394,27 @@ def test_an_address_that_is_none_is_refused_at_once() -> None:
      "http://h/x?y=1", "http://h#a", "//h"],
 )  # fmt: skip
 def test_an_address_in_the_environment_that_cannot_be_read_is_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, address: str
+    made: Made, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     monkeypatch.setenv("GRADSMITH_URL", address)
     with pytest.raises(ValueError, match=r"the server's address.*GRADSMITH_URL") as caught:
-        gradsmith.Client()
+        made()
     assert repr(address) in str(caught.value)
 
 
-def test_blanks_and_line_breaks_around_an_address_do_no_harm(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blanks_and_line_breaks_around_an_address_do_no_harm(
+    made: Made, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GRADSMITH_URL", f" {server.url}/\n")
-    with gradsmith.Client() as client:
+    with made() as client:
         assert client.jobs.get("job_1").id == "job_1"
 
 
-def test_the_key_comes_from_the_argument_or_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_comes_from_the_argument_or_the_environment(
+    made: Made, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GRADSMITH_API_KEY", "gs_a_environment")
-    with gradsmith.Client(server.url) as client, gradsmith.Client(server.url, "gs_b_argument") as other:
+    with made(server.url) as client, made(server.url, "gs_b_argument") as other:
         client.jobs.get("job_1")
         other.jobs.get("job_1")
     sent = [request.headers["authorization"] for request, _ in server.requests]
@@ -464,7 +470,7 @@ def test_a_write_that_fails_leaves_nothing(
     def full(_handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(resources.os, "fsync", full)
+    monkeypatch.setattr(optimizers.os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         client.optimizers.pull("quadratic@best", tmp_path / "rule.safetensors")
     assert list(tmp_path.iterdir()) == []

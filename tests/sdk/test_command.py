@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -17,10 +18,16 @@ import pytest
 from typer.testing import CliRunner
 
 import gradsmith
+from app.settings import Settings
+from gradsmith.cli import complete
 from gradsmith.cli.given import settings
+from gradsmith.cli.price import chart
 from gradsmith.cli.program import program
 from gradsmith.cli.show import duration, sparkline
+from gradsmith.cli.sweeps import halving, swept
 from gradsmith.types import Job
+from workshop.keyed import make_key, with_keys
+from workshop.serving import serving
 
 SHORT = ["--set", "recipe.meta_steps=20", "--set", "recipe.tasks=16", "--set", "recipe.validation_tasks=8"]
 SHORT += ["--set", "recipe.validation_interval=10", "--set", "evaluation.test_tasks=8"]
@@ -51,6 +58,15 @@ def said(url: str, *arguments: str) -> str:
     return done.stdout
 
 
+def test_a_curve_is_drawn_by_its_logarithm_with_its_ends() -> None:
+    drawn = chart([100.0, 10.0, 1.0], width=3, height=4)
+    assert [line.split()[0] for line in (drawn[0], drawn[-1])] == ["100", "1"]
+    columns = ["".join(line.ljust(14)[11 + place] for line in drawn) for place in range(3)]
+    assert columns == ["████", "  ██", "   ▁"]
+    assert chart([None, float("nan")]) == ["(no finite loss: it diverged)"]
+    assert all(line.ljust(14)[12] == " " for line in chart([2.0, None, 1.0], width=3, height=4)), "a gap"
+
+
 def test_help_loads_neither_torch_nor_httpx() -> None:
     program = (
         "import sys\nfrom gradsmith.cli.program import program\n"
@@ -70,13 +86,16 @@ def test_help_loads_neither_torch_nor_httpx() -> None:
         (("train", "quadratic", "--set", "recipes.meta_steps=3"), 2, "--set takes recipe...=VALUE"),
         (("train", "quadratic", "--set", "recipe.meta_steps"), 2, "not 'recipe.meta_steps'"),
         (("train", "quadratic", "--label", "team"), 2, "a label is KEY=VALUE, not 'team'"),
-        (("train", "quadratic", "--follow", "--json"), 2, "choose one"),
+        (("jobs", "--json", "list"), 2, "`gradsmith jobs list --json`"),
+        (("keys", "revoke", "gs_0123_secret"), 2, "what you gave is a key itself"),
         (("optimizers", "alias", "quadratic", "quadratic@1"), 2, "an alias is FAMILY@ALIAS"),
+        (("families",), 2, "the server's address must begin with http:// or https://"),
         (("jobs",), 5, "no answer from the Gradsmith server at http://127.0.0.1:9"),
     ],
 )
 def test_what_goes_wrong_has_a_code_and_a_next_step(arguments: tuple[str, ...], code: int, message: str) -> None:
-    done = (command if code == 5 else called)(*arguments)
+    url = "nowhere" if arguments == ("families",) else "http://127.0.0.1:9"
+    done = (command if code == 5 else called)(*arguments, url=url)
     assert done.returncode == code, done.stderr
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
@@ -109,6 +128,26 @@ def test_a_training_is_followed_to_its_verdict(service_url: str, tmp_path: Path)
 
 @pytest.mark.service
 @pytest.mark.timeout(400)
+def test_a_price_is_told_before_and_after_a_preview(service_url: str) -> None:
+    few = [*SHORT, "--set", "recipe.patience=null", "--set", "recipe.meta_steps=21"]
+    before = said(service_url, "train", "quadratic", *few, "--set", "recipe.unroll_steps=5", "--dry-run")
+    assert re.search(r"coordinates +10 a task", before)
+    assert re.search(r"memory +0\.\d\d GiB", before)
+    assert re.search(r"seconds +not known", before)
+    assert "/families/quadratic/preview" in before
+    shown = said(service_url, "families", "preview", "quadratic", *few, "--set", "recipe.unroll_steps=5")
+    assert re.search(r"seconds +[\d.]+ s: training [\d.]+ s, selection", shown)
+    assert "adam, learning rate" in shown
+    assert "▁" in shown or "█" in shown
+    after = json.loads(
+        said(service_url, "train", "quadratic", *few, "--set", "recipe.unroll_steps=5", "--dry-run", "--json")
+    )
+    assert after["seconds"]["total"] > 0
+    assert "a calibration of" in after["rests_on"][0]
+
+
+@pytest.mark.service
+@pytest.mark.timeout(400)
 def test_what_was_made_is_shown_aliased_and_found_by_short_names(
     service: gradsmith.Client, service_url: str, trained: Job
 ) -> None:
@@ -118,6 +157,7 @@ def test_what_was_made_is_shown_aliased_and_found_by_short_names(
     assert json.loads(said(service_url, "jobs", "show", trained.id[4:], "--json"))["id"] == trained.id
     assert trained.optimizer is not None
     record = said(service_url, "optimizers", "show", trained.optimizer)
+    assert service.optimizers.get(trained.optimizer).answer in record
     assert "gradsmith.LearnedOptimizer(model.parameters(), 'quadratic@" in record
     named = said(service_url, "optimizers", "alias", "quadratic@spoken", trained.optimizer)
     assert named.startswith("quadratic@spoken is quadratic@")
@@ -164,23 +204,30 @@ def test_control_c_detaches_and_the_job_runs_on(
     environment = {**os.environ, "GRADSMITH_URL": service_url, "COLUMNS": "160", "TERM": "xterm"}
     watching = subprocess.Popen(
         [sys.executable, "-m", "gradsmith.cli", "jobs", "watch", job.id],
-        env=environment, stdin=other, stdout=other, stderr=subprocess.PIPE, text=True,
+        env=environment, stdin=other, stdout=subprocess.PIPE, stderr=other, text=True,
     )  # fmt: skip
     os.close(other)
     seen = b""
     deadline = time.monotonic() + 120
-    while b"loss" not in seen and time.monotonic() < deadline:
+    while not re.search(r"[▁▂▃▄▅▆▇█]  loss ", seen.decode(errors="replace")) and time.monotonic() < deadline:
         seen += os.read(main, 4096)
     assert b"training" in seen
     watching.send_signal(signal.SIGINT)
-    _, told = watching.communicate(timeout=60)
+    told, _ = watching.communicate(timeout=60)
     assert watching.returncode == 130
-    assert "runs on" in told
+    assert told == ""  # what is drawn is no output
+    rest = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while part := os.read(main, 4096):
+            rest += part
+    assert b"runs on" in rest
     os.close(main)
     assert service.jobs.get(job).status == "running"
     assert "cancel" in said(service_url, "jobs", "cancel", job.id)
     ended = called("jobs", "watch", job.id, url=service_url)
     assert (ended.returncode, "cancelled" in ended.stderr) == (1, True), ended.stderr
+    ended = called("jobs", "watch", job.id, "--json", url=service_url)
+    assert (ended.returncode, json.loads(ended.stdout)["status"]) == (1, "cancelled")
 
 
 def test_login_is_kept_for_this_user_alone_and_the_key_goes_to_no_other_server(tmp_path: Path) -> None:
@@ -195,13 +242,114 @@ def test_login_is_kept_for_this_user_alone_and_the_key_goes_to_no_other_server(t
         assert path.stat().st_mode & 0o777 == 0o600
         with service.client() as client:
             assert client.base_url == "http://127.0.0.1:9"
-            assert client._transport._headers["Authorization"] == "Bearer gs_key_secret"
+            assert client._executor.connection.headers["Authorization"] == "Bearer gs_key_secret"
         os.environ["GRADSMITH_URL"] = "http://127.0.0.1:10"
         with service.client() as client:
-            assert "Authorization" not in client._transport._headers
+            assert "Authorization" not in client._executor.connection.headers
     finally:
         os.environ.clear()
         os.environ.update(old)
+
+
+def test_keys_are_made_listed_and_revoked_and_others_are_turned_away(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRADSMITH_API_KEY", raising=False)
+    locked = with_keys(settings)
+    admin = make_key(locked, "admin")
+    with serving(locked) as url:
+        done = called("jobs", url=url)
+        assert (done.returncode, "key" in done.stderr) == (3, True), done.stderr
+        assert called("doctor", url=url).returncode == 3
+        monkeypatch.setenv("GRADSMITH_API_KEY", admin)
+        made = called("keys", "create", "nightly", "--scope", "read", "--days", "1", url=url)
+        assert (made.returncode, made.stdout.strip().startswith("gs_")) == (0, True), made.stderr
+        assert "shown only now" in made.stderr
+        listed = json.loads(said(url, "keys", "--json"))
+        assert {each["name"] for each in listed} == {"nightly", "default admin"}
+        assert made.stdout.strip() not in json.dumps(listed)
+        id_ = next(each["id"] for each in listed if each["name"] == "nightly")
+        monkeypatch.setenv("GRADSMITH_API_KEY", made.stdout.strip())
+        refused = called("train", "quadratic", url=url)
+        assert (refused.returncode, "scope submit" in refused.stderr) == (3, True), refused.stderr
+        monkeypatch.setenv("GRADSMITH_API_KEY", admin)
+        assert said(url, "keys", "revoke", id_[-8:]) == f"Revoked {id_}.\n"
+        assert json.loads(said(url, "keys", "list", "--json"))[0]["status"] == "revoked"
+        assert called("keys", "create", "x", "--scope", "root", url=url).returncode == 2
+
+
+@pytest.mark.service
+@pytest.mark.timeout(400)
+def test_names_may_be_short_or_nearly_right(service: gradsmith.Client, service_url: str, trained: Job) -> None:
+    assert trained.optimizer is not None
+    for name in (trained.optimizer[:28], trained.optimizer[-8:]):
+        assert json.loads(said(service_url, "optimizers", "show", name, "--json"))["id"] == trained.optimizer
+    newest = service.optimizers.list(limit=1).data[0].id
+    assert json.loads(said(service_url, "optimizers", "show", "@last", "--json"))["id"] == newest
+    address = json.loads(said(service_url, "open", trained.id[-8:], "--json"))["url"]
+    assert address == f"{service_url}/#/jobs/{trained.id}"
+    assert said(service_url, "open", "quadratic@1", "--json").strip().endswith('#/optimizers/quadratic@1"\n}')
+    rows = said(service_url, "compare", trained.optimizer, trained.id)
+    assert "optimizer" in rows
+    for arguments, meant in (
+        (("optimizers", "show", "quadratic@lastest"), "Did you mean 'quadratic@latest'?"),
+        (("optimizers", "pull", "quadratik@best"), "Did you mean"),
+        (("train", "quadratick", "--json"), "Did you mean 'quadratic'?"),
+        (("train", "quadratic", "--set", "recipe.meta_step=3"), "meta_steps"),
+        (("optimizers", "show", "opt_f"), "no optimizer 'opt_f'"),
+        (("jobs", "watch", "job_nothing"), "no job 'job_nothing'"),
+    ):
+        done = called(*arguments, url=service_url)
+        assert (done.returncode in {2, 4}, meant in done.stderr) == (True, True), done.stderr
+
+
+@pytest.mark.service
+@pytest.mark.timeout(400)
+def test_every_command_that_shows_something_has_it_as_json(service_url: str, trained: Job, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("a,b\n1,2\n3,4\n")
+    for arguments in (
+        ("jobs",), ("jobs", "list", "--limit", "2"), ("jobs", "show", trained.id), ("jobs", "watch", trained.id),
+        ("optimizers",), ("optimizers", "show", "quadratic@1"),
+        ("optimizers", "pull", "quadratic@1", "-o", str(tmp_path / "rule")),
+        ("families",), ("families", "show", "quadratic"), ("data", "add", str(rows), "--name", "rows"), ("data",),
+        ("data", "show", "rows"), ("data", "delete", "rows"), ("compare", trained.id, "quadratic@1"), ("doctor",),
+        ("open",),
+    ):  # fmt: skip
+        assert json.loads(said(service_url, *arguments, "--json")) is not None, arguments
+    first, *_ = said(service_url, "jobs", "logs", trained.id, "--json").splitlines()
+    assert json.loads(first)["kind"] == "status"
+
+
+@pytest.mark.service
+@pytest.mark.timeout(400)
+def test_a_shell_completes_commands_options_and_names(service_url: str, trained: Job, tmp_path: Path) -> None:
+    """In bash, with what `gradsmith --show-completion` prints."""
+    program = tmp_path / "gradsmith"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m gradsmith.cli "$@"\n')
+    program.chmod(0o755)
+    asked = [("gradsmith", "jo"), ("gradsmith", "jobs", "ca"), ("gradsmith", "train", "quadratic", "--fo"),
+             ("gradsmith", "train", "digits-m"), ("gradsmith", "optimizers", "show", "quadratic@la"),
+             ("gradsmith", "jobs", "show", trained.id[:-1])]  # fmt: skip
+    script = 'eval "$(gradsmith --show-completion bash)"\n' + "".join(
+        f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _gradsmith_completion gradsmith\n"
+        'echo "${COMPREPLY[*]}"\n'
+        for words in asked
+    )
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script], env={**os.environ, "GRADSMITH_URL": service_url, "PATH": path},
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [
+        "jobs", "cancel", "--follow", "digits-mlp", "quadratic@latest", trained.id,
+    ], done.stdout + done.stderr  # fmt: skip
+
+
+def test_completion_of_names_is_empty_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADSMITH_URL", "http://127.0.0.1:9")
+    for names in (complete.families, complete.jobs, complete.optimizers, complete.datasets):
+        assert names("") == []
 
 
 def test_values_are_json_where_they_can_be() -> None:
@@ -210,6 +358,43 @@ def test_values_are_json_where_they_can_be() -> None:
         "recipe": {"meta_steps": 300, "rule": {"kind": "mlp"}, "rollback": 0.1},
         "tasks": {"hidden": [16]},
     }
+
+
+def test_what_is_swept_is_a_list_or_a_range() -> None:
+    assert swept("100,200") == [100, 200]
+    assert swept("area, final") == ["area", "final"]
+    assert swept("[[50],[50,100]]") == [[50], [50, 100]]
+    assert swept("0.001..0.1:log") == {"low": 0.001, "high": 0.1, "log": True}
+    assert swept("8..32") == {"low": 8, "high": 32}
+    assert (swept("0.3"), swept("mlp")) == (0.3, "mlp")
+    assert (halving("3"), halving("3:2")) == ({"rungs": 3}, {"rungs": 3, "reduction": 2})
+
+
+def test_a_sweep_is_followed_to_its_table(service_url: str) -> None:
+    swept_here = [
+        "--set",
+        "recipe.meta_learning_rate=0.001,0.01",
+        "--label",
+        "study=rates",
+        "--no-evaluate",
+        "--follow",
+    ]
+    shown = said(service_url, "sweep", "quadratic", *SHORT, *swept_here, "--seed", "3")
+    sweep = shown.split()[0]
+    table = [line.split() for line in shown.splitlines() if line.strip().startswith(("0", "1"))]
+    assert sorted(row[0].rstrip("*") for row in table) == ["0", "1"]
+    assert [row[0][-1] == "*" for row in table] == [True, False]
+    assert "lower is better" in shown
+    made = json.loads(said(service_url, "jobs", "list", "--sweep", sweep, "--json"))
+    assert {job["trial"]["values"]["recipe.meta_learning_rate"] for job in made} == {0.001, 0.01}
+    with gradsmith.Client(service_url) as client:
+        search = client.sweeps.get(sweep)
+        assert search.best is not None
+        assert search.best.optimizer == client.jobs.get(sweep).optimizer
+        assert search.best.score == min(trial.score for trial in search.trials if trial.score is not None)
+        assert client.sweeps.picture(sweep, "svg").rstrip().endswith(b"</svg>")
+        children = client.jobs.list(sweep=sweep)
+        assert {(job.sweep, job.trial) for job in children} == {(sweep, 0), (sweep, 1)}
 
 
 def test_a_curve_in_a_line_falls_as_the_curve_does() -> None:

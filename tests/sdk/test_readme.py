@@ -11,8 +11,6 @@ import pytest
 
 import gradsmith
 from gradsmith import errors
-from gradsmith.aliases import Aliases
-from gradsmith.resources import Families, Jobs, Optimizers
 from gradsmith.rules import build
 from gradsmith.rules.weights import dumps, metadata
 
@@ -51,12 +49,12 @@ def test_the_documented_metadata_is_what_a_file_holds() -> None:
     assert json.loads(documented) == held | {"tensors_sha256": "..."}  # it depends on the numbers
 
 
-@pytest.mark.parametrize("resource", [Jobs, Optimizers, Families, Aliases])
-def test_every_call_is_listed(resource: type) -> None:
-    names = [name for name, value in inspect.getmembers(resource, inspect.isfunction) if not name.startswith("_")]
+@pytest.mark.parametrize("resource", ["jobs", "optimizers", "families", "datasets", "aliases", "keys"])
+def test_every_call_is_listed(resource: str) -> None:
+    with gradsmith.Client() as client:
+        names = [name for name in dir(getattr(client, resource)) if not name.startswith("_")]
     assert names
-    missing = [name for name in names if f"`{resource.__name__.lower()}.{name}(" not in README]
-    assert missing == []
+    assert [name for name in names if f"`{resource}.{name}(" not in README] == []
 
 
 def test_every_error_is_in_the_tree_and_under_one_root() -> None:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
 
 import gradsmith
-from gradsmith import errors
+from gradsmith import errors, retries
 from gradsmith.events import DoneEvent, MetricsEvent, StatusEvent
 from gradsmith.rules.weights import dumps, loads, metadata
 from gradsmith.types import Job
+from tests.sdk.blocking import Made
+from workshop.cutting import cutting_proxy
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(400)]
 
 
-def test_a_finished_job_tells_its_whole_story(service: gradsmith.Client, trained: Job) -> None:
-    events = list(service.jobs.stream(trained))
+@pytest.fixture
+def client(service_url: str, made: Made) -> Iterator[gradsmith.Client]:
+    """Both kinds, against the same service."""
+    with made(service_url) as client:
+        yield client
+
+
+def test_a_finished_job_tells_its_whole_story(client: gradsmith.Client, trained: Job) -> None:
+    events = list(client.jobs.stream(trained))
     assert isinstance(events[0], StatusEvent)
     points = [step for event in events if isinstance(event, MetricsEvent) for step in event.step]
     assert points == list(range(1, 21))
@@ -28,66 +40,80 @@ def test_a_finished_job_tells_its_whole_story(service: gradsmith.Client, trained
     ids = [event.id for event in events if event.id]
     assert len(ids) == len(set(ids))
     middle = ids[len(ids) // 2]
-    rest = [event.id for event in service.jobs.stream(trained, after=middle) if event.id]
+    rest = [event.id for event in client.jobs.stream(trained, after=middle) if event.id]
     assert rest == ids[ids.index(middle) + 1 :]
-    assert list(service.jobs.stream(trained, after=ids[-1])) == []
+    assert list(client.jobs.stream(trained, after=ids[-1])) == []
 
 
-def test_the_curve_is_what_was_streamed(service: gradsmith.Client, trained: Job) -> None:
-    streamed = [event for event in service.jobs.stream(trained) if isinstance(event, MetricsEvent)]
-    curve = service.jobs.curve(trained)
+def test_a_hundred_cuts_lose_and_double_nothing(
+    service: gradsmith.Client, made: Made, trained: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In headers, in bodies, and before anything was said. `./run bench reconnects` does it with a running job."""
+    monkeypatch.setattr(retries, "FIRST_PAUSE_SECONDS", 0.001)
+    expected = [(event.kind, event.id, event.data) for event in service.jobs.stream(trained) if event.id]
+    lives = itertools.cycle([30, 700, 0, 1100, 5000, 180, 900, 2500, 400])
+    with cutting_proxy(service.base_url, lambda: next(lives)) as proxy, made(proxy.url) as client:
+        while proxy.connections <= 100:
+            told = [(event.kind, event.id, event.data) for event in client.jobs.stream(trained) if event.id]
+            assert told == expected
+
+
+def test_the_curve_is_what_was_streamed(client: gradsmith.Client, trained: Job) -> None:
+    streamed = [event for event in client.jobs.stream(trained) if isinstance(event, MetricsEvent)]
+    curve = client.jobs.curve(trained)
     assert curve.step == tuple(step for event in streamed for step in event.step)
     assert curve.loss == tuple(loss for event in streamed for loss in event.loss)
     assert [number for number, value in zip(curve.step, curve.validation, strict=True) if value is not None] == [10, 20]
-    assert len(service.jobs.curve(trained, max_points=5).step) < 20
+    assert len(client.jobs.curve(trained, max_points=5).step) < 20
+    assert curve.to_csv() == httpx.get(f"{client.base_url}/jobs/{trained.id}/curve.csv", trust_env=False).text
 
 
-def test_weights_come_as_they_were_registered(service: gradsmith.Client, trained: Job, tmp_path: Path) -> None:
+def test_weights_come_as_they_were_registered(client: gradsmith.Client, trained: Job, tmp_path: Path) -> None:
     assert trained.optimizer is not None
-    record = service.optimizers.get(trained.optimizer)
+    record = client.optimizers.get(trained.optimizer)
     assert record.job == trained.id
-    content = service.optimizers.pull(trained.optimizer)
-    assert content == service.optimizers.pull(record.reference)
-    assert content == service.optimizers.pull(record.reference, tmp_path / "rule.safetensors").read_bytes()
+    content = client.optimizers.pull(trained.optimizer)
+    assert content == client.optimizers.pull(record.reference)
+    assert content == client.optimizers.pull(record.reference, tmp_path / "rule.safetensors").read_bytes()
     assert len(content) == record.size_bytes
     described = metadata(content)
     assert described["rule"]["kind"] == trained.spec["recipe"]["rule"]["kind"]
     assert dumps(loads(content), described["extra"]) == content
-    assert record.id in [found.id for found in service.optimizers.list(family="quadratic")]
+    assert record.id in [found.id for found in client.optimizers.list(family="quadratic")]
 
 
-def test_an_alias_is_moved_by_whoever_saw_it_last(service: gradsmith.Client, trained: Job) -> None:
+def test_an_alias_is_moved_by_whoever_saw_it_last(client: gradsmith.Client, trained: Job) -> None:
     assert trained.optimizer is not None
-    made = service.aliases.create("quadratic", "prod", trained.optimizer)
+    made = client.aliases.create("quadratic", "prod", trained.optimizer)
     with pytest.raises(errors.PreconditionFailed, match="names opt_"):
-        service.aliases.create("quadratic", "prod", trained.optimizer)
-    moved = service.aliases.move(made, "quadratic@latest")
-    assert moved == service.aliases.get("quadratic", "prod")
+        client.aliases.create("quadratic", "prod", trained.optimizer)
+    moved = client.aliases.move(made, "quadratic@latest")
+    assert moved == client.aliases.get("quadratic", "prod")
     for refused in (
-        lambda: service.aliases.move(made, "quadratic@latest"),
-        lambda: service.aliases.delete(made),
+        lambda: client.aliases.move(made, "quadratic@latest"),
+        lambda: client.aliases.delete(made),
     ):
         with pytest.raises(errors.PreconditionFailed):
             refused()
-    record = service.optimizers.get("quadratic@prod")
+    record = client.optimizers.get("quadratic@prod")
     assert (record.id, "prod" in record.aliases) == (moved.optimizer, True)
-    assert record.id in [found.id for found in service.optimizers.list(alias="prod")]
-    assert service.optimizers.list(alias="prod", tags={"nobody": None}).data == ()
-    [listed] = service.aliases.list("quadratic")
-    service.aliases.delete(listed)
+    assert record.id in [found.id for found in client.optimizers.list(alias="prod")]
+    assert client.optimizers.list(alias="prod", tags={"nobody": None}).data == ()
+    [listed] = client.aliases.list("quadratic")
+    client.aliases.delete(listed)
     with pytest.raises(errors.NotFound):
-        service.optimizers.get("quadratic@prod")
+        client.optimizers.get("quadratic@prod")
 
 
 def test_a_reference_is_all_that_a_training_loop_needs(
-    service: gradsmith.Client, service_url: str, trained: Job, monkeypatch: pytest.MonkeyPatch
+    client: gradsmith.Client, service_url: str, trained: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRADSMITH_URL", service_url)
-    reference = service.optimizers.get(str(trained.optimizer)).reference
+    reference = client.optimizers.get(str(trained.optimizer)).reference
     thetas = []
     for optimizer_of in (
         lambda theta: gradsmith.LearnedOptimizer([theta], reference),
-        lambda theta: gradsmith.LearnedOptimizer([theta], str(trained.optimizer), client=service),
+        lambda theta: gradsmith.LearnedOptimizer([theta], str(trained.optimizer), client=client),
     ):
         theta = torch.nn.Parameter(torch.ones(10))
         optimizer = optimizer_of(theta)
@@ -100,63 +126,63 @@ def test_a_reference_is_all_that_a_training_loop_needs(
     assert not torch.equal(thetas[0], torch.ones(10))
 
 
-def test_the_evaluation_follows_by_itself(service: gradsmith.Client, trained: Job) -> None:
+def test_the_evaluation_follows_by_itself(client: gradsmith.Client, trained: Job) -> None:
     assert trained.evaluation is not None
-    evaluation = service.jobs.wait(trained.evaluation, timeout_seconds=100)
+    evaluation = client.jobs.wait(trained.evaluation, timeout_seconds=100)
     assert (evaluation.kind, evaluation.parent, evaluation.optimizer) == ("evaluate", trained.id, trained.optimizer)
-    report = service.jobs.report(evaluation)
+    report = client.jobs.report(evaluation)
     plan = evaluation.spec["evaluation"]
     assert set(report.optimizers) == {"learned", *plan["baselines"], *plan["untuned"]}
     assert set(report.verdict.values()) <= {"wins", "ties", "loses"}
-    assert service.jobs.report_png(evaluation).startswith(b"\x89PNG")
-    assert "<html" in service.jobs.report_html(evaluation)
+    assert client.jobs.report_png(evaluation).startswith(b"\x89PNG")
+    assert "<html" in client.jobs.report_html(evaluation)
     with pytest.raises(errors.ResponseError) as caught:
-        service.jobs.curve(evaluation)
+        client.jobs.curve(evaluation)
     assert caught.value.code == "no_curve"
 
 
-def test_jobs_are_found_by_label_and_family(service: gradsmith.Client, trained: Job) -> None:
-    assert [job.id for job in service.jobs.list(kind="meta_train", metadata={"made_for": "tests"})] == [trained.id]
-    page = service.jobs.list(limit=1)
+def test_jobs_are_found_by_label_and_family(client: gradsmith.Client, trained: Job) -> None:
+    assert [job.id for job in client.jobs.list(kind="meta_train", metadata={"made_for": "tests"})] == [trained.id]
+    page = client.jobs.list(limit=1)
     assert page.has_more
-    assert [job.id for job in service.jobs.list(limit=1, after=page.next)] != [job.id for job in page]
-    assert len(service.jobs.list(family="mnist-mlp")) == 0
+    assert [job.id for job in client.jobs.list(limit=1, after=page.next).data] != [job.id for job in page.data]
+    assert list(client.jobs.list(family="mnist-mlp")) == []
 
 
-def test_a_running_job_is_followed_live_and_cancelled(service: gradsmith.Client) -> None:
-    job = service.jobs.create(family="quadratic", seed=2, recipe={"meta_steps": 100_000}, evaluate=False)
+def test_a_running_job_is_followed_live_and_cancelled(client: gradsmith.Client) -> None:
+    job = client.jobs.create(family="quadratic", seed=2, recipe={"meta_steps": 100_000}, evaluate=False)
     with pytest.raises(errors.NotReady) as caught:
-        service.jobs.curve(job)
+        client.jobs.curve(job)
     assert caught.value.progress is not None
     seen = 0
     status = ""
     asked = 0.0
-    for event in service.jobs.stream(job):
+    for event in client.jobs.stream(job):
         if isinstance(event, MetricsEvent) and not asked:
             seen += len(event.step)
             if seen >= 3:
-                assert service.jobs.get(job).status == "running"
-                assert service.jobs.cancel(job).status == "cancelling"
+                assert client.jobs.get(job).status == "running"
+                assert client.jobs.cancel(job).status == "cancelling"
                 asked = time.monotonic()
         if isinstance(event, DoneEvent):
             status = event.status
     assert status == "cancelled"
     assert time.monotonic() - asked < 20
     with pytest.raises(errors.JobFailed, match="cancelled"):
-        service.jobs.wait(job)
-    assert service.jobs.cancel(job).status == "cancelled"  # again is no error
+        client.jobs.wait(job)
+    assert client.jobs.cancel(job).status == "cancelled"  # again is no error
 
 
-def test_one_key_is_one_job(service: gradsmith.Client, trained: Job) -> None:
+def test_one_key_is_one_job(client: gradsmith.Client, trained: Job) -> None:
     small = {"family": "quadratic", "recipe": {"meta_steps": 5}, "evaluate": False, "seed": 3}
-    first = service.jobs.create(**small, idempotency_key="sdk-tests-one")
-    assert service.jobs.create(**small, idempotency_key="sdk-tests-one").id == first.id
+    first = client.jobs.create(**small, idempotency_key="sdk-tests-one")
+    assert client.jobs.create(**small, idempotency_key="sdk-tests-one").id == first.id
     with pytest.raises(errors.InvalidRequest) as caught:
-        service.jobs.create(**{**small, "seed": 4}, idempotency_key="sdk-tests-one")
+        client.jobs.create(**{**small, "seed": 4}, idempotency_key="sdk-tests-one")
     assert caught.value.code == "idempotency_conflict"
-    service.jobs.cancel(first)
+    client.jobs.cancel(first)
     with pytest.raises(errors.Conflict) as refused:
-        service.jobs.cancel(trained)  # it has succeeded
+        client.jobs.cancel(trained)  # it has succeeded
     assert refused.value.code == "job_finished"
 
 
@@ -171,59 +197,59 @@ def test_one_key_is_one_job(service: gradsmith.Client, trained: Job) -> None:
         ({"kind": "bake"}, "/kind"),
     ],
 )
-def test_what_does_not_fit_is_pointed_at(service: gradsmith.Client, fields: dict[str, object], pointer: str) -> None:
+def test_what_does_not_fit_is_pointed_at(client: gradsmith.Client, fields: dict[str, object], pointer: str) -> None:
     with pytest.raises(errors.InvalidRequest) as caught:
-        service.jobs.create(**fields)
+        client.jobs.create(**fields)
     assert [error.pointer for error in caught.value.errors] == [pointer]
     assert caught.value.request_id
 
 
-def test_what_json_cannot_say_is_refused(service: gradsmith.Client) -> None:
+def test_what_json_cannot_say_is_refused(client: gradsmith.Client) -> None:
     with pytest.raises(errors.InvalidRequest, match="NaN") as caught:
-        service.jobs.create(family="quadratic", recipe={"meta_learning_rate": float("nan")})
+        client.jobs.create(family="quadratic", recipe={"meta_learning_rate": float("nan")})
     assert caught.value.code == "invalid_json"
 
 
-def test_what_is_not_there_is_not_found(service: gradsmith.Client) -> None:
+def test_what_is_not_there_is_not_found(client: gradsmith.Client) -> None:
     for call in (
-        lambda: service.jobs.get("job_00000000000000000000000000000000"),
-        lambda: service.jobs.get("no such job/../x"),
-        lambda: service.optimizers.get("quadratic@999"),
-        lambda: service.optimizers.pull("nothing@best"),
-        lambda: service.families.get("nothing"),
-        lambda: next(service.jobs.stream("job_0")),
+        lambda: client.jobs.get("job_00000000000000000000000000000000"),
+        lambda: client.jobs.get("no such job/../x"),
+        lambda: client.optimizers.get("quadratic@999"),
+        lambda: client.optimizers.pull("nothing@best"),
+        lambda: client.families.get("nothing"),
+        lambda: next(client.jobs.stream("job_0")),
     ):
         with pytest.raises(errors.NotFound):
             call()
 
 
-def test_a_bad_cursor_is_refused(service: gradsmith.Client) -> None:
+def test_a_bad_cursor_is_refused(client: gradsmith.Client) -> None:
     with pytest.raises(errors.InvalidRequest) as caught:
-        service.jobs.list(after="garbage")
+        client.jobs.list(after="garbage")
     assert caught.value.code == "bad_cursor"
 
 
-def test_families_say_how_they_are_trained(service: gradsmith.Client) -> None:
-    names = [family.name for family in service.families.list()]
+def test_families_say_how_they_are_trained(client: gradsmith.Client) -> None:
+    names = [family.name for family in client.families.list()]
     assert {"quadratic", "quadratic-uniform", "digits-mlp", "mnist-mlp"} <= set(names)
-    family = service.families.get("quadratic")
+    family = client.families.get("quadratic")
     assert family.coordinates_per_task == 10
     assert family.recipe["horizon"] == 100
     assert set(family.raw["schemas"]) >= {"tasks", "recipe", "evaluation"}
 
 
-def test_a_table_of_ones_own_is_brought_listed_and_deleted(service: gradsmith.Client, tmp_path: Path) -> None:
+def test_a_table_of_ones_own_is_brought_listed_and_deleted(client: gradsmith.Client, tmp_path: Path) -> None:
     file = tmp_path / "visits.csv"
     file.write_text("customer,income,churned\n" + "".join(f"c{row % 5},{row},{row % 2}\n" for row in range(20)))
-    made = service.datasets.create(file, target="churned", group="customer", inputs=["income"])
+    made = client.datasets.create(file, target="churned", group="customer", inputs=["income"])
     assert (made.name, made.rows, made.inputs, made.classes) == ("visits", 20, ("income",), ("0", "1"))
-    assert service.datasets.create(file, target="churned", group="customer", inputs=["income"]) == made
-    assert service.datasets.get("visits") == made
-    assert "visits" in [each.name for each in service.datasets.list()]
+    assert client.datasets.create(file, target="churned", group="customer", inputs=["income"]) == made
+    assert client.datasets.get("visits") == made
+    assert "visits" in [each.name for each in client.datasets.list()]
     with pytest.raises(gradsmith.errors.Conflict, match="dataset_exists"):
-        service.datasets.create(file, name="visits")
+        client.datasets.create(file, name="visits")
     with pytest.raises(gradsmith.errors.InvalidRequest, match="Did you mean 'churned'"):
-        service.datasets.create(file, name="other", target="churn")
-    service.datasets.delete("visits")
+        client.datasets.create(file, name="other", target="churn")
+    client.datasets.delete("visits")
     with pytest.raises(gradsmith.errors.NotFound, match="no data set 'visits'"):
-        service.datasets.get("visits")
+        client.datasets.get("visits")

@@ -15,18 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gradsmith
-from gradsmith import errors, stream, transport
+from gradsmith import errors, retries
 from gradsmith.events import (
     CheckpointEvent,
     DoneEvent,
     Event,
+    EventStream,
     LogEvent,
     MetricsEvent,
     ResumedEvent,
     StatusEvent,
-    lines,
-    messages,
 )
+from tests.sdk.blocking import Made
 from tests.sdk.records import problem_json
 from workshop.serving import serving_app
 
@@ -104,14 +104,14 @@ def server(running: BreakingServer) -> BreakingServer:
 
 
 @pytest.fixture
-def client(server: BreakingServer) -> Iterator[gradsmith.Client]:
-    with gradsmith.Client(server.url) as made:
-        yield made
+def client(server: BreakingServer, made: Made) -> Iterator[gradsmith.Client]:
+    with made(server.url) as client:
+        yield client
 
 
 @pytest.fixture(autouse=True)
 def _quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(retries, "FIRST_PAUSE_SECONDS", 0.001)
 
 
 def test_every_event_comes_typed_once_and_in_order(client: gradsmith.Client, server: BreakingServer) -> None:
@@ -135,13 +135,13 @@ def test_every_event_comes_typed_once_and_in_order(client: gradsmith.Client, ser
     assert server.seen == [None]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(cuts=st.lists(st.integers(0, 900), max_size=8), repeat=st.integers(0, 2))
 def test_however_the_connection_breaks_nothing_is_lost_or_doubled(
-    running: BreakingServer, cuts: list[int], repeat: int
+    running: BreakingServer, made: Made, cuts: list[int], repeat: int
 ) -> None:
     running.cuts, running.seen, running.repeat = list(cuts), [], repeat
-    with gradsmith.Client(running.url) as client:
+    with made(running.url) as client:
         events = list(client.jobs.stream("job_1"))
     assert [event.id for event in events if event.id] == [id_ for id_, _, _ in HISTORY]
     assert len([event for event in events if event.id is None]) == 1  # the opening status, told once
@@ -159,11 +159,11 @@ def test_an_unknown_job_is_an_error_and_not_a_retry(client: gradsmith.Client) ->
         next(client.jobs.stream("job_2"))
 
 
-def mocked(handler: Any) -> gradsmith.Client:
-    return gradsmith.Client(http_client=httpx.Client(transport=httpx.MockTransport(handler), base_url="http://server"))
+def mocked(made: Made, handler: Any) -> gradsmith.Client:
+    return made(http_client=httpx.Client(transport=httpx.MockTransport(handler), base_url="http://server"))
 
 
-def test_a_server_that_is_away_for_a_while_is_waited_for() -> None:
+def test_a_server_that_is_away_for_a_while_is_waited_for(made: Made) -> None:
     calls = 0
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -175,20 +175,20 @@ def test_a_server_that_is_away_for_a_while_is_waited_for() -> None:
             return httpx.Response(503, json=problem_json(503, "store_unavailable"), headers={"Retry-After": "0"})
         return httpx.Response(200, content=block(*HISTORY[-1]), headers={"Content-Type": "text/event-stream"})
 
-    assert [event.kind for event in mocked(handler).jobs.stream("job_1")] == ["done"]
+    assert [event.kind for event in mocked(made, handler).jobs.stream("job_1")] == ["done"]
     assert calls == 4
 
 
-def test_a_server_that_stays_away_is_told_in_the_end() -> None:
+def test_a_server_that_stays_away_is_told_in_the_end(made: Made) -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("Connection refused", request=request)
 
     with pytest.raises(errors.ConnectionFailed, match="Connection refused") as caught:
-        list(mocked(handler).jobs.stream("job_1"))
+        list(mocked(made, handler).jobs.stream("job_1"))
     assert caught.value.__suppress_context__  # its message says it; httpx's traceback would bury it
 
 
-def test_a_server_that_only_closes_is_told_in_the_end() -> None:
+def test_a_server_that_only_closes_is_told_in_the_end(made: Made) -> None:
     calls = 0
 
     def handler(_request: httpx.Request) -> httpx.Response:
@@ -197,8 +197,8 @@ def test_a_server_that_only_closes_is_told_in_the_end() -> None:
         return httpx.Response(200, content=b"", headers={"Content-Type": "text/event-stream"})
 
     with pytest.raises(errors.ConnectionFailed, match="again and again"):
-        list(mocked(handler).jobs.stream("job_1"))
-    assert calls == stream.FAILURES_IN_A_ROW
+        list(mocked(made, handler).jobs.stream("job_1"))
+    assert calls == retries.FAILURES_IN_A_ROW
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,8 @@ def test_a_server_that_only_closes_is_told_in_the_end() -> None:
         (b"id: 1-1\nevent: checkpoint\ndata: {}\n\n", "text/event-stream", "without what it must have"),
     ],
 )
-def test_what_is_no_event_stream_is_named(content: bytes, media_type: str, named: str) -> None:
-    client = mocked(lambda _request: httpx.Response(200, content=content, headers={"Content-Type": media_type}))
+def test_what_is_no_event_stream_is_named(made: Made, content: bytes, media_type: str, named: str) -> None:
+    client = mocked(made, lambda _request: httpx.Response(200, content=content, headers={"Content-Type": media_type}))
     with pytest.raises(errors.InvalidResponse, match=named):
         list(client.jobs.stream("job_1"))
 
@@ -225,10 +225,20 @@ def test_lines_do_not_depend_on_how_the_bytes_were_cut(texts: list[str], ending:
     whole = "".join(text + ending for text in texts).encode() + b":\n"
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=6)))
     chunks = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
-    assert list(lines(chunks)) == [*texts, ":"]
+    seen: list[str] = []
+
+    class Lines(EventStream):
+        def line(self, line: str) -> None:
+            seen.append(line)
+
+    stream = Lines()
+    assert [message for chunk in chunks for message in stream.feed(chunk)] == []
+    assert seen == [*texts, ":"]
 
 
 def test_a_block_follows_the_standard() -> None:
     text = ["data", "", "data: a", "data:b", ": comment", "unknown: x", "id:1-1", "", "retry: 5", "", "data: unclosed"]
-    found = [(message.id, message.data, message.retry_milliseconds) for message in messages(text)]
+    stream = EventStream()
+    messages = [message for line in text if (message := stream.line(line)) is not None]
+    found = [(message.id, message.data, message.retry_milliseconds) for message in messages]
     assert found == [(None, "", None), ("1-1", "a\nb", None), (None, "", 5)]

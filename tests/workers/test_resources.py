@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -15,10 +16,13 @@ from app.store.registry import Registry
 from app.store.sessions import Database
 from app.store.tables import JobRow
 from gradsmith import LearnedOptimizer
+from gradsmith.rules.kernels.native.targets import AVX512_BF16, targets_here
+from models.backends import EMULATES
 from models.errors import TooLittleMemory
 from models.families import FAMILIES
 from models.spec import JobSpec, Resources, overridden
-from tests.workers.harness import create, evaluation, job, optimizers, preview, training
+from tests.compiler import compiled
+from tests.workers.harness import create, evaluation, job, optimizers, preview, stored_events, training
 from workers.facts import refuse_too_large
 from workers.run import run_job
 
@@ -65,6 +69,26 @@ def test_a_backend_that_the_worker_lacks_fails_the_job_with_what_it_needs(
     assert "GRADSMITH_NATIVE=off" in str(failed.status_reason)
     usual = ran(sqlite_database, quick_sqlite)
     assert (usual.status, usual.runtime["backend"], usual.runtime["backend_forced"]) == ("succeeded", "torch", False)
+
+
+@compiled
+def test_a_job_with_products_in_bfloat16_says_in_its_log_where_they_are_emulated(
+    quick_sqlite: Settings, sqlite_database: Database
+) -> None:
+    rule = {"kind": "lstm", "hidden_size": 7}
+    job_id = create(sqlite_database, training(meta_steps=4, rule=rule, products="bfloat16"))
+    run_job(job_id, 1, settings=quick_sqlite)
+    done = job(sqlite_database, job_id)
+    assert done.status == "succeeded", done.status_reason
+    events = stored_events(sqlite_database, job_id)
+    said = [json.loads(event.text)["message"] for event in events if event.kind == "log"]
+    has = targets_here(bfloat16=True)[0] == AVX512_BF16
+    warned = [message for message in said if "its CPU lacks AVX512-BF16" in message and "more slowly" in message]
+    assert len(warned) == (0 if has else 1)
+    assert done.runtime["backend"].endswith(EMULATES) == (not has)
+    [optimizer] = optimizers(sqlite_database)
+    assert optimizer.card["recipe"]["products"] == "bfloat16"
+    assert optimizer.card["runtime"]["backend"] == done.runtime["backend"]
 
 
 def test_calibrated_threads_are_recorded_and_bounded(

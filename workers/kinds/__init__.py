@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewSpec
+from models.spec import EvaluateSpec, JobSpec, MetaTrainSpec, PreviewSpec, SweepSpec
 from workers.attempt import Attempt
 from workers.kinds import evaluating, previewing, training
 
@@ -21,5 +21,7 @@ def run(attempt: Attempt, spec: JobSpec) -> None:
             evaluating.run(attempt, spec)
         case PreviewSpec():
             previewing.run(attempt, spec)
+        case SweepSpec():
+            raise AssertionError("a sweep is never queued: the API process makes its children and ends it")
         case _:
             assert_never(spec)

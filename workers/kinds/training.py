@@ -12,7 +12,9 @@ from typing import Any, assert_never
 from sqlalchemy.orm import Session
 
 from app.store import checkpoints, outcomes
+from app.store.checkpoints import Checkpoint
 from app.store.events import EventId, JobEvent
+from models.backends import EMULATES
 from models.errors import CheckpointMismatch
 from models.meta_train import Event as TrainingEvent
 from models.meta_train import (
@@ -71,6 +73,17 @@ def run(attempt: Attempt, spec: MetaTrainSpec) -> None:
     _register(attempt, spec, result)
 
 
+def _announce(attempt: Attempt, checkpoint: Checkpoint | None) -> None:
+    attempt.announce(checkpoint)
+    if EMULATES in attempt.runtime["backend"]:
+        message = (
+            "recipe.products is bfloat16, and no kernel of this worker multiplies bfloat16 numbers: its CPU lacks "
+            "AVX512-BF16, or its compiler or GRADSMITH_NATIVE leaves that out. The products are made of float32 ones "
+            "instead, more slowly than those of recipe.products float32."
+        )
+        attempt.recorder.say("log", {"level": "warning", "message": message})
+
+
 def _events(attempt: Attempt, spec: MetaTrainSpec) -> Generator[TrainingEvent, None, None]:
     """What happens from the newest checkpoint on, if there is one that can be used."""
     checkpoint = attempt.claimed.checkpoint
@@ -82,11 +95,11 @@ def _events(attempt: Attempt, spec: MetaTrainSpec) -> Generator[TrainingEvent, N
             logger.warning("job %s starts anew: %s", attempt.keeper.lease.job_id, error)
             attempt.recorder.say("log", {"level": "warning", "message": f"starting anew: {error}"})
         else:
-            attempt.announce(checkpoint)
+            _announce(attempt, checkpoint)
             yield first
             yield from stream
             return
-    attempt.announce(None)
+    _announce(attempt, None)
     yield from _science(attempt, spec, None)
 
 

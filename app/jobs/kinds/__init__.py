@@ -10,9 +10,10 @@ from typing import Annotated, TypeAlias, assert_never
 
 from pydantic import Field
 
-from app.jobs.kinds import evaluating, previewing, training
+from app.jobs.kinds import evaluating, previewing, sweeping, training
 from app.jobs.kinds.evaluating import EvaluateRequest
 from app.jobs.kinds.previewing import PreviewRequest
+from app.jobs.kinds.sweeping import SweepRequest
 from app.jobs.kinds.training import MetaTrainRequest
 from app.store.families import DeclaredFamilies
 from app.store.jobs import JobRepository
@@ -20,7 +21,7 @@ from app.store.registry import Registry
 from models.families import FAMILIES
 from models.spec import BackendName, JobSpec
 
-AnyRequest: TypeAlias = MetaTrainRequest | EvaluateRequest | PreviewRequest
+AnyRequest: TypeAlias = MetaTrainRequest | EvaluateRequest | PreviewRequest | SweepRequest
 JobRequest = Annotated[AnyRequest, Field(discriminator="kind")]
 
 
@@ -36,7 +37,12 @@ def resolved_alone(request: AnyRequest, backend: BackendName) -> JobSpec | None:
         case EvaluateRequest():
             return None
         case PreviewRequest():
-            return previewing.resolved(request, None) if request.family in FAMILIES else None
+            calibrated = previewing.training_of(request)
+            names = {request.family} if calibrated is None else training.families_of(calibrated)
+            return previewing.resolved(request, None, backend) if names <= FAMILIES.keys() else None
+        case SweepRequest():
+            known = sweeping.families_of(request) <= FAMILIES.keys()
+            return sweeping.resolved(request, None, backend) if known else None
         case _:
             assert_never(request)
 
@@ -55,6 +61,8 @@ def resolved(
         case EvaluateRequest():
             return evaluating.resolved(request, registry, jobs, declared, backend)
         case PreviewRequest():
-            return previewing.resolved(request, declared)
+            return previewing.resolved(request, declared, backend)
+        case SweepRequest():
+            return sweeping.resolved(request, declared, backend)
         case _:
             assert_never(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict
@@ -48,7 +49,7 @@ def resolved(request: MetaTrainRequest, declared: DeclaredFamilies | None, backe
             [FieldError(location="body", pointer=f"/recipe/rules/{REST}", code="two_rules", message=message)]
         )
     if given.get("mixture"):
-        given["mixture"] = [_component(place, each, declared) for place, each in enumerate(given["mixture"])]
+        given["mixture"] = mixture_of(given["mixture"], declared)
     processes = request.resources.model_dump(exclude_unset=True).get("processes", 1)
     recipe = laid_over(family.recipe, fitting(family.recipe, given, processes), "recipe")
     assert isinstance(recipe, Recipe)
@@ -62,6 +63,11 @@ def resolved(request: MetaTrainRequest, declared: DeclaredFamilies | None, backe
             evaluation=plan_of(family, request.evaluation, recipe, recipe.horizon),
             resources=resources_of(request.resources, backend),
         )
+
+
+def mixture_of(given: Sequence[dict[str, Any]], declared: DeclaredFamilies | None) -> list[dict[str, Any]]:
+    """`recipe.mixture` with the tasks of the families that it names. Raises as `resolved` does."""
+    return [_component(place, each, declared) for place, each in enumerate(given)]
 
 
 def _component(place: int, given: dict[str, Any], declared: DeclaredFamilies | None) -> dict[str, Any]:

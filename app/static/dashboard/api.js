@@ -99,12 +99,32 @@ const sleep = (milliseconds, signal) => new Promise(resolve => {
   signal.addEventListener("abort", () => { clearTimeout(timer); resolve(); }, { once: true });
 });
 
+const seen = signal => new Promise(resolve => {
+  const look = () => { if (document.hidden && !signal.aborted) return; document.removeEventListener("visibilitychange", look); signal.removeEventListener("abort", look); resolve(); };
+  document.addEventListener("visibilitychange", look);
+  signal.addEventListener("abort", look);
+  look();
+});
+
+// Ends when `signal` does, or when nobody looks: browsers allow six connections to a server, over all tabs together.
+function whileSeen(signal) {
+  const abort = new AbortController();
+  const end = () => { if (signal.aborted || document.hidden) { abort.abort(); stop(); } };
+  const stop = () => { document.removeEventListener("visibilitychange", end); signal.removeEventListener("abort", end); };
+  document.addEventListener("visibilitychange", end);
+  signal.addEventListener("abort", end);
+  end();
+  return { signal: abort.signal, stop };
+}
+
 // A job's events, from the first on, across broken connections: nothing is lost and nothing comes twice.
 export async function follow(job, onEvent, signal, { metrics = true } = {}) {
   let last = null, pause = 1000;
   while (!signal.aborted) {
+    await seen(signal);
+    const round = whileSeen(signal);
     try {
-      const answer = await ask(`jobs/${job}/events${metrics ? "" : "?metrics=false"}`, { accept: "text/event-stream", headers: last ? { "Last-Event-ID": last } : {}, signal });
+      const answer = await ask(`jobs/${job}/events${metrics ? "" : "?metrics=false"}`, { accept: "text/event-stream", headers: last ? { "Last-Event-ID": last } : {}, signal: round.signal });
       if (answer.status === 204) return;
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       let rest = "";
@@ -130,7 +150,8 @@ export async function follow(job, onEvent, signal, { metrics = true } = {}) {
       }
     } catch (error) {
       if (signal.aborted || error instanceof Refused) return;
-    }
+      if (round.signal.aborted) continue;
+    } finally { round.stop(); }
     await sleep(pause, signal);
   }
 }

@@ -120,6 +120,9 @@ export function Copy({ text, label = "copy" }) {
 
 export const Code = ({ title, text }) => html`<div class="code"><div class="code-head"><span>${title}</span><${Copy} text=${text} /></div><pre tabindex="0" aria-label=${title}>${text}</pre></div>`;
 
+// What may be wider than the window: it scrolls by itself, and the keyboard reaches it.
+export const Scroll = ({ label, children }) => html`<div class="scroll" tabindex="0" role="group" aria-label=${label}>${children}</div>`;
+
 export const Loading = ({ what = "" }) => html`<div class="loading" role="status"><span class="spinner" aria-hidden="true"></span>Loading ${what} …</div>`;
 export const Empty = ({ title, children }) => html`<div class="empty"><h2>${title}</h2>${children}</div>`;
 

@@ -1,7 +1,7 @@
 // Lines over steps or seconds, drawn by uPlot on a canvas; colours are those of the page.
 
 import uPlot from "./vendor/uplot.js";
-import { html, useEffect, useRef, useState } from "./base.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "./base.js";
 import { number } from "./words.js";
 
 export const LINES = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5", "--line-6", "--line-7", "--line-8"];
@@ -29,7 +29,7 @@ export function ticks(low, high, log, wanted = 6) {
   }
   const rough = (high - low) / wanted, size = 10 ** Math.floor(Math.log10(rough)), step = [1, 2, 5, 10].map(lead => lead * size).find(each => each >= rough);
   const found = [];
-  for (let at = Math.ceil(low / step) * step; at <= high * (1 + 1e-9); at += step) found.push(Number(at.toPrecision(12)));
+  for (let count = Math.ceil(low / step - 1e-9); count * step <= high + 1e-9 * step; count += 1) found.push(Number((count * step).toPrecision(12)));
   return found;
 }
 
@@ -40,7 +40,7 @@ function lastRow(data) {
 }
 
 // series: [{label, color, width, faint, points, band: [upper index, lower index]}]; data: [x, ...columns], null where nothing is
-export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, label, bands, dash }) {
+export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, label, bands, dash, low: floor, quiet }) {
   const box = useRef(null), plot = useRef(null);
   const [theme, repaint] = useState(0);
   const latest = useRef({});
@@ -51,8 +51,8 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
     addEventListener("gradsmith-theme", again);
     return () => { query.removeEventListener("change", again); removeEventListener("gradsmith-theme", again); };
   }, []);
-  const shape = JSON.stringify([series, log, xLabel, height, bands, dash, theme]);
-  useEffect(() => {
+  const shape = JSON.stringify([series, log, xLabel, height, bands, dash, floor, theme]);
+  useLayoutEffect(() => {
     const soft = colour("--soft"), line = colour("--line");
     const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1, size: 5 }, font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif" };
     const options = {
@@ -60,10 +60,10 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
       padding: [8, 22, 0, 0],
       scales: {
         x: { time: false, range: (_, low, high) => latest.current.range ?? (low === high ? [low - 1, high + 1] : [low, high]) },
-        y: { distr: log ? 3 : 1, range: (_, low, high) => (low === null ? [0.1, 1] : log ? [low / 1.12, high * 1.12] : low === high ? [low - 1, high + 1] : [low - 0.05 * (high - low), high + 0.05 * (high - low)]) },
+        y: { distr: log ? 3 : 1, range: (_, low, high) => (floor !== undefined ? [floor, Math.max(high ?? 1, floor + 1)] : low === null ? [0.1, 1] : log ? [low / 1.12, high * 1.12] : low === high ? [low - 1, high + 1] : [low - 0.05 * (high - low), high + 0.05 * (high - low)]) },
       },
       axes: [
-        { ...axis, label: xLabel, labelSize: 20, size: 34, splits: (_, __, low, high) => ticks(low, high, false, Math.max(3, Math.floor((box.current?.clientWidth ?? 600) / 110))), values: (_, found) => found.map(number) },
+        { ...axis, label: xLabel, labelSize: 20, size: 34, splits: (u, __, low, high) => ticks(low, high, false, Math.max(3, Math.floor(u.width / 110))), values: (_, found) => found.map(number) },
         { ...axis, size: 58, splits: (_, __, low, high) => ticks(low, high, log), values: (_, found) => found.map(number), filter: (_, found) => found },
       ],
       series: [{ label: xLabel, value: (_, value) => number(value) }, ...series.map(each => ({
@@ -76,7 +76,7 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
       bands: bands?.map(each => ({ series: each.series, fill: colour(each.color, 0.14) })),
       cursor: { drag: { x: Boolean(onZoom), y: false, setScale: false }, points: { size: 6 } },
       select: { show: Boolean(onZoom) },
-      legend: { live: true, markers: { width: 3, stroke: (u, index) => colour(series[index - 1]?.color ?? "--soft", series[index - 1]?.faint ? 0.4 : 1) } },
+      legend: { show: !quiet, live: true, markers: { width: 3, stroke: (u, index) => colour(series[index - 1]?.color ?? "--soft", series[index - 1]?.faint ? 0.4 : 1) } },
       hooks: { setCursor: [u => { if (u.cursor.idx === null || u.cursor.left < 0) u.setLegend({ idx: lastRow(u.data) }, false); }], setSelect: [u => {
         if (u.select.width < 6) return;
         const from = u.posToVal(u.select.left, "x"), to = u.posToVal(u.select.left + u.select.width, "x");
@@ -91,7 +91,8 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
     watch.observe(box.current);
     return () => { watch.disconnect(); plot.current.destroy(); plot.current = null; };
   }, [shape]);
-  useEffect(() => {
+  // with the layout, not after the next frame: a zoom is seen a frame earlier
+  useLayoutEffect(() => {
     if (!plot.current || plot.current.data === data) return;
     plot.current.setData(data);
     if (plot.current.cursor.idx === null || plot.current.cursor.left < 0) plot.current.setLegend({ idx: lastRow(data) }, false);

@@ -1,9 +1,10 @@
 // Several jobs: their curves in one picture, their recipes side by side. The address holds the whole of it.
 
 import { Chart, LINES, smoothed } from "./chart.js";
-import { Code, Copy, Empty, Failure, go, html, link, Loading, Status, useEffect, useMemo, usePolled, useState, useTitle, Verdict } from "./base.js";
+import { Code, Copy, Empty, Failure, go, html, link, Loading, Scroll, Status, useEffect, useMemo, usePolled, useState, useTitle, Verdict } from "./base.js";
 import { address, get } from "./api.js";
-import { flat, number, same, shortId, shown } from "./words.js";
+import { SettingRows, settingsOf } from "./recipe.js";
+import { evaluationOf, flat, number, shortId, shown } from "./words.js";
 
 const MOST = 12;
 
@@ -45,11 +46,7 @@ export function Compare({ query }) {
     });
     return { data: [steps, ...columns], series, positive: columns.every(column => column.every(value => value === null || value > 0)) };
   }, [lines, labels]);
-  const rows = useMemo(() => {
-    const parts = jobs.map(job => new Map(flat({ tasks: job.spec.family?.tasks, ...job.spec.recipe && { recipe: job.spec.recipe }, evaluation: job.spec.evaluation, resources: job.spec.resources, seed: job.spec.seed, metadata: job.metadata })));
-    const names = [...new Set(parts.flatMap(part => [...part.keys()]))].filter(Boolean);
-    return names.map(name => ({ name, values: parts.map(part => part.get(name)), differs: parts.some(part => !same(part.get(name), parts[0].get(name))) }));
-  }, [jobs]);
+  const rows = useMemo(() => settingsOf(jobs), [jobs]);
   const few = rows.filter(row => all || row.differs);
   const others = (recent?.data ?? []).filter(job => !ids.includes(job.id));
   const madeBy = new Map((optimizers?.data ?? []).map(optimizer => [optimizer.job, optimizer]));
@@ -60,11 +57,11 @@ export function Compare({ query }) {
     ${trainings.length && lines ? html`<section class="card"><header><h2>Loss <small>mean of nine drawn points</small></h2><span class="segments" role="group" aria-label="scale"><button type="button" aria-pressed=${log && drawn.positive} disabled=${!drawn.positive} onClick=${() => change({ scale: "" })}>log</button><button type="button" aria-pressed=${!log || !drawn.positive} onClick=${() => change({ scale: "linear" })}>linear</button></span></header>
       ${drawn.series.length ? html`<${Chart} series=${drawn.series} data=${drawn.data} log=${log && drawn.positive} xLabel="meta-step" height=${340} label=${`loss by meta-step of ${drawn.series.map(each => each.label).join(", ")}`} />` : html`<p class="soft">None of these has points yet.</p>`}</section>` : null}
     ${jobs.length ? html`<section class="card"><header><h2>Side by side</h2><label class="check"><input type="checkbox" checked=${all} onChange=${() => change({ all: all ? "" : "1" })} />settings that are the same, too</label></header>
-      <div class="scroll" tabindex="0" role="group" aria-label="jobs side by side"><table><thead><tr><th scope="col"><span class="hidden">setting</span></th>${jobs.map(job => html`<th scope="col" key=${job.id}><a href=${link(`jobs/${job.id}`)}>${job.family} …${job.id.slice(-6)}</a> <button type="button" class="small quiet" aria-label=${`leave out ${job.family} …${job.id.slice(-6)}`} onClick=${() => change({ job: ids.filter(id => id !== job.id) })}>✕</button></th>`)}</tr></thead><tbody>
+      <${Scroll} label="jobs side by side"><table><thead><tr><th scope="col"><span class="hidden">setting</span></th>${jobs.map(job => html`<th scope="col" key=${job.id}><a href=${link(`jobs/${job.id}`)}>${job.family} …${job.id.slice(-6)}</a> <button type="button" class="small quiet" aria-label=${`leave out ${job.family} …${job.id.slice(-6)}`} onClick=${() => change({ job: ids.filter(id => id !== job.id) })}>✕</button></th>`)}</tr></thead><tbody>
         <tr><th scope="row">status</th>${jobs.map(job => html`<td key=${job.id}><${Status} status=${job.status} /></td>`)}</tr>
         <tr><th scope="row">validation score</th>${jobs.map(job => html`<td key=${job.id}>${number(madeBy.get(job.id)?.validation_score)}</td>`)}</tr>
-        <tr><th scope="row">final loss against the best tuned baseline</th>${jobs.map(job => { const found = madeBy.get(job.id)?.evaluations[0]?.best_baseline.final; return html`<td key=${job.id}>${found ? html`<${Verdict} verdict=${found.verdict} /> ${number(found.ratio_of_means)}× ${found.baseline}` : "–"}</td>`; })}</tr>
-        ${few.map(row => html`<tr key=${row.name} class=${row.differs && jobs.length > 1 ? "changed" : ""}><th scope="row" class="mono">${row.name}</th>${row.values.map((value, place) => html`<td key=${jobs[place].id}>${value === undefined ? "–" : shown(value)}</td>`)}</tr>`)}</tbody></table></div>
+        <tr><th scope="row">final loss against the best tuned baseline</th>${jobs.map(job => { const found = evaluationOf(madeBy.get(job.id))?.best_baseline.final; return html`<td key=${job.id}>${found ? html`<${Verdict} verdict=${found.verdict} /> ${number(found.ratio_of_means)}× ${found.baseline}` : "–"}</td>`; })}</tr>
+        <${SettingRows} rows=${few} jobs=${jobs} /></tbody></table><//>
       ${!few.length ? html`<p class="soft">Their settings are the same.</p>` : null}
       <${Code} title="the same from a program" text=${`curl -s '${address("curves")}?${ids.map(id => `job=${id}`).join("&")}'`} /></section>` : null}`;
 }

@@ -2,7 +2,7 @@
 
 import { get, save } from "./api.js";
 import { Chart, pictureOf, smoothed } from "./chart.js";
-import { Empty, Failure, html, Loading, useEffect, useMemo, useRef, useState } from "./base.js";
+import { Empty, Failure, html, Loading, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./base.js";
 import { number } from "./words.js";
 
 const MOST_POINTS = 2000;
@@ -65,13 +65,13 @@ export function CurveCard({ job, live, big }) {
       }
     } catch (problem) { if (!signal?.aborted) fail(problem); }
   };
-  useEffect(() => {
+  useLayoutEffect(() => { // the detail is asked for before the picture moves
     const abort = new AbortController();
     load(range, abort.signal);
     const timer = running && !streamed ? setInterval(() => load(range, abort.signal), 3000) : null;
     return () => { abort.abort(); clearInterval(timer); };
   }, [job.id, job.status, job.attempt, streamed, range?.join("-")]);
-  useEffect(() => { if (stored && stored.part === range?.join("-")) performance.mark("gradsmith-detail-drawn"); }, [stored]);
+  useLayoutEffect(() => { if (stored && stored.part === range?.join("-")) performance.mark("gradsmith-detail-drawn"); }, [stored]);
   useEffect(() => {
     if (!streamed) return undefined;
     let waiting = false;
@@ -95,7 +95,7 @@ export function CurveCard({ job, live, big }) {
     return { columns: [steps, loss, smoothed(loss, width), validation, bests], best, allPositive: [...loss, ...validation].every(value => value === null || value > 0) };
   }, [known.step.length, known.step.at(-1), drawn.step.length, validated, width, range, stored]);
   const asLog = log && data.allPositive;
-  const columns = useMemo(() => (asLog ? data.columns : data.columns), [data, asLog]);
+  const { columns } = data;
   const series = [
     { label: "training", color: "--line-1", width: 1, faint: width > 1 },
     { label: width > 1 ? `mean of ${width}` : "mean", color: "--line-1", width: 2, show: width > 1 },
@@ -111,6 +111,8 @@ export function CurveCard({ job, live, big }) {
     event.preventDefault();
     zoom(to);
   };
+  const title = `loss of ${job.family} by meta-step`;
+  const svg = async () => save(new Blob([(await import("./chart-svg.js")).svgOf({ series, data: columns, log: asLog, range, xLabel: "meta-step", title })], { type: "image/svg+xml" }), `${job.id}.svg`);
   const csv = () => save(new Blob([["step,training,mean,validation,best", ...columns[0].map((_, at) => columns.map(column => column[at] ?? "").join(","))].join("\n")], { type: "text/csv" }), `${job.id}-drawn.csv`);
   const last = at => { for (let place = at.length - 1; place >= 0; place -= 1) if (at[place] !== null) return at[place]; return null; };
   if (error && !stored) return html`<section class="card"><h2>Loss</h2><${Failure} error=${error} retry=${() => load(range)} /></section>`;
@@ -121,7 +123,7 @@ export function CurveCard({ job, live, big }) {
       <span class="segments" role="group" aria-label="scale"><button type="button" aria-pressed=${asLog} disabled=${!data.allPositive} onClick=${() => setLog(true)}>log</button><button type="button" aria-pressed=${!asLog} onClick=${() => setLog(false)}>linear</button></span>
       <span class="segments" role="group" aria-label="zoom"><button type="button" aria-label="zoom in" onClick=${() => zoom(closer(0.5))}>+</button><button type="button" aria-label="zoom out" onClick=${() => zoom(closer(2))}>−</button><button type="button" disabled=${!range} onClick=${() => zoom(null)}>all</button></span></div></header>
     <div ref=${box} tabindex="0" role="group" aria-label="loss curve: + and - zoom, arrows move, 0 shows all" onKeyDown=${keys}>
-      <${Chart} series=${series} data=${columns} log=${asLog} range=${range} xLabel="meta-step" onZoom=${part => zoom(part)} label=${`loss of ${job.family} by meta-step: now ${number(last(columns[1]))}, best validation ${number(last(columns[4]))}`} /></div>
+      <${Chart} series=${series} data=${columns} log=${asLog} range=${range} xLabel="meta-step" onZoom=${part => zoom(part)} label=${`${title}: now ${number(last(columns[1]))}, best validation ${number(last(columns[4]))}`} /></div>
     <div class="actions"><small>${number(stored.total_points)} points${known.step.length > drawn.step.length || !whole ? `, ${number(drawn.step.length)} drawn: the lowest and highest of each stretch` : ""}. Drag to zoom, double-click for all.</small>
-      <button type="button" class="small quiet" onClick=${async () => save(await pictureOf(box.current), `${job.id}.png`)}>PNG</button><button type="button" class="small quiet" onClick=${csv}>CSV of what is drawn</button></div></section>`;
+      <button type="button" class="small quiet" onClick=${async () => save(await pictureOf(box.current), `${job.id}.png`)}>PNG</button><button type="button" class="small quiet" onClick=${svg}>SVG</button><button type="button" class="small quiet" onClick=${csv}>CSV of what is drawn</button></div></section>`;
 }

@@ -6,6 +6,7 @@ import { CurveCard, upTo } from "./curve.js";
 import { Evaluation } from "./evaluation.js";
 import { ACTIVE, againLink, JobActions, KIND_WORDS } from "./jobs.js";
 import { Recipe } from "./recipe.js";
+import { SearchPicture, Trials } from "./sweep.js";
 import { duration, moment, number, shortId } from "./words.js";
 
 const STREAMED_STEPS = 20_000; // a longer curve is asked for in parts: its stream would begin with all of it
@@ -71,8 +72,8 @@ function Log({ events, job }) {
 function linesOf(job, family) {
   const { spec } = job;
   const body = { kind: job.kind, ...(job.kind === "evaluate" ? { optimizer: job.optimizer } : { family: job.family }) };
-  return { body, curl: `curl -s ${address("jobs")}/${job.id}/${job.kind === "meta_train" ? "curve.csv" : "report.json"}`,
-    python: `import gradsmith\nclient = gradsmith.Client("${address("").replace(/\/$/, "")}")\njob = client.jobs.get("${job.id}")\n${job.kind === "meta_train" ? "curve = client.jobs.curve(job)" : "report = client.jobs.report(job)"}` };
+  return { body, curl: `curl -s ${address("jobs")}/${job.id}/${{ meta_train: "curve.csv", sweep: "search" }[job.kind] ?? "report.json"}`,
+    python: `import gradsmith\nclient = gradsmith.Client("${address("").replace(/\/$/, "")}")\njob = client.jobs.get("${job.id}")\n${{ meta_train: "curve = client.jobs.curve(job)", sweep: "search = client.sweeps.get(job)" }[job.kind] ?? "report = client.jobs.report(job)"}` };
 }
 
 function Exports({ job }) {
@@ -80,6 +81,7 @@ function Exports({ job }) {
   const id = job.id;
   const files = job.kind === "meta_train"
     ? [["Curve, PNG", `jobs/${id}/curve.png`, "png"], ["Curve, CSV", `jobs/${id}/curve.csv`, "csv"], ["Job, JSON", `jobs/${id}`, "json"]]
+    : job.kind === "sweep" ? [["Search, PNG", `jobs/${id}/search.png`, "png"], ["Search, JSON", `jobs/${id}/search`, "json"], ["Job, JSON", `jobs/${id}`, "json"]]
     : [["Report, PNG", `jobs/${id}/report.png`, "png"], ["Report, JSON", `jobs/${id}/report.json`, "json"], ["Job, JSON", `jobs/${id}`, "json"]];
   const [error, fail] = useState(null);
   return html`<section class="card"><h2>Take it with you</h2><div class="actions">${files.map(([word, path, ending]) => html`<button type="button" key=${word} class="small" onClick=${() => download(path, `${id}.${ending}`, "*/*").then(() => fail(null), fail)}>${word}</button>`)}</div>
@@ -99,7 +101,7 @@ export function JobView({ id }) {
   const family = families?.data.find(each => each.name === job.family);
   const { step, total, eta_seconds } = job.progress;
   const took = job.started_at ? ((job.finished_at ? Date.parse(job.finished_at) : now) - Date.parse(job.started_at)) / 1000 : null;
-  const reported = job.kind === "meta_train" ? job.evaluation : job.status === "succeeded" ? job.id : null;
+  const reported = ["meta_train", "sweep"].includes(job.kind) ? job.evaluation : job.status === "succeeded" ? job.id : null;
   return html`<a class="back" href="#/jobs">← Jobs</a>
     <div class="head"><div class="title"><h1>${job.family} <span class="soft">${KIND_WORDS[job.kind]}</span></h1><${Status} status=${job.status} /></div>
       <div class="actions"><${JobActions} job=${job} changed=${refresh} small=${false} />${ACTIVE.has(job.status) ? null : html`<a class="button" href=${againLink(job)}>Run again with changes</a>`}
@@ -108,7 +110,7 @@ export function JobView({ id }) {
     ${error ? html`<${Failure} error=${error} retry=${refresh} />` : null}
     ${job.status_reason ? html`<p class=${job.status === "failed" ? "failure" : "soft"}>${job.status_reason}</p>` : null}
     <section class="card"><div class="stats">
-      <div class="stat" hidden=${!total}><span>${job.kind === "meta_train" ? "meta-steps" : "parts"}</span><b>${number(step)}<small> of ${number(total)}</small></b></div>
+      <div class="stat" hidden=${!total}><span>${{ meta_train: "meta-steps", sweep: "trainings" }[job.kind] ?? "parts"}</span><b>${number(step)}<small> of ${number(total)}</small></b></div>
       <div class="stat"><span>${job.status === "running" ? "running for" : "took"}</span><b>${duration(took)}</b></div>
       ${job.status === "running" ? html`<div class="stat"><span>left</span><b>${duration(eta_seconds)}</b></div>` : null}
       ${job.queue_position !== null ? html`<div class="stat"><span>before it in the queue</span><b>${job.queue_position}</b></div>` : null}
@@ -116,9 +118,10 @@ export function JobView({ id }) {
       <div class="stat"><span>seed</span><b>${String(job.spec.seed ?? "–").slice(0, 12)}</b></div></div>
       ${ACTIVE.has(job.status) ? html`<${Progress} value=${step} max=${total} label="progress" />` : null}
       <div class="chips"><span class="mono soft">${job.id}</span><${Copy} text=${job.id} label="copy the id" />${Object.entries(job.metadata).map(([name, value]) => html`<a class="chip label" key=${name} href=${link("jobs", { [`metadata.${name}`]: value })}>${name}=${value}</a>`)}
-        ${job.parent ? html`<a href=${link(`jobs/${job.parent}`)}>its training ${shortId(job.parent)}</a>` : null}</div></section>
+        ${job.parent ? html`<a href=${link(`jobs/${job.parent}`)}>its training ${shortId(job.parent)}</a>` : null}${job.sweep ? html`<a href=${link(`jobs/${job.sweep}`)}>its sweep ${shortId(job.sweep)}</a>` : null}</div></section>
     ${job.kind === "meta_train" && (step > 0 || !ACTIVE.has(job.status)) ? html`<${CurveCard} key=${job.id} job=${job} live=${live} big=${!metrics} />` : null}
-    ${reported ? html`<${Evaluation} key=${reported} id=${reported} training=${job.kind === "meta_train"} />` : null}
+    ${job.kind === "sweep" ? html`${step > 0 ? html`<${SearchPicture} job=${job} />` : null}<${Trials} job=${job} />` : null}
+    ${reported ? html`<${Evaluation} key=${reported} id=${reported} training=${reported !== job.id} />` : null}
     <div class="two"><${Recipe} job=${job} family=${family} /><div class="two-right"><${Log} events=${events} job=${job} /><${Exports} job=${job} />
       <section class="card"><h2>Where it ran</h2><dl class="facts">${[["created", moment(job.created_at)], ["started", moment(job.started_at)], ["finished", moment(job.finished_at)], ...Object.entries(job.runtime).map(([name, value]) => [name, typeof value === "object" ? JSON.stringify(value) : String(value)])].map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl></section></div></div>`;
 }

@@ -3,10 +3,10 @@
 import { get, send } from "./api.js";
 import { Chip, Confirm, Empty, Failure, go, html, link, Loading, Progress, Sparkline, Status, useEffect, useMemo, useNow, usePolled, useRef, useState, useTitle, Verdict, When } from "./base.js";
 import { Code } from "./base.js";
-import { changesOf, duration, number, shortId, shown } from "./words.js";
+import { changesOf, duration, labelsOf, number, shortId, shown } from "./words.js";
 
 export const ACTIVE = new Set(["queued", "running", "cancelling"]);
-export const KIND_WORDS = { meta_train: "training", evaluate: "evaluation", preview: "preview" };
+export const KIND_WORDS = { meta_train: "training", evaluate: "evaluation", preview: "preview", sweep: "sweep" };
 const STATUSES = ["queued", "running", "cancelling", "succeeded", "failed", "cancelled"];
 const LISTED = ["status", "kind", "family"];
 const MOST_CHIPS = 5;
@@ -111,7 +111,14 @@ function Outcome({ verdict }) {
   return html`<span><${Verdict} verdict=${final.verdict} /> <span class="soft">against ${final.baseline}, ${number(final.ratio_of_means)}× its final loss</span></span>`;
 }
 
-function JobRow({ job, child, spec, line, verdict, families, chosen, choose, now, changed }) {
+// A sweep's trials as one line: how many there are in each state, and what each changed.
+function Trials({ job, trials }) {
+  const states = STATUSES.map(status => [status, trials.filter(trial => trial.status === status).length]).filter(([, count]) => count);
+  const of = trial => Object.entries(trial.trial?.values ?? {}).map(([name, value]) => `${name.split(".").at(-1)} ${shown(value)}`).join(", ") || shortId(trial.id);
+  return html`<details class="reason"><summary>${trials.length} trials: ${states.map(([status, count]) => `${count} ${status}`).join(", ")}</summary><ul class="chips" aria-label=${`trials of ${job.family} ${shortId(job.id)}`}>${trials.map(trial => html`<li key=${trial.id}><a class="chip" href=${link(`jobs/${trial.id}`)}><${Status} status=${trial.status} /> ${of(trial)}</a></li>`)}</ul></details>`;
+}
+
+function JobRow({ job, child, trials, spec, line, verdict, families, chosen, choose, now, changed }) {
   const chips = spec ? chipsOf(job, spec, families) : [];
   const labels = Object.entries(job.metadata);
   const rest = chips.length - MOST_CHIPS;
@@ -125,6 +132,7 @@ function JobRow({ job, child, spec, line, verdict, families, chosen, choose, now
     <div class="spark-cell">${line ? html`<${Sparkline} step=${line.step} loss=${line.loss} total=${job.progress.total} label=${`loss so far, now ${number(line.loss.at(-1))}`} />` : null}</div>
     <div class="state"><${State} job=${job} child=${child} now=${now} /><${Outcome} verdict=${verdict} /></div>
     <div class="actions"><${JobActions} job=${child && ACTIVE.has(child.status) ? child : job} changed=${changed} />${ACTIVE.has(job.status) || (child && ACTIVE.has(child.status)) ? null : html`<a class="button small" href=${againLink(job)} aria-label=${`Run ${job.family} ${shortId(job.id)} again, with changes`}>Again</a>`}</div>
+    ${trials.length ? html`<${Trials} job=${job} trials=${trials} />` : null}
     ${job.status_reason || child?.status_reason ? html`<div class="reason">${[job.status_reason, child?.status_reason].filter(Boolean).join("; ")}</div>` : null}</li>`;
 }
 
@@ -139,6 +147,13 @@ function FirstRun() {
     <p>A job trains an optimizer for a family of tasks, then compares it with tuned Adam, SGD and others on tasks that it never saw. The smallest family takes about half a minute.</p>
     <div class="actions"><a class="button primary" href=${link("jobs/new", { family: "quadratic" })}>Train your first optimizer</a><a class="button" href="#/families">See the families</a></div>
     <${Code} title="or from Python" text=${FIRST} /><//>`;
+}
+
+// A label as a filter of the server: `key=value`, taken with Enter or on leaving the field.
+function LabelFilter({ add }) {
+  const [text, write] = useState("");
+  const take = event => { const [found] = Object.entries(labelsOf(event.target.value)); if (found?.[1]) { write(""); add(...found); } };
+  return html`<label>Label<input value=${text} onInput=${event => write(event.target.value)} onChange=${take} placeholder="experiment=first" /></label>`;
 }
 
 export function Jobs({ query }) {
@@ -163,7 +178,9 @@ export function Jobs({ query }) {
     if (!jobs) return [];
     const children = new Map(jobs.filter(job => job.parent).map(job => [job.parent, job]));
     const here = new Set(jobs.map(job => job.id));
-    return jobs.filter(job => !(job.parent && here.has(job.parent))).map(job => ({ job, child: children.get(job.id) }));
+    const trials = new Map();
+    for (const job of jobs) if (job.sweep && here.has(job.sweep)) trials.set(job.sweep, [...(trials.get(job.sweep) ?? []), job]);
+    return jobs.filter(job => !(job.parent && here.has(job.parent)) && !(job.sweep && here.has(job.sweep))).map(job => ({ job, child: children.get(job.id), trials: trials.get(job.id) ?? [] }));
   }, [jobs]);
   const matching = rows.filter(({ job, child }) => !words || JSON.stringify([job.id, child?.id, job.family, job.status, job.kind, job.metadata, chipsOf(job, specs.get(job.id), families?.data).map(change => [change.name, change.valueText])]).toLowerCase().includes(words));
   const choose = id => setChosen(before => (before.includes(id) ? before.filter(each => each !== id) : [...before, id]));
@@ -177,13 +194,14 @@ export function Jobs({ query }) {
       <label>Status<select value=${query.get("status") ?? ""} onChange=${event => filter({ status: event.target.value })}><option value="">all</option>${STATUSES.map(status => html`<option key=${status} value=${status}>${status}</option>`)}</select></label>
       <label>Kind<select value=${query.get("kind") ?? ""} onChange=${event => filter({ kind: event.target.value })}><option value="">all</option>${Object.entries(KIND_WORDS).map(([kind, word]) => html`<option key=${kind} value=${kind}>${word}</option>`)}</select></label>
       <label>Find on this page<input type="search" value=${query.get("q") ?? ""} onInput=${event => filter({ q: event.target.value })} placeholder="id, label, setting" /></label>
-      ${labels.map(([name, value]) => html`<button type="button" key=${name} class="small" onClick=${() => filter({ [name]: "" })} aria-label=${`remove the filter ${name}=${value}`}>${name.replace("metadata.", "")}=${value} ✕</button>`)}
+      <${LabelFilter} add=${(name, value) => filter({ [`metadata.${name}`]: value })} />
+      ${labels.map(([name, value]) => html`<button type="button" key=${name} class="small" onClick=${() => filter({ [name]: "" })} aria-label=${`remove the filter ${name.replace("metadata.", "")}=${value}`}>${name.replace("metadata.", "")}=${value} ✕</button>`)}
       ${filtered ? html`<a class="button" href="#/jobs">Clear</a>` : null}</form>
     <${Failure} error=${error} retry=${refresh} />
     ${loading ? html`<${Loading} what="jobs" />` : null}
     ${jobs && !jobs.length && !filtered && !query.get("after") ? html`<${FirstRun} />` : null}
     ${jobs && !matching.length && (jobs.length || filtered) ? html`<${Empty} title="No job matches"><p>Change or clear the filters.</p><//>` : null}
-    ${matching.length ? html`<ul class="rows" aria-label="Jobs">${matching.map(({ job, child }) => html`<${JobRow} key=${job.id} job=${job} child=${child} spec=${specs.get(job.id)} line=${lines.get(job.id)}
+    ${matching.length ? html`<ul class="rows" aria-label="Jobs">${matching.map(({ job, child, trials }) => html`<${JobRow} key=${job.id} job=${job} child=${child} trials=${trials} spec=${specs.get(job.id)} line=${lines.get(job.id)}
       verdict=${verdicts.get(job.kind === "evaluate" ? job.id : job.evaluation)} families=${families?.data} chosen=${chosen.includes(job.id)} choose=${choose} now=${now} changed=${refresh} />`)}</ul>` : null}
     ${data && (data.has_more || query.get("after")) ? html`<div class="actions">${query.get("after") ? html`<button type="button" onClick=${() => history.back()}>Newer</button>` : null}
       ${data.has_more ? html`<button type="button" onClick=${() => filter({ after: data.next })}>Older</button>` : null}</div>` : null}`;

@@ -1,6 +1,6 @@
 // A model card's Markdown as elements: headings, paragraphs, lists, tables, code, links. Nothing is parsed as HTML.
 
-import { html } from "./base.js";
+import { html, Scroll } from "./base.js";
 
 const INLINE = /(`[^`]+`|\*\*[^*]+\*\*|\[[^\]]+\]\([^)\s]+\))/;
 
@@ -32,7 +32,7 @@ export function Markdown({ text }) {
     if (/^\s*\|/.test(line)) {
       const rows = run(each => /^\s*\|/.test(each)).map(cells), [head, rule, ...body] = rows;
       const isHead = rule?.every(cell => /^:?-+:?$/.test(cell));
-      parts.push(html`<div class="scroll" tabindex="0" role="group" aria-label="table"><table>${isHead && head.some(Boolean) ? html`<thead><tr>${head.map(cell => html`<th scope="col">${inline(cell)}</th>`)}</tr></thead>` : null}<tbody>${(isHead ? body : rows).map(row => html`<tr>${row.map(cell => html`<td>${inline(cell)}</td>`)}</tr>`)}</tbody></table></div>`);
+      parts.push(html`<${Scroll} label="table"><table>${isHead && head.some(Boolean) ? html`<thead><tr>${head.map(cell => html`<th scope="col">${inline(cell)}</th>`)}</tr></thead>` : null}<tbody>${(isHead ? body : rows).map(row => html`<tr>${row.map(cell => html`<td>${inline(cell)}</td>`)}</tr>`)}</tbody></table><//>`);
       continue;
     }
     if (/^\s*[-*] /.test(line)) { parts.push(html`<ul>${run(each => /^\s*[-*] /.test(each) || /^ {2,}\S/.test(each)).reduce((items, each) => { if (/^\s*[-*] /.test(each)) items.push(each.replace(/^\s*[-*] /, "")); else items[items.length - 1] += ` ${each.trim()}`; return items; }, []).map(each => html`<li>${inline(each)}</li>`)}</ul>`); continue; }

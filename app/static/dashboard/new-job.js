@@ -5,7 +5,8 @@ import { Code, Failure, go, html, Loading, useEffect, useMemo, usePolled, useSta
 import { changesOf, labelsOf, same, shown } from "./words.js";
 
 const FIRST = ["meta_steps", "horizon", "unroll_steps", "tasks", "meta_learning_rate", "objective"];
-const KINDS = [["meta_train", "train an optimizer"], ["evaluate", "measure an optimizer"], ["preview", "see how tuned baselines do"]];
+const SWEPT = { properties: { recipe: { description: 'such as {"meta_steps": [300, 1000], "meta_learning_rate": {"low": 0.001, "high": 0.03, "log": true}}' } } };
+const KINDS = [["meta_train", "train an optimizer"], ["evaluate", "measure an optimizer"], ["preview", "see how tuned baselines do"], ["sweep", "try many recipes"]];
 
 // What a schema says of one setting: {type, low, high, choices, optional}
 function described(schema, defs) {
@@ -79,6 +80,16 @@ function bodyOf(job, family) {
   return body;
 }
 
+// What a sweep swept, as the recipe that asks for it again.
+function sweptBy(spec) {
+  const body = { recipe: structuredClone(spec.given) };
+  for (const { path, kind, values, low, high, log } of spec.space.filter(axis => axis.path[0] === "recipe")) {
+    const within = path.slice(0, -1).reduce((place, name) => (place[name] ??= {}), body);
+    within[path.at(-1)] = kind === "choices" ? values : { low, high, log };
+  }
+  return body.recipe;
+}
+
 export function NewJob({ query }) {
   useTitle("New job");
   const from = query.get("from");
@@ -97,7 +108,7 @@ export function NewJob({ query }) {
     if (!before || !family || family.name !== before.family) return;
     const body = bodyOf(before, family);
     setKind(before.kind);
-    setTasks(body.tasks); setRecipe(body.recipe); setEvaluation(body.evaluation);
+    setTasks(body.tasks); setRecipe(before.kind === "sweep" ? sweptBy(before.spec) : body.recipe); setEvaluation(body.evaluation);
     setMeasure(before.spec.evaluate ?? true);
     setOptimizer(before.kind === "evaluate" ? before.optimizer : "");
     setLabels(Object.entries(before.metadata).map(([label, value]) => `${label}=${value}`).join(" "));
@@ -106,8 +117,8 @@ export function NewJob({ query }) {
   const used = part => (Object.keys(part).length ? part : undefined);
   const body = {
     kind, ...(kind === "evaluate" ? { optimizer: optimizer || optimizers?.data[0]?.reference } : { family: chosen }),
-    tasks: kind === "evaluate" ? undefined : used(tasks), recipe: kind === "meta_train" ? used(recipe) : undefined,
-    evaluate: kind === "meta_train" && !measure ? false : undefined, evaluation: used(evaluation), seed: seed === "" ? undefined : Number(seed),
+    tasks: kind === "evaluate" ? undefined : used(tasks), recipe: kind === "meta_train" || kind === "sweep" ? used(recipe) : undefined,
+    evaluate: (kind === "meta_train" || kind === "sweep") && !measure ? false : undefined, evaluation: used(evaluation), seed: seed === "" ? undefined : Number(seed),
     resources: device === "cpu" ? undefined : { device }, metadata: used(labelsOf(labels)),
   };
   const sent = JSON.parse(JSON.stringify(body));
@@ -116,7 +127,7 @@ export function NewJob({ query }) {
     work(true);
     try { go(`jobs/${(await send("jobs", sent, "POST", { "Idempotency-Key": crypto.randomUUID?.() ?? String(Math.random()) })).id}`); } catch (problem) { fail(problem); } finally { work(false); }
   };
-  const python = `client.jobs.create(${Object.entries(sent).filter(([each, value]) => !(each === "kind" && value === "meta_train")).map(([each, value]) => `${each}=${JSON.stringify(value).replace(/\btrue\b/g, "True").replace(/\bfalse\b/g, "False").replace(/\bnull\b/g, "None")}`).join(", ")})`;
+  const python = `client.${kind === "sweep" ? "sweeps" : "jobs"}.create(${Object.entries(sent).filter(([each, value]) => !(each === "kind" && (value === "meta_train" || value === "sweep"))).map(([each, value]) => `${each}=${JSON.stringify(value).replace(/\btrue\b/g, "True").replace(/\bfalse\b/g, "False").replace(/\bnull\b/g, "None")}`).join(", ")})`;
   const rest = family ? Object.keys(family.schemas.recipe.properties).filter(each => !FIRST.includes(each) && each !== "rule") : [];
   const restChanged = Object.keys(recipe).filter(each => rest.includes(each)).length;
   const plan = kind === "preview" ? Object.keys(family?.schemas.evaluation.properties ?? {}).filter(each => !["test_tasks", "untuned", "bootstrap_samples"].includes(each)) : undefined;
@@ -129,10 +140,11 @@ export function NewJob({ query }) {
       <div class="field"><label for="seed">Seed</label><input id="seed" type="number" min="0" step="1" value=${seed} placeholder=${kind === "evaluate" ? "0" : "a random one"} onInput=${event => setSeed(event.target.value)} /></div>
       <div class="field"><label for="device">Device</label><select id="device" value=${device} onChange=${event => setDevice(event.target.value)}><option value="cpu">cpu</option><option value="gpu">gpu</option></select></div>
       <div class="field"><label for="labels">Labels</label><input id="labels" value=${labels} placeholder="experiment=first owner=me" onInput=${event => setLabels(event.target.value)} /></div>
-      ${kind === "meta_train" ? html`<div class="field"><span class="label"><label for="measure">compare with tuned baselines afterwards</label></span><span class="check"><input id="measure" type="checkbox" checked=${measure} onChange=${event => setMeasure(event.target.checked)} /></span></div>` : null}</div>
+      ${kind === "meta_train" || kind === "sweep" ? html`<div class="field"><span class="label"><label for="measure">compare with tuned baselines afterwards</label></span><span class="check"><input id="measure" type="checkbox" checked=${measure} onChange=${event => setMeasure(event.target.checked)} /></span></div>` : null}</div>
       ${family ? html`${kind === "meta_train" ? html`<${Part} key=${`recipe ${chosen}`} title="Recipe" prefix="recipe" schema=${family.schemas.recipe} usual=${family.recipe} value=${recipe} set=${setRecipe} names=${FIRST} />
         <${Rule} key=${`rule ${chosen}`} schema=${family.schemas.recipe} usual=${family.recipe.rule} value=${recipe.rule} set=${rule => { const { rule: _, ...others } = recipe; setRecipe(rule ? { ...others, rule } : others); }} />
         <details><summary>All settings of the recipe${restChanged ? ` (${restChanged} changed)` : ""}</summary><${Part} key=${`rest ${chosen}`} prefix="more" schema=${family.schemas.recipe} usual=${family.recipe} value=${recipe} set=${setRecipe} names=${rest} /></details>` : null}
+      ${kind === "sweep" ? html`<${Part} key=${`sweep ${chosen}`} title="Recipe: a list in the place of a value is tried, a range is drawn from" prefix="sweep" schema=${SWEPT} usual=${{ recipe: { meta_learning_rate: [0.001, 0.003, 0.01] } }} value=${Object.keys(recipe).length ? { recipe } : {}} set=${next => setRecipe(next.recipe ?? {})} />` : null}
       ${kind === "evaluate" ? null : html`<details open=${Object.keys(tasks).length > 0}><summary>Tasks</summary><${Part} key=${`tasks ${chosen}`} prefix="tasks" schema=${family.schemas.tasks} usual=${family.tasks} value=${tasks} set=${setTasks} /></details>`}
       <details open=${Object.keys(evaluation).length > 0}><summary>${kind === "preview" ? "Baselines and their tuning" : "Evaluation"}</summary><${Part} key=${`evaluation ${chosen}`} prefix="evaluation" schema=${family.schemas.evaluation} usual=${family.evaluation} value=${evaluation} set=${setEvaluation} names=${plan} /></details>` : html`<${Loading} what="the family" />`}
       <${Failure} error=${error} />

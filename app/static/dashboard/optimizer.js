@@ -1,24 +1,15 @@
 // One optimizer: its versions, its aliases, its card, and the line that uses it.
 
-import { address, ask, blobUrl, download, send, text } from "./api.js";
-import { Code, Confirm, Copy, Failure, html, link, Loading, useEffect, useNow, usePolled, useRef, useState, useTitle, When } from "./base.js";
+import { address, ask, download, get, send, text } from "./api.js";
+import { Anatomy } from "./anatomy.js";
+import { Code, Confirm, Copy, Failure, html, link, Loading, Scroll, useEffect, useNow, usePolled, useRef, useState, useTitle, When } from "./base.js";
+import { About } from "./optimizer-about.js";
 import { Markdown } from "./markdown.js";
 import { Best, Names } from "./optimizers.js";
+import { SettingRows, settingsOf } from "./recipe.js";
 import { bytes, number } from "./words.js";
 
 const RESERVED = ["latest", "best"];
-
-function Picture({ path, alt }) {
-  const [source, set] = useState(null);
-  const [missing, miss] = useState(null);
-  useEffect(() => {
-    let made;
-    blobUrl(path, "image/svg+xml").then(url => { made = url; set(url); }, miss);
-    return () => { if (made) URL.revokeObjectURL(made); };
-  }, [path]);
-  if (missing) return html`<p class="soft">${missing.message}</p>`;
-  return source ? html`<img class="picture" src=${source} alt=${alt} />` : html`<${Loading} />`;
-}
 
 // Validation scores by version; the lowest is the best.
 function History({ optimizers, current }) {
@@ -29,6 +20,20 @@ function History({ optimizers, current }) {
   return html`<svg class="forest" viewBox="0 0 ${width} ${height}" role="img" aria-label=${`validation scores: ${known.map(each => `version ${each.version} ${number(each.validation_score)}`).join(", ")}`}>
     <polyline points=${known.map((each, place) => `${x(place)},${y(each.validation_score)}`).join(" ")} fill="none" stroke="var(--line-1)" stroke-width="1.5" />
     ${known.map((each, place) => html`<g key=${each.id}><circle cx=${x(place)} cy=${y(each.validation_score)} r=${each.id === current ? 6 : 4} fill=${each.id === current ? "var(--warm)" : "var(--line-1)"} /></g><text x=${x(place)} y=${y(each.validation_score) - 10} text-anchor="middle">${number(each.validation_score)}</text><text class="faint" x=${x(place)} y=${height - 4} text-anchor="middle">${each.version}</text>`)}</svg>`;
+}
+
+// What of one version is not as in another: scores and verdicts first, then the recipes of their trainings.
+function Difference({ optimizer, others }) {
+  const [chosen, choose] = useState(null);
+  const other = others.find(each => each.id === chosen) ?? others.find(each => each.version < optimizer.version && !each.tuned) ?? others[0];
+  const { data: mine } = usePolled(optimizer.job && `jobs/${optimizer.job}`), { data: theirs } = usePolled(other.job && `jobs/${other.job}`);
+  const jobs = mine && theirs ? [mine, theirs] : null;
+  const rows = jobs ? settingsOf(jobs).filter(row => row.differs) : [];
+  const facts = [["validation score", each => number(each.validation_score)], ["against the best tuned baseline", each => html`<${Best} optimizer=${each} />`], ["size", each => bytes(each.size_bytes)]];
+  return html`<section class="card"><header><h2>What changed</h2><div class="actions"><label class="check"><span>since</span><select value=${other.id} onChange=${event => choose(event.target.value)}>${others.map(each => html`<option key=${each.id} value=${each.id}>version ${each.version}${each.tuned ? " (tuned baseline)" : ""}</option>`)}</select></label>
+      ${jobs && jobs.every(job => job.kind === "meta_train") ? html`<a class="button small" href=${link("compare", jobs.map(job => ["job", job.id]))}>Compare their curves</a>` : null}</div></header>
+    ${jobs ? html`<${Scroll} label="two versions side by side"><table><thead><tr><th scope="col"><span class="hidden">setting</span></th><th scope="col">version ${optimizer.version}</th><th scope="col">version ${other.version}</th></tr></thead><tbody>
+      ${facts.map(([name, of]) => html`<tr key=${name}><th scope="row">${name}</th><td>${of(optimizer)}</td><td>${of(other)}</td></tr>`)}<${SettingRows} rows=${rows} jobs=${jobs} /></tbody></table><//>${rows.length ? null : html`<p class="soft">Their jobs have the same settings.</p>`}` : html`<${Loading} what="their jobs" />`}</section>`;
 }
 
 function Alias({ optimizer, aliases, changed }) {
@@ -53,21 +58,26 @@ export function OptimizerView({ id }) {
   const { data: all, refresh: again } = usePolled(family ? `optimizers?limit=100&family=${encodeURIComponent(family)}` : null);
   const { data: aliases, refresh: reread } = usePolled(family ? `families/${encodeURIComponent(family)}/aliases?limit=100` : null);
   const [card, setCard] = useState(null);
+  const [shape, setShape] = useState(null);
   const [problem, fail] = useState(null);
   const now = useNow(20);
   useTitle(optimizer?.reference ?? "Optimizer");
   useEffect(() => { if (optimizer) text(`optimizers/${optimizer.id}/card.md`, "*/*").then(setCard, fail); }, [optimizer?.id]);
+  useEffect(() => { if (optimizer?.evaluations.length) get(`optimizers/${optimizer.id}/anatomy.json`).then(setShape, () => setShape(null)); }, [optimizer?.id, optimizer?.evaluations.length]);
   if (loading) return html`<${Loading} what="the optimizer" />`;
   if (!optimizer) return html`<a class="back" href="#/optimizers">← Optimizers</a><${Failure} error=${error} retry=${refresh} />`;
   const here = address("").replace(/\/$/, "");
   const python = `import gradsmith\n\noptimizer = gradsmith.LearnedOptimizer(model.parameters(), "${optimizer.reference}")`;
   return html`<a class="back" href="#/optimizers">← Optimizers</a>
-    <div class="head"><div class="title"><h1>${optimizer.reference}</h1><${Names} optimizer=${optimizer} /></div><div class="actions"><a class="button" href=${link(`jobs/${optimizer.job}`)}>Its job</a><button type="button" onClick=${() => download(`optimizers/${optimizer.id}/weights`, `${optimizer.reference}.safetensors`, "*/*").catch(fail)}>Download the weights</button></div></div>
+    <div class="head"><div class="title"><h1>${optimizer.reference}</h1><${Names} optimizer=${optimizer} /></div><div class="actions">${optimizer.job ? html`<a class="button" href=${link(`jobs/${optimizer.job}`)}>Its job</a>` : null}<button type="button" onClick=${() => download(`optimizers/${optimizer.id}/weights`, `${optimizer.reference}.safetensors`, "*/*").catch(fail)}>Download the weights</button></div></div>
     <section class="card"><div class="stats"><div class="stat"><span>validation score</span><b>${number(optimizer.validation_score)}</b></div><div class="stat"><span>against the best tuned baseline</span><b><${Best} optimizer=${optimizer} /></b></div><div class="stat"><span>size</span><b>${bytes(optimizer.size_bytes)}</b></div><div class="stat"><span>made</span><b><${When} at=${optimizer.created_at} now=${now} /></b></div></div>
+      ${optimizer.pays ? html`<p class="sentence">${optimizer.pays.answer}</p>` : null}
       ${optimizer.automatic ? null : html`<p class="soft">It is no better than parameters that never move, so <code>latest</code> and <code>best</code> do not name it.</p>`}
       <${Code} title="in your training loop; the version is pinned" text=${python} /><${Code} title="where it is" text=${`export GRADSMITH_URL=${here}`} /></section>
+    ${"archived_at" in optimizer ? html`<${About} optimizer=${optimizer} changed=${() => { refresh(); again(); }} now=${now} />` : null}
     <div class="two"><section class="card"><h2>Versions</h2>${all ? html`<${History} optimizers=${all.data} current=${optimizer.id} /><ol class="versions">${all.data.map(each => html`<li key=${each.id}><a href=${link(`optimizers/${each.reference}`)} aria-current=${each.id === optimizer.id ? "true" : null}>${each.id === optimizer.id ? html`<b>version ${each.version}</b>` : `version ${each.version}`}</a><${Names} optimizer=${each} /><span class="num">${number(each.validation_score)}</span><${Best} optimizer=${each} /><span class="soft"><${When} at=${each.created_at} now=${now} /></span></li>`)}</ol>` : html`<${Loading} />`}</section>
       <${Alias} optimizer=${optimizer} aliases=${aliases?.data ?? []} changed=${() => { refresh(); again(); reread(); }} /></div>
-    ${optimizer.evaluations.length ? html`<section class="card"><header><h2>Updates <small>by gradient and over a run, beside those of others</small></h2></header><${Picture} path=${`optimizers/${optimizer.id}/anatomy.svg`} alt=${`updates of ${optimizer.reference} by gradient and over the steps of a run`} /></section>` : null}
+    ${optimizer.job && all?.data.some(each => each.id !== optimizer.id && each.job) ? html`<${Difference} key=${optimizer.id} optimizer=${optimizer} others=${all.data.filter(each => each.id !== optimizer.id && each.job)} />` : null}
+    ${shape ? html`<${Anatomy} found=${shape} />` : null}
     <section class="card"><h2>Card</h2><${Failure} error=${problem} />${card ? html`<${Markdown} text=${card} />` : problem ? null : html`<${Loading} what="the card" />`}</section>`;
 }

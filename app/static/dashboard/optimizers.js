@@ -2,10 +2,10 @@
 
 import { get } from "./api.js";
 import { Empty, Failure, go, html, link, Loading, useEffect, useNow, usePolled, useState, useTitle, Verdict, When } from "./base.js";
-import { number } from "./words.js";
+import { evaluationOf, number } from "./words.js";
 
 export function Best({ optimizer }) {
-  const found = optimizer.evaluations[0]?.best_baseline.final;
+  const found = evaluationOf(optimizer)?.best_baseline.final;
   if (!found) return html`<span class="soft">${optimizer.tuned ? "a tuned baseline" : "not measured"}</span>`;
   return html`<span><${Verdict} verdict=${found.verdict} /> <span class="soft">against ${found.baseline}, ${number(found.ratio_of_means)}× its final loss</span></span>`;
 }

@@ -1,9 +1,11 @@
 // Numbers, times and differences as people read them.
 
+const WHOLE = new Intl.NumberFormat("en"); // toLocaleString makes one each time
+
 export const number = value => {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   if (typeof value !== "number") return String(value);
-  if (Number.isInteger(value) && Math.abs(value) < 1e9) return value.toLocaleString("en");
+  if (Number.isInteger(value) && Math.abs(value) < 1e9) return WHOLE.format(value);
   const size = Math.abs(value);
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
   return size >= 1e5 || size < 1e-3 ? value.toExponential(2).replace("e+", "e").replace("-", "−") : String(Number(value.toPrecision(3)));
@@ -83,8 +85,8 @@ export function changesOf(job, family) {
   return found;
 }
 
-// An optimizer's verdict, as a sentence.
-export const verdictWords = { wins: "beats", ties: "ties with", loses: "loses to" };
+// The evaluation that speaks for an optimizer: the newest on its own family's tasks, else the newest.
+export const evaluationOf = optimizer => optimizer?.evaluations.find(each => each.family === optimizer.family && !Object.keys(each.overrides).length) ?? optimizer?.evaluations[0];
 
 // What somebody typed as a label: `key=value key2=value2`
 export const labelsOf = text => Object.fromEntries(text.split(/[\s,]+/).filter(part => part.includes("=")).map(part => [part.slice(0, part.indexOf("=")), part.slice(part.indexOf("=") + 1)]));

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from models.families.base import Costs, EvaluationPlan, FamilySpec, Kind, Part, TaskSpec
-from models.families.recipes import winning
+from models.families.recipes import around_muon, winning
 
 Norm = Literal["batch", "group", "none"]
 Activation = Literal["relu", "elu", "sigmoid", "tanh"]
@@ -151,7 +151,9 @@ class ConvSpec(TaskSpec):
 
 
 _CIFAR_NETWORK = ConvSpec(dataset="cifar10", channels=(16, 16, 16), hidden=(32,))
-_CIFAR_RECIPE = winning(meta_steps=150, tasks=1, validation_tasks=8, validation_interval=25)
+_CIFAR_RECIPE = around_muon(
+    0.024, meta_learning_rate=0.002, meta_steps=150, tasks=1, validation_tasks=8, validation_interval=25
+)
 _CIFAR_EVALUATION = EvaluationPlan(test_tasks=16, tuning_tasks=8, search="halving")
 
 KIND = Kind(

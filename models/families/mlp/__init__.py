@@ -25,7 +25,7 @@ DATA_COSTS = {
     name: (rows, _LOADING_BYTES.get(name, _SCIKIT_LEARN_BYTES), _RESIDENT_BYTES.get(name, _SCIKIT_LEARN_BYTES))
     for name, rows in _TRAINING_IMAGES.items()
 }
-"""Of each data set at most so many rows, and the bytes that it takes while it is loaded and afterwards."""
+"""The most rows of each data set, and the bytes that it takes while it is loaded and afterwards."""
 MOST_HELD_OUT = 1024
 """Held-out rows of a group that count, of a table of one's own."""
 

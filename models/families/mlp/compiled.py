@@ -35,6 +35,7 @@ class NetworksProgram:
     """The kernel of all networks: their shapes are arguments."""
 
     source: ClassVar[str] = str(Path(__file__).with_name("networks.cpp"))
+    bfloat16: ClassVar[bool] = False
 
     @property
     def defines(self) -> Mapping[str, int]:

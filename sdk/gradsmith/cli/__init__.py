@@ -7,4 +7,4 @@ def main() -> None:
     """Run the command with the arguments of this process."""
     from gradsmith.cli.program import program
 
-    program()
+    program(prog_name="gradsmith")

@@ -7,10 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from gradsmith import errors
 from gradsmith.cli import show
+from gradsmith.cli.given import LAST, job_id, optimizer_named
+from gradsmith.cli.outcome import NOT_FOUND, refuse
 
 if TYPE_CHECKING:
     from gradsmith.client import Client
     from gradsmith.types import Job
+
+
+def job_of(client: Client, name: str) -> str:
+    """The job that `name` means: one, or what made that optimizer. Ends with exit code 4 where there is none."""
+    if not name.startswith("opt_") and ("@" not in name or name == LAST):
+        return job_id(client, name)
+    record = client.optimizers.get(optimizer_named(client, name))
+    return record.job or refuse(f"{record.reference} was made by no job, so there are no settings of it", NOT_FOUND)
 
 
 def compared(client: Client, first: str, second: str) -> list[tuple[str, str, str]]:

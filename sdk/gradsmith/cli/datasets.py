@@ -7,23 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradsmith.cli import show
+from gradsmith.cli import complete, show
+from gradsmith.cli.given import meant
 from gradsmith.cli.outcome import refuse, told
 
 if TYPE_CHECKING:
     from gradsmith.types import Dataset
 
-commands = typer.Typer(name="data", help="Tables of your own.", invoke_without_command=True)
+commands = typer.Typer(name="data", help="Tables of your own.", invoke_without_command=True, rich_markup_mode=None)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
-DatasetName = Annotated[str, typer.Argument(metavar="NAME", help="One of `gradsmith data`.")]
+DatasetName = Annotated[
+    str, typer.Argument(metavar="NAME", help="One of `gradsmith data`.", autocompletion=complete.datasets)
+]
 
 
 @commands.callback()
-def data(context: typer.Context) -> None:
+def data(context: typer.Context, as_json: AsJson = False) -> None:
     """Tables of your own; alone, it lists them."""
     if context.invoked_subcommand is None:
-        list_data()
+        list_data(as_json=as_json)
+    elif as_json:
+        refuse(f"--json belongs behind the command: `gradsmith data {context.invoked_subcommand} --json`")
 
 
 @commands.command()
@@ -76,7 +81,8 @@ def show_data(name: DatasetName, as_json: AsJson = False) -> None:
     from gradsmith.cli.service import client
 
     with told(), client() as service:
-        found = service.datasets.get(name)
+        with meant(name, lambda: (each.name for each in service.datasets.list())):
+            found = service.datasets.get(name)
         if as_json:
             return show.as_json(found.raw)
         typer.echo(_in_words(found))
@@ -90,13 +96,14 @@ def show_data(name: DatasetName, as_json: AsJson = False) -> None:
 
 
 @commands.command()
-def delete(name: DatasetName) -> None:
+def delete(name: DatasetName, as_json: AsJson = False) -> None:
     """Delete a data set that no family is made of."""
     from gradsmith.cli.service import client
 
     with told(), client() as service:
-        service.datasets.delete(name)
-        typer.echo(f"Deleted {name}.")
+        with meant(name, lambda: (each.name for each in service.datasets.list())):
+            service.datasets.delete(name)
+        show.as_json({"deleted": name}) if as_json else typer.echo(f"Deleted {name}.")
 
 
 _NUMBERS = ("missing", "low", "high", "mean", "distinct")

@@ -8,21 +8,28 @@ from typing import Annotated, Any
 
 import typer
 
-from gradsmith.cli import show
-from gradsmith.cli.outcome import refuse, told
+from gradsmith.cli import complete, show
+from gradsmith.cli.given import settings
+from gradsmith.cli.outcome import JOB_FAILED, refuse, told
 
 commands = typer.Typer(
     name="families", help="What can be trained on.", invoke_without_command=True, rich_markup_mode=None
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
+FamilyName = Annotated[
+    str,
+    typer.Argument(metavar="FAMILY", help="One of `gradsmith families`.", autocompletion=complete.families),
+]
 
 
 @commands.callback()
-def families(context: typer.Context) -> None:
+def families(context: typer.Context, as_json: AsJson = False) -> None:
     """What can be trained on; alone, it lists them."""
     if context.invoked_subcommand is None:
-        list_families()
+        list_families(as_json=as_json)
+    elif as_json:
+        refuse(f"--json belongs behind the command: `gradsmith families {context.invoked_subcommand} --json`")
 
 
 @commands.command("list")
@@ -44,7 +51,7 @@ def list_families(as_json: AsJson = False) -> None:
 
 
 @commands.command("show")
-def show_family(name: Annotated[str, typer.Argument(metavar="FAMILY")], as_json: AsJson = False) -> None:
+def show_family(name: FamilyName, as_json: AsJson = False) -> None:
     """Show a family: its tasks and its recipe."""
     from gradsmith.cli.service import client
 
@@ -57,6 +64,33 @@ def show_family(name: Annotated[str, typer.Argument(metavar="FAMILY")], as_json:
             typer.echo(f"{title} (change with --set {title}.NAME=VALUE)")
             show.fields({f"  {name}": show.line(value) for name, value in values.items()})
         return None
+
+
+@commands.command()
+def preview(
+    name: FamilyName,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="A value of the training that is priced; repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a training would need, and tuned Adam's curve.
+
+    A worker times a few steps and tunes Adam. It takes seconds, and nothing is trained.
+    """
+    from gradsmith.cli import price
+    from gradsmith.cli.live import watched
+    from gradsmith.cli.service import client
+
+    wanted = settings(set_ or [], ("tasks", "recipe", "evaluation", "resources"))
+    with told(), client() as service:
+        job = service.families.preview(name, **wanted).job
+        ended = service.jobs.wait(job) if as_json else watched(service, job.id)
+        if ended.status != "succeeded":
+            refuse(f"job {ended.id} {ended.status}: {ended.status_reason}", JOB_FAILED)
+        report = service.jobs.report(ended)
+        show.as_json(report.raw) if as_json else price.previewed(report)
 
 
 @commands.command()

@@ -1,12 +1,16 @@
-"""Values that commands take: settings by path, labels, and jobs by the shortest name that is clear."""
+"""Values that commands take: settings by path, labels, and records by the shortest name that is clear."""
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from gradsmith.cli.outcome import NOT_FOUND, refuse
+from gradsmith.cli.outcome import NOT_FOUND, in_words, refuse
+from gradsmith.errors import NotFound
 
 if TYPE_CHECKING:
     from gradsmith.client import Client
@@ -15,10 +19,18 @@ LAST = "@last"
 _LOOKED_THROUGH = 1000
 
 
-def settings(pairs: Sequence[str], sections: Sequence[str]) -> dict[str, Any]:
+def value(text: str) -> Any:
+    """JSON where it can be read so, else text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def settings(pairs: Sequence[str], sections: Sequence[str], read: Callable[[str], Any] = value) -> dict[str, Any]:
     """Nested values of `path=value` pairs: "recipe.meta_steps=300" is {"recipe": {"meta_steps": 300}}.
 
-    A value is JSON where it can be read so, else text. sections: what a path may begin with
+    sections: what a path may begin with; read: how a value is read
     """
     found: dict[str, Any] = {}
     for pair in pairs:
@@ -31,7 +43,7 @@ def settings(pairs: Sequence[str], sections: Sequence[str]) -> dict[str, Any]:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
                 refuse(f"--set gives {path!r} a value within a value; give each field once")
-        place[names[-1]] = _value(text)
+        place[names[-1]] = read(text)
     return found
 
 
@@ -44,34 +56,75 @@ def labels(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
 def job_id(client: Client, name: str) -> str:
     """The id of the job that `name` means: an id, the beginning or the end of one, or @last.
 
     Ends with exit code 4 where it is none, or several.
     """
-    if len(name) == len("job_") + 32 and name.startswith("job_"):
+    if _is_whole(name, "job"):
         return name
-    seen, after = 0, None
-    found: list[str] = []
-    while seen < _LOOKED_THROUGH:
-        page = client.jobs.list(limit=100, after=after)
+    listed = (job.id for job in client.jobs.list(limit=1 if name == LAST else 100))
+    return _only(listed, name, "job", "`gradsmith train FAMILY` starts one")
+
+
+def optimizer_named(client: Client, name: str) -> str:
+    """The reference or id of the optimizer that `name` means: FAMILY@..., an id, its beginning or its end, or @last.
+
+    Ends with exit code 4 where it is none, or several.
+    """
+    if ("@" in name and name != LAST) or _is_whole(name, "opt"):
+        return name
+    listed = (each.id for each in client.optimizers.list(limit=1 if name == LAST else 100))
+    return _only(listed, name, "optimizer", "`gradsmith train FAMILY --follow` makes one")
+
+
+def key_id(client: Client, name: str) -> str:
+    """The id of the API key that `name` means: an id, its beginning or its end.
+
+    Ends with exit code 4 where it is none, or several.
+    """
+    if _is_whole(name, "key"):
+        return name
+    listed = (each.id for each in client.keys.list(limit=100))
+    return _only(listed, name, "key", "`gradsmith keys create NAME` makes one")
+
+
+@contextmanager
+def meant(name: str, names: Callable[[], Iterable[str]]) -> Iterator[None]:
+    """Names the closest of `names` where `name` is not found. Ends with exit code 4 then."""
+    try:
+        yield
+    except NotFound as error:
+        close = difflib.get_close_matches(name, names(), 1)
+        also = f" Did you mean {close[0]!r}?" if close and "Did you mean" not in str(error) else ""
+        refuse(f"{in_words(error)}{also}", NOT_FOUND)
+
+
+def optimizer_names(client: Client, name: str) -> list[str]:
+    """The references that an optimizer's `name` could have been: aliases and versions of its family."""
+    family = name.partition("@")[0]
+    found = client.optimizers.list(family=family, limit=100)
+    return list(dict.fromkeys(f"{family}@{alias}" for each in found.data for alias in (*each.aliases, each.version)))
+
+
+def _is_whole(name: str, prefix: str) -> bool:
+    return len(name) == len(prefix) + 33 and name.startswith(f"{prefix}_")
+
+
+def _only(ids: Iterable[str], name: str, noun: str, made_by: str) -> str:
+    """The one of `ids`, newest first, that `name` begins or ends."""
+    seen, found = 0, []
+    for each in itertools.islice(ids, _LOOKED_THROUGH):
+        seen += 1
         if name == LAST:
-            if not page.data:
-                refuse("there is no job yet; `gradsmith train FAMILY` starts one", NOT_FOUND)
-            return page.data[0].id
-        found += [job.id for job in page if job.id.startswith((name, f"job_{name}")) or job.id.endswith(name)]
-        seen, after = seen + len(page), page.next
+            return each
+        if each.startswith(name) or each.partition("_")[2].startswith(name) or each.endswith(name):
+            found.append(each)
         if len(found) > 1:
-            refuse(f"{name!r} begins or ends several jobs, such as {found[0]} and {found[1]}; give more", NOT_FOUND)
-        if after is None:
-            break
+            both = f"{found[0]} and {found[1]}"
+            refuse(f"{name!r} begins or ends several {noun}s, such as {both}; give more", NOT_FOUND)
+    if not seen:
+        refuse(f"there is no {noun} yet; {made_by}", NOT_FOUND)
     if not found:
-        refuse(f"there is no job {name!r} among the newest {seen}; `gradsmith jobs` lists them", NOT_FOUND)
+        refuse(f"there is no {noun} {name!r} among the newest {seen}; `gradsmith {noun}s` lists them", NOT_FOUND)
     return found[0]

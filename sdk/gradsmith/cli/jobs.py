@@ -2,49 +2,61 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradsmith.cli import show
+from gradsmith.cli import complete, show, sweeps
 from gradsmith.cli.given import job_id, labels
-from gradsmith.cli.outcome import JOB_FAILED, told
+from gradsmith.cli.outcome import JOB_FAILED, refuse, told
 
 if TYPE_CHECKING:
     from gradsmith.types import Job
 
 commands = typer.Typer(
-    name="jobs", help="Trainings, evaluations and previews.", invoke_without_command=True, rich_markup_mode=None
+    name="jobs", help="Trainings, sweeps, evaluations and previews.", invoke_without_command=True, rich_markup_mode=None
 )
 
 JobName = Annotated[
-    str, typer.Argument(metavar="JOB", help="An id, the beginning or the end of one that is clear, or @last.")
+    str,
+    typer.Argument(
+        metavar="JOB",
+        help="An id, the beginning or the end of one that is clear, or @last.",
+        autocompletion=complete.jobs,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
 
 
 @commands.callback()
-def jobs(context: typer.Context) -> None:
-    """Trainings, evaluations and previews; alone, it lists them."""
+def jobs(context: typer.Context, as_json: AsJson = False) -> None:
+    """Trainings, sweeps, evaluations and previews; alone, it lists them."""
     if context.invoked_subcommand is None:
-        list_jobs()
+        list_jobs(as_json=as_json)
+    elif as_json:
+        refuse(f"--json belongs behind the command: `gradsmith jobs {context.invoked_subcommand} --json`")
 
 
 @commands.command("list")
 def list_jobs(
     family: Annotated[str | None, typer.Option(help="Of this family only.")] = None,
+    sweep: Annotated[str | None, typer.Option(metavar="ID", help="The children of this sweep only.")] = None,
     status: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed, cancelled.")] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="With this label; repeatable.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
     from gradsmith.cli.service import client
 
     with told(), client() as service:
-        page = service.jobs.list(family=family, status=status, metadata=labels(label or []), limit=limit)
+        jobs = service.jobs.list(
+            family=family, sweep=sweep, status=status, metadata=labels(label or []), limit=min(limit, 100)
+        )
+        found = list(itertools.islice(jobs, limit))
         if as_json:
-            return show.as_json([job.raw for job in page])
+            return show.as_json([job.raw for job in found])
         rows = [
             (
                 show.name(job.id),
@@ -55,7 +67,7 @@ def list_jobs(
                 show.took(job),
                 show.age(job.created_at),
             )
-            for job in page
+            for job in found
         ]
         show.table(
             ("job", "kind", "family", "status", "done", "ran", "age"),
@@ -84,19 +96,26 @@ def show_job(job: JobName = "@last", as_json: AsJson = False) -> None:
             if curve is not None:
                 lines["meta-loss"] = show.sparkline(curve.loss)
         show.fields({name: value for name, value in lines.items() if value})
-        if found.kind != "meta_train" and found.status == "succeeded":
+        if found.kind == "sweep":
+            typer.echo()
+            sweeps.table(service.sweeps.get(found))
+        elif found.kind != "meta_train" and found.status == "succeeded":
             typer.echo()
             show.verdict(service.jobs.report(found))
         return None
 
 
 @commands.command()
-def watch(job: JobName = "@last") -> None:
+def watch(
+    job: JobName = "@last",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the job as it is at the end.")] = False,
+) -> None:
     """Follow a job until it ends. Ctrl-C stops watching; the job runs on."""
     from gradsmith.cli.service import client
 
     with told(), client() as service:
-        follow(job_id(service, job))
+        found = job_id(service, job)
+    follow(found, as_json=as_json)
 
 
 @commands.command()
@@ -139,8 +158,11 @@ def logs(job: JobName = "@last", as_json: AsJson = False) -> None:
                 typer.echo(f"{event.id:>8}  {show.event(event)}")
 
 
-def follow(job: str) -> None:
-    """Watch a job and the evaluation behind it. Exit code 1 where it fails; Ctrl-C detaches with 130."""
+def follow(job: str, *, as_json: bool = False) -> None:
+    """Watch a job and the evaluation behind it. Exit code 1 where it fails; Ctrl-C detaches with 130.
+
+    as_json: print the job as it ended, in place of the verdict
+    """
     from gradsmith.cli.live import watched
     from gradsmith.cli.service import client
 
@@ -149,15 +171,21 @@ def follow(job: str) -> None:
         return f"stopped watching; the job runs on. `gradsmith jobs watch {end}` or `gradsmith jobs cancel {end}`"
 
     with told(detached), client() as service:
-        ended = watched(service, job)
+        searching = service.jobs.get(job).kind == "sweep"
+        ended = sweeps.watched(service, job) if searching else watched(service, job)
+        if as_json:
+            show.as_json(ended.raw)
+            raise typer.Exit(0 if ended.status == "succeeded" else JOB_FAILED)
+        if searching:
+            sweeps.table(service.sweeps.get(ended))
         if ended.status != "succeeded":
             reason = ended.status_reason or "no reason given"
             typer.echo(f"gradsmith: job {ended.id} {ended.status}: {reason}", err=True)
             raise typer.Exit(JOB_FAILED)
         if ended.status_reason:
             typer.echo(f"note: {ended.status_reason}")
-        if ended.evaluation is None or ended.kind != "meta_train":
-            if ended.kind != "meta_train":
+        if ended.evaluation is None or ended.kind not in ("meta_train", "sweep"):
+            if ended.kind not in ("meta_train", "sweep"):
                 show.verdict(service.jobs.report(ended))
             return
         measured = watched(service, ended.evaluation)
@@ -168,6 +196,8 @@ def follow(job: str) -> None:
         if ended.optimizer is not None:
             record = service.optimizers.get(ended.optimizer)
             # What was trained on changed tasks is compared with nothing: `best` is of the family's own.
+            show.paragraph(record.answer)
+            typer.echo()
             best = record if record.overrides else service.optimizers.get(f"{record.family}@best")
             if best.id != record.id:
                 what = "a tuned baseline" if best.tuned else "another optimizer"
@@ -183,7 +213,9 @@ def _facts(job: Job) -> dict[str, str]:
         "status": " ".join(part for part in (job.status, show.progress(job)) if part),
         "reason": job.status_reason or "",
         "ran": show.took(job),
+        "predicted": show.duration((job.price or {}).get("predicted_seconds")),
         "left": show.duration(job.progress.eta_seconds) if not job.finished else "",
+        "sweep": f"{job.sweep}, trial {job.trial}" if job.sweep is not None else "",
         "attempt": str(job.attempt) if job.attempt > 1 else "",
         "optimizer": job.optimizer or "",
         "evaluation": job.evaluation or "",

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import typer
 
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from gradsmith.types import Job
 
 _SECONDS_BETWEEN_LINES = 10.0  # where output is no terminal
+
+
+class Shown(Protocol):
+    """What a line is drawn of."""
+
+    step: int
+    total: int
+
+    def text(self) -> str: ...
 
 
 class Line:
@@ -55,7 +64,7 @@ def watched(client: Client, job: str) -> Job:
     """Shows the job until it has ended; returns it as it is then. Raises what `client.jobs.stream` raises."""
     found = client.jobs.get(job)
     line = Line(found)
-    with _drawing(line) as draw:
+    with drawing(line) as draw:
         for event in client.jobs.stream(found):
             if isinstance(event, MetricsEvent):
                 line.take(event)
@@ -76,7 +85,7 @@ def watched(client: Client, job: str) -> Job:
 class Draw:
     """Draws the line anew; with a message, prints that above it."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Shown) -> None:
         self._line = line
         self._last = 0.0
 
@@ -91,14 +100,15 @@ class Draw:
 class LiveDraw(Draw):
     """On a terminal: one line, eight times a second."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Shown) -> None:
         super().__init__(line)
+        from rich.console import Console
         from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._bar = Progress(BarColumn(20), TextColumn("{task.description}"), transient=False)
         self._task = self._bar.add_task(line.text(), total=line.total or None)
-        self.live = Live(self._bar, refresh_per_second=8)
+        self.live = Live(self._bar, console=Console(stderr=True, highlight=False), refresh_per_second=8)
 
     def __call__(self, message: str | None) -> None:
         if message is not None:
@@ -109,8 +119,9 @@ class LiveDraw(Draw):
 
 
 @contextmanager
-def _drawing(line: Line) -> Iterator[Draw]:
-    if not sys.stdout.isatty():
+def drawing(line: Shown) -> Iterator[Draw]:
+    """Draws the line whenever what is yielded is called, and a last time."""
+    if not sys.stderr.isatty():
         draw = Draw(line)
         yield draw
         typer.echo(line.text(), err=True)

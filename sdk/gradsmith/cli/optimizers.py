@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gradsmith.cli import show
+from gradsmith.cli import complete, show
+from gradsmith.cli.given import meant, optimizer_named, optimizer_names
 from gradsmith.cli.outcome import refuse, told
 
 if TYPE_CHECKING:
@@ -18,31 +20,38 @@ commands = typer.Typer(
 )
 
 Reference = Annotated[
-    str, typer.Argument(metavar="OPTIMIZER", help="FAMILY@best, FAMILY@latest, FAMILY@VERSION, an alias, or an id.")
+    str,
+    typer.Argument(
+        metavar="OPTIMIZER",
+        help="FAMILY@best, FAMILY@latest, FAMILY@VERSION, FAMILY@ALIAS, an id, its beginning or end, or @last.",
+        autocompletion=complete.optimizers,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
 
 
 @commands.callback()
-def optimizers(context: typer.Context) -> None:
+def optimizers(context: typer.Context, as_json: AsJson = False) -> None:
     """The registry of trained optimizers; alone, it lists them."""
     if context.invoked_subcommand is None:
-        list_optimizers()
+        list_optimizers(as_json=as_json)
+    elif as_json:
+        refuse(f"--json belongs behind the command: `gradsmith optimizers {context.invoked_subcommand} --json`")
 
 
 @commands.command("list")
 def list_optimizers(
     family: Annotated[str | None, typer.Option(help="Of this family only.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List optimizers, newest first."""
     from gradsmith.cli.service import client
 
     with told(), client() as service:
-        page = service.optimizers.list(family=family, limit=limit)
+        found = list(itertools.islice(service.optimizers.list(family=family, limit=min(limit, 100)), limit))
         if as_json:
-            return show.as_json([each.raw for each in page])
+            return show.as_json([each.raw for each in found])
         rows = [
             (
                 each.reference,
@@ -52,7 +61,7 @@ def list_optimizers(
                 ", ".join(each.evaluations[0].get("verdict", {}).values()) if each.evaluations else "",
                 show.age(each.created_at),
             )
-            for each in page
+            for each in found
         ]
         show.table(
             ("optimizer", "aliases", "what", "validation", "verdict: end, curve", "age"),
@@ -68,7 +77,8 @@ def show_optimizer(optimizer: Reference, as_json: AsJson = False) -> None:
     from gradsmith.cli.service import client
 
     with told(), client() as service:
-        found = service.optimizers.get(optimizer)
+        with meant(optimizer, lambda: optimizer_names(service, optimizer)):
+            found = service.optimizers.get(optimizer_named(service, optimizer))
         if as_json:
             return show.as_json(found.raw)
         lines = {
@@ -88,6 +98,8 @@ def show_optimizer(optimizer: Reference, as_json: AsJson = False) -> None:
             verdict = ", ".join(f"{words} {name}" for name, words in each.get("verdict", {}).items())
             lines[f"evaluation {number + 1}"] = f"{verdict} ({each.get('job', '')})"
         show.fields({name: value for name, value in lines.items() if value})
+        if found.answer:
+            show.paragraph(found.answer)
         steps = ", steps=N)  # N: the steps that your run takes" if found.tuned or found.stands_for else ")"
         typer.echo(f"\ngradsmith.LearnedOptimizer(model.parameters(), {found.reference!r}{steps}")
         return None
@@ -105,6 +117,7 @@ def _what(found: Optimizer) -> str:
 def pull(
     optimizer: Reference,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: its name, here.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print where the file is, and its size.")] = False,
 ) -> None:
     """Fetch the weights into a file.
 
@@ -116,8 +129,13 @@ def pull(
         place = output or Path(optimizer.replace("/", "_") + ".safetensors")
         if not place.parent.is_dir():
             refuse(f"there is no folder {place.parent} for {place.name}; make it, or choose another with --output")
-        written = service.optimizers.pull(optimizer, place)
-        typer.echo(f"{written} ({written.stat().st_size:,} bytes)")
+        with meant(optimizer, lambda: optimizer_names(service, optimizer)):
+            written = service.optimizers.pull(optimizer_named(service, optimizer), place)
+        size = written.stat().st_size
+        if as_json:
+            return show.as_json({"path": str(written), "size_bytes": size})
+        typer.echo(f"{written} ({size:,} bytes)")
+        return None
 
 
 @commands.command()
@@ -139,6 +157,7 @@ def alias(
         except NotFound:
             seen = None
         aliases = service.aliases
+        optimizer = optimizer_named(service, optimizer)
         moved = aliases.create(family, short, optimizer) if seen is None else aliases.move(seen, optimizer)
         if as_json:
             return show.as_json(moved.raw)

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from gradsmith.cli.outcome import refuse
 from gradsmith.client import Client
 
 
@@ -37,9 +38,13 @@ def keep(url: str, api_key: str) -> Path:
 
 
 def client() -> Client:
-    """The client of the server that the environment names, or else `gradsmith login`."""
+    """The client of the server that the environment names, or else `gradsmith login`. Ends with exit code 2 where
+    that is no address."""
     own = kept()
     url = os.environ.get("GRADSMITH_URL") or own.get("url")
     # A key is for the server that it was kept with, and is sent to no other.
     key = os.environ.get("GRADSMITH_API_KEY") or (own.get("api_key") if url == own.get("url") else None)
-    return Client(url, key)
+    try:
+        return Client(url, key)
+    except ValueError as error:  # an address or a key that is none; it names the variable
+        refuse(str(error))

@@ -6,11 +6,14 @@ import itertools
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from gradsmith.progress import duration as duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,6 +65,12 @@ def fields(pairs: Mapping[str, str]) -> None:
         typer.echo(f"{name:<{widest}}  {value}")
 
 
+def paragraph(text: str) -> None:
+    """Sentences after an empty line, wrapped where a person reads them."""
+    width = min(console().width, _WIDE_ENOUGH) if sys.stdout.isatty() else None
+    typer.echo("\n" + (text if width is None else textwrap.fill(text, width)))
+
+
 def event(said: Event) -> str:
     """One line of what a job said."""
     from gradsmith.events import CheckpointEvent, DoneEvent, LogEvent, ResumedEvent, StatusEvent
@@ -93,16 +102,6 @@ def age(moment: datetime | None) -> str:
     if moment is None:
         return ""
     return duration((datetime.now(UTC) - moment).total_seconds())
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds in the largest unit that leaves a number to read."""
-    if seconds is None:
-        return ""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
 
 
 def took(job: Job) -> str:

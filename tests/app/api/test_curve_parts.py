@@ -52,6 +52,13 @@ def test_a_thinned_part_keeps_its_lowest_and_highest(api: httpx.Client, long_job
     assert (min(part["loss"]), max(part["loss"])) == (whole.min(), whole.max())
 
 
+def test_a_thinned_part_has_its_points_all_over(api: httpx.Client, long_job: str) -> None:
+    """Chunks at its ends are read whole, those between them as overviews: neither takes the other's room."""
+    part = api.get(f"/jobs/{long_job}/curve?from_step=2000&max_points=60").json()["step"]
+    fifths = np.histogram(part, bins=5, range=(2000, POINTS))[0]
+    assert fifths.min() > fifths.max() / 2
+
+
 def test_the_validated_points_are_those_with_a_validation(api: httpx.Client, long_job: str) -> None:
     found = api.get(f"/jobs/{long_job}/curve?validated=true").json()
     assert found["step"] == list(range(500, POINTS + 1, 500))

@@ -2,78 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 import pytest
 
 from app.settings import Settings
 from app.store.sessions import Database
-from workshop.keyed import bearing, make_key, with_keys
-from workshop.serving import serving
-from workshop.working import Worker, evaluation_result
+from tests.app.api.seat import Seat, seated
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-WAIT_MILLISECONDS = 60_000
-
-
-@dataclass
-class Seat:
-    """Somebody before the dashboard: the page, what it asked for, and what went wrong in it."""
-
-    page: Any
-    url: str
-    token: str
-    api: httpx.Client
-    settings: Settings
-    database: Database
-    wrong: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-
-    def go(self, route: str) -> None:
-        self.page.goto(f"{self.url}/#/{route}")
-
-    def worker(self, job: str) -> Worker:
-        return Worker(self.settings, self.database, job)
-
-    def train(self, **body: Any) -> str:
-        """A training that has ended, without an evaluation."""
-        job = str(self.api.post("/jobs", json={"kind": "meta_train", "family": "quadratic", **body}).json()["id"])
-        worker = self.worker(job)
-        worker.record(worker.metrics(*range(1, 50)))
-        made = worker.finish_training()
-        if made.follow_up is not None:
-            measuring = self.worker(made.follow_up.id)
-            measuring.finish_evaluation(evaluation_result())
-            measuring.close()
-        worker.close()
-        return job
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+RUNNING = 20
 
 
 @pytest.fixture
 def seat(settings: Settings, sqlite_database: Database) -> Iterator[Seat]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no browser on this machine")
-    keyed = with_keys(settings)
-    token = make_key(keyed)
-    with serving(keyed) as url, bearing(url, token) as api, playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.set_default_timeout(WAIT_MILLISECONDS)
-        taken = Seat(page, url, token, api, keyed, sqlite_database)
-        page.on("pageerror", lambda error: taken.wrong.append(str(error)))
-        page.on(
-            "console",
-            lambda message: "Content Security Policy" in message.text and taken.wrong.append(message.text),
-        )
-        page.on("request", lambda request: taken.asked.append(request.url))
+    with seated(settings, sqlite_database) as taken:
         yield taken
-        browser.close()
+
+
+@pytest.fixture
+def postgres_seat(settings: Settings, postgres_url: str) -> Iterator[Seat]:
+    elsewhere = settings.model_copy(update={"database_url": postgres_url})
+    with Database(postgres_url) as database, seated(elsewhere, database) as taken:
+        yield taken
 
 
 def test_people_find_their_way(seat: Seat) -> None:
@@ -190,3 +143,159 @@ def test_people_find_their_way(seat: Seat) -> None:
     assert page.evaluate("sessionStorage.length") == 0
     assert seat.wrong == []
     worker.close()
+
+
+def test_every_action_by_the_keyboard_alone(seat: Seat) -> None:
+    """The key, a filter, a choice, a job, a cancellation that is thought better of, an alias: no mouse."""
+    first, second = seat.train(metadata={"name": "first"}), seat.train(seed=2)
+    page = seat.page
+    page.goto(seat.url)
+    page.wait_for_selector("#key input:focus")
+    page.keyboard.type(seat.token)
+    seat.press("Enter")
+    page.wait_for_selector(f"[data-job={second}] .wins")
+
+    # filters: a status by the arrows, a label by its name, and all of them cleared
+    seat.tab_to(".filters label:nth-child(2) select")
+    seat.press("End")
+    page.wait_for_function("() => location.hash.includes('status=cancelled')")
+    seat.tab_to("a[href='#/jobs'].button")
+    seat.press("Enter")
+    page.wait_for_selector(f"[data-job={first}]")
+    seat.tab_to("input[placeholder='experiment=first']", key="Shift+Tab")
+    page.keyboard.type("name=first")
+    seat.press("Enter")
+    page.wait_for_selector(f"[data-job={first}]")
+    assert not page.is_visible(f"[data-job={second}]")
+    seat.tab_to("[aria-label='remove the filter name=first']")
+    seat.press("Enter")
+    page.wait_for_selector(f"[data-job={second}]")
+
+    # two trainings side by side
+    for job in (second, first):
+        seat.tab_to(f"[data-job={job}] input[type=checkbox]")
+        seat.press("Space")
+    seat.tab_to(".actions > a[href^='#/compare']", key="Shift+Tab")
+    seat.press("Enter")
+    page.wait_for_selector("tr.changed:has-text('seed')")
+
+    # a job, by the form
+    seat.tab_to("nav a[href='#/jobs']", key="Shift+Tab")
+    seat.press("Enter")
+    page.wait_for_selector(f"[data-job={first}]")
+    seat.tab_to("a[href='#/jobs/new']")
+    seat.press("Enter")
+    page.wait_for_selector("#recipe-meta_steps")
+    seat.tab_to("#recipe-meta_steps")
+    seat.press("Control+a")
+    page.keyboard.type("77")
+    seat.press("Enter")
+    page.wait_for_selector("main .head button:has-text('Cancel')")
+    posted = seat.api.get("/jobs?limit=1").json()["data"][0]
+    assert posted["spec"]["recipe"]["meta_steps"] == 77
+
+    # Escape leaves it running, with the focus where it was; then it is cancelled
+    seat.tab_to("main .head button.danger")
+    seat.press("Enter")
+    page.wait_for_selector("dialog[open]")
+    seat.press("Escape")
+    page.wait_for_selector("dialog", state="detached")
+    assert seat.api.get(f"/jobs/{posted['id']}").json()["status"] == "queued"
+    assert page.evaluate("document.activeElement.textContent") == "Cancel"
+    seat.press("Enter")
+    page.wait_for_selector("dialog[open] .primary:focus")
+    seat.press("Enter")
+    page.wait_for_selector(".status.cancelled")
+
+    # an alias, from the first version to the second
+    optimizer = seat.api.get("/optimizers/quadratic@1/record").json()["id"]
+    seat.api.put(
+        "/families/quadratic/aliases/prod", json={"optimizer": optimizer}, headers={"If-None-Match": "*"}
+    ).raise_for_status()
+    seat.tab_to("nav a[href='#/optimizers']", key="Shift+Tab")
+    seat.press("Enter")
+    page.wait_for_selector("a[href$='quadratic@2']")
+    seat.tab_to("a[href$='quadratic@2']")
+    seat.press("Enter")
+    page.wait_for_selector("button:has-text('Move here')")
+    seat.tab_to("td .actions > button.small:not(.danger)")
+    seat.press("Enter")
+    page.wait_for_selector("dialog[open] .primary:focus")
+    seat.press("Enter")
+    page.wait_for_selector("td:has-text('this one')")
+    assert seat.api.get("/families/quadratic/aliases/prod").json()["version"] == 2
+    assert seat.wrong == []
+
+
+def test_twenty_jobs_stream_into_one_page_on_postgres(postgres_seat: Seat) -> None:
+    """A list that follows them by few short requests, over a broken connection too; a stream only while one is seen."""
+    seat, page = postgres_seat, postgres_seat.page
+    bodies = [{"kind": "meta_train", "family": "quadratic", "seed": seed} for seed in range(RUNNING)]
+    workers = [seat.worker(seat.api.post("/jobs", json=body).json()["id"]) for body in bodies]
+    for worker in workers:
+        worker.record(worker.metrics(*range(1, 30)))
+        worker.progress(29)
+    open_now: set[Any] = set()
+    most, requests = 0, 0
+
+    def begun(request: Any) -> None:
+        nonlocal most, requests
+        open_now.add(request)
+        most, requests = max(most, len(open_now)), requests + 1
+
+    def ended(request: Any) -> None:  # Playwright writes attributes on its handlers, which a method of a set has not
+        open_now.discard(request)
+
+    page.on("request", begun)
+    for event in ("requestfinished", "requestfailed"):
+        page.on(event, ended)
+    page.goto(seat.url)
+    page.fill("#key input", seat.token)
+    page.click("#key button")
+    page.wait_for_function(f"() => document.querySelectorAll('[data-job] polyline').length === {RUNNING}")
+    most, requests, began = 0, 0, time.monotonic()
+    for place, worker in enumerate(workers):
+        worker.progress(500 + place)
+    told = (
+        "() => [...document.querySelectorAll('[data-job]')].filter(row => /5[01]\\d of/.test(row.textContent)).length"
+    )
+    page.wait_for_function(f"() => ({told})() === {RUNNING}")
+    took = time.monotonic() - began
+    assert most <= 4, "browsers open six connections to a server"
+    assert requests <= 4 + 2 * took, "and not one request a job"
+
+    # the network goes, the jobs go on, the network is back
+    page.context.set_offline(True)
+    page.wait_for_selector(".banner")
+    for place, worker in enumerate(workers):
+        worker.progress(700 + place)
+    page.context.set_offline(False)
+    page.wait_for_function(f"() => ({told.replace('5[01]', '7[01]')})() === {RUNNING}")
+    page.wait_for_selector(".banner", state="detached")
+
+    # a job's own view holds one stream, lets go of it while its tab is hidden, and misses nothing
+    worker = workers[0]
+    seat.go(f"jobs/{worker.job_id}")
+    page.wait_for_selector(".uplot canvas")
+    worker.publish(worker.metrics(*range(30, 41)))
+    page.wait_for_function("() => document.querySelector('.u-series .u-value').textContent === '35'")
+    assert len([each for each in open_now if "/events" in each.url]) == 1
+    page.evaluate(HIDE, True)
+    for _ in range(100):
+        if any("/events" in each.url for each in open_now):
+            page.wait_for_timeout(100)
+    assert not [each for each in open_now if "/events" in each.url]
+    later = worker.metrics(*range(41, 51))
+    worker.publish(later)
+    worker.record(*worker.sent)
+    page.evaluate(HIDE, False)
+    page.wait_for_function("() => document.querySelector('.u-series .u-value').textContent === '45'")
+    assert seat.wrong == []
+    for each in workers:
+        each.close()
+
+
+HIDE = """hidden => {
+  Object.defineProperty(document, 'hidden', {configurable: true, get: () => hidden});
+  document.dispatchEvent(new Event('visibilitychange'));
+}"""

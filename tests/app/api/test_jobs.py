@@ -26,6 +26,7 @@ from workshop.serving import serving
 from workshop.working import Worker
 
 SMALLEST = {"kind": "meta_train", "family": "quadratic"}
+BFLOAT16 = {"rule": {"kind": "lstm"}, "meta_gradient": "detached", "products": "bfloat16"}
 
 
 def test_a_mixture_is_resolved_and_stored_with_its_tasks(api):
@@ -225,6 +226,8 @@ def test_a_finished_training_names_its_evaluation_and_the_evaluation_its_parent(
         ({"recipe": {"rule": {"layers": 1}, "rules": {"*": {"kind": "mlp"}}}}, "/recipe/rules/*", "two_rules"),
         ({"recipe": {"rule": {"kind": "ntm_bfgs", "memory_size": 9}}}, "/recipe/rule", "no_room"),
         ({"recipe": {"rules": {"bias": {"kind": "mlp"}}}}, "/recipe/rules", "idle_rule"),  # a quadratic has none
+        ({"recipe": {"products": "bfloat16"}}, "/recipe", "value_error"),  # the family's rule is a hyper
+        ({"recipe": BFLOAT16, "resources": {"backend": "torch"}}, "/resources", "unsuited_backend"),
         ({"recipe": {"horizon": 30}}, "/recipe", "value_error"),  # unroll_steps 20 does not divide it
         ({"evaluation": {"test_tasks": 1}}, "/evaluation/test_tasks", "greater_than_equal"),
         ({"evaluation": {"baselines": []}}, "/evaluation/baselines", "too_short"),
@@ -478,7 +481,7 @@ def test_the_list_pages_newest_first_and_filters(api: httpx.Client) -> None:
         ("limit=101", 422, "invalid_request"),
         ("limit=ten", 422, "invalid_request"),
         ("status=done", 422, "invalid_request"),
-        ("kind=sweep", 422, "invalid_request"),
+        ("kind=sweap", 422, "invalid_request"),
         ("famly=quadratic", 422, "invalid_request"),
         ("family=%00", 422, "invalid_request"),
         ("metadata.=x", 422, "invalid_request"),

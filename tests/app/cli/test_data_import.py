@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.datasets import bring, is_own
+from app.cli.program import app
 from app.settings import Settings
 from app.store.datasets import Datasets
 from app.store.sessions import Database
 
 CONTENT = "customer,income,churned\n" + "".join(f"c{row % 5},{row},{row % 2}\n" for row in range(20))
+
+
+def bring(arguments: list[str]) -> None:
+    app(["data", "import", *arguments], standalone_mode=False)
 
 
 def test_a_file_becomes_a_data_set_and_a_wrong_one_leaves_nothing(
@@ -39,9 +43,3 @@ def test_a_file_becomes_a_data_set_and_a_wrong_one_leaves_nothing(
             bring([*wrong, *roles])
         assert ended.value.code == 2
         assert said in capsys.readouterr().err
-
-
-def test_data_sets_that_kinds_know_are_imported_as_before() -> None:
-    assert is_own(["import", "customers", "customers.csv"])
-    assert not is_own(["import", "mnist", "folder"])
-    assert not is_own(["list"])

@@ -30,9 +30,13 @@ class Program(Protocol):
     """What is compiled into one kernel; its text is the beginning of the file's name.
 
     source: the file beside `native/build.py`, or an absolute path; defines: its compile-time constants, but for WIDTH
+    bfloat16: whether its products have factors in bfloat16
     """
 
     source: ClassVar[str]
+
+    @property
+    def bfloat16(self) -> bool: ...
 
     @property
     def defines(self) -> Mapping[str, int]: ...
@@ -46,6 +50,7 @@ class HyperProgram:
     """
 
     source: ClassVar[str] = "hyper.cpp"
+    bfloat16: ClassVar[bool] = False
 
     fraction: bool = False
     muon: bool = False
@@ -63,6 +68,7 @@ class MLPProgram:
     """The kernel of mlp rules of these sizes, with these inputs in the order of `pieces.PIECES`."""
 
     source: ClassVar[str] = "mlp.cpp"
+    bfloat16: ClassVar[bool] = False
     known: ClassVar[tuple[str, ...]] = ("momenta", "scales", "tensor_scale", "alignment", "time", "fraction")
 
     hidden: int
@@ -106,13 +112,14 @@ class MLPProgram:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes that are constants of a compiled LSTM kernel. inputs: 2 features for log_sign, 1 for raw."""
+    """The constants of a compiled LSTM kernel. inputs: 2 features for log_sign, 1 for raw."""
 
     source: ClassVar[str] = "kernel.cpp"
 
     hidden: int
     layers: int
     inputs: int
+    bfloat16: bool = False
 
     @classmethod
     def fitting(cls, hidden_size: int, layers: int, input: str) -> Sizes | None:  # noqa: A002  the rule's word
@@ -122,7 +129,8 @@ class Sizes:
 
     @property
     def defines(self) -> Mapping[str, int]:
-        return {"HIDDEN": self.hidden, "LAYERS": self.layers, "INPUTS": self.inputs}
+        sizes = {"HIDDEN": self.hidden, "LAYERS": self.layers, "INPUTS": self.inputs}
+        return {**sizes, "BFLOAT16": int(self.bfloat16)}
 
     @property
     def weights(self) -> int:
@@ -154,7 +162,7 @@ class Sizes:
         return _FLOAT_BYTES * (sums + products + L * per_layer + _PAIR * area + steps * step)
 
     def __str__(self) -> str:
-        return f"lstm-{self.layers}x{self.hidden}-in{self.inputs}"
+        return f"lstm-{self.layers}x{self.hidden}-in{self.inputs}{'-bfloat16' if self.bfloat16 else ''}"
 
 
 USUAL = (

@@ -20,7 +20,7 @@ from pathlib import Path
 from gradsmith.rules.kernels.native.build import BuildFailed, BuildSettings, prebuild
 from gradsmith.rules.kernels.native.check import check
 from gradsmith.rules.kernels.native.choose import AnyProgram
-from gradsmith.rules.kernels.native.targets import TARGETS
+from gradsmith.rules.kernels.native.targets import targets_of
 from gradsmith.rules.kernels.sizes import INPUTS, USUAL, Sizes
 
 
@@ -29,12 +29,15 @@ def _rule(text: str) -> AnyProgram:
     if text in named:
         return named[text]
     try:
-        shape, _, kind = text.partition(":")
+        shape, kind, *products = text.split(":")
         layers, hidden = map(int, shape.split("x"))
-        return Sizes(hidden, layers, INPUTS[kind])
+        if products not in ([], ["bfloat16"]):
+            raise ValueError(products)
+        return Sizes(hidden, layers, INPUTS[kind], bfloat16=bool(products))
     except (ValueError, KeyError) as error:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is neither hyper nor mlp nor LAYERSxHIDDEN:INPUT, for example 2x20:log_sign"
+            f"{text!r} is neither hyper nor mlp nor LAYERSxHIDDEN:INPUT, for example 2x20:log_sign, or "
+            f"2x20:log_sign:bfloat16 for products in bfloat16"
         ) from error
 
 
@@ -57,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         action="append",
         help="hyper, mlp, or an LSTM's LAYERSxHIDDEN:INPUT; default: hyper, mlp and 2x20 with both inputs",
     )
-    names = [target.name for target in TARGETS]
+    names = [target.name for target in targets_of(None, bfloat16=True)]
     parser.add_argument("--instructions", choices=names, action="append", help="default: all of this kind of machine")
     parser.add_argument("--check", action="store_true", help="compile nothing; fail unless all of them serve")
     given = parser.parse_args(arguments)

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradsmith.rules.kernels.native.targets import TARGETS, Target
+from gradsmith.rules.kernels.native.targets import TARGETS, Target, targets_of
 from gradsmith.rules.kernels.sizes import Program
 
 logger = logging.getLogger(__name__)
@@ -174,9 +174,13 @@ def prebuild(
     """
     compiler = find_compiler(settings)
     folder.mkdir(parents=True, exist_ok=True)  # for everybody to read: workers run as another user than the builder
-    names = set(instructions) or {target.name for target in TARGETS if target.compiles_on(platform.machine())}
-    targets = [target for target in TARGETS if target.name in names]
-    jobs = [(program, target, folder / file_name(program, target)) for program in programs for target in targets]
+    names = set(instructions)
+    jobs = [
+        (program, target, folder / file_name(program, target))
+        for program in programs
+        for target in targets_of(None if names else platform.machine(), bfloat16=program.bfloat16)
+        if not names or target.name in names
+    ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda job: compile_kernel(job[0], job[1], compiler, job[2]), jobs))
     return [path for _, _, path in jobs]

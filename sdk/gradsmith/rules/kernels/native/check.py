@@ -17,7 +17,7 @@ from gradsmith.rules.kernels.native.build import (
 from gradsmith.rules.kernels.native.choose import AnyProgram, Loaded
 from gradsmith.rules.kernels.native.library import NeedsAnotherCPU
 from gradsmith.rules.kernels.native.loading import tried
-from gradsmith.rules.kernels.native.targets import TARGETS, targets_here
+from gradsmith.rules.kernels.native.targets import targets_here, targets_of
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,9 @@ def check_prebuilt(
 
     instructions: names of targets; default: all that this kind of machine has
     """
-    targets = [target for target in TARGETS if target.compiles_on(platform.machine())]
-    here = targets_here()
     for program in rules:
-        for target in targets:
+        here = targets_here(bfloat16=program.bfloat16)
+        for target in targets_of(platform.machine(), bfloat16=program.bfloat16):
             if instructions and target.name not in instructions:
                 continue
             found, serves = "runs, and computes what the rule says", True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -31,12 +31,14 @@ AnyProgram: TypeAlias = Sizes | HyperProgram | MLPProgram
 AnyLibrary: TypeAlias = Library | TensorLibrary
 
 
-def native_kernel(rule: Rule, *, threads: int = 1, settings: BuildSettings | None = None) -> NativeKernel | Refusal:
+def native_kernel(
+    rule: Rule, *, threads: int = 1, settings: BuildSettings | None = None, bfloat16: bool = False
+) -> NativeKernel | Refusal:
     """The kernel for rules of this configuration, or why there is none: another kind of rule, sizes beyond the
     kernel's, GRADSMITH_NATIVE=off, or no way to compile it. In the last case a process logs one line.
 
     Compiles on first use (seconds), later loads from the cache (milliseconds). A kernel is tried against the rule in
-    float64 before it is handed out. settings: default, the environment.
+    float64 before it is handed out. settings: default, the environment. bfloat16: products with factors in bfloat16.
     Raises ValueError when GRADSMITH_NATIVE is not one of its choices.
     """
     settings = BuildSettings.from_environment() if settings is None else settings
@@ -51,7 +53,7 @@ def native_kernel(rule: Rule, *, threads: int = 1, settings: BuildSettings | Non
     sizes = rule.settings.costs().sizes
     if sizes is None:
         return Refusal(f"it runs at most {MOST_LAYERS} layers of {MOST_HIDDEN} units")
-    found = _best(sizes, settings)
+    found = _best(replace(sizes, bfloat16=bfloat16), settings)
     if isinstance(found, Refusal):
         return found
     library, target = found

@@ -2,8 +2,8 @@
 //
 // A second telling of gradsmith/rules/lstm.py and features.py; tests/sdk/test_native.py holds the two equal.
 //
-// Compile-time constants: HIDDEN, LAYERS, INPUTS (2: log-sign, 1: raw), WIDTH (floats in a vector: 16 for AVX-512,
-// 8 for AVX2, 4 elsewhere).
+// Compile-time constants: HIDDEN, LAYERS, INPUTS (2: log-sign, 1: raw), BFLOAT16 (1: factors of products in bfloat16),
+// WIDTH (floats in a vector: 16 for AVX-512, 8 for AVX2, 4 elsewhere).
 #include "axis.h"
 #include "parallel.h"
 #include "step.h"

@@ -16,7 +16,7 @@ from gradsmith.rules.base import Rule, State
 from gradsmith.rules.kernels.native.library import Library
 from gradsmith.rules.kernels.native.pointers import require
 from gradsmith.rules.kernels.native.tape import Tape
-from gradsmith.rules.kernels.native.targets import Target
+from gradsmith.rules.kernels.native.targets import AVX512_BF16, Target
 from gradsmith.rules.lstm import LSTMRule
 
 
@@ -28,6 +28,7 @@ class NativeKernel:
     states. Works on float32 tensors of the CPU only and records nothing for autograd.
 
     block: coordinates a block; target: the instruction set it was compiled for; threads: may be set at any time
+    bfloat16: whether the factors of products are rounded to bfloat16; the sums are in float32 all the same
     """
 
     def __init__(self, rule: LSTMRule, loaded: Library, target: Target, *, threads: int = 1) -> None:
@@ -35,6 +36,7 @@ class NativeKernel:
         self.target = target
         self.block = loaded.block
         self.threads = threads
+        self.bfloat16 = loaded.sizes.bfloat16
         self._library = self.library = loaded  # functions of its own: `gradsmith.axes.native` calls one
         self._p, self._scale = rule.settings.p, rule.output_scale
         sizes = {name: parameter.numel() for name, parameter in rule.named_parameters()}
@@ -48,6 +50,11 @@ class NativeKernel:
         for name in self._order:
             self._places[name] = slice(self._count, self._count + sizes[name])
             self._count += sizes[name]
+
+    @property
+    def emulates(self) -> bool:
+        """Whether its products of bfloat16 numbers are made of float32 ones, for want of instructions."""
+        return self.bfloat16 and self.target != AVX512_BF16
 
     def weights(self, rule: Rule) -> Tensor:
         """The rule's present weights as the other methods want them; to be made again after each change of them.

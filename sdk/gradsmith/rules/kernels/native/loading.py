@@ -14,7 +14,8 @@ from gradsmith.rules.kernels.sizes import Program
 
 logger = logging.getLogger(__name__)
 
-_LARGEST_ERROR = 1e-4  # of float32 against float64 in the trial; a right kernel is a hundred times better
+# In the trial, against float64. A right kernel in float32 is a hundred times better, one that rounds factors ten times.
+_LARGEST_ERROR, _LARGEST_ERROR_BFLOAT16 = 1e-4, 1e-2
 
 L = TypeVar("L")
 
@@ -40,7 +41,7 @@ class Loadable(Protocol[L]):
 def best(kind: Loadable[L], settings: BuildSettings) -> tuple[L, Target] | Refusal:
     """The library for the best instructions with which it computes what it should."""
     reasons: list[str] = []
-    for target in targets_here(settings.instructions):
+    for target in targets_here(settings.instructions, bfloat16=kind.program.bfloat16):
         try:
             loaded = _load(kind, target, settings)
         except BuildFailed as error:
@@ -56,7 +57,7 @@ def best(kind: Loadable[L], settings: BuildSettings) -> tuple[L, Target] | Refus
 def tried(kind: Loadable[L], loaded: L, target: Target) -> L:
     """The library, after its trial. Raises BuildFailed when it computes something else."""
     error = kind.worst_error(loaded, target)
-    if not error <= _LARGEST_ERROR:
+    if not error <= (_LARGEST_ERROR_BFLOAT16 if kind.program.bfloat16 else _LARGEST_ERROR):
         raise BuildFailed(f"the compiled {target.name} kernel is wrong by {error:.1e} on this CPU")
     return loaded
 

@@ -8,11 +8,15 @@
 #include <cstring>
 #include <type_traits>
 
-#include "product.h"
+#include "pairs.h"
 
 namespace {
 
 constexpr int GATES = 4 * HIDDEN;
+
+// What products multiply: float32 numbers, or pairs in bfloat16.
+typedef std::conditional_t<BFLOAT16, Pair, float> Factor;
+constexpr int factors(int depth) { return BFLOAT16 ? (depth + 1) / 2 : depth; }
 constexpr int AREA = HIDDEN * BLOCK;
 constexpr int STATE = 2 * LAYERS * AREA;
 
@@ -46,13 +50,17 @@ inline void for_each_layer(const Do& run) {
 
 // The weights as the loops read them, made once for each set of weights.
 struct Prepared {
-  float forward[LAYERS][GATES * WIDEST], bias[LAYERS][GATES];  // times the activations' scales
-  float backward[LAYERS][GATES * WIDEST];
+  Factor forward[LAYERS][GATES * factors(WIDEST)];
+  float bias[LAYERS][GATES];  // this and the former times the activations' scales, but for factors in bfloat16
+  Factor backward[LAYERS][WIDEST * factors(GATES)];
   float read_out[HIDDEN], read_out_bias;
   float p, threshold_scale, output_scale;
 };
 
-inline float gate_scale(int gate) { return gate / HIDDEN == 2 ? TANH_SCALE : SIGMOID_SCALE; }
+// Weights in bfloat16 are those of the rule, rounded: the activations' scales come behind the sums.
+constexpr float SIGMOID_PACKED = BFLOAT16 ? 1.f : SIGMOID_SCALE, SIGMOID_LEFT = BFLOAT16 ? SIGMOID_SCALE : 1.f;
+constexpr float TANH_PACKED = BFLOAT16 ? 1.f : TANH_SCALE, TANH_LEFT = BFLOAT16 ? TANH_SCALE : 1.f;
+inline float gate_scale(int gate) { return gate / HIDDEN == 2 ? TANH_PACKED : SIGMOID_PACKED; }
 
 void prepare(const float* weights, float p, float output_scale, Prepared& out) {
   for_each_layer<0>([&](auto layer) {
@@ -91,8 +99,9 @@ APART void cell(float* record, const float* c_before, float* h) {
   float* const c = record + GATES * BLOCK;
   // Two loops: one would wait for the cell's chain of latencies, these fill it with neighbours.
   for (int e = 0; e < AREA; e += WIDTH) {
-    const Vector i = sigmoid_of(load(record + e)), f = sigmoid_of(load(record + AREA + e));
-    const Vector g = tanh_of(load(record + 2 * AREA + e)), o = sigmoid_of(load(record + 3 * AREA + e));
+    const auto pre_activation = [&](int gate) { return load(record + gate * AREA + e); };
+    const Vector i = sigmoid_of(pre_activation(0) * SIGMOID_LEFT), f = sigmoid_of(pre_activation(1) * SIGMOID_LEFT);
+    const Vector g = tanh_of(pre_activation(2) * TANH_LEFT), o = sigmoid_of(pre_activation(3) * SIGMOID_LEFT);
     store(record + e, i), store(record + AREA + e, f), store(record + 2 * AREA + e, g), store(record + 3 * AREA + e, o);
     store(c + e, f * load(c_before + e) + i * g);
   }

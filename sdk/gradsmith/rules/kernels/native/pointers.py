@@ -15,7 +15,8 @@ def require(
     contiguous: bool = False,
 ) -> None:
     """Raises ValueError unless the tensor is what its address is passed on for."""
-    if tuple(tensor.shape) != tuple(shape) or tensor.dtype != dtype or tensor.device.type != "cpu":
+    # A step of small tasks has a dozen of these: no tuple is made and no device looked up.
+    if tensor.shape != shape or tensor.dtype is not dtype or not tensor.is_cpu:
         raise ValueError(
             f"{name} must be a {dtype} tensor of shape {tuple(shape)} on the CPU, not {tensor.dtype} of shape "
             f"{tuple(tensor.shape)} on {tensor.device}"

@@ -49,10 +49,12 @@ inline Vector load(const Bfloat16* p) {
   const Halves upper = *reinterpret_cast<const HalvesInMemory*>(p);
   return reinterpret_cast<Vector>(__builtin_convertvector(upper, Words) << 16);
 }
-inline void store(Bfloat16* p, Vector v) {
+inline Words upper_half(Vector v) {
   const Words bits = reinterpret_cast<Words>(v), rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-  const Words upper = v == v ? rounded : Words{} + 0x7fc0;  // rounding could carry a NaN into another number
-  *reinterpret_cast<HalvesInMemory*>(p) = __builtin_convertvector(upper, Halves);
+  return v == v ? rounded : Words{} + 0x7fc0;  // rounding could carry a NaN into another number
+}
+inline void store(Bfloat16* p, Vector v) {
+  *reinterpret_cast<HalvesInMemory*>(p) = __builtin_convertvector(upper_half(v), Halves);
 }
 
 // The smaller and the larger; in this order of operands a NaN in `x` stays. GCC makes two instructions of the general

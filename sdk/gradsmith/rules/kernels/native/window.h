@@ -33,15 +33,24 @@ struct Ahead {
   }
 };
 
+constexpr int ROW = BFLOAT16 ? WIDTH : BLOCK;  // factors of a row of coordinates
+
+// z as the outer product reads it, in the memory that it had.
+template <int ROWS, typename Wanted = Factor>
+inline const Wanted* factors_of(float* rows) {
+  if constexpr (std::is_same_v<Wanted, float>) return rows;
+  else return pair_columns<ROWS>(rows);
+}
+
 template <int STEPS, int VECTORS>
-inline void outer_columns(const float* z, const float* transposed, int stride, float* matrix, Ahead& ahead) {
+inline void outer_columns(const Factor* z, const Factor* transposed, int stride, float* matrix, Ahead& ahead) {
   constexpr int GROUP = REGISTER_SUMS / VECTORS, REST = GATES % GROUP;
   int g = 0;
   for (; g < GATES - REST; g += GROUP) {
     ahead.fetch();
-    outer_tile<STEPS, GATES, GROUP, VECTORS>(z + g * BLOCK, transposed, stride, matrix + g * stride);
+    outer_tile<STEPS, GATES, GROUP, VECTORS>(z + g * ROW, transposed, stride, matrix + g * stride);
   }
-  if constexpr (REST > 0) outer_tile<STEPS, GATES, REST, VECTORS>(z + g * BLOCK, transposed, stride, matrix + g * stride);
+  if constexpr (REST > 0) outer_tile<STEPS, GATES, REST, VECTORS>(z + g * ROW, transposed, stride, matrix + g * stride);
 }
 
 constexpr int wide(int KP) { return KP / WIDTH % 5 == 0 ? 5 : 3; }  // vectors of a tile's row
@@ -50,9 +59,9 @@ constexpr int fetches(int KP) {
   return KP / WIDTH / wide(KP) * tiles(wide(KP)) + tiles(KP / WIDTH % wide(KP));
 }
 
-// matrix (GATES x KP) += sum over the steps of z (GATES x BLOCK) * transposed (BLOCK x KP); `ahead` fetches `fetches(KP)` times
+// matrix (GATES x KP) += sum over the steps of z (GATES x ROW) * transposed (ROW x KP); `ahead` fetches `fetches(KP)` times
 template <int STEPS, int KP>
-APART void outer(const float* z, const float* transposed, float* matrix, Ahead& ahead) {
+APART void outer(const Factor* z, const Factor* transposed, float* matrix, Ahead& ahead) {
   constexpr int WIDE = wide(KP), REST = KP / WIDTH % WIDE;
   int q = 0;
   for (; q < KP - REST * WIDTH; q += WIDE * WIDTH)
@@ -66,7 +75,8 @@ constexpr int RECALLED = 4;
 // A thread's memory: this, and behind it what grows with the window.
 struct Workspace {
   Sums sums;
-  float z[PAIR * GATES * BLOCK], transposed[PAIR * BLOCK * PADDED];
+  float z[PAIR * GATES * BLOCK];
+  Factor transposed[PAIR * BLOCK * PADDED];
   float tanh_c[LAYERS][RECALLED][AREA], h[LAYERS][RECALLED][AREA];
   float replayed_h[LAYERS][AREA];
   float d_input[LAYERS][2 * AREA];  // what a layer returns: to the layer below (layer 0: nothing), to the step before
@@ -188,11 +198,11 @@ struct Replay {
       float* const z = s.z + n * GATES * BLOCK;
       cell_backward<L>(t, s.d_hidden[n], z);
       const float* x = L == 0 ? steps[t].x : h(L - (L > 0), t);
-      transpose<inputs(L), HIDDEN, padded(L)>(x, h_before(L, t), s.transposed + n * BLOCK * padded(L));
+      transpose<inputs(L), HIDDEN, padded(L)>(x, h_before(L, t), s.transposed + n * ROW * padded(L));
       product<columns(L) - (L == 0 ? INPUTS : 0), GATES, 0>(w.backward[L], nullptr, z, nullptr, s.d_input[L]);
       if constexpr (L > 0) memcpy(s.d_hidden[n], s.d_input[L], sizeof s.d_hidden[n]);
     }
-    outer<STEPS, padded(L)>(s.z, s.transposed, s.sums.matrix[L], ahead);
+    outer<STEPS, padded(L)>(factors_of<STEPS * GATES>(s.z), s.transposed, s.sums.matrix[L], ahead);
     if constexpr (L > 0) backward<L - 1, STEPS>(last, ahead);
   }
 

@@ -1,0 +1,116 @@
+"""A price is counts times a pace: the counts are those that the code that trains and measures arrives at."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.calibration import calibrated
+from models.evaluation.evaluate import evaluate
+from models.families import FAMILIES
+from models.meta_train import TrainingResult, Validated, meta_train
+from models.price import (
+    Calibration,
+    FamilyCost,
+    MeasuringPace,
+    RunCost,
+    TrainingPace,
+    calibrated_measuring,
+    calibrated_training,
+    measuring_seconds,
+    training_seconds,
+    validations,
+)
+from models.spec import EvaluationPlan, MetaTrainSpec, PreviewPlan, Resources, overridden
+
+RECIPE = {"meta_steps": 7, "tasks": 4, "validation_tasks": 4, "validation_interval": 3, "horizon": 20, "patience": None}
+PLAN = EvaluationPlan(
+    horizon=20, test_tasks=4, tuning_tasks=4, bootstrap_samples=100, baselines=("sgd",), untuned=("dog",),
+    schedules=("constant",),
+)  # fmt: skip
+
+
+def spec(plan=PLAN, **recipe) -> MetaTrainSpec:
+    family = FAMILIES["quadratic"]
+    changed = overridden(family.recipe, RECIPE | recipe)
+    return MetaTrainSpec(
+        family=family, seed=1, recipe=changed, evaluate=True, evaluation=plan, resources=Resources(backend="torch")
+    )
+
+
+def ended(work):
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+
+
+@pytest.mark.parametrize("changes", [{}, {"meta_steps": 6}, {"starts": 2, "start_steps": 2, "meta_steps": 8}])
+def test_a_run_has_as_many_validations_as_are_counted(changes):
+    wanted = spec(**changes)
+    seen = sum(isinstance(event, Validated) for event in meta_train(wanted))
+    counted = validations(wanted.recipe)
+    assert counted - 1 <= seen <= counted, "the end of a start may fall on a validation that is due anyway"
+    if not changes:
+        assert seen == counted
+
+
+def test_the_parts_of_a_price_add_up():
+    paced = TrainingPace(meta_step=0.5, validation=2.0, besides=1.0, source="a clock")
+    training = training_seconds(spec(), paced)
+    assert (training.training, training.selection) == (1.0 + 7 * 0.5, 3 * 2.0)
+    pace = MeasuringPace(learned=3.0, tuning={"sgd": 10.0}, test={"sgd": 4.0, "dog": 5.0}, besides=6.0, source="it")
+    evaluation = spec().follow_up("opt_1")
+    whole = measuring_seconds(evaluation, pace)
+    assert (whole.tuning, whole.evaluation) == (10.0, 3.0 + 6.0 + 4.0 + 5.0)
+    stored = measuring_seconds(evaluation, pace, {"sgd"})
+    assert (stored.tuning, stored.evaluation) == (0.0, 3.0 + 6.0 + 5.0)
+    both = training + whole
+    assert both.total == pytest.approx(training.total + whole.total)
+    assert both.rests_on == ("training: a clock", "evaluation: it")
+
+
+def test_what_is_side_by_side_shares_a_steps_overhead():
+    cost = RunCost(step=1.0, task=0.1, begins=0.01, chunk=10)
+    assert cost.run(10, 4) == pytest.approx(10 * 0.01 + 5 * (1 * 1.0 + 10 * 0.1))
+    assert cost.run(11, 4) == pytest.approx(11 * 0.01 + 5 * (2 * 1.0 + 11 * 0.1))
+
+
+def test_a_mixture_draws_each_family_by_its_weight():
+    cost = RunCost(step=0.0, task=0.0, begins=0.0, chunk=1)
+    families = tuple(FamilyCost(weight=w, meta_step=s, learned=cost) for w, s in ((1.0, 4.0), (3.0, 8.0)))
+    found = Calibration(families=families, baselines={}, begins=0.0, compares=0.0, meta_steps=6)
+    assert calibrated_training(spec(), found).meta_step == pytest.approx(0.25 * 4.0 + 0.75 * 8.0)
+
+
+def test_a_calibration_times_all_that_a_training_and_its_evaluation_run():
+    found = ended(calibrated(spec(), data_dir=None, threads=1))
+    assert found.baselines.keys() == {"sgd", "dog"}
+    assert len(found.families) == 1
+    assert found.families[0].meta_step > 0
+    assert Calibration.model_validate(found.model_dump()) == found, "it survives its record"
+    pace = calibrated_measuring(PLAN, True, found)
+    assert pace.tuning.keys() == {"sgd"}
+    assert pace.test.keys() == {"sgd", "dog"}
+    look = PreviewPlan(horizon=20, tuning_tasks=4, baselines=("sgd",), bootstrap_samples=100)
+    assert calibrated_measuring(look, False, found).learned == 0.0
+    more = calibrated_measuring(PLAN.model_copy(update={"horizon": 200}), True, found)
+    assert more.tuning["sgd"] > 5 * pace.tuning["sgd"]
+    two = calibrated_measuring(PLAN, True, found.model_copy(update={"processes": 2}))
+    assert two.tuning == pytest.approx(pace.tuning), "one piece is not divided"
+    assert sum(two.test.values()) == pytest.approx(max(*pace.test.values(), sum(pace.test.values()) / 2))
+    forward = ended(calibrated(spec(), training=False))
+    assert forward.families[0].meta_step == 0.0
+
+
+def test_an_evaluation_records_the_seconds_of_its_parts():
+    *_, trained = meta_train(spec())
+    assert isinstance(trained, TrainingResult)
+    *_, last = evaluate(trained.weights, spec().follow_up("opt_1"))
+    cost = last.result["cost"]
+    parts = cost["phases"]
+    assert parts["tuning"].keys() == {"sgd"}
+    assert parts["test"].keys() == {"sgd", "dog"}
+    values = [parts["learned"], parts["besides"], *parts["tuning"].values(), *parts["test"].values()]
+    assert all(value > 0 for value in values)
+    assert sum(values) == pytest.approx(cost["seconds"])

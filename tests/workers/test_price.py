@@ -1,0 +1,114 @@
+"""What a job would cost: predicted from a calibration, then from jobs, and held against what jobs took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+import gradsmith
+from app.settings import Settings
+from app.store.sessions import Database
+from models.memory import memory_estimate_bytes
+from models.spec import MetaTrainSpec
+from workers.run import run_job
+from workshop.serving import serving
+
+RECIPE = {"meta_steps": 8, "tasks": 8, "validation_tasks": 8, "validation_interval": 4, "horizon": 20, "patience": None}
+PLAN: dict[str, Any] = {
+    "test_tasks": 8, "tuning_tasks": 4, "bootstrap_samples": 100, "baselines": ["adam"], "schedules": ["constant"],
+    "untuned": [],
+}  # fmt: skip
+BODY: dict[str, Any] = {"kind": "meta_train", "family": "quadratic", "seed": 2, "recipe": RECIPE, "evaluation": PLAN}
+
+
+@pytest.fixture
+def url(quick_sqlite: Settings, sqlite_database: Database) -> Iterator[str]:  # noqa: ARG001 - it is migrated
+    with serving(quick_sqlite) as url:
+        yield url
+
+
+def test_a_price_rests_on_a_calibration_and_then_on_jobs(quick_sqlite: Settings, url: str) -> None:
+    with httpx.Client(base_url=url, timeout=60) as api, gradsmith.Client(url) as client:
+
+        def price() -> dict[str, Any]:
+            answer = api.post("/jobs", params={"dry_run": "true"}, json=BODY)
+            assert answer.status_code == 200
+            found: dict[str, Any] = answer.json()
+            return found
+
+        unknown = price()
+        assert unknown["seconds"] is None
+        assert "/families/quadratic/preview" in unknown["advice"]
+        assert unknown["coordinates_per_task"] == 10
+        resolved = MetaTrainSpec.model_validate(unknown["spec"])
+        follow_up = resolved.follow_up("")
+        assert follow_up is not None
+        assert unknown["memory_bytes"] == max(memory_estimate_bytes(resolved), memory_estimate_bytes(follow_up))
+        assert api.get("/jobs").json()["data"] == [], "nothing was queued"
+
+        asked = {"recipe": RECIPE, "evaluation": PLAN, "seed": 2}
+        posted = api.post("/families/quadratic/preview", json=asked)
+        assert (posted.status_code, posted.json()["price"]["seconds"]) == (202, None)
+        look = posted.json()["job"]["id"]
+        assert posted.headers["Location"] == f"/jobs/{look}"
+        run_job(look, 1, settings=quick_sqlite)
+        assert api.get(posted.json()["picture"]).content.startswith(b"\x89PNG")
+        report = api.get(posted.json()["report"]).json()
+        assert report["optimizers"].keys() == {"adam"}, "tuned Adam's curve"
+
+        calibrated = price()
+        assert calibrated["seconds"] == pytest.approx(report["price"]["seconds"], rel=0.01)
+        assert [text.partition(" ")[0] for text in calibrated["rests_on"]] == ["training:", "evaluation:"]
+        assert all(look in text and "a calibration of" in text for text in calibrated["rests_on"])
+        assert calibrated["error"] == {"p10": None, "p50": None, "p90": None, "jobs": 0}
+
+        job = client.jobs.create(**{name: value for name, value in BODY.items() if name != "kind"})
+        assert job.raw["price"] is None, "no worker has begun"
+        run_job(job.id, 1, settings=quick_sqlite)
+        done = client.jobs.get(job)
+        assert done.evaluation is not None
+        run_job(done.evaluation, 1, settings=quick_sqlite)
+        told = [api.get(f"/jobs/{each}").json()["price"] for each in (job.id, done.evaluation)]
+        assert sum(each["predicted_seconds"] for each in told) == pytest.approx(calibrated["seconds"]["total"])
+
+        measured = price()
+        assert measured["error"]["jobs"] == 2
+        ratios = sorted(each["actual_seconds"] / each["predicted_seconds"] for each in told)
+        assert measured["error"]["p90"] == pytest.approx(ratios[-1])
+        assert job.id in measured["rests_on"][0]
+        assert done.evaluation in measured["rests_on"][1]
+        assert "1 of 1 baselines are stored" in measured["rests_on"][1]
+        assert measured["seconds"]["tuning"] == 0.0
+        # the same job again: exactly what the first one took, but for its evaluation's stored runs
+        both = measured["seconds"]["training"] + measured["seconds"]["selection"]
+        assert both == pytest.approx(told[0]["actual_seconds"], rel=0.05)
+        cost = client.optimizers.get(str(done.optimizer)).card["training"]["cost"]
+        assert measured["seconds"]["selection"] == pytest.approx(cost["selection"]["seconds"])
+
+        longer = BODY | {"recipe": RECIPE | {"meta_steps": 80}, "evaluate": False}
+        more = api.post("/jobs", params={"dry_run": "true"}, json=longer).json()["seconds"]
+        each_step = (more["training"] - measured["seconds"]["training"]) / 72
+        assert each_step == pytest.approx(cost["training"]["seconds"] / 8)
+        assert more["selection"] == pytest.approx(10 * measured["seconds"]["selection"])
+        assert (more["tuning"], more["evaluation"]) == (0.0, 0.0)
+
+
+def test_what_a_job_is_refused_for_its_price_is_refused_for(url: str) -> None:
+    with httpx.Client(base_url=url, timeout=60) as api:
+        for body in (
+            {"kind": "meta_train", "family": "quadratc"},
+            {"kind": "meta_train", "family": "quadratic", "recipe": {"horizon": 0}},
+            {"kind": "meta_train", "family": "quadratic", "recipe": {"tasks": 65_536}, "tasks": {"dimension": 1000}},
+            {"kind": "evaluate", "optimizer": "quadratic@best"},
+        ):
+            real, dry = (api.post("/jobs", params=params, json=body) for params in ({}, {"dry_run": "true"}))
+            assert real.status_code == dry.status_code == 422, real.text
+            same = ("code", "detail", "errors", "status")
+            assert [real.json()[name] for name in same] == [dry.json()[name] for name in same]
+        assert api.post("/jobs", params={"dryrun": "true"}, json=BODY).status_code == 422
+        unknown = api.post("/families/quadratc/preview", json={})
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "family_not_found")
+        assert api.get("/jobs").json()["data"] == []
