@@ -6,7 +6,7 @@ The score is the optimizer's own: the criterion of its recipe, on the same tasks
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,8 +46,8 @@ class Entrant:
     """A baseline, as a validation takes what it scores."""
 
     family: Family
+    weight: float
     tuned: Tuned
-    weight: float = 1.0
 
     @property
     def knows_steps(self) -> bool:
@@ -94,14 +94,18 @@ def scored_here(
 
 
 def scored_like(
-    recipe: Recipe, tunings: Mapping[str, Tuning], family: Family, dtype: torch.dtype, device: torch.device
+    recipe: Recipe,
+    tunings: Mapping[str, Tuning],
+    families: Sequence[tuple[Family, float]],
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Generator[None, None, tuple[Tuned, Found]]:
     """The baseline whose tuning was best by the recipe's objective, and what it comes to on the validation tasks.
 
-    family: opened for tuning
+    families: opened for tuning, with their weights: several where the tasks are a mixture
     """
     best = min((_best(recipe, tuning) for tuning in tunings.values()), key=lambda found: found[0])[1]
-    work = Validation(recipe, (Entrant(family, best),), Alone(), dtype, device).found(0, 0.0)
+    work = Validation(recipe, [Entrant(*one, best) for one in families], Alone(), dtype, device).found(0, 0.0)
     while True:
         try:
             next(work)

@@ -129,7 +129,7 @@ def _validated(
     if not comparable(made, spec.evaluation.on):
         return None, None
     assert made.recipe is not None
-    work = scored_like(made.recipe, tunings, runs.tuning_family, runs.dtype, runs.device)
+    work = scored_like(made.recipe, tunings, runs.tuning_points, runs.dtype, runs.device)
     best, found = yield from runs.progress.ticking(work, "validating the best tuned baseline")
     return told(made, best, found), as_optimizer(made, best, found, spec.family.name)
 
@@ -138,9 +138,9 @@ def _anatomy(
     runs: EvaluationRuns, spec: EvaluateSpec, tunings: dict[BaselineName, Tuning]
 ) -> Generator[MeasuringProgress, None, dict[str, Any]]:
     """What the optimizer does on the first test task, beside Adam and RMSprop."""
-    horizon, parts = spec.evaluation.horizon, spec.family.tasks.parts()
+    horizon, task = spec.evaluation.horizon, runs.first_test_task()
     others = beside(tunings, horizon)
-    work = anatomy(runs.learned, others, runs.first_test_task(), parts, horizon, spec.seed)
+    work = anatomy(runs.learned, others, task, task.parts, horizon, spec.seed)
     found = yield from runs.progress.ticking(work, "looking at its updates")
     rates = {
         name: {"learning_rate": each.learning_rate, "schedule": each.schedule, "tuned": name in tunings}

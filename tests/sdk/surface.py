@@ -66,7 +66,7 @@ def records(module: ModuleType) -> Iterator[str]:
 
 def signature(method: Callable[..., Any]) -> str:
     """As it is written: annotations are text here, and have no quotes."""
-    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(method)))
+    return re.sub(r"""(: |-> )(?:'([^']*)'|"([^"]*)")""", r"\1\2\3", str(inspect.signature(method)))
 
 
 def public(value: Any) -> list[str]:
