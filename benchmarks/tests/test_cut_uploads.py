@@ -24,7 +24,6 @@ def test_ten_cuts_leave_nothing_and_a_file_that_stays_is_seen(tmp_path: Path, mo
     url = f"sqlite:///{tmp_path / 'gradsmith.db'}"
     migrations.upgrade(url)
     settings = Settings(data_dir=tmp_path, database_url=url, redis_url=SecretStr(redis.url))
-    monkeypatch.setattr(cut_uploads, "SETTLED_SECONDS", 5.0)
     with serving(settings) as address, Database(url) as database:
         over = Service(address, settings, database)
         lines, clean = cut_uploads.measured(over, 10, seed=3)
