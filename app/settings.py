@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     )
     body_limit_bytes: int = Field(1_000_000, ge=1)
     dataset_limit_bytes: int = Field(268_435_456, ge=1, description="Most bytes of a file of POST /datasets.")
+    optimizer_limit_bytes: int = Field(33_554_432, ge=1, description="Most bytes of a file of POST /optimizers.")
     dataset_unpacked_bytes: int = Field(
         2_147_483_648, ge=1, description="Most bytes that an npz of POST /datasets may unpack to."
     )

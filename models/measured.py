@@ -78,11 +78,22 @@ class BestSchedule:
 
 
 @dataclass(frozen=True)
+class OwnScore:
+    """The validation score of an optimizer from elsewhere, which an evaluation gave it. recipe: has its criterion"""
+
+    score: float
+    standing_still: float
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
 class MeasuringResult:
-    """Plain JSON values; non-finite numbers are None. found: what `best` may name, where that is known"""
+    """Plain JSON values; non-finite numbers are None. found: what `best` may name, where that is known; own: the score
+    of an optimizer that had none"""
 
     result: dict[str, Any]
     found: BestTuned | BestSchedule | None = None
+    own: OwnScore | None = None
 
 
 class Runs:

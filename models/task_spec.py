@@ -10,7 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -79,6 +79,9 @@ class TaskSpec(Spec):
     """A distribution of tasks: its parameters with their bounds. A subclass has a field `kind`, a Literal with its
     name as the default."""
 
+    nested: ClassVar[frozenset[str]] = frozenset()
+    """Its fields that hold tasks of other families."""
+
     if TYPE_CHECKING:
         kind: Any
 
@@ -94,6 +97,11 @@ class TaskSpec(Spec):
     def coordinates_per_task(self) -> int:
         """Numbers that an optimizer moves in one task."""
         return sum(part.size for part in self.parts())
+
+    @property
+    def points(self) -> tuple[Weighted, ...]:
+        """The distributions that it is a mixture of, none of which is one; itself alone where it is none."""
+        return (Weighted("", self, 1.0),)
 
     @property
     def parts_data(self) -> bool:
@@ -124,6 +132,14 @@ class TaskSpec(Spec):
     def tables(self) -> tuple[Table, ...]:
         """The data sets of the workspace that the tasks are made of."""
         return ()
+
+
+class Weighted(NamedTuple):
+    """One distribution of a mixture: the name that it was given, "" where it has none, and how often it is drawn."""
+
+    name: str
+    tasks: TaskSpec
+    weight: float
 
 
 UNKNOWN_KIND = "unknown_kind"

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.store import baseline_runs, outcomes
 from app.store.events import EventId, JobEvent
 from models.evaluation.baseline_runs import Stored
-from models.measured import BestSchedule, BestTuned, MeasuringProgress, MeasuringResult
+from models.measured import BestSchedule, BestTuned, MeasuringProgress, MeasuringResult, OwnScore
 from workers.attempt import Attempt
 from workers.lifecycle import Preempted
 
@@ -35,10 +35,12 @@ def measure(
     attempt: Attempt,
     science: Iterator[MeasuringProgress | MeasuringResult],
     registered: Callable[[BestTuned | BestSchedule], outcomes.Found] | None = None,
+    scored: Callable[[OwnScore], outcomes.Own] | None = None,
 ) -> None:
     """Run it to its end and store its result. It is never resumed: another attempt starts anew.
 
     registered: how what it found goes into the registry, where `best` may name it
+    scored: how the score of an optimizer that had none does
 
     Raises as `workers.kinds.run` says.
     """
@@ -61,14 +63,15 @@ def measure(
     assert result is not None, "what measures ends with its result"
     found = result.found
     made = registered(found) if registered is not None and found is not None else None
-    _store(attempt, result.result, made)
+    own = scored(result.own) if scored is not None and result.own is not None else None
+    _store(attempt, result.result, made, own)
 
 
-def _store(attempt: Attempt, result: dict[str, Any], found: outcomes.Found | None) -> None:
+def _store(attempt: Attempt, result: dict[str, Any], found: outcomes.Found | None, own: outcomes.Own | None) -> None:
     def finish(session: Session, last_events: list[JobEvent], done_id: EventId) -> JobEvent:
         lease = attempt.keeper.lease
         return outcomes.finish_with_result(
-            session, lease, done_id, result=result, found=found, last_events=last_events
+            session, lease, done_id, result=result, found=found, own=own, last_events=last_events
         ).event
 
     attempt.recorder.finish(finish)

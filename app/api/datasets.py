@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -13,7 +12,8 @@ from app.api.dependencies import CallerDep, Services, ServicesDep, only_paramete
 from app.api.schemas import Dataset, Datasets
 from app.http.delivery import NOT_MODIFIED, deliver
 from app.http.problems import FieldError, Problem, invalid_request, responses
-from app.http.uploads import MEDIA_TYPES
+from app.http.received import received
+from app.http.uploads import FILE_BODY
 from app.openapi.examples import DATASET
 from app.store import datasets as store
 from app.store.families import FAMILY_NAME_PATTERN
@@ -30,11 +30,6 @@ _ONE: dict[str, Any] = {"content": {"application/json": {"example": DATASET}}}
 _ALL: dict[str, Any] = {
     "content": {"application/json": {"example": {"data": [DATASET], "has_more": False, "next": None}}}
 }
-_FILE: dict[str, Any] = {
-    "required": True,
-    "description": "The bytes of the file.",
-    "content": {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES},
-}
 _Column = Annotated[str, Query(min_length=1, max_length=100)]
 
 
@@ -50,7 +45,7 @@ _Column = Annotated[str, Query(min_length=1, max_length=100)]
     ),
     status_code=201,
     response_model=Dataset,
-    openapi_extra={"requestBody": _FILE},
+    openapi_extra={"requestBody": FILE_BODY},
     responses={
         200: {"description": "Brought before, as it is.", "model": Dataset, **_ONE},
         201: {
@@ -88,7 +83,12 @@ async def datasets_create(
     blobs = blobs_of(settings.data_dir)
     try:
         with blobs.arriving() as arrival:
-            await _received(request, arrival, settings.dataset_limit_bytes, settings.body_timeout_seconds)
+            await received(
+                request,
+                arrival.write,
+                limit_bytes=settings.dataset_limit_bytes,
+                timeout_seconds=settings.body_timeout_seconds,
+            )
             if sha256 is not None and arrival.sha256 != sha256:
                 raise DatasetRefused(f"The file arrived damaged: its SHA-256 is {arrival.sha256}. Send it again.")
             roles = {"inputs": input or (), "target": target, "group": group}
@@ -114,40 +114,6 @@ def _kept(
     arrival.flush()
     found = inspected(arrival.path, called=name, limits=limits, **roles)
     return store.keep(services.database, blobs, arrival, found, name, workspace)
-
-
-async def _received(request: Request, arrival: Arrival, limit_bytes: int, timeout_seconds: float) -> None:
-    """Raises Problem, ClientDisconnect and OSError."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared[:20]) > limit_bytes:
-        raise _too_large(limit_bytes)
-    parts = request.stream()
-    while True:
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                part = await anext(parts, None)
-        except TimeoutError:
-            raise Problem(
-                "too_slow",
-                f"{arrival.size:,} bytes of the file came, and nothing more for {timeout_seconds:g} seconds. "
-                "Send it again.",
-                headers={"Connection": "close"},  # the rest of it is not read
-                timeout_seconds=timeout_seconds,
-            ) from None
-        if part is None:
-            return
-        arrival.write(part)
-        if arrival.size > limit_bytes:
-            raise _too_large(limit_bytes)
-
-
-def _too_large(limit_bytes: int) -> Problem:
-    return Problem(
-        "body_too_large",
-        f"The file is larger than {limit_bytes:,} bytes.",
-        headers={"Connection": "close"},  # the rest of it is not read
-        limit_bytes=limit_bytes,
-    )
 
 
 @router.get(

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from app.api.schemas import Alias, EvaluationSummary, Optimizer
+from app.api.schemas import Alias, EvaluationSummary, Optimizer, Uploaded
 from app.api.schemas import Pays as PaysDocument
 from app.report.card import CardFacts
 from app.report.pays import Pays, Subject, pays, pays_on
 from app.store.aliases import tag_of
 from app.store.jobs import JobRepository
-from app.store.provenance import made_with
 from app.store.records import Measured, Record, records, unfinished_evaluations
 from app.store.registry import Registry
 from app.store.tables import AliasRow, OptimizerRow
@@ -38,11 +37,19 @@ def optimizer_documents(session: Session, workspace: str, rows: Sequence[Optimiz
             stands_for=record.row.stands_for,
             pays=_pays(pays(_subject(record), [measured.facts for measured in record.evaluations])),
             card=record.row.card,
+            description=record.row.description,
+            archived_at=record.row.archived_at,
+            uploaded=Uploaded(**record.row.uploaded) if record.row.uploaded is not None else None,
             evaluations=[_summary(_subject(record), measured) for measured in record.evaluations],
             created_at=record.row.created_at,
         )
         for record in records(session, workspace, rows)
     ]
+
+
+def _unscored(row: OptimizerRow) -> bool:
+    """Whether it was uploaded and nobody has evaluated it here."""
+    return row.uploaded is not None and row.validation_score is None
 
 
 def _subject(record: Record) -> Subject:
@@ -53,7 +60,7 @@ def _subject(record: Record) -> Subject:
         horizon=record.horizon,
         objective=record.objective or "both",
         overrides=record.overrides,
-        shortfall=None if row.automatic else "worse_than_standing_still",
+        shortfall=None if row.automatic or _unscored(row) else "worse_than_standing_still",
         tuned=row.card["tuned"] if row.tuned else None,
         stands_for=row.stands_for,
     )
@@ -86,7 +93,8 @@ def alias_document(row: AliasRow, optimizer: OptimizerRow) -> Alias:
 
 
 def card_facts(session: Session, row: OptimizerRow) -> CardFacts:
-    registry, job = Registry(session, row.workspace), JobRepository(session, row.workspace).get(row.job)
+    registry = Registry(session, row.workspace)
+    job = JobRepository(session, row.workspace).get(row.job) if row.job is not None else None
     [record] = records(session, row.workspace, [row])
     return CardFacts(
         id=row.id,
@@ -96,14 +104,17 @@ def card_facts(session: Session, row: OptimizerRow) -> CardFacts:
         size_bytes=record.size_bytes,
         aliases=[f"{row.family}@{alias}" for alias in record.aliases],
         validation_score=row.validation_score,
-        shortfall=None if row.automatic else row.card.get("shortfall", job.status_reason),
+        shortfall=None if row.automatic else row.card.get("shortfall", job.status_reason if job else None),
         job=row.job,
-        spec=made_with(row, job),
-        runtime=job.runtime,
+        spec=registry.made_with(row),
+        runtime=job.runtime if job else {},
         summary=row.card,
         evaluations=[(evaluation.job, evaluation.result) for evaluation in registry.evaluations(row.id)],
         tuned=row.card["tuned"] if row.tuned else None,
         stands_for=row.stands_for,
         measuring=unfinished_evaluations(session, row),
+        uploaded=row.uploaded,
+        description=row.description,
+        archived_at=row.archived_at,
         pays=pays(_subject(record), [measured.facts for measured in record.evaluations]).answer,
     )

@@ -92,7 +92,7 @@ def families_get(name: str, request: Request, services: ServicesDep, caller: Cal
         },
         **responses(
             "invalid_json", "cross_origin", "body_too_large", "unsupported_media_type", "invalid_request",
-            "family_exists", "too_many_families", "data_set_missing",
+            "family_exists", "too_many_families", "data_set_missing", "unknown_family",
         ),
     },
 )  # fmt: skip
@@ -102,7 +102,8 @@ def families_create(
     caller: CallerDep,
 ) -> Response:
     with services.database.read() as session:
-        family = declared_family(body, Datasets(session, caller.workspace))
+        known = DeclaredFamilies(session, caller.workspace)
+        family = declared_family(body, Datasets(session, caller.workspace), known)
     with services.database.write() as session:
         made = DeclaredFamilies(session, caller.workspace).add(family)
     content = _detail(family, declared=True).model_dump_json()

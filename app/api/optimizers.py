@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.dependencies import Accept, After, CallerDep, Limit, Services, ServicesDep, only_parameters
 from app.api.documents import card_facts, optimizer_documents
+from app.api.file_card import file_card
 from app.api.schemas import Optimizer, Page
 from app.auth import Caller
 from app.http.delivery import NOT_MODIFIED, deliver
@@ -27,6 +28,7 @@ from app.store.references import REFERENCE_FORMS, Located, is_reference, is_vers
 from app.store.registry import Registry
 from app.store.sessions import Database
 from app.store.tables import OptimizerRow
+from gradsmith.rules.weights_file import with_card
 
 router = APIRouter(tags=["optimizers"])
 
@@ -54,7 +56,7 @@ _WEIGHTS_HEADERS = {
         },
         **responses("bad_cursor", "invalid_request"),
     },
-    dependencies=[Depends(only_parameters("family", "alias", "tag", "limit", "after", several=("tag",)))],
+    dependencies=[Depends(only_parameters("family", "alias", "tag", "archived", "limit", "after", several=("tag",)))],
 )
 def optimizers_list(
     services: ServicesDep,
@@ -62,13 +64,14 @@ def optimizers_list(
     family: Annotated[Name | None, Query()] = None,
     alias: Annotated[str | None, Query(pattern=ALIAS_PATTERN)] = None,
     tag: Annotated[list[Tag] | None, Query(max_length=MAX_LABELS, description="`key=value`, or `key`.")] = None,
+    archived: Annotated[bool, Query(description="Also those that were archived.")] = False,
     limit: Limit = 20,
     after: After = None,
 ) -> Page[Optimizer]:
     tags = [_key_and_value(text) for text in tag or ()]
     with services.database.read() as session:
         registry = Registry(session, caller.workspace)
-        page = registry.page(family=family, alias=alias, tags=tags, limit=limit, after=after)
+        page = registry.page(family=family, alias=alias, tags=tags, archived=archived, limit=limit, after=after)
         documents = optimizer_documents(session, caller.workspace, page.rows)
     return Page[Optimizer](data=documents, has_more=page.has_more, next=page.next)
 
@@ -147,6 +150,45 @@ async def optimizers_weights(reference: str, request: Request, services: Service
 )
 def optimizers_record(reference: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     return _record(request, services, caller, reference, "/record")
+
+
+@router.get(
+    "/optimizers/{reference}/file",
+    operation_id="optimizers_file",
+    summary="The weights with their card in one safetensors file",
+    description=(
+        "What users keep, and what POST /optimizers takes on another server: the tensors are those of `/weights`, and "
+        "the header's metadata also has the card: family, horizon, criterion, verdicts. It changes with what is known."
+    ),
+    response_class=Response,
+    responses={
+        200: {
+            "content": {SAFETENSORS: {"schema": {"type": "string", "format": "binary"}}},
+            "headers": _WEIGHTS_HEADERS,
+        },
+        304: NOT_MODIFIED,
+        **responses("optimizer_not_found", "not_ready", "precondition_failed", "damaged_data"),
+    },
+)
+def optimizers_file(reference: str, request: Request, services: ServicesDep, caller: CallerDep) -> Response:
+    with services.database.read() as session:
+        registry = Registry(session, caller.workspace)
+        row = session.get_one(OptimizerRow, locate(session, caller.workspace, reference).id)
+        [document] = optimizer_documents(session, caller.workspace, [row])
+        content = with_card(registry.weights(row), file_card(document, registry.made_with(row)))
+    name = f"{row.family}@{row.version}.safetensors"
+    headers = {
+        "Content-Location": f"/optimizers/{row.id}/file",
+        "Content-Disposition": f'attachment; filename="{name}"',
+    }
+    return deliver(
+        request.headers,
+        content,
+        SAFETENSORS,
+        cache_control="private, no-cache",
+        headers=headers,
+        negotiated=False,
+    )
 
 
 def located(database: Database, asked: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Located | Exception]:

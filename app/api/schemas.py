@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from app.http.fields import Name, Request
+from app.http.fields import Description, Name, Request
 from app.jobs.schemas import JobStatus
 from models.datasets.inspection import Inspection
 from models.spec import EvaluationPlan, Recipe
@@ -90,6 +90,25 @@ class EvaluationSummary(BaseModel):
     created_at: datetime
 
 
+class Uploaded(BaseModel):
+    """Where an optimizer comes from that was not made here."""
+
+    by: str | None = Field(description="The id of the key that brought it; null on a server without keys.")
+    at: datetime
+    source: str | None = Field(description="Where it comes from, in the words of who brought it.")
+    file_sha256: str = Field(description="Of the file that came; without its card it has `sha256`.")
+    claims: dict[str, Any] = Field(
+        description="What its file says was measured elsewhere, under the name `reference`. Nobody has checked it here."
+    )
+
+
+class OptimizerChange(Request):
+    """What may change of an optimizer; what is left out stays."""
+
+    description: Description | None = Field(None, description="In your own words.")
+    archived: bool | None = Field(None, description="Whether lists, `latest` and `best` pass over it.")
+
+
 class Optimizer(BaseModel):
     id: str
     family: str
@@ -97,7 +116,7 @@ class Optimizer(BaseModel):
     reference: str = Field(description="`<family>@<version>`; stands wherever the id does.")
     aliases: list[str] = Field(description="What names it now: `best`, `latest`, then your own. They move.")
     tags: dict[str, str] = Field(description="The labels (`metadata`) of the job that made it; they never change.")
-    job: str
+    job: str | None = Field(description="What made it; null of one that was uploaded.")
     sha256: str
     size_bytes: int
     validation_score: float | None = Field(description="Mean loss over the validation curves; `best` is the lowest.")
@@ -105,7 +124,8 @@ class Optimizer(BaseModel):
         description="What its job changed of the family's tasks; `best` compares only optimizers where this is empty."
     )
     automatic: bool = Field(
-        description="Whether `latest` and `best` may name it; false where parameters that never move score as well."
+        description="Whether `latest` and `best` may name it; false where parameters that never move score as well, "
+        "and of an uploaded one until it was evaluated here."
     )
     tuned: bool = Field(
         description="Whether it is a tuned baseline, which an evaluation registered: `best` may name it, `latest` does "
@@ -117,6 +137,9 @@ class Optimizer(BaseModel):
     )
     pays: Pays = Field(description="Should I use it? By its newest evaluation on the tasks that it was trained on.")
     card: dict[str, Any] = Field(description="What training recorded: cost, skipped steps, versions.")
+    description: str = Field(description="Its users' own words.")
+    archived_at: datetime | None = Field(description="Since when lists, `latest` and `best` pass over it.")
+    uploaded: Uploaded | None = Field(description="Where it comes from; null of one that was made here.")
     evaluations: list[EvaluationSummary]
     created_at: datetime
 

@@ -17,7 +17,7 @@ from app.http.problems import Problem, response_of
 from app.http.uploads import is_upload
 
 MOST_LEVELS = 32
-"""Deepest nesting that is accepted; valid requests need five levels."""
+"""Deepest nesting that is accepted; valid requests need nine levels."""
 
 MOST_VALUES = 2_000
 """Most fields and entries of arrays in a body, all together. Validation makes an error of each that is wrong, at about

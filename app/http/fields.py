@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, ClassVar
 
@@ -19,11 +20,36 @@ def storable(text: str) -> str:
     return text
 
 
+MOST_LEVELS, MOST_VALUES = 16, 20_000
+
+
+def storable_json(value: Any) -> None:
+    """Raises ValueError where both databases would not keep this JSON value as it is."""
+    levels = [(value, 1)]
+    seen = 0
+    while levels:
+        each, depth = levels.pop()
+        seen += 1
+        if depth > MOST_LEVELS or seen > MOST_VALUES:
+            raise ValueError(f"it has more than {MOST_LEVELS} levels or {MOST_VALUES:,} values")
+        if isinstance(each, str):
+            storable(each)
+        elif isinstance(each, dict):
+            levels += [(inner, depth + 1) for pair in each.items() for inner in pair]
+        elif isinstance(each, list):
+            levels += [(inner, depth + 1) for inner in each]
+        elif isinstance(each, float) and not math.isfinite(each):
+            raise ValueError("it holds a number that is not finite")
+        elif isinstance(each, int) and abs(each) >= 2**63:
+            raise ValueError("it holds a whole number of more than 63 bits")
+
+
 # For readers of the schema; half a surrogate pair is nothing that a pattern could name.
 _WITHOUT_NUL: dict[str, Any] = {"pattern": r"^[^\u0000]*$"}
 Name = Annotated[
     str, Strict(), Field(min_length=1, max_length=128, json_schema_extra=_WITHOUT_NUL), AfterValidator(storable)
 ]
+Description = Annotated[str, Strict(), Field(max_length=2000, json_schema_extra=_WITHOUT_NUL), AfterValidator(storable)]
 LabelKey = Annotated[str, Strict(), Field(pattern=LABEL_KEY_PATTERN)]
 LabelValue = Annotated[str, Strict(), Field(max_length=512, json_schema_extra=_WITHOUT_NUL), AfterValidator(storable)]
 Labels = Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)]

@@ -20,7 +20,6 @@ from app.jobs.submission import prepared
 from app.settings import Settings
 from app.store import keys, prices
 from app.store.families import DeclaredFamilies
-from app.store.jobs import JobRepository
 from app.store.registry import Registry
 from app.store.sessions import Database
 from app.store.sql import LOCK_SECONDS, wait_for_locks
@@ -53,8 +52,8 @@ class Pricing:
             return self._price(session, caller.workspace, spec)
 
     def _resolved(self, session: Session, body: AnyRequest, caller: Caller) -> JobSpec:
-        registry, jobs = Registry(session, caller.workspace), JobRepository(session, caller.workspace)
-        spec = kinds.resolved(body, registry, jobs, DeclaredFamilies(session, caller.workspace), self.settings.backend)
+        registry, declared = Registry(session, caller.workspace), DeclaredFamilies(session, caller.workspace)
+        spec = kinds.resolved(body, registry, declared, self.settings.backend)
         refuse_missing_data(spec, self.settings)
         refuse_too_large(spec, self.settings.worker_memory_bytes)
         return spec

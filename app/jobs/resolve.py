@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from app.http.problems import FieldError, Problem, field_errors, invalid_request
+from app.http.problems import FieldError, Problem, field_errors, invalid_request, pointer_of
 from app.jobs.overrides import partial
 from app.store.errors import OptimizerNotFound
 from app.store.families import DeclaredFamilies
@@ -85,7 +85,12 @@ def changed(
 
 
 def _refuse_tables(tasks: TaskSpec, changes: dict[str, Any], within: tuple[str, ...]) -> None:
-    """A job keeps its family's table: whoever knows the SHA-256 of another workspace's file must not read it so."""
+    """A job keeps its family's tables: whoever knows the SHA-256 of another workspace's file must not read it so."""
+    for field in sorted(tasks.nested & changes.keys()):
+        message = "a job keeps the families that its family is made of; declare another family with POST /families"
+        raise invalid_request(
+            [FieldError(location="body", pointer=pointer_of((*within, field)), code="nested", message=message)]
+        )
     for field, own in table_fields(type(tasks)).items():
         given = changes.get(field)
         if field not in changes or (isinstance(given, str) and given in own):

@@ -165,7 +165,7 @@ def _job(session: Session, settings: Settings, submission: Submission) -> JobRow
     jobs = JobRepository(session, caller.workspace)
     if spec is None:
         registry, declared = Registry(session, caller.workspace), DeclaredFamilies(session, caller.workspace)
-        spec = kinds.resolved(submission.body, registry, jobs, declared, settings.backend)
+        spec = kinds.resolved(submission.body, registry, declared, settings.backend)
         refuse_missing_data(spec, settings)
         refuse_too_large(spec, settings.worker_memory_bytes)
     return jobs.new(spec, submission.body.metadata, api_key=caller.api_key)

@@ -195,6 +195,9 @@ OPTIMIZER: dict[str, Any] = {
     "stands_for": None,
     "pays": PAYS,
     "card": {"seconds": 31.5, "best_step": 950, "skipped_steps": 0},
+    "description": "A smaller rule.",
+    "archived_at": None,
+    "uploaded": None,
     "evaluations": [
         {
             "job": EVALUATION_ID,

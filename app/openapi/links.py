@@ -72,6 +72,7 @@ def _forms_of_optimizer(at: str) -> tuple[Link, ...]:
     )
     return (
         Link("weights", "optimizers_weights", {"reference": at}, "Its weights."),
+        Link("file", "optimizers_file", {"reference": at}, "Its weights with their card."),
         Link("record", "optimizers_record", {"reference": at}, "Its record."),
         Link("card", "optimizers_card", {"reference": at}, "Its model card."),
         Link("card_md", "optimizers_card_md", {"reference": at}, "Its model card as Markdown."),
@@ -136,6 +137,11 @@ LINKS: dict[tuple[str, str], tuple[Link, ...]] = {
     ("aliases_put", "200"): (_MOVE, _DELETE),
     ("aliases_put", "201"): (Link("alias", "aliases_get", _ALIAS_PATH, "As it is now."), _MOVE, _DELETE),
     ("optimizers_list", "200"): (_page("optimizers_list"), *_optimizers("$response.body#/data/0/id")[:1]),
+    ("optimizers_create", "201"): (
+        *_optimizers("$response.body#/id")[:2],
+        Link("change", "optimizers_change", {"reference": "$response.body#/id"}, "Describe it, or archive it."),
+        Link("delete", "optimizers_delete", {"reference": "$response.body#/id"}, "Delete it, while nothing needs it."),
+    ),
     ("optimizers_get", "200"): _forms_of_optimizer("$request.path.reference"),
     ("keys_create", "201"): (
         Link("key", "keys_get", {"key_id": "$response.body#/id"}, "The key, without its token."),

@@ -47,7 +47,7 @@ class CardFacts:
     sha256: str
     size_bytes: int
     validation_score: float | None
-    job: str
+    job: str | None  # None of one that was uploaded
     spec: Mapping[str, Any]  # the resolved meta_train spec
     runtime: Mapping[str, Any]
     summary: Mapping[str, Any]  # what training recorded of itself
@@ -57,6 +57,9 @@ class CardFacts:
     tuned: Mapping[str, Any] | None = None  # of a tuned baseline: its name, rate, schedule and steps
     pays: str | None = None  # two sentences: should I use it?
     stands_for: str | None = None  # of a schedule that an evaluation made: the optimizer in whose place `best` names it
+    uploaded: Mapping[str, Any] | None = None  # of one that was made elsewhere: by whom, when, from what, its claims
+    description: str = ""  # its users' own words
+    archived_at: datetime | None = None
 
 
 def _rules(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -91,6 +94,7 @@ def card_markdown(facts: CardFacts) -> str:
         f"{_kind(facts)} for **{_inline(family['title'])}**"
         + (f", its tasks changed: {changes}." if changes else f": {_inline(family['description'])}"),
         "",
+        *([_quoted(facts.description), ""] if facts.description else []),
         *_table(
             ("", ""),
             [
@@ -100,9 +104,11 @@ def card_markdown(facts: CardFacts) -> str:
                 *_made(facts),
                 ("Seed", str(facts.spec["seed"])),
                 ("Validation score", f"{number(facts.validation_score)}{_criterion(facts.spec)}"),
-                ("Job", f"`{facts.job}`"),
+                *([("Job", f"`{facts.job}`")] if facts.job is not None else []),
+                *_uploaded(facts),
                 ("Weights", f"{facts.size_bytes:,} bytes, sha256 `{facts.sha256}`"),
                 ("Created", facts.created_at.strftime("%Y-%m-%d %H:%M UTC")),
+                *([("Archived", facts.archived_at.strftime("%Y-%m-%d %H:%M UTC"))] if facts.archived_at else []),
             ],
         ),
         "",
@@ -139,6 +145,25 @@ def _criterion(spec: Mapping[str, Any]) -> str:
         return ""
 
 
+def _uploaded(facts: CardFacts) -> list[tuple[str, str]]:
+    """By whom and from what an optimizer was brought, and what its file claims."""
+    if facts.uploaded is None:
+        return []
+    source, by = facts.uploaded.get("source"), facts.uploaded.get("by")
+    words = [f"from {source}" if source else "", f"by the key `{by}`" if by else ""]
+    claims = facts.uploaded.get("claims", {})
+    named = f"`{claims['reference']}`" if claims.get("reference") else "without a card"
+    told = f"; validation score there {number(claims['validation_score'])}" if "validation_score" in claims else ""
+    return [
+        ("Uploaded", " ".join(filter(None, [facts.created_at.strftime("%Y-%m-%d"), *words]))),
+        ("Its file says", f"{named}{told}; nothing of that was checked here"),
+    ]
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(f"> {line}" for line in text.splitlines())
+
+
 def _knows_steps(facts: CardFacts) -> bool:
     try:
         return Recipe.model_validate(facts.spec["recipe"]).knows_steps
@@ -154,6 +179,8 @@ def _steps(facts: CardFacts) -> str:
 def _kind(facts: CardFacts) -> str:
     if facts.stands_for is not None:
         return "A learned schedule, without a network,"
+    if facts.uploaded is not None:
+        return "An uploaded optimizer"
     return "A learned optimizer" if facts.tuned is None else "The best tuned baseline, not learned,"
 
 
@@ -165,6 +192,8 @@ def _made(facts: CardFacts) -> list[tuple[str, str]]:
             ("Horizon", f"{tuned['steps']} steps, which it was tuned for"),
             ("Optimizer", f"{_label(tuned)}, learning rate {number(tuned['learning_rate'])}, {tuned['schedule']}"),
         ]
+    if facts.uploaded is not None and not facts.uploaded.get("claims", {}).get("recipe_told"):
+        return [*_rules(facts.spec), ("Meta-training", "unknown: its file does not say how it was trained")]
     return [
         ("Horizon", f"{recipe['horizon']} steps, trained in windows of {recipe['unroll_steps']}"),
         *_rules(facts.spec),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -83,10 +84,15 @@ class Datasets:
 
 
 def _holds(family: FamilyRow, row: DatasetRow) -> bool:
-    return any(
-        isinstance(value, dict) and (value.get("name"), value.get("sha256")) == (row.name, row.sha256)
-        for value in family.spec.get("tasks", {}).values()
-    )
+    return _names(family.spec.get("tasks", {}), row)
+
+
+def _names(value: Any, row: DatasetRow) -> bool:
+    """Whether it is the data set, or holds it somewhere within, as a mixture does."""
+    if isinstance(value, dict):
+        same = (value.get("name"), value.get("sha256")) == (row.name, row.sha256)
+        return same or any(_names(each, row) for each in value.values())
+    return isinstance(value, list) and any(_names(each, row) for each in value)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ StoreError
   NotFound              JobNotFound  OptimizerNotFound  EvaluationNotFound  AliasNotFound      404
                         DatasetNotFound
   Conflict              JobFinished  JobNotFinished  FamilyExists  TooManyFamilies             409
-                        DatasetExists  DatasetNeeded  TooManyDatasets
+                        DatasetExists  DatasetNeeded  TooManyDatasets  OptimizerNeeded
   LeaseLost             (workers only: another attempt owns the job now)
   IdempotencyConflict   the key came before with another request                               422
   IdempotencyInFlight   the first request with this key has not ended                          409, Retry-After: 1
@@ -150,6 +150,16 @@ class DatasetNeeded(Conflict):
 class TooManyDatasets(Conflict):
     def __init__(self, most: int) -> None:
         super().__init__(f"This workspace has {most:,} data sets, which is the most. Delete one that nothing needs.")
+
+
+class OptimizerNeeded(Conflict):
+    """needing: what needs it, in words"""
+
+    def __init__(self, reference: str, needing: Sequence[str]) -> None:
+        super().__init__(
+            f"{reference} is needed by {', '.join(needing[:5])}{' and more' if len(needing) > 5 else ''}, so it cannot "
+            f'be deleted. PATCH it with {{"archived": true}}: then lists, `latest` and `best` pass over it.'
+        )
 
 
 class KeyNotFound(NotFound):

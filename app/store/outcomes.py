@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,6 +87,18 @@ class Found:
     stands_for: str | None = None
 
 
+@dataclass(frozen=True)
+class Own:
+    """The validation score that an evaluation gave to an optimizer which was uploaded.
+
+    criterion: what the score is of; shortfall: why `latest` and `best` may not name it
+    """
+
+    validation_score: float
+    criterion: str
+    shortfall: str | None
+
+
 def finish_with_result(
     session: Session,
     lease: Lease,
@@ -93,10 +106,11 @@ def finish_with_result(
     *,
     result: dict[str, Any],
     found: Found | None = None,
+    own: Own | None = None,
     last_events: Sequence[JobEvent] = (),
 ) -> Outcome:
     """Store the last events and what the job measured, register what it found unless that is there, and set the job
-    `succeeded`. `result` is JSON without NaN.
+    `succeeded`. `result` is JSON without NaN. own: from now on `latest` and `best` may name the uploaded optimizer.
 
     Raises LeaseLost.
     """
@@ -104,6 +118,8 @@ def finish_with_result(
     events.append(session, job.id, last_events)
     if job.status == "cancelling":
         return Outcome(job, end(session, job, "cancelled", None, event_id))
+    if own is not None:
+        _score(session, job, own)
     if found is not None:
         Registry(session, job.workspace).register(
             *(job, found.weights, found.validation_score, found.card),
@@ -124,3 +140,16 @@ def finish_with_result(
     )
     job.step = job.total
     return Outcome(job, end(session, job, "succeeded", None, event_id))
+
+
+def _score(session: Session, job: JobRow, own: Own) -> None:
+    """The first score stays: the same weights on the same tasks have no other."""
+    row = session.get_one(OptimizerRow, job.optimizer, with_for_update=True)
+    if row.uploaded is None or row.validation_score is not None:
+        return
+    row.automatic = own.shortfall is None and math.isfinite(own.validation_score)
+    row.criterion = own.criterion
+    if math.isfinite(own.validation_score):
+        row.validation_score = own.validation_score
+    if own.shortfall is not None:
+        row.card = row.card | {"shortfall": own.shortfall}

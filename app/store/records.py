@@ -62,22 +62,31 @@ def records(session: Session, workspace: str, rows: Sequence[OptimizerRow]) -> l
     sized = session.execute(select(WeightsRow.sha256, WeightsRow.size).where(WeightsRow.sha256.in_(hashes)))
     sizes = {sha256: size for sha256, size in sized}  # noqa: C416  (a row is no pair to mypy)
     asked = select(JobRow.id, JobRow.labels, JobRow.spec[("family", "overrides")], JobRow.spec["recipe"])
-    jobs = {job: told for job, *told in session.execute(asked.where(JobRow.id.in_([row.job for row in rows])))}
+    made = [row.job for row in rows if row.job is not None]
+    jobs = {job: told for job, *told in session.execute(asked.where(JobRow.id.in_(made)))}
     evaluations = _evaluations(session, workspace, ids)
-    recipes = {row.id: row.card.get("recipe") or jobs[row.job][2] or {} for row in rows}
+    recipes = {row.id: row.card.get("recipe") or (jobs[row.job][2] if row.job else None) or {} for row in rows}
     return [
         Record(
             row=row,
             objective=recipes[row.id].get("objective"),
             horizon=recipes[row.id].get("horizon"),
             aliases=reserved.get(row.id, []) + aliases.get(row.id, []),
-            tags=jobs[row.job][0],
-            overrides=jobs[row.job][1] or {},  # jobs of older versions have none
+            tags=jobs[row.job][0] if row.job is not None else {},
+            overrides=_overrides(row, jobs),
             size_bytes=sizes[row.sha256],
             evaluations=evaluations.get(row.id, []),
         )
         for row in rows
     ]
+
+
+def _overrides(row: OptimizerRow, jobs: dict[str, list[Any]]) -> dict[str, Any]:
+    if row.uploaded is not None:
+        found: dict[str, Any] = row.uploaded["made_with"]["family"]["overrides"]
+        return found
+    assert row.job is not None, "a job made what was not uploaded"
+    return jobs[row.job][1] or {}  # jobs of older versions have none
 
 
 def unfinished_evaluations(session: Session, optimizer: OptimizerRow) -> list[tuple[str, str]]:

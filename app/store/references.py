@@ -2,7 +2,8 @@
 
 `opt_...`, `<family>@<version>`, `<family>@latest` (the newest version that was trained), `<family>@best` (the lowest
 validation score, the older version of equals) or `<family>@<alias>`. `latest` and `best` pass over optimizers that are
-not `automatic`: those that are worse than standing still. `best` also passes over those whose job changed the family's
+not `automatic`, which are worse than standing still or were uploaded and not evaluated here, and over those that were
+archived. `best` also passes over those whose job changed the family's
 tasks: losses on different tasks do not compare. Nor do scores of different criteria (`Recipe.criterion`): `best`
 compares those of the family's own recipe, and where there are none, those of the newest optimizer's. It may name a
 tuned baseline, which evaluations register, so that it is never worse; and where an evaluation found a learned schedule
@@ -13,15 +14,16 @@ from __future__ import annotations
 
 import difflib
 import re
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, bindparam, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, bindparam, case, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from app.store.aliases import RESERVED, is_alias
 from app.store.errors import OptimizerNotFound
 from app.store.ids import is_id
-from app.store.tables import AliasRow, OptimizerRow
+from app.store.tables import AliasRow, DeletedOptimizerRow, OptimizerRow
 from models.families import FAMILIES
 
 REFERENCE_FORMS = "Optimizers are named opt_..., <family>@<version> or <family>@<alias>, such as quadratic@best."
@@ -54,19 +56,24 @@ _BY_ALIAS = _EVERY.where(
 )
 
 
+def nameable(optimizers: Any) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Which optimizers `latest` and `best` may name. optimizers: a table or an alias of it"""
+    return optimizers.automatic, optimizers.archived_at.is_(None)
+
+
 def compared_criterion(optimizers: Any, workspace: Any, family: Any) -> Select[Any]:
     """The criterion whose scores `best` compares. optimizers: a table or an alias of it, another than the one that
     `best` is looked for in; workspace, family: expressions"""
     own = case(
         {name: each.recipe.criterion for name, each in FAMILIES.items()}, value=optimizers.family, else_=literal("")
     )
-    named = (optimizers.workspace == workspace, optimizers.family == family, optimizers.automatic)
+    named = (optimizers.workspace == workspace, optimizers.family == family, *nameable(optimizers))
     chosen = select(optimizers.criterion).where(*named, optimizers.own_tasks, optimizers.validation_score.is_not(None))
     own_first = case((optimizers.criterion == own, 0), else_=1)
     return chosen.order_by(own_first, optimizers.version.desc()).limit(1)
 
 
-_AUTOMATIC = _OF_FAMILY.where(_OPTIMIZERS.automatic)
+_AUTOMATIC = _OF_FAMILY.where(*nameable(_OPTIMIZERS))
 
 
 def _best() -> Select[Any]:
@@ -76,7 +83,7 @@ def _best() -> Select[Any]:
     lowest = (
         select(every.id)
         .where(
-            *(every.workspace == bindparam("workspace"), every.family == bindparam("family"), every.automatic),
+            *(every.workspace == bindparam("workspace"), every.family == bindparam("family"), *nameable(every)),
             *(every.own_tasks, every.validation_score.is_not(None), every.criterion == criterion.scalar_subquery()),
         )
         .order_by(every.validation_score, every.version)
@@ -100,6 +107,8 @@ def locate(session: Session, workspace: str, reference: str) -> Located:
     else:
         found = _first(session, _BY_ID, workspace=workspace, id=reference)
     if found is None:
+        if (gone := _deleted(session, workspace, reference, family, name)) is not None:
+            raise OptimizerNotFound(reference, f"It was deleted on {gone:%Y-%m-%d}. " + _available(session, workspace))
         if not separator:
             raise OptimizerNotFound(reference, _available(session, workspace))
         raise OptimizerNotFound(reference, _why_not(name) + _available(session, workspace, family, name))
@@ -125,6 +134,18 @@ def is_reference(text: str) -> bool:
     return (
         is_id("opt", text) or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}@[A-Za-z0-9_.-]{1,64}", text) is not None
     )
+
+
+def _deleted(session: Session, workspace: str, reference: str, family: str, name: str) -> datetime | None:
+    """When the optimizer of that id or version was deleted."""
+    query = select(DeletedOptimizerRow.deleted_at).where(DeletedOptimizerRow.workspace == workspace)
+    if is_version(name):
+        query = query.where(DeletedOptimizerRow.family == family, DeletedOptimizerRow.version == int(name))
+    elif name:
+        return None
+    else:
+        query = query.where(DeletedOptimizerRow.id == reference)
+    return session.scalar(query)
 
 
 def _first(session: Session, statement: Select[Any], **values: Any) -> Located | None:

@@ -16,11 +16,13 @@ from sqlalchemy.orm import Session, aliased
 from app.store.errors import DamagedWeights, EvaluationNotFound
 from app.store.ids import new_id
 from app.store.pages import Page, page_of
-from app.store.references import Located, compared_criterion, locate
+from app.store.provenance import made_with
+from app.store.references import Located, compared_criterion, locate, nameable
 from app.store.sql import clock, has_label, has_label_key, insert_if_absent
 from app.store.tables import (
     DEFAULT_WORKSPACE,
     AliasRow,
+    DeletedOptimizerRow,
     EvaluationRow,
     JobRow,
     OptimizerRow,
@@ -66,12 +68,16 @@ class Registry:
         family: str | None = None,
         alias: str | None = None,
         tags: Sequence[tuple[str, str | None]] = (),
+        archived: bool = False,
         limit: int = 20,
         after: str | None = None,
     ) -> Page[OptimizerRow]:
         """Newest first. `alias`: those that it names now, in whatever family. `tags`: labels of the job that made
-        the optimizer, as (key, value), all of which must be there; None stands for any value."""
+        the optimizer, as (key, value), all of which must be there; None stands for any value. `archived`: also
+        those that were archived."""
         query = self._all()
+        if not archived:
+            query = query.where(OptimizerRow.archived_at.is_(None))
         if family is not None:
             query = query.where(OptimizerRow.family == family)
         if alias is not None:
@@ -81,7 +87,7 @@ class Registry:
             for key, value in tags:
                 labels = JobRow.__table__.c.labels
                 query = query.where(has_label_key(labels, key) if value is None else has_label(labels, key, value))
-        listing = ["optimizers", self._workspace, family, alias, [list(tag) for tag in tags]]
+        listing = ["optimizers", self._workspace, family, alias, [list(tag) for tag in tags], archived]
         return page_of(self._session, query, OptimizerRow.id, limit, after, listing)
 
     def _all(self) -> Select[OptimizerRow]:
@@ -90,7 +96,7 @@ class Registry:
     def _named(self, alias: str) -> ColumnElement[bool]:
         """Whether `alias` names an optimizer now."""
         other = aliased(OptimizerRow)
-        within = (other.workspace == self._workspace, other.family == OptimizerRow.family, other.automatic)
+        within = (other.workspace == self._workspace, other.family == OptimizerRow.family, *nameable(other))
         if alias == "latest":
             newest = (
                 select(func.max(other.version))
@@ -106,7 +112,7 @@ class Registry:
             lowest = select(other.id).where(*compared).correlate(OptimizerRow)
             lowest = lowest.order_by(other.validation_score, other.version).limit(1)
             standin = aliased(OptimizerRow)
-            standing = (standin.stands_for == lowest.scalar_subquery(), standin.automatic)
+            standing = (standin.stands_for == lowest.scalar_subquery(), *nameable(standin))
             best = select(standin.id).where(*standing).order_by(standin.validation_score, standin.version).limit(1)
             chosen = func.coalesce(best.scalar_subquery(), lowest.scalar_subquery())
             return OptimizerRow.id == chosen
@@ -116,6 +122,10 @@ class Registry:
     def several(self, ids: Sequence[str]) -> dict[str, OptimizerRow]:
         """Those of these ids that there are, by id."""
         return {row.id: row for row in self._session.scalars(self._all().where(OptimizerRow.id.in_(ids)))}
+
+    def made_with(self, optimizer: OptimizerRow) -> dict[str, Any]:
+        """Its family, recipe and seed, as they are stored."""
+        return made_with(self._session, optimizer)
 
     def of_job(self, job_id: str) -> OptimizerRow | None:
         return self._session.scalar(
@@ -177,10 +187,11 @@ class Registry:
 
     def next_version(self, family: str) -> int:
         """The number that the family's next optimizer will get, unless somebody is quicker."""
-        newest = select(func.max(OptimizerRow.version)).where(
-            OptimizerRow.workspace == self._workspace, OptimizerRow.family == family
+        newest = (
+            select(func.max(each.version)).where(each.workspace == self._workspace, each.family == family)
+            for each in (OptimizerRow, DeletedOptimizerRow)
         )
-        return 1 + (self._session.scalar(newest) or 0)
+        return 1 + max(self._session.scalar(query) or 0 for query in newest)
 
     def register(
         self,
@@ -205,45 +216,75 @@ class Registry:
         """
         sha256 = hashlib.sha256(weights).hexdigest()
         self._keep(sha256, weights)
-        # One registration a workspace at a time, so that versions are counted without gap or double. Not FOR UPDATE:
-        # that would also wait for every transaction that inserts a row of this workspace.
-        self._session.execute(
-            select(WorkspaceRow.id).where(WorkspaceRow.id == job.workspace).with_for_update(key_share=True)
-        )
+        self._alone()
         own_tasks = not job.spec["family"].get("overrides")
         if tuned or stands_for is not None:
             there = self._measured(job.family, sha256, criterion, own_tasks, stands_for)
             if there is not None:
                 return there
+        finite = validation_score is not None and math.isfinite(validation_score)
+        return self._numbered(
+            job.family,
+            job=job.id,
+            sha256=sha256,
+            validation_score=validation_score if finite else None,
+            automatic=automatic,
+            own_tasks=own_tasks,
+            criterion=criterion,
+            tuned=tuned,
+            stands_for=stands_for,
+            card=card,
+        )
+
+    def upload(
+        self, family: str, weights: bytes, card: dict[str, Any], uploaded: dict[str, Any], *, description: str = ""
+    ) -> tuple[OptimizerRow, bool]:
+        """Register what was made elsewhere; and whether it is new here. The same file in the same family is uploaded
+        once. Needs a write transaction.
+
+        `latest` and `best` may not name it before it was evaluated here: `outcomes.finish_with_result` gives it a score
+        uploaded: by whom and from what, and what it was `made_with`
+        """
+        sha256 = hashlib.sha256(weights).hexdigest()
+        self._keep(sha256, weights)
+        self._alone()
+        same = self._all().where(OptimizerRow.family == family, OptimizerRow.sha256 == sha256)
+        for there in self._session.scalars(same.where(OptimizerRow.job.is_(None))):
+            if there.uploaded is not None and there.uploaded["made_with"] == uploaded["made_with"]:
+                return there, False
+        row = self._numbered(
+            family,
+            sha256=sha256,
+            automatic=False,
+            own_tasks=not uploaded["made_with"]["family"]["overrides"],
+            card=card,
+            uploaded=uploaded,
+            description=description,
+        )
+        return row, True
+
+    def _alone(self) -> None:
+        """One registration a workspace at a time until the transaction ends, so that versions are counted without gap
+        or double. Not FOR UPDATE: that would also wait for every transaction that inserts a row of this workspace."""
+        self._session.execute(
+            select(WorkspaceRow.id).where(WorkspaceRow.id == self._workspace).with_for_update(key_share=True)
+        )
+
+    def _numbered(self, family: str, **fields: Any) -> OptimizerRow:
+        """A row with these fields and the family's next version."""
         for _ in range(10):
-            version = self.next_version(job.family)
-            row = OptimizerRow(
-                id=new_id("opt"),
-                workspace=job.workspace,
-                family=job.family,
-                version=version,
-                job=job.id,
-                sha256=sha256,
-                validation_score=validation_score
-                if validation_score is not None and math.isfinite(validation_score)
-                else None,
-                automatic=automatic,
-                own_tasks=own_tasks,
-                criterion=criterion,
-                tuned=tuned,
-                stands_for=stands_for,
-                card=card,
-                created_at=clock(),
-            )
+            version = self.next_version(family)
+            named = {"id": new_id("opt"), "workspace": self._workspace, "family": family, "version": version}
+            row = OptimizerRow(**named, **fields, created_at=clock())
             try:
                 with self._session.begin_nested():
                     self._session.add(row)
             except IntegrityError:  # the constraint is the last guard, should anyone register without the lock
-                if self.of_job(job.id) is not None:
+                if fields.get("job") is not None and self.of_job(fields["job"]) is not None:
                     raise
                 continue
             return row
-        raise AssertionError(f"ten others took each next version of {job.family} from job {job.id}")
+        raise AssertionError(f"ten others took each next version of {family}")
 
     def _measured(
         self, family: str, sha256: str, criterion: str, own_tasks: bool, stands_for: str | None

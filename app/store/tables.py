@@ -241,14 +241,15 @@ class WeightsRow(Base):
 
 
 class OptimizerRow(Base):
-    """One immutable trained artifact; versions count 1, 2, 3 ... within the family and workspace."""
+    """One trained artifact, whose weights never change; versions count 1, 2, 3 ... within the family and workspace."""
 
     __tablename__ = "optimizers"
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     workspace: Mapped[str] = mapped_column(ForeignKey("workspaces.id"))
     family: Mapped[str] = mapped_column(String(128))
     version: Mapped[int] = mapped_column(Integer)
-    job: Mapped[str] = mapped_column(ForeignKey("jobs.id"), unique=True)  # exactly one optimizer a job
+    # exactly one optimizer a job; NULL of one that was uploaded
+    job: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), unique=True)
     sha256: Mapped[str] = mapped_column(ForeignKey("weights.sha256"))
     validation_score: Mapped[float | None] = mapped_column(Float)  # `best` is the lowest of these; NULL never is
     automatic: Mapped[bool] = mapped_column(Boolean, server_default=true())  # whether `latest` and `best` may name it
@@ -259,12 +260,28 @@ class OptimizerRow(Base):
     stands_for: Mapped[str | None] = mapped_column(String(64), index=True)
     card: Mapped[dict[str, Any]] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    description: Mapped[str] = mapped_column(Text, server_default=text("''"))  # its users' own words, which may change
+    archived_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # lists, `latest` and `best` pass over it
+    uploaded: Mapped[dict[str, Any] | None] = mapped_column(Json)  # by whom, from what, and what it was made with
 
     __table_args__ = (
         UniqueConstraint("workspace", "family", "version"),
         CheckConstraint("version >= 1", name="version"),
         Index(None, "workspace", "family", "validation_score"),
     )
+
+
+class DeletedOptimizerRow(Base):
+    """An optimizer that was deleted: its version is never given again, for clients may cache weights for ever."""
+
+    __tablename__ = "deleted_optimizers"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    workspace: Mapped[str] = mapped_column(ForeignKey("workspaces.id"))
+    family: Mapped[str] = mapped_column(String(128))
+    version: Mapped[int] = mapped_column(Integer)
+    deleted_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    __table_args__ = (UniqueConstraint("workspace", "family", "version"),)
 
 
 class FamilyRow(Base):

@@ -134,7 +134,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         main.run(QUADRATICS, TINY, SEEDS, ours, data, folder / "results", folder)
         jobs = {job.id: job for job in ours.client.jobs.list(limit=100) if job.id != stale.id}
         weights = {
-            (row["variant"], row["seed"]): ours.client.optimizers.pull(str(jobs[row["job"]].optimizer))
+            (row["variant"], row["seed"]): ours.client.optimizers.pull(str(jobs[row["job"]].optimizer), card=False)
             for row in results.read(folder / "results")["quadratics"]["panels"][0]["rows"]
         }
     yield Ran(folder, said, first, jobs, weights, results.read(folder / "results")["quadratics"])

@@ -1,6 +1,6 @@
 """Sweeps: whose child a training is, which of its trials, and with which values.
 
-Revision: 0017, after 0015.
+Revision: 0017, after 0016.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0017"
-down_revision = "0015"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 

@@ -59,7 +59,10 @@ def form_of(path: Path, name: str = "") -> FileFormat:
     if not first:
         raise DatasetRefused(f"The file {name} is empty; send a table with a line of names and at least one row.")
     if first.startswith(b"PAR1"):
-        raise DatasetRefused("Parquet is not read yet: convert the file to CSV, or to npz with an array a column.")
+        raise DatasetRefused(
+            "Parquet is not read by the server: `gradsmith data add FILE` converts it on your machine, with pyarrow. "
+            "Or send CSV."
+        )
     if first.startswith(b"PK\x03\x04"):
         return "npz"
     for magic, what in _OTHERS.items():

@@ -6,7 +6,7 @@ The score is the optimizer's own: the criterion of its recipe, on the same tasks
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,10 +14,11 @@ import torch
 
 from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
+from models.backends import Backend
 from models.evaluation.break_even import Spent
-from models.measured import BestTuned
+from models.measured import BestTuned, OwnScore
 from models.parallel import Alone
-from models.rollout import Contender
+from models.rollout import Contender, Learned
 from models.spec import Recipe
 from models.task_spec import LossesOn
 from models.tasks.base import Family
@@ -31,11 +32,13 @@ class Made:
     """How the optimizer was made, as its record tells it. None where it does not.
 
     recipe: of its training; score: of its validation
+    elsewhere: whether nobody has scored it here
     """
 
     spent: Spent | None = None
     recipe: Recipe | None = None
     score: float | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,8 @@ class Entrant:
     """A baseline, as a validation takes what it scores."""
 
     family: Family
+    weight: float
     tuned: Tuned
-    weight: float = 1.0
 
     @property
     def knows_steps(self) -> bool:
@@ -62,15 +65,47 @@ def comparable(made: Made, on: LossesOn) -> bool:
     return recipe is not None and made.score is not None and not recipe.mixture and recipe.on == on
 
 
+@dataclass(frozen=True)
+class Itself:
+    """The optimizer, as a validation takes what it scores."""
+
+    family: Family
+    backend: Backend
+    knows_steps: bool
+    weight: float = 1.0
+
+    def contender(self, steps: int) -> Contender:
+        """As training scores it: nothing rests."""
+        return Learned(self.backend, horizon=steps)
+
+
+def scored_here(
+    recipe: Recipe, itself: Itself, dtype: torch.dtype, device: torch.device
+) -> Generator[None, None, OwnScore]:
+    """What an optimizer from elsewhere comes to on the validation tasks that select those that are trained here."""
+    work = Validation(recipe, (itself,), Alone(), dtype, device).found(0, 0.0)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            found: Found = end.value
+            return OwnScore(found.score, found.standing_still, recipe)
+        yield
+
+
 def scored_like(
-    recipe: Recipe, tunings: Mapping[str, Tuning], family: Family, dtype: torch.dtype, device: torch.device
+    recipe: Recipe,
+    tunings: Mapping[str, Tuning],
+    families: Sequence[tuple[Family, float]],
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Generator[None, None, tuple[Tuned, Found]]:
     """The baseline whose tuning was best by the recipe's objective, and what it comes to on the validation tasks.
 
-    family: opened for tuning
+    families: opened for tuning, with their weights: several where the tasks are a mixture
     """
     best = min((_best(recipe, tuning) for tuning in tunings.values()), key=lambda found: found[0])[1]
-    work = Validation(recipe, (Entrant(family, best),), Alone(), dtype, device).found(0, 0.0)
+    work = Validation(recipe, [Entrant(*one, best) for one in families], Alone(), dtype, device).found(0, 0.0)
     while True:
         try:
             next(work)

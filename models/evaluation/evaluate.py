@@ -10,8 +10,10 @@ tuned tier. The best baseline by its tuning runs once more on FRESH validation t
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,14 @@ from models.baselines import UNTUNED
 from models.evaluation.anatomy import anatomy, beside
 from models.evaluation.baseline_runs import BaselineStore
 from models.evaluation.break_even import break_even
-from models.evaluation.by_validation import Made, as_optimizer, comparable, scored_like, told
+from models.evaluation.by_validation import Itself, Made, as_optimizer, comparable, scored_here, scored_like, told
 from models.evaluation.equal_time import budgets_of, in_seconds
 from models.evaluation.family_tier import FamilyMeasurer, FamilyTier
 from models.evaluation.record import bootstrap_of, compared_with, described_by
 from models.evaluation.runs import EvaluationRuns
 from models.evaluation.step_costs import step_costs
 from models.evaluation.time_to_target import time_to_target
-from models.measured import BestTuned, Measured, MeasuringProgress, MeasuringResult, Stopwatch, plain
+from models.measured import BestTuned, Measured, MeasuringProgress, MeasuringResult, OwnScore, Stopwatch, plain
 from models.price import phases
 from models.rollout import Contender
 from models.runtime import runtime
@@ -65,6 +67,9 @@ def evaluate(
     measured = {"learned": Measured(whole, whole)}
     tunings = yield from runs.tuned(plan.baselines)
     measured |= yield from runs.tested(tunings)
+    own = yield from _scored_here(runs, made)
+    if own is not None and math.isfinite(own.score):
+        made = replace(made, score=own.score)
     validated, baseline = yield from _validated(runs, spec, made, tunings)
     tier = FamilyTier()
     if measurer is not None:
@@ -104,7 +109,17 @@ def evaluate(
         },
         "runtime": runtime(runs.device, runs.backend.name),
     }
-    yield MeasuringResult(plain(result), tier.standin or baseline)
+    yield MeasuringResult(plain(result), tier.standin or baseline, own)
+
+
+def _scored_here(runs: EvaluationRuns, made: Made) -> Generator[MeasuringProgress, None, OwnScore | None]:
+    """The validation score of an optimizer that has none because it was not trained here."""
+    if not made.elsewhere or made.recipe is None or made.recipe.mixture:
+        return None
+    itself = Itself(runs.tuning_family, runs.backend, runs.knows_steps)
+    work = scored_here(made.recipe, itself, runs.dtype, runs.device)
+    found = yield from runs.progress.ticking(work, "validating the optimizer")
+    return found
 
 
 def _validated(
@@ -114,7 +129,7 @@ def _validated(
     if not comparable(made, spec.evaluation.on):
         return None, None
     assert made.recipe is not None
-    work = scored_like(made.recipe, tunings, runs.tuning_family, runs.dtype, runs.device)
+    work = scored_like(made.recipe, tunings, runs.tuning_points, runs.dtype, runs.device)
     best, found = yield from runs.progress.ticking(work, "validating the best tuned baseline")
     return told(made, best, found), as_optimizer(made, best, found, spec.family.name)
 
@@ -123,9 +138,9 @@ def _anatomy(
     runs: EvaluationRuns, spec: EvaluateSpec, tunings: dict[BaselineName, Tuning]
 ) -> Generator[MeasuringProgress, None, dict[str, Any]]:
     """What the optimizer does on the first test task, beside Adam and RMSprop."""
-    horizon, parts = spec.evaluation.horizon, spec.family.tasks.parts()
+    horizon, task = spec.evaluation.horizon, runs.first_test_task()
     others = beside(tunings, horizon)
-    work = anatomy(runs.learned, others, runs.first_test_task(), parts, horizon, spec.seed)
+    work = anatomy(runs.learned, others, task, task.parts, horizon, spec.seed)
     found = yield from runs.progress.ticking(work, "looking at its updates")
     rates = {
         name: {"learning_rate": each.learning_rate, "schedule": each.schedule, "tuned": name in tunings}

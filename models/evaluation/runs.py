@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -17,13 +18,25 @@ from models.evaluation.baseline_runs import BaselineRuns, BaselineStore, Wanted
 from models.evaluation.equal_time import Budgets, planned_steps
 from models.evaluation.time_to_target import Target, targets
 from models.measured import CRITERIA, TUNING_TRAJECTORY, Measured, MeasuringProgress, Runs
-from models.rollout import Contender, Learned, Sample, run
+from models.rollout import Contender, Learned, Sample, Stepper, run
 from models.runtime import device_of
 from models.spec import BaselineName, EvaluateSpec, Split
+from models.task_spec import Part
 from models.tasks.base import Family, TaskBatch
 from models.tasks.catalogue import open_for_testing, open_for_tuning
 from models.tuning import Tuning
 from models.tuning_budget import runs_of
+
+
+@dataclass(frozen=True)
+class ByParts:
+    """Runs the contender that knows the tensors of the tasks."""
+
+    contenders: Mapping[tuple[Part, ...], Contender]
+
+    def start(self, tasks: TaskBatch) -> Stepper:
+        return self.contenders[tasks.parts].start(tasks)
+
 
 FRESH_TRAJECTORY = TUNING_TRAJECTORY + 1  # of the validation split: nothing is selected or tuned on these tasks
 
@@ -53,11 +66,20 @@ class EvaluationRuns:
         rule = rule.to(self.device, self.dtype)
         members = [member for _, member in rule.members()] if isinstance(rule, RuleSet) else [rule]
         self.knows_steps = any(member.settings.knows_steps for member in members)
-        self.backend = backend_for(
-            *(rule, self.dtype, self.device, threads), wanted=wanted, parts=spec.family.tasks.parts()
-        )
+        # One for each shape of task, which a mixture has several of.
+        shapes = {spec.family.tasks.parts(): None, **{point.tasks.parts(): None for point in spec.family.tasks.points}}
+        self._backends = {
+            parts: backend_for(*(rule, self.dtype, self.device, threads), wanted=wanted, parts=parts)
+            for parts in shapes
+        }
+        self.backend = self._backends[spec.family.tasks.parts()]
         # Two families, each opened for one split: what tunes cannot see what is measured.
         self.tuning_family = open_for_tuning(spec.family.tasks, data_dir)
+        points = spec.family.tasks.points
+        self.tuning_points = [(self.tuning_family, 1.0)]
+        """The families that a validation looks at, with their weights."""
+        if len(points) > 1:
+            self.tuning_points = [(open_for_tuning(point.tasks, data_dir), point.weight) for point in points]
         self._test_family = open_for_testing(spec.family.tasks, data_dir)
         # The learned rule, the targets, each untuned baseline, each tuned one's sweep and its run for each criterion.
         sweeps = len(plan.baselines) * (runs_of(plan.schedules) + len(CRITERIA))
@@ -66,12 +88,13 @@ class EvaluationRuns:
         self._test_sample = Sample(Split.TEST, spec.seed, 0, plan.test_tasks)
 
     @property
-    def learned(self) -> Learned:
+    def learned(self) -> Contender:
         """The optimizer, in a run of all steps."""
         return self._learned_over(self._plan.horizon)
 
-    def _learned_over(self, steps: int) -> Learned:
-        return Learned(self.backend, rests=True, horizon=steps)
+    def _learned_over(self, steps: int) -> Contender:
+        each = {parts: Learned(backend, rests=True, horizon=steps) for parts, backend in self._backends.items()}
+        return each[self._spec.family.tasks.parts()] if len(each) == 1 else ByParts(each)
 
     def tuned(self, names: Sequence[BaselineName]) -> Generator[MeasuringProgress, None, dict[BaselineName, Tuning]]:
         """The sweeps of baselines."""

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from models.datasets.blobs import missing_table
 from models.families import plugins
+from models.families.augmented import KIND as AUGMENTED
+from models.families.augmented import AugmentedSpec
 from models.families.autoencoder import KIND as AUTOENCODER
 from models.families.base import Kind
 from models.families.conv import KIND as CONV
@@ -20,11 +22,13 @@ from models.families.expression import KIND as EXPRESSION
 from models.families.factorization import KIND as FACTORIZATION
 from models.families.functions import KIND as FUNCTIONS
 from models.families.lasso import KIND as LASSO
+from models.families.mixture import KIND as MIXTURE
 from models.families.mlp import KIND as MLP
 from models.families.quadratic import KIND as QUADRATIC
 from models.families.recipes import winning
 from models.families.regression import KIND as REGRESSION
 from models.families.style import KIND as STYLE
+from models.families.transformer import KIND as TRANSFORMER
 from models.spec import FamilySpec, Recipe
 from models.task_spec import TASK_SPECS, TaskSpec
 
@@ -53,15 +57,24 @@ def register(kind: Kind) -> None:
     DATASETS.update(kind.datasets)
 
 
-for _kind in (QUADRATIC, MLP, AUTOENCODER, REGRESSION, FUNCTIONS, LASSO, FACTORIZATION, EXPRESSION, STYLE, CONV):
+_FUNCTIONS = (QUADRATIC, FUNCTIONS, LASSO, FACTORIZATION, EXPRESSION)
+_MODELS = (MLP, AUTOENCODER, REGRESSION, CONV, TRANSFORMER, STYLE)
+for _kind in (*_FUNCTIONS, *_MODELS, AUGMENTED, MIXTURE):
     register(_kind)
 PROBLEMS: tuple[plugins.Problem, ...] = plugins.load(register)
 """Plug-ins that could not be loaded, and why."""
 
 
-def usual_recipe(kind: str) -> Recipe:
-    """How a rule is trained on a family of this kind that says nothing of it: as on the kind's first family."""
-    own = KINDS[kind].built_in
+def usual_recipe(tasks: TaskSpec) -> Recipe:
+    """How a rule is trained on a family that says nothing of it: as on the first family of its kind. A mixture is
+    trained as the first of its families, and validated on fewer tasks of each."""
+    first, *others = tasks.points
+    if others:
+        recipe = usual_recipe(first.tasks)
+        return recipe.model_copy(update={"validation_tasks": max(4, recipe.validation_tasks // len(tasks.points))})
+    if isinstance(first.tasks, AugmentedSpec):
+        return usual_recipe(first.tasks.tasks)
+    own = KINDS[first.tasks.kind].built_in
     return own[0].recipe if own else winning(meta_steps=600, tasks=8, loss_weighting="sqrt")
 
 

@@ -90,6 +90,11 @@ def unfitting(plan: EvaluationPlan | PreviewPlan, tasks: TaskSpec, family: str) 
             f"evaluation.on held_out needs tasks with data, some of which are held out, and {family} has none; send "
             f"evaluation.on training"
         )
+    if getattr(plan, "family_tier", False) and len(tasks.points) > 1:
+        return "family_tier", (
+            f"evaluation.family_tier learns one starting point for all tasks, and tasks of {family} differ in size or "
+            f"kind; leave family_tier out"
+        )
     matrices = [name for name in plan.baselines if TUNED[name].matrices]
     if matrices and not any(matrix(part.shape) for part in tasks.parts()):
         return "baselines", (

@@ -80,8 +80,9 @@ class MetaTrainSpec(Job):
 
     @property
     def components(self) -> tuple[Component, ...]:
-        """The families that it trains on, its own first."""
-        return (Component(family=self.family.name, tasks=self.family.tasks, weight=1.0), *self.recipe.mixture)
+        """The families that it trains on, its own first; of a mixture each that it is made of."""
+        own = Component(family=self.family.name, tasks=self.family.tasks, weight=1.0)
+        return tuple(part for each in (own, *self.recipe.mixture) for part in _parted(each))
 
     def on(self, tasks: TaskSpec) -> MetaTrainSpec:
         """The same job, on these tasks alone."""
@@ -106,10 +107,12 @@ class MetaTrainSpec(Job):
 
     @model_validator(mode="after")
     def _a_mixture_has_one_rule(self) -> MetaTrainSpec:
-        if self.recipe.mixture and self.recipe.rules:
+        _, *others = self.components
+        if others and self.recipe.rules:
+            names = ", ".join(dict.fromkeys(repr(each.family) for each in others))
             raise ValueError(
-                f"several rules need the parts of one family, and the mixture adds "
-                f"{', '.join(repr(each.family) for each in self.recipe.mixture)}; leave rules out, or the mixture"
+                f"several rules need the parts of one family, and the mixture adds {names}; leave rules out, or the "
+                f"mixture"
             )
         return self
 
@@ -195,6 +198,18 @@ class MetaTrainSpec(Job):
                 f"is, and this asks for {processes} processes; leave processes out, or send recipe.pool 1"
             )
         return self
+
+
+def _parted(component: Component) -> list[Component]:
+    """The distributions that a family is a mixture of, which have its weight together."""
+    points = component.tasks.points
+    if len(points) == 1:
+        return [component.model_copy(update={"tasks": points[0].tasks})]
+    whole = sum(point.weight for point in points)
+    return [
+        component.model_copy(update={"tasks": point.tasks, "weight": component.weight * point.weight / whole})
+        for point in points
+    ]
 
 
 def _unsuited(why: str) -> PydanticCustomError:

@@ -176,10 +176,14 @@ class Family(ABC):
                 f"Open it for evaluation (models.tasks.catalogue) where an optimizer is measured."
             )
         seeds = task_seeds(split, self.namespace, seed, trajectory, first, tasks).repeat(repeats)
-        batches = tuple(self._batches(seeds, split, dtype, torch.device(device)))
+        return self.batches(seeds, split, dtype, torch.device(device))
+
+    def batches(self, seeds: Tensor, split: Split, dtype: torch.dtype, device: torch.device) -> tuple[TaskBatch, ...]:
+        """The tasks with these seeds, which know what they are drawn from and what their tensors are."""
+        batches = tuple(self._batches(seeds, split, dtype, device))
         for batch in batches:
             batch.namespace = batch.namespace or self.namespace
-            batch.parts = self.parts
+            batch.parts = batch.parts or self.parts
         return batches
 
     @abstractmethod

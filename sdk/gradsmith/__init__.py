@@ -15,17 +15,29 @@ if TYPE_CHECKING:
     from gradsmith.client import AsyncClient as AsyncClient
     from gradsmith.client import Client as Client
     from gradsmith.errors import GradsmithError as GradsmithError
+    from gradsmith.errors import OutsideTrainingWarning as OutsideTrainingWarning
     from gradsmith.optimizer import LearnedOptimizer as LearnedOptimizer
     from gradsmith.rules.weights import load as load
 
 __version__ = "0.1.0"
-__all__ = ["AsyncClient", "Client", "GradsmithError", "LearnedOptimizer", "errors", "events", "load", "types"]
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "GradsmithError",
+    "LearnedOptimizer",
+    "OutsideTrainingWarning",
+    "errors",
+    "events",
+    "load",
+    "types",
+]
 
 _HOMES = {
     "AsyncClient": "gradsmith.client",
     "Client": "gradsmith.client",
     "GradsmithError": "gradsmith.errors",
     "LearnedOptimizer": "gradsmith.optimizer",
+    "OutsideTrainingWarning": "gradsmith.errors",
     "load": "gradsmith.rules.weights",
 }
 _MODULES = ("errors", "events", "types")

@@ -30,6 +30,8 @@ GradsmithError
 │       └── ServerError      5xx
 ├── JobFailed                the job that you waited for failed or was cancelled: `.job`
 └── WaitTimeout              the job that you waited for still runs (also a TimeoutError): `.job`
+
+OutsideTrainingWarning, a UserWarning, says that an optimizer is used far outside what it was trained for.
 """
 
 from __future__ import annotations
@@ -38,6 +40,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gradsmith.types import FieldError, Job, Progress
+
+
+class OutsideTrainingWarning(UserWarning):
+    """A learned optimizer is used far outside what it was trained for, or where it was measured to lose."""
 
 
 class GradsmithError(Exception):

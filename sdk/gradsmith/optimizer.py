@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from gradsmith.errors import StateMismatch, UnknownRule, UnknownSource, UnsupportedGradient, UnsupportedParameter
+from gradsmith.range_check import RangeCheck
 from gradsmith.rules import Rule, Rules, RuleSet, State  # before torch: it says how to install torch when missing
 from gradsmith.rules.configs import written
 from gradsmith.rules.weights import dumps, load, loads
@@ -79,6 +80,9 @@ class LearnedOptimizer(Optimizer):
     never had a gradient other than zero does not move. A gradient that is NaN or infinite reaches the rule's memory and
     stays there, as in torch's own optimizers with momentum; check the loss if that can happen.
 
+    Warns (OutsideTrainingWarning), once each, where its file says that it is used far outside its training: for over
+    twice the steps, on over a hundred times the parameters, or although it lost where it was measured.
+
     Raises ValueError for an lr that is negative or not finite and for options of other optimizers, WeightsError for an
     unusable file, UnknownSource for a text that names nothing, UnsupportedParameter for
     integer, complex or sparse parameters, and what `Client.optimizers.pull` raises for a reference.
@@ -117,6 +121,7 @@ class LearnedOptimizer(Optimizer):
             member.plan(member.initial_state(0), steps)
         defaults = {"rule": _signature(self._rule), "lr": lr}
         super().__init__(params, defaults | ({"maximize": True} if maximize else {}))
+        self._range = RangeCheck(self._rule.origin, steps)
 
     def _begin(self) -> None:
         """What follows from the rule and the settings, and is not saved with them."""
@@ -133,6 +138,9 @@ class LearnedOptimizer(Optimizer):
                 found = self._rule.number_of(_name(group, position), _roles(parameter))
             self._owners[parameter] = found
         return found
+
+    def _coordinates(self) -> int:
+        return sum(parameter.numel() for group in self.param_groups for parameter in group["params"])
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters in mid-training; their memory begins at zero. Raises UnsupportedParameter, and
@@ -184,6 +192,7 @@ class LearnedOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._range.stepped(self._coordinates)
         moving: list[tuple[int, int, Tensor]] = []
         rates: dict[Tensor, float] = {}
         others: list[tuple[Tensor, bool]] = []  # parameters whose gradients are read otherwise than they are
@@ -301,12 +310,14 @@ class LearnedOptimizer(Optimizer):
         return "\n".join(lines)
 
     def __getstate__(self) -> dict[str, Any]:  # torch's own keeps three attributes and would lose the rule
-        own = {"_rule": self._rule, "_state_dtype": self._state_dtype, "_threads": self._threads, "_steps": self._steps}
+        own: dict[str, Any] = {"_rule": self._rule, "_state_dtype": self._state_dtype, "_threads": self._threads}
+        own |= {"_steps": self._steps, "_range": self._range}
         return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.__dict__.setdefault("_steps", None)  # pickles of earlier versions have none
+        self.__dict__.setdefault("_range", RangeCheck(None, None))  # so do these
         self.defaults.setdefault("lr", 1.0)  # pickles of earlier versions have none
         for group in self.param_groups:
             group.setdefault("lr", 1.0)

@@ -215,7 +215,7 @@ class Optimizer:
     reference: "<family>@<version>"; stands wherever the id does
     aliases: names that point here now and may move: "best", "latest", your own
     tags: the labels (`metadata`) of the job that made it; they never change
-    job: id of the training that made it
+    job: id of the training that made it; None of one that was uploaded
     sha256: of the weights file
     size_bytes: of the weights file
     validation_score: mean loss over the validation curves; "best" is the lowest
@@ -228,6 +228,9 @@ class Optimizer:
         "do_not_use", or "unknown" where it was not measured on its own tasks
     answer: should I use it? Two sentences: ratios against the best tuned baseline, cost, break-even, and where not
     card: what training recorded: cost, skipped steps, versions
+    description: its users' own words
+    archived: whether lists, "latest" and "best" pass over it
+    uploaded: of one that was made elsewhere: by whom, when, from what, and what its file claims; else None
     evaluations: summaries of its evaluations: verdict, the best baseline, the job with the report
     """
 
@@ -251,6 +254,9 @@ class Optimizer:
     evaluations: tuple[dict[str, Any], ...] = field(repr=False)
     created_at: datetime | None
     raw: dict[str, Any] = field(repr=False, compare=False)
+    description: str = ""
+    archived: bool = False
+    uploaded: dict[str, Any] | None = field(default=None, repr=False)
 
     def _repr_html_(self) -> str:
         from gradsmith.html import optimizer
@@ -280,6 +286,9 @@ class Optimizer:
             evaluations=tuple(raw.get("evaluations") or ()),
             created_at=_moment(raw.get("created_at")),
             raw=raw,
+            description=raw.get("description") or "",
+            archived=raw.get("archived_at") is not None,
+            uploaded=raw.get("uploaded"),
         )
 
 

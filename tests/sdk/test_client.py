@@ -437,7 +437,7 @@ def test_pull_returns_the_checked_bytes(client: gradsmith.Client, server: Server
     server.answer = lambda _request, _number: weights_answer()
     assert client.optimizers.pull("quadratic@best") == WEIGHTS
     request, _ = server.requests[0]
-    assert request.scope["raw_path"] == b"/optimizers/quadratic@best"
+    assert request.scope["raw_path"] == b"/optimizers/quadratic@best/file"
     assert request.headers["accept"] == "application/vnd.safetensors"
 
 

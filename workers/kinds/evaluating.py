@@ -17,7 +17,7 @@ from models.evaluation.by_validation import Made
 from models.evaluation.evaluate import evaluate
 from models.evaluation.sharing import helpers_for
 from models.machine import usable_memory_bytes
-from models.measured import BestSchedule, BestTuned
+from models.measured import BestSchedule, BestTuned, OwnScore
 from models.memory import helper_bytes
 from models.runtime import device_of
 from models.spec import EvaluateSpec, Recipe
@@ -28,18 +28,18 @@ from workers.measuring import BaselineRuns, measure
 
 def run(attempt: Attempt, spec: EvaluateSpec) -> None:
     """Raises as `workers.kinds.run` says."""
-    weights, card, score = _optimizer(attempt, spec)
+    weights, card, score, elsewhere = _optimizer(attempt, spec)
     attempt.settle(rule_weights.loads(weights), spec)
     attempt.announce(None)
     science = evaluate(
         *(weights, spec),
         data_dir=attempt.settings.data_dir,
         threads=attempt.runtime["threads"],
-        made=_made(card, score, spec),
+        made=_made(card, score, spec, elsewhere=elsewhere),
         store=BaselineRuns(attempt),
         helpers=_helpers(attempt, spec),
     )
-    measure(attempt, science, lambda found: _registered(attempt, spec, found))
+    measure(attempt, science, lambda found: _registered(attempt, spec, found), _own)
 
 
 def _helpers(attempt: Attempt, spec: EvaluateSpec) -> int:
@@ -73,13 +73,17 @@ def _registered(attempt: Attempt, spec: EvaluateSpec, found: BestTuned | BestSch
     return outcomes.Found(found.weights, found.score, found.recipe.criterion, card, poor, stands_for)
 
 
-def _made(card: Mapping[str, Any], score: float | None, spec: EvaluateSpec) -> Made:
+def _own(found: OwnScore) -> outcomes.Own:
+    return outcomes.Own(found.score, found.recipe.criterion, shortfall(found.score, found.standing_still, found.recipe))
+
+
+def _made(card: Mapping[str, Any], score: float | None, spec: EvaluateSpec, *, elsewhere: bool) -> Made:
     """How the optimizer was made. Its recipe counts where it was trained on the tasks that it is measured on."""
     recipe, own = None, spec.family.tasks.model_dump(mode="json")
     if (card.get("family"), card.get("tasks")) == (spec.family.name, own):
         with suppress(ValidationError):  # another version's
             recipe = Recipe.model_validate(card.get("recipe"))
-    return Made(_spent(card), recipe, score)
+    return Made(_spent(card), recipe, score, elsewhere)
 
 
 def _spent(card: Mapping[str, Any]) -> Spent | None:
@@ -90,12 +94,13 @@ def _spent(card: Mapping[str, Any]) -> Spent | None:
     return Spent(cost["training"]["seconds"], cost["selection"]["seconds"])
 
 
-def _optimizer(attempt: Attempt, spec: EvaluateSpec) -> tuple[bytes, dict[str, Any], float | None]:
-    """Its weights, its card and its validation score."""
+def _optimizer(attempt: Attempt, spec: EvaluateSpec) -> tuple[bytes, dict[str, Any], float | None, bool]:
+    """Its weights, its card, its validation score, and whether it was uploaded and has not been scored yet."""
 
-    def read(session: Session, _again: bool) -> tuple[bytes, dict[str, Any], float | None]:
+    def read(session: Session, _again: bool) -> tuple[bytes, dict[str, Any], float | None, bool]:
         registry = Registry(session, attempt.claimed.job.workspace)
         row = registry.resolve(spec.optimizer)
-        return registry.weights(row), row.card, row.validation_score
+        unscored = row.uploaded is not None and row.validation_score is None
+        return registry.weights(row), row.card, row.validation_score, unscored
 
     return attempt.keeper.write(read)

@@ -16,7 +16,6 @@ from app.jobs.kinds.previewing import PreviewRequest
 from app.jobs.kinds.sweeping import SweepRequest
 from app.jobs.kinds.training import MetaTrainRequest
 from app.store.families import DeclaredFamilies
-from app.store.jobs import JobRepository
 from app.store.registry import Registry
 from models.families import FAMILIES
 from models.spec import BackendName, JobSpec
@@ -50,7 +49,6 @@ def resolved_alone(request: AnyRequest, backend: BackendName) -> JobSpec | None:
 def resolved(
     request: AnyRequest,
     registry: Registry,
-    jobs: JobRepository,
     declared: DeclaredFamilies,
     backend: BackendName,
 ) -> JobSpec:
@@ -59,7 +57,7 @@ def resolved(
         case MetaTrainRequest():
             return training.resolved(request, declared, backend)
         case EvaluateRequest():
-            return evaluating.resolved(request, registry, jobs, declared, backend)
+            return evaluating.resolved(request, registry, declared, backend)
         case PreviewRequest():
             return previewing.resolved(request, declared, backend)
         case SweepRequest():

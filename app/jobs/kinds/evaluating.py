@@ -12,8 +12,6 @@ from app.jobs.installed import recipe_of, trained_on
 from app.jobs.overrides import EvaluationPlanOverrides, ResourcesOverrides, TaskOverrides
 from app.jobs.resolve import changed, known_family, known_optimizer, plan_of, refused_at, resources_of
 from app.store.families import DeclaredFamilies
-from app.store.jobs import JobRepository
-from app.store.provenance import made_with
 from app.store.registry import Registry
 from models.rule_spec import assigned, uncovered, without_room
 from models.spec import EVALUATION_SEED, BackendName, EvaluateSpec, FamilySpec, Recipe
@@ -41,7 +39,6 @@ class EvaluateRequest(Request):
 def resolved(
     request: EvaluateRequest,
     registry: Registry,
-    jobs: JobRepository,
     declared: DeclaredFamilies,
     backend: BackendName,
 ) -> EvaluateSpec:
@@ -49,7 +46,7 @@ def resolved(
     `not_installed` or `invalid_request`."""
     optimizer = known_optimizer(request.optimizer, registry)
     # Only parts of it are read: its family may be a plug-in's that has gone.
-    training = made_with(optimizer, jobs.get(optimizer.job))
+    training = registry.made_with(optimizer)
     if request.family is None:
         family, tasks = trained_on(optimizer.id, training["family"], declared)
     else:

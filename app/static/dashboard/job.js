@@ -112,6 +112,7 @@ export function JobView({ id }) {
     <section class="card"><div class="stats">
       <div class="stat" hidden=${!total}><span>${{ meta_train: "meta-steps", sweep: "trainings" }[job.kind] ?? "parts"}</span><b>${number(step)}<small> of ${number(total)}</small></b></div>
       <div class="stat"><span>${job.status === "running" ? "running for" : "took"}</span><b>${duration(took)}</b></div>
+      ${job.price?.predicted_seconds ? html`<div class="stat" title=${job.price.rests_on.join("; ")}><span>predicted</span><b>${duration(job.price.predicted_seconds)}</b></div>` : null}
       ${job.status === "running" ? html`<div class="stat"><span>left</span><b>${duration(eta_seconds)}</b></div>` : null}
       ${job.queue_position !== null ? html`<div class="stat"><span>before it in the queue</span><b>${job.queue_position}</b></div>` : null}
       <div class="stat"><span>started</span><b><${When} at=${job.started_at ?? job.created_at} now=${now} /></b></div>

@@ -2,6 +2,7 @@
 
 import { address, send } from "./api.js";
 import { Code, Failure, go, html, Loading, useEffect, useMemo, usePolled, useState, useTitle } from "./base.js";
+import { Price } from "./price.js";
 import { changesOf, labelsOf, same, shown } from "./words.js";
 
 const FIRST = ["meta_steps", "horizon", "unroll_steps", "tasks", "meta_learning_rate", "objective"];
@@ -147,7 +148,7 @@ export function NewJob({ query }) {
       ${kind === "sweep" ? html`<${Part} key=${`sweep ${chosen}`} title="Recipe: a list in the place of a value is tried, a range is drawn from" prefix="sweep" schema=${SWEPT} usual=${{ recipe: { meta_learning_rate: [0.001, 0.003, 0.01] } }} value=${Object.keys(recipe).length ? { recipe } : {}} set=${next => setRecipe(next.recipe ?? {})} />` : null}
       ${kind === "evaluate" ? null : html`<details open=${Object.keys(tasks).length > 0}><summary>Tasks</summary><${Part} key=${`tasks ${chosen}`} prefix="tasks" schema=${family.schemas.tasks} usual=${family.tasks} value=${tasks} set=${setTasks} /></details>`}
       <details open=${Object.keys(evaluation).length > 0}><summary>${kind === "preview" ? "Baselines and their tuning" : "Evaluation"}</summary><${Part} key=${`evaluation ${chosen}`} prefix="evaluation" schema=${family.schemas.evaluation} usual=${family.evaluation} value=${evaluation} set=${setEvaluation} names=${plan} /></details>` : html`<${Loading} what="the family" />`}
-      <${Failure} error=${error} />
+      <${Failure} error=${error} />${family && (kind !== "evaluate" || sent.optimizer) ? html`<${Price} body=${sent} />` : null}
       <div class="actions"><button class="primary" disabled=${busy || !family}>Start the job</button><a class="button" href="#/jobs">Leave it</a></div>
       <${Code} title="the same from Python" text=${python} /><${Code} title="the same with curl" text=${`curl -s -X POST ${address("jobs")} -H 'Content-Type: application/json' -d '${JSON.stringify(sent)}'`} /></form>`;
 }

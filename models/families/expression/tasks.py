@@ -15,15 +15,13 @@ from models.families.expression.compute import run
 from models.families.expression.program import Program
 from models.families.expression.values import Bernoulli, Constant, Draw, Integers, LogUniform, Normal, Start, Uniform
 from models.spec import Split
+from models.tasks.autograd_batch import AutogradBatch
 from models.tasks.base import Family, TaskBatch
 from models.tasks.randomness import drawn, normals, streams, uniforms
 
 
-class ExpressionBatch(TaskBatch):
-    """The start (tasks, coordinates), what stays fixed (tasks or 1, *shape) by name, and the seeds of what steps draw.
-
-    Gradients and Hessian-vector products are autograd's, and exact: the product differentiates the gradient once more.
-    """
+class ExpressionBatch(AutogradBatch):
+    """The start (tasks, coordinates), what stays fixed (tasks or 1, *shape), and the seeds of draws of a step."""
 
     def __init__(
         self, spec: ExpressionSpec, program: Program, start: Tensor, fixed: Mapping[str, Tensor], anew: Tensor
@@ -53,34 +51,6 @@ class ExpressionBatch(TaskBatch):
             inputs[name] = numbers(draw, streams(self._anew, name), self.dtype, step)
         values = run(self._program, {**inputs, **self._fixed})
         return values[self._program.result].expand(self.tasks)
-
-    def losses_and_gradient(self, theta: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            free = theta.detach().requires_grad_()
-            losses = self.losses(free, step)
-            gradient = _gradient(losses, free)
-        return losses.detach(), gradient.detach()
-
-    def hessian_vector(
-        self,
-        theta: Tensor,
-        step: int | Tensor,
-        v: Tensor,
-        *,
-        gradient: Tensor | None = None,  # noqa: ARG002 - it is computed with a graph here
-    ) -> Tensor:
-        with torch.enable_grad():
-            free = theta.detach().requires_grad_()
-            slope = _gradient(self.losses(free, step), free, graph=True)
-            return _gradient((slope * v).sum(), free).detach()  # the Hessian is symmetric
-
-
-def _gradient(losses: Tensor, free: Tensor, *, graph: bool = False) -> Tensor:
-    """Zero where the losses do not depend on `free`."""
-    if not losses.requires_grad:
-        return torch.zeros_like(free)
-    (gradient,) = torch.autograd.grad(losses.sum(), free, create_graph=graph, materialize_grads=True)
-    return gradient
 
 
 def numbers(draw: Start | Draw, stream: Tensor, dtype: torch.dtype, step: int | Tensor | None = None) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any, overload
 
 import httpx
 
-from gradsmith.answers import items, record
+from gradsmith.answers import items, nothing, record
 from gradsmith.calls.base import M, Resource, call, given, listing, path
 from gradsmith.errors import IntegrityFailed, InvalidResponse
 from gradsmith.executors import Async, RawAsync, RawResponse, RawSync, Sync
@@ -19,6 +19,7 @@ from gradsmith.programs import Call, Items
 from gradsmith.types import Optimizer
 
 WEIGHTS_MEDIA_TYPE = "application/vnd.safetensors"
+_RECORD = record(Optimizer.from_json)
 
 
 class Optimizers(Resource[M]):
@@ -32,6 +33,7 @@ class Optimizers(Resource[M]):
         family: str | None = None,
         alias: str | None = None,
         tags: Mapping[str, str | None] | None = None,
+        archived: bool = False,
         limit: int = 20,
         after: str | None = None,
     ) -> Call[Items[Optimizer]]:
@@ -39,10 +41,12 @@ class Optimizers(Resource[M]):
 
         alias: those that it names now; without `family`, in every family
         tags: labels (`metadata`) of the job that made it, all of which must be there; None stands for any value
+        archived: also those that were archived
         limit: so many a page
         """
         tag = [name if value is None else f"{name}={value}" for name, value in (tags or {}).items()]
-        params = given({"family": family, "alias": alias, "tag": tag or None, "limit": limit, "after": after})
+        asked = {"family": family, "alias": alias, "tag": tag or None, "archived": True if archived else None}
+        params = given(asked | {"limit": limit, "after": after})
         return Call("GET", "/optimizers", items(Optimizer.from_json), params=params)
 
     @call
@@ -57,32 +61,81 @@ class Optimizers(Resource[M]):
 
     # A method with overloads keeps them in no ParamSpec, so they are written out for each executor.
     @overload
-    def pull(self: Optimizers[Sync], reference: str, path: None = None) -> bytes: ...
+    def pull(self: Optimizers[Sync], reference: str, path: None = None, *, card: bool = True) -> bytes: ...
     @overload
-    def pull(self: Optimizers[Sync], reference: str, path: str | os.PathLike[str]) -> Path: ...
+    def pull(self: Optimizers[Sync], reference: str, path: str | os.PathLike[str], *, card: bool = True) -> Path: ...
     @overload
-    def pull(self: Optimizers[Async], reference: str, path: None = None) -> Coroutine[Any, Any, bytes]: ...
+    def pull(
+        self: Optimizers[Async], reference: str, path: None = None, *, card: bool = True
+    ) -> Coroutine[Any, Any, bytes]: ...
     @overload
-    def pull(self: Optimizers[Async], reference: str, path: str | os.PathLike[str]) -> Coroutine[Any, Any, Path]: ...
+    def pull(
+        self: Optimizers[Async], reference: str, path: str | os.PathLike[str], *, card: bool = True
+    ) -> Coroutine[Any, Any, Path]: ...
     @overload
-    def pull(self: Optimizers[RawSync], reference: str) -> RawResponse[bytes]: ...
+    def pull(self: Optimizers[RawSync], reference: str, *, card: bool = True) -> RawResponse[bytes]: ...
     @overload
-    def pull(self: Optimizers[RawAsync], reference: str) -> Coroutine[Any, Any, RawResponse[bytes]]: ...
-    def pull(self: Optimizers[Any], reference: str, path: str | os.PathLike[str] | None = None) -> Any:
-        """Fetch the weights: gives the bytes, or writes them to `path` and gives that.
+    def pull(
+        self: Optimizers[RawAsync], reference: str, *, card: bool = True
+    ) -> Coroutine[Any, Any, RawResponse[bytes]]: ...
+    def pull(
+        self: Optimizers[Any], reference: str, path: str | os.PathLike[str] | None = None, *, card: bool = True
+    ) -> Any:
+        """Fetch the weights with their card: gives the bytes, or writes them to `path` and gives that. The card is what
+        is known now, such as verdicts: `LearnedOptimizer` warns by it, and `upload` brings it to another server.
+
+        card: False: the weights alone, whose SHA-256 is `Optimizer.sha256`
 
         The bytes are checked against the server's SHA-256 before anything is written, and the file appears whole or
         not at all. Raises NotFound, and IntegrityFailed when they do not match.
         """
-        return self._executor.call(_pulled(reference, None if path is None else Path(path)))
+        return self._executor.call(_pulled(reference, None if path is None else Path(path), card=card))
+
+    @call
+    def upload(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        family: str | None = None,
+        source: str | None = None,
+        description: str | None = None,
+    ) -> Call[Optimizer]:
+        """Bring a weights file: one that `pull` fetched from another server, or that `gradsmith.rules.weights.dumps`
+        wrote. It is checked, and kept whole or not at all. `latest` and `best` pass over it until it was evaluated:
+        `client.jobs.create("evaluate", optimizer=found.id)`.
+
+        family: default: the one that the file names, which must be known to the server
+        source: where it comes from, in your words; default: the file's name
+
+        The same file again gives the same optimizer. It is sent once: after ConnectionFailed the same call finds what
+        was kept, or sends it again. Raises InvalidRequest, which says what is wrong with the file, and OSError.
+        """
+        file = Path(path)
+        params = given({"family": family, "source": source or file.name[-128:], "description": description})
+        return Call("POST", "/optimizers", _RECORD, params=params, file=file, repeatable=False)
+
+    @call
+    def update(self, reference: str, *, description: str) -> Call[Optimizer]:
+        """Describe it in your own words. Raises NotFound."""
+        return Call("PATCH", path("optimizers", reference), _RECORD, body={"description": description})
+
+    @call
+    def archive(self, reference: str, *, archived: bool = True) -> Call[Optimizer]:
+        """Let lists, "latest" and "best" pass over it; with `archived=False`, no longer. Raises NotFound."""
+        return Call("PATCH", path("optimizers", reference), _RECORD, body={"archived": archived})
+
+    @call
+    def delete(self, reference: str) -> Call[None]:
+        """Forget it. Raises NotFound, and Conflict where an alias, a job or an evaluation needs it."""
+        return Call("DELETE", path("optimizers", reference), nothing, repeatable=False)
 
 
-def _pulled(reference: str, to: Path | None) -> Call[bytes | Path]:
+def _pulled(reference: str, to: Path | None, *, card: bool) -> Call[bytes | Path]:
     def read(response: httpx.Response) -> bytes | Path:
         content = _checked(reference, response)
         return content if to is None else _write_whole(to, content)
 
-    where = path("optimizers", reference)
+    where = path("optimizers", reference, "file" if card else "weights")
     return Call("GET", where, read, accept=WEIGHTS_MEDIA_TYPE, blocking=to is not None)
 
 

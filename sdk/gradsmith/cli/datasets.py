@@ -33,7 +33,7 @@ def data(context: typer.Context, as_json: AsJson = False) -> None:
 
 @commands.command()
 def add(
-    file: Annotated[Path, typer.Argument(help="CSV with a line of names, npz or safetensors.")],
+    file: Annotated[Path, typer.Argument(help="CSV with a line of names, npz, safetensors or Parquet.")],
     name: Annotated[str | None, typer.Option(help="Default: the file's, without its ending.")] = None,
     target: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column that is predicted.")] = None,
     group: Annotated[
@@ -47,12 +47,17 @@ def add(
 ) -> None:
     """Bring a file: it is checked, and kept whole or not at all."""
     from gradsmith.cli.service import client
+    from gradsmith.parquet import as_sendable
 
     with told(), client() as service:
+        called = name or file.stem.lower()
         try:
-            made = service.datasets.create(file, name=name, target=target, group=group, inputs=inputs or ())
+            with as_sendable(file) as sent:
+                made = service.datasets.create(sent, name=called, target=target, group=group, inputs=inputs or ())
         except OSError as error:
             refuse(f"{file} cannot be read: {error.strerror or error}")
+        except ValueError as error:
+            refuse(str(error))
         show.as_json(made.raw) if as_json else typer.echo(_in_words(made))
 
 

@@ -43,20 +43,22 @@ def optimizers(context: typer.Context, as_json: AsJson = False) -> None:
 def list_optimizers(
     family: Annotated[str | None, typer.Option(help="Of this family only.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    archived: Annotated[bool, typer.Option("--archived", help="Also those that were archived.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List optimizers, newest first."""
     from gradsmith.cli.service import client
 
     with told(), client() as service:
-        found = list(itertools.islice(service.optimizers.list(family=family, limit=min(limit, 100)), limit))
+        asked = service.optimizers.list(family=family, archived=archived, limit=min(limit, 100))
+        found = list(itertools.islice(asked, limit))
         if as_json:
             return show.as_json([each.raw for each in found])
         rows = [
             (
                 each.reference,
                 ", ".join(each.aliases),
-                "tuned baseline" if each.tuned else "learned schedule" if each.stands_for else "learned",
+                f"{_kind(each)}, archived" if each.archived else _kind(each),
                 show.number(each.validation_score),
                 ", ".join(each.evaluations[0].get("verdict", {}).values()) if each.evaluations else "",
                 show.age(each.created_at),
@@ -85,6 +87,9 @@ def show_optimizer(optimizer: Reference, as_json: AsJson = False) -> None:
             "optimizer": found.reference,
             "what": _what(found),
             "id": found.id,
+            "description": found.description,
+            "uploaded": _source(found),
+            "archived": "yes" if found.archived else "",
             "aliases": ", ".join(found.aliases),
             "validation": show.number(found.validation_score),
             "changed": ", ".join(f"{name} {value}" for name, value in found.overrides.items()),
@@ -103,6 +108,21 @@ def show_optimizer(optimizer: Reference, as_json: AsJson = False) -> None:
         steps = ", steps=N)  # N: the steps that your run takes" if found.tuned or found.stands_for else ")"
         typer.echo(f"\ngradsmith.LearnedOptimizer(model.parameters(), {found.reference!r}{steps}")
         return None
+
+
+def _kind(found: Optimizer) -> str:
+    if found.uploaded is not None:
+        return "uploaded"
+    return "tuned baseline" if found.tuned else "learned schedule" if found.stands_for else "learned"
+
+
+def _source(found: Optimizer) -> str:
+    """From what and by whom an optimizer was brought."""
+    if found.uploaded is None:
+        return ""
+    words = [f"from {found.uploaded['source']}" if found.uploaded.get("source") else ""]
+    words.append(f"by {found.uploaded['by']}" if found.uploaded.get("by") else "")
+    return " ".join(filter(None, words)) or "yes"
 
 
 def _what(found: Optimizer) -> str:
@@ -164,3 +184,68 @@ def alias(
         before = "" if seen is None else f", before {family}@{seen.version}"
         typer.echo(f"{moved.reference} is {family}@{moved.version}{before}")
         return None
+
+
+@commands.command()
+def upload(
+    file: Annotated[Path, typer.Argument(help="A weights file, such as `gradsmith optimizers pull` writes.")],
+    family: Annotated[str | None, typer.Option(help="Default: the one that the file names.")] = None,
+    source: Annotated[str | None, typer.Option(help="Where it comes from. Default: the file's name.")] = None,
+    description: Annotated[str | None, typer.Option(help="What it is, in your words.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring an optimizer from another server, or one that was trained elsewhere."""
+    from gradsmith.cli.service import client
+
+    with told(), client() as service:
+        try:
+            made = service.optimizers.upload(file, family=family, source=source, description=description)
+        except OSError as error:
+            refuse(f"{file} cannot be read: {error.strerror or error}")
+        if as_json:
+            return show.as_json(made.raw)
+        typer.echo(f"{made.reference} ({made.id})")
+        if made.validation_score is None:
+            typer.echo(f"`gradsmith evaluate {made.reference}` measures it, so that {made.family}@best may name it.")
+        return None
+
+
+@commands.command()
+def describe(
+    optimizer: Reference,
+    text: Annotated[str, typer.Argument(help="In your words; an empty text removes them.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what an optimizer is, in your own words."""
+    from gradsmith.cli.service import client
+
+    with told(), client() as service:
+        changed = service.optimizers.update(optimizer, description=text)
+        show.as_json(changed.raw) if as_json else typer.echo(f"{changed.reference}: {changed.description}")
+
+
+@commands.command()
+def archive(
+    optimizer: Reference,
+    undo: Annotated[bool, typer.Option("--undo", help="Bring it back.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let lists, FAMILY@latest and FAMILY@best pass over an optimizer."""
+    from gradsmith.cli.service import client
+
+    with told(), client() as service:
+        changed = service.optimizers.archive(optimizer, archived=not undo)
+        if as_json:
+            return show.as_json(changed.raw)
+        typer.echo(f"{changed.reference} {'is archived' if changed.archived else 'is no longer archived'}.")
+        return None
+
+
+@commands.command()
+def delete(optimizer: Reference) -> None:
+    """Delete an optimizer that no alias, job or evaluation needs."""
+    from gradsmith.cli.service import client
+
+    with told(), client() as service:
+        service.optimizers.delete(optimizer)
+        typer.echo(f"Deleted {optimizer}.")

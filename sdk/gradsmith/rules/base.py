@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from gradsmith.rules.configs import RuleConfig
 from gradsmith.rules.inputs import State as State
+from gradsmith.rules.origin import Origin
 from gradsmith.rules.segments import Segments as Segments
 
 
@@ -41,6 +42,7 @@ class Rule(nn.Module, ABC):
     across_groups: True when the parameters of all groups of an optimizer are one task to it; else each group is one
     rests: True when the rule itself leaves a coordinate alone, and its memory zero, that has never had a gradient other
         than zero; for other rules `gradsmith.LearnedOptimizer` sees to it
+    origin: what the file says that it was loaded from; None of a rule that was made here
     """
 
     kind: ClassVar[str]
@@ -50,6 +52,7 @@ class Rule(nn.Module, ABC):
     across_groups: bool = False
     rests: bool = False
     settings: RuleConfig
+    origin: Origin | None = None
 
     @abstractmethod
     def initial_state(

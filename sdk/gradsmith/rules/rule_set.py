@@ -9,6 +9,8 @@ from gradsmith.errors import UnknownRule
 from gradsmith.rules.assignment import best_match
 from gradsmith.rules.base import Rule  # before torch itself: it says how to install torch when that is missing
 from gradsmith.rules.construction import build
+from gradsmith.rules.origin import Origin
+from gradsmith.rules.weight_shapes import SEVERAL
 
 # isort: split
 import torch
@@ -27,7 +29,8 @@ class RuleSet(nn.Module):
     Raises UnknownRule where there is no rule, or where two patterns share weights.
     """
 
-    kind: ClassVar[str] = "several"
+    kind: ClassVar[str] = SEVERAL
+    origin: Origin | None = None
 
     def __init__(self, rules: Mapping[str, Rule]) -> None:
         super().__init__()

@@ -19,6 +19,7 @@ from app.settings import Settings
 from app.store.sessions import Database
 from tests.app.api.walking import Line, Reader, Request, steps
 from workshop.serving import serving
+from workshop.weights import weights_file
 from workshop.working import Worker, evaluation_result, preview_result
 
 DOC = (Path(__file__).resolve().parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
@@ -32,7 +33,7 @@ def jobs_end(api: httpx.Client, settings: Settings) -> None:
                 worker = Worker(settings, database, job["id"], job["attempt"])
                 if job["kind"] == "meta_train":
                     worker.record(worker.metrics(*range(1, 101)))
-                    worker.finish_training()
+                    worker.finish_training(weights_file(job["spec"]["recipe"]["rule"]))
                 else:
                     made = {"evaluate": evaluation_result, "preview": preview_result}[job["kind"]]
                     worker.finish_evaluation(made(job["family"]))

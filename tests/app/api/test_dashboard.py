@@ -189,10 +189,12 @@ def test_every_action_by_the_keyboard_alone(seat: Seat) -> None:
     seat.tab_to("#recipe-meta_steps")
     seat.press("Control+a")
     page.keyboard.type("77")
+    page.wait_for_selector(".price .stat:has-text('memory')")
     seat.press("Enter")
     page.wait_for_selector("main .head button:has-text('Cancel')")
     posted = seat.api.get("/jobs?limit=1").json()["data"][0]
     assert posted["spec"]["recipe"]["meta_steps"] == 77
+    assert len(seat.api.get("/jobs").json()["data"]) == 5, "two trainings, measured; and asking for a price queues none"
 
     # Escape leaves it running, with the focus where it was; then it is cancelled
     seat.tab_to("main .head button.danger")

@@ -152,7 +152,7 @@ REFUSED = {
     "in quotes": (b'a,b\n1,"2\n', {}, "Is the file whole?"),
     "no utf-8": (b"a,b\n1,\xff\xfe\n", {}, "not UTF-8"),
     "a long line": (b"a\n" + b"1" * 1_000_000, {}, "that is no table"),
-    "parquet": (b"PAR1" + b"x" * 40, {}, "Parquet is not read yet"),
+    "parquet": (b"PAR1" + b"x" * 40, {}, "`gradsmith data add FILE` converts it"),
     "gzip": (b"\x1f\x8b\x08" + b"x" * 40, {}, "a gzip file"),
     "pickle": (b"\x80\x04\x95" + b"x" * 40, {}, "a pickle"),
     "binary": (b"\x7fELF\0\0\0", {}, "neither text nor npz"),

@@ -15,6 +15,7 @@ from app.openapi.links import LINKS, Link
 from app.settings import Settings
 from app.store.sessions import Database
 from workshop.serving import serving
+from workshop.weights import weights_file
 from workshop.working import Worker, evaluation_result
 
 
@@ -46,14 +47,15 @@ class Caller:
                 return answer
         sent: dict[str, Any] = {"json": body}
         if isinstance(body, bytes):
-            sent, headers = {"content": body}, headers | {"Content-Type": "text/csv"}
+            sent, headers = {"content": body}, headers | {"Content-Type": "application/octet-stream"}
         answer = self.api.request(method, path, params=query, headers=headers, **sent)
         assert str(answer.status_code) in operation["responses"], f"{operation_id}: {answer.status_code} {answer.text}"
         return answer
 
     def follow(self, link: Link, sent: dict[str, str], answer: httpx.Response) -> httpx.Response:
         given = {name: self._value(expression, sent, answer) for name, expression in link.parameters.items()}
-        body = {"optimizer": "quadratic@1"} if link.operation == "aliases_put" else None
+        bodies = {"aliases_put": {"optimizer": "quadratic@1"}, "optimizers_change": {"description": "linked"}}
+        body = bodies.get(link.operation)
         return self.call(link.operation, given, body)
 
     def _value(self, expression: str, sent: dict[str, str], answer: httpx.Response) -> str:
@@ -116,6 +118,9 @@ def test_every_link_leads_on(api: httpx.Client, settings: Settings, sqlite_datab
     for number, only in enumerate((None, "delete")):
         visit("datasets_create", {"name": f"linked-{number}"}, b"a,b\n1,2\n", only=only)
     visit("datasets_list", {})
+    for seed, only in enumerate((None, "delete")):
+        file = weights_file({"kind": "lstm"}, extra={"family": "quadratic"}, seed=seed)
+        visit("optimizers_create", {}, file, only=only)
     visit("optimizers_get", {"reference": "quadratic@1"})
     for number, only in enumerate((None, "move", "delete")):
         place = {"name": "quadratic", "alias": f"alias-{number}"}
