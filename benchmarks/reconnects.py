@@ -57,7 +57,7 @@ def cuts(seed: int) -> Callable[[], int]:
 
 
 def follow(proxy: CuttingProxy, job: str, into: Followed, wanted: int) -> None:
-    """By the client that blocks, until there were so many cuts."""
+    """The client that blocks follows, until there were so many cuts."""
     try:
         with gradsmith.Client(proxy.url) as client:
             while not into.passes or proxy.connections <= wanted + len(into.passes):
@@ -67,7 +67,7 @@ def follow(proxy: CuttingProxy, job: str, into: Followed, wanted: int) -> None:
 
 
 def follow_async(proxy: CuttingProxy, job: str, into: Followed, wanted: int) -> None:
-    """By the client for asyncio, until there were so many cuts."""
+    """The client for asyncio follows, until there were so many cuts."""
 
     async def follow() -> None:
         async with gradsmith.AsyncClient(proxy.url) as client:

@@ -51,6 +51,7 @@ def path_with(*folders: Path) -> str:
     return ":".join(str(folder) for folder in (*folders, ROOT, ROOT / "sdk"))
 
 
+@pytest.mark.long
 def test_the_template_from_its_installation_to_a_users_loop_and_where_it_is_missing(
     installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_family_without_a_product_of_its_own_keeps_every_promise(monkeypatch):
     assert dict(conformance(Subject(broken_families.BrokenSpec()))) == dict.fromkeys(WITHOUT_MEMORY)
 
 
+@pytest.mark.long
 def test_a_lie_about_memory_is_found(monkeypatch):
     monkeypatch.setenv("GRADSMITH_FAMILIES", heavy_family.__file__)
     wrong = footprint.compared(heavy_family.Heavy())

@@ -101,6 +101,7 @@ def test_what_goes_wrong_has_a_code_and_a_next_step(arguments: tuple[str, ...], 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.service
 @pytest.mark.timeout(400)
 def test_a_training_is_followed_to_its_verdict(service_url: str, tmp_path: Path) -> None:

@@ -217,6 +217,7 @@ def assert_it_left_what_it_promised(said: str, data: Path, version: int) -> None
     assert (data / f"quadratic-{version}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("trained")
 @pytest.mark.filterwarnings("ignore:job .* succeeded, but worse_than_standing_still:UserWarning")  # five meta-steps
 def test_the_demo_ends_with_a_trained_model(

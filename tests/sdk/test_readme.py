@@ -21,6 +21,7 @@ def snippets(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.long
 @pytest.mark.service
 @pytest.mark.timeout(400)
 @pytest.mark.filterwarnings("ignore:job .* succeeded, but worse_than_standing_still:UserWarning")  # three meta-steps

@@ -120,6 +120,7 @@ for event in train_in_ranks(MetaTrainSpec.model_validate_json(sys.argv[1])):
 """
 
 
+@pytest.mark.long
 def test_when_the_holder_is_killed_torchrun_and_its_ranks_die(tmp_path: Path) -> None:
     spec = in_two_processes(meta_steps=100_000)
     secret = "postgresql://user:secret@nowhere/database"

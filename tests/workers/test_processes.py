@@ -99,6 +99,7 @@ def spare_of(worker: WorkerProcess) -> list[int]:
     return wait_for(lambda: worker.children, "the spare")
 
 
+@pytest.mark.long
 def test_a_job_runs_from_its_row_to_its_optimizer_while_redis_goes_away_and_a_warm_spare_begins_the_next_at_once(
     quick_sqlite: Settings, sqlite_database: Database, valkey: ValkeyServer, tmp_path: Path
 ) -> None:
@@ -190,6 +191,7 @@ def test_a_job_whose_process_ends_before_the_claim_fails_with_the_reason(
     assert all(told in data["reason"] for data in told_events), "whoever watches the job sees it at once"
 
 
+@pytest.mark.long
 def test_processes_that_hang_are_killed_and_their_job_goes_on(
     on_sqlite: tuple[Settings, Database], tmp_path: Path
 ) -> None:
@@ -216,6 +218,7 @@ def test_processes_that_hang_are_killed_and_their_job_goes_on(
     assert f"the spare process {spare} is killed: it did not answer within 0.5 s" in logged
 
 
+@pytest.mark.long
 def test_a_job_outlives_a_worker_that_is_stopped_and_one_that_is_killed_with_the_same_bits(
     on_postgres: tuple[Settings, Database], tmp_path: Path
 ) -> None:

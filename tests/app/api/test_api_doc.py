@@ -63,6 +63,7 @@ def reader(settings: Settings, tmp_path: Path) -> Iterator[Reader]:
     reading.close()
 
 
+@pytest.mark.long
 def test_every_line_does_what_it_says(settings: Settings, keyed_url: str, reader: Reader) -> None:
     asked: list[Request] = []
     with serving(settings) as url, httpx.Client(base_url=url, timeout=30) as api:

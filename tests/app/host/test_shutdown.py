@@ -52,6 +52,7 @@ def raw_stream(url: str, job_id: str, said: list[str]) -> None:
         said.extend(stream.iter_lines())  # a stream that is cut off raises here
 
 
+@pytest.mark.long
 def test_streams_end_with_a_hint_in_seconds_and_clients_go_on_without_a_loss(
     settings: Settings, sqlite_database: Database, tmp_path: Path
 ) -> None:

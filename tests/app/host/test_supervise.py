@@ -148,6 +148,7 @@ def test_it_starts_says_where_it_is_keeps_its_folder_and_ends_without_a_trace(tm
     assert not list(data.glob("*.partial"))
 
 
+@pytest.mark.long
 def test_what_dies_is_started_again_what_redis_held_is_there_and_nothing_outlives_the_supervisor(
     tmp_path: Path,
 ) -> None:
@@ -320,6 +321,7 @@ def test_an_address_that_others_reach_is_refused_before_anything_starts(tmp_path
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.long
 def test_with_a_key_it_serves_others_nobody_without_and_goes_on_under_nohup(
     migrated_sqlite: Path, tmp_path: Path
 ) -> None:
@@ -363,6 +365,7 @@ def apis_of(service: Service) -> list[int]:
     return [pid for pid in children_of(service.process.pid) if "app.host.server" in command_of(pid)]
 
 
+@pytest.mark.long
 def test_several_apis_share_one_address_and_a_data_folder_that_becomes_read_only_ends_nothing(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with serving(data, "--workers", "0", "--api-processes", "2", before=BOUND) as service:

@@ -31,6 +31,7 @@ def faults(url: str) -> int:
     return failed
 
 
+@pytest.mark.long
 def test_a_pooler_is_noticed_and_nothing_is_prepared(postgres_url: str) -> None:
     with pooled(postgres_url) as url:
         migrations.upgrade(url)
