@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
@@ -16,6 +16,7 @@ from models.curves import Curves
 from models.film import Film
 from models.memory import CHUNK_COORDINATES
 from models.spec import Split
+from models.task_spec import Part
 from models.tasks.base import Family, HeldOut, TaskBatch
 
 
@@ -58,6 +59,16 @@ class Learned:
         require_task_size(self.backend, tasks.coordinates_per_task)
         run = _LearnedRun(self.backend, tasks.coordinates, self.horizon)
         return _RestingRun(run) if self.rests and not self.backend.rests else run
+
+
+@dataclass(frozen=True)
+class ByParts:
+    """A rule that is bound to each shape of task of a mixture: runs the one that knows the tensors of the tasks."""
+
+    learned: Mapping[tuple[Part, ...], Learned]
+
+    def start(self, tasks: TaskBatch) -> Stepper:
+        return self.learned[tasks.parts].start(tasks)
 
 
 class _LearnedRun:
@@ -206,7 +217,7 @@ def _losses(tasks: TaskBatch, theta: Tensor, step: int) -> Tensor:
 def tasks_at_once(family: Family, contender: Contender) -> int:
     """How many tasks `run` has side by side. Where a sample is cut at multiples of it, each part's curves are those of
     the whole, bit for bit."""
-    if isinstance(contender, Learned):
+    if isinstance(contender, Learned | ByParts):
         return max(1, CHUNK_COORDINATES // family.coordinates_per_task)
     return family.tasks_abreast
 

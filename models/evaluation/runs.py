@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -18,25 +17,13 @@ from models.evaluation.baseline_runs import BaselineRuns, BaselineStore, Wanted
 from models.evaluation.equal_time import Budgets, planned_steps
 from models.evaluation.time_to_target import Target, targets
 from models.measured import CRITERIA, TUNING_TRAJECTORY, Measured, MeasuringProgress, Runs
-from models.rollout import Contender, Learned, Sample, Stepper, run
+from models.rollout import ByParts, Contender, Learned, Sample, run
 from models.runtime import device_of
 from models.spec import BaselineName, EvaluateSpec, Split
-from models.task_spec import Part
 from models.tasks.base import Family, TaskBatch
 from models.tasks.catalogue import open_for_testing, open_for_tuning
 from models.tuning import Tuning
 from models.tuning_budget import runs_of
-
-
-@dataclass(frozen=True)
-class ByParts:
-    """Runs the contender that knows the tensors of the tasks."""
-
-    contenders: Mapping[tuple[Part, ...], Contender]
-
-    def start(self, tasks: TaskBatch) -> Stepper:
-        return self.contenders[tasks.parts].start(tasks)
-
 
 FRESH_TRAJECTORY = TUNING_TRAJECTORY + 1  # of the validation split: nothing is selected or tuned on these tasks
 
