@@ -58,7 +58,7 @@ class File:
 
 @dataclass
 class Outcome:
-    """Of one kind of file, cut in one way."""
+    """What came of one kind of file, cut in one way."""
 
     cuts: int = 0
     answers: Counter[str] = field(default_factory=Counter)
@@ -66,7 +66,7 @@ class Outcome:
 
 
 def files(random_: np.random.Generator) -> list[File]:
-    """Of each kind one, of some 100 kB."""
+    """One of each kind, of some 100 kB."""
     rows = 3000
     numbers = random_.normal(size=(rows, 4)).round(6)
     group = random_.integers(0, 60, rows)

@@ -146,7 +146,7 @@ def _criterion(spec: Mapping[str, Any]) -> str:
 
 
 def _uploaded(facts: CardFacts) -> list[tuple[str, str]]:
-    """By whom and from what an optimizer was brought, and what its file claims."""
+    """Who brought an optimizer and from what, and what its file claims."""
     if facts.uploaded is None:
         return []
     source, by = facts.uploaded.get("source"), facts.uploaded.get("by")

@@ -15,7 +15,7 @@ from app.store.tables import DEFAULT_WORKSPACE, DeletedOptimizerRow, EvaluationR
 
 
 class Curation:
-    """Of the optimizers of one workspace, within the caller's write transaction."""
+    """Changes of the optimizers of one workspace, within the caller's write transaction."""
 
     def __init__(self, session: Session, workspace: str = DEFAULT_WORKSPACE) -> None:
         self._session = session

@@ -56,8 +56,8 @@ def _count(given: Any) -> int | None:
 
 
 def _worse_than(card: Mapping[str, Any]) -> str | None:
-    """By its newest evaluation on its family's own tasks, and by what it was selected for: a rule that was trained to
-    be low at the end may well be beaten over the curve."""
+    """What beat it in its newest evaluation on its family's own tasks, by what it was selected for: a rule
+    that was trained to be low at the end may well be beaten over the curve."""
     if card.get("automatic") is False and not card.get("uploaded"):
         return "parameters that never move"
     evaluations = [each for each in card.get("evaluations") or () if isinstance(each, dict)]
