@@ -44,7 +44,7 @@ class TransformerBatch(AutogradBatch):
         """The minibatch of a step."""
 
     def _cross_entropy(self, theta: Tensor, tokens: Tensor) -> Tensor:
-        """Of each next token: (coordinates,), (tasks, batch, tokens) -> (tasks, batch, tokens - 1)."""
+        """The loss of each next token: (coordinates,), (tasks, batch, tokens) -> (tasks, batch, tokens - 1)."""
         logits = self._logits(self._tensors(theta), tokens)[:, :, :-1]
         return functional.cross_entropy(logits.permute(0, 3, 1, 2), tokens[:, :, 1:], reduction="none")
 
