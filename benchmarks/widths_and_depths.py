@@ -51,7 +51,7 @@ OUTSIDE = ((4,), (100,), (200,), (20, 20, 20), (60, 60, 60), (100, 100, 100, 100
 
 @dataclass(frozen=True)
 class Ratio:
-    """Of the losses of two rules: the geometric mean over tasks, and its 95 % interval."""
+    """The ratio of the losses of two rules: the geometric mean over tasks, and its 95 % interval."""
 
     mean: float
     low: float

@@ -12,9 +12,7 @@ from app.store.datasets import Datasets
 from app.store.errors import DatasetNotFound
 from app.store.families import DeclaredFamilies
 from models.errors import DatasetRefused
-from models.families import KINDS, no_such_kind
-from models.families.augmented import AugmentedSpec
-from models.families.mixture import MOST_MEMBERS, Member, MixtureSpec
+from models.families import KINDS, MOST_MEMBERS, AugmentedSpec, Member, MixtureSpec, no_such_kind
 from models.table_spec import table_fields
 from models.task_spec import TaskSpec
 

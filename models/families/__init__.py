@@ -14,7 +14,7 @@ from pathlib import Path
 from models.datasets.blobs import missing_table
 from models.families import plugins
 from models.families.augmented import KIND as AUGMENTED
-from models.families.augmented import AugmentedSpec
+from models.families.augmented import AugmentedSpec as AugmentedSpec
 from models.families.autoencoder import KIND as AUTOENCODER
 from models.families.base import Kind
 from models.families.conv import KIND as CONV
@@ -23,6 +23,9 @@ from models.families.factorization import KIND as FACTORIZATION
 from models.families.functions import KIND as FUNCTIONS
 from models.families.lasso import KIND as LASSO
 from models.families.mixture import KIND as MIXTURE
+from models.families.mixture import MOST_MEMBERS as MOST_MEMBERS
+from models.families.mixture import Member as Member
+from models.families.mixture import MixtureSpec as MixtureSpec
 from models.families.mlp import KIND as MLP
 from models.families.quadratic import KIND as QUADRATIC
 from models.families.recipes import winning

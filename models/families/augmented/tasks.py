@@ -70,7 +70,7 @@ class AugmentedBatch(TaskBatch):
         return batch
 
     def held_out(self, theta: Tensor) -> HeldOut | None:
-        """Of the family's own loss alone."""
+        """The family's own loss alone."""
         return self._inner.held_out(self._parted(theta)[0])
 
     def _convex(self, x: Tensor) -> Tensor:

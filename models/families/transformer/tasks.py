@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -38,11 +39,12 @@ class TransformerBatch(AutogradBatch):
     def losses(self, theta: Tensor, step: int | Tensor) -> Tensor:
         return self._cross_entropy(theta, self._sequences(step)).mean(dim=(1, 2))
 
+    @abstractmethod
     def _sequences(self, step: int | Tensor) -> Tensor:
-        raise NotImplementedError
+        """The minibatch of a step."""
 
     def _cross_entropy(self, theta: Tensor, tokens: Tensor) -> Tensor:
-        """Of each next token: (coordinates,), (tasks, batch, tokens) -> (tasks, batch, tokens - 1)."""
+        """The loss of each next token: (coordinates,), (tasks, batch, tokens) -> (tasks, batch, tokens - 1)."""
         logits = self._logits(self._tensors(theta), tokens)[:, :, :-1]
         return functional.cross_entropy(logits.permute(0, 3, 1, 2), tokens[:, :, 1:], reduction="none")
 
