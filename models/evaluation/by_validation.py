@@ -75,7 +75,7 @@ class Itself:
     weight: float = 1.0
 
     def contender(self, steps: int) -> Contender:
-        """As training scores it: nothing rests."""
+        """Run as training scores it: nothing rests."""
         return Learned(self.backend, horizon=steps)
 
 
