@@ -121,7 +121,7 @@ LINKS: dict[tuple[str, str], tuple[Link, ...]] = {
         Link("aliases", "aliases_list", {"name": _FAMILY_NAME}, "Your aliases of it."),
         Link("preview", "families_preview", {"name": _FAMILY_NAME}, "What a training on it would need."),
     ),
-    ("families_preview", "202"): _jobs("$response.body#/job/id"),
+    ("families_preview", "202"): tuple(link for link in _jobs("$response.body#/job/id") if link.name != "curve"),
     ("datasets_list", "200"): (
         Link("dataset", "datasets_get", {"dataset": "$response.body#/data/0/name"}, "Its columns, classes and groups."),
     ),

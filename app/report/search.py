@@ -96,8 +96,9 @@ def _by_field(axes: Axes, search: Mapping[str, Any], field: Mapping[str, Any], *
     if names:
         axes.set_xticks(range(len(names)), [_short(name) for name in names], fontsize=7.5)
         axes.set_xlim(-0.5, len(names) - 0.5)
-    elif field["log"] and values:
+    elif field["log"] and values:  # its limits are set: points without a score, which may be all, set none
         axes.set_xscale("log")
+        axes.set_xlim(places.min() / 1.2, places.max() * 1.2)
 
 
 def _short(name: str) -> str:

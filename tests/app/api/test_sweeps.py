@@ -263,3 +263,5 @@ def test_a_search_is_drawn_whatever_was_swept_and_however_little_is_known() -> N
             search | {"trials": trials[:few], "best": 0 if few else None}, image_format="svg"
         )
         assert b"</svg>" in picture
+    waiting = [trial | {"status": "queued", "score": None, "best_so_far": None} for trial in trials]
+    assert b"</svg>" in search_figure(search | {"trials": waiting, "best": None}, image_format="svg")
