@@ -22,6 +22,7 @@ import gradsmith
 from benchmarks.core import report as core_report
 from benchmarks.core.environment import ROOT
 from benchmarks.learned_vs_tuned.report import machine
+from models.baselines import DEFAULT_TUNED
 from workshop.served import service
 
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
@@ -52,7 +53,7 @@ CASES = (
     Case("Rosenbrock", "rosenbrock", {"meta_steps": 100, "patience": None}, SMALL),
     Case(
         "digits", "digits-mlp", {"meta_steps": 40, "patience": None, "validation_interval": 20},
-        {"test_tasks": 32, "tuning_tasks": 8, "search": "halving", "baselines": ["sgd", "adam", "muon"]},
+        {"test_tasks": 32, "tuning_tasks": 8, "search": "halving", "baselines": [*DEFAULT_TUNED[:2], "muon"]},
     ),
     Case("an expression", "priced-ridge", {"meta_steps": 60, "patience": None}, SMALL),
 )  # fmt: skip

@@ -234,7 +234,11 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
             "runs_beside_tuning": 56_651,
             "never": None,
         },
-        "cost": {"seconds": 12.3, "gradient_evaluations": {"tuning": 123_456, "test": 51_200}},
+        "cost": {
+            "seconds": 12.3,
+            "gradient_evaluations": {"tuning": 123_456, "test": 51_200},
+            "phases": {"learned": 0.4, "tuning": {"adam": 8.0}, "test": {"adam": 1.5}, "besides": 2.4},
+        },
         "runtime": {"torch": "2.13.0", "device": "cpu", "threads": 1},
     }
 

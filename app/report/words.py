@@ -55,7 +55,7 @@ def in_words(overrides: Mapping[str, Any]) -> str:
 
 def measured_on(result: Mapping[str, Any]) -> str:
     """The family of an evaluation, and what its job changed of the tasks: `digits-mlp (hidden [16])`."""
-    changes = in_words(result.get("overrides", {}))
+    changes = in_words(result.get("overrides") or {})  # null in the oldest results
     return f"{result['family']} ({changes})" if changes else str(result["family"])
 
 

@@ -23,6 +23,7 @@ from app.settings import Settings
 from app.store.curve_format import Points
 from app.store.events import JobEvent
 from app.store.sessions import Database
+from models.baselines import DEFAULT_TUNED
 from workshop.services import ValkeyServer
 from workshop.serving import serving
 from workshop.working import Worker, evaluation_result, preview_result
@@ -151,7 +152,7 @@ def measured(family: str, verdict: str) -> dict[str, Any]:
     """The result of an evaluation whose ratios have this verdict, the harder the baseline the higher."""
     result = evaluation_result(family, 100, verdict)
     times = {"wins": 1.0, "ties": 3.2, "loses": 4.4}[verdict]
-    harder = {"best_baseline": 1.0, "adam": 1.0, "rmsprop": 0.9, "nag": 0.7, "sgd": 0.4}
+    harder = {"best_baseline": 1.0} | dict(zip(DEFAULT_TUNED, (0.4, 0.7, 0.9, 1.0, 1.0), strict=True))
     for compared in (result["comparisons"], result["seconds"]["comparisons"]):
         for name, by_metric in compared.items():
             for metric in ("final", "area"):

@@ -23,7 +23,12 @@ from gradsmith.rules.weights import load
 from gradsmith.types import Job
 from tests.sdk.conftest import SHORTEST
 
-pytestmark = [pytest.mark.service, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.service,
+    pytest.mark.timeout(400),
+    # the fixtures' rules learned for seconds, on small tasks
+    pytest.mark.filterwarnings("ignore::gradsmith.OutsideTrainingWarning"),
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"

@@ -92,7 +92,8 @@ def _quick_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def answer(content: Any, status: str = "200 OK", *headers: str, length: int | str | None = None) -> bytes:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     said = len(body) if length is None else length
-    head = (f"HTTP/1.1 {status}", f"Content-Length: {said}", "Content-Type: application/json", *headers, "", "")
+    usual = (f"HTTP/1.1 {status}", f"Content-Length: {said}", "Content-Type: application/json", "Connection: close")
+    head = (*usual, *headers, "", "")  # closed, and said so: the client asks on another connection
     return "\r\n".join(head).encode() + body
 
 

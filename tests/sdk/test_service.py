@@ -108,6 +108,7 @@ def test_an_alias_is_moved_by_whoever_saw_it_last(client: gradsmith.Client, trai
         client.optimizers.get("quadratic@prod")
 
 
+@pytest.mark.filterwarnings("ignore::gradsmith.OutsideTrainingWarning")  # the fixture's rule learned for seconds
 def test_a_reference_is_all_that_a_training_loop_needs(
     client: gradsmith.Client, service_url: str, trained: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:

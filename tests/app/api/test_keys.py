@@ -194,7 +194,8 @@ def test_what_another_workspace_has_is_not_found_by_any_route(keyed: tuple[str, 
                 continue
             for value in values[parameter]:
                 filled = path.replace(f"{{{parameter}}}", value).replace("{name}", "quadratic")
-                answer = stranger.request(method, filled, headers={"If-Match": "*"})
+                body = {"description": "mine"} if method == "PATCH" else None
+                answer = stranger.request(method, filled, headers={"If-Match": "*"}, json=body)
                 assert answer.status_code == 404, (method, filled, answer.text)
                 assert answer.json()["code"].endswith("_not_found")
                 asked.add(path)

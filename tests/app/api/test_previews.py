@@ -30,7 +30,6 @@ BODY: dict[str, Any] = {
             "invalid_request",
             "'test_tasks' is not a field here; did you mean 'tuning_tasks'?",
         ),
-        ({"recipe": {}}, "invalid_request", "recipe"),
         ({"resources": {"processes": 2}}, "invalid_request", "runs in one process"),
         ({"resources": {"backend": "native"}}, "invalid_request", "has no rule for the backend native"),
         ({"tasks": {"dimension": -1}}, "invalid_request", "tasks/dimension: -1 is too small; send 2 or more"),

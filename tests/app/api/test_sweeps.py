@@ -93,7 +93,7 @@ def test_a_grid_makes_each_combination_once_and_names_the_best(
     assert "event: done" in api.get(f"/jobs/{sweep['id']}/events").text
     search = api.get(f"/jobs/{sweep['id']}/search").json()
     assert (search["best"], search["total"], search["sampler"]) == (0, 6, "grid")
-    assert search["criterion"] == "area of 128 tasks after 100 steps"
+    assert search["criterion"] == "both of 128 tasks after 100 steps"
     scores = [by_size(trial["values"]) for trial in search["trials"]]
     assert [trial["score"] for trial in search["trials"]] == scores
     assert [trial["best_so_far"] for trial in search["trials"]] == [min(scores[: n + 1]) for n in range(6)]

@@ -19,7 +19,8 @@ JSON = {"Content-Type": "application/json"}
 KINDS = (
     'send "meta_train" to train a rule on a family, '
     '"evaluate" to measure an optimizer of the registry against tuned baselines on held-out tasks, '
-    'or "preview" to see how tuned baselines do on a family, in seconds, before training anything'
+    '"preview" to see how tuned baselines do on a family, in seconds, before training anything, '
+    'or "sweep" to train on a family with many recipes, and keep the best'
 )
 THEIRS = re.compile(r"Input should|Extract tag|extract tag|Field required|discriminator|String should|dictionary|Tuple")
 
@@ -222,7 +223,7 @@ def test_an_optimizer_that_is_no_text_is_told_what_names_one(standing_api: httpx
         ("/optimizers?tag=a%3Db&tag=c%3Dd&alias=prod&alias=best", "'alias' is given 2 times; give it once"),
         (
             "/optimizers?best=1",
-            "'best' is not a parameter here; known are: family, alias, tag, limit, after",
+            "'best' is not a parameter here; known are: family, alias, tag, archived, limit, after",
         ),
     ],
 )
