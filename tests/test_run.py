@@ -146,6 +146,7 @@ def test_too_little_disk_space_is_said_before_anything_is_made(project, tools):
     assert not (project / ".venv").exists()
 
 
+@pytest.mark.long
 def test_a_half_made_environment_is_made_anew_and_a_failed_installation_leaves_no_stamp(project, tools):
     """With pip forbidden to use any index, the real script gets as far as pip and reports what pip said."""
     tools("python3", f'exec {sys.executable} "$@"')

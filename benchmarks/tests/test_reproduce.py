@@ -39,7 +39,7 @@ from workers.run import run_job
 from workshop.services import NoServer, ValkeyServer
 from workshop.serving import serving
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.long]
 
 QUADRATICS = next(each for each in EXPERIMENTS if each.name == "quadratics")
 HORIZON, TEST_TASKS, SEEDS = 20, 16, (0, 1)

@@ -175,6 +175,7 @@ def test_an_estimate_counts_the_runs_that_tuning_makes(search: Any, tasks: int) 
     assert 0.75 * made <= counted <= 1.5 * made
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)  # it may be the first to need the compiled kernel
 def test_an_estimate_is_of_trainings_and_panels(tmp_path: Path) -> None:
     quadratics, budget = known()["quadratics"], BUDGETS["quick"]

@@ -107,6 +107,7 @@ def test_text_is_for_people_and_the_level_is_kept(logged: Callable[..., list[str
     assert "\x1b" not in line, "colours are for terminals"
 
 
+@pytest.mark.long
 @pytest.mark.service
 def test_a_server_logs_json_that_leads_from_a_request_to_its_job_and_shows_no_secret(
     settings: Settings, tmp_path: Path

@@ -50,6 +50,7 @@ QUICK = [
 """Each is a process that imports torch: the first has a kernel's tape, `evaluate` the curves that a preview has too."""
 
 
+@pytest.mark.long
 @reads_the_peak
 @pytest.mark.parametrize("case", QUICK, ids=lambda case: case.name)
 def test_the_prediction_is_within_a_fifth_of_the_peak(case):

@@ -22,6 +22,8 @@ from models.parallel import Alone
 from models.spec import MetaTrainSpec, Resources, overridden, share
 from tests.models.ranks import validation_losses, whole_run, window_mean
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def specs() -> tuple[MetaTrainSpec, MetaTrainSpec]:

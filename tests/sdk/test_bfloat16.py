@@ -107,6 +107,7 @@ def distance(found: Tensor, truth: Tensor) -> float:
     return ((found.double() - truth).norm() / truth.norm()).item()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "target"), CASES, ids=[f"{name} {target.name}" for name, target in CASES])
 @pytest.mark.parametrize("coordinates", [1, 33, 1000])
 def test_products_are_those_of_rounded_factors(kernels: Kernels, name: str, target: Target, coordinates: int) -> None:

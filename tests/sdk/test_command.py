@@ -127,6 +127,7 @@ def test_a_training_is_followed_to_its_verdict(service_url: str, tmp_path: Path)
     assert re.search(r"recipe\.tasks +16 +8", rows)
 
 
+@pytest.mark.long
 @pytest.mark.service
 @pytest.mark.timeout(400)
 def test_a_price_is_told_before_and_after_a_preview(service_url: str) -> None:
@@ -386,6 +387,7 @@ def test_what_is_swept_is_a_list_or_a_range() -> None:
     assert (halving("3"), halving("3:2")) == ({"rungs": 3}, {"rungs": 3, "reduction": 2})
 
 
+@pytest.mark.long
 def test_a_sweep_is_followed_to_its_table(service_url: str) -> None:
     swept_here = [
         "--set",

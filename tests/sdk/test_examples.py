@@ -67,6 +67,7 @@ def test_an_example_is_under_40_lines(name: str) -> None:
     assert len((EXAMPLES / name).read_text().splitlines()) < 40
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("trained")
 def test_drop_in_trains_a_network(example: Callable[..., str]) -> None:
     lines = example(EXAMPLES / "drop_in.py").splitlines()
@@ -74,6 +75,7 @@ def test_drop_in_trains_a_network(example: Callable[..., str]) -> None:
     assert "of 397 digits" in lines[-1]
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:job .* succeeded, but worse_than_standing_still:UserWarning")  # one meta-step
 @pytest.mark.parametrize(
     ("family", "meta_steps", "first_loss", "whole"),

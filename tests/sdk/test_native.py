@@ -136,12 +136,14 @@ def worst_share(found: Tensor, truth: Tensor) -> float:
 class TestSizes:
     """What is predicted without a compiler, against the structs of every kernel that runs here."""
 
+    @pytest.mark.long
     @pytest.mark.parametrize("target", INSTRUCTIONS, ids=lambda target: target.name)
     @pytest.mark.parametrize("steps", [0, 1, 20, 1000])
     def test_the_workspace_of_a_window(self, kernels: Kernels, target: Target, steps: int) -> None:
         kernel = kernels("2x20 log_sign", target)
         assert kernel.workspace_bytes(steps) == Sizes(20, 2, 2).workspace_bytes(steps, target.width)
 
+    @pytest.mark.long
     @pytest.mark.parametrize("name", RULES)
     def test_the_workspace_of_rules_of_all_sizes(self, kernels: Kernels, name: str) -> None:
         kernel, sizes = kernels(name, BEST), make_rule(name).settings.costs().sizes
@@ -499,6 +501,7 @@ class TestWhatMayGoWrong:
         assert isinstance(native_kernel(make_rule(), settings=settings), Refusal)
         assert "cannot be written (Not a directory); set GRADSMITH_CACHE_DIR" in caplog.text
 
+    @pytest.mark.long
     def test_two_processes_compile_beforehand_at_once_and_no_compiler_is_needed_then(
         self,
         tmp_path: Path,

@@ -77,6 +77,7 @@ def kernel_for(rule: KernelRule, target: Target, threads: int = 1) -> TensorKern
     return kernel
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("axis", AXES)
 @pytest.mark.parametrize(("target", "name"), COMBINED, ids=lambda value: getattr(value, "name", value))
 def test_steps_and_both_gradients_are_those_of_the_rule(target, name, axis):

@@ -536,6 +536,7 @@ class TestTheMachine:
         monkeypatch.setattr("gradsmith.axes.plain_torch.CHUNK", {"cpu": 50})
         assert_close(run(TorchAxis(HERE, torch.float32, SIZES, rule), gradients), whole, 1e-6)
 
+    @pytest.mark.long
     @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
     @pytest.mark.parametrize("choice", ["auto", pytest.param("off", marks=pytest.mark.slow)])
     def test_a_step_takes_little_more_than_its_memory(self, choice: str) -> None:
@@ -558,6 +559,7 @@ class TestTheMachine:
         )
         assert 200 < float(done.stdout) < 400  # 320 of memory and 8 of parameter and gradient
 
+    @pytest.mark.long
     @compiled
     def test_compiling_is_told_once(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -129,6 +129,7 @@ class TestCompiled:
         for precision in ("float32", "bf16")
     ]
 
+    @pytest.mark.long
     @pytest.mark.timeout(600)
     @pytest.mark.parametrize(("program", "config", "capability", "precision"), [*SMALL, *FULL])
     def test_the_programs_compile(
@@ -202,6 +203,7 @@ class TestTheChoice:
         assert isinstance(triton_kernel(build({"kind": "lstm"}), torch.device("cpu"), choice="off"), Refusal)
         assert not caplog.records
 
+    @pytest.mark.long
     def test_without_the_package_one_line_says_what_is_slower(self) -> None:
         program = """
             import logging, sys

@@ -90,6 +90,7 @@ def test_a_cancel_reaches_a_preview_and_it_keeps_nothing(quick_sqlite: Settings,
     assert job(sqlite_database, job_id).status == "cancelled"
 
 
+@pytest.mark.long
 def test_a_preempted_preview_goes_back_to_the_queue_and_starts_anew(
     quick_sqlite: Settings, sqlite_database: Database
 ) -> None:

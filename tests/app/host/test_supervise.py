@@ -209,6 +209,7 @@ def running_store(data: Path) -> Iterator[Child]:
         store.process.wait()
 
 
+@pytest.mark.long
 def test_a_damaged_file_of_valkey_is_set_aside_and_told_and_a_terminal_that_closes_ends_the_service(
     append_only: Path, tmp_path: Path
 ) -> None:
