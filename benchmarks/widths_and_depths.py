@@ -71,7 +71,7 @@ class Ratio:
 def trained(tasks: TaskSpec, seed: int, meta_steps: int) -> TrainingResult:
     """A rule trained on these tasks by the recipe of `digits-mlp`; says on stderr how far it is."""
     usual = FAMILIES["digits-mlp"]
-    validation_tasks = max(4, 32 // len(tasks.points))
+    validation_tasks = max(4, 32 // len(tasks.weighted_points))
     recipe = usual.recipe.model_copy(
         update={"meta_steps": meta_steps, "patience": None, "validation_tasks": validation_tasks}
     )

@@ -99,7 +99,7 @@ class TaskSpec(Spec):
         return sum(part.size for part in self.parts())
 
     @property
-    def points(self) -> tuple[Weighted, ...]:
+    def weighted_points(self) -> tuple[Weighted, ...]:
         """The distributions that it is a mixture of, none of which is one; itself alone where it is none."""
         return (Weighted("", self, 1.0),)
 

@@ -54,7 +54,10 @@ class EvaluationRuns:
         members = [member for _, member in rule.members()] if isinstance(rule, RuleSet) else [rule]
         self.knows_steps = any(member.settings.knows_steps for member in members)
         # One for each shape of task, which a mixture has several of.
-        shapes = {spec.family.tasks.parts(): None, **{point.tasks.parts(): None for point in spec.family.tasks.points}}
+        shapes = {
+            spec.family.tasks.parts(): None,
+            **{point.tasks.parts(): None for point in spec.family.tasks.weighted_points},
+        }
         self._backends = {
             parts: backend_for(*(rule, self.dtype, self.device, threads), wanted=wanted, parts=parts)
             for parts in shapes
@@ -62,7 +65,7 @@ class EvaluationRuns:
         self.backend = self._backends[spec.family.tasks.parts()]
         # Two families, each opened for one split: what tunes cannot see what is measured.
         self.tuning_family = open_for_tuning(spec.family.tasks, data_dir)
-        points = spec.family.tasks.points
+        points = spec.family.tasks.weighted_points
         self.tuning_points = [(self.tuning_family, 1.0)]
         """The families that a validation looks at, with their weights."""
         if len(points) > 1:

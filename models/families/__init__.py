@@ -71,10 +71,12 @@ PROBLEMS: tuple[plugins.Problem, ...] = plugins.load(register)
 def usual_recipe(tasks: TaskSpec) -> Recipe:
     """How a rule is trained on a family that says nothing of it: as on the first family of its kind. A mixture is
     trained as the first of its families, and validated on fewer tasks of each."""
-    first, *others = tasks.points
+    first, *others = tasks.weighted_points
     if others:
         recipe = usual_recipe(first.tasks)
-        return recipe.model_copy(update={"validation_tasks": max(4, recipe.validation_tasks // len(tasks.points))})
+        return recipe.model_copy(
+            update={"validation_tasks": max(4, recipe.validation_tasks // len(tasks.weighted_points))}
+        )
     if isinstance(first.tasks, AugmentedSpec):
         return usual_recipe(first.tasks.tasks)
     own = KINDS[first.tasks.kind].built_in

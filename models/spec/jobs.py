@@ -90,7 +90,7 @@ def unfitting(plan: EvaluationPlan | PreviewPlan, tasks: TaskSpec, family: str) 
             f"evaluation.on held_out needs tasks with data, some of which are held out, and {family} has none; send "
             f"evaluation.on training"
         )
-    if getattr(plan, "family_tier", False) and len(tasks.points) > 1:
+    if getattr(plan, "family_tier", False) and len(tasks.weighted_points) > 1:
         return "family_tier", (
             f"evaluation.family_tier learns one starting point for all tasks, and tasks of {family} differ in size or "
             f"kind; leave family_tier out"

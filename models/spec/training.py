@@ -202,7 +202,7 @@ class MetaTrainSpec(Job):
 
 def _parted(component: Component) -> list[Component]:
     """The distributions that a family is a mixture of, which have its weight together."""
-    points = component.tasks.points
+    points = component.tasks.weighted_points
     if len(points) == 1:
         return [component.model_copy(update={"tasks": points[0].tasks})]
     whole = sum(point.weight for point in points)

@@ -161,7 +161,7 @@ def _hessian(subject: Subject) -> None:
 
 def _parted(subject: Subject) -> None:
     promised = subject.spec.parts_data
-    if len(subject.spec.points) > 1 and not promised:
+    if len(subject.spec.weighted_points) > 1 and not promised:
         return  # some of a mixture's families may have data
     for tasks in subject.drawn():
         parted = tasks.parted()

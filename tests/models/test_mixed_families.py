@@ -85,15 +85,15 @@ def test_what_varies_is_spread_evenly_whatever_the_order_of_the_fields() -> None
 
 
 def test_a_mixture_is_of_points_with_their_weights() -> None:
-    names = Counter(point.name for point in VARIED.points)
+    names = Counter(point.name for point in VARIED.weighted_points)
     assert names == {"wines": 3, "bowls": 1}
-    assert sum(point.weight for point in VARIED.points if point.name == "wines") == pytest.approx(1)
-    augmented = VARIED.points[-1].tasks
+    assert sum(point.weight for point in VARIED.weighted_points if point.name == "wines") == pytest.approx(1)
+    augmented = VARIED.weighted_points[-1].tasks
     assert isinstance(augmented, AugmentedSpec)
     assert [part.name for part in augmented.parts()] == ["theta", "convex"]
     twice = MixtureSpec.model_validate({"families": [{"tasks": SMALL, "vary": {"depth": [1, 1]}}], "draws": 4})
-    assert len(twice.points) == 1  # equal ones count once
-    assert twice.points[0].weight == pytest.approx(1)
+    assert len(twice.weighted_points) == 1  # equal ones count once
+    assert twice.weighted_points[0].weight == pytest.approx(1)
     assert MixtureSpec.model_validate_json(VARIED.model_dump_json()) == VARIED
 
 

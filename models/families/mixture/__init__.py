@@ -78,7 +78,7 @@ class MixtureSpec(TaskSpec):
             if "hidden" in member.vary and member.vary.keys() & {*LAYERS}:
                 words = "families[{number}].vary: width and depth make hidden; send either those or hidden"
                 raise PydanticCustomError("twice", words, {"number": number})
-        if (count := len(self.points)) > MOST_POINTS:
+        if (count := len(self.weighted_points)) > MOST_POINTS:
             raise PydanticCustomError(
                 "too_many",
                 "the families and what varies in them make {count} distributions, and at most {most} fit; send fewer "
@@ -88,7 +88,7 @@ class MixtureSpec(TaskSpec):
         return self
 
     @cached_property
-    def points(self) -> tuple[Weighted, ...]:
+    def weighted_points(self) -> tuple[Weighted, ...]:
         found: dict[str, Weighted] = {}
         for number, member in enumerate(self.families):
             for point in self._points_of(number, member):
@@ -118,37 +118,37 @@ class MixtureSpec(TaskSpec):
     @property
     def largest(self) -> TaskSpec:
         """The tasks with the most coordinates."""
-        return max((point.tasks for point in self.points), key=lambda tasks: tasks.coordinates_per_task)
+        return max((point.tasks for point in self.weighted_points), key=lambda tasks: tasks.coordinates_per_task)
 
     def parts(self) -> tuple[Part, ...]:
         return self.largest.parts()
 
     def costs(self) -> Costs:
         """The most that a task of any family takes; data of all of them stay."""
-        each = [(point.tasks.datasets, point.tasks.tables, point.tasks.costs()) for point in self.points]
+        each = [(point.tasks.datasets, point.tasks.tables, point.tasks.costs()) for point in self.weighted_points]
         most = {field.name: max(getattr(costs, field.name) for _, _, costs in each) for field in fields(Costs)}
         data = {(datasets, tuple(table.sha256 for table in tables)): costs for datasets, tables, costs in each}
         return Costs(**most | {"resident_bytes": sum(costs.resident_bytes for costs in data.values())})
 
     @property
     def parts_data(self) -> bool:
-        return all(point.tasks.parts_data for point in self.points)
+        return all(point.tasks.parts_data for point in self.weighted_points)
 
     @property
     def noisy(self) -> bool:
-        return any(point.tasks.noisy for point in self.points)
+        return any(point.tasks.noisy for point in self.weighted_points)
 
     @property
     def composite(self) -> bool:
-        return all(point.tasks.composite for point in self.points)
+        return all(point.tasks.composite for point in self.weighted_points)
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for point in self.points for name in point.tasks.datasets))
+        return tuple(dict.fromkeys(name for point in self.weighted_points for name in point.tasks.datasets))
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        return tuple({table.sha256: table for point in self.points for table in point.tasks.tables}.values())
+        return tuple({table.sha256: table for point in self.weighted_points for table in point.tasks.tables}.values())
 
 
 KIND = Kind(spec=MixtureSpec, tasks="models.families.mixture.tasks:MixtureFamily")

@@ -23,8 +23,8 @@ class MixtureFamily(Family):
         # A store may hand the fields back in another order, and the tasks must not change with it.
         told = json.dumps(spec.model_dump(mode="json"), sort_keys=True)
         super().__init__(f"mixture/{told}", spec.coordinates_per_task, splits)
-        self._families = [opened(point.tasks, splits, data_dir) for point in spec.points]
-        weights = torch.tensor([point.weight for point in spec.points], dtype=torch.float64)
+        self._families = [opened(point.tasks, splits, data_dir) for point in spec.weighted_points]
+        weights = torch.tensor([point.weight for point in spec.weighted_points], dtype=torch.float64)
         self._until = (weights / weights.sum()).cumsum(0)
 
     def _batches(self, seeds: Tensor, split: Split, dtype: torch.dtype, device: torch.device) -> list[TaskBatch]:
