@@ -80,7 +80,7 @@ def _not_measured(panels: Sequence[Panel]) -> list[str]:
     lacking = [panel for panel in PANELS if panel not in panels]
     if not lacking:
         return []
-    told = [f"{each.name}{_detail(each)}" for each in lacking]
+    told = [f'{each.name}{_detail(each)} by "{each.training}"' for each in lacking]
     return ["", f"Not measured here: {'; '.join(told)}."]
 
 
