@@ -135,7 +135,7 @@ class Optimizer(BaseModel):
         description="For a learned schedule that an evaluation made (`evaluation.family_tier`): the optimizer that it "
         "is as good as, and in whose place `best` names it. `latest` does not name it."
     )
-    pays: Pays = Field(description="Should I use it? By its newest evaluation on the tasks that it was trained on.")
+    pays: Pays = Field(description="Should I use it? From its newest evaluation on the tasks that it was trained on.")
     card: dict[str, Any] = Field(description="What training recorded: cost, skipped steps, versions.")
     description: str = Field(description="Its users' own words.")
     archived_at: datetime | None = Field(description="Since when lists, `latest` and `best` pass over it.")
