@@ -52,6 +52,7 @@ def path_with(*folders: Path) -> str:
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore::gradsmith.OutsideTrainingWarning")  # its rule learned for a second, and loses
 def test_the_template_from_its_installation_to_a_users_loop_and_where_it_is_missing(
     installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
