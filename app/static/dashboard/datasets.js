@@ -70,7 +70,7 @@ export function DatasetView({ id }) {
   const { data: table, error, loading, refresh } = usePolled(`datasets/${encodeURIComponent(id)}`);
   useTitle(id);
   if (loading) return html`<${Loading} what="the data set" />`;
-  if (!table) return html`<a class="back" href="#/datasets">← Data sets</a><${Failure} error=${error} retry=${refresh} />`;
+  if (!table) return html`<a class="back" href="#/datasets">← Data sets</a><h1>Data set</h1><${Failure} error=${error} retry=${refresh} />`;
   const role = name => (name === table.target ? "target" : name === table.group ? "group" : table.inputs.includes(name) ? "input" : "not used");
   return html`<a class="back" href="#/datasets">← Data sets</a><div class="head"><h1>${table.name}</h1><div class="actions"><a class="button primary" href=${link("families/new", { dataset: table.name })}>Make a family of it</a>
       <${Confirm} className="danger" label="Delete" title=${`Delete ${table.name}?`} confirm="Delete it" action=${async () => { await ask(`datasets/${encodeURIComponent(table.name)}`, { method: "DELETE" }); go("datasets"); }}><p>The file is removed. A table that a family needs stays.</p><//></div></div>

@@ -43,7 +43,7 @@ export function FamilyView({ id }) {
   const bests = useBests();
   useTitle(id);
   if (loading) return html`<${Loading} what="the family" />`;
-  if (!family) return html`<a class="back" href="#/families">← Families</a><${Failure} error=${error} retry=${refresh} />`;
+  if (!family) return html`<a class="back" href="#/families">← Families</a><h1>Family</h1><${Failure} error=${error} retry=${refresh} />`;
   const best = bests.get(family.name);
   const here = address("").replace(/\/$/, "");
   return html`<a class="back" href="#/families">← Families</a>

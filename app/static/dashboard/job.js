@@ -97,7 +97,7 @@ export function JobView({ id }) {
   const { events, live } = useEvents(following, Boolean(metrics), refresh);
   useTitle(job ? `${job.family} ${KIND_WORDS[job.kind]}` : "Job");
   if (loading) return html`<${Loading} what="the job" />`;
-  if (!job) return html`<a class="back" href="#/jobs">← Jobs</a><${Failure} error=${error} retry=${refresh} />`;
+  if (!job) return html`<a class="back" href="#/jobs">← Jobs</a><h1>Job</h1><${Failure} error=${error} retry=${refresh} />`;
   const family = families?.data.find(each => each.name === job.family);
   const { step, total, eta_seconds } = job.progress;
   const took = job.started_at ? ((job.finished_at ? Date.parse(job.finished_at) : now) - Date.parse(job.started_at)) / 1000 : null;

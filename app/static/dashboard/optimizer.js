@@ -65,7 +65,7 @@ export function OptimizerView({ id }) {
   useEffect(() => { if (optimizer) text(`optimizers/${optimizer.id}/card.md`, "*/*").then(setCard, fail); }, [optimizer?.id]);
   useEffect(() => { if (optimizer?.evaluations.length) get(`optimizers/${optimizer.id}/anatomy.json`).then(setShape, () => setShape(null)); }, [optimizer?.id, optimizer?.evaluations.length]);
   if (loading) return html`<${Loading} what="the optimizer" />`;
-  if (!optimizer) return html`<a class="back" href="#/optimizers">← Optimizers</a><${Failure} error=${error} retry=${refresh} />`;
+  if (!optimizer) return html`<a class="back" href="#/optimizers">← Optimizers</a><h1>Optimizer</h1><${Failure} error=${error} retry=${refresh} />`;
   const here = address("").replace(/\/$/, "");
   const python = `import gradsmith\n\noptimizer = gradsmith.LearnedOptimizer(model.parameters(), "${optimizer.reference}")`;
   return html`<a class="back" href="#/optimizers">← Optimizers</a>
