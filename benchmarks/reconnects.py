@@ -30,7 +30,7 @@ LIMIT_SECONDS = 1800.0
 
 @dataclass
 class Followed:
-    """What one client was told, each time that it followed the job. error: why it gave up"""
+    """The events that one client got, for each time that it followed the job. error: why it gave up"""
 
     name: str
     passes: list[list[Event]] = field(default_factory=list)

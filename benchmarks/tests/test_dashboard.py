@@ -1,4 +1,4 @@
-"""Whatever can be seen in the dashboard is looked at by `./run bench dashboard`."""
+"""`./run bench dashboard` looks at every view that the dashboard has."""
 
 from __future__ import annotations
 
