@@ -65,7 +65,7 @@ def records(module: ModuleType) -> Iterator[str]:
 
 
 def signature(method: Callable[..., Any]) -> str:
-    """The annotation as the source has it: text, without quotes."""
+    """The signature as the source has it: its annotations are text, without quotes."""
     return re.sub(r"""(: |-> )(?:'([^']*)'|"([^"]*)")""", r"\1\2\3", str(inspect.signature(method)))
 
 
