@@ -30,7 +30,7 @@ _KEYS = (
 )
 _ADVICE = (
     (("could not connect", "timeout", "timed out"), "is its server running, and is AWS_ENDPOINT_URL right?"),
-    (("credentials", "accesskey", "signature", "403", "denied", "forbidden"), _KEYS),
+    (("credentials", "accesskey", "signature", "(403)", "denied", "forbidden"), _KEYS),
     (("nosuchbucket",), "make the bucket, or correct its name in GRADSMITH_BLOBS"),
 )
 

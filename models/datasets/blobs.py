@@ -67,14 +67,14 @@ def missing_table(data_dir: Path, table: Table) -> str | None:
     """What is missing and which command brings it, without reading it; None where nothing is. Raises
     BlobsUnavailable."""
     blobs = blobs_of(data_dir)
-    if blobs.holds(table.sha256):
-        return None
+    return None if blobs.holds(table.sha256) else not_there(blobs, table)
+
+
+def not_there(blobs: Blobs, table: Table) -> str:
+    """What to say of a table whose bytes are not stored."""
+    place = "the data folder of this server" if isinstance(blobs, FolderBlobs) else f"the bucket {blobs.place}"
     return (
-        f"The data set {table.name} (SHA-256 {table.sha256}) is not in {_the_place(blobs)}. Bring the "
+        f"The data set {table.name} (SHA-256 {table.sha256}) is not in {place}. Bring the "
         f"same file again: `gradsmith data add FILE --name {table.name}`, or on the server "
         f"`gradsmith-server data import {table.name} FILE`."
     )
-
-
-def _the_place(blobs: Blobs) -> str:
-    return "the data folder of this server" if isinstance(blobs, FolderBlobs) else f"the bucket {blobs.place}"
