@@ -16,6 +16,7 @@ import pytest
 from app.cli.datasets import Table as Chosen
 from app.cli.datasets import _bring
 from app.doctor import Outcome, Patient, tables
+from app.jobs.declaring import FamilyRequest, declared_family
 from app.settings import Settings
 from app.store import datasets as store
 from app.store.errors import DatasetExists, DatasetNeeded, DatasetNotFound
@@ -27,8 +28,6 @@ from models.datasets.bucket import BucketBlobs, Place
 from models.datasets.inspection import inspected
 from models.datasets.loading import load
 from models.errors import BlobsUnavailable, DatasetCorrupt, DatasetMissing
-from models.families.regression import RegressionSpec
-from models.spec import FamilySpec, Recipe
 from models.table_spec import Table
 from tests.app.buckets import breaking, client, keys
 from tests.workers.harness import running_worker, wait_for_status
@@ -72,10 +71,6 @@ def brought(database: Database, blobs: Blobs, name: str = "shop", content: bytes
         row = store.keep(database, blobs, arrival, found, name, "default").row
     with database.read() as session:
         return store.Datasets(session).table(row.name)
-
-
-def family(table: Table) -> FamilySpec:
-    return FamilySpec(name="shops", title="", description="", tasks=RegressionSpec(dataset=table), recipe=Recipe())
 
 
 def test_a_table_is_trained_on_by_a_worker_that_has_only_the_bucket(
@@ -194,7 +189,8 @@ def test_a_data_set_is_not_removed_beneath_a_family_that_is_being_declared(
         removing.start()
         removing.join(0.3)
         assert removing.is_alive()
-        assert DeclaredFamilies(session).add(family(table))
+        shops = FamilyRequest(name="shops", tasks={"kind": "regression", "dataset": "shop"})
+        assert DeclaredFamilies(session).add(declared_family(shops, store.Datasets(session)))
     removing.join(30)
     assert len(raised) == 1
     assert blobs.holds(SHA256)
@@ -219,6 +215,8 @@ def test_a_damaged_object_is_named_and_the_same_file_mends_it(
     assert blobs.local(SHA256).read_bytes() == TABLE
     assert len(load(settings.data_dir, table, as_classes=False).target) == 400
     s3.delete_object(Bucket=bucket, Key=key)
+    assert len(load(settings.data_dir, table.model_copy(update={"name": "fetched"}), as_classes=False).target) == 400
+    path.unlink()
     with pytest.raises(DatasetMissing, match=rf"is not in the bucket s3://{bucket}/shop\. Bring the same file again"):
         load(settings.data_dir, table.model_copy(update={"name": "lost"}), as_classes=False)
 
