@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import uuid
@@ -182,6 +183,7 @@ def _clients(endpoint: str | None) -> tuple[Any, Any]:
         from botocore.config import Config
     except ImportError:
         raise BlobsUnavailable(f"A bucket needs boto3, which is not installed here: {INSTALL}.") from None
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells every process's log where credentials are from
     shared = Config(
         max_pool_connections=50,
         # Hashes are checked above; servers that are not Amazon's know few of the checksums that boto3 adds by itself.
