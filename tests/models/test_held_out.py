@@ -11,7 +11,7 @@ from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
 from models.backends import TorchBackend, backend_for
 from models.baselines import TUNED, UNTUNED
-from models.curves import looks
+from models.looks import looks
 from models.evaluation.by_validation import Made
 from models.evaluation.evaluate import evaluate
 from models.families.mlp import MLPSpec
