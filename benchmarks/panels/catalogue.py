@@ -77,6 +77,8 @@ PANELS = (
     Panel("wine, ReLU, 2 x 20 units", WIDE, family="wine-mlp", tasks=DEEP_RELU, halving=True),
     Panel("MNIST, 100 steps", "mnist", gate="0.93 / 0.87", tuning_tasks=8, halving=True),
     Panel("MNIST, 200 steps", "mnist", horizon=200, gate="1.00 / 0.95", tuning_tasks=8, halving=True),
+    Panel("MNIST, 500 steps", "mnist", horizon=500, gate="stated; area 1.0", tuning_tasks=4, halving=True),
+    Panel("MNIST, 1,000 steps", "mnist", horizon=1000, gate="stated; area 1.0", tuning_tasks=4, halving=True),
     Panel("MNIST, 40 units", "mnist", tasks={"hidden": [40]}, gate="0.96", tuning_tasks=8, halving=True),
     Panel("MNIST, 2 x 20 units", "mnist", tasks={"hidden": [20, 20]}, gate="0.92", tuning_tasks=8, halving=True),
     Panel("MNIST, ReLU", MNIST_RELU, tasks=RELU, gate="1.00 / 0.97", tuning_tasks=8, halving=True),
