@@ -100,7 +100,7 @@ def _bring(settings: Settings, chosen: Table) -> None:
     from models.datasets.blobs import blobs_of
     from models.datasets.inspection import inspected
     from models.datasets.source import Limits
-    from models.errors import DatasetRefused
+    from models.errors import BlobsUnavailable, DatasetRefused
 
     limits = Limits(settings.dataset_rows, settings.dataset_columns, settings.dataset_unpacked_bytes)
     blobs = blobs_of(settings.data_dir)
@@ -120,7 +120,7 @@ def _bring(settings: Settings, chosen: Table) -> None:
             store.keep(database, blobs, arrival, found, chosen.name, chosen.workspace)
     except DatasetRefused as error:
         refuse(str(error), 1)
-    except StoreError as error:
+    except (StoreError, BlobsUnavailable) as error:
         refuse(str(error))
     except OSError as error:
         refuse(f"{error.filename or chosen.file}: {error.strerror or error}")
