@@ -6,14 +6,13 @@ import difflib
 import inspect
 import re
 import sys
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-USAGE, INTERRUPTED = 2, 130
-_Refused = typer.BadParameter.__mro__[2]  # ClickException: typer has a click of its own, and no public name for it
+INTERRUPTED = 130
+_Refused = cast(type[Exception], typer.BadParameter.__mro__[2])  # ClickException: typer has a click of its own
 _VALUES = {"int": "N", "float": "NUMBER", "Path": "PATH", "str": "TEXT"}
 
 
@@ -39,17 +38,14 @@ class _Styled:
             formatter.write_paragraph()
             formatter.write_text(f"`{context.command_path} COMMAND --help` says more.")
 
-    def main(
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, *, standalone_mode: bool = True,
-        **extra: Any,
-    ) -> Any:  # fmt: skip
+    def main(self, *arguments: Any, **given: Any) -> Any:
         """Run, and end with an exit code; what cannot be understood is said in one line, and ends with 2."""
-        if not standalone_mode:
-            return super().main(args, prog_name, standalone_mode=False, **extra)  # type: ignore[misc]
+        if not given.get("standalone_mode", True):
+            return super().main(*arguments, **given)  # type: ignore[misc]
         try:
-            code = super().main(args, prog_name, standalone_mode=False, **extra)  # type: ignore[misc]
+            code = super().main(*arguments, **given | {"standalone_mode": False})  # type: ignore[misc]
         except _Refused as error:
-            sys.exit(_refused(error, prog_name or "gradsmith"))
+            sys.exit(_refused(error, given.get("prog_name") or "gradsmith"))
         except typer.Abort:  # Ctrl-C or the end of input where something was asked for
             typer.echo(err=True)
             sys.exit(INTERRUPTED)
@@ -80,8 +76,9 @@ class Commands(typer.Typer):
         completion: bool = False,
     ) -> None:
         """help: None for what the callback says; alone: whether the name does something without a command"""
+        own: dict[str, Any] = {"help": help} if help else {}
         super().__init__(
-            name=name, cls=Group, **({"help": help} if help else {}), invoke_without_command=alone,
+            name=name, cls=Group, **own, invoke_without_command=alone,
             no_args_is_help=not alone, add_completion=completion, pretty_exceptions_enable=False, rich_markup_mode=None,
             context_settings={"help_option_names": ["-h", "--help"]},
         )  # fmt: skip
@@ -130,7 +127,7 @@ def _refused(error: Any, program: str) -> int:
     """Says what cannot be understood, and where help is; the exit code."""
     from gradsmith.cli.show import say
 
-    context = getattr(error, "ctx", None)
+    context: Any = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(context.get_help())
         return 0
@@ -140,7 +137,8 @@ def _refused(error: Any, program: str) -> int:
 
 
 def _sentence(error: Any) -> str:
-    said, command = str(error.format_message()).strip(), error.ctx.command if getattr(error, "ctx", None) else None
+    context: Any = getattr(error, "ctx", None)
+    said, command = str(error.format_message()).strip(), context and context.command
     if found := re.match(r"No such command '(.*?)'", said):
         return f"there is no command {found[1]!r}{_meant(found[1], getattr(command, 'commands', {}))}"
     if found := re.match(r"No such option:? '?([^' ]+)", said):
