@@ -1,12 +1,18 @@
 """`./run` on machines where something is missing: one sentence that says what to do, before anything is installed."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from shutil import copy, which
 
 import pytest
+import typer
+from typer.testing import CliRunner
+
+from app.cli import app as server_program
+from gradsmith.cli.program import program as client_program
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ["demo", "serve", "test", "check", "worker", "migrate", "data", "bench", "reproduce"]
@@ -98,12 +104,44 @@ def test_it_starts_from_any_folder(tmp_path):
     programs = [path.stem for path in (ROOT / "benchmarks").glob("*.py") if not path.stem.startswith("_")]
     programs += [path.parent.name for path in (ROOT / "benchmarks").glob("*/__main__.py")]
     assert {"core", "memory"} <= set(programs)
-    assert sorted(answer.stdout.splitlines()[3:]) == [f"  {name}" for name in sorted(programs)]
+    assert sorted(answer.stdout.splitlines()[5:]) == [f"  {name}" for name in sorted(programs)]
 
 
-def test_an_unknown_command_or_benchmark_is_named():
-    assert "there is no command 'dance'" in run("dance", PATH="").stderr
-    assert "there is no benchmark 'dance'" in run("bench", "dance", PATH="").stderr
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("dance",), "there is no command 'dance'. `./run --help` says more."),
+        (("bench", "dance"), "there is no benchmark 'dance'. `./run bench --help` lists them."),
+        (("srve",), "Did you mean 'serve'?"),
+        (("serves",), "Did you mean 'serve'?"),
+        (("dmeo",), "Did you mean 'demo'?"),
+        (("famylies",), "Did you mean 'families'?"),
+        (("bench", "memori"), "Did you mean 'memory'?"),
+    ],
+)
+def test_an_unknown_command_or_benchmark_is_named_with_what_may_have_been_meant(arguments, message):
+    answer = run(*arguments, PATH="")
+    assert (answer.returncode, message in answer.stderr) == (2, True), answer.stderr
+
+
+def test_the_three_programs_say_the_same_of_a_command_and_show_help_in_the_same_sections():
+    """What ./run hands to gradsmith-server is summed up by the same sentence."""
+    server = {name: command.help for name, command in typer.main.get_command(server_program).commands.items()}
+    sections = r"^(\w+)(?: of \w+)?:$"
+    for name in sorted(set(COMMANDS) & set(server)):
+        shown = run(name, "--help", PATH="").stdout
+        first = re.sub(r"\s+", " ", server[name]).partition(".")[0]
+        assert first in re.sub(r"\s+", " ", shown), name
+        assert set(re.findall(sections, shown, re.M)) <= {"Commands", "Arguments", "Options", "Environment"}
+    for program in (server_program, client_program):
+        shown = CliRunner().invoke(program, ["--help"], prog_name="it").stdout
+        assert re.findall(sections, shown, re.M) == ["Commands", "Options"]
+        assert shown.startswith("Usage: it COMMAND [OPTIONS]\n\n  ")
+        assert shown.rstrip().endswith("`it COMMAND --help` says more.")
+    shown = run("--help", PATH="").stdout
+    assert re.findall(sections, shown, re.M) == ["Commands", "Options", "Environment"]
+    assert shown.startswith("Usage: ./run COMMAND [OPTIONS]\n\n  ")
+    assert shown.rstrip().endswith("`./run COMMAND --help` says more.")
 
 
 def test_without_python_it_says_how_to_install_one(project):

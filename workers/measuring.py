@@ -59,13 +59,13 @@ def measure(
     Raises as `workers.kinds.run` says.
     """
     result: MeasuringResult | None = None
-    message = None
+    told: set[str] = set()  # baselines that are tuned side by side take turns, and each is told of once
     for happened in science:
         match happened:
             case MeasuringProgress():
-                if happened.message != message:
-                    message = happened.message
-                    attempt.recorder.say("log", {"level": "info", "message": message})
+                if happened.message not in told:
+                    told.add(happened.message)
+                    attempt.recorder.say("log", {"level": "info", "message": happened.message})
                 attempt.recorder.progress(happened.step, happened.total)
             case MeasuringResult():
                 result = happened

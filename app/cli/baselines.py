@@ -9,13 +9,11 @@ import typer
 
 from app.cli.common import Data, refuse, settings_from
 from app.cli.database import database_of
+from gradsmith.cli.style import Commands
 
-baselines_commands = typer.Typer(
-    name="baselines",
-    help="Runs of tuned baselines that evaluations keep for one another. Works on the database itself.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+baselines_commands = Commands(
+    "baselines",
+    "Count and drop runs of tuned baselines that evaluations keep for one another. It works on the database itself.",
 )
 
 
@@ -35,7 +33,7 @@ def forget(
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Baselines, such as soap. Default: all.")
     ] = None,
     workspace: Annotated[
-        str | None, typer.Option("--workspace", help="Of this workspace alone.", show_default="all")
+        str | None, typer.Option("--workspace", metavar="NAME", help="Of this workspace alone.", show_default="all")
     ] = None,
     data: Data = None,
 ) -> None:

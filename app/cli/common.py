@@ -12,19 +12,24 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from app.commands import command
+from app.commands import INSTALLED, STARTED_AS, command
 from app.settings import Settings, explain, misspelt
 
 logger = logging.getLogger("gradsmith.settings")
 
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help="Data folder: database, Valkey's file, data sets, logs.", show_default="var"),
+    typer.Option(
+        "--data", metavar="FOLDER", help="Data folder: database, Valkey's file, data sets, logs.", show_default="var"
+    ),
 ]
 Host = Annotated[
     str | None,
     typer.Option(
-        "--host", help="Address to listen on. One beyond this machine needs API keys.", show_default="127.0.0.1"
+        "--host",
+        metavar="ADDRESS",
+        help="Address to listen on. One beyond this machine needs API keys.",
+        show_default="127.0.0.1",
     ),
 ]
 Port = Annotated[
@@ -34,7 +39,10 @@ Port = Annotated[
 RootPath = Annotated[
     str | None,
     typer.Option(
-        "--root-path", help="Path below which a reverse proxy shows the service.", show_default="none: it shows it at /"
+        "--root-path",
+        metavar="PATH",
+        help="Path below which a reverse proxy shows the service.",
+        show_default="none: /",
     ),
 ]
 
@@ -74,6 +82,7 @@ def become(
     os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])
 
 
-def refuse(message: str) -> NoReturn:
-    print(f"gradsmith-server: {message}", file=sys.stderr)
-    raise SystemExit(2)
+def refuse(message: str, code: int = 2) -> NoReturn:
+    """Say why on stderr, under the name that the command was called by, and end."""
+    print(f"{os.environ.get(STARTED_AS) or INSTALLED}: {message}", file=sys.stderr)
+    raise SystemExit(code)

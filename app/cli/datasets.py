@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +12,11 @@ import typer
 
 from app.cli.common import Data, become, existing_file, refuse, settings_from
 from app.settings import Settings
+from gradsmith.cli.style import Commands
 
 _DATA_SETS = "models.tasks.data"
 
-data_commands = typer.Typer(
-    name="data",
-    help="Data sets that families use, and tables of your own; alone, it lists the data sets.",
-    invoke_without_command=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+data_commands = Commands("data", alone=True)
 
 
 @dataclass(frozen=True)
@@ -39,7 +33,7 @@ class Table:
 
 @data_commands.callback()
 def data(context: typer.Context, data: Data = None) -> None:
-    """Data sets that families use, and tables of your own; alone, it lists the data sets."""
+    """List, fetch and import data sets. Alone, it lists them."""
     context.obj = data
     if context.invoked_subcommand is None:
         become(_DATA_SETS, data=data)
@@ -75,7 +69,8 @@ def import_(
         typer.Option("--input", metavar="COLUMN", help="A column that a model sees. Default: all other numbers."),
     ] = None,
     workspace: Annotated[
-        str | None, typer.Option(help="Workspace of the table.", show_default="that of a server without keys")
+        str | None,
+        typer.Option(metavar="NAME", help="Workspace of the table.", show_default="that of a server without keys"),
     ] = None,
     data: Data = None,
 ) -> None:
@@ -124,8 +119,7 @@ def _bring(settings: Settings, chosen: Table) -> None:
             )  # fmt: skip
             store.keep(database, blobs, arrival, found, chosen.name, chosen.workspace)
     except DatasetRefused as error:
-        print(f"gradsmith-server: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        refuse(str(error), 1)
     except (StoreError, BlobsUnavailable) as error:
         refuse(str(error))
     except OSError as error:

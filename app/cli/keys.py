@@ -13,13 +13,10 @@ import typer
 from app.cli.common import Data, refuse, settings_from
 from app.cli.database import database_of
 from app.commands import command
+from gradsmith.cli.style import Commands
 
-keys_commands = typer.Typer(
-    name="keys",
-    help="Make, list and revoke API keys. Works on the database itself and needs no running server.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+keys_commands = Commands(
+    "keys", "Make, list and revoke API keys. It works on the database itself and needs no running server."
 )
 
 _WORKSPACE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -33,12 +30,17 @@ class ScopeName(StrEnum):
 
 @keys_commands.command()
 def create(
-    name: Annotated[str, typer.Option("--name", help="What the key is for; tells you later which to revoke.")],
+    name: Annotated[
+        str, typer.Option("--name", metavar="NAME", help="What the key is for; tells you later which to revoke.")
+    ],
     scope: Annotated[
         ScopeName, typer.Option("--scope", help="read; submit, which includes read; admin, which includes both.")
     ] = ScopeName.submit,
     workspace: Annotated[
-        str, typer.Option("--workspace", help="Workspace that the key belongs to; created if it does not exist.")
+        str,
+        typer.Option(
+            "--workspace", metavar="NAME", help="Workspace that the key belongs to; created if it does not exist."
+        ),
     ] = "default",
     days: Annotated[
         float | None,

@@ -19,24 +19,16 @@ from app.cli.datasets import data_commands
 from app.cli.keys import keys_commands
 from app.commands import INSTALLED, STARTED_AS, started_as
 from app.commands import command as named
+from gradsmith.cli.style import Commands
 
-app = typer.Typer(
-    name="gradsmith-server",
-    help="Optimization as a service: run the Gradsmith server and its parts.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+_HELP = """Run the Gradsmith server and its parts.
 
-families_commands = typer.Typer(
-    name="families",
-    help="Families of tasks, your own among them.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+Settings are environment variables; docs/operations.md lists them, `doctor` checks them.
+
+Exit codes: 0 done, 1 failed, 2 wrong arguments or settings, 130 Ctrl-C.
+"""
+app = Commands("gradsmith-server", _HELP)
+families_commands = Commands("families")
 
 app.add_typer(keys_commands)
 app.add_typer(baselines_commands)
@@ -95,9 +87,11 @@ def api(host: Host = None, port: Port = None, data: Data = None, root_path: Root
 
 @app.command()
 def worker(
-    queues: Annotated[str, typer.Option("--queues", help="Queues to work on, separated by commas: cpu, gpu.")] = "cpu",
+    queues: Annotated[
+        str, typer.Option("--queues", metavar="LIST", help="Queues to work on, separated by commas: cpu, gpu.")
+    ] = "cpu",
     name: Annotated[
-        str | None, typer.Option("--name", help="Name in logs and leases.", show_default="host-pid")
+        str | None, typer.Option("--name", metavar="NAME", help="Name in logs and leases.", show_default="host-pid")
     ] = None,
     data: Data = None,
 ) -> None:
@@ -118,7 +112,9 @@ def migrate(
     data: Data = None,
     to: Annotated[
         str | None,
-        typer.Option("--to", help="Migrate back to this schema. Data that only newer schemas have is lost."),
+        typer.Option(
+            "--to", metavar="SCHEMA", help="Migrate back to this schema. Data that only newer schemas have is lost."
+        ),
     ] = None,
 ) -> None:
     """Bring the database up to date.
@@ -177,7 +173,7 @@ def check(
 
 @families_commands.callback()
 def families() -> None:
-    """Families of tasks, your own among them."""
+    """Check families of tasks, your own among them."""
 
 
 def main() -> None:

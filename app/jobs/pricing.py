@@ -122,7 +122,7 @@ def _advice(family: str, seconds: Seconds | None) -> str | None:
         return None
     return (
         f"Nothing like this was measured here yet. POST /families/{family}/preview takes seconds and times a few steps "
-        f"of a training and its evaluation: send it the same tasks, recipe and resources, and ask again."
+        f"of a training and its evaluation: give it the same tasks, recipe and resources, and ask again."
     )
 
 

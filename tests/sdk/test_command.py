@@ -21,7 +21,7 @@ import gradsmith
 from app.settings import Settings
 from gradsmith.cli import complete
 from gradsmith.cli.given import settings
-from gradsmith.cli.price import chart
+from gradsmith.cli.picture import chart
 from gradsmith.cli.program import program
 from gradsmith.cli.show import duration, sparkline
 from gradsmith.cli.sweeps import halving, swept
@@ -211,7 +211,7 @@ def test_control_c_detaches_and_the_job_runs_on(
     os.close(other)
     seen = b""
     deadline = time.monotonic() + 120
-    while not re.search(r"[▁▂▃▄▅▆▇█]  loss ", seen.decode(errors="replace")) and time.monotonic() < deadline:
+    while not re.search(r"loss .*[▁▂▃▄▅▆▇█]", seen.decode(errors="replace")) and time.monotonic() < deadline:
         seen += os.read(main, 4096)
     assert b"training" in seen
     watching.send_signal(signal.SIGINT)

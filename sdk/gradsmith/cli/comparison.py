@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gradsmith import errors
 from gradsmith.cli import show
@@ -26,21 +25,12 @@ def job_of(client: Client, name: str) -> str:
 def compared(client: Client, first: str, second: str) -> list[tuple[str, str, str]]:
     """(field, of the first, of the second) where they differ, then what came out."""
     found = [client.jobs.get(name) for name in (first, second)]
-    flat = [_flat(job.spec) for job in found]
+    flat = [show.flat(job.spec) for job in found]
     names = list(dict.fromkeys((*flat[0], *flat[1])))
     rows = [(name, *(each.get(name, "") for each in flat)) for name in names if flat[0].get(name) != flat[1].get(name)]
     results = [_result(client, job) for job in found]
     rows += [(name, *(each.get(name, "") for each in results)) for name in dict.fromkeys((*results[0], *results[1]))]
     return [(name, one, other) for name, one, other in rows]
-
-
-def _flat(value: Any, path: str = "") -> dict[str, str]:
-    if not isinstance(value, dict):
-        return {path: value if isinstance(value, str) else json.dumps(value)}
-    found: dict[str, str] = {}
-    for name, inner in value.items():
-        found |= _flat(inner, f"{path}.{name}" if path else name)
-    return found
 
 
 def _result(client: Client, job: Job) -> dict[str, str]:

@@ -10,11 +10,12 @@ import typer
 from gradsmith.cli import complete, show
 from gradsmith.cli.given import meant
 from gradsmith.cli.outcome import refuse, told
+from gradsmith.cli.style import Commands
 
 if TYPE_CHECKING:
     from gradsmith.types import Dataset
 
-commands = typer.Typer(name="data", help="Tables of your own.", invoke_without_command=True, rich_markup_mode=None)
+commands = Commands("data", alone=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
 DatasetName = Annotated[
@@ -24,7 +25,7 @@ DatasetName = Annotated[
 
 @commands.callback()
 def data(context: typer.Context, as_json: AsJson = False) -> None:
-    """Tables of your own; alone, it lists them."""
+    """Add, list, show and delete tables of your own. Alone, it lists them."""
     if context.invoked_subcommand is None:
         list_data(as_json=as_json)
     elif as_json:
@@ -34,7 +35,7 @@ def data(context: typer.Context, as_json: AsJson = False) -> None:
 @commands.command()
 def add(
     file: Annotated[Path, typer.Argument(help="CSV with a line of names, npz, safetensors or Parquet.")],
-    name: Annotated[str | None, typer.Option(help="Default: the file's, without its ending.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Default: the file's, without its ending.")] = None,
     target: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column that is predicted.")] = None,
     group: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="The column that says which rows belong to which task.")

@@ -11,10 +11,9 @@ import typer
 from gradsmith.cli import complete, show
 from gradsmith.cli.given import settings
 from gradsmith.cli.outcome import JOB_FAILED, refuse, told
+from gradsmith.cli.style import Commands
 
-commands = typer.Typer(
-    name="families", help="What can be trained on.", invoke_without_command=True, rich_markup_mode=None
-)
+commands = Commands("families", alone=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
 FamilyName = Annotated[
@@ -25,7 +24,7 @@ FamilyName = Annotated[
 
 @commands.callback()
 def families(context: typer.Context, as_json: AsJson = False) -> None:
-    """What can be trained on; alone, it lists them."""
+    """List, show and declare families: what can be trained on. Alone, it lists them."""
     if context.invoked_subcommand is None:
         list_families(as_json=as_json)
     elif as_json:
@@ -46,7 +45,8 @@ def list_families(as_json: AsJson = False) -> None:
              "yours" if each.declared else "")
             for each in page
         ]  # fmt: skip
-        show.table(("family", "what it is", "kind", "coordinates", ""), rows, empty="The server has no families.")
+        names = ("family", "what it is", "kind", "coordinates", "declared")
+        show.table(names, rows, empty="The server has no families.", spare=("kind",), right=("coordinates",))
         return None
 
 
@@ -59,10 +59,11 @@ def show_family(name: FamilyName, as_json: AsJson = False) -> None:
         found = service.families.get(name)
         if as_json:
             return show.as_json(found.raw)
-        typer.echo(f"{found.name}: {found.title}\n{found.description}\n")
+        show.say(f"{found.name}: {found.title}\n{found.description}")
         for title, values in (("tasks", found.tasks), ("recipe", found.recipe), ("evaluation", found.evaluation)):
-            typer.echo(f"{title} (change with --set {title}.NAME=VALUE)")
-            show.fields({f"  {name}": show.line(value) for name, value in values.items()})
+            show.say(f"\n{title} (change with --set {title}.NAME=VALUE)")
+            show.fields({f"  {name}": value for name, value in show.flat(values).items()})
+        show.say(f"\n`gradsmith train {found.name}` trains on it.")
         return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,13 +11,12 @@ import typer
 from gradsmith.cli import complete, show, sweeps
 from gradsmith.cli.given import job_id, labels
 from gradsmith.cli.outcome import JOB_FAILED, refuse, told
+from gradsmith.cli.style import Commands
 
 if TYPE_CHECKING:
     from gradsmith.types import Job
 
-commands = typer.Typer(
-    name="jobs", help="Trainings, sweeps, evaluations and previews.", invoke_without_command=True, rich_markup_mode=None
-)
+commands = Commands("jobs", alone=True)
 
 JobName = Annotated[
     str,
@@ -31,7 +31,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers
 
 @commands.callback()
 def jobs(context: typer.Context, as_json: AsJson = False) -> None:
-    """Trainings, sweeps, evaluations and previews; alone, it lists them."""
+    """List, show, follow and end trainings, sweeps, evaluations and previews. Alone, it lists them."""
     if context.invoked_subcommand is None:
         list_jobs(as_json=as_json)
     elif as_json:
@@ -40,9 +40,11 @@ def jobs(context: typer.Context, as_json: AsJson = False) -> None:
 
 @commands.command("list")
 def list_jobs(
-    family: Annotated[str | None, typer.Option(help="Of this family only.")] = None,
+    family: Annotated[str | None, typer.Option(metavar="FAMILY", help="Of this family only.")] = None,
     sweep: Annotated[str | None, typer.Option(metavar="ID", help="The children of this sweep only.")] = None,
-    status: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed, cancelled.")] = None,
+    status: Annotated[
+        str | None, typer.Option(metavar="STATUS", help="queued, running, succeeded, failed, cancelled.")
+    ] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="With this label; repeatable.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     as_json: AsJson = False,
@@ -73,6 +75,8 @@ def list_jobs(
             ("job", "kind", "family", "status", "done", "ran", "age"),
             rows,
             empty="No jobs. `gradsmith train FAMILY` starts one; `gradsmith families` lists what can be trained on.",
+            spare=("done", "ran"),
+            right=("done", "ran", "age"),
         )
         return None
 
@@ -88,6 +92,9 @@ def show_job(job: JobName = "@last", as_json: AsJson = False) -> None:
         if as_json:
             return show.as_json(found.raw)
         lines = _facts(found)
+        if found.optimizer is not None:
+            with suppress(NotFound):  # it was deleted
+                lines["optimizer"] = f"{service.optimizers.get(found.optimizer).reference} ({found.optimizer})"
         if found.kind == "meta_train":
             try:
                 curve = service.jobs.curve(found, max_points=400)
@@ -102,6 +109,8 @@ def show_job(job: JobName = "@last", as_json: AsJson = False) -> None:
         elif found.kind != "meta_train" and found.status == "succeeded":
             typer.echo()
             show.verdict(service.jobs.report(found))
+        if (step := _next_step(found)) is not None:
+            show.paragraph(step)
         return None
 
 
@@ -180,18 +189,17 @@ def follow(job: str, *, as_json: bool = False) -> None:
             sweeps.table(service.sweeps.get(ended))
         if ended.status != "succeeded":
             reason = ended.status_reason or "no reason given"
-            typer.echo(f"gradsmith: job {ended.id} {ended.status}: {reason}", err=True)
-            raise typer.Exit(JOB_FAILED)
+            again = f". `gradsmith jobs retry {ended.id[-8:]}` starts another attempt"
+            refuse(f"job {ended.id} {ended.status}: {reason.rstrip('.')}{again}", JOB_FAILED)
         if ended.status_reason:
-            typer.echo(f"note: {ended.status_reason}")
+            show.say(f"note: {ended.status_reason}")
         if ended.evaluation is None or ended.kind not in ("meta_train", "sweep"):
             if ended.kind not in ("meta_train", "sweep"):
                 show.verdict(service.jobs.report(ended))
             return
         measured = watched(service, ended.evaluation)
         if measured.status != "succeeded":
-            typer.echo(f"gradsmith: its evaluation {measured.id} {measured.status}: {measured.status_reason}", err=True)
-            raise typer.Exit(JOB_FAILED)
+            refuse(f"its evaluation {measured.id} {measured.status}: {measured.status_reason}", JOB_FAILED)
         show.verdict(service.jobs.report(measured))
         if ended.optimizer is not None:
             record = service.optimizers.get(ended.optimizer)
@@ -201,8 +209,21 @@ def follow(job: str, *, as_json: bool = False) -> None:
             best = record if record.overrides else service.optimizers.get(f"{record.family}@best")
             if best.id != record.id:
                 what = "a tuned baseline" if best.tuned else "another optimizer"
-                typer.echo(f"{record.reference} is not the best: {record.family}@best is {best.reference}, {what}")
-            typer.echo(f"{best.reference}: `gradsmith optimizers pull {best.reference}` fetches its weights")
+                show.say(f"{record.reference} is not the best: {record.family}@best is {best.reference}, {what}.")
+            show.say(f"`gradsmith optimizers pull {best.reference}` fetches it.")
+
+
+def _next_step(job: Job) -> str | None:
+    """What a person may want to do with it, in a sentence."""
+    if not job.finished:
+        return f"`gradsmith jobs watch {job.id[-8:]}` follows it, `gradsmith jobs cancel {job.id[-8:]}` ends it."
+    if job.status != "succeeded":
+        return f"`gradsmith jobs logs {job.id[-8:]}` says more, `gradsmith jobs retry {job.id[-8:]}` tries again."
+    if job.kind == "meta_train" and job.evaluation is not None:
+        return f"`gradsmith jobs show {job.evaluation[-8:]}` has its proof against tuned baselines."
+    if job.kind == "meta_train" and job.optimizer is not None:
+        return f"`gradsmith evaluate {job.optimizer[-8:]} --follow` measures it against tuned baselines."
+    return None
 
 
 def _facts(job: Job) -> dict[str, str]:

@@ -10,14 +10,9 @@ import typer
 from gradsmith.cli import show
 from gradsmith.cli.given import key_id
 from gradsmith.cli.outcome import refuse, told
+from gradsmith.cli.style import Commands
 
-_HELP = """API keys of your workspace; alone, it lists them.
-
-Each of these commands needs a key with the scope admin. The first is made on the server's machine:
-`gradsmith-server keys create --scope admin --name me`.
-"""
-
-commands = typer.Typer(name="keys", help=_HELP, invoke_without_command=True, rich_markup_mode=None)
+commands = Commands("keys", alone=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
 _SCOPES = ("read", "submit", "admin")
@@ -25,7 +20,11 @@ _SCOPES = ("read", "submit", "admin")
 
 @commands.callback()
 def keys(context: typer.Context, as_json: AsJson = False) -> None:
-    """API keys of your workspace; alone, it lists them."""
+    """Make, list and revoke API keys of your workspace. Alone, it lists them.
+
+    Each of these commands needs a key with the scope admin. The first is made on the server's machine:
+    `gradsmith-server keys create --scope admin --name me`.
+    """
     if context.invoked_subcommand is None:
         list_keys(as_json=as_json)
     elif as_json:
@@ -36,7 +35,7 @@ def keys(context: typer.Context, as_json: AsJson = False) -> None:
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What it is for; tells you later which to revoke.")],
     scope: Annotated[
-        str, typer.Option(help="read; submit, which includes read; admin, which includes both.")
+        str, typer.Option(metavar="SCOPE", help="read; submit, which includes read; admin, which includes both.")
     ] = "submit",
     days: Annotated[
         float | None, typer.Option(min=0.0, max=36500.0, help="How long it is valid.", show_default="for ever")

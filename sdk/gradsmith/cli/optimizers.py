@@ -11,13 +11,12 @@ import typer
 from gradsmith.cli import complete, show
 from gradsmith.cli.given import meant, optimizer_named, optimizer_names
 from gradsmith.cli.outcome import refuse, told
+from gradsmith.cli.style import Commands
 
 if TYPE_CHECKING:
     from gradsmith.types import Optimizer
 
-commands = typer.Typer(
-    name="optimizers", help="The registry of trained optimizers.", invoke_without_command=True, rich_markup_mode=None
-)
+commands = Commands("optimizers", alone=True)
 
 Reference = Annotated[
     str,
@@ -32,7 +31,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers
 
 @commands.callback()
 def optimizers(context: typer.Context, as_json: AsJson = False) -> None:
-    """The registry of trained optimizers; alone, it lists them."""
+    """List, show, fetch and name trained optimizers. Alone, it lists them."""
     if context.invoked_subcommand is None:
         list_optimizers(as_json=as_json)
     elif as_json:
@@ -41,7 +40,7 @@ def optimizers(context: typer.Context, as_json: AsJson = False) -> None:
 
 @commands.command("list")
 def list_optimizers(
-    family: Annotated[str | None, typer.Option(help="Of this family only.")] = None,
+    family: Annotated[str | None, typer.Option(metavar="FAMILY", help="Of this family only.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     archived: Annotated[bool, typer.Option("--archived", help="Also those that were archived.")] = False,
     as_json: AsJson = False,
@@ -66,8 +65,10 @@ def list_optimizers(
             for each in found
         ]
         show.table(
-            ("optimizer", "aliases", "what", "validation", "verdict: end, curve", "age"),
+            ("optimizer", "aliases", "what", "validation", "end, curve", "age"),
             rows,
+            spare=("what",),
+            right=("validation", "age"),
             empty="No optimizers yet. `gradsmith train FAMILY --follow` makes one.",
         )
         return None
@@ -105,8 +106,10 @@ def show_optimizer(optimizer: Reference, as_json: AsJson = False) -> None:
         show.fields({name: value for name, value in lines.items() if value})
         if found.answer:
             show.paragraph(found.answer)
-        steps = ", steps=N)  # N: the steps that your run takes" if found.tuned or found.stands_for else ")"
-        typer.echo(f"\ngradsmith.LearnedOptimizer(model.parameters(), {found.reference!r}{steps}")
+        steps = ", steps=N" if found.tuned or found.stands_for else ""
+        typer.echo(f"\ngradsmith.LearnedOptimizer(model.parameters(), {found.reference!r}{steps})")
+        if steps:
+            show.say("N is the number of steps that your run takes.")
         return None
 
 
@@ -136,7 +139,9 @@ def _what(found: Optimizer) -> str:
 @commands.command()
 def pull(
     optimizer: Reference,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: its name, here.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: its name, here.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print where the file is, and its size.")] = False,
 ) -> None:
     """Fetch the weights into a file.
@@ -189,7 +194,7 @@ def alias(
 @commands.command()
 def upload(
     file: Annotated[Path, typer.Argument(help="A weights file, such as `gradsmith optimizers pull` writes.")],
-    family: Annotated[str | None, typer.Option(help="Default: the one that the file names.")] = None,
+    family: Annotated[str | None, typer.Option(metavar="FAMILY", help="Default: the one that the file names.")] = None,
     source: Annotated[str | None, typer.Option(help="Where it comes from. Default: the file's name.")] = None,
     description: Annotated[str | None, typer.Option(help="What it is, in your words.")] = None,
     as_json: AsJson = False,
@@ -220,7 +225,9 @@ def describe(
     from gradsmith.cli.service import client
 
     with told(), client() as service:
-        changed = service.optimizers.update(optimizer, description=text)
+        found = optimizer_named(service, optimizer)
+        with meant(found, lambda: optimizer_names(service, found)):
+            changed = service.optimizers.update(found, description=text)
         show.as_json(changed.raw) if as_json else typer.echo(f"{changed.reference}: {changed.description}")
 
 
@@ -234,7 +241,9 @@ def archive(
     from gradsmith.cli.service import client
 
     with told(), client() as service:
-        changed = service.optimizers.archive(optimizer, archived=not undo)
+        found = optimizer_named(service, optimizer)
+        with meant(found, lambda: optimizer_names(service, found)):
+            changed = service.optimizers.archive(found, archived=not undo)
         if as_json:
             return show.as_json(changed.raw)
         typer.echo(f"{changed.reference} {'is archived' if changed.archived else 'is no longer archived'}.")
@@ -242,10 +251,12 @@ def archive(
 
 
 @commands.command()
-def delete(optimizer: Reference) -> None:
+def delete(optimizer: Reference, as_json: AsJson = False) -> None:
     """Delete an optimizer that no alias, job or evaluation needs."""
     from gradsmith.cli.service import client
 
     with told(), client() as service:
-        service.optimizers.delete(optimizer)
-        typer.echo(f"Deleted {optimizer}.")
+        found = optimizer_named(service, optimizer)
+        with meant(found, lambda: optimizer_names(service, found)):
+            service.optimizers.delete(found)
+        show.as_json({"deleted": found}) if as_json else typer.echo(f"Deleted {found}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +10,9 @@ from typing import NoReturn
 import typer
 
 from gradsmith import errors
+from gradsmith.cli import show
+from gradsmith.cli.spoken import as_commands
 
-_REQUEST = re.compile(r"GET /(jobs|optimizers|families)\b(?!/)")
 JOB_FAILED, USAGE, AUTHENTICATION, NOT_FOUND, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
 
@@ -24,6 +24,8 @@ def ended_with(error: errors.GradsmithError) -> int:
         case errors.Unauthorized() | errors.Forbidden():
             return AUTHENTICATION
         case errors.NotFound():
+            return NOT_FOUND
+        case errors.ResponseError(code="unknown_family" | "unknown_optimizer"):
             return NOT_FOUND
         case errors.RateLimited() | errors.ServerError() | errors.ConnectionFailed() | errors.InvalidResponse():
             return UNAVAILABLE
@@ -51,7 +53,7 @@ def in_words(error: errors.GradsmithError) -> str:
     """What went wrong, with commands where the server names requests and options where it names fields."""
     if not isinstance(error, errors.ResponseError):
         return str(error)
-    said = _REQUEST.sub(r"`gradsmith \1`", error.detail)
+    said = as_commands(error.detail)
     for each in error.errors:
         said = said.replace(each.pointer.lstrip("/"), each.pointer.lstrip("/").replace("/", "."))
     # A failure of the server itself is reported to its operator, who asks for the request.
@@ -60,5 +62,5 @@ def in_words(error: errors.GradsmithError) -> str:
 
 def refuse(message: str, code: int = USAGE) -> NoReturn:
     """Say why on stderr, and end."""
-    typer.echo(f"gradsmith: {message}", err=True)
+    show.say(f"gradsmith: {message}", err=True)
     raise typer.Exit(code)

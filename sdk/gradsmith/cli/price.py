@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from gradsmith.cli import show
+from gradsmith.cli.picture import chart
+from gradsmith.cli.spoken import as_commands
 
 if TYPE_CHECKING:
     from gradsmith.types import Price, Report
 
 _PARTS = ("training", "selection", "tuning", "evaluation")
-_EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 
 def told(price: Price) -> None:
@@ -28,12 +28,21 @@ def told(price: Price) -> None:
         "error": ""
         if error["p90"] is None
         else f"actual over predicted: median {error['p50']:.2f}, p90 {error['p90']:.2f} of {error['jobs']} jobs",
-        "queue": f"{queue['jobs']} jobs, {'no' if queue['workers'] is None else queue['workers']} workers known"
-        + ("" if queue["seconds"] is None else f": begins in about {show.duration(queue['seconds'])}"),
+        "queue": _queue(queue),
     }
     show.fields({name: value for name, value in lines.items() if value})
     for note in (*price.notes, *([] if price.advice is None else [price.advice])):
-        show.paragraph(note)
+        show.paragraph(as_commands(note))
+
+
+def _queue(queue: Mapping[str, Any]) -> str:
+    """What is before the job, and when it begins."""
+    jobs = "no job" if not queue["jobs"] else "1 job" if queue["jobs"] == 1 else f"{queue['jobs']} jobs"
+    if not queue["workers"]:
+        return f"{jobs}, and no worker is known"
+    workers = "1 worker" if queue["workers"] == 1 else f"{queue['workers']} workers"
+    when = "" if queue["seconds"] is None else f": begins in about {show.duration(queue['seconds'])}"
+    return f"{jobs} for {workers}{': begins at once' if queue['seconds'] == 0 else when}"
 
 
 def in_words(seconds: Mapping[str, float] | None, rests_on: Sequence[str]) -> dict[str, str]:
@@ -61,30 +70,3 @@ def previewed(report: Report) -> None:
         rate, schedule = (raw["tuning"][name][part]["final"] for part in ("learning_rate", "schedule"))
         typer.echo(f"\n{name}, learning rate {show.number(rate)}, {schedule}: mean loss over {report.horizon} steps")
         typer.echo("\n".join(chart(measured["curve"]["mean"])))
-
-
-def chart(values: Sequence[Any], width: int = 60, height: int = 8) -> list[str]:
-    """A curve as lines of blocks, by its logarithm where all values are positive; a gap where one is not finite."""
-    finite = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
-    if not finite:
-        return ["(no finite loss: it diverged)"]
-    logarithmic = min(finite) > 0
-    count = min(width, len(values))
-    shown = [values[place * (len(values) - 1) // max(1, count - 1)] for place in range(count)]
-    scale = math.log if logarithmic else float
-    low, high = scale(min(finite)), scale(max(finite))
-    eighths = [_height(value, scale, low, high, height) for value in shown]
-    rows = []
-    for row in reversed(range(height)):
-        label = show.number(max(finite)) if row == height - 1 else show.number(min(finite)) if row == 0 else ""
-        cells = "".join(_EIGHTHS[max(0, min(8, filled - 8 * row))] for filled in eighths)
-        rows.append(f"{label:>10} {cells}".rstrip())
-    return rows
-
-
-def _height(value: Any, scale: Any, low: float, high: float, height: int) -> int:
-    """In eighths of a row; 1 at least for what is there."""
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return 0
-    share = (scale(value) - low) / ((high - low) or 1.0)
-    return max(1, round(8 * height * float(share)))

@@ -12,18 +12,18 @@ from gradsmith.cli import complete, datasets, families, jobs, keys, optimizers, 
 from gradsmith.cli import sweeps as sweeping
 from gradsmith.cli.given import labels, settings
 from gradsmith.cli.outcome import AUTHENTICATION, UNAVAILABLE, refuse, told
+from gradsmith.cli.style import Commands
 
+_HELP = """Train, prove and fetch learned optimizers.
+
+The server is at GRADSMITH_URL, or where `gradsmith login` says; the key is in GRADSMITH_API_KEY, or kept by that.
+
+Exit codes: 0 done, 1 the job failed, 2 wrong arguments or a refused request, 3 no key or a wrong one, 4 not found,
+5 the server is unavailable, 130 Ctrl-C, which never cancels a job.
+"""
 _SECTIONS = ("recipe", "tasks", "evaluation", "resources")
 
-
-program = typer.Typer(
-    name="gradsmith",
-    help="Train, prove and fetch learned optimizers. GRADSMITH_URL or `gradsmith login` says where the server is.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+program = Commands("gradsmith", _HELP, completion=True)
 for each in (jobs.commands, optimizers.commands, families.commands, datasets.commands, keys.commands):
     program.add_typer(each)
 
@@ -80,7 +80,7 @@ def sweep(
         ),
     ] = None,
     sampler: Annotated[
-        str | None, typer.Option(help="grid, random or tpe. Default: grid; with a range random.")
+        str | None, typer.Option(metavar="NAME", help="grid, random or tpe. Default: grid; with a range random.")
     ] = None,
     trials: Annotated[int | None, typer.Option(help="How many; a grid has its own.")] = None,
     parallel: Annotated[int | None, typer.Option(help="Most that wait or run at a time.")] = None,
@@ -108,7 +108,9 @@ def evaluate(
     optimizer: optimizers.Reference,
     family: Annotated[
         str | None,
-        typer.Option(help="Measure on this family. Default: its own.", autocompletion=complete.families),
+        typer.Option(
+            metavar="FAMILY", help="Measure on this family. Default: its own.", autocompletion=complete.families
+        ),
     ] = None,
     set_: Set = None,
     label: Label = None,
@@ -158,19 +160,26 @@ def compare(first: Compared, second: Compared, as_json: AsJson = False) -> None:
 def login(
     url: Annotated[str, typer.Argument(help="Where the server is, such as https://gradsmith.example.org.")],
     key: Annotated[
-        str, typer.Option(prompt="API key (none: press Enter)", hide_input=True, help="Asked for where not given.")
+        str,
+        typer.Option(
+            metavar="KEY", prompt="API key (none: press Enter)", hide_input=True, help="Asked for where not given."
+        ),
     ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the address, and where it is kept.")] = False,
 ) -> None:
     """Keep a server's address and your key.
 
     Later commands use them. The file is one that only you can read.
     """
-    from gradsmith.cli.service import keep
-    from gradsmith.client import Client
+    from gradsmith.cli.service import client_of, keep
 
-    with told(), Client(url, key or None) as service:
+    with told(), client_of(url, key or None) as service:
         service.jobs.list(limit=1)  # refused here rather than at the first command
-        typer.echo(f"{service.base_url} answers; kept in {keep(service.base_url, key)}")
+        place = keep(service.base_url, key)
+        if as_json:
+            return show.as_json({"url": service.base_url, "kept_in": str(place)})
+        show.say(f"{service.base_url} answers; kept in {place}")
+        return None
 
 
 @program.command("open")

@@ -44,6 +44,11 @@ def client() -> Client:
     url = os.environ.get("GRADSMITH_URL") or own.get("url")
     # A key is for the server that it was kept with, and is sent to no other.
     key = os.environ.get("GRADSMITH_API_KEY") or (own.get("api_key") if url == own.get("url") else None)
+    return client_of(url, key)
+
+
+def client_of(url: str | None, key: str | None) -> Client:
+    """The client of that server. Ends with exit code 2 where it is no address, or the key is none."""
     try:
         return Client(url, key)
     except ValueError as error:  # an address or a key that is none; it names the variable

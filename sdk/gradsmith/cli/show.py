@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 
 _WIDE_ENOUGH = 100  # columns
 _BARS = "▁▂▃▄▅▆▇█"
-_STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+_VERDICTS = {"wins": "green", "ties": "yellow", "loses": "red"}
+_STYLES = _VERDICTS | {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
 
 def console() -> Console:
@@ -43,32 +46,71 @@ def line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
-    """Rows under their columns. empty: what to say where there are none"""
+def say(text: str, *, err: bool = False, indent: str = "", style: str | None = None) -> None:
+    """A sentence; on a terminal it is broken between words. indent: before further lines; style: of its first word"""
+    shown = wrapped(text, err=err, indent=indent)
+    style = None if "NO_COLOR" in os.environ else style
+    first, blank, rest = shown.partition(" ")
+    typer.echo(f"{typer.style(first, fg=style)}{blank}{rest}" if style else shown, err=err)
+
+
+def wrapped(text: str, *, err: bool = False, indent: str = "") -> str:
+    """The text broken between words, where it goes to a terminal."""
+    if not (sys.stderr if err else sys.stdout).isatty():
+        return text
+    width = min(shutil.get_terminal_size().columns, _WIDE_ENOUGH)
+    lines = (textwrap.fill(each, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
+             for each in text.split("\n"))  # fmt: skip
+    return "\n".join(lines)
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str, spare: Sequence[str] = (),
+    right: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Rows under their columns, without those that no row fills. empty: what to say where there are none; spare:
+    columns that a narrow terminal leaves out, the first one first; right: columns of numbers"""
+    given = [tuple(row) for row in rows]
+    if not given:
+        return say(empty)
+    names = [name for place, name in enumerate(columns) if place == 0 or any(row[place] for row in given)]
+    for name in (None, *spare):
+        names = [each for each in names if each != name]
+        if not sys.stdout.isatty() or _width(columns, given, names) <= shutil.get_terminal_size().columns:
+            break
+    kept = [columns.index(name) for name in names]
+    return _draw(names, [[row[place] for place in kept] for row in given], right)
+
+
+def _width(columns: Sequence[str], rows: Sequence[Sequence[str]], names: Sequence[str]) -> int:
+    widest = {name: max(len(name), *(len(row[place]) for row in rows)) for place, name in enumerate(columns)}
+    return sum(widest[name] + 3 for name in names) - 3
+
+
+def _draw(names: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for name in names:
+        drawn.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    if drawn.row_count == 0:
-        typer.echo(empty)
-    else:
-        console().print(drawn)
+    console().print(drawn)
 
 
 def fields(pairs: Mapping[str, str]) -> None:
-    """Names and values, one a line."""
+    """Names and values, one a line; a value that is too long for the terminal goes on below itself."""
     widest = max(map(len, pairs), default=0)
     for name, value in pairs.items():
-        typer.echo(f"{name:<{widest}}  {value}")
+        say(f"{name:<{widest}}  {value}", indent=" " * (widest + 2))
 
 
 def paragraph(text: str) -> None:
-    """Sentences after an empty line, wrapped where a person reads them."""
-    width = min(console().width, _WIDE_ENOUGH) if sys.stdout.isatty() else None
-    typer.echo("\n" + (text if width is None else textwrap.fill(text, width)))
+    """Sentences after an empty line."""
+    typer.echo()
+    say(text)
 
 
 def event(said: Event) -> str:
@@ -89,6 +131,16 @@ def event(said: Event) -> str:
             return f"{said.status}: {said.reason}" if said.reason else said.status
     told = ", ".join(f"{name} {value}" for name, value in said.data.items() if value not in (None, ""))
     return f"{said.kind.replace('_', ' ')}: {told}" if told else said.kind.replace("_", " ")
+
+
+def flat(value: Any, path: str = "") -> dict[str, str]:
+    """JSON by paths, as --set takes them: {"rule": {"kind": "mlp"}} is {"rule.kind": "mlp"}."""
+    if not isinstance(value, dict) or not (value or not path):
+        return {path: value if isinstance(value, str) else line(value)}
+    found: dict[str, str] = {}
+    for inner, each in value.items():
+        found |= flat(each, f"{path}.{inner}" if path else inner)
+    return found
 
 
 def name(job: str) -> str:
@@ -122,7 +174,7 @@ def progress(job: Job) -> str:
 def sparkline(values: Sequence[float], width: int = 40) -> str:
     """A curve in one line, by its logarithm where all are positive; values that are not finite are left out."""
     finite = [value for value in values if math.isfinite(value)]
-    if len(finite) < 2:
+    if min(len(finite), width) < 2:
         return ""
     count = min(width, len(finite))
     edges = [len(finite) * place // count for place in range(count + 1)]
@@ -143,15 +195,19 @@ def verdict(report: Report) -> None:
         low, high = against.get("ratio_interval") or (None, None)
         told = f"{number(against.get('ratio_of_means'))} [{number(low)}, {number(high)}] of the loss of tuned"
         schedule = f", {against['schedule']} rate" if against.get("schedule") else ""
-        typer.echo(f"{report.verdict[metric]} {words}: {told} {against.get('baseline', 'baselines')}{schedule}")
+        found = report.verdict[metric]
+        say(f"{found} {words}: {told} {against.get('baseline', 'baselines')}{schedule}", indent="  ",
+            style=_VERDICTS.get(found))  # fmt: skip
     if report.family_tier:
-        typer.echo(_schedule(report.family_tier["schedule"]))
+        say(_schedule(report.family_tier["schedule"]), indent="  ")
+    typer.echo()
     sweeps = report.raw.get("tuning") or {}
     rows = [
         (name, *(_mean(each, key) for key in ("final", "area")), _tuned(sweeps.get(name, {})))
         for name, each in report.optimizers.items()
     ]
-    table(("mean loss of", "at the end", "over the curve", "tuned to"), rows, empty="")
+    names = ("mean loss of", "at the end", "over the curve", "tuned to")
+    table(names, rows, empty="", right=names[1:3])
 
 
 def _schedule(found: Mapping[str, Any]) -> str:

@@ -6,12 +6,12 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from gradsmith.cli import show
+from gradsmith.cli import picture, show
 from gradsmith.cli.outcome import refuse
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from gradsmith.client import Client
     from gradsmith.sweeps import Search, Trial
     from gradsmith.types import Job
@@ -71,6 +71,18 @@ class Line:
         parts.append(f"best {show.number(best.score)} ({_in_words(best)})" if best is not None else "")
         return "  ".join(part for part in parts if part)
 
+    def drawn(self, width: int) -> RenderableType:
+        """One row with a bar."""
+        best = self._search.best
+        told = [self.status if self.status != "running" else "", f"{self.step} of {self.total} trials"]
+        told.append(f"{self._running} running" if self._running else "")
+        told.append(f"best {show.number(best.score)} ({_in_words(best)})" if best is not None else "")
+        return picture.line("sweep", self.step, self.total, told, width)
+
+    def ended(self, width: int) -> str:
+        """The line that stays."""
+        return self.text()[:width]
+
 
 def watched(client: Client, sweep: str) -> Job:
     """Shows the sweep until it has ended; returns it as it is then. Raises what `client.jobs.get` raises."""
@@ -100,8 +112,8 @@ def table(search: Search) -> None:
             (f"{trial.number}{mark}", *rung, *values, show.number(trial.score), trial.status, show.name(trial.job))
         )
     columns = ("trial", *(["rung"] if halved else []), *names, "score", "status", "job")
-    show.table(columns, rows, empty="No trial has been made yet.")
-    typer.echo(f"score: {search.criterion}; lower is better")
+    show.table(columns, rows, empty="No trial has been made yet.", right=("score", *names))
+    show.say(f"\nscore: {search.criterion}; lower is better")
 
 
 def _order(search: Search, trial: Trial) -> tuple[bool, bool, float, int]:

@@ -1,0 +1,1 @@
+"""The command line as a person sees it: captured in real terminals, and how long its help takes."""
