@@ -20,13 +20,13 @@ from sklearn.datasets import load_breast_cancer, load_wine
 CLINICS, FEWEST, MOST = 200, 30, 60
 
 
-def clinics() -> Iterable[Sequence[object]]:
-    """The line of names, then a patient a row."""
+def clinics(count: int = CLINICS, seed: int = 0) -> Iterable[Sequence[object]]:
+    """The line of names, then a patient a row. seed: other clinics with another one"""
     data = load_breast_cancer()
     standard = (data.data - data.data.mean(0)) / data.data.std(0)
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     yield ["clinic", *(name.replace(" ", "_") for name in data.feature_names), "diagnosis"]
-    for clinic in range(CLINICS):
+    for clinic in range(count):
         direction = random.normal(size=standard.shape[1])
         pull = np.exp(standard @ direction / np.linalg.norm(direction))
         size = random.integers(FEWEST, MOST + 1)

@@ -65,16 +65,18 @@ def calibrated(
         seconds, count = 0.0, 0
         if training:
             seconds, count = yield from _meta_step(spec.on(component.tasks), data_dir, threads, clock)
-        learned = yield from _cost(_learned(spec, component, threads), family, spec, _most(spec), clock)
+        contender, look = _learned(spec, component, threads), _look(family, spec, clock)
+        yield
+        learned = yield from _cost(contender, family, spec, _most(spec), clock, look)
         families.append(FamilyCost(weight=component.weight, meta_step=seconds, learned=learned))
         counted = min(counted, count)
-    plan = spec.evaluation
+    plan, look = spec.evaluation, families[0].learned.look  # the training's own family is the first
     baselines: dict[str, RunCost] = {}
     for name in plan.baselines:
         tuned = Tuned(TUNED[name], learning_rate(TUNED[name].centre), plan.schedules[0], plan.horizon)
-        baselines[name] = yield from _cost(tuned, own, spec, max(plan.tuning_tasks, plan.test_tasks), clock)
+        baselines[name] = yield from _cost(tuned, own, spec, max(plan.tuning_tasks, plan.test_tasks), clock, look)
     for name in plan.untuned:
-        baselines[name] = yield from _cost(UNTUNED[name], own, spec, plan.test_tasks, clock)
+        baselines[name] = yield from _cost(UNTUNED[name], own, spec, plan.test_tasks, clock, look)
     return Calibration(
         families=tuple(families),
         baselines=baselines,
@@ -122,18 +124,33 @@ def _learned(spec: MetaTrainSpec, component: Component, threads: int) -> Contend
 
 
 def _cost(
-    contender: Contender, family: Family, spec: MetaTrainSpec, most: int, clock: Clock
+    contender: Contender, family: Family, spec: MetaTrainSpec, most: int, clock: Clock, look: float
 ) -> Generator[None, None, RunCost]:
-    """From runs of few tasks and of as many as go side by side."""
+    """From runs of few tasks and of as many as go side by side. look: as in `RunCost`"""
     chunk = tasks_at_once(family, contender)
     many = min(most, chunk)
     few = min(_FEW, many)
     begins, seconds = yield from _timed(contender, family, spec, many, clock)
     if few == many:
-        return RunCost(step=0.0, task=seconds / many, begins=begins / many, chunk=chunk)
+        return RunCost(step=0.0, task=seconds / many, begins=begins / many, chunk=chunk, look=look)
     _, of_few = yield from _timed(contender, family, spec, few, clock)
     slope = max(0.0, (seconds - of_few) / (many - few))
-    return RunCost(step=max(0.0, seconds - many * slope), task=slope, begins=begins / many, chunk=chunk)
+    step = max(0.0, seconds - many * slope)
+    return RunCost(step=step, task=slope, begins=begins / many, chunk=chunk, look=look)
+
+
+def _look(family: Family, spec: MetaTrainSpec, clock: Clock) -> float:
+    """Seconds of measuring a task's held-out loss; 0 where the tasks have none. The first time warms up."""
+    device, dtype = device_of(spec.resources), dtype_for(spec.resources.backend)
+    batches = family.sample(
+        Split.VALIDATION, seed=spec.seed, trajectory=TRAJECTORY, tasks=_FEW, dtype=dtype, device=device
+    )
+    started = clock()
+    for _ in range(2):
+        started = clock()
+        if any(each.held_out(each.initial()) is None for each in batches):
+            return 0.0
+    return (clock() - started) / _FEW
 
 
 def _timed(

@@ -12,9 +12,6 @@ from models.tasks.base import HeldOut
 
 FINAL_STEPS = 5  # a single step's minibatch is worth several percent of noise on a network
 
-LOOKS = 10
-"""How often the held-out loss is measured along a curve: each time takes as long as several inner steps."""
-
 
 @dataclass(frozen=True)
 class Curves:
@@ -69,11 +66,6 @@ class Curves:
     @property
     def finite(self) -> Tensor:
         return torch.isfinite(self.losses).all(dim=0)
-
-
-def looks(horizon: int) -> tuple[int, ...]:
-    """The steps of a run after which held-out losses are measured: 0, and LOOKS more, the last one the horizon."""
-    return (0, *sorted({max(1, round(horizon * look / LOOKS)) for look in range(1, LOOKS + 1)}))
 
 
 def trailing_means(losses: Tensor) -> Tensor:

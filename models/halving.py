@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from models.baselines.base import Tunable
-from models.curves import looks
+from models.looks import looks
 from models.rollout import Sample
 from models.task_spec import LossesOn
 from models.tasks.base import Family

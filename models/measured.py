@@ -11,8 +11,9 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from torch import Tensor
 
-from models.curves import FINAL_STEPS, LOOKS, Curves
+from models.curves import FINAL_STEPS, Curves
 from models.evaluation.statistics import Bootstrap, Floats, curve_quantiles, summary
+from models.looks import LOOKS
 from models.spec import Recipe
 from models.task_spec import LossesOn
 from models.tuning import Tuning

@@ -100,7 +100,8 @@ class _Preview:
         found = yield from self._runs.ticking(work, "timing a few steps of a training")
         seconds = price.training_seconds(training, price.calibrated_training(training, found))
         if (evaluation := training.follow_up("")) is not None:
-            pace = price.calibrated_measuring(evaluation.evaluation, training.recipe.knows_steps, found)
+            plan, knows = evaluation.evaluation, training.recipe.knows_steps
+            pace = price.calibrated_measuring(plan, knows, found, training=evaluation.training)
             seconds += price.measuring_seconds(evaluation, pace)
         return {"calibration": found.model_dump(), "price": seconds.told}
 

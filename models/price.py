@@ -12,14 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.baselines import TUNED
+from models.looks import looks
 from models.spec import EvaluateSpec, EvaluationPlan, MetaTrainSpec, PreviewPlan, PreviewSpec, Recipe
 from models.task_spec import Spec
 from models.tuning_budget import CRITERIA, batches_of
 
 _PLANNED_RUNS, _PLANNED_LENGTH = 20, 0.7
 """A rule that plans its steps runs once more for each budget of time: so many runs at most, and their mean length."""
-_TIMING_SECONDS = 0.02
-"""What timing one optimizer's steps takes."""
+_TIMING_SECONDS, _TIMED_STEPS = 0.02, 19
+"""What timing one optimizer's steps takes: so long where a step is short, and so many steps where it is not."""
+_TIER_RUNS = 3
+"""Runs of the size of the test that a family tier has beside its trainings: of the schedule, and of both once more."""
 _ANATOMY_SECONDS = 0.3
 """What looking at updates takes, beside runs of a task with three optimizers."""
 
@@ -29,16 +32,19 @@ class RunCost(Spec):
 
     step: of an inner step, however many tasks are side by side; task: of an inner step for each of them
     begins: of drawing a task and its starting point; chunk: how many tasks are side by side at most
+    look: of measuring a task's held-out loss; 0 where it has none
     """
 
     step: float
     task: float
     begins: float
     chunk: int
+    look: float = 0.0
 
-    def run(self, tasks: int, steps: int) -> float:
-        """Seconds of a run of so many tasks."""
-        return tasks * self.begins + (steps + 1) * (-(-tasks // self.chunk) * self.step + tasks * self.task)
+    def run(self, tasks: int, steps: int, looked: int = 0) -> float:
+        """Seconds of a run of so many tasks. looked: how often held-out losses are measured"""
+        stepped = (steps + 1) * (-(-tasks // self.chunk) * self.step + tasks * self.task)
+        return tasks * (self.begins + looked * self.look) + stepped
 
 
 class FamilyCost(Spec):
@@ -152,34 +158,48 @@ def calibrated_training(spec: MetaTrainSpec, found: Calibration, where: str = "h
     """The pace of a training whose own tasks, rule and batch were calibrated."""
     recipe, total = spec.recipe, sum(each.weight for each in found.families)
     horizons = recipe.horizons_validated
-    steps = sum(horizons) if recipe.knows_steps else horizons[-1]
+    each_looks = [looks(horizon) if recipe.on == "held_out" else () for horizon in horizons]
+    steps, looked = sum(horizons), sum(map(len, each_looks))
+    if not recipe.knows_steps:  # one run has the shorter ones in it
+        steps, looked = horizons[-1], len({look for of_one in each_looks for look in of_one})
     return TrainingPace(
         meta_step=sum(each.weight / total * each.meta_step for each in found.families),
-        validation=sum(each.learned.run(recipe.validation_tasks, steps) for each in found.families),
+        validation=sum(each.learned.run(recipe.validation_tasks, steps, looked) for each in found.families),
         besides=found.begins,
         source=_timed(found, where),
     )
 
 
 def calibrated_measuring(
-    plan: EvaluationPlan | PreviewPlan, knows_steps: bool, found: Calibration, where: str = "here"
+    plan: EvaluationPlan | PreviewPlan,
+    knows_steps: bool,
+    found: Calibration,
+    where: str = "here",
+    training: Recipe | None = None,
 ) -> MeasuringPace:
-    """The pace of an evaluation, or of a preview, which has no optimizer and no test."""
+    """The pace of an evaluation, or of a preview, which has no optimizer and no test.
+
+    training: the recipe whose budget a family tier has
+    """
     source = _timed(found, where)
     horizon, costs = plan.horizon, found.baselines
-    tuning = {name: _tuning(name, costs[name], plan) for name in plan.baselines}
+    looked = len(looks(horizon)) if plan.on == "held_out" else 0
+    tuning = {name: _tuning(name, costs[name], plan, looked) for name in plan.baselines}
     if isinstance(plan, PreviewPlan):
-        drawn = {name: len(CRITERIA) * costs[name].run(plan.tuning_tasks, horizon) for name in plan.baselines}
+        drawn = {name: len(CRITERIA) * costs[name].run(plan.tuning_tasks, horizon, looked) for name in plan.baselines}
         return MeasuringPace(0.0, tuning, drawn, found.begins + len(drawn) * found.compares, source)
     runs = dict.fromkeys(plan.baselines, len(CRITERIA)) | dict.fromkeys(plan.untuned, 1)
-    test = {name: count * costs[name].run(plan.test_tasks, horizon) for name, count in runs.items()}
+    looked_at_end = looked + 1
+    test = {name: count * costs[name].run(plan.test_tasks, horizon, looked_at_end) for name, count in runs.items()}
     learned = found.families[0].learned
-    whole = learned.run(plan.test_tasks, horizon)
+    whole = learned.run(plan.test_tasks, horizon, looked_at_end)
     planned = _PLANNED_LENGTH * min(_PLANNED_RUNS, len(runs)) if knows_steps else 0.0
-    targets = min(costs[name].run(plan.tuning_tasks, horizon) for name in plan.baselines)
+    targets = max(costs[name].run(plan.tuning_tasks, horizon, looked) for name in plan.baselines)
     tuning, test = (_shared(seconds, found.processes) for seconds in (tuning, test))
-    looked = _ANATOMY_SECONDS + 3 * learned.run(1, horizon)
-    measuring = len(runs) * (found.compares + _TIMING_SECONDS) + looked
+    timed = [max(_TIMING_SECONDS, _TIMED_STEPS * each.run(1, 0)) for each in (learned, *map(costs.__getitem__, runs))]
+    measuring = len(runs) * found.compares + sum(timed) + _ANATOMY_SECONDS + 3 * learned.run(1, horizon)
+    if plan.family_tier and training is not None:
+        measuring += training.meta_steps * found.families[0].meta_step + _TIER_RUNS * whole
     return MeasuringPace(whole, tuning, test, found.begins + planned * whole + 2 * targets + measuring, source)
 
 
@@ -189,12 +209,14 @@ def _shared(seconds: Mapping[str, float], processes: int) -> dict[str, float]:
     return {name: each * passed / sum(seconds.values()) for name, each in seconds.items()}
 
 
-def _tuning(name: str, cost: RunCost, plan: EvaluationPlan | PreviewPlan) -> float:
+def _tuning(name: str, cost: RunCost, plan: EvaluationPlan | PreviewPlan, looked: int) -> float:
     """Settings of a baseline that looks at whole tasks share a step; those of others share the gradient alone, and are
     counted as if they shared nothing."""
     together = TUNED[name].of_each
     return sum(
-        cost.run(settings * tasks, plan.horizon) if together else settings * cost.run(tasks, plan.horizon)
+        cost.run(settings * tasks, plan.horizon, looked)
+        if together
+        else settings * cost.run(tasks, plan.horizon, looked)
         for settings, tasks in batches_of(plan.schedules, plan.search, plan.tuning_tasks)
     )
 

@@ -16,7 +16,7 @@ from itertools import islice
 import torch
 
 from models.baselines.base import Tunable
-from models.curves import looks
+from models.looks import looks
 from models.rollout import Sample
 from models.task_spec import LossesOn
 from models.tasks.base import Family

@@ -10,7 +10,12 @@ from sqlalchemy.orm import Session
 from app.store import baseline_runs, outcomes
 from app.store.events import EventId, JobEvent
 from models.evaluation.baseline_runs import Stored
+from models.evaluation.sharing import helpers_for
+from models.machine import usable_memory_bytes
 from models.measured import BestSchedule, BestTuned, MeasuringProgress, MeasuringResult, OwnScore
+from models.memory import helper_bytes, memory_estimate_bytes
+from models.runtime import device_of
+from models.spec import EvaluateSpec
 from workers.attempt import Attempt
 from workers.lifecycle import Preempted
 
@@ -29,6 +34,15 @@ class BaselineRuns:
     def put(self, key: str, baseline: str, content: bytes) -> None:
         keeper = self._attempt.keeper
         keeper.write(lambda session, _again: baseline_runs.put(session, keeper.lease, key, baseline, content))
+
+
+def helpers_within(cores: int, memory_bytes: int | None, spec: EvaluateSpec) -> int:
+    """How many processes help an evaluation with its baselines: as many as there are cores and memory for.
+
+    memory_bytes: that a job may use; None: that of this machine
+    """
+    left = (usable_memory_bytes() if memory_bytes is None else memory_bytes) - memory_estimate_bytes(spec)
+    return max(0, min(helpers_for(cores, device_of(spec.resources)), left // helper_bytes(spec)))
 
 
 def measure(

@@ -1,6 +1,6 @@
 """What becomes of a spec that somebody sends: it is refused with a pointer, or it trains a step.
 
-python -m workshop.taking COUNT SEED    # makes specs, and prints how many of each outcome there were, as JSON
+python -m workshop.taking COUNT SEED [expressions]    # prints how many of each outcome there were, as JSON
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import sys
 import tempfile
 from collections import Counter
@@ -18,6 +19,7 @@ from typing import Any
 
 import hypothesis
 from hypothesis import HealthCheck
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import migrations
@@ -34,6 +36,7 @@ from models.families import lacking_data
 from models.memory import memory_estimate_bytes
 from models.meta_train import TrainingResult, meta_train
 from models.spec import MetaTrainSpec, Resources
+from workshop.made_expressions import expression_specs
 from workshop.made_specs import TABLE, specs
 
 STEP: dict[str, Any] = {
@@ -76,6 +79,8 @@ def outcome(tasks: dict[str, Any], there: Workspace, data_dir: Path) -> str:
         place = refused.errors[0].pointer if refused.errors else ""
         if not place.startswith("/tasks"):
             raise AssertionError(f"refused without its place ({place!r}): {refused.detail}") from refused
+        if refused.errors[0].code == "expression" and not _has_column(tasks, refused.errors[0].message):
+            raise AssertionError(f"refused without a column of its text: {refused.detail}") from refused
         return "refused"
     seed = int(hashlib.sha256(family.model_dump_json().encode()).hexdigest()[:8], 16)
     try:
@@ -103,8 +108,22 @@ def outcome(tasks: dict[str, Any], there: Workspace, data_dir: Path) -> str:
     return "trained"
 
 
-def outcomes(count: int, seed: int, folder: Path) -> Counter[str]:
-    """What became of so many specs of any kind. Raises what `outcome` does, with the smallest spec that does it."""
+def _has_column(tasks: dict[str, Any], message: str) -> bool:
+    """Whether the message names a column of the loss or of a definition, the one after its end included."""
+    found = re.match(r"(?:loss|definition (\d+)), column (\d+): ", message)
+    if found is None:
+        return False
+    text = tasks["definitions"][int(found[1]) - 1] if found[1] else tasks["loss"]
+    return 1 <= int(found[2]) <= len(text) + 1
+
+
+def outcomes(
+    count: int, seed: int, folder: Path, made_by: st.SearchStrategy[dict[str, Any]] | None = None
+) -> Counter[str]:
+    """What became of so many specs. Raises what `outcome` does, with the smallest spec that does it.
+
+    made_by: default: of any kind
+    """
     seen: Counter[str] = Counter()
     told = hypothesis.settings(
         max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck)
@@ -113,7 +132,7 @@ def outcomes(count: int, seed: int, folder: Path) -> Counter[str]:
 
         @hypothesis.seed(seed)
         @told
-        @hypothesis.given(specs())
+        @hypothesis.given(specs() if made_by is None else made_by)
         def each(made: dict[str, Any]) -> None:
             seen[outcome(made, there, folder)] += 1
 
@@ -123,4 +142,5 @@ def outcomes(count: int, seed: int, folder: Path) -> Counter[str]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as made_in:
-        print(json.dumps(outcomes(int(sys.argv[1]), int(sys.argv[2]), Path(made_in))))
+        made_by = expression_specs() if "expressions" in sys.argv[3:] else None
+        print(json.dumps(outcomes(int(sys.argv[1]), int(sys.argv[2]), Path(made_in), made_by)))

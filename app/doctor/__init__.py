@@ -38,7 +38,7 @@ def examine(
 
     thorough: whether all that is stored is read too
     """
-    from app.doctor import machine, service, stores  # what they import would delay the first line
+    from app.doctor import machine, service, stores, tables  # what they import would delay the first line
 
     yield from _of_settings(patient.settings, os.environ if environment is None else environment)
     checks: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
@@ -46,7 +46,7 @@ def examine(
         machine.disk,
         running.service,
         stores.database,
-        *((stores.stored_data,) if thorough else ()),
+        *((stores.stored_data, tables.users_tables) if thorough else ()),
         stores.redis_server,
         service.workers,
         service.address,

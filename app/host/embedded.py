@@ -21,7 +21,7 @@ from redis.retry import Retry
 from app import private
 from app.settings import embedded_socket
 
-READY_TIMEOUT_SECONDS = 10.0
+READY_TIMEOUT_SECONDS = 60.0
 _FILES = ("appendonlydir", "appendonly.aof")  # Valkey's and Redis 7's, Redis 6's
 # What the servers say of a file that they cannot read, and what they say when the disk is at fault and not the file.
 _UNREADABLE = re.compile(
@@ -82,7 +82,7 @@ def command(data_dir: Path) -> list[str]:
 def wait_until_ready(data_dir: Path, alive: Callable[[], bool]) -> None:
     """Return once the server answers PING.
 
-    Raises EmbeddedStoreError when `alive()` turns false, or after 10 seconds (a very large append-only file).
+    Raises EmbeddedStoreError when `alive()` turns false, or after a minute (a very large append-only file).
     """
     deadline = time.monotonic() + READY_TIMEOUT_SECONDS
     socket = embedded_socket(data_dir)

@@ -38,7 +38,8 @@ from models.machine import usable_cpus
 
 logger = logging.getLogger("gradsmith.serve")
 
-READY_TIMEOUT_SECONDS = 60.0
+READY_TIMEOUT_SECONDS = 300.0
+"""For a machine that does much else: an API that has ended is noticed at once."""
 POLL_SECONDS = 0.1
 HEALTHY_AFTER_SECONDS = 30.0
 LONGEST_BACKOFF_SECONDS = 30.0

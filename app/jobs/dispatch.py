@@ -8,12 +8,8 @@ database's and not the queue's. All of it may happen twice, or in several proces
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -28,23 +24,20 @@ from rq.worker_registration import get_keys
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.commands import command
+from app.jobs.rounds import Rounds, tell
 from app.metrics.writable import refusal, try_write
 from app.settings import Settings
 from app.store import baseline_runs, idempotency, leases, outbox
-from app.store.errors import LeaseLost, StoreError
+from app.store.errors import StoreError
 from app.store.leases import Lapse
 from app.store.sessions import Database
-from app.streams import Publisher
 
 logger = logging.getLogger("gradsmith.dispatch")
-
-T = TypeVar("T")
 
 FUNCTION = "workers.run.run_job"
 DEVICES = ("cpu", "gpu")
 DOORBELLS_PER_WORKER = 2
 FAILED_DOORBELL_SECONDS = 3600
-STOP_SECONDS = 5.0
 LOOK_SECONDS = 1.0
 QUIET_SECONDS, FULL_SECONDS = 0.05, 0.2  # between two rounds of which the first found nothing to do, or no room
 
@@ -71,16 +64,16 @@ class Dispatcher:
     settings: Settings
     database: Database
     _connection: redis.Redis = field(init=False)
-    _wake: threading.Event = field(default_factory=threading.Event, init=False)
-    _stopping: bool = field(default=False, init=False)
+    _rounds: Rounds = field(init=False)
     _full: bool = field(default=False, init=False)  # whether the last round found jobs and no room for them
-    _thread: threading.Thread | None = field(default=None, init=False)
-    _away: dict[str, str] = field(default_factory=dict, init=False)
+    _reconcile_at: float = field(default=0.0, init=False)
+    _look_at: float = field(default=0.0, init=False)
     _missing: dict[str, set[tuple[str, int]]] = field(default_factory=dict, init=False)
     _obstacles: dict[str, str] = field(default_factory=dict, init=False)
     _workers: dict[str, int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
+        self._rounds = Rounds("dispatcher", logger, self._round)
         # The client's own retries would hold a round up for seconds; the next round is the retry.
         self._connection = redis.Redis.from_url(
             self.settings.resolved_redis_url,
@@ -90,20 +83,16 @@ class Dispatcher:
         )
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self) -> None:
         """End the thread after its round."""
-        self._stopping = True
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join(STOP_SECONDS)
+        self._rounds.stop()
         self._connection.close()
 
     def wake(self) -> None:
         """Begin the next round now. Safe from any thread."""
-        self._wake.set()
+        self._rounds.wake()
 
     def obstacle(self, device: str) -> str | None:
         """Why a queued job of `device` cannot start, and what to do; None when all is well or nobody has looked yet.
@@ -147,18 +136,10 @@ class Dispatcher:
             logger.warning(
                 "job %s: its worker was lost; now %s, attempt %d", lapse.job_id, lapse.outcome, lapse.attempt
             )
-            self._publish(lapse)
+            tell(self.settings, lapse.job_id, lapse.event)
         for device in DEVICES:
             self._find_lost_doorbells(device)
         return lapses
-
-    def _publish(self, lapse: Lapse) -> None:
-        """Tell those who watch the job; it is stored already, so what goes wrong here costs them a moment only."""
-        try:
-            with closing(Publisher(self.settings, lapse.job_id)) as publisher:
-                publisher.publish(lapse.event)
-        except LeaseLost:
-            logger.debug("job %s has gone on since attempt %d", lapse.job_id, lapse.attempt)
 
     # --- a round -------------------------------------------------------------------------------------------------
 
@@ -268,37 +249,18 @@ class Dispatcher:
 
     # --- the thread ----------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        reconcile_at = look_at = time.monotonic()
-        while not self._stopping:
-            if time.monotonic() >= look_at:
-                self.look()
-                look_at = time.monotonic() + LOOK_SECONDS
-            self._full = False
-            more = bool(self._attempt("dispatch", self.ring))
-            if time.monotonic() >= reconcile_at:
-                self._attempt("reconcile", self.reconcile)
-                reconcile_at = time.monotonic() + self.settings.reconcile_interval_seconds
-            if not more:
-                # Hundreds of posts a second wake it as often: in vain, where the workers have no room.
-                deaf = min(FULL_SECONDS if self._full else QUIET_SECONDS, self.settings.dispatch_interval_seconds)
-                time.sleep(deaf)
-                self._wake.wait(self.settings.dispatch_interval_seconds - deaf)
-            self._wake.clear()
-
-    def _attempt(self, what: str, action: Callable[[], T]) -> T | None:
-        """Run one round. A store that is away is logged once, and once more when it is back."""
-        try:
-            done = action()
-        except (redis.RedisError, StoreError, SQLAlchemyError) as error:
-            if what not in self._away:
-                logger.warning("%s waits: %s", what, str(error).splitlines()[0])
-            self._away[what] = str(error)
-            return None
-        except Exception:
-            # Not known to happen; but without this thread no job would ever start again.
-            logger.exception("%s failed; going on", what)
-            return None
-        if self._away.pop(what, None) is not None:
-            logger.info("%s goes on", what)
-        return done
+    def _round(self) -> None:
+        if time.monotonic() >= self._look_at:
+            self.look()
+            self._look_at = time.monotonic() + LOOK_SECONDS
+        self._full = False
+        more = bool(self._rounds.attempt("dispatch", self.ring))
+        if time.monotonic() >= self._reconcile_at:
+            self._rounds.attempt("reconcile", self.reconcile)
+            self._reconcile_at = time.monotonic() + self.settings.reconcile_interval_seconds
+        if not more:
+            # Hundreds of posts a second wake it as often: in vain, where the workers have no room.
+            deaf = min(FULL_SECONDS if self._full else QUIET_SECONDS, self.settings.dispatch_interval_seconds)
+            time.sleep(deaf)
+            self._rounds.woken.wait(self.settings.dispatch_interval_seconds - deaf)
+        self._rounds.woken.clear()

@@ -151,7 +151,7 @@ def _measuring_pace(
             continue
         knows = any(each.config.knows_steps for each in (spec.rule, *spec.rules.values()))
         asked = plan.model_copy(update={name: _known(plan, name, calibration) for name in LISTED})
-        told = calibrated_measuring(asked, knows, calibration, f"on {host} by {job}")
+        told = calibrated_measuring(asked, knows, calibration, f"on {host} by {job}", spec.training)
         if found is None:
             return told
         return replace(found, tuning={**told.tuning, **found.tuning}, test={**told.test, **found.test})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.panels.trainings import DEEP_RELU, HELD_OUT, MIXED, MNIST_RELU, RELU, TRAININGS, WIDE, told_of
+from benchmarks.panels.trainings import DEEP_RELU, HELD_OUT, MNIST_RELU, RELU, TRAININGS, WIDE, told_of
 from models.baselines import DEFAULT_TUNED, usual_tuned
 from models.families import FAMILIES
 from models.spec import overridden
@@ -70,13 +70,15 @@ PANELS = (
     Panel("digits, ReLU", WIDE, tasks=RELU, gate="0.45", halving=True),
     Panel("digits, 200 steps", WIDE, horizon=200, gate="0.10 / 0.70", halving=True),
     Panel("digits, 1,000 steps", WIDE, horizon=1000, gate="none diverges, area 0.70", tuning_tasks=8, halving=True),
-    Panel("digits, ReLU, 64-32-32-10", MIXED, tasks=RELU | {"hidden": [32, 32]}, gate="0.7", halving=True),
-    Panel("breast cancer", MIXED, family="breast-cancer-mlp", halving=True),
-    Panel("breast cancer, ReLU, 2 x 20 units", MIXED, family="breast-cancer-mlp", tasks=DEEP_RELU, halving=True),
-    Panel("wine", MIXED, family="wine-mlp", halving=True),
-    Panel("wine, ReLU, 2 x 20 units", MIXED, family="wine-mlp", tasks=DEEP_RELU, halving=True),
+    Panel("digits, ReLU, 64-32-32-10", WIDE, tasks=RELU | {"hidden": [32, 32]}, gate="0.7", halving=True),
+    Panel("breast cancer", WIDE, family="breast-cancer-mlp", halving=True),
+    Panel("breast cancer, ReLU, 2 x 20 units", WIDE, family="breast-cancer-mlp", tasks=DEEP_RELU, halving=True),
+    Panel("wine", WIDE, family="wine-mlp", halving=True),
+    Panel("wine, ReLU, 2 x 20 units", WIDE, family="wine-mlp", tasks=DEEP_RELU, halving=True),
     Panel("MNIST, 100 steps", "mnist", gate="0.93 / 0.87", tuning_tasks=8, halving=True),
     Panel("MNIST, 200 steps", "mnist", horizon=200, gate="1.00 / 0.95", tuning_tasks=8, halving=True),
+    Panel("MNIST, 500 steps", "mnist", horizon=500, gate="stated; area 1.0", tuning_tasks=4, halving=True),
+    Panel("MNIST, 1,000 steps", "mnist", horizon=1000, gate="stated; area 1.0", tuning_tasks=4, halving=True),
     Panel("MNIST, 40 units", "mnist", tasks={"hidden": [40]}, gate="0.96", tuning_tasks=8, halving=True),
     Panel("MNIST, 2 x 20 units", "mnist", tasks={"hidden": [20, 20]}, gate="0.92", tuning_tasks=8, halving=True),
     Panel("MNIST, ReLU", MNIST_RELU, tasks=RELU, gate="1.00 / 0.97", tuning_tasks=8, halving=True),

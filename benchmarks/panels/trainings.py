@@ -58,11 +58,10 @@ def two_layers(family: str) -> dict[str, Any]:
     return {"family": family, "tasks": FAMILIES[family].tasks.model_dump() | {"hidden": [20, 20]}, "weight": 0.5}
 
 
-WIDE = "digits, 60 to 1,000 steps, with ReLU and two layers"
+WIDE = "one rule for networks on digits"
 LSTM = {"kind": "lstm", "input": "momenta+scales+tensor_scale+alignment+time"}
 HELD_OUT = "digits, held out"
 MNIST_RELU = "mnist, with ReLU"
-MIXED = "digits, sigmoid and ReLU, one and two layers"
 TRAININGS = {
     "quadratic": Training("quadratic"),
     "digits": Training("digits-mlp"),
@@ -70,31 +69,18 @@ TRAININGS = {
     WIDE: Training(
         "digits-mlp",
         {
-            "meta_steps": 800,
-            "pool": 16,
-            "horizon": 1000,
+            "rule": FAMILIES["digits-mlp"].recipe.rule.model_dump() | {"clock": "time+fraction"},
+            "meta_steps": 1000,
+            "pool": 12,
+            "horizon": 200,
             "shortest_horizon": 60,
-            "validation_horizons": [100, 1000],
-            "validation_tasks": 16,
-            "mixture": [relu("digits-mlp"), two_layers("digits-mlp")],
+            "validation_horizons": [100, 200],
+            "validation_tasks": 32,
+            "mixture": [relu("digits-mlp"), two_layers("digits-mlp"), relu("digits-mlp", hidden=[20, 20])],
         },
         seeds=3,
     ),
     HELD_OUT: Training("digits-mlp", {"on": "held_out"}, seeds=3),
-    MIXED: Training(
-        "digits-mlp",
-        {
-            "meta_steps": 600,
-            "pool": 12,
-            "validation_tasks": 32,
-            "mixture": [
-                relu("digits-mlp"),
-                {"family": "digits-mlp", "tasks": FAMILIES["digits-mlp"].tasks.model_dump() | {"hidden": [20, 20]}},
-                relu("digits-mlp", hidden=[20, 20]),
-            ],
-        },
-        seeds=1,
-    ),
     "mnist": Training("mnist-mlp", seeds=2),
     MNIST_RELU: Training("mnist-mlp", {"mixture": [relu("mnist-mlp")]}, seeds=1),
     "digits, detached": Training("digits-mlp", {"meta_gradient": "detached"}, seeds=2),

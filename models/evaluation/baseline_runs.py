@@ -21,10 +21,11 @@ from torch import Tensor
 
 from models.baselines import TUNED
 from models.baselines.base import Baseline, Tunable
-from models.curves import Curves, looks
+from models.curves import Curves
 from models.evaluation.sharing import Piece, one_thread, shared
 from models.film import Pictures, pictured_steps
 from models.halving import tune_by_halving
+from models.looks import looks
 from models.measured import MeasuringProgress, Runs, Stopwatch
 from models.rollout import Contender, Sample, run
 from models.spec import BaselineName, EvaluateSpec, PreviewSpec

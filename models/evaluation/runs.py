@@ -12,10 +12,11 @@ from gradsmith.rules import weights as rule_weights
 from models.backends import backend_for, dtype_for, dtype_of
 from models.baselines import TUNED, UNTUNED
 from models.baselines.base import Baseline
-from models.curves import Curves, looks
+from models.curves import Curves
 from models.evaluation.baseline_runs import BaselineRuns, BaselineStore, Wanted
 from models.evaluation.equal_time import Budgets, planned_steps
 from models.evaluation.time_to_target import Target, targets
+from models.looks import looks
 from models.measured import CRITERIA, TUNING_TRAJECTORY, Measured, MeasuringProgress, Runs
 from models.rollout import ByParts, Contender, Learned, Sample, run
 from models.runtime import device_of

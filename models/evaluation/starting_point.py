@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from models.curves import looks
+from models.looks import looks
 from models.rollout import Sample, run, tasks_at_once
 from models.spec import Recipe, Split
 from models.tasks.base import Family

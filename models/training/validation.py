@@ -10,7 +10,8 @@ from typing import Protocol, TypeVar, cast
 import torch
 from torch import Tensor
 
-from models.curves import Curves, looks
+from models.curves import Curves
+from models.looks import looks
 from models.parallel import Team
 from models.rollout import Contender, Sample, run, tasks_at_once
 from models.spec import Recipe, Split, share

@@ -1,4 +1,4 @@
-"""docs/your-own-problem.md, the table: its commands are run as they stand, up to the training itself."""
+"""docs/your-own-problem.md, the table: its commands run as they stand, up to the training itself; and then its loop."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
+import torch
 
 from app.settings import Settings
+from gradsmith.rules import build
+from gradsmith.rules.weights import dumps
 from workshop.serving import serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,3 +40,18 @@ def test_the_blocks_bring_the_table_declare_its_family_and_queue_its_training(
         assert "churn: 4 coordinates" in done.stdout
         [job] = api.get("/jobs").json()["data"]
         assert (job["family"], job["spec"]["family"]["tasks"]["dataset"]["groups"]) == ("churn", 100)
+
+
+def test_the_block_in_python_fits_a_customer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a tuned baseline, which `best` may be."""
+    subprocess.run(["bash", "-c", BLOCKS[0]], cwd=tmp_path, stdin=subprocess.DEVNULL, check=True)
+    (tmp_path / "churn.safetensors").write_bytes(
+        dumps(build({"kind": "tuned", "optimizer": "adam", "learning_rate": 0.1, "schedule": "linear"}))
+    )
+    [block] = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    assert block.count('"churn@best"') == block.count('"customers.csv"') == 1
+    for name, path in (("churn@best", "churn.safetensors"), ("customers.csv", "customers.csv")):
+        block = block.replace(f'"{name}"', repr(str(tmp_path / path)))
+    torch.manual_seed(0)
+    exec(compile(block, "the page", "exec"), {})
+    assert float(capsys.readouterr().out.split()[-1]) < 0.6, "a model that does not move has log 2 or more"

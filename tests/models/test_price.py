@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from models.baselines import TUNED, UNTUNED
 from models.calibration import calibrated
 from models.evaluation.evaluate import evaluate
+from models.evaluation.step_costs import ROUNDS
 from models.families import FAMILIES
+from models.families.autoencoder import AutoencoderSpec
+from models.halving import tune_by_halving
+from models.looks import looks
 from models.meta_train import TrainingResult, Validated, meta_train
 from models.price import (
     Calibration,
@@ -20,7 +25,11 @@ from models.price import (
     training_seconds,
     validations,
 )
-from models.spec import EvaluationPlan, MetaTrainSpec, PreviewPlan, Resources, overridden
+from models.rollout import Sample, run
+from models.spec import EvaluationPlan, MetaTrainSpec, PreviewPlan, Resources, Split, overridden
+from models.tasks.catalogue import open_for_tuning
+from models.tasks.row_batch import RowBatch
+from models.tuning import tune
 
 RECIPE = {"meta_steps": 7, "tasks": 4, "validation_tasks": 4, "validation_interval": 3, "horizon": 20, "patience": None}
 PLAN = EvaluationPlan(
@@ -76,6 +85,54 @@ def test_what_is_side_by_side_shares_a_steps_overhead():
     assert cost.run(11, 4) == pytest.approx(11 * 0.01 + 5 * (2 * 1.0 + 11 * 0.1))
 
 
+def test_held_out_losses_are_counted_as_often_as_they_are_measured(monkeypatch):
+    looked = []
+    measure = RowBatch.held_out
+    monkeypatch.setattr(RowBatch, "held_out", lambda batch, theta: looked.append(batch.tasks) or measure(batch, theta))
+    family = open_for_tuning(AutoencoderSpec(hidden=(2,), batch_size=4))
+    sample = Sample(Split.VALIDATION, 1, 0, PLAN.tuning_tasks)
+    cost = RunCost(step=0.0, task=0.0, begins=0.0, chunk=1000, look=1.0)
+    families = (FamilyCost(weight=1.0, meta_step=0.0, learned=cost),)
+    found = Calibration(families=families, baselines={"sgd": cost, "dog": cost}, begins=0.0, compares=0.0, meta_steps=6)
+    for search, tuned in (("full", tune), ("halving", tune_by_halving)):
+        plan = PLAN.model_copy(update={"on": "held_out", "search": search})
+        ended(tuned(TUNED["sgd"], family, sample, plan.horizon, plan.schedules, on="held_out"))
+        assert calibrated_measuring(plan, False, found).tuning["sgd"] == pytest.approx(sum(looked), rel=0.3)
+        looked.clear()
+    ended(run(UNTUNED["dog"], family, sample, plan.horizon, held_out=True, looks=looks(plan.horizon)))
+    assert calibrated_measuring(plan, False, found).test["dog"] == sum(looked)
+    training = spec()
+    training = training.model_copy(update={"recipe": training.recipe.model_copy(update={"on": "held_out"})})
+    assert calibrated_training(training, found).validation == len(looks(20)) * RECIPE["validation_tasks"]
+
+
+def test_a_family_tier_costs_another_training():
+    cost = RunCost(step=0.0, task=0.0, begins=1e-9, chunk=1)
+    families = (FamilyCost(weight=1.0, meta_step=2.0, learned=cost),)
+    found = Calibration(families=families, baselines={"sgd": cost, "dog": cost}, begins=0.0, compares=0.0, meta_steps=6)
+    without, with_it = (
+        calibrated_measuring(PLAN.model_copy(update={"family_tier": tier}), False, found, training=spec().recipe)
+        for tier in (False, True)
+    )
+    assert with_it.besides - without.besides == pytest.approx(2.0 * RECIPE["meta_steps"])
+
+
+def test_slow_steps_take_long_to_time():
+    slow, quick = (RunCost(step=step, task=0.0, begins=1e-9, chunk=1) for step in (1.0, 0.0))
+    found = [
+        Calibration(
+            families=(FamilyCost(weight=1.0, meta_step=0.0, learned=quick),),
+            baselines={"sgd": quick, "dog": of_dog},
+            begins=0.0,
+            compares=0.0,
+            meta_steps=6,
+        )
+        for of_dog in (quick, slow)
+    ]
+    before, after = (calibrated_measuring(PLAN, False, each).besides for each in found)
+    assert after - before == pytest.approx(ROUNDS, rel=0.5), "one step of a task a round, and a few before"
+
+
 def test_a_mixture_draws_each_family_by_its_weight():
     cost = RunCost(step=0.0, task=0.0, begins=0.0, chunk=1)
     families = tuple(FamilyCost(weight=w, meta_step=s, learned=cost) for w, s in ((1.0, 4.0), (3.0, 8.0)))
@@ -95,7 +152,7 @@ def test_a_calibration_times_all_that_a_training_and_its_evaluation_run():
     look = PreviewPlan(horizon=20, tuning_tasks=4, baselines=("sgd",), bootstrap_samples=100)
     assert calibrated_measuring(look, False, found).learned == 0.0
     more = calibrated_measuring(PLAN.model_copy(update={"horizon": 200}), True, found)
-    assert more.tuning["sgd"] > 5 * pace.tuning["sgd"]
+    assert more.tuning["sgd"] > 3 * pace.tuning["sgd"], "some of it is the drawing of tasks"
     two = calibrated_measuring(PLAN, True, found.model_copy(update={"processes": 2}))
     assert two.tuning == pytest.approx(pace.tuning), "one piece is not divided"
     assert sum(two.test.values()) == pytest.approx(max(*pace.test.values(), sum(pace.test.values()) / 2))

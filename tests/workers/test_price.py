@@ -11,8 +11,10 @@ import pytest
 import gradsmith
 from app.settings import Settings
 from app.store.sessions import Database
-from models.memory import memory_estimate_bytes
-from models.spec import MetaTrainSpec
+from models.families import FAMILIES
+from models.memory import helper_bytes, memory_estimate_bytes
+from models.spec import MetaTrainSpec, Resources
+from workers.measuring import helpers_within
 from workers.run import run_job
 from workshop.serving import serving
 
@@ -22,6 +24,19 @@ PLAN: dict[str, Any] = {
     "untuned": [],
 }  # fmt: skip
 BODY: dict[str, Any] = {"kind": "meta_train", "family": "quadratic", "seed": 2, "recipe": RECIPE, "evaluation": PLAN}
+
+
+def test_a_calibration_and_an_evaluation_have_as_many_helpers_as_cores_and_memory_allow() -> None:
+    family = FAMILIES["quadratic"]
+    training = MetaTrainSpec(
+        family=family, seed=1, recipe=family.recipe, evaluate=True, evaluation=family.evaluation, resources=Resources()
+    )
+    spec = training.follow_up("opt_1")
+    assert spec is not None
+    alone, each = memory_estimate_bytes(spec), helper_bytes(spec)
+    rooms = (alone - 1, alone + each - 1, alone + each, alone + 2 * each, alone + 9 * each)
+    assert [helpers_within(3, room, spec) for room in rooms] == [0, 0, 1, 2, 2]
+    assert helpers_within(1, rooms[-1], spec) == 0
 
 
 @pytest.fixture

@@ -15,15 +15,11 @@ from gradsmith.rules import weights as rule_weights
 from models.evaluation.break_even import Spent
 from models.evaluation.by_validation import Made
 from models.evaluation.evaluate import evaluate
-from models.evaluation.sharing import helpers_for
-from models.machine import usable_memory_bytes
 from models.measured import BestSchedule, BestTuned, OwnScore
-from models.memory import helper_bytes
-from models.runtime import device_of
 from models.spec import EvaluateSpec, Recipe
 from models.training.selection import shortfall
 from workers.attempt import Attempt
-from workers.measuring import BaselineRuns, measure
+from workers.measuring import BaselineRuns, helpers_within, measure
 
 
 def run(attempt: Attempt, spec: EvaluateSpec) -> None:
@@ -37,16 +33,9 @@ def run(attempt: Attempt, spec: EvaluateSpec) -> None:
         threads=attempt.runtime["threads"],
         made=_made(card, score, spec, elsewhere=elsewhere),
         store=BaselineRuns(attempt),
-        helpers=_helpers(attempt, spec),
+        helpers=helpers_within(attempt.cores, attempt.settings.worker_memory_bytes, spec),
     )
     measure(attempt, science, lambda found: _registered(attempt, spec, found), _own)
-
-
-def _helpers(attempt: Attempt, spec: EvaluateSpec) -> int:
-    """How many processes help with the baselines: as many as there are cores and memory for."""
-    memory, needed = attempt.settings.worker_memory_bytes, int(attempt.runtime["memory_estimate_bytes"])
-    left = (usable_memory_bytes() if memory is None else memory) - needed
-    return min(helpers_for(attempt.cores, device_of(spec.resources)), left // helper_bytes(spec))
 
 
 def _registered(attempt: Attempt, spec: EvaluateSpec, found: BestTuned | BestSchedule) -> outcomes.Found:

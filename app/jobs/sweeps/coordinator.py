@@ -8,31 +8,25 @@ and each write begins with the sweep's row locked and its children unchanged.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 
-import redis
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
+from app.jobs.rounds import Rounds, tell
 from app.jobs.sweeps.children import child
 from app.jobs.sweeps.proposals import Plan, plan
 from app.settings import Settings
 from app.store import sweeps
-from app.store.errors import LeaseLost, StoreError
 from app.store.events import JobEvent
 from app.store.jobs import Place, end, spec_of
 from app.store.sessions import Database
 from app.store.sweeps import Trial
 from app.store.tables import JobRow
-from app.streams import Publisher
 from models.errors import ModelsError
 from models.spec import SweepSpec
 
 logger = logging.getLogger("gradsmith.sweeps")
-
-STOP_SECONDS = 5.0
 
 
 @dataclass
@@ -43,25 +37,21 @@ class Coordinator:
     database: Database
     queued: Callable[[], None] = lambda: None
     """Called when children were queued."""
-    _wake: threading.Event = field(default_factory=threading.Event, init=False)
-    _stopping: bool = field(default=False, init=False)
-    _thread: threading.Thread | None = field(default=None, init=False)
-    _away: bool = field(default=False, init=False)
+    _rounds: Rounds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rounds = Rounds("sweeps", logger, self._round)
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="sweeps", daemon=True)
-        self._thread.start()
+        self._rounds.start()
 
     def stop(self) -> None:
         """End the thread after its round."""
-        self._stopping = True
-        self._wake.set()
-        if self._thread is not None:
-            self._thread.join(STOP_SECONDS)
+        self._rounds.stop()
 
     def wake(self) -> None:
         """Begin the next round now. Safe from any thread."""
-        self._wake.set()
+        self._rounds.wake()
 
     def advance(self) -> int:
         """One round over all sweeps: queue what is to be queued, end what has ended. Returns how many were changed.
@@ -98,7 +88,7 @@ class Coordinator:
             logger.warning("another process made the same trials of sweep %s", sweep)
             return False
         if event is not None:
-            self._publish(sweep, event)
+            tell(self.settings, sweep, event)
         elif wanted.proposals:
             self.queued()
         return True
@@ -135,31 +125,13 @@ class Coordinator:
             row = sweeps.locked(session, sweep)
             event = None if row is None else sweeps.fail(session, row, reason)
         if event is not None:
-            self._publish(sweep, event)
+            tell(self.settings, sweep, event)
         return event is not None
 
-    def _publish(self, sweep: str, event: JobEvent) -> None:
-        """Tell those who watch it; it is stored already, so what goes wrong here costs them a moment only."""
-        try:
-            with closing(Publisher(self.settings, sweep)) as publisher:
-                publisher.publish(event)
-        except LeaseLost:
-            logger.debug("sweep %s has gone on", sweep)
-
-    def _run(self) -> None:
-        while not self._stopping:
-            self._wake.clear()
-            try:
-                self.advance()
-                self._away = False
-            except (redis.RedisError, StoreError, SQLAlchemyError) as error:
-                if not self._away:
-                    logger.warning("sweeps wait: %s", str(error).splitlines()[0])
-                self._away = True
-            except Exception:
-                # Not known to happen; but without this thread no sweep would ever go on.
-                logger.exception("advancing the sweeps failed; going on")
-            self._wake.wait(self.settings.dispatch_interval_seconds)
+    def _round(self) -> None:
+        self._rounds.woken.clear()
+        self._rounds.attempt("advancing the sweeps", self.advance)
+        self._rounds.woken.wait(self.settings.dispatch_interval_seconds)
 
 
 def _none_succeeded(trials: Sequence[Trial]) -> str:

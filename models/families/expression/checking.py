@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from models.families.expression.grammar import RESERVED, Definition, ExpressionError, Node, parsed, parsed_definition
 from models.families.expression.operations import (
@@ -267,14 +268,25 @@ class _Builder:
             raise ExpressionError(
                 node.column, f"the state is {shown(state)}, and {function.name} gives {shown(inner.shape(slope))}"
             )
-        integration = Integration(
-            inner.program(slope),
-            {f"outside {slot}": slot for slot in inner.captured},
-            ticks[0] - 1,
-            int(substeps),
-        )
+        body, captured = self._hoisted(node.column, inner.program(slope), inner.captured)
+        integration = Integration(body, captured, ticks[0] - 1, int(substeps))
         shape = (ticks[0], *state)
         return self.emit(node.column, Instruction("odeint", shape, (start, times), integration=integration))
+
+    def _hoisted(self, column: int, program: Program, captured: Iterable[int]) -> tuple[Program, dict[str, int]]:
+        """A right side without what depends on neither state nor time, which is computed here, once and not at each
+        stage; and the slot of each value that it reads from here."""
+        fixed, body = program.divided({"state", "time"})
+        outside = {f"outside {slot}": slot for slot in captured}
+        places: list[int] = []
+        for each in fixed.instructions:
+            if each.operation == "input":
+                places.append(outside[each.name])
+            else:
+                places.append(self.emit(column, replace(each, inputs=tuple(places[slot] for slot in each.inputs))))
+        known = outside | {label: places[slot] for label, slot in fixed.labels.items()}
+        read = {each.name for each in body.instructions if each.operation == "input"}
+        return body, {name: slot for name, slot in known.items() if name in read}
 
 
 def _finite(node: Node) -> float:

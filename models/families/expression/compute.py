@@ -34,21 +34,25 @@ def _integrated(instruction: Instruction, integration: Integration, values: Sequ
     body = integration.body
     fixed = {name: values[slot] for name, slot in integration.captured.items()}
 
-    def slope(state: Tensor, time: Tensor) -> Tensor:
-        return run(body, {"state": state, "time": time, **fixed})[body.result]
+    timed = any(each.name == "time" for each in body.instructions)
+
+    def slope(state: Tensor, start: Tensor, after: Tensor | None = None) -> Tensor:
+        time = {} if not timed else {"time": start if after is None else start + after}
+        return run(body, {"state": state, **time, **fixed})[body.result]
 
     ones = (1,) * (state.dim() - 1)
     states = [state]
     for interval in range(integration.intervals):
         length = (times[:, interval + 1] - times[:, interval]) / integration.substeps
         h = length.view(-1, *ones)
+        half, sixth = h / 2, h / 6
         for substep in range(integration.substeps):
             time = times[:, interval] + substep * length
             first = slope(state, time)
-            second = slope(state + h / 2 * first, time + length / 2)
-            third = slope(state + h / 2 * second, time + length / 2)
-            last = slope(state + h * third, time + length)
-            state = state + h / 6 * (first + 2 * (second + third) + last)
+            second = slope(state + half * first, time, length / 2)
+            third = slope(state + half * second, time, length / 2)
+            last = slope(state + h * third, time, length)
+            state = state + sixth * (first + 2 * (second + third) + last)
         states.append(state)
     most = max(each.shape[0] for each in states)
     return torch.stack([each.expand(most, *each.shape[1:]) for each in states], dim=1)
