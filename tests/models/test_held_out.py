@@ -11,11 +11,11 @@ from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
 from models.backends import TorchBackend, backend_for
 from models.baselines import TUNED, UNTUNED
-from models.looks import looks
 from models.evaluation.by_validation import Made
 from models.evaluation.evaluate import evaluate
 from models.families.mlp import MLPSpec
 from models.families.mlp.tasks import MLPFamily
+from models.looks import looks
 from models.memory import memory_estimate_bytes
 from models.meta_loss import MetaLoss
 from models.meta_train import TrainingResult, meta_train
