@@ -67,8 +67,10 @@ function BuiltIn({ sets, refresh }) {
     return html`<span class="status">not here</span>${download ? html`<p class="failure" role="alert">${download.status === "failed" ? html`The download failed: ${download.error}` : "The download ended before it was done. Fetch it again."}${download.status === "failed" ? html` Without a network, <code>gradsmith-server data import ${each.name} FOLDER</code> brings it.` : ""}</p>` : null}`;
   };
   return html`<section class="card"><h2>Of the server's families</h2><${Failure} error=${error} />
-    <${Scroll} label="data sets of the server's families"><table><thead><tr><th scope="col">name</th><th scope="col">state</th><th scope="col">needed by</th><th scope="col"><span class="hidden">actions</span></th></tr></thead><tbody>${shown.map(each => html`<tr key=${each.name}><th scope="row">${each.name}</th><td class="told">${told(each)}</td><td>${each.families.map((family, at) => html`${at ? ", " : ""}<a key=${family} href=${link(`families/${family}`)}>${family}</a>`)}</td>
-      <td>${each.ready || each.download?.status === "running" ? null : each.fetchable ? html`<button type="button" class="small" aria-label=${`Fetch ${each.name}`} onClick=${() => bring(each.name)}>Fetch</button>` : html`<small><code>gradsmith-server data import ${each.name} FOLDER</code></small>`}</td></tr>`)}</tbody></table><//></section>`;
+    <ul class="sets">${shown.map(each => html`<li key=${each.name}><div><b>${each.name}</b>${told(each)}</div>
+      ${each.ready || each.download?.status === "running" || !each.fetchable ? null : html`<button type="button" class="small" aria-label=${`Fetch ${each.name}`} onClick=${() => bring(each.name)}>Fetch</button>`}
+      ${each.families.length ? html`<small>needed by ${each.families.map((family, at) => html`${at ? ", " : ""}<a key=${family} href=${link(`families/${family}`)}>${family}</a>`)}</small>` : null}
+      ${each.ready || each.fetchable ? null : html`<small><code>gradsmith-server data import ${each.name} FOLDER</code> brings it</small>`}</li>`)}</ul></section>`;
 }
 
 const isArriving = found => (found?.built_in ?? []).some(each => each.download?.status === "running");

@@ -174,7 +174,7 @@ def test_what_was_measured_and_what_the_machine_needs(
         # a download that cannot reach its host
         seat.go("datasets")
         page.click("button[aria-label='Fetch mnist']")
-        page.wait_for_selector("tr:has-text('mnist') [role=alert]:has-text('The download failed')")
+        page.wait_for_selector("li:has-text('mnist') [role=alert]:has-text('The download failed')")
         assert page.is_visible("button[aria-label='Fetch mnist']"), "to try again"
 
         # the doctor: what is wrong, and all of it
