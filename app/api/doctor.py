@@ -39,7 +39,7 @@ _EXAMPLE: dict[str, Any] = {
 
 @router.get(
     "/doctor",
-    operation_id="doctor_read",
+    operation_id="health_doctor",
     summary="What the doctor finds on the server's machine",
     description=(
         "The checks of `gradsmith-server doctor`, save that of all stored data. The findings name folders, hosts and "
