@@ -19,6 +19,8 @@ from app.api import (
     curve_lines,
     curves,
     datasets,
+    doctor,
+    downloads,
     event_stream,
     families,
     health,
@@ -33,6 +35,8 @@ from app.api import (
     searches,
 )
 from app.api.dependencies import Services
+from app.api.downloading import Downloading
+from app.api.examination import Examination
 from app.auth.keyring import KeyRing
 from app.auth.rates import rates_of
 from app.batching import Batching
@@ -64,12 +68,14 @@ ROUTERS = (
     searches,
     families,
     datasets,
+    downloads,
     aliases,
     optimizers,
     optimizer_changes,
     anatomy,
     keys,
     health,
+    doctor,
     metrics,
     pages,
     previews,
@@ -111,11 +117,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             keys=key_ring,
             rates=rates_of(chosen, redis),
             downloads=Batching(partial(optimizers.located, database)),
+            doctor=Examination(chosen),
+            downloading=Downloading(),
             submissions=Batching(partial(submission.submit, database, chosen), submission.MOST_TOGETHER),
         )
         try:
             yield
         finally:
+            app.state.services.doctor.close()
+            app.state.services.downloading.close()
             await hub.stop()
             await key_ring.stop()
             await run_in_threadpool(sweeps.stop)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ModelsError(Exception):
     """Base of every error that `models` raises on purpose; `str(error)` is written for the job's owner."""
@@ -9,6 +11,14 @@ class ModelsError(Exception):
 
 class DatasetMissing(ModelsError):
     """A family needs files that are not in the data folder."""
+
+
+class DownloadFailed(DatasetMissing):
+    """A data set could not be downloaded. reasons: what went wrong at each address"""
+
+    def __init__(self, missing: str, reasons: Sequence[str]) -> None:
+        super().__init__(f"{missing} Downloading failed ({'; '.join(reasons)}).")
+        self.reasons = tuple(reasons)
 
 
 class DatasetCorrupt(ModelsError):

@@ -9,12 +9,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from app.api.dependencies import CallerDep, Services, ServicesDep, only_parameters
+from app.api.downloads import built_in_datasets
 from app.api.schemas import Dataset, Datasets
 from app.http.delivery import NOT_MODIFIED, deliver
 from app.http.problems import FieldError, Problem, invalid_request, responses
 from app.http.received import received
 from app.http.uploads import FILE_BODY
-from app.openapi.examples import DATASET
+from app.openapi.examples import BUILT_IN_DATASET, DATASET
 from app.store import datasets as store
 from app.store.families import FAMILY_NAME_PATTERN
 from app.store.tables import DatasetRow
@@ -29,7 +30,11 @@ router = APIRouter(tags=["datasets"])
 
 _ONE: dict[str, Any] = {"content": {"application/json": {"example": DATASET}}}
 _ALL: dict[str, Any] = {
-    "content": {"application/json": {"example": {"data": [DATASET], "has_more": False, "next": None}}}
+    "content": {
+        "application/json": {
+            "example": {"data": [DATASET], "has_more": False, "next": None, "built_in": [BUILT_IN_DATASET]}
+        }
+    }
 }
 _Column = Annotated[str, Query(min_length=1, max_length=100)]
 
@@ -120,7 +125,7 @@ def _kept(
 @router.get(
     "/datasets",
     operation_id="datasets_list",
-    summary="List the tables that were brought",
+    summary="List the tables that were brought, and the data sets of the server's families",
     response_model=Datasets,
     responses={200: _ALL, 304: NOT_MODIFIED, **responses("invalid_request", "precondition_failed")},
     dependencies=[Depends(only_parameters())],
@@ -128,7 +133,8 @@ def _kept(
 def datasets_list(request: Request, services: ServicesDep, caller: CallerDep) -> Response:
     with services.database.read() as session:
         rows = store.Datasets(session, caller.workspace).rows()
-        found = Datasets(data=[_document(row) for row in rows], has_more=False, next=None)
+        data = [_document(row) for row in rows]
+    found = Datasets(data=data, has_more=False, next=None, built_in=built_in_datasets(services.settings.data_dir))
     content = found.model_dump_json().encode()
     return deliver(request.headers, content, "application/json", cache_control="private, no-cache")
 

@@ -9,6 +9,8 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Request
 from redis.asyncio import Redis
 
+from app.api.downloading import Downloading
+from app.api.examination import Examination
 from app.auth import Caller, unkeyed
 from app.auth.keyring import KeyRing
 from app.auth.rates import RateLimits
@@ -44,6 +46,8 @@ class Services:
     metrics: Metrics
     downloads: Batching[tuple[str, str], Located]  # (workspace, reference) -> where it is
     submissions: Batching[Submission, Answer]
+    doctor: Examination
+    downloading: Downloading
     weights: WeightsCache = field(default_factory=WeightsCache)
 
 

@@ -186,8 +186,33 @@ class Dataset(Inspection):
     created_at: datetime
 
 
+class DatasetDownload(BaseModel):
+    """How the newest download stands. It is gone once the data set is ready."""
+
+    status: Literal["running", "failed", "interrupted"] = Field(
+        description="`interrupted` when it ended without a word, as by a restart: fetch it again."
+    )
+    file: str | None = Field(description="What it receives now.")
+    received_bytes: int = Field(description="Of that file.")
+    total_bytes: int | None = Field(description="Of that file; null while it is unknown.")
+    error: str | None = Field(description="Why it failed, by address.")
+
+
+class BuiltInDataset(BaseModel):
+    """A data set of the server's own families."""
+
+    name: str
+    ready: bool = Field(description="Whether its files are in the data folder of the server.")
+    fetchable: bool = Field(
+        description="Whether the server can download it; others `gradsmith-server data import` brings."
+    )
+    alternative: bool = Field(description="Whether it is another form of a data set, which nobody misses.")
+    families: list[str] = Field(description="The families here that need it.")
+    download: DatasetDownload | None
+
+
 class Datasets(Page[Dataset]):
-    pass
+    built_in: list[BuiltInDataset] = Field(description="Those of the server's own families, and whether they are here.")
 
 
 class Health(BaseModel):

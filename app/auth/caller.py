@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,8 @@ ALL_SCOPES: frozenset[Scope] = frozenset(SCOPES)
 
 _PUBLIC = frozenset(("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/favicon.svg", "/favicon.ico"))
 _PUBLIC_FOLDERS = ("/docs/", "/static/")
+_OF_ADMINS = frozenset(("/keys", "/doctor"))
+_FETCH = re.compile("/datasets/[^/]+/fetch")  # it fills the server's disk
 _SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
@@ -41,6 +44,6 @@ def required_scope(method: str, path: str) -> Scope | None:
     """What a request needs; None for what a keyed server shows to anyone. A path that nobody thought of needs a key."""
     if method in _SAFE_METHODS and (path in _PUBLIC or path.startswith(_PUBLIC_FOLDERS)):
         return None
-    if path == "/keys" or path.startswith("/keys/"):
+    if path in _OF_ADMINS or path.startswith("/keys/") or (method == "POST" and _FETCH.fullmatch(path)):
         return "admin"
     return "read" if method in _SAFE_METHODS else "submit"

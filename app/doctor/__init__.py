@@ -31,8 +31,13 @@ class Patient:
         return running.found(self.settings)
 
 
-def examine(patient: Patient, environment: Mapping[str, str] | None = None) -> Iterator[Finding]:
-    """Every check in turn, as soon as it is known. Takes some seconds: torch is imported once, elsewhere."""
+def examine(
+    patient: Patient, environment: Mapping[str, str] | None = None, *, thorough: bool = True
+) -> Iterator[Finding]:
+    """Every check in turn, as soon as it is known. Takes some seconds: torch is imported once, elsewhere.
+
+    thorough: whether all that is stored is read too
+    """
     from app.doctor import machine, service, stores, tables  # what they import would delay the first line
 
     yield from _of_settings(patient.settings, os.environ if environment is None else environment)
@@ -41,8 +46,7 @@ def examine(patient: Patient, environment: Mapping[str, str] | None = None) -> I
         machine.disk,
         running.service,
         stores.database,
-        stores.stored_data,
-        tables.users_tables,
+        *((stores.stored_data, tables.users_tables) if thorough else ()),
         stores.redis_server,
         service.workers,
         service.address,

@@ -72,6 +72,7 @@ CATALOGUE: dict[str, Kind] = {
     "dataset_exists": Kind(409, "The name has another data set", "Choose another name; a data set never changes."),
     "dataset_needed": Kind(409, "A family is made of the data set", "Keep it; the families are in `detail`."),
     "too_many_datasets": Kind(409, "The workspace has its most data sets", "Delete one that nothing needs."),
+    "not_fetchable": Kind(409, "The data set cannot be downloaded", "Import it with the command in `detail`."),
     "optimizer_needed": Kind(409, "The optimizer is needed", "Archive it; what needs it is in `detail`."),
     "last_admin_key": Kind(409, "It is the last key that may make keys", "Make another with scope admin first."),
     "idempotency_in_flight": Kind(409, "A twin of this request is still running", "Try again after `Retry-After`."),

@@ -272,3 +272,18 @@ PARAMETERS: dict[str, dict[str, dict[str, Any]]] = {
     "query": {"job": {"example": [JOB_ID]}, "name": {"example": "customers"}},
 }
 """What stands in paths, and the queries that a request cannot do without."""
+
+BUILT_IN_DATASET: dict[str, Any] = {
+    "name": "mnist",
+    "ready": False,
+    "fetchable": True,
+    "alternative": False,
+    "families": ["mnist-mlp"],
+    "download": {
+        "status": "running",
+        "file": "train-images-idx3-ubyte",
+        "received_bytes": 4_194_304,
+        "total_bytes": 9_912_422,
+        "error": None,
+    },
+}

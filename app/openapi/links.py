@@ -124,6 +124,8 @@ LINKS: dict[tuple[str, str], tuple[Link, ...]] = {
     ("families_preview", "202"): tuple(link for link in _jobs("$response.body#/job/id") if link.name != "curve"),
     ("datasets_list", "200"): (
         Link("dataset", "datasets_get", {"dataset": "$response.body#/data/0/name"}, "Its columns, classes and groups."),
+        Link("fetch", "datasets_fetch", {"dataset": "$response.body#/built_in/0/name"}, "Download it."),
+        Link("state", "datasets_fetch_state", {"dataset": "$response.body#/built_in/0/name"}, "How that stands."),
     ),
     ("datasets_create", "201"): (
         Link("dataset", "datasets_get", {"dataset": "$response.body#/name"}, "As it is."),

@@ -28,6 +28,20 @@ _OUTLINE = (
     .order_by(CurveChunkRow.attempt, CurveChunkRow.first_sequence)
 )
 _OUTLINE_AND_OVERVIEWS = overviews.beside(_OUTLINE)
+# The same statements for every part of a curve, the whole one too: SQLAlchemy builds and compiles each of them once.
+_INSIDE = (
+    select(CurveChunkRow.points, CurveChunkRow.first_sequence)
+    .where(
+        CurveChunkRow.job == bindparam("job"),
+        CurveChunkRow.last_step >= bindparam("from_step"),
+        CurveChunkRow.first_step <= bindparam("to_step"),
+    )
+    .order_by(CurveChunkRow.attempt, CurveChunkRow.first_sequence)
+)
+_SPANS_INSIDE = overviews.beside(_INSIDE)
+_CHUNKS_INSIDE = _INSIDE.add_columns(CurveChunkRow.columns).execution_options(binary_results=True)
+_CHUNKS_NAMED = _CHUNKS_INSIDE.where(CurveChunkRow.first_sequence.in_(bindparam("first_sequences", expanding=True)))
+_LAST_STEP = 2**63 - 1
 
 
 def append(session: Session, job_id: str, metrics: Sequence[tuple[tuple[int, int], Points]]) -> None:
@@ -222,15 +236,14 @@ def part(session: Session, outlined: Outline, wanted: Part, max_points: int | No
     if outlined.attempt > 1:
         all_points = read(session, outlined.job_id)
         return _at_most(wanted.of(all_points), max_points), len(all_points)
-    chunks = select(CurveChunkRow.points, CurveChunkRow.columns).where(CurveChunkRow.job == outlined.job_id)
-    if wanted.from_step is not None:
-        chunks = chunks.where(CurveChunkRow.last_step >= wanted.from_step)
-    if wanted.to_step is not None:
-        chunks = chunks.where(CurveChunkRow.first_step <= wanted.to_step)
-    chunks = chunks.order_by(CurveChunkRow.attempt, CurveChunkRow.first_sequence)
+    named: dict[str, object] = {
+        "job": outlined.job_id,
+        "from_step": wanted.from_step or 0,
+        "to_step": _LAST_STEP if wanted.to_step is None else wanted.to_step,
+    }
+    connection = session.connection()
     if max_points is not None and not wanted.validated:
-        spans = chunks.with_only_columns(CurveChunkRow.points, CurveChunkRow.first_sequence)
-        rows = session.execute(overviews.beside(spans)).all()
+        rows = connection.execute(_SPANS_INSIDE, named).all()
         # chunks at the edges count in part
         inside = sum(points for points, *_ in rows[1:-1])
         if inside >= overviews.ENOUGH_SPANS * overviews.SPAN_POINTS * max_points // 2:
@@ -238,9 +251,7 @@ def part(session: Session, outlined: Outline, wanted: Part, max_points: int | No
             # the others, or the few points at the ends would take the room of the many between them
             ends = {rows[0].first_sequence, rows[-1].first_sequence}
             entire = [first for _, first, columns in rows if columns is None or first in ends]
-            whole = chunks.with_only_columns(CurveChunkRow.first_sequence, CurveChunkRow.columns)
-            whole = whole.where(CurveChunkRow.first_sequence.in_(entire))
-            found = session.execute(whole, execution_options={"binary_results": True})
+            found = connection.execute(_CHUNKS_NAMED, {**named, "first_sequences": entire})
             read_whole = {row.first_sequence: row.columns for row in found}
             pieces: list[Chunk] = []
             for is_whole, run in groupby(rows, key=lambda row: row.first_sequence in read_whole):
@@ -248,7 +259,7 @@ def part(session: Session, outlined: Outline, wanted: Part, max_points: int | No
                 chunk = unpack_all(columns)
                 pieces.append(overviews.overview(chunk.take(wanted.rows(chunk.step))) if is_whole else chunk)
             return curve_of(pieces).downsampled(max_points), outlined.points
-    stored = [columns for _, columns in session.execute(chunks, execution_options={"binary_results": True})]
+    stored = [row.columns for row in connection.execute(_CHUNKS_INSIDE, named)]
     return _at_most(wanted.of(curve_of([unpack_all(stored)] if stored else [])), max_points), outlined.points
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.dashboard.browsing import SCHEMES, WIDTHS, browser, opened
+from benchmarks.dashboard.browsing import DIALOGS, SCHEMES, WIDTHS, browser, opened
 from benchmarks.dashboard.stage import Stage, going_on
 
 NARROWEST = 360
@@ -21,7 +21,8 @@ def look(stage: Stage, folder: Path, axe: str | None, views: Mapping[str, str]) 
     live = [job for name, job in stage.jobs.items() if name.startswith("running")]
     with browser() as chromium, going_on(stage, live):
         for name, route in views.items():
-            page = opened(chromium, stage.url, route)
+            _, pressed = DIALOGS.get(name, (None, None))
+            page = opened(chromium, stage.url, route, pressed)
             for width in WIDTHS:
                 page.set_viewport_size({"width": width, "height": 900})
                 for scheme in SCHEMES:

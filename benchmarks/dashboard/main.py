@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks.dashboard.browsing import EMPTY, NoBrowser, routes
+from benchmarks.dashboard.browsing import EMPTY, KEYED, NoBrowser, routes
 from benchmarks.dashboard.looks import axe_source, look
 from benchmarks.dashboard.measures import POINTS, bytes_per_minute, zoom
 from benchmarks.dashboard.stage import fill, staged
@@ -30,14 +30,18 @@ def main(arguments: list[str] | None = None) -> int:
         if "looks" in options.only:
             axe = axe_source(options.axe)
             wrong, seen = 0, 0
-            for empty in (True, False):
-                with staged() as stage:
-                    if not empty:
+            others = {"empty": EMPTY, "keyed": KEYED}
+            for kind in (*others, "filled"):
+                elsewhere = {*EMPTY, *KEYED} if kind == "filled" else set(options.views) - others[kind].keys()
+                if options.views and set(options.views) <= elsewhere:
+                    continue
+                with staged(auth="on" if kind == "keyed" else "off") as stage:
+                    if kind == "filled":
                         fill(stage)
-                    all_views = EMPTY if empty else routes(stage)
+                    all_views = others.get(kind) or routes(stage)
                     views = {name: all_views[name] for name in all_views if name in (options.views or all_views)}
                     seen += len(views)
-                    for line in look(stage, options.pictures, axe, views) if views else ():
+                    for line in look(stage, options.pictures, axe, views):
                         print(line, flush=True)
                         wrong += 1
             print(f"pictures: {options.pictures}")

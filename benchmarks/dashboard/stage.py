@@ -8,10 +8,11 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import numpy as np
@@ -72,7 +73,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def staged(*, root_path: str | None = None) -> Iterator[Stage]:
+def staged(*, root_path: str | None = None, auth: Literal["off", "on"] = "off") -> Iterator[Stage]:
     """An empty service with SQLite and a Redis of its own; everything is gone when the block ends."""
     redis = ValkeyServer()
     with tempfile.TemporaryDirectory(prefix="gs-stage-") as folder:
@@ -83,6 +84,7 @@ def staged(*, root_path: str | None = None) -> Iterator[Stage]:
             reconcile_interval_seconds=3600,  # nobody renews the leases
             check_data_sets=False,
             root_path=root_path,
+            auth=auth,
         )
         migrations.upgrade(settings.resolved_database_url)
         with (
@@ -134,6 +136,7 @@ def fill(stage: Stage) -> None:
         record(worker, curve(2000, 30 + number).part(0, done))
         worker.progress(done, 2000, eta_seconds=95.0 - 20 * number)
         stage.jobs[f"running-{number + 1}"] = job
+    search(stage)
     for seed in range(2):
         stage.post(kind="meta_train", family="quadratic-uniform", seed=seed)
     lines = ["customer,income,visits,churned"]
@@ -146,6 +149,34 @@ def fill(stage: Stage) -> None:
     target = stage.api.get("/optimizers/quadratic@3/record").json()["id"]
     put = stage.api.put("/families/quadratic/aliases/prod", json={"optimizer": target}, headers={"If-None-Match": "*"})
     put.raise_for_status()
+
+
+def search(stage: Stage) -> None:
+    """A sweep that has ended, with a trial that failed, and one whose trials run."""
+    changed: dict[str, Any] = {"recipe": {"meta_learning_rate": [0.001, 0.01], "rule": {"hidden_size": [8, 16, 20]}}}
+    for name, family, done in (("sweep", "quadratic", 6), ("sweep-live", "rosenbrock", 2)):
+        sweep = stage.post(kind="sweep", family=family, seed=5, parallel=3, evaluate=False, **changed)
+        stage.jobs[name] = sweep
+        ended: set[str] = set()
+        until = time.monotonic() + 120.0
+        while len(ended) < done:
+            assert time.monotonic() < until, "the sweep makes no more trials"
+            for trial in stage.api.get(f"/jobs?sweep={sweep}&status=queued&limit=100").json()["data"]:
+                if len(ended) == done:
+                    break
+                number = trial["trial"]["number"]
+                worker = stage.claim(trial["id"])
+                record(worker, curve(300, 60 + number))
+                if number == 4:
+                    worker.fail("the meta-loss was not finite for 50 meta-steps in a row")
+                else:
+                    worker.finish_training(weights(60 + number + 10 * done), 1.4 + 0.9 / (1 + number))
+                ended.add(trial["id"])
+            time.sleep(0.05)
+    for trial in stage.api.get(f"/jobs?sweep={stage.jobs['sweep-live']}&status=queued&limit=100").json()["data"][:1]:
+        worker = stage.claim(trial["id"])
+        record(worker, curve(1000, 70).part(0, 350))
+        worker.progress(350, 1000, eta_seconds=40.0)
 
 
 def measured(family: str, verdict: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import DatasetCorrupt, DatasetMissing
+from models.errors import DatasetCorrupt, DatasetMissing, DownloadFailed
 from models.tasks.data import DataSet, Progress, downloaded, write_atomically
 
 Part = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -110,7 +110,7 @@ def fetch(data_dir: Path, progress: Progress, *, hosts: tuple[str, ...] = HOSTS)
             return _kept("cifar10", data_dir, _checked("cifar10", content, f"{host}{ARCHIVE}"))
         except (OSError, DatasetCorrupt) as error:
             reasons.append(f"{host}{ARCHIVE}: {error}")
-    raise DatasetMissing(f"{lacking('cifar10', data_dir)} Downloading failed ({'; '.join(reasons)}).")
+    raise DownloadFailed(str(lacking("cifar10", data_dir)), reasons)
 
 
 def bring(name: str, data_dir: Path, source: Path) -> Path:

@@ -18,6 +18,7 @@ import argparse
 import hashlib
 import importlib
 import importlib.util
+import logging
 import math
 import os
 import shlex
@@ -32,7 +33,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import DatasetCorrupt, DatasetMissing, ModelsError
+from models.errors import DatasetCorrupt, DatasetMissing, DownloadFailed, ModelsError
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int | None], None]
 """Called with (file name, bytes so far, bytes in all or None)."""
@@ -51,7 +54,8 @@ class DataSet:
     """A data set that kinds of families name (`models.families.DATASETS`): all that the commands and `doctor` do.
 
     check: raises DatasetMissing or DatasetCorrupt when it cannot be used from this data folder
-    state: says in a few words whether it is there; quicker than `check`, which reads everything
+    state: says in a few words whether it is there, beginning with `ready` where it is; quicker than `check`, which
+        reads everything
     fetch: downloads it into the data folder, None where it cannot be; returns where it is
     bring: copies it from a folder into the data folder (data folder, source), None where it cannot be
     lacking: says what is missing in this data folder and which command brings it, None where nothing is; a job that
@@ -67,15 +71,21 @@ class DataSet:
     lacking: Callable[[Path], str | None] | None = None
     alternative: bool = False
 
+    def ready(self, data_dir: Path) -> bool:
+        return self.state(data_dir).startswith("ready")
+
 
 def known() -> dict[str, DataSet]:
-    """Every data set that some kind of family may need, by name."""
+    """Every data set that some kind of family may need, by name; without those of a plug-in whose module is broken."""
     from models.families import DATASETS  # importing them runs plug-ins, which may import this module
 
     found: dict[str, DataSet] = {}
     for name, place in DATASETS.items():
         module, _, attribute = place.partition(":")
-        found[name] = getattr(importlib.import_module(module), attribute)
+        try:
+            found[name] = getattr(importlib.import_module(module), attribute)
+        except Exception:  # it may raise anything, and the others are not its concern
+            logger.exception("The data set %s (%s) cannot be looked for.", name, place)
     return found
 
 
@@ -220,8 +230,7 @@ def _downloaded(
         except (OSError, DatasetCorrupt) as error:
             reasons.append(f"{url}: {error}")
     lacking = [one for one in MNIST.values() if _present(folder, one) is None]
-    missing = _missing(folder, lacking)
-    raise DatasetMissing(f"{missing} Downloading failed ({'; '.join(reasons)}).")
+    raise DownloadFailed(str(_missing(folder, lacking)), reasons)
 
 
 def downloaded(

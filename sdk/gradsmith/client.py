@@ -15,6 +15,7 @@ from gradsmith.calls.jobs import Jobs
 from gradsmith.calls.keys import Keys
 from gradsmith.calls.optimizers import Optimizers
 from gradsmith.calls.sweeps import Sweeps
+from gradsmith.calls.system import System
 from gradsmith.connection import TIMEOUT, Connection
 from gradsmith.executors import Async, RawAsync, RawSync, Sync
 from gradsmith.proxies import transport_for
@@ -32,6 +33,7 @@ class Resources(Generic[M]):
         self.datasets = Datasets(executor)
         self.aliases = Aliases(executor)
         self.keys = Keys(executor)
+        self.system = System(executor)
 
     @property
     def base_url(self) -> str:

@@ -409,6 +409,62 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class BuiltInDataset:
+    """A data set of the server's own families.
+
+    ready: whether its files are in the server's data folder
+    fetchable: whether the server can download it; others `gradsmith-server data import` brings
+    families: those that need it
+    download: status ("running", "failed" or "interrupted"), file, received_bytes, total_bytes and error of the newest
+        download; None where there is none, or where it has succeeded
+    """
+
+    name: str
+    ready: bool
+    fetchable: bool
+    families: tuple[str, ...]
+    download: dict[str, Any] | None
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> BuiltInDataset:
+        return cls(
+            name=raw["name"],
+            ready=raw["ready"],
+            fetchable=raw["fetchable"],
+            families=tuple(raw.get("families") or ()),
+            download=raw.get("download"),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor found on the server's machine.
+
+    complete: False where its time was over before the last check
+    healthy: whether no check failed
+    checks: check, outcome ("ok", "warn" or "fail"), found and advice of each
+    """
+
+    examined_at: datetime | None
+    complete: bool
+    healthy: bool
+    checks: tuple[dict[str, str], ...]
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Diagnosis:
+        return cls(
+            examined_at=_moment(raw.get("examined_at")),
+            complete=raw["complete"],
+            healthy=raw["healthy"],
+            checks=tuple(raw["checks"]),
+            raw=raw,
+        )
+
+
+@dataclass(frozen=True)
 class Key:
     """An API key, without its secret.
 

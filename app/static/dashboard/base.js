@@ -134,7 +134,8 @@ export function Failure({ error, retry }) {
 }
 
 // A question before something that cannot be undone. `action` may fail: what it says stays in the dialog.
-export function Confirm({ label, className = "", title, children, action, confirm, disabled }) {
+// impossible: it tells why, and there is nothing to agree to
+export function Confirm({ label, className = "", title, children, action, confirm, disabled, impossible }) {
   const dialog = useRef(null);
   const [error, fail] = useState(null);
   const [busy, work] = useState(false);
@@ -150,7 +151,7 @@ export function Confirm({ label, className = "", title, children, action, confir
   };
   return html`<button type="button" class=${className} disabled=${disabled} onClick=${() => { fail(null); ask(true); }}>${label}</button>
     ${asking ? html`<dialog ref=${dialog} aria-label=${title} onClose=${() => ask(false)}><h2>${title}</h2><div>${children}</div><${Failure} error=${error} />
-      <div class="actions"><button type="button" class="primary" disabled=${busy} onClick=${run}>${confirm ?? label}</button>
+      <div class="actions">${impossible ? null : html`<button type="button" class="primary" disabled=${busy} onClick=${run}>${confirm ?? label}</button>`}
       <button type="button" onClick=${() => dialog.current.close()}>Leave it</button></div></dialog>` : null}`;
 }
 

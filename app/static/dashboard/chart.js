@@ -92,12 +92,17 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
     return () => { watch.disconnect(); plot.current.destroy(); plot.current = null; };
   }, [shape]);
   // with the layout, not after the next frame: a zoom is seen a frame earlier
+  const within = range?.join();
+  const shown = useRef(within);
   useLayoutEffect(() => {
-    if (!plot.current || plot.current.data === data) return;
-    plot.current.setData(data);
+    const moved = shown.current !== within;
+    shown.current = within;
+    if (!plot.current || (plot.current.data === data && !moved)) return;
+    if (plot.current.data === data) plot.current.setScale("x", { min: range?.[0] ?? data[0][0], max: range?.[1] ?? data[0].at(-1) });
+    else plot.current.setData(data);
     if (plot.current.cursor.idx === null || plot.current.cursor.left < 0) plot.current.setLegend({ idx: lastRow(data) }, false);
     performance.mark("gradsmith-chart-drawn");
-  }, [data, shape]);
+  }, [data, shape, within]);
   return html`<div class="chart" ref=${box} role="img" aria-label=${label}></div>`;
 }
 

@@ -43,7 +43,7 @@ export function thinned(points, most) {
 export function CurveCard({ job, live, big }) {
   const [stored, store] = useState(null);       // the part in view, from the server
   const [validated, keep] = useState(empty());  // every validation
-  const [range, zoom] = useState(null);
+  const [range, setRange] = useState(null);
   const [error, fail] = useState(null);
   const [log, setLog] = useState(true);
   const [smooth, setSmooth] = useState(null);
@@ -52,7 +52,10 @@ export function CurveCard({ job, live, big }) {
   const windows = job.spec.recipe ? Math.max(1, Math.round(job.spec.recipe.horizon / job.spec.recipe.unroll_steps)) : 1;
   const running = job.status === "running";
   const streamed = live && !big && running;
-  const load = async (part, signal) => {
+  const looking = useRef({ part: null, abort: null });
+  const load = async () => {
+    looking.current.abort?.abort();
+    const { part } = looking.current, { signal } = looking.current.abort = new AbortController();
     const asked = new URLSearchParams({ job: job.id, max_points: MOST_POINTS });
     if (part) { asked.set("from_step", Math.max(0, Math.floor(part[0]))); asked.set("to_step", Math.ceil(part[1])); }
     try {
@@ -63,14 +66,15 @@ export function CurveCard({ job, live, big }) {
         const found = await get(`jobs/${job.id}/curve.json?validated=true&max_points=${MOST_POINTS}`, signal);
         keep({ step: found.step, loss: found.loss, validation: found.validation });
       }
-    } catch (problem) { if (!signal?.aborted) fail(problem); }
+    } catch (problem) { if (!signal.aborted) fail(problem); }
   };
-  useLayoutEffect(() => { // the detail is asked for before the picture moves
-    const abort = new AbortController();
-    load(range, abort.signal);
-    const timer = running && !streamed ? setInterval(() => load(range, abort.signal), 3000) : null;
-    return () => { abort.abort(); clearInterval(timer); };
-  }, [job.id, job.status, job.attempt, streamed, range?.join("-")]);
+  // The detail is asked for before the picture moves: the server works while the browser draws.
+  const zoom = part => { looking.current.part = part; load(); setRange(part); };
+  useLayoutEffect(() => {
+    load();
+    const timer = running && !streamed ? setInterval(load, 3000) : null;
+    return () => { looking.current.abort.abort(); clearInterval(timer); };
+  }, [job.id, job.status, job.attempt, streamed]);
   useLayoutEffect(() => { if (stored && stored.part === range?.join("-")) performance.mark("gradsmith-detail-drawn"); }, [stored]);
   useEffect(() => {
     if (!streamed) return undefined;
@@ -84,16 +88,15 @@ export function CurveCard({ job, live, big }) {
   const width = smooth ?? (whole && known.step.length > 4 * windows ? windows : 1);
   const data = useMemo(() => {
     const validations = known.step.map((step, at) => [step, known.validation[at]]).filter(([, value]) => value !== null);
-    const inside = step => !range || (step >= range[0] && step <= range[1]);
-    const extra = validated.step.map((step, at) => [step, validated.validation[at]]).filter(([step]) => inside(step));
-    const all = new Map([...extra, ...validations]);
+    // those outside the part in view too: the best so far is the best of all before
+    const all = new Map([...validated.step.map((step, at) => [step, validated.validation[at]]), ...validations]);
     const steps = [...new Set([...drawn.step, ...all.keys()])].sort((a, b) => a - b);
     const losses = new Map(drawn.step.map((step, at) => [step, drawn.loss[at]]));
     const loss = steps.map(step => losses.get(step) ?? null), validation = steps.map(step => all.get(step) ?? null);
     let best = Infinity;
     const bests = validation.map(value => { if (value !== null && value < best) best = value; return Number.isFinite(best) ? best : null; });
     return { columns: [steps, loss, smoothed(loss, width), validation, bests], best, allPositive: [...loss, ...validation].every(value => value === null || value > 0) };
-  }, [known.step.length, known.step.at(-1), drawn.step.length, validated, width, range, stored]);
+  }, [known.step.length, known.step.at(-1), drawn.step.length, validated, width, stored]);
   const asLog = log && data.allPositive;
   const { columns } = data;
   const series = [
@@ -113,9 +116,10 @@ export function CurveCard({ job, live, big }) {
   };
   const title = `loss of ${job.family} by meta-step`;
   const svg = async () => save(new Blob([(await import("./chart-svg.js")).svgOf({ series, data: columns, log: asLog, range, xLabel: "meta-step", title })], { type: "image/svg+xml" }), `${job.id}.svg`);
-  const csv = () => save(new Blob([["step,training,mean,validation,best", ...columns[0].map((_, at) => columns.map(column => column[at] ?? "").join(","))].join("\n")], { type: "text/csv" }), `${job.id}-drawn.csv`);
+  const inside = step => !range || (step >= range[0] && step <= range[1]);
+  const csv = () => save(new Blob([["step,training,mean,validation,best", ...[...columns[0].keys()].filter(at => inside(columns[0][at])).map(at => columns.map(column => column[at] ?? "").join(","))].join("\n")], { type: "text/csv" }), `${job.id}-drawn.csv`);
   const last = at => { for (let place = at.length - 1; place >= 0; place -= 1) if (at[place] !== null) return at[place]; return null; };
-  if (error && !stored) return html`<section class="card"><h2>Loss</h2><${Failure} error=${error} retry=${() => load(range)} /></section>`;
+  if (error && !stored) return html`<section class="card"><h2>Loss</h2><${Failure} error=${error} retry=${load} /></section>`;
   if (!stored) return html`<section class="card"><h2>Loss</h2><${Loading} what="the curve" /></section>`;
   if (!known.step.length) return html`<section class="card"><h2>Loss</h2><p class="soft">${running ? "The first points come when the first meta-step is done." : "This job has no points."}</p></section>`;
   return html`<section class="card" aria-labelledby="loss-title"><header><h2 id="loss-title">Loss ${running ? html`<small>${streamed ? "live" : "every 3 s"}</small>` : null}</h2>

@@ -1,6 +1,6 @@
 // Tables that users bring: what is there, and bringing one.
 
-import { address, ask, key } from "./api.js";
+import { address, ask, key, send } from "./api.js";
 import { Confirm, Empty, Failure, go, html, link, Loading, Progress, Scroll, useNow, usePolled, useRef, useState, useTitle, When } from "./base.js";
 import { bytes, number } from "./words.js";
 
@@ -55,14 +55,35 @@ function Upload({ done }) {
     <div class="actions"><button class="primary" disabled=${!file || sent !== null}>Send it</button></div></form>`;
 }
 
+// The data sets of the server's own families: what is here, and what it can download.
+function BuiltIn({ sets, refresh }) {
+  const [error, fail] = useState(null);
+  const shown = sets.filter(each => each.ready || !each.alternative);
+  const bring = async name => { fail(null); try { await send(`datasets/${encodeURIComponent(name)}/fetch`); } catch (problem) { fail(problem); } refresh(); };
+  const told = each => {
+    const { ready, download } = each;
+    if (ready) return html`<span class="status succeeded"><span class="dot" aria-hidden="true"></span>ready</span>`;
+    if (download?.status === "running") return html`<span class="status running"><span class="dot" aria-hidden="true"></span>downloading</span><${Progress} value=${download.received_bytes} max=${download.total_bytes} label=${`download of ${each.name}`} /><small>${download.file ? `${download.file}: ${bytes(download.received_bytes)}${download.total_bytes ? ` of ${bytes(download.total_bytes)}` : ""}` : "asks the host"}</small>`;
+    return html`<span class="status">not here</span>${download ? html`<p class="failure" role="alert">${download.status === "failed" ? html`The download failed: ${download.error}` : "The download ended before it was done. Fetch it again."}${download.status === "failed" ? html` Without a network, <code>gradsmith-server data import ${each.name} FOLDER</code> brings it.` : ""}</p>` : null}`;
+  };
+  return html`<section class="card"><h2>Of the server's families</h2><${Failure} error=${error} />
+    <ul class="sets">${shown.map(each => html`<li key=${each.name}><div><b>${each.name}</b>${told(each)}</div>
+      ${each.ready || each.download?.status === "running" || !each.fetchable ? null : html`<button type="button" class="small" aria-label=${`Fetch ${each.name}`} onClick=${() => bring(each.name)}>Fetch</button>`}
+      ${each.families.length ? html`<small>needed by ${each.families.map((family, at) => html`${at ? ", " : ""}<a key=${family} href=${link(`families/${family}`)}>${family}</a>`)}</small>` : null}
+      ${each.ready || each.fetchable ? null : html`<small><code>gradsmith-server data import ${each.name} FOLDER</code> brings it</small>`}</li>`)}</ul></section>`;
+}
+
+const isArriving = found => (found?.built_in ?? []).some(each => each.download?.status === "running");
+
 export function Datasets() {
   useTitle("Data sets");
-  const { data, error, loading, refresh } = usePolled("datasets", 30);
+  const { data, error, loading, refresh } = usePolled("datasets", found => (isArriving(found) ? 1 : 30));
   const now = useNow(30);
   return html`<div class="head"><h1>Data sets</h1></div><p class="soft">Tables of your own. A family on one is a distribution over its groups: each task is the rows of some of them.</p>
     <${Failure} error=${error} retry=${refresh} />${loading ? html`<${Loading} what="data sets" />` : null}
-    ${data && !data.data.length ? html`<${Empty} title="No table yet"><p>Bring one below. The server's own data sets belong to its families and are not listed here.</p><//>` : null}
+    ${data && !data.data.length ? html`<${Empty} title="No table yet"><p>Bring one below: a CSV with a line of names is enough.</p><//>` : null}
     ${data?.data.length ? html`<section class="card"><${Scroll} label="data sets"><table><thead><tr><th scope="col">name</th><th class="num" scope="col">rows</th><th class="num" scope="col">columns</th><th scope="col">target</th><th scope="col">group</th><th class="num" scope="col">size</th><th scope="col">brought</th></tr></thead><tbody>${data.data.map(each => html`<tr key=${each.name}><th scope="row"><a href=${link(`datasets/${each.name}`)}>${each.name}</a></th><td class="num">${number(each.rows)}</td><td class="num">${number(each.columns.length)}</td><td>${each.target ?? "–"}</td><td>${each.group ?? "–"}</td><td class="num">${bytes(each.size_bytes)}</td><td><${When} at=${each.created_at} now=${now} /></td></tr>`)}</tbody></table><//></section>` : null}
+    ${data?.built_in.length ? html`<${BuiltIn} sets=${data.built_in} refresh=${refresh} />` : null}
     <${Upload} done=${name => go(`datasets/${name}`)} />`;
 }
 

@@ -3,6 +3,7 @@
 import { address } from "./api.js";
 import { Code, Empty, Failure, html, link, Loading, Scroll, useMemo, usePolled, useState, useTitle } from "./base.js";
 import { Evaluation } from "./evaluation.js";
+import { FamilyPicture, useMeasured } from "./family-picture.js";
 import { Transfer } from "./transfer.js";
 import { evaluationOf, flat, number, shown } from "./words.js";
 
@@ -14,7 +15,7 @@ function useBests() {
 export function Families() {
   useTitle("Families");
   const { data, error, loading, refresh } = usePolled("families");
-  const bests = useBests();
+  const bests = useBests(), measured = useMeasured();
   const [words, find] = useState("");
   const matching = (data?.data ?? []).filter(family => `${family.name} ${family.title} ${family.description}`.toLowerCase().includes(words.toLowerCase()));
   return html`<div class="head"><div class="title"><h1>Families</h1></div><div class="actions"><a class="button primary" href="#/families/new">New family</a></div></div>
@@ -24,6 +25,7 @@ export function Families() {
     ${(data?.problems ?? []).map(problem => html`<p class="failure" key=${problem.plugin}><b>${problem.plugin}</b>: ${problem.reason}</p>`)}
     ${data && !matching.length ? html`<${Empty} title="No family matches" />` : null}
     <div class="grid">${matching.map(family => { const best = bests.get(family.name), verdict = evaluationOf(best)?.best_baseline.final; return html`<section class="card" key=${family.name}><header><h2><a href=${link(`families/${family.name}`)}>${family.name}</a></h2>${family.declared ? html`<span class="chip">yours</span>` : family.plugin ? html`<span class="chip">${family.plugin}</span>` : null}</header>
+      <${FamilyPicture} family=${family.name} job=${measured?.get(family.name)} known=${measured !== null} />
       <p><b>${family.title}</b></p><p class="soft">${family.description}</p><dl class="facts"><dt>parameters a task</dt><dd>${number(family.coordinates_per_task)}</dd><dt>trained for</dt><dd>${number(family.recipe.meta_steps)} meta-steps of ${number(family.recipe.tasks)} ${family.recipe.tasks === 1 ? "task" : "tasks"}</dd><dt>best</dt><dd>${best ? html`<a href=${link(`optimizers/${best.reference}`)}>${best.reference}</a>${verdict ? html` <span class=${verdict.verdict}>${verdict.verdict}</span>` : ""}` : "none yet"}</dd></dl>
       <div class="actions"><a class="button small" href=${link("jobs/new", { family: family.name })} aria-label=${`Train on ${family.name}`}>Train</a><a class="button small" href=${link("jobs", { family: family.name })} aria-label=${`Jobs of ${family.name}`}>Jobs</a></div></section>`; })}</div>`;
 }

@@ -2,6 +2,7 @@
 
 import { ask, get, Refused, text } from "./api.js";
 import { Failure, html, Loading, Scroll, useEffect, useState, useTitle } from "./base.js";
+import { Doctor } from "./doctor.js";
 import { bytes, duration, number } from "./words.js";
 
 // Prometheus' text format: [{name, labels, value}]
@@ -52,7 +53,8 @@ export function System() {
   const speeds = all("gradsmith_worker_meta_steps_per_second");
   return html`<div class="head"><h1>System</h1><span class=${`status ${ready?.status === "ok" ? "succeeded" : "failed"}`}><span class="dot"></span>${ready?.status}</span></div>
     <${Failure} error=${error} retry=${refresh} />
-    <section class="card"><h2>Findings</h2>${findings.length ? html`<ul>${findings.map(each => html`<li key=${each}>${each}</li>`)}</ul>` : html`<p class="soft">Nothing is wrong. <code>gradsmith-server doctor</code> looks more closely, on the server's machine.</p>`}</section>
+    <section class="card"><h2>Findings</h2>${findings.length ? html`<ul>${findings.map(each => html`<li key=${each}>${each}</li>`)}</ul>` : html`<p class="soft">The service's own figures show nothing wrong.</p>`}</section>
+    <${Doctor} />
     <section class="card"><div class="stats"><div class="stat"><span>workers</span><b>${number(workers)}</b></div><div class="stat"><span>running jobs</span><b>${number(running)}</b></div><div class="stat"><span>queued jobs</span><b>${number(queued)}</b></div><div class="stat"><span>database</span><b>${bytes(value("gradsmith_database_bytes"))}</b></div><div class="stat"><span>Redis</span><b>${bytes(value("gradsmith_redis_bytes"))}</b></div><div class="stat"><span>disk free</span><b>${bytes(value("gradsmith_disk_free_bytes"))}</b></div></div></section>
     <div class="two"><section class="card"><h2>Queues</h2><${Scroll} label="queues"><table><thead><tr><th scope="col">queue</th><th class="num" scope="col">idle workers</th><th class="num" scope="col">busy</th><th class="num" scope="col">queued</th><th class="num" scope="col">running</th><th class="num" scope="col">longest wait</th></tr></thead><tbody>${queues.map(queue => html`<tr key=${queue}><th scope="row">${queue}</th><td class="num">${number(value("gradsmith_workers", { queue, state: "idle" }))}</td><td class="num">${number(value("gradsmith_workers", { queue, state: "busy" }))}</td><td class="num">${number(value("gradsmith_jobs", { device: queue, status: "queued" }))}</td><td class="num">${number(value("gradsmith_jobs", { device: queue, status: "running" }))}</td><td class="num">${duration(value("gradsmith_queue_age_seconds", { device: queue }))}</td></tr>`)}</tbody></table><//>
       ${speeds.length ? html`<${Scroll} label="workers that train"><table><thead><tr><th scope="col">worker that trains</th><th class="num" scope="col">meta-steps a second</th></tr></thead><tbody>${speeds.map(each => html`<tr key=${each.labels.worker}><th scope="row" class="mono">${each.labels.worker}</th><td class="num">${number(each.value)}</td></tr>`)}</tbody></table><//>` : null}</section>

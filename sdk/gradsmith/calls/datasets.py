@@ -9,7 +9,7 @@ from pathlib import Path
 from gradsmith.answers import items, nothing, record
 from gradsmith.calls.base import M, Resource, call, given, listing, path
 from gradsmith.programs import Call, Items
-from gradsmith.types import Dataset
+from gradsmith.types import BuiltInDataset, Dataset
 
 _LOOKED_AT_SECONDS = 900.0  # the server may take its time to look at a large file
 
@@ -64,3 +64,15 @@ class Datasets(Resource[M]):
     def delete(self, name: str) -> Call[None]:
         """Forget it. Raises NotFound, and Conflict where a family is made of it."""
         return Call("DELETE", path("datasets", name), nothing, repeatable=False)
+
+    @call
+    def fetch(self, name: str) -> Call[BuiltInDataset]:
+        """Have the server download a data set of its own families, such as mnist. Returns at once; `state` says how far
+        it is. Raises NotFound, Conflict where nobody publishes it for programs, and Forbidden without an admin key on a
+        server with keys."""
+        return Call("POST", path("datasets", name, "fetch"), record(BuiltInDataset.from_json))
+
+    @call
+    def state(self, name: str) -> Call[BuiltInDataset]:
+        """Whether a data set of the server's own families is there, and how its download stands. Raises NotFound."""
+        return Call("GET", path("datasets", name, "fetch"), record(BuiltInDataset.from_json))

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.auth import Scope
 from app.settings import Settings
 from app.store.sessions import Database
 from workshop.keyed import bearing, make_key, with_keys
@@ -67,14 +68,14 @@ class Seat:
 
 
 @contextlib.contextmanager
-def seated(settings: Settings, database: Database) -> Iterator[Seat]:
+def seated(settings: Settings, database: Database, scope: Scope = "submit") -> Iterator[Seat]:
     """A browser before a server with keys; skips where there is no browser."""
     playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("there is no browser on this machine")
     keyed = with_keys(settings, reconcile_interval_seconds=3600)  # nobody renews the leases
-    token = make_key(keyed)
+    token = make_key(keyed, scope)
     with serving(keyed) as url, bearing(url, token) as api, playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page()

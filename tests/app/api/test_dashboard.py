@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -143,6 +144,70 @@ def test_people_find_their_way(seat: Seat) -> None:
     assert page.evaluate("sessionStorage.length") == 0
     assert seat.wrong == []
     worker.close()
+
+
+def test_what_was_measured_and_what_the_machine_needs(
+    settings: Settings, sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures of families, a zoom, a download that fails, and the doctor: with an admin key."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed.getsockname()[1]}")
+    with seated(settings, sqlite_database, scope="admin") as seat:
+        page = seat.page
+        seat.train()
+        page.goto(f"{seat.url}/#/families")
+        page.fill("#key input", seat.token)
+        page.click("#key button")
+
+        # a picture for the family that was measured, an offer for those that were not
+        page.wait_for_selector(".card:has(a[href='#/families/quadratic']) .glance svg polyline")
+        assert page.is_visible(".glance a[href='#/jobs/new?family=rosenbrock&kind=preview']")
+        assert len([each for each in seat.asked if each.endswith("/report.json")]) == 1, "one report, and once"
+
+        # a zoom asks for its part before the picture moves, and the best line is that of the whole curve
+        seat.go(f"jobs/{seat.api.get('/jobs?kind=meta_train').json()['data'][0]['id']}")
+        page.wait_for_selector(".uplot canvas")
+        page.click("button[aria-label='zoom in']")
+        page.wait_for_function("() => performance.getEntriesByName('gradsmith-detail-drawn').length > 1")
+        assert [each for each in seat.asked if "from_step=" in each]
+
+        # a download that cannot reach its host
+        seat.go("datasets")
+        page.click("button[aria-label='Fetch mnist']")
+        page.wait_for_selector("li:has-text('mnist') [role=alert]:has-text('The download failed')")
+        assert page.is_visible("button[aria-label='Fetch mnist']"), "to try again"
+
+        # the doctor: what is wrong, and all of it
+        seat.go("system")
+        page.wait_for_selector("#doctor button:has-text('that passed')", timeout=150_000)  # it imports torch
+        page.click("#doctor button:has-text('that passed')")
+        page.wait_for_selector("#doctor th:has-text('database')")
+        assert seat.wrong == []
+
+
+def test_an_optimizer_is_deleted_after_a_question_that_says_what_goes(seat: Seat) -> None:
+    page = seat.page
+    seat.train()
+    page.goto(seat.url)
+    page.fill("#key input", seat.token)
+    page.click("#key button")
+    page.wait_for_selector("[data-job]")
+
+    # an optimizer that an evaluation needs stays; another goes for good, and its job stays
+    seat.go("optimizers/quadratic@1")
+    page.click("button:has-text('Delete')")
+    page.wait_for_selector("dialog[open]:has-text('It is needed by the evaluation')")
+    assert not page.is_visible("dialog[open] button.primary")
+    seat.press("Escape")
+    seat.train(seed=5, evaluate=False)
+    seat.go("optimizers/quadratic@2")
+    page.wait_for_selector("h1:has-text('quadratic@2')")
+    page.click("button:has-text('Delete')")
+    page.wait_for_selector("dialog[open]:has-text('nobody can load quadratic@2')")
+    page.click("dialog[open] button:has-text('Delete it')")
+    page.wait_for_selector("h1:has-text('Optimizers')")
+    assert seat.api.get("/optimizers/quadratic@2/record").status_code == 404
+    assert seat.wrong == []
 
 
 def test_every_action_by_the_keyboard_alone(seat: Seat) -> None:

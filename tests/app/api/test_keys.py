@@ -119,8 +119,8 @@ def test_each_scope_holds_the_lesser_ones_and_no_more(standing: tuple[str, Setti
         with bearing(url, make_key(settings, held)) as api:  # type: ignore[arg-type]
             for method, path in operations():
                 needed = required_scope(method, path)
-                if needed is None or path.endswith("/events"):
-                    continue
+                if needed is None or path.endswith("/events") or (path, held) == ("/doctor", "admin"):
+                    continue  # a stream; and what takes seconds, and has tests of its own
                 answer = api.request(method, path.replace("{", "").replace("}", ""))
                 refused = answer.status_code == 403 and answer.json()["code"] == "insufficient_scope"
                 assert refused == (ranks[held] < ranks[needed]), (held, method, path, answer.text)
@@ -130,13 +130,14 @@ def test_each_scope_holds_the_lesser_ones_and_no_more(standing: tuple[str, Setti
             assert api.post("/jobs", json=SMALLEST).status_code == (403 if held == "read" else 202)
 
 
-def test_reads_need_read_writes_submit_and_keys_admin() -> None:
+def test_reads_need_read_writes_submit_and_what_is_the_machines_admin() -> None:
     needed = {f"{method} {path}": required_scope(method, path) for method, path in operations()}
     assert {path for path, scope in needed.items() if scope is None} == {"GET /healthz", "GET /readyz"}
     for operation, scope in needed.items():
         method, path = operation.split()
         if scope is not None:
-            assert scope == ("admin" if path.startswith("/keys") else "read" if method == "GET" else "submit")
+            of_admins = path.startswith("/keys") or path == "/doctor" or operation == "POST /datasets/{dataset}/fetch"
+            assert scope == ("admin" if of_admins else "read" if method == "GET" else "submit")
     for path in ("/keysmith", "/docs/../jobs", "/healthz/", "//", "/openapi.json/x"):
         assert required_scope("GET", path) in ("read", None)
     assert required_scope("GET", "/metrics") == "read"
