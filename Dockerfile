@@ -20,7 +20,7 @@ WORKDIR /src
 COPY constraints.txt pyproject.toml README.md ./
 COPY sdk/pyproject.toml sdk/README.md sdk/
 RUN python3 -m venv /opt/gradsmith \
-    && pip install --no-cache-dir -c constraints.txt ./sdk .
+    && pip install --no-cache-dir -c constraints.txt ./sdk '.[s3]'
 
 FROM dependencies AS worker-dependencies
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
@@ -50,6 +51,8 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         None, validation_alias="REDIS_URL", description="Default: the bundled Valkey server's socket in data_dir."
     )
+    # Whoever opens the store reads it, in each process: here, so that a wrong one is refused when a server starts.
+    blobs: str | None = Field(None, description="s3://BUCKET/PREFIX for users' data sets; default: in `data_dir`.")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     root_path: str | None = Field(
@@ -168,6 +171,18 @@ class Settings(BaseSettings):
         if not possible:
             raise ValueError("it must be a number and a time, such as 6000/minute, 100 per 10 seconds, or off")
         return rate
+
+    @field_validator("blobs")
+    @classmethod
+    def _a_bucket(cls, url: str | None) -> str | None:
+        if url is None or not url.strip():
+            return None
+        from models.datasets.bucket import INSTALL, Place
+
+        Place.named(url.strip())
+        if find_spec("boto3") is None:
+            raise ValueError(f"a bucket needs boto3, which is not installed here: {INSTALL}")
+        return url.strip()
 
     @field_validator("database_url")
     @classmethod

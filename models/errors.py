@@ -15,6 +15,10 @@ class DatasetCorrupt(ModelsError):
     """A data file is there, but its bytes are not the published ones."""
 
 
+class BlobsUnavailable(ModelsError):
+    """The store of users' data sets cannot be used: it is away, or refuses."""
+
+
 class DatasetRefused(ModelsError):
     """A file that a user brings is no table that can be used: too large, truncated, or of another form."""
 

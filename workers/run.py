@@ -23,7 +23,7 @@ from app.streams import Publisher
 from gradsmith.errors import GradsmithError
 from gradsmith.rules import LSTMRule
 from models.backends import backend_for
-from models.errors import ModelsError, RankLost
+from models.errors import BlobsUnavailable, ModelsError, RankLost
 from workers import kinds
 from workers.attempt import Attempt
 from workers.facts import machine_facts
@@ -93,6 +93,8 @@ def _run(attempt: Attempt) -> None:
             attempt.hand_back()
         else:
             attempt.retry(f"worker_lost: {error}")
+    except BlobsUnavailable as error:
+        attempt.retry(str(error))
     except (LeaseLost, DatabaseUnavailable):
         raise  # nothing can be written any more
     except (ModelsError, GradsmithError, OptimizerNotFound, DamagedData) as error:

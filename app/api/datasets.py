@@ -18,7 +18,8 @@ from app.openapi.examples import DATASET
 from app.store import datasets as store
 from app.store.families import FAMILY_NAME_PATTERN
 from app.store.tables import DatasetRow
-from models.datasets.blobs import Arrival, Blobs, blobs_of
+from models.datasets.arrival import Arrival
+from models.datasets.blobs import Blobs, blobs_of
 from models.datasets.inspection import inspected
 from models.datasets.source import Limits
 from models.errors import DatasetRefused

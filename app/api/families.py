@@ -7,14 +7,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Request, Response
 from pydantic import BaseModel, ValidationError
 
-from app.api.dependencies import CallerDep, ServicesDep, only_parameters
+from app.api.dependencies import CallerDep, Services, ServicesDep, only_parameters
 from app.api.schemas import Families, Family, FamilyDetail, PluginProblem
+from app.auth.caller import Caller
 from app.http.delivery import NOT_MODIFIED, deliver
 from app.http.problems import Problem, responses
 from app.jobs.declaring import FamilyRequest, declared_family
 from app.jobs.resolve import found_family, no_such_family
 from app.openapi.examples import FAMILY, FAMILY_REQUEST
 from app.store.datasets import Datasets
+from app.store.errors import DatasetNotFound
 from app.store.families import DeclaredFamilies
 from app.store.tables import FamilyRow
 from models.families import FAMILIES, PROBLEMS
@@ -101,14 +103,27 @@ def families_create(
     services: ServicesDep,
     caller: CallerDep,
 ) -> Response:
-    with services.database.read() as session:
-        known = DeclaredFamilies(session, caller.workspace)
-        family = declared_family(body, Datasets(session, caller.workspace), known)
-    with services.database.write() as session:
-        made = DeclaredFamilies(session, caller.workspace).add(family)
+    family = _read(body, services, caller)
+    try:
+        made = _added(family, services, caller)
+    except DatasetNotFound:  # it was deleted, or replaced, between the two transactions
+        family = _read(body, services, caller)
+        made = _added(family, services, caller)
     content = _detail(family, declared=True).model_dump_json()
     headers = {"Location": f"/families/{family.name}"} if made else {}
     return Response(content, 201 if made else 200, headers, media_type="application/json")
+
+
+def _read(body: FamilyRequest, services: Services, caller: Caller) -> FamilySpec:
+    with services.database.read() as session:
+        known = DeclaredFamilies(session, caller.workspace)
+        return declared_family(body, Datasets(session, caller.workspace), known)
+
+
+def _added(family: FamilySpec, services: Services, caller: Caller) -> bool:
+    with services.database.write() as session:
+        Datasets(session, caller.workspace).hold(family.tasks.tables)
+        return DeclaredFamilies(session, caller.workspace).add(family)
 
 
 def _detail(family: FamilySpec, *, declared: bool) -> FamilyDetail:

@@ -105,7 +105,7 @@ def _bring(settings: Settings, chosen: Table) -> None:
     from models.datasets.blobs import blobs_of
     from models.datasets.inspection import inspected
     from models.datasets.source import Limits
-    from models.errors import DatasetRefused
+    from models.errors import BlobsUnavailable, DatasetRefused
 
     limits = Limits(settings.dataset_rows, settings.dataset_columns, settings.dataset_unpacked_bytes)
     blobs = blobs_of(settings.data_dir)
@@ -126,7 +126,7 @@ def _bring(settings: Settings, chosen: Table) -> None:
     except DatasetRefused as error:
         print(f"gradsmith-server: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    except StoreError as error:
+    except (StoreError, BlobsUnavailable) as error:
         refuse(str(error))
     except OSError as error:
         refuse(f"{error.filename or chosen.file}: {error.strerror or error}")

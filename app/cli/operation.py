@@ -62,13 +62,16 @@ def backup(
     """
     from app.backup import BackupError, back_up
 
+    settings = settings_from(data_dir=data)
     try:
-        manifest = back_up(settings_from(data_dir=data), target, datasets=datasets)
+        manifest = back_up(settings, target, datasets=datasets)
     except BackupError as error:
         refuse(str(error))
     size, count = sum(file.bytes for file in manifest.files.values()), len(manifest.files)
     files = "1 file" if count == 1 else f"{count} files"
     print(f"{target}: schema {manifest.schema_revision}, {files}, {size / 1e6:,.1f} MB")
+    if settings.blobs is not None:
+        print(f"Users' data sets are not in it: they are in {settings.blobs}, which is backed up by its own means.")
 
 
 def restore(

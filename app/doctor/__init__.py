@@ -33,7 +33,7 @@ class Patient:
 
 def examine(patient: Patient, environment: Mapping[str, str] | None = None) -> Iterator[Finding]:
     """Every check in turn, as soon as it is known. Takes some seconds: torch is imported once, elsewhere."""
-    from app.doctor import machine, service, stores  # what they import would delay the first line
+    from app.doctor import machine, service, stores, tables  # what they import would delay the first line
 
     yield from _of_settings(patient.settings, os.environ if environment is None else environment)
     checks: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
@@ -42,6 +42,7 @@ def examine(patient: Patient, environment: Mapping[str, str] | None = None) -> I
         running.service,
         stores.database,
         stores.stored_data,
+        tables.users_tables,
         stores.redis_server,
         service.workers,
         service.address,

@@ -96,7 +96,7 @@ CATALOGUE: dict[str, Kind] = {
     "headers_too_large": Kind(431, "The headers are too large", "Send fewer or shorter headers, and a shorter URL."),
     "internal": Kind(500, "Something broke on our side", "Report the `request_id`; the server's log has the details."),
     "damaged_data": Kind(500, "Stored data is damaged", "Do not try again; `detail` names it and the next step."),
-    "store_unavailable": Kind(503, "The database cannot be used", "Try again after `Retry-After`."),
+    "store_unavailable": Kind(503, "A store cannot be used", "Try again after `Retry-After`."),
 }
 
 TRANSLATIONS: dict[type[Exception], str] = {
@@ -125,6 +125,7 @@ TRANSLATIONS: dict[type[Exception], str] = {
     store.DamagedData: "damaged_data",
     store.DatabaseUnavailable: "store_unavailable",
     store.SchemaMismatch: "store_unavailable",
+    models.BlobsUnavailable: "store_unavailable",
     models.DatasetRefused: "dataset_refused",
     models.UnknownKind: "not_installed",
     models.SpecUnreadable: "not_installed",
@@ -134,6 +135,7 @@ TRANSLATIONS: dict[type[Exception], str] = {
 UNTOLD: dict[type[Exception], str] = {
     store.DatabaseUnavailable: "The database cannot be reached, or is busy. Try again.",
     store.SchemaMismatch: "The database is not migrated to this version, or broken. GET /readyz says which it is.",
+    models.BlobsUnavailable: "The bucket of the data sets cannot be used; nothing was changed. Try again.",
 }
 
 # A body may hold a hundred thousand fields that do not exist.

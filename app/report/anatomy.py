@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.report.figures import COLORS, FAINT, INK, Format, frame, render, titles
+from app.report.kept import kept
 from app.report.words import LABELS, number, ordered
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ _SHARE = 0.98  # of updates that a panel shows whole; a first step that is ten t
 _PANELS = 3  # in a row of update histories
 
 
+@kept
 def anatomy(found: Mapping[str, Any], *, reference: str, image_format: Format = "png") -> bytes:
     """Draw a row of responses for each coordinate that has them, then the updates of every sampled coordinate.
 

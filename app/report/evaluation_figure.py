@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.report.figures import COLORS, FAINT, INK, Format, dress, positive, render, titles
+from app.report.kept import kept
 from app.report.labels import LABEL_AT, keep_in_sight, label_ends
 from app.report.pictures import draw_pictures, height_of
 from app.report.time_panels import over_seconds, profiles
@@ -45,6 +46,7 @@ _CAPTION, _PANEL, _FOOT = 0.52, 2.95, 0.56  # a row's, from its top
 _MARGIN = 0.012  # free space beside them, in widths of the figure
 
 
+@kept
 def evaluation(result: Mapping[str, Any], *, image_format: Format = "png", titled: bool = True) -> bytes:
     """Draw a row for each verdict: means with 95 % intervals, and medians with the middle 80 % of the tasks. A last
     row has the means over seconds and the performance profiles, where the result has them. Pictures of tasks are below,

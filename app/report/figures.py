@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from app.report.kept import kept
 from app.report.words import number
 from models.baselines import BASELINES
 
@@ -45,6 +46,7 @@ INK, FAINT = "#1f2937", "#6b7280"
 _ONE_AT_A_TIME = threading.Lock()
 
 
+@kept
 def loss_curve(
     columns: dict[str, NDArray[Any]],
     *,

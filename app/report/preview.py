@@ -10,6 +10,7 @@ import numpy as np
 
 from app.report.figures import COLORS, INK, Format, dress, positive, render, titles
 from app.report.html import document, inline
+from app.report.kept import kept
 from app.report.page import loss_section, tuning_section
 from app.report.words import LABELS, loss_name, measured_on, number, ordered, seconds, shown
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@kept
 def preview(result: Mapping[str, Any], *, image_format: Format = "png", titled: bool = True) -> bytes:
     """Draw each baseline at the rate that was best for the last step: means with 95 % intervals.
 

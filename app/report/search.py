@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.report.figures import COLORS, FAINT, INK, Format, dress, positive, render, titles
+from app.report.kept import kept
 from app.report.words import number
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _MOST_FIELDS = 9
 _LONGEST = 14  # letters of a value below its place
 
 
+@kept
 def search_figure(search: Mapping[str, Any], *, image_format: Format = "png") -> bytes:
     """Draw a sweep. search: the document of GET /jobs/{id}/search"""
     fields = search["fields"][:_MOST_FIELDS]

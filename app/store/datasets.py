@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.store.errors import DatasetExists, DatasetNeeded, DatasetNotFound, TooManyDatasets
+from app.store.errors import DatasetExists, DatasetNeeded, DatasetNotFound, StoreError, TooManyDatasets
 from app.store.families import FAMILY_NAME_PATTERN
 from app.store.sessions import Database, now
 from app.store.sql import insert_if_absent
 from app.store.tables import DEFAULT_WORKSPACE, DatasetRow, FamilyRow
-from models.datasets.blobs import Arrival, Blobs
+from models.datasets.arrival import Arrival
+from models.datasets.blobs import Blobs
 from models.datasets.inspection import Column, Inspection, table
+from models.errors import BlobsUnavailable
 from models.table_spec import Table
+
+log = logging.getLogger(__name__)
 
 MOST = 1000
 """Data sets of one workspace: all of them are in one answer of GET /datasets."""
@@ -75,16 +81,32 @@ class Datasets:
             raise DatasetExists(name)
         return False
 
+    def hold(self, tables: Iterable[Table]) -> None:
+        """Until the transaction ends, nobody removes these data sets.
+
+        Needs a write transaction. Raises DatasetNotFound for one that was removed since its table was made.
+        """
+        for wanted in sorted(tables, key=lambda each: each.sha256):  # in one order, so that nobody waits in a circle
+            _alone_with(self._session, wanted.sha256)
+            if self.get(wanted.name).sha256 != wanted.sha256:
+                raise DatasetNotFound(wanted.name)
+
     def remove(self, name: str) -> str:
-        """Forget it. Returns the SHA-256 of its bytes.
+        """Forget it. Returns the SHA-256 of its bytes, which nobody else names or removes until the transaction ends.
 
         Needs a write transaction. Raises DatasetNotFound, and DatasetNeeded where a family is made of it.
         """
-        row = self.get(name)
+        seen = self.get(name)
+        _alone_with(self._session, seen.sha256)
+        self._session.expunge(seen)
+        row = self.get(name)  # as it is now that nobody else removes it
+        if row.sha256 != seen.sha256:
+            raise DatasetNotFound(name)
         families = select(FamilyRow).where(FamilyRow.workspace == self._workspace).order_by(FamilyRow.name)
         if needing := [each.name for each in self._session.scalars(families) if _holds(each, row)]:
             raise DatasetNeeded(name, needing)
         self._session.delete(row)
+        self._session.flush()
         return row.sha256
 
 
@@ -109,15 +131,15 @@ class Kept:
 
 
 def keep(database: Database, blobs: Blobs, arrival: Arrival, found: Inspection, name: str, workspace: str) -> Kept:
-    """Name what arrived and store it: both or neither. Raises as `Datasets.add` does, and OSError."""
+    """Name what arrived and store it: both or neither. Raises as `Datasets.add` does, BlobsUnavailable and OSError."""
     sha256 = arrival.sha256
-    arrival.close(durably=True)  # which may take seconds, and nobody else waits for it
     try:
+        blobs.prepare(arrival)  # which may take seconds, and nobody else waits for it
         with database.write() as session:
             _alone_with(session, sha256)
             datasets = Datasets(session, workspace)
             made = datasets.add(name, sha256, arrival.size, found)
-            blobs.keep(arrival)
+            blobs.keep(arrival)  # again, where somebody has removed it meanwhile
             row = datasets.get(name)
     except BaseException:
         _remove_unnamed(database, blobs, sha256)
@@ -126,17 +148,32 @@ def keep(database: Database, blobs: Blobs, arrival: Arrival, found: Inspection, 
 
 
 def forget(database: Database, blobs: Blobs, name: str, workspace: str) -> None:
-    """Remove the name, and the bytes where no other name has them. Raises as `Datasets.remove` does."""
+    """Remove the name, and the bytes where no other name has them: both or neither. Raises as `Datasets.remove` does,
+    and BlobsUnavailable."""
     with database.write() as session:
         sha256 = Datasets(session, workspace).remove(name)
-    _remove_unnamed(database, blobs, sha256)
+        if not _named(session, sha256):
+            blobs.remove(sha256)
+
+
+def by_content(session: Session) -> dict[str, DatasetRow]:
+    """A data set of each stored file, by its SHA-256, of all workspaces."""
+    return {row.sha256: row for row in session.scalars(select(DatasetRow))}
 
 
 def _remove_unnamed(database: Database, blobs: Blobs, sha256: str) -> None:
-    with database.write() as session:
-        _alone_with(session, sha256)
-        if session.scalar(select(DatasetRow.name).where(DatasetRow.sha256 == sha256).limit(1)) is None:
-            blobs.remove(sha256)
+    """Remove what a failed `keep` may have stored. Where that cannot be done, doctor finds it."""
+    try:
+        with database.write() as session:
+            _alone_with(session, sha256)
+            if not _named(session, sha256):
+                blobs.remove(sha256)
+    except (BlobsUnavailable, StoreError, OSError) as error:
+        log.warning("the file %s of a data set that was not kept may be left in %s: %s", sha256, blobs.place, error)
+
+
+def _named(session: Session, sha256: str) -> bool:
+    return session.scalar(select(DatasetRow.name).where(DatasetRow.sha256 == sha256).limit(1)) is not None
 
 
 def _alone_with(session: Session, sha256: str) -> None:

@@ -178,7 +178,8 @@ def test_an_estimate_counts_the_runs_that_tuning_makes(search: Any, tasks: int) 
 @pytest.mark.long
 @pytest.mark.timeout(400)  # it may be the first to need the compiled kernel
 def test_an_estimate_is_of_trainings_and_panels(tmp_path: Path) -> None:
-    quadratics, budget = known()["quadratics"], BUDGETS["quick"]
+    whole, budget = known()["quadratics"], BUDGETS["quick"]
+    quadratics = replace(whole, trainings=whole.trainings[:1], panels=whole.panels[:1])  # seconds for each of the pairs
     found = estimate.estimate(quadratics, budget, 1, tmp_path)
     assert found.training > 0
     assert found.measuring > 0

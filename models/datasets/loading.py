@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,12 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.blobs import blobs_of, missing_table
+from models.datasets.blobs import blobs_of, not_there
 from models.datasets.source import Limits, labels, numbers, opened
 from models.errors import DatasetCorrupt, DatasetMissing
 from models.table_spec import LEAST_ROWS, Table
-
-_HASHED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,18 +32,17 @@ class Rows:
 
 @lru_cache(maxsize=2)
 def load(data_dir: Path | None, table: Table, *, as_classes: bool) -> Rows:
-    """as_classes: whether targets are numbered by `table.classes`. Raises DatasetMissing and DatasetCorrupt."""
-    if data_dir is None or (lacking := missing_table(data_dir, table)) is not None:
-        raise DatasetMissing(lacking if data_dir is not None else f"The data set {table.name} needs a data folder.")
-    path = blobs_of(data_dir).local(table.sha256)
-    with path.open("rb") as stream:
-        found = hashlib.sha256()
-        while part := stream.read(_HASHED_BYTES):
-            found.update(part)
-    if found.hexdigest() != table.sha256:
-        raise DatasetCorrupt(
-            f"{path} is not what {table.name} was: its SHA-256 is {found.hexdigest()}. Bring it again."
-        )
+    """as_classes: whether targets are numbered by `table.classes`. Raises DatasetMissing, DatasetCorrupt and
+    BlobsUnavailable."""
+    if data_dir is None:
+        raise DatasetMissing(f"The data set {table.name} needs a data folder.")
+    blobs = blobs_of(data_dir)
+    try:
+        path = blobs.local(table.sha256)
+    except FileNotFoundError as error:
+        raise DatasetMissing(not_there(blobs, table)) from error
+    except DatasetCorrupt as error:
+        raise DatasetCorrupt(f"The data set {table.name} cannot be used. {error}. Bring it again.") from error
     return _read(path, table, as_classes=as_classes)
 
 

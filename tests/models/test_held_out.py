@@ -11,11 +11,11 @@ from gradsmith.rules import build
 from gradsmith.rules import weights as rule_weights
 from models.backends import TorchBackend, backend_for
 from models.baselines import TUNED, UNTUNED
-from models.looks import looks
 from models.evaluation.by_validation import Made
 from models.evaluation.evaluate import evaluate
 from models.families.mlp import MLPSpec
 from models.families.mlp.tasks import MLPFamily
+from models.looks import looks
 from models.memory import memory_estimate_bytes
 from models.meta_loss import MetaLoss
 from models.meta_train import TrainingResult, meta_train
@@ -185,7 +185,7 @@ def test_a_baseline_is_tuned_for_the_loss_on_validation_images(training_spec):
 
 
 def test_an_evaluation_on_held_out_data_judges_by_test_images(evaluation_spec):
-    rule = build({"kind": "mlp", "hidden_size": 4})
+    rule = build({"kind": "mlp"})
     rule.initialise(torch.Generator().manual_seed(1))
     few = {"horizon": 20, "test_tasks": 2, "tuning_tasks": 2, "baselines": ["adam"], "schedules": ["constant"]}
     spec = evaluation_spec("digits-mlp", **few, untuned=["dog"], on="held_out")

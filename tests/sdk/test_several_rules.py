@@ -25,7 +25,7 @@ def make(config: dict[str, object]) -> Rule:
     return rule
 
 
-LSTM, MLP = make({"kind": "lstm", "hidden_size": 4, "layers": 1}), make({"kind": "mlp", "input": "momenta"})
+LSTM, MLP = make({"kind": "lstm", "hidden_size": 7}), make({"kind": "mlp", "input": "momenta"})
 SET = RuleSet({"weight": LSTM, "bias": MLP})
 
 
@@ -63,7 +63,7 @@ def test_each_rule_moves_what_it_would_move_alone() -> None:
     for ours, theirs in zip(network.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
     widths = [[tensor.shape[1] for tensor in optimizer.state[p]["memory"]] for p in network.parameters()]
-    assert widths == [[4, 4], [3, 1, 1]] * 2
+    assert widths == [[7, 7, 7, 7], [3, 1, 1]] * 2
 
 
 def test_names_choose_where_they_are_known_and_the_repr_shows_it() -> None:
@@ -71,7 +71,7 @@ def test_names_choose_where_they_are_known_and_the_repr_shows_it() -> None:
     rules = RuleSet({"*": MLP, "0.*": LSTM})
     optimizer = LearnedOptimizer(network.named_parameters(), rules)
     shown = repr(optimizer).split("\n'*': mlp(hidden_size=24, layers=2, output_scale=0.03)\n")[1]
-    rest, own = shown.split("\n'0.*': lstm(hidden_size=4, layers=1, input=log_sign, p=10.0, output_scale=0.1)\n")
+    rest, own = shown.split("\n'0.*': lstm(hidden_size=7, layers=2, input=log_sign, p=10.0, output_scale=0.1)\n")
     assert rest.split("\n") == ["    2.weight (3, 5)", "    2.bias (3,)"]
     assert own.split("\n") == ["    0.weight (5, 6)", "    0.bias (5,)"]
     assert "sha256:" in repr(optimizer)

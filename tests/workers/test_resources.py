@@ -138,7 +138,7 @@ def test_the_card_has_the_memory_that_was_predicted_and_that_was_used(
 
 
 MLP = {"kind": "mlp", "hidden_size": 8, "input": "momenta"}  # which no kernel runs
-SEVERAL = {"rules": {"weight": {"hidden_size": 4, "layers": 1}, "*": MLP}}
+SEVERAL = {"rules": {"weight": {"hidden_size": 7}, "*": MLP}}
 
 
 @pytest.mark.parametrize("recipe", [{"rule": MLP}, SEVERAL], ids=["mlp", "several"])
@@ -171,7 +171,7 @@ def test_other_rules_go_through_a_whole_job(
     assert not any(map(torch.equal, before, model.parameters()))
     if "rules" in recipe:
         assert "| Rule for `layer0.bias`, `layer1.bias` | mlp, 2 x 8, " in card
-        assert "'weight': lstm(hidden_size=4, layers=1" in repr(learned)
+        assert "'weight': lstm(hidden_size=7, layers=2" in repr(learned)
     else:
         assert "| Rule | mlp, 2 x 8, " in card
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from workshop.services.bucket import BucketServer
 from workshop.services.postgres import PostgresDatabase, PostgresServer, start_postgres
 from workshop.services.starting import NoServer, short_folder
 from workshop.services.valkey import ValkeyServer, flush
 
 __all__ = [
+    "BucketServer",
     "NoServer",
     "PostgresDatabase",
     "PostgresServer",

@@ -26,26 +26,21 @@ class Representation:
     strong: bool = True
     ranges: bool = False
     negotiated: bool = True  # by Accept; otherwise the address has one representation
-    dear: bool = False  # drawn anew for every request that gets a body: few of those
 
 
 def curve(media_type: str, accept: str | None = None, query: str = "") -> Representation:
-    return Representation(
-        f"/jobs/{{training}}/curve{query}", media_type, accept, strong=False, dear=media_type == "image/png"
-    )
+    return Representation(f"/jobs/{{training}}/curve{query}", media_type, accept, strong=False)
 
 
 def report(job: str, media_type: str, accept: str | None = None) -> Representation:
-    return Representation(
-        f"/jobs/{{{job}}}/report", media_type, accept, strong=False, location="/jobs/{evaluation}/report",
-        dear=media_type != JSON,
-    )  # fmt: skip
+    location = "/jobs/{evaluation}/report"
+    return Representation(f"/jobs/{{{job}}}/report", media_type, accept, strong=False, location=location)
 
 
 def anatomy(reference: str, media_type: str) -> Representation:
     location = "/optimizers/{first}/anatomy"
     path = f"/optimizers/{reference}/anatomy"
-    return Representation(path, media_type, media_type, location=location, strong=False, dear=media_type != JSON)
+    return Representation(path, media_type, media_type, location=location, strong=False)
 
 
 def weights(reference: str, cache_control: str, optimizer: str) -> Representation:
@@ -63,8 +58,7 @@ def weights_at(place: str, cache_control: str, optimizer: str) -> Representation
 
 def alone(path: str, media_type: str, location: str | None = None, *, strong: bool = True) -> Representation:
     """At an address of its own: asked for by a client that accepts something else."""
-    dear = media_type.startswith(("image/", "text/html"))
-    return Representation(path, media_type, "video/mp4", location=location, strong=strong, negotiated=False, dear=dear)
+    return Representation(path, media_type, "video/mp4", location=location, strong=strong, negotiated=False)
 
 
 ALL = [
@@ -162,8 +156,6 @@ def test_its_headers_say_what_it_is_and_how_to_keep_it(each: Each, shelf: Shelf)
     location = represented.location.format(**vars(shelf)) if represented.location else None
     assert answer.headers.get("Content-Location") == location
     assert answer.headers["ETag"].startswith('"' if represented.strong else 'W/"')
-    if represented.dear:
-        return
     again = client.get(path)
     assert (again.headers["ETag"], again.content) == (answer.headers["ETag"], answer.content)
     if location is not None:  # it is what it says it is
@@ -172,7 +164,7 @@ def test_its_headers_say_what_it_is_and_how_to_keep_it(each: Each, shelf: Shelf)
 
 
 def test_what_the_caller_has_is_not_sent_again(each: Each) -> None:
-    represented, client, path = each
+    _, client, path = each
     whole = whole_of(each)
     etag = whole.headers["ETag"]
     opaque = etag.removeprefix("W/")
@@ -186,7 +178,7 @@ def test_what_the_caller_has_is_not_sent_again(each: Each) -> None:
     two_lines = [("If-None-Match", '"other"'), ("If-None-Match", etag)]
     assert client.get(path, two_lines).status_code == 304
     others = ('"other"', opaque.strip('"'), opaque[:-2] + '"', "", "W/")
-    for condition in () if represented.dear else others:
+    for condition in others:
         assert client.get(path, [("If-None-Match", condition)]).content == whole.content, condition
 
 

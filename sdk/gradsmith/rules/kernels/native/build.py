@@ -2,11 +2,12 @@
 
 A compiled kernel is a shared library of 30 KB. It is looked for in the folder of kernels compiled beforehand, then in
 the cache, and only then compiled (2-5 s for the 2x20 LSTM). Files are written under another name and renamed, so
-that any number of processes may build at once and none ever loads half a file.
+that no process ever loads half a file. Of processes that want the same kernel at once, one compiles it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -15,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,9 +123,27 @@ def built_here(program: Program, target: Target, settings: BuildSettings, *, ane
             f"set GRADSMITH_CACHE_DIR to one that can"
         ) from error
     if anew or missing:
-        logger.info("Compiling the %s kernel for %s into %s: once, some seconds", target.name, program, path.parent)
-        compile_kernel(program, target, compiler, path)
+        with _alone(path):
+            if anew or not path.is_file():  # another process may have made it meanwhile
+                place = path.parent
+                logger.info("Compiling the %s kernel for %s into %s: once, some seconds", target.name, program, place)
+                compile_kernel(program, target, compiler, path)
     return path
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait for the process that makes this file, if one does. Where no file can be locked nobody waits."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl  # not on Windows
+
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = path.with_suffix(".lock")
+            file = held.enter_context(lock.open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            held.callback(lock.unlink, missing_ok=True)
+        yield
 
 
 def file_name(program: Program, target: Target) -> str:
