@@ -46,6 +46,13 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("GRADSMITH_CACHE_DIR", str(config.cache.mkdir("gradsmith")))
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`./run test --long` imports no file that has no long test."""
+    if config.option.markexpr != "long and not slow" or not collection_path.match("test_*.py"):
+        return None
+    return True if "mark.long" not in collection_path.read_text(encoding="utf-8") else None
+
+
 def pytest_collection_finish() -> None:
     """What the tests import lives to the end: the garbage collector need not look through it again and again."""
     gc.collect()

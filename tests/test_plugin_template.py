@@ -27,9 +27,12 @@ pytestmark = [pytest.mark.service, pytest.mark.timeout(300)]
 RECIPE = {"meta_steps": 20, "tasks": 8, "horizon": 10, "unroll_steps": 5, "validation_tasks": 8}
 SMALL: dict[str, Any] = {
     "recipe": RECIPE | {"validation_interval": 10},
-    "evaluation": {"test_tasks": 8, "tuning_tasks": 4, "bootstrap_samples": 100},
+    "evaluation": {
+        "test_tasks": 8, "tuning_tasks": 4, "bootstrap_samples": 100,
+        "baselines": ["adam"], "schedules": ["constant"], "untuned": ["dog"],
+    },
     "seed": 1,
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

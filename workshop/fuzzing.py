@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from workshop.keyed import id_of, make_key
 from workshop.serving import serving
 from workshop.working import Worker, evaluation_result, preview_result
 
+ROOT = Path(__file__).parents[1]
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 
@@ -44,9 +46,12 @@ class FuzzedServer:
             dictionaries = "".join(f"[dictionaries.{name}]\nvalues = {ids}\n" for name, ids in self.ids.items())
             configured = f"{CONFIGURATION.read_text(encoding='utf-8')}\n{dictionaries}"
             (Path(folder) / "schemathesis.toml").write_text(configured, encoding="utf-8")
+            # Hypothesis keeps there what it counted of Unicode, which takes it seconds.
+            environment = os.environ | {"HYPOTHESIS_STORAGE_DIRECTORY": str(ROOT / ".hypothesis")}
             done = subprocess.run(
-                command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder
-            )
+                command, env=environment, cwd=folder,
+                check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            )  # fmt: skip
         last = httpx.get(f"{self.url}/keys", headers=self.headers, timeout=30)
         # it may revoke any key that it comes upon, and without its own all that followed was 401 and proves nothing
         assert last.status_code == 200, f"GET /keys was answered {last.status_code} in the end: {done.stdout}"
@@ -56,7 +61,7 @@ class FuzzedServer:
 @contextlib.contextmanager
 def fuzzed_server(settings: Settings) -> Iterator[FuzzedServer]:
     """A server with trained optimizers, an alias, an evaluation and a failed job, and a worker that ends every new job
-    within some tens of milliseconds."""
+    within some tenths of a second."""
     generous = settings.model_copy(update={"rate_limit": "1000000/minute", "max_active_jobs": 1_000_000})
     headers, own_key = {}, None
     if keys_required(settings):
@@ -101,7 +106,7 @@ def _fill(api: httpx.Client) -> None:
 
 
 def _work(settings: Settings, database: Database, enough: threading.Event) -> None:
-    while not enough.wait(0.01):
+    while not enough.wait(0.1):
         with database.read() as session:
             queued = JobRepository(session).page(status="queued", limit=20).rows
         for job in queued:

@@ -13,6 +13,7 @@ import gradsmith
 from gradsmith import errors
 from gradsmith.rules import build
 from gradsmith.rules.weights import dumps, metadata
+from tests.sdk.conftest import SHORTEST
 
 README = (Path(__file__).resolve().parents[2] / "sdk" / "README.md").read_text()
 
@@ -34,8 +35,9 @@ def test_the_snippets_run_in_order(
     monkeypatch.chdir(tmp_path)
     whole = "\n".join(snippets("python"))
     quick = whole.replace('"meta_steps": 300', '"meta_steps": 3, "tasks": 4, "validation_tasks": 4')
-    quick = quick.replace('"test_tasks": 256', '"test_tasks": 4, "tuning_tasks": 2, "horizon": 10')
-    assert quick.count('"meta_steps": 3,') == quick.count('"test_tasks": 4,') == 1
+    few = json.dumps(SHORTEST)[1:-1]
+    quick = quick.replace('"test_tasks": 256', few)
+    assert quick.count('"meta_steps": 3,') == quick.count(few) == 1
     exec(compile(quick, "sdk/README.md", "exec"), {"__name__": "readme"})
     said = capsys.readouterr().out
     assert "'final':" in said
