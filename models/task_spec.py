@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias
 
@@ -17,6 +17,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 if TYPE_CHECKING:
+    from models.datasets.inspection import Column
     from models.table_spec import Table
 
 LossesOn = Literal["training", "held_out"]
@@ -132,6 +133,11 @@ class TaskSpec(Spec):
     def tables(self) -> tuple[Table, ...]:
         """The data sets of the workspace that the tasks are made of."""
         return ()
+
+    def misfit(self, inputs: Sequence[Column]) -> str | None:  # noqa: ARG002 - most kinds take any numbers
+        """What is wrong with the values of its table's inputs, which the spec itself does not know; None where nothing
+        is. Asked when a family is declared, so that no job fails by it."""
+        return None
 
 
 class Weighted(NamedTuple):

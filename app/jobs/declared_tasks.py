@@ -13,7 +13,7 @@ from app.store.errors import DatasetNotFound
 from app.store.families import DeclaredFamilies
 from models.errors import DatasetRefused
 from models.families import KINDS, MOST_MEMBERS, AugmentedSpec, Member, MixtureSpec, no_such_kind
-from models.table_spec import table_fields
+from models.table_spec import Table, table_fields
 from models.task_spec import TaskSpec
 
 
@@ -48,7 +48,13 @@ def declared_tasks(given: object, there: Workspace, within: tuple[str, ...] = ("
         filled["families"] = [_member(each, there, (*at, str(number))) for number, each in enumerate(members)]
     with refused_at(*within, model=spec):
         partial(spec).model_validate(filled)
-        return spec.model_validate(filled)
+        tasks = spec.model_validate(filled)
+    for name in table_fields(spec):
+        if there.datasets is not None and isinstance(getattr(tasks, name), Table):
+            wrong = tasks.misfit(there.datasets.inputs(given[name]))
+            if wrong is not None:
+                raise _refused((*within, name), "unfitting_inputs", wrong)
+    return tasks
 
 
 def _member(given: object, there: Workspace, within: tuple[str, ...]) -> object:

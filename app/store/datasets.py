@@ -18,7 +18,7 @@ from app.store.sql import insert_if_absent
 from app.store.tables import DEFAULT_WORKSPACE, DatasetRow, FamilyRow
 from models.datasets.arrival import Arrival
 from models.datasets.blobs import Blobs
-from models.datasets.inspection import Inspection, table
+from models.datasets.inspection import Column, Inspection, table
 from models.errors import BlobsUnavailable
 from models.table_spec import Table
 
@@ -58,6 +58,11 @@ class Datasets:
         to learn."""
         row = self.get(name)
         return table(name, row.sha256, Inspection.model_validate(row.inspection))
+
+    def inputs(self, name: str) -> list[Column]:
+        """The columns that a model sees, as they were found. Raises DatasetNotFound."""
+        found = Inspection.model_validate(self.get(name).inspection)
+        return [each for each in found.columns if each.name in found.inputs]
 
     def add(self, name: str, sha256: str, size: int, found: Inspection) -> bool:
         """Name these bytes; False where the name has them already, in the same roles.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -10,6 +11,9 @@ from pydantic_core import PydanticCustomError
 from models.families.base import Costs, EvaluationPlan, FamilySpec, Kind, Part, TaskSpec
 from models.families.recipes import around_muon
 from models.table_spec import Table
+
+if TYPE_CHECKING:
+    from models.datasets.inspection import Column
 
 MOST_HELD_OUT = 256
 """Held-out sequences of a group that count."""
@@ -46,6 +50,18 @@ class TransformerSpec(TaskSpec):
         if wrong is not None:
             raise PydanticCustomError("unfitting_size", "{wrong}", {"wrong": wrong})
         return self
+
+    def misfit(self, inputs: Sequence[Column]) -> str | None:
+        for each in inputs:
+            low, high = each.low or 0, each.high or 0
+            if each.type == "whole number" and not each.missing and low >= 0 and high < self.vocabulary:
+                continue
+            what = f"{each.missing} missing values" if each.missing else f"{each.type}s from {low:g} to {high:g}"
+            return (
+                f"the inputs are not all tokens from 0 to {self.vocabulary - 1}: {each.name} has {what}; send a larger "
+                f"vocabulary, or a table of whole numbers without gaps"
+            )
+        return None
 
     @property
     def tokens(self) -> int:
