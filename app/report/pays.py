@@ -1,8 +1,9 @@
 """Does it pay? Two sentences that answer "should I use this?", from the numbers of a verdict.
 
 The first says whether to use an optimizer and why: its loss beside that of the best tuned baseline by the criterion
-that it was trained for, after as many steps and as many seconds, and on held-out data where that was measured. The
-second says what making it took, after how many runs that has paid, and where it must not be used.
+that it was trained for, after as many steps and as many seconds, and on held-out data where that was measured. An
+optimizer that nothing was tuned for, such as FISTA, counts too where it is better than the learned one. The second says
+what making it took, after how many runs that has paid, and where it must not be used.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from app.report.words import LABELS, WHERE, judged_on, measured_on, number, on_h
 Advice = Literal["use", "use_by_steps", "no_difference", "do_not_use", "unknown"]
 _METRICS: dict[str, tuple[str, ...]] = {"area": ("area",), "final": ("final",), "both": ("area", "final")}
 _WITHOUT_RATIO = {"wins": "lower than that", "ties": "no different from that", "loses": "higher than that"}
+_ROUNDS_TO_ONE = 0.001
 _PLACES = 3  # that are named where it lost
 
 
@@ -83,6 +85,8 @@ def pays_on(subject: Subject, result: Mapping[str, Any], others: Sequence[Mappin
 
 def _advice(subject: Subject, result: Mapping[str, Any]) -> Advice:
     in_steps = {_best(result)[metric]["verdict"] for metric in subject.metrics}
+    if _better_untuned(subject, result):
+        in_steps.add("loses")
     timed = _best_in_seconds(result)
     in_seconds = {timed[metric]["verdict"] for metric in subject.metrics} if timed else {"wins"}
     if "loses" in in_steps:
@@ -104,9 +108,29 @@ def _whether(subject: Subject, result: Mapping[str, Any], advice: Advice) -> str
             said = f"On {place} it makes no difference"
         case _:
             said = f"Do not use it on {place}"
-            beaten = next(metric for metric in subject.metrics if best[metric]["verdict"] == "loses")
-            instead = f"; take tuned {rival(best[beaten])} instead"
+            beaten = [rival(best[metric]) for metric in subject.metrics if best[metric]["verdict"] == "loses"]
+            untuned = _better_untuned(subject, result)
+            instead = _untuned_ratios(result, untuned)
+            instead += f"; take {LABELS.get(untuned[0][0], untuned[0][0]) if untuned else f'tuned {beaten[0]}'} instead"
     return f"{said}: {_ratios(subject, result)}{_held_out(result)}{instead}{_by_validation(result)}."
+
+
+def _better_untuned(subject: Subject, result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Optimizers that nothing was tuned for and that the learned one loses to, each with the metric."""
+    compared = result["comparisons"]
+    names = [name for name in (result.get("tiers") or {}).get("untuned", ()) if name in compared]
+    return [
+        (name, metric) for metric in subject.metrics for name in names if compared[name][metric]["verdict"] == "loses"
+    ]
+
+
+def _untuned_ratios(result: Mapping[str, Any], better: Sequence[tuple[str, str]]) -> str:
+    """`; over the whole curve its loss is 1.04 times that of FISTA, which nothing was tuned for`"""
+    said = []
+    for name, metric in better:
+        size = _size(result["comparisons"][name][metric])
+        said.append(f"; {WHERE[metric]} its loss is {size} of {LABELS.get(name, name)}, which nothing was tuned for")
+    return "".join(said)
 
 
 def _ratios(subject: Subject, result: Mapping[str, Any]) -> str:
@@ -126,10 +150,17 @@ def _ratios(subject: Subject, result: Mapping[str, Any]) -> str:
 
 
 def _compared(found: Mapping[str, Any], baseline: str) -> str:
-    ratio = found["ratio_of_means"]  # None where losses have no ratio, or the optimizer diverged
-    size = _WITHOUT_RATIO[found["verdict"]] if ratio is None else f"{number(ratio)} times that"
     tie = ", a tie," if found["verdict"] == "ties" else ""
-    return f"{size} of tuned {baseline}{tie}"
+    return f"{_size(found)} of tuned {baseline}{tie}"
+
+
+def _size(found: Mapping[str, Any]) -> str:
+    ratio = found["ratio_of_means"]  # None where losses have no ratio, or the optimizer diverged
+    if ratio is None:
+        return _WITHOUT_RATIO[found["verdict"]]
+    if found["verdict"] != "ties" and abs(ratio - 1) < _ROUNDS_TO_ONE:
+        return f"less than 0.1 % {'below' if ratio < 1 else 'above'} that"
+    return f"{number(ratio)} times that"
 
 
 def _held_out(result: Mapping[str, Any]) -> str:

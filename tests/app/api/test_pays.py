@@ -44,6 +44,12 @@ def both_losses(learned: float, adam: float) -> dict[str, Any]:
     return {"learned": {"loss": learned, "accuracy": 0.9}, "adam": {"loss": adam, "accuracy": 0.9}}
 
 
+def beside_fista(told: dict[str, Any], verdict: str, ratio: float) -> dict[str, Any]:
+    told["tiers"] = {"untuned": ["fista"]}
+    told["comparisons"]["fista"] = {"area": found(verdict, ratio, "fista"), "final": found("wins", 0.5, "fista")}
+    return told
+
+
 NEVER = PAID | {"runs": None, "runs_beside_tuning": None, "never": "not_faster", "learned_seconds": 0.009}
 BEYOND = PAID | {"runs": None, "runs_beside_tuning": None, "never": "does_not_reach", "reached": 0.12}
 WINS, TIES, LOSES = found("wins", 0.5), found("ties", 0.99), found("loses", 1.25, "nag")
@@ -119,6 +125,22 @@ WINS, TIES, LOSES = found("wins", 0.5), found("ties", 0.99), found("loses", 1.25
         pytest.param(
             result(WINS, horizon=80), "use", "Use it", "for more than 80 steps, which were not measured.",
             id="wins beyond the trained horizon",
+        ),
+        pytest.param(
+            beside_fista(result(WINS), "loses", 1.04), "do_not_use",
+            "Do not use it on quadratic: over the whole curve its loss is 0.5 times that of tuned Adam (linear) after "
+            "as many steps and 0.5 times that of tuned Adam after as many seconds; over the whole curve its loss is "
+            "1.04 times that of FISTA, which nothing was tuned for; take FISTA instead.",
+            "Making it took 30 s", id="loses to what nothing was tuned for",
+        ),
+        pytest.param(
+            beside_fista(result(WINS), "wins", 0.9), "use", "after as many seconds.", "Making it took 30 s",
+            id="beats what nothing was tuned for",
+        ),
+        pytest.param(
+            result(found("loses", 1.0002, "lbfgs")), "do_not_use",
+            "over the whole curve its loss is less than 0.1 % above that of tuned L-BFGS (linear) after as many steps",
+            "Making it took 30 s", id="loses by next to nothing",
         ),
         pytest.param(
             result(LOSES, horizon=80), "do_not_use", "Do not use it", "for more than 20 steps, which it was not",
