@@ -164,7 +164,10 @@ def _measured(experiment: Experiment, found: Json) -> Iterable[tuple[Panel, Json
 
 
 def _reached(value: float, bound: float) -> str:
-    return "reached" if value <= bound else f"missed by {100 * (value / bound - 1):.0f} %"
+    if value <= bound:
+        return "reached"
+    percent = 100 * (value / bound - 1)
+    return f"missed by {percent:.0f} %" if percent >= 1 else "missed by less than 1 %"
 
 
 def _break_even(rows: Sequence[Json]) -> str:

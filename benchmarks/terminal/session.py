@@ -61,6 +61,8 @@ def run(
     sys.stdout.flush()
     process, terminal = pty.fork()
     if process == 0:
+        for ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):  # as by a shell that started this in background
+            signal.signal(ignored, signal.SIG_DFL)
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
         if within is None:
             os.execvpe(command[0], list(command), dict(environment))
@@ -89,6 +91,7 @@ def run(
 def _forked(
     command: Sequence[str], environment: Mapping[str, str], within: Callable[[Sequence[str]], None]
 ) -> NoReturn:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)
     sys.stdout, sys.stderr = (os.fdopen(place, "w", buffering=1, encoding="utf-8") for place in (1, 2))
