@@ -77,7 +77,7 @@ PROBLEMS: Mapping[str, Problem] = {
             "loss": "mean((odeint(swing, start, times, guess)[:, 0] - observed)**2)",
         },
         fresh=loops.pendulums,
-        recipe={"horizon": 50},
+        recipe={"horizon": 50, "unroll_steps": 10},
         evaluation={"horizon": 50},
     ),
 }
