@@ -195,8 +195,8 @@ EXPERIMENTS = (
             Panel("CIFAR-2", "cifar2-conv", "wins", None, 1.0),
         ),
         note="On CIFAR-5 and CIFAR-2 the area is to be below 1. A fresh rule of ours is Muon at a constant rate, and "
-        "Muon is not among these baselines: how much of a win is Muon's own this page does not say. By a script that was "
-        "not kept, tuned Muon ended at 0.85 of tuned NAG's loss on two validation tasks of CIFAR-5.",
+        "Muon is not among these baselines: how much of a win is Muon's own this page does not say. By a script that "
+        "was not kept, tuned Muon ended at 0.85 of tuned NAG's loss on two validation tasks of CIFAR-5.",
     ),
     Experiment(
         "art",

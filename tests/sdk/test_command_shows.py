@@ -15,7 +15,7 @@ from gradsmith.cli import show
 from gradsmith.cli.live import Line
 from gradsmith.cli.picture import Losses
 from gradsmith.cli.program import program
-from gradsmith.cli.spoken import as_commands
+from gradsmith.cli.spoken import as_commands, with_short_ids
 from gradsmith.events import Event, event_from
 from gradsmith.types import Job
 from tests.sdk.records import job_json
@@ -38,10 +38,18 @@ from tests.sdk.records import job_json
          "No 'q'. Did you mean 'p'? `gradsmith families` lists them. `gradsmith families create FILE` declares one."),
         ("No 'q'. Families: p, r.", "No 'q'. Families: p, r."),
         ("GET /readyz says which it is.", "GET /readyz says which it is."),
+        ("Send an API key: `Authorization: Bearer gs_<id>_<secret>`.",
+         "An API key is needed: `gradsmith login` keeps one, or set GRADSMITH_API_KEY."),
     ],
 )  # fmt: skip
 def test_requests_in_the_servers_words_become_commands(said: str, expected: str) -> None:
     assert as_commands(said) == expected
+
+
+def test_a_log_names_jobs_as_commands_take_them() -> None:
+    stored = "sgd, tuning: stored, by job job_01a22a8dde01709cbefdb841e1945759"
+    assert with_short_ids(stored) == "sgd, tuning: stored, by job e1945759"
+    assert with_short_ids("job_none has no job_12") == "job_none has no job_12"
 
 
 def test_a_curve_of_any_length_is_kept_as_means_of_equally_many_points() -> None:

@@ -154,6 +154,7 @@ def logs(job: JobName = "@last", as_json: AsJson = False) -> None:
     A job that has not ended is followed until it ends.
     """
     from gradsmith.cli.service import client
+    from gradsmith.cli.spoken import with_short_ids
     from gradsmith.events import MetricsEvent
 
     def detached() -> str:
@@ -164,7 +165,7 @@ def logs(job: JobName = "@last", as_json: AsJson = False) -> None:
             if as_json:
                 typer.echo(show.line({"kind": event.kind, "id": event.id, "data": event.data}))
             elif event.id is not None and not isinstance(event, MetricsEvent):
-                typer.echo(f"{event.id:>8}  {show.event(event)}")
+                typer.echo(f"{event.id:>8}  {with_short_ids(show.event(event))}")
 
 
 def follow(job: str, *, as_json: bool = False) -> None:

@@ -23,11 +23,19 @@ _COMMANDS = (
     (r"GET /(jobs|optimizers|families|keys)(?![\w/?])", r"\1"),
 )
 _REQUESTS = [(re.compile(rf"`?{request}`?"), f"`gradsmith {command}`") for request, command in _COMMANDS]
+_NO_KEY = "Send an API key: `Authorization: Bearer gs_<id>_<secret>`."
+_JOB = re.compile(r"\bjob_[0-9a-f]{24}([0-9a-f]{8})\b")
 _LIST = re.compile(r" Families: [^.]*\.")
 
 
 def as_commands(said: str) -> str:
     """The same sentence. What may have been meant takes the place of all that there is."""
+    said = said.replace(_NO_KEY, "An API key is needed: `gradsmith login` keeps one, or set GRADSMITH_API_KEY.")
     for request, command in _REQUESTS:
         said = request.sub(command, said)
     return _LIST.sub(" `gradsmith families` lists them.", said) if "Did you mean" in said else said
+
+
+def with_short_ids(said: str) -> str:
+    """The same with the last eight characters of each job's id, which every command takes for it."""
+    return _JOB.sub(r"\1", said)
