@@ -42,8 +42,8 @@ def test_lines_that_are_too_long_are_counted_and_colours_kept():
 
 def test_control_c_is_a_signal_to_what_runs_in_the_terminal():
     code = (
-        "import os, sys, time\nprint(os.get_terminal_size().columns, sys.stdin.isatty(), flush=True)\n"
-        "try:\n    time.sleep(100)\nexcept KeyboardInterrupt:\n    print('ends'); sys.exit(130)\n"
+        "import os, sys, time\ntry:\n    print(os.get_terminal_size().columns, sys.stdin.isatty(), flush=True)\n"
+        "    time.sleep(100)\nexcept KeyboardInterrupt:\n    print('ends'); sys.exit(130)\n"
     )
     ended = run([sys.executable, "-c", code], 72, os.environ, [Press("72 True", CTRL_C)])
     assert ended.code == 130

@@ -24,6 +24,7 @@ def answers_as_documented(settings: Settings, database_url: str, auth: Any, phas
 
 
 @pytest.mark.long
+@pytest.mark.timeout(400)
 def test_the_examples_on_postgres_with_keys(settings: Settings, postgres_url: str) -> None:
     """The stricter of the two databases, and every operation with a key. test_links.py follows the links."""
     answers_as_documented(settings, postgres_url, "on", "examples", examples=1)
