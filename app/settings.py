@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         None, validation_alias="REDIS_URL", description="Default: the bundled Valkey server's socket in data_dir."
     )
-    # Whoever opens the store reads it, in each process: here, so that a wrong one is refused when a server starts.
+    # Each process reads it where it opens the store; it is here so that a wrong one is refused when a server starts.
     blobs: str | None = Field(None, description="s3://BUCKET/PREFIX for users' data sets; default: in `data_dir`.")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)

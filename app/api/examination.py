@@ -46,7 +46,7 @@ class Examination:
         self._process: subprocess.Popen[str] | None = None
 
     async def findings(self) -> Examined:
-        """Those of the last half minute, else new ones. Whoever comes meanwhile waits for the same."""
+        """Those of the last half minute, else new ones. A caller that comes meanwhile waits for the same."""
         is_old = self._task is not None and self._task.done() and time.monotonic() - self._ended > FRESH_SECONDS
         if self._task is None or is_old:
             self._task = asyncio.create_task(run_in_threadpool(self._examine))

@@ -215,7 +215,7 @@ WORDS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(st.one_of(st.text(max_size=60), st.lists(WORDS, max_size=25).map(" ".join)))
 def test_any_text_is_computed_or_refused_with_a_column(text: str) -> None:
     checker = Checker({"theta": (3,), "A": (2, 3), "y": (2,)})

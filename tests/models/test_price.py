@@ -151,8 +151,13 @@ def test_a_calibration_times_all_that_a_training_and_its_evaluation_run():
     assert pace.test.keys() == {"sgd", "dog"}
     look = PreviewPlan(horizon=20, tuning_tasks=4, baselines=("sgd",), bootstrap_samples=100)
     assert calibrated_measuring(look, False, found).learned == 0.0
-    more = calibrated_measuring(PLAN.model_copy(update={"horizon": 200}), True, found)
-    assert more.tuning["sgd"] > 3 * pace.tuning["sgd"], "some of it is the drawing of tasks"
+    longer = PLAN.model_copy(update={"horizon": 10 * PLAN.horizon})
+    more = calibrated_measuring(longer, True, found)
+    assert more.tuning["sgd"] > 3 * pace.tuning["sgd"], "some of it is the drawing of tasks, which the machine decides"
+    steps_alone = dict.fromkeys(found.baselines, RunCost(step=1e-3, task=1e-4, begins=0.0, chunk=1000))
+    known = found.model_copy(update={"baselines": steps_alone})
+    short, long = (calibrated_measuring(plan, True, known).tuning["sgd"] for plan in (PLAN, longer))
+    assert 9 * short < long < 11 * short
     two = calibrated_measuring(PLAN, True, found.model_copy(update={"processes": 2}))
     assert two.tuning == pytest.approx(pace.tuning), "one piece is not divided"
     assert sum(two.test.values()) == pytest.approx(max(*pace.test.values(), sum(pace.test.values()) / 2))

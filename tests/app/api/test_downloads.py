@@ -98,7 +98,7 @@ def test_a_download_whose_process_is_gone_was_interrupted(tmp_path: Path, monkey
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever would reach out is sent to a port on which nobody listens."""
+    """Sends every request that leaves the machine to a port on which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     for name in ("https_proxy", "HTTPS_PROXY"):
