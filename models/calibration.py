@@ -47,24 +47,27 @@ def calibrated(
     threads: int = 1,
     training: bool = True,
     processes: int = 1,
+    opening: float = 0.0,
     clock: Clock = time.perf_counter,
 ) -> Generator[None, None, Calibration]:
     """Yields between steps, so that a caller can look around.
 
     training: False times runs forward alone, for an optimizer that is measured here and trained elsewhere
+    opening: seconds that opening the family took this process the first time, with what had to be imported and read
     processes: that share the runs of an evaluation's baselines here
     clock: time.process_time counts what this process computed, whatever its neighbours do
     Raises as `meta_train` does.
     """
     started = clock()
     own = open_for_tuning(spec.family.tasks, data_dir)
-    begins = clock() - started
+    begins = max(opening, clock() - started)
     families, counted = [], MOST_META_STEPS
     for component in spec.components:
         family = own if component.tasks == spec.family.tasks else open_for_tuning(component.tasks, data_dir)
         seconds, count = 0.0, 0
         if training:
-            seconds, count = yield from _meta_step(spec.on(component.tasks), data_dir, threads, clock)
+            seconds, count, first = yield from _meta_step(spec.on(component.tasks), data_dir, threads, clock)
+            begins += max(0.0, first - seconds)
         contender, look = _learned(spec, component, threads), _look(family, spec, clock)
         yield
         learned = yield from _cost(contender, family, spec, _most(spec), clock, look)
@@ -93,14 +96,15 @@ def _most(spec: MetaTrainSpec) -> int:
 
 def _meta_step(
     spec: MetaTrainSpec, data_dir: Path | None, threads: int, clock: Clock
-) -> Generator[None, None, tuple[float, int]]:
-    """Seconds of a meta-step, and how many were timed: the windows of a trajectory and the beginning of the next, where
-    that is quick."""
+) -> Generator[None, None, tuple[float, int, float]]:
+    """Seconds of a meta-step, how many were timed, and seconds until the end of the first: the windows of a trajectory
+    and the beginning of the next, where that is quick."""
     recipe = spec.recipe
     wanted = min(MOST_META_STEPS, recipe.horizon // recipe.unroll_steps + 1)
     few = {"meta_steps": 1 + max(2, wanted), "starts": 1, "pool": 1, "validation_interval": 1_000_000, "patience": None}
     short = spec.model_copy(update={"recipe": overridden(recipe, few), "evaluate": False})
     times: list[float] = []
+    started = clock()
     events = meta_train(short, data_dir=data_dir, threads=threads)
     try:
         for event in events:
@@ -112,7 +116,7 @@ def _meta_step(
                 break  # the validation of the end is not ours
     finally:
         events.close()  # type: ignore[attr-defined]
-    return (times[-1] - times[0]) / (len(times) - 1), len(times) - 1
+    return (times[-1] - times[0]) / (len(times) - 1), len(times) - 1, times[0] - started
 
 
 def _learned(spec: MetaTrainSpec, component: Component, threads: int) -> Contender:

@@ -71,7 +71,9 @@ class _Preview:
         self._plan = spec.evaluation
         self._device = device_of(spec.resources)
         self._dtype = dtype_for(spec.resources.backend)
+        began = time.perf_counter()
         self._family = open_for_tuning(spec.family.tasks, data_dir)
+        self._opening = time.perf_counter() - began
         self._sample = Sample(Split.VALIDATION, spec.seed, TUNING_TRAJECTORY, self._plan.tuning_tasks)
         self._started = time.perf_counter()
         self._runs = Runs(len(self._plan.baselines) * (runs_of(self._plan.schedules) + len(CRITERIA)))
@@ -96,7 +98,13 @@ class _Preview:
         training = self._spec.training
         if training is None:
             return {}
-        work = calibrated(training, data_dir=self._data_dir, threads=self._threads, processes=self._processes)
+        work = calibrated(
+            training,
+            data_dir=self._data_dir,
+            threads=self._threads,
+            processes=self._processes,
+            opening=self._opening,
+        )
         found = yield from self._runs.ticking(work, "timing a few steps of a training")
         seconds = price.training_seconds(training, price.calibrated_training(training, found))
         if (evaluation := training.follow_up("")) is not None:
