@@ -83,7 +83,9 @@ def made(what: str, count: int, seed: int) -> tuple[list[str], bool]:
             print(f"{failed[-1]}:\n{done.stderr}")
         print(f"{sum(seen.values()):>5}  {', '.join(f'{name} {n}' for name, n in seen.most_common())}", flush=True)
     pointed = "the field" if what == "specs" else "the field, or to a column of the text"
-    said = "; ".join(failed) or f"each one was refused with a pointer to {pointed}, or trained on; no process died"
+    became = f"refused with a pointer to {pointed}" + (", trained on" if what == "specs" else "")
+    lacking = ", or accepted where its data were not here" if what == "specs" else ", or trained on"
+    said = "; ".join(failed) or f"each one was {became}{lacking}; no process died"
     return [
         f"## {MADE[what]}",
         "",

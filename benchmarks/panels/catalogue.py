@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.panels.trainings import DEEP_RELU, HELD_OUT, MNIST_RELU, RELU, TRAININGS, WIDE, told_of
+from benchmarks.panels.trainings import DEEP_RELU, HELD_OUT, MANY_WIDTHS, MNIST_RELU, RELU, TRAININGS, WIDE, told_of
 from models.baselines import DEFAULT_TUNED, usual_tuned
 from models.families import FAMILIES
 from models.spec import overridden
@@ -75,6 +75,11 @@ PANELS = (
     Panel("breast cancer, ReLU, 2 x 20 units", WIDE, family="breast-cancer-mlp", tasks=DEEP_RELU, halving=True),
     Panel("wine", WIDE, family="wine-mlp", halving=True),
     Panel("wine, ReLU, 2 x 20 units", WIDE, family="wine-mlp", tasks=DEEP_RELU, halving=True),
+    Panel("digits, ReLU, 64-32-32-10", MANY_WIDTHS, tasks=RELU | {"hidden": [32, 32]}, gate="0.7", halving=True),
+    Panel("breast cancer", MANY_WIDTHS, family="breast-cancer-mlp", halving=True),
+    Panel("breast cancer, ReLU, 2 x 20 units", MANY_WIDTHS, family="breast-cancer-mlp", tasks=DEEP_RELU, halving=True),
+    Panel("wine", MANY_WIDTHS, family="wine-mlp", halving=True),
+    Panel("wine, ReLU, 2 x 20 units", MANY_WIDTHS, family="wine-mlp", tasks=DEEP_RELU, halving=True),
     Panel("MNIST, 100 steps", "mnist", gate="0.93 / 0.87", tuning_tasks=8, halving=True),
     Panel("MNIST, 200 steps", "mnist", horizon=200, gate="1.00 / 0.95", tuning_tasks=8, halving=True),
     Panel("MNIST, 500 steps", "mnist", horizon=500, gate="stated; area 1.0", tuning_tasks=4, halving=True),

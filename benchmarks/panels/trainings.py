@@ -58,7 +58,14 @@ def two_layers(family: str) -> dict[str, Any]:
     return {"family": family, "tasks": FAMILIES[family].tasks.model_dump() | {"hidden": [20, 20]}, "weight": 0.5}
 
 
+def other(weight: float, *hidden: int, activation: str = "sigmoid") -> dict[str, Any]:
+    """A part of a mixture: networks on digits with these layers."""
+    changes = {"hidden": list(hidden), "activation": activation}
+    return {"family": "digits-mlp", "tasks": FAMILIES["digits-mlp"].tasks.model_dump() | changes, "weight": weight}
+
+
 WIDE = "one rule for networks on digits"
+MANY_WIDTHS = "one rule for many widths, held out"
 LSTM = {"kind": "lstm", "input": "momenta+scales+tensor_scale+alignment+time"}
 HELD_OUT = "digits, held out"
 MNIST_RELU = "mnist, with ReLU"
@@ -70,13 +77,37 @@ TRAININGS = {
         "digits-mlp",
         {
             "rule": FAMILIES["digits-mlp"].recipe.rule.model_dump() | {"clock": "time+fraction"},
-            "meta_steps": 1000,
+            "loss_weighting": "sqrt",
+            "meta_steps": 1600,
+            "starts": 4,
+            "patience": 6,
             "pool": 12,
             "horizon": 200,
             "shortest_horizon": 60,
             "validation_horizons": [100, 200],
             "validation_tasks": 32,
             "mixture": [relu("digits-mlp"), two_layers("digits-mlp"), relu("digits-mlp", hidden=[20, 20])],
+        },
+        seeds=3,
+    ),
+    MANY_WIDTHS: Training(
+        "digits-mlp",
+        {
+            "rule": FAMILIES["digits-mlp"].recipe.rule.model_dump() | {"clock": "time+fraction"},
+            "on": "held_out",
+            "meta_steps": 1600,
+            "starts": 4,
+            "patience": 6,
+            "pool": 12,
+            "horizon": 200,
+            "shortest_horizon": 60,
+            "validation_horizons": [100, 200],
+            "validation_tasks": 12,
+            "mixture": [
+                other(0.5, 20, activation="relu"),
+                *(other(0.35, *hidden) for hidden in ((48,), (16, 16), (28, 28))),
+                *(other(0.35, *hidden, activation="relu") for hidden in ((12,), (48,), (16, 16), (28, 28), (48, 48))),
+            ],
         },
         seeds=3,
     ),
