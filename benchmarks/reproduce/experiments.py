@@ -113,8 +113,7 @@ _MNIST = (
 )
 _MNIST_NOTE = (
     "Both candidates of ours are trained on sigmoid and ReLU networks, two to one, over 60 to 200 steps. What the "
-    "family's own recipe makes, 100 steps of the sigmoid network alone, is in benchmarks/RESULTS.md (bench panels). "
-    "Runs before 2026-11-30 moved along Adam's directions; the recipe has Muon's since."
+    "family's own recipe makes, 100 steps of the sigmoid network alone, is in benchmarks/RESULTS.md (bench panels)."
 )
 _DIGITS = (
     paper("digits-mlp"),
@@ -195,8 +194,7 @@ EXPERIMENTS = (
             Panel("CIFAR-2", "cifar2-conv", "wins", None, 1.0),
         ),
         note="On CIFAR-5 and CIFAR-2 the area is to be below 1; what has no rows was not run. A fresh rule of ours "
-        "is Muon at a constant rate, and Muon is not among these baselines: how much of a win is Muon's own "
-        "this page does not say.",
+        "is Muon at a constant rate: the row of tuned Muon says how much of a win is Muon's own.",
     ),
     Experiment(
         "art",
