@@ -76,7 +76,7 @@ def made(losses: list[float]) -> Found:
 
 
 def test_a_section_has_the_tables_that_have_rows() -> None:
-    [panel] = [each for each in PANELS if each.on == "held_out" and each.horizon == 200]
+    panel = next(each for each in PANELS if each.on == "held_out" and each.horizon == 200)
     lines = section.lines([], ["| the row |"], {}, "./run bench panels", [panel])
     heads = [above for above, line in pairwise(lines) if line.startswith("|---")]
     assert heads == [held_out.HEAD[0]]

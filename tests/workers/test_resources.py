@@ -147,7 +147,14 @@ def test_other_rules_go_through_a_whole_job(
 ) -> None:
     """Trained, registered, measured, described by a card, and used on a user's model."""
     digits = FAMILIES["digits-mlp"]
-    short = {"meta_steps": 4, "validation_interval": 2, "validation_tasks": 2, "horizon": 10, "unroll_steps": 5}
+    short = {
+        "meta_steps": 4,
+        "validation_interval": 2,
+        "validation_tasks": 2,
+        "horizon": 10,
+        "unroll_steps": 5,
+        "starts": 1,
+    }
     spec = training(meta_steps=4).model_copy(
         update={"family": digits, "recipe": overridden(digits.recipe, short | recipe), "evaluate": True}
     )

@@ -104,7 +104,9 @@ DIGITS = FamilySpec(
     title="A small network on 8x8 digits",
     description="64-20-10 sigmoid perceptron on scikit-learn's 1,797 real digit images, minibatch 128.",
     tasks=MLPSpec(dataset="digits"),
-    recipe=around_muon(0.3, meta_steps=400, tasks=2, validation_tasks=64, validation_interval=50),
+    recipe=around_muon(
+        0.3, meta_steps=600, tasks=2, loss_weighting="sqrt", validation_tasks=64, validation_interval=50, starts=3
+    ),
     evaluation=EvaluationPlan(test_tasks=128, tuning_tasks=32, search="halving"),
 )
 MNIST = FamilySpec(
