@@ -60,7 +60,7 @@ class Pays:
 
 def pays(subject: Subject, results: Sequence[Mapping[str, Any]]) -> Pays:
     """The answer for an optimizer. results: of its evaluations, newest first; curves are not needed"""
-    own = next((result for result in results if subject.is_own(result)), None)
+    own = _strictest([result for result in results if subject.is_own(result)])
     if subject.shortfall is not None:
         return Pays("do_not_use", f"Do not use it: parameters that never move do as well. {_never_made_good(own)}")
     if subject.tuned is not None:
@@ -74,7 +74,13 @@ def pays(subject: Subject, results: Sequence[Mapping[str, Any]]) -> Pays:
             f"Nobody knows yet: it has not been measured on {subject.family}, which it was trained for{elsewhere}. Do "
             f"not rely on it before `gradsmith evaluate {subject.reference}` has compared it with tuned baselines.",
         )
-    return pays_on(subject, own, [each for each in results if each is not own])
+    return pays_on(subject, own, [each for each in results if not subject.is_own(each)])
+
+
+def _strictest(own: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The newest of those evaluations that compare with the most optimizers: one with a few baselines does not take
+    back what the whole tier has shown."""
+    return max(own, key=lambda result: len(result["comparisons"]), default=None)  # the first of equals
 
 
 def pays_on(subject: Subject, result: Mapping[str, Any], others: Sequence[Mapping[str, Any]] = ()) -> Pays:

@@ -187,6 +187,19 @@ def test_what_is_known_elsewhere_is_no_verdict_at_home() -> None:
     assert changed.advice == "unknown", "measured on other tasks than those of its training"
 
 
+def test_an_evaluation_with_fewer_baselines_takes_nothing_back() -> None:
+    whole, later = result(LOSES), result(WINS)
+    for name in [each for each in later["comparisons"] if each not in ("best_baseline", "adam")]:
+        del later["comparisons"][name]
+    whole["comparisons"] |= {name: {"area": LOSES, "final": LOSES} for name in ("nag", "muon")}
+    told = pays(OURS, [later, whole])
+    assert told.advice == "do_not_use"
+    assert told.answer == pays(OURS, [whole]).answer, "the same family is no place elsewhere to avoid"
+    again = result(WINS)
+    again["comparisons"] |= {name: {"area": WINS, "final": WINS} for name in ("nag", "muon")}
+    assert pays(OURS, [again, whole]).advice == "use", "the newest of equals"
+
+
 def test_what_was_not_learned_says_so() -> None:
     adam = {"baseline": "adam", "learning_rate": 0.1, "schedule": "cosine", "steps": 20}
     tuned = pays(replace(OURS, tuned=adam), [result(WINS)])
