@@ -200,6 +200,15 @@ def test_an_evaluation_with_fewer_baselines_takes_nothing_back() -> None:
     assert pays(OURS, [again, whole]).advice == "use", "the newest of equals"
 
 
+def test_a_baseline_that_is_better_on_most_tasks_is_named_though_its_mean_is_not() -> None:
+    told = result(WINS, tiers={"tuned": ["adam"], "untuned": []})
+    told["comparisons"]["adam"] = {metric: found("wins", 0.5) | {"share_won": 0.01} for metric in ("area", "final")}
+    answer = pays(OURS, [told]).answer
+    assert "; tuned Adam is better on 99 % of the tasks over the whole curve, though not on average" in answer
+    told["comparisons"]["adam"]["area"]["share_won"] = 0.6
+    assert "over the whole curve, though" not in pays(OURS, [told]).answer
+
+
 def test_what_was_not_learned_says_so() -> None:
     adam = {"baseline": "adam", "learning_rate": 0.1, "schedule": "cosine", "steps": 20}
     tuned = pays(replace(OURS, tuned=adam), [result(WINS)])
