@@ -123,7 +123,7 @@ def _whether(subject: Subject, result: Mapping[str, Any], advice: Advice) -> str
 
 
 def _mostly_better(subject: Subject, result: Mapping[str, Any]) -> str:
-    """`; tuned L-BFGS is better on 99 % of the tasks at the end, though not on average`: its mean is that of a few tasks
+    """`; tuned L-BFGS is better on 99 % of the tasks at the end, though not on average`: its mean is that of few tasks
     on which it diverges."""
     said = [
         f"; tuned {LABELS.get(name, name)} is better on {percent(1 - found[metric]['share_won'])} of the tasks "
