@@ -194,7 +194,8 @@ EXPERIMENTS = (
             Panel("CIFAR-2", "cifar2-conv", "wins", None, 1.0),
         ),
         note="On CIFAR-5 and CIFAR-2 the area is to be below 1; what has no rows was not run. A fresh rule of ours "
-        "is Muon at a constant rate: the row of tuned Muon says how much of a win is Muon's own.",
+        "is Muon at a constant rate. Where the table of baselines has no Muon, the page does not say how much of a win "
+        "is Muon's own.",
     ),
     Experiment(
         "art",
