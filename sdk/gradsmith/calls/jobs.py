@@ -153,7 +153,8 @@ class Jobs(Resource[M]):
 
     @call
     def retry(self, job: str | Job) -> Call[Job]:
-        """Start another attempt of a job that failed or was cancelled; it goes on from its last checkpoint.
+        """Start another attempt of a job that failed or was cancelled: from its last checkpoint where it wrote one, else
+        from the start.
 
         Raises Conflict when it has not ended, or has succeeded.
         """
