@@ -153,8 +153,9 @@ class Jobs(Resource[M]):
 
     @call
     def retry(self, job: str | Job) -> Call[Job]:
-        """Start another attempt of a job that failed or was cancelled: from its last checkpoint where it wrote one, else
-        from the start.
+        """Start another attempt of a job that failed or was cancelled.
+
+        It goes on from the last checkpoint where there is one, else from the start.
 
         Raises Conflict when it has not ended, or has succeeded.
         """
