@@ -1,6 +1,6 @@
 """A rule trained on many widths and depths against one trained on a single network, on networks outside both.
 
-    ./run bench widths_and_depths [--seeds 0 1 2] [--meta-steps 400] [--tasks 64] [--dry]
+    ./run bench widths_and_depths [--seeds 0 1 2] [--meta-steps 600] [--tasks 64] [--dry]
 
 Both have the recipe of `digits-mlp`, as many meta-steps and the same seeds; only the tasks differ. One has networks on
 digits with a layer of 20 ReLU units, the other a `mixture` of one or two layers of 10 to 40. Both are then run on
