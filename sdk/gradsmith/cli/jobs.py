@@ -178,7 +178,7 @@ def follow(job: str, *, as_json: bool = False) -> None:
 
     def detached() -> str:
         end = job[-8:]
-        return f"stopped watching; the job runs on. `gradsmith jobs watch {end}` or `gradsmith jobs cancel {end}`"
+        return f"the job runs on; `gradsmith jobs watch {end}` looks at it again"
 
     with told(detached), client() as service:
         searching = service.jobs.get(job).kind == "sweep"
