@@ -12,6 +12,7 @@ import pytest
 from app.settings import Settings
 from app.store.sessions import Database
 from tests.app.api.seat import Seat, seated
+from workshop.working import Worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 RUNNING = 20
@@ -208,6 +209,39 @@ def test_an_optimizer_is_deleted_after_a_question_that_says_what_goes(seat: Seat
     page.wait_for_selector("h1:has-text('Optimizers')")
     assert seat.api.get("/optimizers/quadratic@2/record").status_code == 404
     assert seat.wrong == []
+
+
+def enter(seat: Seat, route: str = "jobs") -> None:
+    """Open a view, with the key that it asks for."""
+    seat.page.goto(f"{seat.url}/#/{route}")
+    seat.page.fill("#key input", seat.token)
+    seat.page.click("#key button")
+
+
+def test_a_job_that_was_retried_is_followed_to_the_end_of_its_last_attempt(seat: Seat) -> None:
+    job = seat.api.post("/jobs", json={"kind": "meta_train", "family": "quadratic", "seed": 3}).json()["id"]
+    first = seat.worker(job)
+    first.record(first.metrics(*range(1, 11)))
+    first.fail("the machine caught fire")
+    first.close()
+    seat.api.post(f"/jobs/{job}/retry").raise_for_status()
+    second = Worker(seat.settings, seat.database, job, attempt=2)
+    second.record(second.event("resumed", {"from_step": 0}), second.metrics(*range(1, 21)))
+    second.progress(20)
+    enter(seat, f"jobs/{job}")
+    page = seat.page
+    page.wait_for_selector(".log li:has-text('the machine caught fire')")
+    page.wait_for_selector(".log li:has-text('begins anew')")
+    page.wait_for_selector(".uplot canvas")
+    told = second.event("log", {"message": "here it goes on", "level": "info"})
+    second.publish(told, second.metrics(*range(21, 31)))
+    page.wait_for_selector(".log li:has-text('here it goes on')")
+    page.wait_for_function("() => document.querySelector('.u-series .u-value').textContent === '25'")
+    second.record(*second.sent)
+    second.finish_training()
+    page.wait_for_selector(".log li:has-text('succeeded')")
+    assert seat.wrong == []
+    second.close()
 
 
 def test_every_action_by_the_keyboard_alone(seat: Seat) -> None:
