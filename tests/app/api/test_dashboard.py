@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import socket
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from app.settings import Settings
 from app.store.sessions import Database
 from tests.app.api.seat import Seat, seated
-from workshop.working import Worker
+from workshop.working import Worker, evaluation_result
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 RUNNING = 20
@@ -242,6 +243,114 @@ def test_a_job_that_was_retried_is_followed_to_the_end_of_its_last_attempt(seat:
     page.wait_for_selector(".log li:has-text('succeeded')")
     assert seat.wrong == []
     second.close()
+
+
+UNTUNED = ("adam_default", "schedule_free", "prodigy", "dog", "muon", "soap")
+CUT = """() => [...document.querySelectorAll('svg.forest, svg.scatter')].flatMap(svg => {
+  const box = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll('text')].filter(text => {
+    const at = text.getBoundingClientRect();
+    return at.left < box.left - 1 || at.right > box.right + 1 || at.bottom > box.bottom + 1;
+  }).map(text => text.textContent);
+})"""
+OVERLAPPING = """() => [...document.querySelectorAll('svg.forest, svg.scatter')].flatMap(svg => {
+  const texts = [...svg.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
+  return texts.flatMap(([word, one], place) => texts.slice(place + 1).filter(([, other]) =>
+    one.left < other.right - 1 && other.left < one.right - 1 && one.top < other.bottom - 4 && other.top < one.bottom - 4
+  ).map(([against]) => `${word} over ${against}`));
+})"""
+SAMPLES = """() => [...document.querySelectorAll('.chart')].map(chart =>
+  [...chart.querySelectorAll('.u-series:not(.silent) .u-marker line')].map(line =>
+    `${line.getAttribute('stroke')} ${line.getAttribute('stroke-dasharray')} ${line.getAttribute('stroke-width')}`))"""
+
+
+def with_many_baselines() -> dict[str, Any]:
+    """A result with 11 optimizers: one baseline leaves for 1e15, one has no mean, ratios go down to 0.0017."""
+    result = evaluation_result()
+    result["tiers"]["untuned"] = list(UNTUNED)
+    for place, name in enumerate(UNTUNED):
+        result["optimizers"][name] = copy.deepcopy(result["optimizers"]["sgd"])
+        result["comparisons"][name] = copy.deepcopy(result["comparisons"]["sgd"])
+        found = result["comparisons"][name]["final"]
+        found["ratio_of_means"] = 0.00171 * 3**place
+        found["ratio_interval"] = [0.8 * found["ratio_of_means"], 1.25 * found["ratio_of_means"]]
+    sgd, nag = result["optimizers"]["sgd"], result["optimizers"]["nag"]
+    sgd["curve"]["mean"][3:] = [2e15 for _ in sgd["curve"]["mean"][3:]]
+    nag["curve"]["mean"][3:] = [None for _ in nag["curve"]["mean"][3:]]
+    nag["final"] |= {"mean": None, "interval": [None, None]}
+    result["comparisons"]["nag"]["final"] |= {"ratio_of_means": 0, "ratio_interval": [None, None]}
+    pairs = result["paired"]["final"]
+    for losses in (pairs["learned"], pairs["best_baseline"]):
+        losses[:] = [2e-4 * loss for loss in losses]
+    return result
+
+
+def test_pictures_of_an_evaluation_have_room_for_every_word_and_a_line_of_its_own_for_each_optimizer(
+    seat: Seat,
+) -> None:
+    body = {"kind": "meta_train", "family": "quadratic", "seed": 1}
+    job = seat.api.post("/jobs", json=body).json()["id"]
+    worker = seat.worker(job)
+    worker.record(worker.metrics(*range(1, 50)))
+    made = worker.finish_training()
+    assert made.follow_up is not None
+    measuring = seat.worker(made.follow_up.id)
+    measuring.finish_evaluation(with_many_baselines())
+    page = seat.page
+    enter(seat, f"jobs/{made.follow_up.id}")
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_selector("svg.scatter")
+        page.wait_for_function(f"() => Boolean(document.querySelector('svg.forest')) && innerWidth === {width}")
+        page.wait_for_timeout(300)
+        assert page.evaluate(CUT) == []
+        assert page.evaluate(OVERLAPPING) == []
+        assert "Schedule-Free AdamW (untuned)" in page.text_content("svg.forest")
+        assert "0.00171" in page.text_content("svg.forest")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    samples = page.evaluate(SAMPLES)
+    assert len(samples[0]) == 11
+    assert [len(set(each)) for each in samples] == [len(each) for each in samples]
+    assert "SGD (up to 2.00e15)" in page.inner_text(".leaves")
+    assert "no mean at the end: NAG" in page.inner_text(".leaves")
+    row = page.inner_text("tr:has(th:text-is('NAG'))")
+    assert "diverged" in row and "– to –" not in row
+    assert seat.wrong == []
+    measuring.close()
+    worker.close()
+
+
+def test_seeds_and_ranges_are_shown_whole_and_a_phone_has_every_view(seat: Seat) -> None:
+    seeds = (8_141_234_567_804_793, 2_981_234_567_801_442)
+    jobs = [seat.train(seed=seed, evaluate=False) for seed in seeds]
+    changed = {"recipe": {"meta_learning_rate": {"low": 0.001, "high": 0.03, "log": True}}}
+    sweep = seat.api.post("/jobs", json={"kind": "sweep", "family": "quadratic", "trials": 2, **changed})
+    sweep.raise_for_status()
+    seat.api.post("/families", json={"name": "zebra", "from": "quadratic"})
+    page = seat.page
+    page.set_viewport_size({"width": 390, "height": 900})
+    enter(seat)
+    page.wait_for_selector(f"[data-job={sweep.json()['id']}] .chip:has-text('0.001…0.03 log')")
+    right = page.evaluate(
+        "() => Math.max(...[...document.querySelectorAll('nav a')].map(a => a.getBoundingClientRect().right))"
+    )
+    assert right <= 390
+    seat.go(f"jobs/{jobs[0]}")
+    page.wait_for_selector(f".stat:has-text('{seeds[0]}')")
+    seat.go(f"compare?job={jobs[0]}&job={jobs[1]}")
+    page.wait_for_selector(f"tr.changed:has-text('{seeds[1]}')")
+    page.wait_for_selector(".u-legend")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.wait_for_selector(".wider")
+    seat.go(f"jobs/{sweep.json()['id']}")
+    page.wait_for_selector("tr.changed:has-text('meta_learning_rate'):has-text('0.001…0.03 log')")
+    seat.go("optimizers")
+    page.wait_for_selector(".filters [type=checkbox]")
+    assert page.evaluate("document.querySelector('.filters [type=checkbox]').getBoundingClientRect().width") < 40
+    seat.go("jobs/nope")
+    page.click("a:has-text('All jobs')")
+    page.wait_for_selector(f"[data-job={jobs[0]}]")
+    assert seat.wrong == []
 
 
 def test_every_action_by_the_keyboard_alone(seat: Seat) -> None:
