@@ -72,12 +72,13 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
   useLayoutEffect(() => {
     const soft = colour("--soft"), line = colour("--line");
     const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1, size: 5 }, font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif" };
+    const yRange = (low, high) => (floor !== undefined ? [floor, Math.max(high ?? 1, floor + 1)] : low === null ? [0.1, 1] : log ? [low / 1.12, high * 1.12] : low === high ? [low - 1, high + 1] : [low - 0.05 * (high - low), high + 0.05 * (high - low)]);
     const options = {
       width: box.current.clientWidth || 600, height,
       padding: [8, 22, 0, 0],
       scales: {
         x: { time: false, range: (_, low, high) => latest.current.range ?? (low === high ? [low - 1, high + 1] : [low, high]) },
-        y: { distr: log ? 3 : 1, range: (_, low, top, high = most !== undefined && low < most ? Math.min(top, most) : top) => (floor !== undefined ? [floor, Math.max(high ?? 1, floor + 1)] : low === null ? [0.1, 1] : log ? [low / 1.12, high * 1.12] : low === high ? [low - 1, high + 1] : [low - 0.05 * (high - low), high + 0.05 * (high - low)]) },
+        y: { distr: log ? 3 : 1, range: (_, low, top) => yRange(low, most !== undefined && low !== null && low < most ? Math.min(top, most) : top) },
       },
       axes: [
         { ...axis, label: xLabel, labelSize: 20, size: 34, splits: (u, __, low, high) => ticks(low, high, false, Math.max(3, Math.floor(u.width / 110))), values: (_, found) => found.map(value => (Number.isInteger(value) ? number(value) : tickText(value))) },
