@@ -49,9 +49,10 @@ export function ticks(low, high, log, wanted = 6) {
   return found;
 }
 
-// The last place where every line has a value: what the legend shows while nobody points at the picture.
-function lastRow(data) {
-  for (let at = data[0].length - 1; at >= Math.max(0, data[0].length - 1000); at -= 1) if (data.every(column => column[at] !== null && column[at] !== undefined)) return at;
+// The last place where every line that does not end before has a value: what the legend shows while nobody points at the picture.
+function lastRow(data, series) {
+  const whole = data.filter((_, place) => !series[place - 1]?.ends);
+  for (let at = data[0].length - 1; at >= Math.max(0, data[0].length - 1000); at -= 1) if (whole.every(column => column[at] !== null && column[at] !== undefined)) return at;
   return data[0].length - 1;
 }
 
@@ -95,7 +96,7 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
       cursor: { drag: { x: Boolean(onZoom), y: false, setScale: false }, points: { size: 6 } },
       select: { show: Boolean(onZoom) },
       legend: { show: !quiet, live: true, markers: { width: 0 } },
-      hooks: { setCursor: [u => { if (u.cursor.idx === null || u.cursor.left < 0) u.setLegend({ idx: lastRow(u.data) }, false); }], setSelect: [u => {
+      hooks: { setCursor: [u => { if (u.cursor.idx === null || u.cursor.left < 0) u.setLegend({ idx: lastRow(u.data, series) }, false); }], setSelect: [u => {
         if (u.select.width < 6) return;
         const from = u.posToVal(u.select.left, "x"), to = u.posToVal(u.select.left + u.select.width, "x");
         u.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
@@ -104,7 +105,7 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
     };
     plot.current = new uPlot(options, data, box.current);
     plot.current.root.querySelectorAll(".u-legend .u-marker").forEach((marker, place) => { if (place) marker.replaceChildren(sample(series[place - 1])); });
-    plot.current.setLegend({ idx: lastRow(data) }, false);
+    plot.current.setLegend({ idx: lastRow(data, series) }, false);
     plot.current.over.addEventListener("dblclick", () => latest.current.onZoom?.(null));
     const watch = new ResizeObserver(() => { const width = box.current?.clientWidth; if (width && Math.abs(width - plot.current.width) > 1) plot.current.setSize({ width, height }); });
     watch.observe(box.current);
@@ -119,7 +120,7 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
     if (!plot.current || (plot.current.data === data && !moved)) return;
     if (plot.current.data === data) plot.current.setScale("x", { min: range?.[0] ?? data[0][0], max: range?.[1] ?? data[0].at(-1) });
     else plot.current.setData(data);
-    if (plot.current.cursor.idx === null || plot.current.cursor.left < 0) plot.current.setLegend({ idx: lastRow(data) }, false);
+    if (plot.current.cursor.idx === null || plot.current.cursor.left < 0) plot.current.setLegend({ idx: lastRow(data, series) }, false);
     performance.mark("gradsmith-chart-drawn");
   }, [data, shape, within]);
   return html`<div class="chart" ref=${box} role="img" aria-label=${label}></div>`;

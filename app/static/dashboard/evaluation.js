@@ -62,7 +62,7 @@ function drawnOf(report, names, styles, metric, secondsOf) {
     const known = new Map(placeOf(name).map((place, index) => [place, curveOf(name)[column][index]]));
     return places.map(place => known.get(place) ?? null);
   };
-  const series = names.map(name => styles.get(name)), data = [places, ...names.map(name => at(name, "mean"))], bands = [];
+  const series = names.map(name => ({ ...styles.get(name), ends: curveOf(name).mean.at(-1) === null })), data = [places, ...names.map(name => at(name, "mean"))], bands = [];
   for (const name of ["learned", report.comparisons?.best_baseline?.[metric]?.baseline].filter(each => names.includes(each))) {
     if (!curveOf(name).q10) continue;
     const { color } = styles.get(name);

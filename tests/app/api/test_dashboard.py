@@ -324,6 +324,7 @@ def test_pictures_of_an_evaluation_have_room_for_every_word_and_a_line_of_its_ow
     samples = page.evaluate(SAMPLES)
     assert len(samples[0]) == 11
     assert [len(set(each)) for each in samples] == [len(each) for each in samples]
+    assert page.inner_text(".u-series .u-value >> nth=0") == "20", "the legend tells of the end"
     assert "SGD (up to 2.00e15)" in page.inner_text(".leaves")
     assert "no mean at the end: NAG" in page.inner_text(".leaves")
     row = page.inner_text("tr:has(th:text-is('NAG'))")
