@@ -118,8 +118,9 @@ function whileSeen(signal) {
 }
 
 // A job's events, from the first on, across broken connections: nothing is lost and nothing comes twice.
+// A job that was retried has a `done` for each attempt: the last is that of the attempt the opening `status` names.
 export async function follow(job, onEvent, signal, { metrics = true } = {}) {
-  let last = null, pause = 1000;
+  let last = null, pause = 1000, attempt = 1;
   while (!signal.aborted) {
     await seen(signal);
     const round = whileSeen(signal);
@@ -144,8 +145,10 @@ export async function follow(job, onEvent, signal, { metrics = true } = {}) {
           }
           if (!event.data) continue;
           if (event.id) last = event.id;
-          onEvent({ ...event, data: JSON.parse(event.data) });
-          if (event.kind === "done") { reader.cancel(); return; }
+          const data = JSON.parse(event.data);
+          if (event.kind === "status" && !event.id) attempt = data.attempt ?? attempt;
+          onEvent({ ...event, data });
+          if (event.kind === "done" && !(Number(event.id?.split("-")[0]) < attempt)) { reader.cancel(); return; }
         }
       }
     } catch (error) {

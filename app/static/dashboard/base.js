@@ -121,7 +121,17 @@ export function Copy({ text, label = "copy" }) {
 export const Code = ({ title, text }) => html`<div class="code"><div class="code-head"><span>${title}</span><${Copy} text=${text} /></div><pre tabindex="0" aria-label=${title}>${text}</pre></div>`;
 
 // What may be wider than the window: it scrolls by itself, and the keyboard reaches it.
-export const Scroll = ({ label, children }) => html`<div class="scroll" tabindex="0" role="group" aria-label=${label}>${children}</div>`;
+export function Scroll({ label, children }) {
+  const box = useRef(null);
+  const [wide, widen] = useState(false), [more, see] = useState(false);
+  const look = () => { if (!box.current) return; const { scrollLeft, scrollWidth, clientWidth } = box.current; widen(scrollWidth > clientWidth + 1); see(scrollWidth > clientWidth + scrollLeft + 1); };
+  useEffect(() => {
+    const watch = new ResizeObserver(look);
+    for (const each of [box.current, ...box.current.children]) watch.observe(each);
+    return () => watch.disconnect();
+  }, []);
+  return html`${wide ? html`<small class="wider" aria-hidden="true">${more ? "scroll for more →" : "← scroll back"}</small>` : null}<div class=${more ? "scroll more" : "scroll"} tabindex="0" role="group" aria-label=${label} ref=${box} onScroll=${look}>${children}</div>`;
+}
 
 export const Loading = ({ what = "" }) => html`<div class="loading" role="status"><span class="spinner" aria-hidden="true"></span>Loading ${what} …</div>`;
 export const Empty = ({ title, children }) => html`<div class="empty"><h2>${title}</h2>${children}</div>`;

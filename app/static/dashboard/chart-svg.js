@@ -1,7 +1,7 @@
 // A chart as SVG: the lines that the canvas shows, as text that a paper or a slide can scale.
 
 import { colour, ticks } from "./chart.js";
-import { number } from "./words.js";
+import { number, tickText } from "./words.js";
 
 const WIDTH = 960, HEIGHT = 420, LEFT = 66, RIGHT = 18, TOP = 40, BOTTOM = 46;
 const escaped = text => String(text).replace(/[&<>"]/g, letter => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[letter]);
@@ -19,7 +19,7 @@ export function svgOf({ series, data, log, range, xLabel, title }) {
   const soft = colour("--soft"), line = colour("--line"), ink = colour("--text");
   const grid = [
     ...ticks(left, right, false, 8).map(value => `<line x1="${x(value)}" x2="${x(value)}" y1="${TOP}" y2="${HEIGHT - BOTTOM}" stroke="${line}"/><text x="${x(value)}" y="${HEIGHT - BOTTOM + 18}" text-anchor="middle" fill="${soft}">${number(value)}</text>`),
-    ...ticks(low, high, log).map(value => `<line x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y(value)}" y2="${y(value)}" stroke="${line}"/><text x="${LEFT - 8}" y="${y(value) + 4}" text-anchor="end" fill="${soft}">${number(value)}</text>`),
+    ...ticks(low, high, log).map(value => `<line x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${y(value)}" y2="${y(value)}" stroke="${line}"/><text x="${LEFT - 8}" y="${y(value) + 4}" text-anchor="end" fill="${soft}">${tickText(value)}</text>`),
   ];
   const lines = shown.map(each => {
     const points = each.values.flatMap((value, place) => (value !== null && inside[place] && (!log || value > 0) ? [[place, value]] : []));

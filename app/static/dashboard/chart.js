@@ -2,7 +2,7 @@
 
 import uPlot from "./vendor/uplot.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "./base.js";
-import { number } from "./words.js";
+import { number, tickText } from "./words.js";
 
 export const LINES = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5", "--line-6", "--line-7", "--line-8"];
 
@@ -14,6 +14,22 @@ export function colour(name, share = 1) {
   const found = getComputedStyle(probe).color;
   probe.remove();
   return found;
+}
+
+// How wide a text is in the page's letters, in pixels.
+let measuring;
+export function widthOf(text, size = 12) {
+  measuring ??= document.createElement("canvas").getContext("2d");
+  measuring.font = `${size}px ${getComputedStyle(document.body).fontFamily}`;
+  return measuring.measureText(text).width;
+}
+
+// The legend's sample of a line, with its dashes; the place along the axis has none.
+function sample({ color, faint, dash, points }) {
+  const make = (name, attributes) => { const made = document.createElementNS("http://www.w3.org/2000/svg", name); for (const [each, value] of Object.entries(attributes)) made.setAttribute(each, value); return made; };
+  const drawn = make("svg", { viewBox: "0 0 24 6", "aria-hidden": "true" }), paint = colour(color, faint ? 0.4 : 1);
+  drawn.append(points ? make("circle", { cx: 12, cy: 3, r: 3, fill: paint }) : make("line", { x1: 0, x2: 24, y1: 3, y2: 3, stroke: paint, "stroke-width": 3, ...(dash ? { "stroke-dasharray": dash.join(" ") } : {}) }));
+  return drawn;
 }
 
 // Ticks of a logarithmic axis: 1, 2 and 5, or round numbers where it spans less than a decade.
@@ -33,14 +49,16 @@ export function ticks(low, high, log, wanted = 6) {
   return found;
 }
 
-// The last place where every line has a value: what the legend shows while nobody points at the picture.
-function lastRow(data) {
-  for (let at = data[0].length - 1; at >= Math.max(0, data[0].length - 1000); at -= 1) if (data.every(column => column[at] !== null && column[at] !== undefined)) return at;
+// The last place where every line that does not end before has a value: what the legend shows while nobody points at the picture.
+function lastRow(data, series) {
+  const whole = data.filter((_, place) => !series[place - 1]?.ends);
+  for (let at = data[0].length - 1; at >= Math.max(0, data[0].length - 1000); at -= 1) if (whole.every(column => column[at] !== null && column[at] !== undefined)) return at;
   return data[0].length - 1;
 }
 
+// most: the highest place of the y axis; what is higher leaves the picture
 // series: [{label, color, width, faint, points, band: [upper index, lower index]}]; data: [x, ...columns], null where nothing is
-export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, label, bands, dash, low: floor, quiet }) {
+export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, label, bands, dash, low: floor, most, quiet }) {
   const box = useRef(null), plot = useRef(null);
   const [theme, repaint] = useState(0);
   const latest = useRef({});
@@ -51,20 +69,21 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
     addEventListener("gradsmith-theme", again);
     return () => { query.removeEventListener("change", again); removeEventListener("gradsmith-theme", again); };
   }, []);
-  const shape = JSON.stringify([series, log, xLabel, height, bands, dash, floor, theme]);
+  const shape = JSON.stringify([series, log, xLabel, height, bands, dash, floor, most, theme]);
   useLayoutEffect(() => {
     const soft = colour("--soft"), line = colour("--line");
     const axis = { stroke: soft, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1, size: 5 }, font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif" };
+    const yRange = (low, high) => (floor !== undefined ? [floor, Math.max(high ?? 1, floor + 1)] : low === null ? [0.1, 1] : log ? [low / 1.12, high * 1.12] : low === high ? [low - 1, high + 1] : [low - 0.05 * (high - low), high + 0.05 * (high - low)]);
     const options = {
       width: box.current.clientWidth || 600, height,
       padding: [8, 22, 0, 0],
       scales: {
         x: { time: false, range: (_, low, high) => latest.current.range ?? (low === high ? [low - 1, high + 1] : [low, high]) },
-        y: { distr: log ? 3 : 1, range: (_, low, high) => (floor !== undefined ? [floor, Math.max(high ?? 1, floor + 1)] : low === null ? [0.1, 1] : log ? [low / 1.12, high * 1.12] : low === high ? [low - 1, high + 1] : [low - 0.05 * (high - low), high + 0.05 * (high - low)]) },
+        y: { distr: log ? 3 : 1, range: (_, low, top) => yRange(low, most !== undefined && low !== null && low < most ? Math.min(top, most) : top) },
       },
       axes: [
-        { ...axis, label: xLabel, labelSize: 20, size: 34, splits: (u, __, low, high) => ticks(low, high, false, Math.max(3, Math.floor(u.width / 110))), values: (_, found) => found.map(number) },
-        { ...axis, size: 58, splits: (_, __, low, high) => ticks(low, high, log), values: (_, found) => found.map(number), filter: (_, found) => found },
+        { ...axis, label: xLabel, labelSize: 20, size: 34, splits: (u, __, low, high) => ticks(low, high, false, Math.max(3, Math.floor(u.width / 110))), values: (_, found) => found.map(value => (Number.isInteger(value) ? number(value) : tickText(value))) },
+        { ...axis, size: (_, found) => Math.ceil(Math.max(30, ...(found ?? []).map(each => widthOf(each))) + 16), splits: (_, __, low, high) => ticks(low, high, log), values: (_, found) => found.map(tickText), filter: (_, found) => found },
       ],
       series: [{ label: xLabel, value: (_, value) => number(value) }, ...series.map(each => ({
         label: each.label, stroke: colour(each.color, each.faint ? 0.4 : 1), width: each.points ? 0 : each.width ?? 1.6, spanGaps: true, dash: each.dash, class: each.silent ? "silent" : undefined,
@@ -76,8 +95,8 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
       bands: bands?.map(each => ({ series: each.series, fill: colour(each.color, 0.14) })),
       cursor: { drag: { x: Boolean(onZoom), y: false, setScale: false }, points: { size: 6 } },
       select: { show: Boolean(onZoom) },
-      legend: { show: !quiet, live: true, markers: { width: 3, stroke: (u, index) => colour(series[index - 1]?.color ?? "--soft", series[index - 1]?.faint ? 0.4 : 1) } },
-      hooks: { setCursor: [u => { if (u.cursor.idx === null || u.cursor.left < 0) u.setLegend({ idx: lastRow(u.data) }, false); }], setSelect: [u => {
+      legend: { show: !quiet, live: true, markers: { width: 0 } },
+      hooks: { setCursor: [u => { if (u.cursor.idx === null || u.cursor.left < 0) u.setLegend({ idx: lastRow(u.data, series) }, false); }], setSelect: [u => {
         if (u.select.width < 6) return;
         const from = u.posToVal(u.select.left, "x"), to = u.posToVal(u.select.left + u.select.width, "x");
         u.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
@@ -85,7 +104,8 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
       }] },
     };
     plot.current = new uPlot(options, data, box.current);
-    plot.current.setLegend({ idx: lastRow(data) }, false);
+    plot.current.root.querySelectorAll(".u-legend .u-marker").forEach((marker, place) => { if (place) marker.replaceChildren(sample(series[place - 1])); });
+    plot.current.setLegend({ idx: lastRow(data, series) }, false);
     plot.current.over.addEventListener("dblclick", () => latest.current.onZoom?.(null));
     const watch = new ResizeObserver(() => { const width = box.current?.clientWidth; if (width && Math.abs(width - plot.current.width) > 1) plot.current.setSize({ width, height }); });
     watch.observe(box.current);
@@ -100,7 +120,7 @@ export function Chart({ series, data, log, range, xLabel, onZoom, height = 320, 
     if (!plot.current || (plot.current.data === data && !moved)) return;
     if (plot.current.data === data) plot.current.setScale("x", { min: range?.[0] ?? data[0][0], max: range?.[1] ?? data[0].at(-1) });
     else plot.current.setData(data);
-    if (plot.current.cursor.idx === null || plot.current.cursor.left < 0) plot.current.setLegend({ idx: lastRow(data) }, false);
+    if (plot.current.cursor.idx === null || plot.current.cursor.left < 0) plot.current.setLegend({ idx: lastRow(data, series) }, false);
     performance.mark("gradsmith-chart-drawn");
   }, [data, shape, within]);
   return html`<div class="chart" ref=${box} role="img" aria-label=${label}></div>`;

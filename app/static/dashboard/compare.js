@@ -4,7 +4,7 @@ import { Chart, LINES, smoothed } from "./chart.js";
 import { Code, Copy, Empty, Failure, go, html, link, Loading, Scroll, Status, useEffect, useMemo, usePolled, useState, useTitle, Verdict } from "./base.js";
 import { address, get } from "./api.js";
 import { SettingRows, settingsOf } from "./recipe.js";
-import { evaluationOf, flat, number, shortId, shown } from "./words.js";
+import { evaluationOf, flat, number, shortId, shownAs } from "./words.js";
 
 const MOST = 12;
 
@@ -33,7 +33,7 @@ export function Compare({ query }) {
   const labels = useMemo(() => {
     const parts = new Map(jobs.map(job => [job.id, new Map(flat({ ...job.spec.recipe, tasks_of: job.spec.family?.tasks }))]));
     const names = [...new Set([...parts.values()].flatMap(part => [...part.keys()]))].filter(name => new Set([...parts.values()].map(part => JSON.stringify(part.get(name)))).size > 1).slice(0, 2);
-    return new Map(jobs.map(job => [job.id, `${job.family} ${names.map(name => `${name.split(".").at(-1)}=${shown(parts.get(job.id).get(name))}`).join(" ")} …${job.id.slice(-4)}`]));
+    return new Map(jobs.map(job => [job.id, `${job.family} ${names.map(name => `${name.split(".").at(-1)}=${shownAs(name, parts.get(job.id).get(name))}`).join(" ")} …${job.id.slice(-4)}`]));
   }, [jobs]);
   const drawn = useMemo(() => {
     const found = lines?.data.filter(line => line.step.length) ?? [];

@@ -5,7 +5,7 @@ import { Code, Empty, Failure, html, link, Loading, Scroll, useMemo, usePolled, 
 import { Evaluation } from "./evaluation.js";
 import { FamilyPicture, useMeasured } from "./family-picture.js";
 import { Transfer } from "./transfer.js";
-import { evaluationOf, flat, number, shown } from "./words.js";
+import { evaluationOf, flat, number, shownAs } from "./words.js";
 
 function useBests() {
   const { data } = usePolled("optimizers?alias=best&limit=100");
@@ -17,7 +17,7 @@ export function Families() {
   const { data, error, loading, refresh } = usePolled("families");
   const bests = useBests(), measured = useMeasured();
   const [words, find] = useState("");
-  const matching = (data?.data ?? []).filter(family => `${family.name} ${family.title} ${family.description}`.toLowerCase().includes(words.toLowerCase()));
+  const matching = (data?.data ?? []).filter(family => `${family.name} ${family.title} ${family.description}`.toLowerCase().includes(words.toLowerCase())).sort((one, other) => Number(other.declared) - Number(one.declared));
   return html`<div class="head"><div class="title"><h1>Families</h1></div><div class="actions"><a class="button primary" href="#/families/new">New family</a></div></div>
     <p class="soft">A family is a distribution of tasks. An optimizer is trained on some of its tasks and measured on others.</p>
     <form class="filters" role="search" onSubmit=${event => event.preventDefault()}><label>Find<input type="search" value=${words} onInput=${event => find(event.target.value)} /></label></form>
@@ -30,7 +30,7 @@ export function Families() {
       <div class="actions"><a class="button small" href=${link("jobs/new", { family: family.name })} aria-label=${`Train on ${family.name}`}>Train</a><a class="button small" href=${link("jobs", { family: family.name })} aria-label=${`Jobs of ${family.name}`}>Jobs</a></div></section>`; })}</div>`;
 }
 
-const Table = ({ title, part, schema }) => html`<section class="card"><h2>${title}</h2><${Scroll} label=${title}><table><tbody>${flat(part).map(([setting, value]) => html`<tr key=${setting}><th scope="row" class="mono" title=${schema?.properties?.[setting]?.description ?? null}>${setting}</th><td>${shown(value)}</td></tr>`)}</tbody></table><//></section>`;
+const Table = ({ title, part, schema }) => html`<section class="card"><h2>${title}</h2><${Scroll} label=${title}><table><tbody>${flat(part).map(([setting, value]) => html`<tr key=${setting}><th scope="row" class="mono" title=${schema?.properties?.[setting]?.description ?? null}>${setting}</th><td>${shownAs(setting, value)}</td></tr>`)}</tbody></table><//></section>`;
 
 // What a preview measured last: tuned baselines on a few tasks of the family.
 function Previewed({ family }) {

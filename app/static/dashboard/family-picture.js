@@ -48,5 +48,5 @@ export function FamilyPicture({ family, job, known }) {
   useEffect(() => { if (seen && job) get(`jobs/${job.id}/report.json`).then(show, () => lose(true)); }, [seen, job?.id]);
   return html`<div class="glance" ref=${box}>${report ? html`<${Lines} report=${report} family=${family} />`
     : !known || (job && !gone) ? html`<p class="soft">…</p>`
-    : html`<p class="soft">Nothing measured yet. <a href=${link("jobs/new", { family, kind: "preview" })} aria-label=${`Preview ${family}`}>Preview it</a>: some seconds.</p>`}</div>`;
+    : html`<p class="soft"><span>Nothing measured yet. <a href=${link("jobs/new", { family, kind: "preview" })} aria-label=${`Preview ${family}`}>Preview it</a>: some seconds.</span></p>`}</div>`;
 }

@@ -7,7 +7,7 @@ import { Evaluation } from "./evaluation.js";
 import { ACTIVE, againLink, JobActions, KIND_WORDS } from "./jobs.js";
 import { Recipe } from "./recipe.js";
 import { SearchPicture, Trials } from "./sweep.js";
-import { duration, moment, number, shortId } from "./words.js";
+import { bytes, duration, moment, number, shortId } from "./words.js";
 
 const STREAMED_STEPS = 20_000; // a longer curve is asked for in parts: its stream would begin with all of it
 const MOST_EVENTS = 400;
@@ -97,7 +97,7 @@ export function JobView({ id }) {
   const { events, live } = useEvents(following, Boolean(metrics), refresh);
   useTitle(job ? `${job.family} ${KIND_WORDS[job.kind]}` : "Job");
   if (loading) return html`<${Loading} what="the job" />`;
-  if (!job) return html`<a class="back" href="#/jobs">← Jobs</a><h1>Job</h1><${Failure} error=${error} retry=${refresh} />`;
+  if (!job) return html`<a class="back" href="#/jobs">← Jobs</a><h1>Job</h1><${Failure} error=${error} retry=${refresh} /><div class="actions"><a class="button" href="#/jobs">All jobs</a></div>`;
   const family = families?.data.find(each => each.name === job.family);
   const { step, total, eta_seconds } = job.progress;
   const took = job.started_at ? ((job.finished_at ? Date.parse(job.finished_at) : now) - Date.parse(job.started_at)) / 1000 : null;
@@ -116,7 +116,7 @@ export function JobView({ id }) {
       ${job.status === "running" ? html`<div class="stat"><span>left</span><b>${duration(eta_seconds)}</b></div>` : null}
       ${job.queue_position !== null ? html`<div class="stat"><span>before it in the queue</span><b>${job.queue_position}</b></div>` : null}
       <div class="stat"><span>started</span><b><${When} at=${job.started_at ?? job.created_at} now=${now} /></b></div>
-      <div class="stat"><span>seed</span><b>${String(job.spec.seed ?? "–").slice(0, 12)}</b></div></div>
+      <div class="stat"><span>seed</span><b class="seed">${String(job.spec.seed ?? "–")}</b></div></div>
       ${ACTIVE.has(job.status) ? html`<${Progress} value=${step} max=${total} label="progress" />` : null}
       <div class="chips"><span class="mono soft">${job.id}</span><${Copy} text=${job.id} label="copy the id" />${Object.entries(job.metadata).map(([name, value]) => html`<a class="chip label" key=${name} href=${link("jobs", { [`metadata.${name}`]: value })}>${name}=${value}</a>`)}
         ${job.parent ? html`<a href=${link(`jobs/${job.parent}`)}>its training ${shortId(job.parent)}</a>` : null}${job.sweep ? html`<a href=${link(`jobs/${job.sweep}`)}>its sweep ${shortId(job.sweep)}</a>` : null}</div></section>
@@ -124,5 +124,5 @@ export function JobView({ id }) {
     ${job.kind === "sweep" ? html`${step > 0 ? html`<${SearchPicture} job=${job} />` : null}<${Trials} job=${job} />` : null}
     ${reported ? html`<${Evaluation} key=${reported} id=${reported} training=${reported !== job.id} />` : null}
     <div class="two"><${Recipe} job=${job} family=${family} /><div class="two-right"><${Log} events=${events} job=${job} /><${Exports} job=${job} />
-      <section class="card"><h2>Where it ran</h2><dl class="facts">${[["created", moment(job.created_at)], ["started", moment(job.started_at)], ["finished", moment(job.finished_at)], ...Object.entries(job.runtime).map(([name, value]) => [name, typeof value === "object" ? JSON.stringify(value) : String(value)])].map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl></section></div></div>`;
+      <section class="card"><h2>Where it ran</h2><dl class="facts">${[["created", moment(job.created_at)], ["started", moment(job.started_at)], ["finished", moment(job.finished_at)], ...Object.entries(job.runtime).map(([name, value]) => name.endsWith("_bytes") && typeof value === "number" ? [name.slice(0, -6), bytes(value)] : [name, typeof value === "object" ? JSON.stringify(value) : String(value)])].map(([name, value]) => html`<dt key=${name}>${name}</dt><dd>${value}</dd>`)}</dl></section></div></div>`;
 }

@@ -3,7 +3,7 @@
 import { get, send } from "./api.js";
 import { Chip, Confirm, Empty, Failure, go, html, link, Loading, Progress, Sparkline, Status, useEffect, useMemo, useNow, usePolled, useRef, useState, useTitle, Verdict, When } from "./base.js";
 import { Code } from "./base.js";
-import { changesOf, duration, labelsOf, number, shortId, shown } from "./words.js";
+import { changesShown, duration, labelsOf, number, shortId, shownAs } from "./words.js";
 
 export const ACTIVE = new Set(["queued", "running", "cancelling"]);
 export const KIND_WORDS = { meta_train: "training", evaluate: "evaluation", preview: "preview", sweep: "sweep" };
@@ -74,7 +74,7 @@ function useVerdicts(jobs) {
 
 export const chipsOf = (job, spec, families) => {
   const family = families?.find(each => each.name === job.family);
-  return changesOf({ ...job, spec }, family).map(change => ({ ...change, valueText: shown(change.value), usualText: shown(change.usual) }));
+  return changesShown({ ...job, spec }, family).map(change => ({ ...change, valueText: shownAs(change.name, change.value), usualText: shownAs(change.name, change.usual) }));
 };
 
 // A link to the form, filled with what this job changed.
@@ -114,7 +114,7 @@ function Outcome({ verdict }) {
 // A sweep's trials as one line: how many there are in each state, and what each changed.
 function Trials({ job, trials }) {
   const states = STATUSES.map(status => [status, trials.filter(trial => trial.status === status).length]).filter(([, count]) => count);
-  const of = trial => Object.entries(trial.trial?.values ?? {}).map(([name, value]) => `${name.split(".").at(-1)} ${shown(value)}`).join(", ") || shortId(trial.id);
+  const of = trial => Object.entries(trial.trial?.values ?? {}).map(([name, value]) => `${name.split(".").at(-1)} ${shownAs(name, value)}`).join(", ") || shortId(trial.id);
   return html`<details class="reason"><summary>${trials.length} trials: ${states.map(([status, count]) => `${count} ${status}`).join(", ")}</summary><ul class="chips" aria-label=${`trials of ${job.family} ${shortId(job.id)}`}>${trials.map(trial => html`<li key=${trial.id}><a class="chip" href=${link(`jobs/${trial.id}`)}><${Status} status=${trial.status} /> ${of(trial)}</a></li>`)}</ul></details>`;
 }
 

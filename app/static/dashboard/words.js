@@ -11,6 +11,12 @@ export const number = value => {
   return size >= 1e5 || size < 1e-3 ? value.toExponential(2).replace("e+", "e").replace("-", "−") : String(Number(value.toPrecision(3)));
 };
 
+// The same at the tick of an axis: no zeros that only take room.
+export const tickText = value => {
+  const size = Math.abs(value);
+  return value && (size >= 1e5 || size < 1e-3) ? Number(value.toPrecision(3)).toExponential().replace("e+", "e").replace("-", "−").replace("e-", "e−") : number(value);
+};
+
 export const percent = share => (share === null || share === undefined ? "–" : `${Math.round(100 * share)} %`);
 
 export const duration = seconds => {
@@ -59,6 +65,24 @@ export const shown = value => {
   if (typeof value === "object") return Object.keys(value).length ? JSON.stringify(value) : "none";
   return typeof value === "number" ? number(value) : String(value);
 };
+
+// A setting's value: a seed is a name rather than a quantity, and is shown digit by digit.
+export const shownAs = (name, value) => (/(^|[._])seed$/.test(name) && typeof value === "number" ? String(value) : shown(value));
+
+// An axis of a sweep in words: `0.001…0.03 log`, or the values that are tried.
+const axisText = ({ kind, path, values, low, high, log }) => (kind === "choices" ? values.map(value => shownAs(path.at(-1), value)).join(", ") : `${number(low)}…${number(high)}${log ? " log" : ""}`);
+
+// What of a job's spec is not as its family has it, for people: a sweep's fields have all that is tried of them.
+export function changesShown(job, family) {
+  const axes = family && job.spec?.space;
+  if (!axes) return changesOf(job, family);
+  const at = axes.map(axis => axis.path.join("."));
+  const others = changesOf(job, family).filter(({ part, path }) => { const here = [part, ...path].join("."); return !at.some(axis => axis === here || here.startsWith(`${axis}.`)); });
+  return [...others, ...axes.map(axis => {
+    const [part, ...path] = axis.path;
+    return { part, path, name: (part === "recipe" ? path : axis.path).join("."), value: axisText(axis), usual: axis.path.reduce((value, name) => value?.[name], family), swept: true };
+  })];
+}
 
 // What of a job's spec is not as its family has it: [{part, path, name, value, usual}].
 export function changesOf(job, family) {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -9,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from app.openapi.examples import FAMILY_REQUEST
 from app.settings import Settings
 from app.store.sessions import Database
 from tests.app.api.seat import Seat, seated
+from workshop.working import Worker, evaluation_result
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 RUNNING = 20
@@ -207,6 +211,165 @@ def test_an_optimizer_is_deleted_after_a_question_that_says_what_goes(seat: Seat
     page.click("dialog[open] button:has-text('Delete it')")
     page.wait_for_selector("h1:has-text('Optimizers')")
     assert seat.api.get("/optimizers/quadratic@2/record").status_code == 404
+    assert seat.wrong == []
+
+
+def enter(seat: Seat, route: str = "jobs") -> None:
+    """Open a view, with the key that it asks for."""
+    seat.page.goto(f"{seat.url}/#/{route}")
+    seat.page.fill("#key input", seat.token)
+    seat.page.click("#key button")
+
+
+def test_a_job_that_was_retried_is_followed_to_the_end_of_its_last_attempt(seat: Seat) -> None:
+    job = seat.api.post("/jobs", json={"kind": "meta_train", "family": "quadratic", "seed": 3}).json()["id"]
+    first = seat.worker(job)
+    first.record(first.metrics(*range(1, 11)))
+    first.fail("the machine caught fire")
+    first.close()
+    seat.api.post(f"/jobs/{job}/retry").raise_for_status()
+    second = Worker(seat.settings, seat.database, job, attempt=2)
+    second.record(second.event("resumed", {"from_step": 0}), second.metrics(*range(1, 21)))
+    second.progress(20)
+    enter(seat, f"jobs/{job}")
+    page = seat.page
+    page.wait_for_selector(".log li:has-text('the machine caught fire')")
+    page.wait_for_selector(".log li:has-text('begins anew')")
+    page.wait_for_selector(".uplot canvas")
+    told = second.event("log", {"message": "here it goes on", "level": "info"})
+    second.publish(told, second.metrics(*range(21, 31)))
+    page.wait_for_selector(".log li:has-text('here it goes on')")
+    page.wait_for_function("() => document.querySelector('.u-series .u-value').textContent === '25'")
+    second.record(*second.sent)
+    second.finish_training()
+    page.wait_for_selector(".log li:has-text('succeeded')")
+    assert seat.wrong == []
+    second.close()
+
+
+UNTUNED = ("adam_default", "schedule_free", "prodigy", "dog", "muon", "soap")
+CUT = """() => [...document.querySelectorAll('svg.forest, svg.scatter')].flatMap(svg => {
+  const box = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll('text')].filter(text => {
+    const at = text.getBoundingClientRect();
+    return at.left < box.left - 1 || at.right > box.right + 1 || at.bottom > box.bottom + 1;
+  }).map(text => text.textContent);
+})"""
+OVERLAPPING = """() => [...document.querySelectorAll('svg.forest, svg.scatter')].flatMap(svg => {
+  const texts = [...svg.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
+  return texts.flatMap(([word, one], place) => texts.slice(place + 1).filter(([, other]) =>
+    one.left < other.right - 1 && other.left < one.right - 1 && one.top < other.bottom - 4 && other.top < one.bottom - 4
+  ).map(([against]) => `${word} over ${against}`));
+})"""
+SAMPLES = """() => [...document.querySelectorAll('.chart')].map(chart =>
+  [...chart.querySelectorAll('.u-series:not(.silent) .u-marker line')].map(line =>
+    `${line.getAttribute('stroke')} ${line.getAttribute('stroke-dasharray')} ${line.getAttribute('stroke-width')}`))"""
+
+PAINTED = """() => [...document.querySelectorAll('.chart canvas')].map(canvas => {
+  const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  let count = 0;  // what has a colour: axes and their words are grey
+  for (let at = 0; at < data.length; at += 4) {
+    const paint = data.slice(at, at + 3);
+    if (data[at + 3] > 200 && Math.max(...paint) - Math.min(...paint) > 60) count += 1;
+  }
+  return count;
+})"""
+
+
+def with_many_baselines() -> dict[str, Any]:
+    """A result with 11 optimizers: one baseline leaves for 1e15, one has no mean, ratios go down to 0.0017."""
+    result: dict[str, Any] = json.loads(json.dumps(evaluation_result()))  # no two parts share what is changed
+    result["tiers"]["untuned"] = list(UNTUNED)
+    for place, name in enumerate(UNTUNED):
+        result["optimizers"][name] = copy.deepcopy(result["optimizers"]["sgd"])
+        result["comparisons"][name] = copy.deepcopy(result["comparisons"]["sgd"])
+        found = result["comparisons"][name]["final"]
+        found["ratio_of_means"] = 0.00171 * 3**place
+        found["ratio_interval"] = [0.8 * found["ratio_of_means"], 1.25 * found["ratio_of_means"]]
+    sgd, nag = result["optimizers"]["sgd"], result["optimizers"]["nag"]
+    sgd["curve"]["mean"][3:] = [2e15 for _ in sgd["curve"]["mean"][3:]]
+    nag["curve"]["mean"][3:] = [None for _ in nag["curve"]["mean"][3:]]
+    nag["final"] |= {"mean": None, "interval": [None, None]}
+    result["comparisons"]["nag"]["final"] |= {"ratio_of_means": 0, "ratio_interval": [None, None]}
+    pairs = result["paired"]["final"]
+    for losses in (pairs["learned"], pairs["best_baseline"]):
+        losses[:] = [2e-4 * loss for loss in losses]
+    return result
+
+
+def test_pictures_of_an_evaluation_have_room_for_every_word_and_a_line_of_its_own_for_each_optimizer(
+    seat: Seat,
+) -> None:
+    body = {"kind": "meta_train", "family": "quadratic", "seed": 1}
+    job = seat.api.post("/jobs", json=body).json()["id"]
+    worker = seat.worker(job)
+    worker.record(worker.metrics(*range(1, 50)))
+    made = worker.finish_training()
+    assert made.follow_up is not None
+    measuring = seat.worker(made.follow_up.id)
+    measuring.finish_evaluation(with_many_baselines())
+    page = seat.page
+    enter(seat, f"jobs/{made.follow_up.id}")
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_selector("svg.scatter")
+        page.wait_for_function(f"() => Boolean(document.querySelector('svg.forest')) && innerWidth === {width}")
+        page.wait_for_timeout(300)
+        assert page.evaluate(CUT) == []
+        assert page.evaluate(OVERLAPPING) == []
+        assert "Schedule-Free AdamW (untuned)" in page.text_content("svg.forest")
+        assert "0.00171" in page.text_content("svg.forest")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert min(page.evaluate(PAINTED)) > 300, "the lines are seen"
+    samples = page.evaluate(SAMPLES)
+    assert len(samples[0]) == 11
+    assert [len(set(each)) for each in samples] == [len(each) for each in samples]
+    assert page.inner_text(".u-series .u-value >> nth=0") == "20", "the legend tells of the end"
+    assert "SGD (up to 2.00e15)" in page.inner_text(".leaves")
+    assert "no mean at the end: NAG" in page.inner_text(".leaves")
+    row = page.inner_text("tr:has(th:text-is('NAG'))")
+    assert "diverged" in row
+    assert " to " not in row
+    assert page.text_content("svg.forest ~ p") == "Not drawn, for their mean loss diverged: NAG."
+    assert seat.wrong == []
+    measuring.close()
+    worker.close()
+
+
+def test_seeds_and_ranges_are_shown_whole_and_a_phone_has_every_view(seat: Seat) -> None:
+    seeds = (8_141_234_567_804_793, 2_981_234_567_801_442)
+    jobs = [seat.train(seed=seed, evaluate=False) for seed in seeds]
+    changed = {"recipe": {"meta_learning_rate": {"low": 0.001, "high": 0.03, "log": True}}}
+    sweep = seat.api.post("/jobs", json={"kind": "sweep", "family": "quadratic", "trials": 2, **changed})
+    sweep.raise_for_status()
+    seat.api.post("/families", json=FAMILY_REQUEST | {"name": "zebra"}).raise_for_status()
+    page = seat.page
+    page.set_viewport_size({"width": 390, "height": 900})
+    enter(seat)
+    page.wait_for_selector(f"[data-job={sweep.json()['id']}] .chip:has-text('0.001…0.03 log')")
+    right = page.evaluate(
+        "() => Math.max(...[...document.querySelectorAll('nav a')].map(a => a.getBoundingClientRect().right))"
+    )
+    assert right <= 390
+    seat.go(f"jobs/{jobs[0]}")
+    page.wait_for_selector(f".stat:has-text('{seeds[0]}')")
+    seat.go(f"compare?job={jobs[0]}&job={jobs[1]}")
+    page.wait_for_selector(f"tr.changed:has-text('{seeds[1]}')")
+    page.wait_for_selector(".u-legend")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.wait_for_selector(".wider")
+    seat.go(f"jobs/{sweep.json()['id']}")
+    page.wait_for_selector("tr.changed:has-text('meta_learning_rate'):has-text('0.001…0.03 log')")
+    seat.go("optimizers")
+    page.wait_for_selector(".filters [type=checkbox]")
+    assert page.evaluate("document.querySelector('.filters [type=checkbox]').getBoundingClientRect().width") < 40
+    seat.go("families")
+    page.wait_for_selector(".grid .card:first-child a:has-text('zebra')")
+    lines = "node => Math.round(node.getBoundingClientRect().height / parseFloat(getComputedStyle(node).lineHeight))"
+    assert page.eval_on_selector(".grid .card:first-child .glance p span", lines) <= 2
+    seat.go("jobs/nope")
+    page.click("a:has-text('All jobs')")
+    page.wait_for_selector(f"[data-job={jobs[0]}]")
     assert seat.wrong == []
 
 
