@@ -1,0 +1,54 @@
+"""What the command's lists say of records that a service, which is made here, has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from typer.testing import CliRunner
+
+from gradsmith.cli.program import program
+from workshop.serving import serving_app
+
+EVALUATIONS = [
+    {"family": "churn", "overrides": {}, "verdict": {"final": "loses", "area": "loses"}, "job": "job_2"},
+    {"family": "quadratic", "overrides": {}, "verdict": {"final": "wins", "area": "wins"}, "job": "job_1"},
+]
+OPTIMIZER = {
+    "id": "opt_" + "1" * 32, "family": "quadratic", "version": 3, "sha256": "ab", "aliases": ["best", "latest"],
+    "evaluations": EVALUATIONS,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    app = FastAPI()
+
+    @app.get("/optimizers")
+    def optimizers(family: str = "quadratic") -> dict[str, Any]:
+        return {"data": [OPTIMIZER] if family == "quadratic" else [], "has_more": False, "next": None}
+
+    @app.get("/optimizers/{name}")
+    def optimizer(name: str) -> dict[str, Any]:
+        return OPTIMIZER | {"reference": name}
+
+    with serving_app(app) as address:
+        yield address
+
+
+def said(url: str, *arguments: str) -> str:
+    done = CliRunner().invoke(program, arguments, env={"GRADSMITH_URL": url, "COLUMNS": "200"})
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.output
+
+
+def test_a_list_has_the_verdict_on_the_optimizers_own_family(url: str) -> None:
+    row = said(url, "optimizers", "list").splitlines()[-1]
+    assert ("wins, wins" in row, "loses" in row) == (True, False)
+    shown = said(url, "optimizers", "show", "quadratic@3")
+    assert "evaluation 1 on churn" in shown
+    assert "evaluation 2 " in shown
+    assert "evaluation 2 on" not in shown
