@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,16 +16,27 @@ from gradsmith.errors import NotFound
 if TYPE_CHECKING:
     from gradsmith.client import Client
 
+BRACKETED = re.compile(r"\[[^\[\]{}\"]*\]")
 LAST = "@last"
 _LOOKED_THROUGH = 1000
 
 
+_LISTS = ("evaluation.baselines", "evaluation.schedules", "evaluation.untuned")
+"""Fields that hold a list, where `nag,adam` and `nag` are lists as well."""
+
+
 def value(text: str) -> Any:
-    """JSON where it can be read so, else text."""
+    """JSON where it can be read so; `[nag,adam]`, a list of words; else text."""
     try:
         return json.loads(text)
     except ValueError:
-        return text
+        return words(text) if BRACKETED.fullmatch(text.strip()) else text
+
+
+def words(text: str) -> list[Any]:
+    """The items of `nag,adam` and of `[nag,adam]`."""
+    bare = text.strip().removeprefix("[").removesuffix("]")
+    return [value(item) for each in bare.split(",") if (item := each.strip(" '"))]
 
 
 def settings(pairs: Sequence[str], sections: Sequence[str], read: Callable[[str], Any] = value) -> dict[str, Any]:
@@ -43,7 +55,8 @@ def settings(pairs: Sequence[str], sections: Sequence[str], read: Callable[[str]
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
                 refuse(f"--set gives {path!r} a value within a value; give each field once")
-        place[names[-1]] = read(text)
+        given = read(text)
+        place[names[-1]] = words(text) if path in _LISTS and isinstance(given, str) else given
     return found
 
 
