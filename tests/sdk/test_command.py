@@ -84,6 +84,10 @@ def test_help_loads_neither_torch_nor_httpx() -> None:
     [
         (("jbs",), 2, "Did you mean 'jobs'"),
         (("train", "quadratic", "--set", "recipes.meta_steps=3"), 2, "--set takes recipe...=VALUE"),
+        (("train", "quadratic", "--set", "recipes.meta_steps=3"), 2, "did you mean recipe.meta_steps=3?"),
+        (("train", "quadratic", "--set", "meta_steps=30"), 2, "did you mean recipe.meta_steps=30?"),
+        (("train", "quadratic", "--set", "rule.kind=mlp"), 2, "did you mean recipe.rule.kind=mlp?"),
+        (("evaluate", "quadratic@1", "--set", "horizon=9"), 2, "did you mean evaluation.horizon=9?"),
         (("train", "quadratic", "--set", "recipe.meta_steps"), 2, "not 'recipe.meta_steps'"),
         (("train", "quadratic", "--label", "team"), 2, "a label is KEY=VALUE, not 'team'"),
         (("jobs", "--json", "list"), 2, "`gradsmith jobs list --json`"),

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from fastapi.responses import JSONResponse
 from typer.testing import CliRunner
 
 from gradsmith.cli.program import program
+from tests.sdk.records import problem_json
 from workshop.serving import serving_app
 
 EVALUATIONS = [
@@ -34,6 +36,11 @@ def url() -> Iterator[str]:
     def optimizer(name: str) -> dict[str, Any]:
         return OPTIMIZER | {"reference": name}
 
+    @app.post("/jobs")
+    def create() -> JSONResponse:
+        nothing = {"location": "body", "pointer": "", "code": "nothing_swept", "message": "sweeps nothing"}
+        return JSONResponse(problem_json(422, "invalid_request", errors=[nothing]), 422)
+
     with serving_app(app) as address:
         yield address
 
@@ -52,3 +59,7 @@ def test_a_list_has_the_verdict_on_the_optimizers_own_family(url: str) -> None:
     assert "evaluation 1 on churn" in shown
     assert "evaluation 2 " in shown
     assert "evaluation 2 on" not in shown
+
+
+def test_a_sweep_without_ranges_says_what_to_add(url: str) -> None:
+    assert "add --set recipe.meta_learning_rate=0.001..0.1:log" in " ".join(said(url, "sweep", "quadratic").split())

@@ -49,7 +49,8 @@ def settings(pairs: Sequence[str], sections: Sequence[str], read: Callable[[str]
         path, separator, text = pair.partition("=")
         first, *rest = path.split(".")
         if not separator or first not in sections:
-            refuse(f"--set takes {', '.join(f'{name}...=VALUE' for name in sections)}, not {pair!r}")
+            takes = f"--set takes {', '.join(f'{name}...=VALUE' for name in sections)}, not {pair!r}"
+            refuse(f"{takes}{_meant(first, rest, text, sections) if separator else ''}")
         place, names = found, [first, *rest]
         for name in names[:-1]:
             place = place.setdefault(name, {})
@@ -58,6 +59,27 @@ def settings(pairs: Sequence[str], sections: Sequence[str], read: Callable[[str]
         given = read(text)
         place[names[-1]] = words(text) if path in _LISTS and isinstance(given, str) else given
     return found
+
+
+_SECTION_OF = {
+    "recipe": (
+        "criterion", "horizon", "meta_learning_rate", "meta_steps", "objective", "patience", "rollback", "rule",
+        "starts", "tasks", "validation_horizons", "validation_interval", "validation_tasks",
+    ),
+    "evaluation": (
+        "baselines", "bootstrap_samples", "horizon", "schedules", "test_tasks", "tuning_tasks", "untuned",
+    ),
+    "tasks": ("activation", "dimension", "hidden"),
+}  # fmt: skip
+"""Fields that people set most, by where they are."""
+
+
+def _meant(first: str, rest: Sequence[str], text: str, sections: Sequence[str]) -> str:
+    """What a path that begins with no section may have meant: its section was left out, or is misspelt."""
+    close = difflib.get_close_matches(first, sections, 1) if rest else []
+    within = [name for name in sections if first in _SECTION_OF.get(name, ())]
+    path = [*(close or within[:1]), *([] if close else [first]), *rest]
+    return f"; did you mean {'.'.join(path)}={text}?" if close or within else ""
 
 
 def labels(pairs: Sequence[str]) -> dict[str, str]:
