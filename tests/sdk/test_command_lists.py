@@ -36,6 +36,14 @@ def url() -> Iterator[str]:
     def optimizer(name: str) -> dict[str, Any]:
         return OPTIMIZER | {"reference": name}
 
+    @app.get("/families")
+    def families() -> dict[str, Any]:
+        return {"data": [{"name": name} for name in ("quadratic", "churn")], "has_more": False, "next": None}
+
+    @app.get("/jobs")
+    def jobs() -> dict[str, Any]:
+        return {"data": [], "has_more": False, "next": None}
+
     @app.post("/jobs")
     def create() -> JSONResponse:
         nothing = {"location": "body", "pointer": "", "code": "nothing_swept", "message": "sweeps nothing"}
@@ -63,3 +71,22 @@ def test_a_list_has_the_verdict_on_the_optimizers_own_family(url: str) -> None:
 
 def test_a_sweep_without_ranges_says_what_to_add(url: str) -> None:
     assert "add --set recipe.meta_learning_rate=0.001..0.1:log" in " ".join(said(url, "sweep", "quadratic").split())
+
+
+@pytest.mark.parametrize("noun", ["job", "optimizer"])
+def test_an_empty_list_of_one_family_says_so(url: str, noun: str) -> None:
+    for family, expected in (
+        ("chrn", f"No {noun}s of family 'chrn'. Did you mean 'churn'?"),
+        ("nosuch", "there is no such family"),
+        ("churn", f"`gradsmith {noun}s` lists those of every family"),
+    ):
+        told = " ".join(said(url, f"{noun}s", "list", "--family", family).split())
+        assert expected in told
+        assert "starts one" not in told
+        assert "makes one" not in told
+
+
+@pytest.mark.parametrize("command", ["show", "pull"])
+def test_a_family_in_the_place_of_an_optimizer_is_told_its_references(url: str, command: str) -> None:
+    told = " ".join(said(url, "optimizers", command, "churn").split())
+    assert "did you mean churn@best or churn@latest?" in told

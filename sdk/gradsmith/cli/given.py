@@ -109,6 +109,8 @@ def optimizer_named(client: Client, name: str) -> str:
     """
     if ("@" in name and name != LAST) or _is_whole(name, "opt"):
         return name
+    if name != LAST and any(each.name == name for each in client.families.list()):
+        refuse(f"{name!r} is a family, not an optimizer; did you mean {name}@best or {name}@latest?", NOT_FOUND)
     listed = (each.id for each in client.optimizers.list(limit=1 if name == LAST else 100))
     return _only(listed, name, "optimizer", "`gradsmith train FAMILY --follow` makes one")
 
@@ -122,6 +124,17 @@ def key_id(client: Client, name: str) -> str:
         return name
     listed = (each.id for each in client.keys.list(limit=100))
     return _only(listed, name, "key", "`gradsmith keys create NAME` makes one")
+
+
+def nothing_of(client: Client, family: str, noun: str) -> str:
+    """What to say where a list of one family's jobs or optimizers is empty."""
+    known = [each.name for each in client.families.list()]
+    close = [] if family in known else difflib.get_close_matches(family, known, 1)
+    if close:
+        return f"No {noun}s of family {family!r}. Did you mean {close[0]!r}?"
+    if family not in known:
+        return f"No {noun}s of family {family!r}, and there is no such family; `gradsmith families` lists those known."
+    return f"No {noun}s of family {family!r} that match. `gradsmith {noun}s` lists those of every family."
 
 
 @contextmanager

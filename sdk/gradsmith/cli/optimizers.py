@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gradsmith.cli import complete, show
-from gradsmith.cli.given import meant, optimizer_named, optimizer_names
+from gradsmith.cli.given import meant, nothing_of, optimizer_named, optimizer_names
 from gradsmith.cli.outcome import refuse, told
 from gradsmith.cli.style import Commands
 from gradsmith.rules.origin import is_own, own_evaluation, tasks_of
@@ -66,12 +66,15 @@ def list_optimizers(
             )
             for each in found
         ]
+        nothing = "No optimizers yet. `gradsmith train FAMILY --follow` makes one."
+        if family is not None and not found:
+            nothing = nothing_of(service, family, "optimizer")
         show.table(
             ("optimizer", "aliases", "what", "validation", "end, curve", "age"),
             rows,
             spare=("what",),
             right=("validation", "age"),
-            empty="No optimizers yet. `gradsmith train FAMILY --follow` makes one.",
+            empty=nothing,
         )
         return None
 
