@@ -138,7 +138,8 @@ def measuring_seconds(spec: EvaluateSpec | PreviewSpec, pace: MeasuringPace, sto
     """stored: baselines whose runs an earlier job has left to be read"""
     computed = [name for name in spec.evaluation.baselines if name not in stored]
     untuned = spec.evaluation.untuned if isinstance(spec.evaluation, EvaluationPlan) else ()
-    reading = f" ({len(stored)} of {len(spec.evaluation.baselines)} baselines are stored)" if stored else ""
+    measured = {*spec.evaluation.baselines, *untuned}
+    reading = f" ({len(measured & {*stored})} of {len(measured)} baselines are stored)" if stored else ""
     return Seconds(
         tuning=sum(pace.tuning[name] for name in computed),
         evaluation=pace.learned

@@ -197,7 +197,21 @@ def _array(text: str, value: Any, context: Mapping[str, Any]) -> str:
     """One item lacks its brackets; null or an object is no item."""
     is_item = isinstance(value, bool | int | float | str)
     advice = "put it in square brackets" if is_item else "send its items in square brackets, or leave it out"
+    if isinstance(value, str) and (items := _items_within(value)):
+        advice = f"send {json.dumps(items)}"
     return _of_type("an array", advice)(text, value, context)
+
+
+def _items_within(text: str) -> list[Any]:
+    """The items of a list that was sent as one text: "[nag,adam]", "nag, adam", "[16, 32]"."""
+    bare = text.strip().removeprefix("[").removesuffix("]")
+    if (bare == text.strip() and "," not in bare) or len(text) > _LONGEST_VALUE:
+        return []
+    try:
+        found = json.loads(f"[{bare}]")
+    except ValueError:
+        return [item for each in bare.split(",") if (item := each.strip(" \"'"))]
+    return found if isinstance(found, list) else []
 
 
 def _without_quotes(wanted: str, example: str, also: str = "") -> Callable[[str, Any, Mapping[str, Any]], str]:

@@ -7,6 +7,7 @@ package brings torch; `models.tasks.catalogue` opens a kind's other half.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import logging
 from pathlib import Path
@@ -109,4 +110,6 @@ def lacking_data(tasks: TaskSpec, data_dir: Path) -> str | None:
 def no_such_kind(name: object, plugin: str | None = None) -> str:
     """What to say of a kind that is not registered here. plugin: what brought it where it was."""
     advice = f"install {plugin}" if plugin else "install the plug-in that adds it"
-    return f"There is no kind of family {name!r} here ({', '.join(KINDS)}); {advice} here too.{problems_in_words()}"
+    close = difflib.get_close_matches(name, KINDS, 1) if isinstance(name, str) and not plugin else []
+    next_step = f"did you mean {close[0]!r}?" if close else f"{advice} here too."
+    return f"There is no kind of family {name!r} here ({', '.join(KINDS)}); {next_step}{problems_in_words()}"

@@ -78,7 +78,7 @@ class ResumedEvent(Event):
 
 @dataclass(frozen=True)
 class DoneEvent(Event):
-    """The job ended; the last event of a stream.
+    """An attempt of the job ended. The last event of a stream, unless the job was retried: then more follow.
 
     status: "succeeded", "failed" or "cancelled"
     optimizer: id of what it made, if anything

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from gradsmith.progress import duration
+from gradsmith.rules.origin import is_own, own_evaluation, tasks_of
 
 if TYPE_CHECKING:
     from gradsmith.types import Curve, Job, Optimizer, Report
@@ -43,7 +44,9 @@ def optimizer(shown: Optimizer) -> str:
         ("labels", escape(", ".join(f"{name}={value}" for name, value in shown.tags.items()))),
         ("SHA-256", f"<code>{escape(shown.sha256)}</code>"),
     ]
-    rows += [(f"evaluation {number}", escape(_verdict(each))) for number, each in enumerate(shown.evaluations, 1)]
+    rows += [
+        (f"evaluation {number}", escape(_verdict_of(each, shown))) for number, each in enumerate(shown.evaluations, 1)
+    ]
     return _fields(shown.reference, rows)
 
 
@@ -73,7 +76,7 @@ def page(entries: Sequence[Any], has_more: bool) -> str:
         columns = ("optimizer", "aliases", "validation score", "verdict")
         rows = [
             [escape(each.reference), escape(", ".join(each.aliases)), _number(each.validation_score),
-             escape(_verdict(each.evaluations[0]) if each.evaluations else "")]
+             escape(_verdict(own_evaluation(each.evaluations, each.family, each.overrides) or {}))]
             for each in entries
         ]  # fmt: skip
     else:
@@ -175,7 +178,14 @@ def _progress(shown: Job) -> str:
     return f"{shown.progress.step}/{shown.progress.total}" if shown.progress.total else ""
 
 
-def _verdict(evaluation: dict[str, Any]) -> str:
+def _verdict_of(evaluation: Mapping[str, Any], of: Optimizer) -> str:
+    """One of an optimizer's evaluations, with its tasks where they are not those of the optimizer's family."""
+    verdict = _verdict(evaluation)
+    own = is_own(evaluation, of.family, of.overrides)
+    return verdict if own else f"on {tasks_of(evaluation)}: {verdict}"
+
+
+def _verdict(evaluation: Mapping[str, Any]) -> str:
     verdict = evaluation.get("verdict")
     return ", ".join(f"{words} {name}" for name, words in verdict.items()) if isinstance(verdict, dict) else ""
 

@@ -19,9 +19,12 @@ def follow(path: str, after: str | None, options: Options) -> Feed[Event]:
 
     A connection that ends without `done` (a restarted server, a proxy's time limit, a cut cable) is opened again
     with `Last-Event-ID`. Ids are compared as well, so a server that repeats itself does no harm.
+
+    The `done` of an attempt before a retry ends nothing: each connection opens with the job's newest attempt.
     """
     last = after
     opening: StatusEvent | None = None
+    newest = 0  # attempt that the server has told of
     failures = 0
     retry_seconds: float | None = None
     while True:
@@ -46,12 +49,13 @@ def follow(path: str, after: str | None, options: Options) -> Feed[Event]:
                     if event.id is not None:
                         last = event.id
                     elif isinstance(event, StatusEvent):
+                        newest = max(newest, event.attempt)
                         # Each connection opens with the status, without an id: told again only when it has changed.
                         if event == opening:
                             continue
                         opening = event
                     yield Emit(event)
-                    if event.kind == "done":
+                    if event.kind == "done" and (event.id is None or place(event.id)[0] >= newest):
                         return
             failures += 1
             pause = retry_seconds

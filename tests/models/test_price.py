@@ -74,6 +74,8 @@ def test_the_parts_of_a_price_add_up():
     assert (whole.tuning, whole.evaluation) == (10.0, 3.0 + 6.0 + 4.0 + 5.0)
     stored = measuring_seconds(evaluation, pace, {"sgd"})
     assert (stored.tuning, stored.evaluation) == (0.0, 3.0 + 6.0 + 5.0)
+    assert stored.rests_on == ("evaluation: it (1 of 2 baselines are stored)",), "those without tuning count as well"
+    assert measuring_seconds(evaluation, pace, {"sgd", "dog"}).rests_on[0].endswith("(2 of 2 baselines are stored)")
     both = training + whole
     assert both.total == pytest.approx(training.total + whole.total)
     assert both.rests_on == ("training: a clock", "evaluation: it")

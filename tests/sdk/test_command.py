@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import gradsmith
 from app.settings import Settings
 from gradsmith.cli import complete
-from gradsmith.cli.given import settings
+from gradsmith.cli.given import settings, value
 from gradsmith.cli.picture import chart
 from gradsmith.cli.program import program
 from gradsmith.cli.show import duration, sparkline
@@ -84,6 +84,10 @@ def test_help_loads_neither_torch_nor_httpx() -> None:
     [
         (("jbs",), 2, "Did you mean 'jobs'"),
         (("train", "quadratic", "--set", "recipes.meta_steps=3"), 2, "--set takes recipe...=VALUE"),
+        (("train", "quadratic", "--set", "recipes.meta_steps=3"), 2, "did you mean recipe.meta_steps=3?"),
+        (("train", "quadratic", "--set", "meta_steps=30"), 2, "did you mean recipe.meta_steps=30?"),
+        (("train", "quadratic", "--set", "rule.kind=mlp"), 2, "did you mean recipe.rule.kind=mlp?"),
+        (("evaluate", "quadratic@1", "--set", "horizon=9"), 2, "did you mean evaluation.horizon=9?"),
         (("train", "quadratic", "--set", "recipe.meta_steps"), 2, "not 'recipe.meta_steps'"),
         (("train", "quadratic", "--label", "team"), 2, "a label is KEY=VALUE, not 'team'"),
         (("jobs", "--json", "list"), 2, "`gradsmith jobs list --json`"),
@@ -375,6 +379,17 @@ def test_values_are_json_where_they_can_be() -> None:
         "recipe": {"meta_steps": 300, "rule": {"kind": "mlp"}, "rollback": 0.1},
         "tasks": {"hidden": [16]},
     }
+
+
+def test_a_list_of_words_needs_no_quotes() -> None:
+    for read in (value, swept):
+        for text in ("[nag,adam]", "nag,adam", "[ nag, adam ]", '["nag", "adam"]'):
+            assert settings([f"evaluation.baselines={text}"], ("evaluation",), read) == {
+                "evaluation": {"baselines": ["nag", "adam"]}
+            }
+        assert settings(["evaluation.baselines=nag"], ("evaluation",), read)["evaluation"] == {"baselines": ["nag"]}
+        assert settings(["recipe.rule.kind=mlp"], ("recipe",), read) == {"recipe": {"rule": {"kind": "mlp"}}}
+    assert value('[{"a"]') == '[{"a"]', "what is meant as JSON is not guessed at"
 
 
 def test_what_is_swept_is_a_list_or_a_range() -> None:

@@ -47,6 +47,20 @@ def test_a_finished_job_tells_its_whole_story(client: gradsmith.Client, trained:
     assert list(client.jobs.stream(trained, after=ids[-1])) == []
 
 
+def test_a_retried_job_is_streamed_to_the_end_of_its_last_attempt(client: gradsmith.Client) -> None:
+    recipe = {"meta_steps": 2000, "tasks": 8, "validation_tasks": 4, "horizon": 20}
+    job = client.jobs.create(family="quadratic", seed=1, recipe=recipe, evaluate=False)
+    for _ in range(2):
+        client.jobs.cancel(job)
+        while not client.jobs.get(job).finished:
+            time.sleep(0.05)
+        attempt = client.jobs.retry(job).attempt
+    client.jobs.cancel(job)
+    ended = [event for event in client.jobs.stream(job) if isinstance(event, DoneEvent)]
+    assert [event.id.partition("-")[0] for event in ended if event.id] == ["1", "2", "3"]
+    assert attempt == 3
+
+
 def test_a_hundred_cuts_lose_and_double_nothing(
     service: gradsmith.Client, made: Made, trained: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:

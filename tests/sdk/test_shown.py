@@ -95,6 +95,23 @@ def test_a_page_says_that_more_follow_and_an_empty_one_that_there_is_nothing() -
     assert page_of()._repr_html_() == "<div>nothing</div>"
 
 
+def test_a_verdict_is_of_the_newest_evaluation_on_the_optimizers_own_tasks() -> None:
+    told = [
+        {"family": "churn", "overrides": {}, "verdict": {"final": "loses"}, "job": "job_3"},
+        {"family": "quadratic", "overrides": {"dimension": 9}, "verdict": {"final": "ties"}, "job": "job_2"},
+        {"family": "quadratic", "overrides": {}, "verdict": {"final": "wins"}, "job": "job_1"},
+    ]
+    trained = optimizer_of(evaluations=told)
+    assert "<td" in (listed := page_of(trained)._repr_html_())
+    assert ("wins final" in listed, "loses" in listed) == (True, False)
+    whole = trained._repr_html_()
+    assert "on churn: loses final" in whole
+    assert "on quadratic with dimension 9: ties final" in whole
+    assert "quadratic: wins" not in whole
+    assert "ties final" in page_of(optimizer_of(evaluations=told, overrides={"dimension": 9}))._repr_html_()
+    assert "loses" not in page_of(optimizer_of(evaluations=told[:1]))._repr_html_()
+
+
 def drawn(curve: Curve) -> list[tuple[float, float]]:
     root = ElementTree.fromstring(curve._repr_html_())
     [line] = root.findall(".//polyline")

@@ -13,9 +13,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import gradsmith
 from gradsmith import errors, retries
+from gradsmith.cli import live
+from gradsmith.cli.program import program
 from gradsmith.events import (
     CheckpointEvent,
     DoneEvent,
@@ -27,7 +30,7 @@ from gradsmith.events import (
     StatusEvent,
 )
 from tests.sdk.blocking import Made
-from tests.sdk.records import problem_json
+from tests.sdk.records import job_json, problem_json
 from workshop.serving import serving_app
 
 METRICS: dict[str, Any] = {
@@ -242,3 +245,76 @@ def test_a_block_follows_the_standard() -> None:
     messages = [message for line in text if (message := stream.line(line)) is not None]
     found = [(message.id, message.data, message.retry_milliseconds) for message in messages]
     assert found == [(None, "", None), ("1-1", "a\nb", None), (None, "", 5)]
+
+
+RETRIED: list[tuple[str, str, dict[str, Any]]] = [
+    ("1-1", "status", {"status": "running", "attempt": 1, "reason": None}),
+    ("1-2", "done", {"status": "failed", "reason": "it broke", "optimizer": None}),
+    ("2-1", "status", {"status": "queued", "attempt": 2, "reason": "retried"}),
+    ("2-2", "log", {"message": "again", "level": "info"}),
+    ("2-3", "done", {"status": "succeeded", "reason": None, "optimizer": "opt_1"}),
+]
+
+
+@pytest.mark.parametrize("held", [5, 2, 4])
+def test_the_end_of_an_attempt_before_a_retry_ends_no_stream(made: Made, held: int) -> None:
+    """held: so many events has the first connection, before it breaks"""
+    connections = 0
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        nonlocal connections
+        connections += 1
+        last = request.headers.get("last-event-id")
+        entries = [entry for entry in RETRIED if last is None or place(entry[0]) > place(last)]
+        told = entries[:held] if connections == 1 else entries
+        opening = block(None, "status", {"status": "running", "attempt": 2, "reason": "retried"})
+        body = b"retry: 1\n\n" + opening + b"".join(block(*entry) for entry in told)
+        return httpx.Response(200, content=body, headers={"Content-Type": "text/event-stream"})
+
+    events = list(mocked(made, handler).jobs.stream("job_1"))
+    assert [event.id for event in events if event.id] == [id_ for id_, _, _ in RETRIED]
+    assert connections == (1 if held == len(RETRIED) else 2)
+
+
+def test_an_attempt_that_starts_while_its_job_is_followed_is_told_to_its_end(made: Made) -> None:
+    """A worker was lost: the job goes on as its second attempt, and the opening status knew only the first."""
+
+    def handler(_request: httpx.Request) -> httpx.Response:
+        opening = block(None, "status", {"status": "running", "attempt": 1, "reason": None})
+        body = opening + b"".join(block(*entry) for entry in HISTORY)
+        return httpx.Response(200, content=body, headers={"Content-Type": "text/event-stream"})
+
+    assert [event.id for event in mocked(made, handler).jobs.stream("job_1")][1:] == [id_ for id_, _, _ in HISTORY]
+
+
+@pytest.mark.parametrize("retried_late", [False, True])
+def test_commands_follow_a_retried_job_to_its_end(retried_late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """retried_late: only when the stream of the first attempt had ended, so that its opening knew of no other"""
+    monkeypatch.setattr(live, "_SECONDS_BETWEEN_LOOKS", 0.01)
+    job = "job_" + "1" * 32
+    app, opened = FastAPI(), 0
+
+    @app.get("/jobs/{job}")
+    def get(job: str) -> dict[str, Any]:
+        going_on = opened < (2 if retried_late else 1)
+        return job_json(id=job, status="running" if going_on else "succeeded", attempt=2)
+
+    @app.get("/jobs/{job}/events")
+    def events(request: Request) -> Response:
+        nonlocal opened
+        opened += 1
+        after = request.headers.get("last-event-id") or request.query_params.get("after")
+        behind = [entry for entry in RETRIED if not after or place(entry[0]) > place(after)]
+        first_only = retried_late and opened == 1
+        opening = block(None, "status", {"status": "running", "attempt": 1 if first_only else 2, "reason": None})
+        told = behind[:2] if first_only else behind
+        return Response(opening + b"".join(block(*entry) for entry in told), media_type="text/event-stream")
+
+    with serving_app(app) as url:
+        environment = {"GRADSMITH_URL": url}
+        watched = CliRunner().invoke(program, ["jobs", "watch", job, "--json"], env=environment)
+        assert (watched.exit_code, json.loads(watched.stdout)["status"]) == (0, "succeeded"), watched.output
+        assert opened == (2 if retried_late else 1)
+        assert "again" in watched.stderr
+        logs = CliRunner().invoke(program, ["jobs", "logs", job], env=environment)
+        assert [line.split()[0] for line in logs.stdout.splitlines()] == [id_ for id_, _, _ in RETRIED]

@@ -29,7 +29,7 @@ def swept(recipe: Mapping[str, Any], seed: Any) -> tuple[dict[str, Any], list[Ax
     if isinstance(seed, list):
         axes.append(_choices(("seed",), seed))
     if not axes:
-        raise refused((), "nothing_swept", f"nothing is swept: send {_SHOWN} in the place of a value of the recipe")
+        raise refused((), "nothing_swept", f"sweeps nothing; send {_SHOWN} in the place of a value of the recipe")
     if len(axes) > MOST_AXES:
         raise refused(("recipe",), "too_many", f"{len(axes)} fields are swept, and {MOST_AXES} may be")
     return fixed, axes

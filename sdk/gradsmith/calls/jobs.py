@@ -115,7 +115,7 @@ class Jobs(Resource[M]):
         """Everything that the job says, from its first event (or behind the event with id `after`) until it is done.
 
         Comes live while the job runs. A lost connection is taken up again where it broke: no event is lost, none
-        comes twice. Ends after the DoneEvent.
+        comes twice. Ends after the DoneEvent of the newest attempt: a job that was retried has one for each.
 
         Raises NotFound, and ConnectionFailed when the server stays away.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,16 +16,27 @@ from gradsmith.errors import NotFound
 if TYPE_CHECKING:
     from gradsmith.client import Client
 
+BRACKETED = re.compile(r"\[[^\[\]{}\"]*\]")
 LAST = "@last"
 _LOOKED_THROUGH = 1000
 
 
+_LISTS = ("evaluation.baselines", "evaluation.schedules", "evaluation.untuned")
+"""Fields that hold a list, where `nag,adam` and `nag` are lists as well."""
+
+
 def value(text: str) -> Any:
-    """JSON where it can be read so, else text."""
+    """JSON where it can be read so; `[nag,adam]`, a list of words; else text."""
     try:
         return json.loads(text)
     except ValueError:
-        return text
+        return words(text) if BRACKETED.fullmatch(text.strip()) else text
+
+
+def words(text: str) -> list[Any]:
+    """The items of `nag,adam` and of `[nag,adam]`."""
+    bare = text.strip().removeprefix("[").removesuffix("]")
+    return [value(item) for each in bare.split(",") if (item := each.strip(" '"))]
 
 
 def settings(pairs: Sequence[str], sections: Sequence[str], read: Callable[[str], Any] = value) -> dict[str, Any]:
@@ -37,14 +49,37 @@ def settings(pairs: Sequence[str], sections: Sequence[str], read: Callable[[str]
         path, separator, text = pair.partition("=")
         first, *rest = path.split(".")
         if not separator or first not in sections:
-            refuse(f"--set takes {', '.join(f'{name}...=VALUE' for name in sections)}, not {pair!r}")
+            takes = f"--set takes {', '.join(f'{name}...=VALUE' for name in sections)}, not {pair!r}"
+            refuse(f"{takes}{_meant(first, rest, text, sections) if separator else ''}")
         place, names = found, [first, *rest]
         for name in names[:-1]:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
                 refuse(f"--set gives {path!r} a value within a value; give each field once")
-        place[names[-1]] = read(text)
+        given = read(text)
+        place[names[-1]] = words(text) if path in _LISTS and isinstance(given, str) else given
     return found
+
+
+_SECTION_OF = {
+    "recipe": (
+        "criterion", "horizon", "meta_learning_rate", "meta_steps", "objective", "patience", "rollback", "rule",
+        "starts", "tasks", "validation_horizons", "validation_interval", "validation_tasks",
+    ),
+    "evaluation": (
+        "baselines", "bootstrap_samples", "horizon", "schedules", "test_tasks", "tuning_tasks", "untuned",
+    ),
+    "tasks": ("activation", "dimension", "hidden"),
+}  # fmt: skip
+"""Fields that people set most, by where they are."""
+
+
+def _meant(first: str, rest: Sequence[str], text: str, sections: Sequence[str]) -> str:
+    """What a path that begins with no section may have meant: its section was left out, or is misspelt."""
+    close = difflib.get_close_matches(first, sections, 1) if rest else []
+    within = [name for name in sections if first in _SECTION_OF.get(name, ())]
+    path = [*(close or within[:1]), *([] if close else [first]), *rest]
+    return f"; did you mean {'.'.join(path)}={text}?" if close or within else ""
 
 
 def labels(pairs: Sequence[str]) -> dict[str, str]:
@@ -74,6 +109,8 @@ def optimizer_named(client: Client, name: str) -> str:
     """
     if ("@" in name and name != LAST) or _is_whole(name, "opt"):
         return name
+    if name != LAST and any(each.name == name for each in client.families.list()):
+        refuse(f"{name!r} is a family, not an optimizer; did you mean {name}@best or {name}@latest?", NOT_FOUND)
     listed = (each.id for each in client.optimizers.list(limit=1 if name == LAST else 100))
     return _only(listed, name, "optimizer", "`gradsmith train FAMILY --follow` makes one")
 
@@ -87,6 +124,17 @@ def key_id(client: Client, name: str) -> str:
         return name
     listed = (each.id for each in client.keys.list(limit=100))
     return _only(listed, name, "key", "`gradsmith keys create NAME` makes one")
+
+
+def nothing_of(client: Client, family: str, noun: str) -> str:
+    """What to say where a list of one family's jobs or optimizers is empty."""
+    known = [each.name for each in client.families.list()]
+    close = [] if family in known else difflib.get_close_matches(family, known, 1)
+    if close:
+        return f"No {noun}s of family {family!r}. Did you mean {close[0]!r}?"
+    if family not in known:
+        return f"No {noun}s of family {family!r}, and there is no such family; `gradsmith families` lists those known."
+    return f"No {noun}s of family {family!r} that match. `gradsmith {noun}s` lists those of every family."
 
 
 @contextmanager

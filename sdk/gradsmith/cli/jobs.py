@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gradsmith.cli import complete, show, sweeps
-from gradsmith.cli.given import job_id, labels
+from gradsmith.cli.given import job_id, labels, nothing_of
 from gradsmith.cli.outcome import JOB_FAILED, refuse, told
 from gradsmith.cli.style import Commands
 
@@ -71,10 +71,13 @@ def list_jobs(
             )
             for job in found
         ]
+        nothing = "No jobs. `gradsmith train FAMILY` starts one; `gradsmith families` lists what can be trained on."
+        if family is not None and not found:
+            nothing = nothing_of(service, family, "job")
         show.table(
             ("job", "kind", "family", "status", "done", "ran", "age"),
             rows,
-            empty="No jobs. `gradsmith train FAMILY` starts one; `gradsmith families` lists what can be trained on.",
+            empty=nothing,
             spare=("done", "ran"),
             right=("done", "ran", "age"),
         )

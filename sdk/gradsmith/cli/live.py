@@ -144,14 +144,20 @@ def watched(client: Client, job: str) -> Job:
     with drawing(line) as draw:
         looking.start()
         try:
-            for event in client.jobs.stream(found):
-                draw(line.take(event))
+            last = None
+            while True:
+                for event in client.jobs.stream(found, after=last):
+                    last = event.id or last
+                    draw(line.take(event))
+                found = client.jobs.get(job)
+                if found.finished:
+                    break
+                time.sleep(_SECONDS_BETWEEN_LOOKS)  # it was retried when its stream had just ended
         finally:
             over.set()
             looking.join(1.0)  # a server that is away must not keep Ctrl-C waiting
-        ended = client.jobs.get(job)
-        line.look(ended)
-    return ended
+        line.look(found)
+    return found
 
 
 class Draw:

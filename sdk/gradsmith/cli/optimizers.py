@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gradsmith.cli import complete, show
-from gradsmith.cli.given import meant, optimizer_named, optimizer_names
+from gradsmith.cli.given import meant, nothing_of, optimizer_named, optimizer_names
 from gradsmith.cli.outcome import refuse, told
 from gradsmith.cli.style import Commands
+from gradsmith.rules.origin import is_own, own_evaluation, tasks_of
 
 if TYPE_CHECKING:
     from gradsmith.types import Optimizer
@@ -59,17 +61,20 @@ def list_optimizers(
                 ", ".join(each.aliases),
                 f"{_kind(each)}, archived" if each.archived else _kind(each),
                 show.number(each.validation_score),
-                ", ".join(each.evaluations[0].get("verdict", {}).values()) if each.evaluations else "",
+                ", ".join(_own(each).get("verdict", {}).values()),
                 show.age(each.created_at),
             )
             for each in found
         ]
+        nothing = "No optimizers yet. `gradsmith train FAMILY --follow` makes one."
+        if family is not None and not found:
+            nothing = nothing_of(service, family, "optimizer")
         show.table(
             ("optimizer", "aliases", "what", "validation", "end, curve", "age"),
             rows,
             spare=("what",),
             right=("validation", "age"),
-            empty="No optimizers yet. `gradsmith train FAMILY --follow` makes one.",
+            empty=nothing,
         )
         return None
 
@@ -102,7 +107,8 @@ def show_optimizer(optimizer: Reference, as_json: AsJson = False) -> None:
         }
         for number, each in enumerate(found.evaluations):
             verdict = ", ".join(f"{words} {name}" for name, words in each.get("verdict", {}).items())
-            lines[f"evaluation {number + 1}"] = f"{verdict} ({each.get('job', '')})"
+            other = "" if is_own(each, found.family, found.overrides) else f" on {tasks_of(each)}"
+            lines[f"evaluation {number + 1}{other}"] = f"{verdict} ({each.get('job', '')})"
         show.fields({name: value for name, value in lines.items() if value})
         if found.answer:
             show.paragraph(found.answer)
@@ -111,6 +117,11 @@ def show_optimizer(optimizer: Reference, as_json: AsJson = False) -> None:
         if steps:
             show.say("N is the number of steps that your run takes.")
         return None
+
+
+def _own(found: Optimizer) -> Mapping[str, Any]:
+    """Its newest evaluation on its own tasks, if it has one."""
+    return own_evaluation(found.evaluations, found.family, found.overrides) or {}
 
 
 def _kind(found: Optimizer) -> str:

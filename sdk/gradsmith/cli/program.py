@@ -13,6 +13,7 @@ from gradsmith.cli import sweeps as sweeping
 from gradsmith.cli.given import labels, settings
 from gradsmith.cli.outcome import AUTHENTICATION, UNAVAILABLE, refuse, told
 from gradsmith.cli.style import Commands
+from gradsmith.errors import InvalidRequest
 
 _HELP = """Train, prove and fetch learned optimizers.
 
@@ -261,7 +262,12 @@ def _start(body: dict[str, Any], label: list[str] | None, *, follow: bool, as_js
             if kind == "sweep":
                 given.setdefault("recipe", {})
             create = service.sweeps.create if kind == "sweep" else partial(service.jobs.create, kind)
-            job = create(**given, metadata=metadata or None)
+            try:
+                job = create(**given, metadata=metadata or None)
+            except InvalidRequest as error:
+                if any(each.code == "nothing_swept" for each in error.errors):
+                    refuse("nothing is swept; add --set recipe.meta_learning_rate=0.001..0.1:log, or another range")
+                raise
         if as_json and not follow:
             return show.as_json(job.raw)
         typer.echo(job.id, err=as_json)

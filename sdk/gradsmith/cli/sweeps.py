@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gradsmith.cli import picture, show
+from gradsmith.cli.given import BRACKETED, value
 from gradsmith.cli.outcome import refuse
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def swept(text: str) -> Any:
             return {"low": json.loads(low), "high": json.loads(high)} | ({"log": True} if colon else {})
         except ValueError:
             refuse(f"a range has a number at each end, and {text!r} has not")
+    if BRACKETED.fullmatch(text.strip()):
+        return value(text)
     if "," in text:
         return [swept(each.strip()) for each in text.split(",") if each.strip()]
     return text

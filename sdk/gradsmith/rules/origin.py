@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,28 @@ def origin_of(extra: Mapping[str, Any], card: Mapping[str, Any] | None) -> Origi
     return found if found != Origin(name=str(name)) else None
 
 
+def own_evaluation(
+    evaluations: Iterable[Mapping[str, Any]], family: Any, overrides: Mapping[str, Any] | None
+) -> Mapping[str, Any] | None:
+    """The newest of an optimizer's evaluations, newest first, on the tasks that it was made for; None where none was.
+
+    family, overrides: of the optimizer: what it was trained on, and what its job changed of that
+    """
+    return next((each for each in evaluations if is_own(each, family, overrides)), None)
+
+
+def is_own(evaluation: Mapping[str, Any], family: Any, overrides: Mapping[str, Any] | None) -> bool:
+    """Whether an evaluation was on the tasks that its optimizer was made for. One that names no family was."""
+    tasks = evaluation.get("family", family), dict(evaluation.get("overrides") or {})
+    return tasks == (family, dict(overrides or {}))
+
+
+def tasks_of(evaluation: Mapping[str, Any]) -> str:
+    """What an evaluation was on, in words."""
+    changes = ", ".join(f"{name} {value}" for name, value in (evaluation.get("overrides") or {}).items())
+    return f"{evaluation.get('family', 'its family')}{f' with {changes}' if changes else ''}"
+
+
 def _count(given: Any) -> int | None:
     """A number that is counted, also where `extra` has it as text."""
     try:
@@ -61,8 +83,8 @@ def _worse_than(card: Mapping[str, Any]) -> str | None:
     if card.get("automatic") is False and not card.get("uploaded"):
         return "parameters that never move"
     evaluations = [each for each in card.get("evaluations") or () if isinstance(each, dict)]
-    own = [each for each in evaluations if each.get("family") == card.get("family") and not each.get("overrides")]
-    for newest in (own or evaluations)[:1]:
+    own = own_evaluation(evaluations, card.get("family"), card.get("overrides"))
+    for newest in [own] if own is not None else evaluations[:1]:
         verdict, best = newest.get("verdict") or {}, newest.get("best_baseline") or {}
         for criterion in _JUDGED.get(str(card.get("objective")), ("final", "area")):
             if verdict.get(criterion) == "loses":

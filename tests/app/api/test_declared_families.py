@@ -83,6 +83,7 @@ def test_a_name_that_nobody_declared_is_refused_with_what_there_is(api: httpx.Cl
         ({"name": "quadratic"}, "/name", "a family of the server's own"),
         ({"name": "Über"}, "/name", "lower-case letters"),
         ({"tasks": {"kind": "cubic"}}, "/tasks/kind", "There is no kind of family 'cubic'"),
+        ({"tasks": {"kind": "regresion"}}, "/tasks/kind", "did you mean 'regression'?"),
         ({"tasks": {}}, "/tasks/kind", "There is no kind of family None"),
         ({"tasks": RIDGE["tasks"] | {"loss": "sum(A @ thta)"}}, "/tasks/loss", "column 9: there is no 'thta'"),
         ({"tasks": {"kind": "quadratic", "dimension": "ten"}}, "/tasks/dimension", "not a whole number"),

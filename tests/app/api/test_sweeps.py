@@ -188,7 +188,7 @@ def rate(**ends: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "pointer", "words"),
     [
-        ({"recipe": {}}, "", "nothing is swept"),
+        ({"recipe": {}}, "", "sweeps nothing; send a list of values, or a range"),
         ({"recipe": {"meta_steps": []}}, "/recipe/meta_steps", "an empty list"),
         ({"recipe": {"meta_stepz": [1, 2]}}, "/recipe/meta_stepz", "did you mean 'meta_steps'?"),
         ({"recipe": {"rule": {"hidden": [1, 2]}}}, "/recipe/rule/hidden", "hidden_size"),
@@ -234,6 +234,11 @@ def test_what_cannot_be_swept_is_refused_with_its_place(
     assert answer.status_code == 422, answer.text
     first = answer.json()["errors"][0]
     assert (first["pointer"], words in first["message"]) == (pointer, True), first
+
+
+def test_a_sweep_of_nothing_is_refused_in_a_whole_sentence(standing_api: httpx.Client) -> None:
+    detail = standing_api.post("/jobs", json=BODY | {"recipe": {}}).json()["detail"]
+    assert detail.startswith("The body sweeps nothing; send a list of values, or a range such as ")
 
 
 def test_a_sweep_that_no_worker_can_hold_is_refused(standing_api: httpx.Client) -> None:

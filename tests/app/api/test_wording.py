@@ -150,6 +150,8 @@ def test_a_family_that_is_misspelt_in_a_path_is_told_which_was_meant(standing_ap
         ),
         ({"evaluation": {"baselines": []}}, "[] is too short; send 1 or more items"),
         ({"evaluation": {"baselines": "adam"}}, '"adam" is text, not an array; put it in square brackets'),
+        ({"evaluation": {"baselines": "[nag,adm]"}}, '"[nag,adm]" is text, not an array; send ["nag", "adm"]'),
+        ({"evaluation": {"baselines": "nag, adam"}}, '"nag, adam" is text, not an array; send ["nag", "adam"]'),
         ({"evaluate": "yes"}, '"yes" is text, not a truth value; send true or false, without quotes'),
         ({"metadata": {"a": 1}}, "1 is not text; put it in double quotes"),
         (
