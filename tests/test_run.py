@@ -110,7 +110,7 @@ def test_it_starts_from_any_folder(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("dance",), "there is no command 'dance'. `./run --help` says more."),
+        (("dance",), "there is no command 'dance'. See `./run --help`."),
         (("bench", "dance"), "there is no benchmark 'dance'. `./run bench --help` lists them."),
         (("srve",), "Did you mean 'serve'?"),
         (("serves",), "Did you mean 'serve'?"),
