@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from gradsmith.own_tasks import is_own, own_evaluation, tasks_of
 from gradsmith.progress import duration
-from gradsmith.rules.origin import is_own, own_evaluation, tasks_of
 
 if TYPE_CHECKING:
     from gradsmith.types import Curve, Job, Optimizer, Report

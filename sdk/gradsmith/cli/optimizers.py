@@ -13,7 +13,7 @@ from gradsmith.cli import complete, show
 from gradsmith.cli.given import meant, nothing_of, optimizer_named, optimizer_names
 from gradsmith.cli.outcome import refuse, told
 from gradsmith.cli.style import Commands
-from gradsmith.rules.origin import is_own, own_evaluation, tasks_of
+from gradsmith.own_tasks import is_own, own_evaluation, tasks_of
 
 if TYPE_CHECKING:
     from gradsmith.types import Optimizer

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from gradsmith.own_tasks import own_evaluation
 
 _JUDGED = {"area": ("area",), "final": ("final",), "both": ("final", "area")}
 _WHEN = {"final": "at the end of a run", "area": "over the whole curve"}
@@ -44,28 +46,6 @@ def origin_of(extra: Mapping[str, Any], card: Mapping[str, Any] | None) -> Origi
         worse_than=_worse_than(card or {}),
     )
     return found if found != Origin(name=str(name)) else None
-
-
-def own_evaluation(
-    evaluations: Iterable[Mapping[str, Any]], family: Any, overrides: Mapping[str, Any] | None
-) -> Mapping[str, Any] | None:
-    """The newest of an optimizer's evaluations, newest first, on the tasks that it was made for; None where none was.
-
-    family, overrides: of the optimizer: what it was trained on, and what its job changed of that
-    """
-    return next((each for each in evaluations if is_own(each, family, overrides)), None)
-
-
-def is_own(evaluation: Mapping[str, Any], family: Any, overrides: Mapping[str, Any] | None) -> bool:
-    """Whether an evaluation was on the tasks that its optimizer was made for. One that names no family was."""
-    tasks = evaluation.get("family", family), dict(evaluation.get("overrides") or {})
-    return tasks == (family, dict(overrides or {}))
-
-
-def tasks_of(evaluation: Mapping[str, Any]) -> str:
-    """What an evaluation was on, in words."""
-    changes = ", ".join(f"{name} {value}" for name, value in (evaluation.get("overrides") or {}).items())
-    return f"{evaluation.get('family', 'its family')}{f' with {changes}' if changes else ''}"
 
 
 def _count(given: Any) -> int | None:
