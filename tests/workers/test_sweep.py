@@ -32,7 +32,7 @@ BODY: dict[str, Any] = {
     "parallel": 2,
     "recipe": {
         "meta_learning_rate": {"low": 0.0003, "high": 0.03, "log": True},
-        "meta_steps": 120, "tasks": 2, "validation_tasks": 8, "validation_interval": 40,
+        "meta_steps": 800, "tasks": 2, "validation_tasks": 8, "validation_interval": 200,  # long enough to be killed
         "horizon": 10, "unroll_steps": 5,
     },
     "evaluate": False,
