@@ -45,8 +45,12 @@ from workshop.services import ValkeyServer
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(400)]
 
-# Long enough to be killed in its middle, on a busy machine too.
-LONG = {"meta_steps": 150, "tasks": 2, "validation_interval": 50}
+# Long enough to be killed in its middle, on a busy machine and on a fast one.
+LONG = {
+    "meta_steps": 600,
+    "tasks": 2,
+    "validation_interval": 50,
+}
 
 
 @contextmanager
@@ -226,7 +230,7 @@ def test_a_job_outlives_a_worker_that_is_stopped_and_one_that_is_killed_with_the
     quick, jobs = on_postgres
     quick = quick.model_copy(update={"warm_spare": False})
     with dispatching(quick, jobs):
-        spec = training(**LONG | {"meta_steps": 400})
+        spec = training(**LONG | {"meta_steps": 1600})
         job_id = create(jobs, spec)
         with running_worker(quick, tmp_path) as worker:
             wait_for_step(jobs, job_id, 1)
