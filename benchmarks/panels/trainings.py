@@ -48,20 +48,26 @@ RELU = {"activation": "relu"}
 DEEP_RELU = RELU | {"hidden": [20, 20]}
 
 
-def relu(family: str, **tasks: Any) -> dict[str, Any]:
+def relu(family: str) -> dict[str, Any]:
     """A part of a mixture: the family's tasks with ReLU, half as often as its own."""
-    return {"family": family, "tasks": FAMILIES[family].tasks.model_dump() | RELU | tasks, "weight": 0.5}
+    return {"family": family, "tasks": FAMILIES[family].tasks.model_dump() | RELU, "weight": 0.5}
 
 
-def two_layers(family: str) -> dict[str, Any]:
-    """A part of a mixture: the family's tasks with two hidden layers of 20, half as often as its own."""
-    return {"family": family, "tasks": FAMILIES[family].tasks.model_dump() | {"hidden": [20, 20]}, "weight": 0.5}
-
-
-def other(weight: float, *hidden: int, activation: str = "sigmoid") -> dict[str, Any]:
+def on_digits(weight: float, *hidden: int, activation: str = "sigmoid") -> dict[str, Any]:
     """A part of a mixture: networks on digits with these layers."""
     changes = {"hidden": list(hidden), "activation": activation}
     return {"family": "digits-mlp", "tasks": FAMILIES["digits-mlp"].tasks.model_dump() | changes, "weight": weight}
+
+
+def for_many(**settings: Any) -> Training:
+    """One rule for networks that differ, told which share of the planned steps is done. settings: what else changes in
+    the recipe for digits"""
+    rule = FAMILIES["digits-mlp"].recipe.rule.model_dump() | {"clock": "time+fraction"}
+    recipe = {
+        "rule": rule, "meta_steps": 1600, "starts": 4, "patience": 6, "pool": 12, "horizon": 200,
+        "shortest_horizon": 60, "validation_horizons": [100, 200], **settings,
+    }  # fmt: skip
+    return Training("digits-mlp", recipe, seeds=3)
 
 
 WIDE = "one rule for networks on digits"
@@ -73,43 +79,18 @@ TRAININGS = {
     "quadratic": Training("quadratic"),
     "digits": Training("digits-mlp"),
     "digits, the paper's method": Training("digits-mlp", paper=True),
-    WIDE: Training(
-        "digits-mlp",
-        {
-            "rule": FAMILIES["digits-mlp"].recipe.rule.model_dump() | {"clock": "time+fraction"},
-            "loss_weighting": "sqrt",
-            "meta_steps": 1600,
-            "starts": 4,
-            "patience": 6,
-            "pool": 12,
-            "horizon": 200,
-            "shortest_horizon": 60,
-            "validation_horizons": [100, 200],
-            "validation_tasks": 32,
-            "mixture": [relu("digits-mlp"), two_layers("digits-mlp"), relu("digits-mlp", hidden=[20, 20])],
-        },
-        seeds=3,
+    WIDE: for_many(
+        validation_tasks=32,
+        mixture=[relu("digits-mlp"), on_digits(0.5, 20, 20), on_digits(0.5, 20, 20, activation="relu")],
     ),
-    MANY_WIDTHS: Training(
-        "digits-mlp",
-        {
-            "rule": FAMILIES["digits-mlp"].recipe.rule.model_dump() | {"clock": "time+fraction"},
-            "on": "held_out",
-            "meta_steps": 1600,
-            "starts": 4,
-            "patience": 6,
-            "pool": 12,
-            "horizon": 200,
-            "shortest_horizon": 60,
-            "validation_horizons": [100, 200],
-            "validation_tasks": 12,
-            "mixture": [
-                other(0.5, 20, activation="relu"),
-                *(other(0.35, *hidden) for hidden in ((48,), (16, 16), (28, 28))),
-                *(other(0.35, *hidden, activation="relu") for hidden in ((12,), (48,), (16, 16), (28, 28), (48, 48))),
-            ],
-        },
-        seeds=3,
+    MANY_WIDTHS: for_many(
+        on="held_out",
+        validation_tasks=12,
+        mixture=[
+            relu("digits-mlp"),
+            *(on_digits(0.35, *hidden) for hidden in ((48,), (16, 16), (28, 28))),
+            *(on_digits(0.35, *hidden, activation="relu") for hidden in ((12,), (48,), (16, 16), (28, 28), (48, 48))),
+        ],
     ),
     HELD_OUT: Training("digits-mlp", {"on": "held_out"}, seeds=3),
     "mnist": Training("mnist-mlp", seeds=2),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from models.baselines import TUNED, UNTUNED
@@ -165,6 +167,23 @@ def test_a_calibration_times_all_that_a_training_and_its_evaluation_run():
     assert sum(two.test.values()) == pytest.approx(max(*pace.test.values(), sum(pace.test.values()) / 2))
     forward = ended(calibrated(spec(), training=False))
     assert forward.families[0].meta_step == 0.0
+
+
+def test_a_calibration_counts_what_opening_the_family_and_the_first_meta_step_wait_for():
+    readings = 0
+
+    def clock() -> float:
+        """Readings 1 and 2 are around the opening, 3 and 4 around the first meta-step, which is 100 s late."""
+        nonlocal readings
+        readings += 1
+        return time.perf_counter() + (100.0 if readings >= 4 else 0.0)
+
+    late = ended(calibrated(spec(), clock=clock))
+    assert late.begins == pytest.approx(100.0, abs=10.0)
+    assert late.families[0].meta_step < 10.0, "only the first one waits"
+    opened = ended(calibrated(spec(), opening=50.0))
+    assert opened.begins == pytest.approx(50.0, abs=10.0)
+    assert calibrated_training(spec(), opened).besides == opened.begins
 
 
 def test_an_evaluation_records_the_seconds_of_its_parts():

@@ -20,12 +20,14 @@ from typer.testing import CliRunner
 import gradsmith
 from app.settings import Settings
 from gradsmith.cli import complete
-from gradsmith.cli.given import settings, value
+from gradsmith.cli.given import _SECTION_OF, settings, value
 from gradsmith.cli.picture import chart
 from gradsmith.cli.program import program
 from gradsmith.cli.show import duration, sparkline
 from gradsmith.cli.sweeps import halving, swept
 from gradsmith.types import Job
+from models.families import FAMILIES
+from models.spec import EvaluationPlan, Recipe
 from workshop.keyed import make_key, with_keys
 from workshop.serving import serving
 
@@ -379,6 +381,12 @@ def test_values_are_json_where_they_can_be() -> None:
         "recipe": {"meta_steps": 300, "rule": {"kind": "mlp"}, "rollback": 0.1},
         "tasks": {"hidden": [16]},
     }
+
+
+def test_a_field_without_its_section_is_told_one_that_has_it() -> None:
+    tasks = {name for family in FAMILIES.values() for name in type(family.tasks).model_fields}
+    have = {"recipe": {*Recipe.model_fields}, "evaluation": {*EvaluationPlan.model_fields}, "tasks": tasks}
+    assert {name: {*fields} - have[name] for name, fields in _SECTION_OF.items()} == {name: set() for name in have}
 
 
 def test_a_list_of_words_needs_no_quotes() -> None:

@@ -63,7 +63,7 @@ def settings(pairs: Sequence[str], sections: Sequence[str], read: Callable[[str]
 
 _SECTION_OF = {
     "recipe": (
-        "criterion", "horizon", "meta_learning_rate", "meta_steps", "objective", "patience", "rollback", "rule",
+        "horizon", "meta_learning_rate", "meta_steps", "objective", "patience", "rollback", "rule",
         "starts", "tasks", "validation_horizons", "validation_interval", "validation_tasks",
     ),
     "evaluation": (
