@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
+
+from pydantic import ValidationError
 
 from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment, Panel, Training, recipe_of_the_paper
 from models.baselines import usual_tuned
@@ -67,6 +69,15 @@ class Budget:
             tasks: TaskSpec = overridden(FAMILIES[family].tasks, changed)
             named |= dict.fromkeys(tasks.datasets)
         return tuple(named)
+
+    def on(self, dataset: str, experiment: Experiment) -> Budget:
+        """The same on another data set. Raises ValueError where a family of the experiment cannot be on it."""
+        budget = replace(self, tasks={**self.tasks, experiment.name: {"dataset": dataset}})
+        try:
+            budget.datasets(experiment)
+        except ValidationError as error:
+            raise ValueError(f"It cannot be on {dataset!r}: {error.errors()[0]['msg']}.") from error
+        return budget
 
     def _papers(self, experiment: Experiment) -> Mapping[str, Any]:
         return {**self.recipes.get(experiment.name, _NONE), **self.papers.get(experiment.name, _NONE)}
@@ -135,8 +146,10 @@ BUDGETS = {
             "two cores, at most 90 minutes an experiment; learning rates by successive halving",
             5,
             seeds={"cifar": 3, "art": 3},
-            papers=dict.fromkeys(_ON_MNIST, _MNIST_VALIDATION),
-            recipes={"cifar": {"meta_steps": 100, "validation_tasks": 4}},
+            papers={
+                **dict.fromkeys(_ON_MNIST, _MNIST_VALIDATION),
+                "cifar": {"meta_steps": 300, "validation_tasks": 4},
+            },
             evaluation={"search": "halving", "untuned": []},
             evaluations={name: {"test_tasks": 8, "tuning_tasks": 4} for name in ("cifar", "art")},
         ),

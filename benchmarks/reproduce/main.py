@@ -35,27 +35,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         page.write()
         return 0
     signal.signal(signal.SIGTERM, _stop)
-    budget, here = BUDGETS[options.budget], known()
+    usual, here = BUDGETS[options.budget], known()
     failures = 0
-    ready: list[Experiment] = []
+    ready: list[tuple[Experiment, Budget]] = []
     for name in options.experiments or [each.name for each in EXPERIMENTS]:
         if name not in here:
             absent = sorted(set(_of(name).families) - FAMILIES.keys())
             tell(f"{name}: not run. There is no family {', '.join(absent)} here.")
+        elif (budget := _on(options.dataset, usual, here[name])) is None:
+            pass
         elif (why := missing_data(budget.datasets(here[name]), options.data)) is not None:
             tell(f"{name}: not run. {why}")
         else:
-            ready.append(here[name])
+            ready.append((here[name], budget))
             continue
         failures += 1
     if options.estimate:
-        for experiment in ready:
+        for experiment, budget in ready:
             tell(_estimated(experiment, budget, options))
     elif ready:
-        gpu = budget.resources.get("device") == "gpu"
+        gpu = usual.resources.get("device") == "gpu"
         with desk(options.data, options.workers, tell, described()["commit"], gpu=gpu) as ours:
-            ours.cancel_all_but(_asked_for(budget, options.seeds))
-            for experiment in ready:
+            ours.cancel_all_but(_asked_for(usual, ready, options.seeds))
+            for experiment, budget in ready:
                 count = options.seeds or budget.seeds_of(experiment)
                 run(experiment, budget, range(count), ours, options.data)
     return 1 if failures else 0
@@ -81,7 +83,7 @@ def run(
     opening = protocol.opened(experiment, budget, trained, data)
     if opening.chosen is not None:
         ours.tell(f"{experiment.name}: by validation, ours is {opening.chosen}; the test is opened")
-    command = f"./run reproduce {experiment.name} --budget {budget.name} --seeds {len(seeds)}"
+    command = command_of(experiment, budget, len(seeds))
     document.mkdir(parents=True, exist_ok=True)
     measured: list[protocol.Measured] = []
     for place, panel in enumerate(experiment.panels):
@@ -95,9 +97,29 @@ def run(
     ours.tell(f"{experiment.name}: done after {time.monotonic() - began:.0f} s")
 
 
-def _asked_for(budget: Budget, seeds: int | None) -> Iterator[dict[str, Any]]:
+def _on(dataset: str | None, budget: Budget, experiment: Experiment) -> Budget | None:
+    """The budget on this data set, where one is named; None, after a line that says so, where it does not fit."""
+    try:
+        return budget if dataset is None else budget.on(dataset, experiment)
+    except ValueError as error:
+        tell(f"{experiment.name}: not run. {error}")
+        return None
+
+
+def command_of(experiment: Experiment, budget: Budget, seeds: int) -> str:
+    """What runs it."""
+    command = f"./run reproduce {experiment.name} --budget {budget.name} --seeds {seeds}"
+    tasks = budget.tasks.get(experiment.name)
+    if tasks is None or tasks == BUDGETS[budget.name].tasks.get(experiment.name):
+        return command
+    return f"{command} --dataset {tasks['dataset']}"
+
+
+def _asked_for(
+    usual: Budget, ready: Sequence[tuple[Experiment, Budget]], seeds: int | None
+) -> Iterator[dict[str, Any]]:
     """Every training of every experiment here, for as many seeds as a call may have asked for."""
-    for experiment in known().values():
+    for experiment, budget in (*((each, usual) for each in known().values()), *ready):
         for training in experiment.trainings:
             for seed in range(max(seeds or 0, budget.seeds_of(experiment))):
                 yield budget.training(experiment, training, seed)
@@ -131,6 +153,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help=f"{', '.join(names)} (default: all)")
     parser.add_argument("--budget", choices=list(BUDGETS), default="short", help="default: short")
     parser.add_argument("--seeds", type=int, metavar="N", help="meta-seeds of every variant (default: the budget's)")
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="another data set for them all, such as cifar10-jpeg in place of cifar10"
+    )
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="jobs that train at once")
     parser.add_argument(
         "--data", type=Path, default=ROOT / "var" / "reproduce", help="data folder of its service (var/reproduce)"

@@ -165,6 +165,25 @@ def test_a_budgets_data_set_is_that_of_every_training_and_every_panel() -> None:
     assert BUDGETS["short"].datasets(cifar) == ("cifar10",)
 
 
+def test_another_data_set_is_laid_over_an_experiment_and_its_command_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cifar, budget = known()["cifar"], BUDGETS["short"].on("cifar10-jpeg", known()["cifar"])
+    assert budget.datasets(cifar) == ("cifar10-jpeg",)
+    assert budget.datasets(known()["mnist"]) == ("mnist",), "the others keep theirs"
+    command, plain = main.command_of(cifar, budget, 3), main.command_of(cifar, BUDGETS["short"], 3)
+    assert command == f"{plain} --dataset cifar10-jpeg"
+    assert main.command_of(cifar, BUDGETS["quick"], 1) == "./run reproduce cifar --budget quick --seeds 1"
+
+    assert main.main(["cifar", "--dataset", "cifar10-jpeg", "--data", str(tmp_path)]) == 1
+    assert "cifar: not run. The data set cifar10-jpeg is not complete" in capsys.readouterr().out
+    assert main.main(["cifar", "quadratics", "--dataset", "cifar11", "--data", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "cifar: not run. It cannot be on 'cifar11': " in said
+    assert "'cifar10-jpeg'" in said, "the names that there are"
+    assert "quadratics: not run. It cannot be on 'cifar11': Extra inputs are not permitted" in said
+
+
 @pytest.mark.parametrize(("search", "tasks"), [("halving", 1), ("halving", 4), ("halving", 8), ("full", 4)])
 def test_an_estimate_counts_the_runs_that_tuning_makes(search: Any, tasks: int) -> None:
     plan = EvaluationPlan(horizon=10, tuning_tasks=tasks, search=search)
