@@ -84,6 +84,7 @@ export function CurveCard({ job, live, big }) {
   }, [streamed, live]);
   const known = streamed && !range ? joined(upTo(stored ?? empty(), live.points.step[0] ? live.points.step[0] - 1 : Infinity), live.points) : stored ?? empty();
   const drawn = thinned(known, MOST_POINTS);
+  const streamedAfter = known === stored ? 0 : known.step.filter(step => step > (stored?.step.at(-1) ?? 0)).length;
   const whole = (stored?.total_points ?? 0) <= (stored?.step.length ?? 0) || streamed;
   const width = smooth ?? (whole && known.step.length > 4 * windows ? windows : 1);
   const data = useMemo(() => {
@@ -128,6 +129,6 @@ export function CurveCard({ job, live, big }) {
       <span class="segments" role="group" aria-label="zoom"><button type="button" aria-label="zoom in" onClick=${() => zoom(closer(0.5))}>+</button><button type="button" aria-label="zoom out" onClick=${() => zoom(closer(2))}>−</button><button type="button" disabled=${!range} onClick=${() => zoom(null)}>all</button></span></div></header>
     <div ref=${box} tabindex="0" role="group" aria-label="loss curve: + and - zoom, arrows move, 0 shows all" onKeyDown=${keys}>
       <${Chart} series=${series} data=${columns} log=${asLog} range=${range} xLabel="meta-step" onZoom=${part => zoom(part)} label=${`${title}: now ${number(last(columns[1]))}, best validation ${number(last(columns[4]))}`} /></div>
-    <div class="actions"><small>${number(stored.total_points)} points${known.step.length > drawn.step.length || !whole ? `, ${number(drawn.step.length)} drawn: the lowest and highest of each stretch` : ""}. Drag to zoom, double-click for all.</small>
+    <div class="actions"><small>${number(stored.total_points + streamedAfter)} points${known.step.length > drawn.step.length || !whole ? `, ${number(drawn.step.length)} drawn: the lowest and highest of each stretch` : ""}. Drag to zoom, double-click for all.</small>
       <button type="button" class="small quiet" onClick=${async () => save(await pictureOf(box.current), `${job.id}.png`)}>PNG</button><button type="button" class="small quiet" onClick=${svg}>SVG</button><button type="button" class="small quiet" onClick=${csv}>CSV of what is drawn</button></div></section>`;
 }

@@ -64,6 +64,7 @@ def test_people_find_their_way(seat: Seat) -> None:
     page.wait_for_selector(".uplot canvas")
     worker.publish(worker.metrics(*range(30, 41)))
     page.wait_for_function("() => document.querySelector('.u-series .u-value').textContent === '35'")
+    assert page.is_visible("small:has-text('40 points')"), "those that were streamed count"
 
     # what it measured
     seat.go(f"jobs/{first}")
