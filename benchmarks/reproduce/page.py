@@ -150,6 +150,8 @@ def _experiment(experiment: Experiment, found: Json) -> list[str]:
     if experiment.figure is None:
         lines += [f"![{experiment.title}]({experiment.name}.png)", ""]
     lines += [*tables.ratios(experiment, found), ""]
+    if against := tables.against(experiment, found):
+        lines += ["One variant against another, on the same tasks:", "", *against, ""]
     if targets := tables.targets(experiment, found):
         lines += ["What was asked of our method:", "", *targets, ""]
     lines += [experiment.note, ""] if experiment.note else []

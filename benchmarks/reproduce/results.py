@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.core.environment import ROOT
 from benchmarks.core.machine import described
 from benchmarks.reproduce.budgets import Budget
 from benchmarks.reproduce.experiments import Experiment
 from benchmarks.reproduce.protocol import Measured, Opening, Trained
+from models.evaluation.statistics import Bootstrap, compare
 
 FOLDER = ROOT / "docs" / "paper" / "results"
 FORMAT = 1
@@ -20,6 +24,7 @@ DIGITS = 6
 Json = dict[str, Any]
 LINES = ("mean", "low", "high")
 CRITERIA = ("final", "area")
+RESAMPLES = 10_000
 
 
 def collected(
@@ -47,7 +52,8 @@ def collected(
         "opening": {"at": opening.at, "chosen": opening.chosen, "late": opening.late},
         "trainings": [_training(one) for one in trained],
         "panels": [
-            _panel(panel.name, [each for each in measured if each.panel == panel]) for panel in experiment.panels
+            _panel(panel.name, [each for each in measured if each.panel == panel], experiment.against)
+            for panel in experiment.panels
         ],
     }
 
@@ -72,7 +78,7 @@ def _training(one: Trained) -> Json:
     return told
 
 
-def _panel(name: str, measured: Sequence[Measured]) -> Json:
+def _panel(name: str, measured: Sequence[Measured], pairs: Sequence[tuple[str, str]]) -> Json:
     """The baselines are the same for all: they are told once, from the first report, which tuned them."""
     if not measured:
         return {"panel": name, "rows": []}
@@ -101,7 +107,34 @@ def _panel(name: str, measured: Sequence[Measured]) -> Json:
         },
         "baselines": baselines,
         "rows": [_row(each) for each in measured],
+        "against": [found for pair in pairs for found in _against(measured, pair)],
     }
+
+
+def _against(measured: Sequence[Measured], pair: tuple[str, str]) -> Iterator[Json]:
+    """One variant's losses over another's on the same test tasks, for each seed that both have."""
+    first, second = (
+        {each.trained.seed: each for each in measured if each.trained.training.name == name} for name in pair
+    )
+    for seed in sorted(first.keys() & second.keys()):
+        told = {"variant": pair[0], "other": pair[1], "seed": seed}
+        for criterion in CRITERIA:
+            losses, others = (
+                np.array(each[seed].report["paired"][criterion]["learned"], dtype=np.float64)
+                for each in (first, second)
+            )
+            found = compare(losses, others, Bootstrap(len(losses), RESAMPLES, 0))
+            told[criterion] = {
+                "ratio_of_means": _finite(found.ratio_of_means),
+                "ratio_interval": [_finite(end) for end in found.ratio_interval],
+                "share_won": found.share_won,
+                "verdict": found.verdict,
+            }
+        yield told
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _row(each: Measured) -> Json:

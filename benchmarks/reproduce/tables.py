@@ -57,6 +57,28 @@ def ratios(experiment: Experiment, found: Json) -> list[str]:
     return lines
 
 
+def against(experiment: Experiment, found: Json) -> list[str]:
+    """One variant against another on the same tasks; nothing where no two were to be compared."""
+    lines = [
+        "| panel | variant | against | last five steps, median of seeds | each seed, with its 95 % interval | verdicts "
+        "| area, median of seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for panel, measured in _measured(experiment, found):
+        pairs: dict[tuple[str, str], list[Json]] = {}
+        for row in measured.get("against", ()):
+            pairs.setdefault((row["variant"], row["other"]), []).append(row)
+        for (variant, other), rows in pairs.items():
+            final, area = ([row[criterion] for row in rows] for criterion in ("final", "area"))
+            medians = [statistics.median(_number(each["ratio_of_means"]) for each in of) for of in (final, area)]
+            seeds = ", ".join(f"{_ratio(_number(each['ratio_of_means']))} {_ends(each)}" for each in final)
+            lines.append(
+                f"| {panel.name} | {variant} | {other} | {_ratio(medians[0])} | {seeds} | {_verdicts(final)} "
+                f"| {_ratio(medians[1])} |"
+            )
+    return lines if len(lines) > 2 else []
+
+
 def targets(experiment: Experiment, found: Json) -> list[str]:
     """What was asked of ours, and by how much it was reached or missed."""
     lines = []
@@ -68,7 +90,11 @@ def targets(experiment: Experiment, found: Json) -> list[str]:
         median = median_of(rows, "final")
         bounds = {"at least": panel.least, "aim": panel.aim}
         said = "; ".join(f"{word} {bound:g}: {_reached(median, bound)}" for word, bound in bounds.items() if bound)
-        lines.append(f"- {panel.name}, {chosen}: {_ratio(median)}. {said[0].upper() + said[1:]}.")
+        line = f"- {panel.name}, {chosen}: {_ratio(median)}. {said[0].upper() + said[1:]}."
+        if panel.area is not None:
+            area = median_of(rows, "area")
+            line += f" Area {_ratio(area)}; at most {panel.area:g}: {_reached(area, panel.area)}."
+        lines.append(line)
     return lines
 
 
@@ -182,7 +208,11 @@ def _verdicts(comparisons: Sequence[Json]) -> str:
 
 
 def _interval(row: Json) -> str:
-    return "[" + ", ".join(_ratio(_number(end)) for end in row["best_baseline"]["final"]["ratio_interval"]) + "]"
+    return _ends(row["best_baseline"]["final"])
+
+
+def _ends(comparison: Json) -> str:
+    return "[" + ", ".join(_ratio(_number(end)) for end in comparison["ratio_interval"]) + "]"
 
 
 def _ratio(value: float) -> str:

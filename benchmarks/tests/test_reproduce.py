@@ -9,7 +9,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ from workshop.serving import serving
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.long]
 
-QUADRATICS = next(each for each in EXPERIMENTS if each.name == "quadratics")
+PAIR = ("ours, hyper", "ours, hyper, plain sum of losses")
+QUADRATICS = replace(next(each for each in EXPERIMENTS if each.name == "quadratics"), against=(PAIR,))
 HORIZON, TEST_TASKS, SEEDS = 20, 16, (0, 1)
 TINY = Budget(
     "short",
@@ -172,17 +173,33 @@ def test_the_test_is_opened_when_every_variant_is_trained_and_ours_is_chosen(ran
     assert opening["chosen"] == min(scores, key=scores.__getitem__)
 
 
-def test_ratios_are_of_the_mean_over_the_last_five_steps_of_the_same_test_tasks(ran: Ran) -> None:
+SPEC = FAMILIES["quadratic"].tasks
+
+
+def last_five(contender: Any) -> np.ndarray[Any, Any]:
+    """Of each test task, run here."""
     torch.set_num_threads(1)
+    family, sample = open_for_testing(SPEC), Sample(Split.TEST, 0, 0, TEST_TASKS)
+    losses = curves(run(contender, family, sample, HORIZON)).losses.double().numpy()
+    assert losses.shape == (HORIZON + 1, TEST_TASKS)
+    return losses[-5:].mean(axis=0)  # type: ignore[no-any-return]
+
+
+def learned(ran: Ran, variant: str, seed: int) -> np.ndarray[Any, Any]:
+    rule = rule_weights.loads(ran.weights[variant, seed])
+    backend = backend_for(rule, torch.float32, torch.device("cpu"), parts=SPEC.parts())
+    return last_five(Learned(backend, rests=True, horizon=HORIZON))
+
+
+def ends_of(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> Any:
+    """The 95 % interval of the ratio of means, over resampled pairs of losses."""
+    drawn = np.random.default_rng(0).integers(0, TEST_TASKS, (2000, TEST_TASKS))
+    ends = np.percentile(first[drawn].mean(axis=1) / second[drawn].mean(axis=1), [2.5, 97.5])
+    return pytest.approx(ends.tolist(), rel=0.25)
+
+
+def test_ratios_are_of_the_mean_over_the_last_five_steps_of_the_same_test_tasks(ran: Ran) -> None:
     [panel] = ran.found["panels"]
-    spec = FAMILIES["quadratic"].tasks
-    family, sample = open_for_testing(spec), Sample(Split.TEST, 0, 0, TEST_TASKS)
-
-    def last_five(contender: Any) -> np.ndarray[Any, Any]:
-        losses = curves(run(contender, family, sample, HORIZON)).losses.double().numpy()
-        assert losses.shape == (HORIZON + 1, TEST_TASKS)
-        return losses[-5:].mean(axis=0)  # type: ignore[no-any-return]
-
     means = {}
     for name, each in panel["baselines"].items():
         tuned = each["tuned"]
@@ -191,15 +208,25 @@ def test_ratios_are_of_the_mean_over_the_last_five_steps_of_the_same_test_tasks(
     best = min(means, key=lambda name: means[name].mean())
     assert len(panel["rows"]) == len(QUADRATICS.trainings) * len(SEEDS)
     for row in panel["rows"]:
-        rule = rule_weights.loads(ran.weights[row["variant"], row["seed"]])
-        backend = backend_for(rule, torch.float32, torch.device("cpu"), parts=spec.parts())
-        learned, told = last_five(Learned(backend, rests=True, horizon=HORIZON)), row["best_baseline"]["final"]
+        own, told = learned(ran, row["variant"], row["seed"]), row["best_baseline"]["final"]
         assert told["baseline"] == best
-        assert told["ratio_of_means"] == pytest.approx(learned.mean() / means[best].mean(), rel=1e-3)
-        assert told["share_won"] == pytest.approx(np.mean(learned < means[best]))
-        drawn = np.random.default_rng(0).integers(0, TEST_TASKS, (2000, TEST_TASKS))  # pairs of losses, not losses
-        low, high = np.percentile(learned[drawn].mean(axis=1) / means[best][drawn].mean(axis=1), [2.5, 97.5])
-        assert told["ratio_interval"] == pytest.approx([low, high], rel=0.25)
+        assert told["ratio_of_means"] == pytest.approx(own.mean() / means[best].mean(), rel=1e-3)
+        assert told["share_won"] == pytest.approx(np.mean(own < means[best]))
+        assert told["ratio_interval"] == ends_of(own, means[best])
+
+
+def test_one_variant_is_compared_with_another_on_the_same_tasks(ran: Ran) -> None:
+    [panel] = ran.found["panels"]
+    assert [(row["variant"], row["other"], row["seed"]) for row in panel["against"]] == [
+        (*PAIR, seed) for seed in SEEDS
+    ]
+    for row in panel["against"]:
+        own, others = (learned(ran, name, row["seed"]) for name in PAIR)
+        told = row["final"]
+        assert told["ratio_of_means"] == pytest.approx(own.mean() / others.mean(), rel=1e-3)
+        assert told["share_won"] == pytest.approx(np.mean(own < others), abs=1 / TEST_TASKS), "a report has six digits"
+        assert told["ratio_interval"] == ends_of(own, others)
+        assert f"{told['ratio_of_means']:.3f} [" in ran.text.split("One variant against another")[1]
 
 
 def test_baselines_are_the_whole_tuned_tier_inside_their_grids(ran: Ran) -> None:
