@@ -8,7 +8,7 @@ counts how often each part comes. `app.store.prices` finds paces, `./run bench p
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from models.baselines import TUNED
@@ -121,7 +121,12 @@ class Seconds:
     def __add__(self, other: Seconds) -> Seconds:
         parts = ("training", "selection", "tuning", "evaluation")
         sums = {name: getattr(self, name) + getattr(other, name) for name in parts}
-        return Seconds(**sums, rests_on=(*self.rests_on, *other.rests_on))
+        return Seconds(**sums, rests_on=tuple(dict.fromkeys((*self.rests_on, *other.rests_on))))
+
+    def times(self, factor: float) -> Seconds:
+        """Those of so many such jobs."""
+        parts = ("training", "selection", "tuning", "evaluation")
+        return replace(self, **{name: factor * getattr(self, name) for name in parts})
 
 
 def training_seconds(spec: MetaTrainSpec, pace: TrainingPace) -> Seconds:

@@ -17,6 +17,7 @@ from app.jobs.kinds import AnyRequest
 from app.jobs.room import estimate_bytes, refuse_too_large
 from app.jobs.schemas import PredictedSeconds, Price, PriceError, QueueTime
 from app.jobs.submission import prepared
+from app.jobs.sweeps import pricing as sweeps_pricing
 from app.settings import Settings
 from app.store import keys, prices
 from app.store.families import DeclaredFamilies
@@ -59,7 +60,10 @@ class Pricing:
         return spec
 
     def _price(self, session: Session, workspace: str, spec: JobSpec) -> Price:
-        seconds = prices.predicted(session, workspace, spec)
+        if isinstance(spec, SweepSpec):
+            seconds = sweeps_pricing.predicted(session, workspace, spec)
+        else:
+            seconds = prices.predicted(session, workspace, spec)
         following = spec.follow_up("")
         if seconds is not None and following is not None:
             after = prices.predicted(session, workspace, following)
@@ -141,7 +145,13 @@ def _notes(spec: JobSpec) -> list[str]:
         case PreviewSpec():
             return []
         case SweepSpec():
-            return [f"A sweep has no seconds of its own: it has up to {spec.total} trainings, each with its price."]
+            trainings = f"{spec.total} trainings" if spec.total > 1 else "one training"
+            best = ", and of the best one's evaluation" if spec.evaluate else ""
+            return [
+                f"The seconds are of one worker for {trainings}{best}. As many as {spec.parallel} run at a time where "
+                f"there are workers.",
+                *(_about_the_tier(spec.evaluation) if spec.evaluate else []),
+            ]
         case _:
             assert_never(spec)
 

@@ -152,6 +152,10 @@ def test_a_price_is_told_before_and_after_a_preview(service_url: str) -> None:
     )
     assert after["seconds"]["total"] > 0
     assert "a calibration of" in after["rests_on"][0]
+    both = [*few, "--set", "recipe.unroll_steps=5", "--set", "recipe.meta_steps=21,42"]
+    many = said(service_url, "sweep", "quadratic", *both, "--dry-run")
+    assert re.search(r"seconds +[\d.]+ s: training [\d.]+ s, selection", many)
+    assert "one worker for 2 trainings" in " ".join(many.split())
 
 
 @pytest.mark.service

@@ -70,7 +70,9 @@ def test_a_list_has_the_verdict_on_the_optimizers_own_family(url: str) -> None:
 
 
 def test_a_sweep_without_ranges_says_what_to_add(url: str) -> None:
-    assert "add --set recipe.meta_learning_rate=0.001..0.1:log" in " ".join(said(url, "sweep", "quadratic").split())
+    for dry in ((), ("--dry-run",)):
+        told = " ".join(said(url, "sweep", "quadratic", *dry).split())
+        assert "add --set recipe.meta_learning_rate=0.001..0.1:log" in told
 
 
 @pytest.mark.parametrize("noun", ["job", "optimizer"])

@@ -111,6 +111,40 @@ def test_a_price_rests_on_a_calibration_and_then_on_jobs(quick_sqlite: Settings,
         assert (more["tuning"], more["evaluation"]) == (0.0, 0.0)
 
 
+def test_a_sweeps_price_is_that_of_its_trials_and_of_the_bests_evaluation(quick_sqlite: Settings, url: str) -> None:
+    with httpx.Client(base_url=url, timeout=60) as api, gradsmith.Client(url) as client:
+        asked = {"recipe": RECIPE, "evaluation": PLAN, "seed": 2}
+        lengths = [8, 40]
+        recipe = RECIPE | {"meta_steps": lengths, "validation_interval": [2, 4]}
+        assert client.sweeps.price("quadratic", recipe, evaluation=PLAN, seed=2).seconds is None
+        run_job(api.post("/families/quadratic/preview", json=asked).json()["job"]["id"], 1, settings=quick_sqlite)
+
+        def alone(evaluate: bool, **changes: Any) -> dict[str, float]:
+            body = BODY | {"recipe": RECIPE | changes, "evaluate": evaluate}
+            seconds: dict[str, float] = api.post("/jobs", params={"dry_run": "true"}, json=body).json()["seconds"]
+            return seconds
+
+        pairs = [{"meta_steps": steps, "validation_interval": interval} for steps in lengths for interval in (2, 4)]
+        trials = [alone(evaluate=False, **pair) for pair in pairs]
+        own = client.sweeps.price("quadratic", recipe, evaluation=PLAN, seed=2)
+        assert own.seconds is not None
+        for part in ("training", "selection"):
+            assert own.seconds[part] == pytest.approx(sum(each[part] for each in trials))
+        for part in ("tuning", "evaluation"):
+            assert own.seconds[part] == pytest.approx(alone(evaluate=True)[part])
+        assert [text.partition(" ")[0] for text in own.rests_on] == ["training:", "evaluation:"], "each once"
+        assert "one worker for 4 trainings, and of the best one's evaluation" in own.notes[0]
+
+        # halving: four for a quarter of the meta-steps, one for all of them
+        rungs = {"rungs": 2, "reduction": 4}
+        rates = RECIPE | {"meta_steps": 40, "meta_learning_rate": {"low": 0.001, "high": 0.01}}
+        halved = client.sweeps.price("quadratic", rates, trials=4, halving=rungs, evaluate=False, evaluation=PLAN)
+        short, whole = (alone(evaluate=False, meta_steps=steps)["total"] for steps in (10, 40))
+        assert halved.seconds is not None
+        assert halved.seconds["total"] == pytest.approx(4 * short + whole)
+        assert [job.kind for job in client.jobs.list()] == ["preview"], "nothing was queued"
+
+
 def test_what_a_job_is_refused_for_its_price_is_refused_for(url: str) -> None:
     with httpx.Client(base_url=url, timeout=60) as api:
         for body in (

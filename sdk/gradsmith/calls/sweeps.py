@@ -12,7 +12,7 @@ from gradsmith.answers import record
 from gradsmith.calls.base import M, Resource, call, given, path
 from gradsmith.programs import Call
 from gradsmith.sweeps import Search
-from gradsmith.types import Job
+from gradsmith.types import Job, Price
 
 
 class Sweeps(Resource[M]):
@@ -60,6 +60,37 @@ class Sweeps(Resource[M]):
         )  # fmt: skip
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         return Call("POST", "/jobs", record(Job.from_json), body=body, headers=headers)
+
+    @call
+    def price(
+        self,
+        family: str,
+        recipe: Mapping[str, Any],
+        *,
+        sampler: str | None = None,
+        trials: int | None = None,
+        parallel: int | None = None,
+        halving: Mapping[str, int] | None = None,
+        tasks: Mapping[str, Any] | None = None,
+        seed: int | Sequence[int] | None = None,
+        evaluate: bool | None = None,
+        evaluation: Mapping[str, Any] | None = None,
+        resources: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Call[Price]:
+        """Tell what `create` with the same arguments would need: the memory of the largest trial, and the seconds of
+        one worker for all trials and the evaluation of the best. Nothing is queued.
+
+        Raises as `create` does.
+        """
+        body = given(
+            {
+                "kind": "sweep", "family": family, "recipe": recipe, "sampler": sampler, "trials": trials,
+                "parallel": parallel, "halving": halving, "tasks": tasks, "seed": seed, "evaluate": evaluate,
+                "evaluation": evaluation, "resources": resources, "metadata": metadata,
+            }
+        )  # fmt: skip
+        return Call("POST", "/jobs", record(Price.from_json), params={"dry_run": "true"}, body=body)
 
     @call
     def get(self, sweep: str | Job) -> Call[Search]:

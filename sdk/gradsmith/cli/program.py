@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any
 
@@ -41,6 +43,7 @@ Compared = Annotated[
 ]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Watch it until it ends. Ctrl-C stops watching only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print what the API answers.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Start nothing: tell memory, seconds, queue time.")]
 Seed = Annotated[int | None, typer.Option(help="Default: a random one, which the job records.")]
 
 
@@ -52,9 +55,7 @@ def train(
     label: Label = None,
     evaluate: Annotated[bool, typer.Option(help="Measure the result against tuned baselines afterwards.")] = True,
     follow: Follow = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Start nothing: tell memory, seconds, queue time.")
-    ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Train an optimizer for a family, and prove it.
@@ -92,6 +93,7 @@ def sweep(
     label: Label = None,
     evaluate: Annotated[bool, typer.Option(help="Measure the best against tuned baselines afterwards.")] = True,
     follow: Follow = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Train with many recipes, and keep the best.
@@ -101,7 +103,9 @@ def sweep(
     wanted = settings(set_ or [], (*_SECTIONS, "seed"), sweeping.swept)
     body = {"kind": "sweep", "family": family, "seed": seed, "evaluate": evaluate, **wanted}
     body |= {"sampler": sampler, "trials": trials, "parallel": parallel, "halving": sweeping.halving(halving)}
-    _start(body, label, follow=follow, as_json=as_json)
+    if dry_run:
+        return _priced(body, label, as_json=as_json)
+    return _start(body, label, follow=follow, as_json=as_json)
 
 
 @program.command()
@@ -243,9 +247,25 @@ def _priced(body: dict[str, Any], label: list[str] | None, *, as_json: bool) -> 
     from gradsmith.cli import price
     from gradsmith.cli.service import client
 
-    with told(), client() as service:
-        found = service.jobs.price(**body, metadata=labels(label or []) or None)
+    with told(), client() as service, _something_swept():
+        asked = dict(body)
+        kind = asked.pop("kind")
+        if kind == "sweep":
+            asked.setdefault("recipe", {})
+        of = service.sweeps.price if kind == "sweep" else partial(service.jobs.price, kind)
+        found = of(**asked, metadata=labels(label or []) or None)
         show.as_json(found.raw) if as_json else price.told(found)
+
+
+@contextmanager
+def _something_swept() -> Iterator[None]:
+    """Tells of the option where a sweep was asked for that sweeps nothing."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if any(each.code == "nothing_swept" for each in error.errors):
+            refuse("nothing is swept; add --set recipe.meta_learning_rate=0.001..0.1:log, or another range")
+        raise
 
 
 def _start(body: dict[str, Any], label: list[str] | None, *, follow: bool, as_json: bool) -> None:
@@ -262,12 +282,8 @@ def _start(body: dict[str, Any], label: list[str] | None, *, follow: bool, as_js
             if kind == "sweep":
                 given.setdefault("recipe", {})
             create = service.sweeps.create if kind == "sweep" else partial(service.jobs.create, kind)
-            try:
+            with _something_swept():
                 job = create(**given, metadata=metadata or None)
-            except InvalidRequest as error:
-                if any(each.code == "nothing_swept" for each in error.errors):
-                    refuse("nothing is swept; add --set recipe.meta_learning_rate=0.001..0.1:log, or another range")
-                raise
         if as_json and not follow:
             return show.as_json(job.raw)
         typer.echo(job.id, err=as_json)
