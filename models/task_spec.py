@@ -10,7 +10,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
@@ -137,6 +137,11 @@ class TaskSpec(Spec):
     def misfit(self, inputs: Sequence[Column]) -> str | None:  # noqa: ARG002 - most kinds take any numbers
         """What is wrong with the values of its table's inputs, which the spec itself does not know; None where nothing
         is. Asked when a family is declared, so that no job fails by it."""
+        return None
+
+    def narrowed(self, declared: Self) -> tuple[str, str] | None:  # noqa: ARG002 - few kinds look at inputs
+        """A field that a job may not change so, and why, or None. declared: the tasks before, whose table was found to
+        fit; nobody looks at it again until a worker does"""
         return None
 
 

@@ -80,7 +80,12 @@ def changed(
         strict = partial(type(tasks))
         with refused_at(*within, model=strict):
             strict.model_validate(changes)
-            tasks = overridden(tasks, changes)
+            asked: TaskSpec = overridden(tasks, changes)
+        if (narrowed := asked.narrowed(tasks)) is not None:
+            field, message = narrowed
+            pointer = pointer_of((*within, field))
+            raise invalid_request([FieldError(location="body", pointer=pointer, code="narrowed", message=message)])
+        tasks = asked
     return with_tasks(family, tasks) if tasks != family.tasks else family
 
 

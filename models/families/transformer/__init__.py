@@ -63,6 +63,15 @@ class TransformerSpec(TaskSpec):
             )
         return None
 
+    def narrowed(self, declared: Self) -> tuple[str, str] | None:
+        if not isinstance(self.dataset, Table) or self.vocabulary >= declared.vocabulary:
+            return None
+        return (
+            "vocabulary",
+            f"{self.vocabulary} is less than the {declared.vocabulary} that its table was found to fit; send as many or "
+            f"more, or declare another family with POST /families",
+        )
+
     @property
     def tokens(self) -> int:
         """Tokens of a sequence."""

@@ -102,6 +102,28 @@ def test_a_family_of_it_knows_its_bytes_and_keeps_it(api: httpx.Client, app_sett
     assert api.post("/jobs", json={"kind": "meta_train", "family": "churn"}).status_code == 202
 
 
+def test_a_job_takes_no_fewer_tokens_than_its_table_was_found_to_fit(api: httpx.Client) -> None:
+    rows = [f"g{row % 9},{row % 4},{(row + 1) % 4},0.5" for row in range(90)]
+    bring(api, "tokens", "\n".join(["who,t0,t1,y", *rows]).encode(), target="y", group="who")
+    tasks = {"kind": "transformer", "dataset": "tokens", "vocabulary": 3}
+    refused = api.post("/families", json={"name": "words", "tasks": tasks})
+    assert refused.json()["errors"][0]["code"] == "unfitting_inputs", "the highest token is 3"
+    assert api.post("/families", json={"name": "words", "tasks": tasks | {"vocabulary": 4}}).status_code == 201
+
+    def asked(vocabulary: int, name: str = "words") -> httpx.Response:
+        return api.post("/jobs", json={"kind": "meta_train", "family": name, "tasks": {"vocabulary": vocabulary}})
+
+    answer = asked(3)
+    [error] = answer.json()["errors"]
+    assert (answer.status_code, error["pointer"], error["code"]) == (422, "/tasks/vocabulary", "narrowed")
+    assert "3 is less than the 4 that its table was found to fit" in error["message"]
+    assert (asked(4).status_code, asked(8).status_code) == (202, 202)
+    within = {"kind": "mixture", "families": [{"family": "words", "tasks": {"vocabulary": 3}}]}
+    mixed = api.post("/families", json={"name": "mixed-words", "tasks": within})
+    assert mixed.json()["errors"][0]["pointer"] == "/tasks/families/0/tasks/vocabulary"
+    assert asked(3, "markov-transformer").status_code == 202, "there is no table to fit"
+
+
 @pytest.mark.parametrize(
     ("change", "code", "said"),
     [
