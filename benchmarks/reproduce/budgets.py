@@ -88,7 +88,7 @@ class Budget:
         body = {
             "optimizer": optimizer, "family": panel.family,
             "evaluation": {
-                "baselines": [name for name in usual if name != "lbfgs"],  # it ends far below all of them
+                "baselines": [name for name in usual if name not in experiment.without],
                 **self.evaluation,
                 **self.evaluations.get(experiment.name, _NONE),
                 **self.panels.get(panel.name, _NONE),

@@ -36,10 +36,9 @@ none is adjusted. The paper is Andrychowicz et al., *Learning to learn by gradie
 - **A ratio** is learned / best tuned baseline: mean loss of the last five steps over all test tasks. Below 1 the
   learned optimizer is better. Brackets are paired bootstrap 95 % intervals over tasks.
 - **The best baseline** is the one with the lowest mean on the test tasks among SGD, NAG, RMSprop, Adam and AdamW, on
-  networks also Muon and SOAP: each experiment's table of baselines has those that were run. The learning rate and the
-  schedule (constant, linear, cosine) of each are tuned on validation tasks, by a grid that grows at its edge. The
-  paper's baselines had constant rates. L-BFGS is not among them: on quadratics it ends below all of these
-  (benchmarks/RESULTS.md).
+  networks also Muon and SOAP, on pictures L-BFGS: each experiment's table of baselines has those that were run. The
+  learning rate and the schedule (constant, linear, cosine) of each are tuned on validation tasks, by a grid that grows
+  at its edge. The paper's baselines had constant rates.
 - **Two methods.** *The paper's*: a coordinatewise LSTM, log-sign inputs, detached meta-gradients. *Ours* (bold): the
   candidate with the best median validation score over meta-seeds, chosen before the test was opened. All variants are
   shown.

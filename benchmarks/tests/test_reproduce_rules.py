@@ -77,8 +77,8 @@ def test_an_experiment_has_both_methods_and_its_candidates_are_validated_alike(e
 def test_every_panel_has_the_whole_tuned_tier_with_schedules(budget, experiment, panel: Panel) -> None:  # type: ignore[no-untyped-def]
     body = budget.evaluation_of(experiment, panel, "opt_x")
     plan: EvaluationPlan = overridden(FAMILIES[body["family"]].evaluation, body["evaluation"])
-    on_matrices = () if panel.family.startswith(("quadratic", "neural-art")) else ("muon", "soap")
-    assert plan.baselines == (*DEFAULT_TUNED, *on_matrices)
+    others = {"quadratics": (), "art": ("lbfgs",)}.get(experiment.name, ("muon", "soap"))
+    assert plan.baselines == (*DEFAULT_TUNED, *others)
     assert plan.schedules == tuple(SCHEDULES)
     assert plan.test_tasks >= 8
     assert "seed" not in body, "all variants are measured on the family's own test tasks"
