@@ -38,9 +38,10 @@ def estimate(experiment: Experiment, budget: Budget, seeds: int, data: Path) -> 
     """Time a piece of everything that the experiment would run, on one thread."""
     torch.set_num_threads(1)
     specs = [resolved(budget, experiment, each) for each in experiment.trainings]
-    training = sum(
-        price.training_seconds(spec, price.calibrated_training(spec, _timed(spec, data))).total for spec in specs
-    )
+    training = 0.0
+    for spec in specs:
+        found = _timed(spec, data, training=True, baselines=False)
+        training += price.training_seconds(spec, price.calibrated_training(spec, found)).total
     measuring = sum(_measuring(budget, experiment, panel, specs, seeds, data) for panel in experiment.panels)
     return Estimate(seeds * training, measuring)
 
@@ -53,25 +54,33 @@ def resolved(budget: Budget, experiment: Experiment, training: Training) -> Meta
 def _measuring(
     budget: Budget, experiment: Experiment, panel: Panel, specs: list[MetaTrainSpec], seeds: int, data: Path
 ) -> float:
-    """Evaluations share their baselines: the first one tunes and runs them, the others read them."""
+    """Evaluations share their baselines: the first one tunes and runs them, the others read them. They are timed
+    once."""
     body = budget.evaluation_of(experiment, panel, "opt_x")
     tasks: TaskSpec = overridden(FAMILIES[panel.family].tasks, body.get("tasks", {}))
     plan: EvaluationPlan = overridden(FAMILIES[panel.family].evaluation, body["evaluation"])
-    total, stored = 0.0, False
+    total, timed = 0.0, None
     for spec in specs:
         own = spec.on(tasks).model_copy(update={"evaluation": plan, "evaluate": True})
         follow_up = own.follow_up("opt_x")
         assert follow_up is not None
-        pace = price.calibrated_measuring(plan, own.recipe.knows_steps, _timed(own, data, training=False))
+        found = _timed(own, data, training=False, baselines=timed is None)
+        baselines = found.baselines if timed is None else timed
+        found = found.model_copy(update={"baselines": baselines})
+        pace = price.calibrated_measuring(plan, own.recipe.knows_steps, found)
         again = price.measuring_seconds(follow_up, pace, (*plan.baselines, *plan.untuned)).total
         total += seeds * again
-        if not stored:
+        if timed is None:
             total += price.measuring_seconds(follow_up, pace).total - again
-            stored = True
+            timed = baselines
     return total
 
 
-def _timed(spec: MetaTrainSpec, data: Path, *, training: bool = True) -> Calibration:
+def _timed(spec: MetaTrainSpec, data: Path, *, training: bool, baselines: bool) -> Calibration:
+    """training, baselines: whether these are timed too, beside the rule's runs"""
+    if not baselines:
+        none = spec.evaluation.model_copy(update={"baselines": (), "untuned": ()})
+        spec = spec.model_copy(update={"evaluation": none})
     work = calibrated(spec, data_dir=data, training=training, clock=time.process_time)
     while True:
         try:
