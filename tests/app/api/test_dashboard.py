@@ -112,6 +112,13 @@ def test_people_find_their_way(seat: Seat) -> None:
     page.click("button:has-text('Create the family')")
     page.wait_for_selector("h1:has-text('ridge')")
     assert seat.api.get("/families/ridge").json()["declared"]
+    seat.go("families/new")
+    page.fill("#family-name", "named-ridge")
+    page.fill("#family-definitions", "\nresidual = A @ theta - y\n")
+    page.fill("#family-loss", "mean(residual**2) + weight * sum(theta**2)")
+    page.click("button:has-text('Create the family')")
+    page.wait_for_selector("h1:has-text('named-ridge')")
+    assert seat.api.get("/families/named-ridge").json()["tasks"]["definitions"] == ["residual = A @ theta - y"]
 
     # a table of one's own, and a family of it
     rows = [f"c{number},{number * row},{number * row % 2}" for number in range(1, 9) for row in range(1, 5)]
