@@ -146,6 +146,7 @@ BREAK_EVEN: dict[str, Any] = {
     "saved_seconds": 0.0047,
     "training_seconds": 29.1,
     "selection_seconds": 1.3,
+    "trainings": 1,
     "tuning_runs": 9,
     "tuning_seconds": 0.071,
     "runs": 6469,

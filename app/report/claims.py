@@ -82,6 +82,11 @@ def target_sentence(result: Mapping[str, Any]) -> str | None:
     )
 
 
+def _trainings(found: Mapping[str, Any]) -> str:
+    count = found.get("trainings") or 1  # older versions counted one
+    return "training" if count == 1 else f"the {count} trainings of its sweep"
+
+
 def break_even_sentence(result: Mapping[str, Any]) -> str | None:
     """After how many runs training has paid, or why never; None where it was not measured."""
     found = result.get("break_even")
@@ -104,7 +109,7 @@ def break_even_sentence(result: Mapping[str, Any]) -> str | None:
     if found["runs"] is None:
         return f"Not known, because the cost of training was not recorded; {saved}. {tuning}"
     return (
-        f"After {found['runs']:,} run{'s' if found['runs'] != 1 else ''}: training took "
+        f"After {found['runs']:,} run{'s' if found['runs'] != 1 else ''}: {_trainings(found)} took "
         f"{seconds(found['training_seconds'])} and selection {seconds(found['selection_seconds'])}; {saved}. {tuning} "
         f"Whoever would have tuned {name} once breaks even after {found['runs_beside_tuning']:,} runs."
     )

@@ -220,7 +220,9 @@ def _cost(result: Mapping[str, Any]) -> str:
     if found is None:
         return "What it costs was not measured"
     known = found["training_seconds"] is not None
-    took = f"Making it took {seconds(found['training_seconds'] + found['selection_seconds'])}" if known else ""
+    count = found.get("trainings") or 1  # older versions counted one
+    what = "Making it" if count == 1 else f"The {count:,} trainings of its sweep"
+    took = f"{what} took {seconds(found['training_seconds'] + found['selection_seconds'])}" if known else ""
     name = f"tuned {LABELS.get(found['baseline'], found['baseline'])}"
     match found["never"]:
         case "does_not_reach":

@@ -80,6 +80,22 @@ def trials(session: Session, sweep: str) -> list[Trial]:
     ]
 
 
+def spent(session: Session, sweep: str) -> list[tuple[float, float]]:
+    """Seconds of training and of selection of each child that ran and has ended. A child without an optimizer, such as
+    one that failed, trained from its beginning to its end."""
+    query = (
+        select(JobRow.started_at, JobRow.finished_at, OptimizerRow.card["training"])
+        .outerjoin(OptimizerRow, OptimizerRow.job == JobRow.id)
+        .where(JobRow.sweep == sweep, JobRow.started_at.is_not(None), JobRow.status.in_(TERMINAL_STATUSES))
+        .order_by(JobRow.trial)
+    )
+    found = []
+    for began, ended, training in session.execute(query):
+        cost = (training or {}).get("cost") or {"training": {"seconds": (ended - began).total_seconds()}}
+        found.append((cost["training"]["seconds"], cost.get("selection", {}).get("seconds", 0.0)))
+    return found
+
+
 def locked(session: Session, sweep: str) -> JobRow | None:
     """Its row, locked, unless it has ended."""
     return session.scalar(

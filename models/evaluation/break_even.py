@@ -16,10 +16,14 @@ from models.measured import Measured, numbers
 
 @dataclass(frozen=True)
 class Spent:
-    """Seconds that making the optimizer took: its meta-training, and the validations that selected its weights."""
+    """Seconds that making the optimizer took: its meta-training, and the validations that selected its weights.
+
+    trainings: how many there were; those of a sweep all count for the one that was kept
+    """
 
     training: float
     selection: float
+    trainings: int = 1
 
 
 def break_even(
@@ -50,6 +54,7 @@ def break_even(
         "saved_seconds": saved,
         "training_seconds": None if spent is None else spent.training,
         "selection_seconds": None if spent is None else spent.selection,
+        "trainings": None if spent is None else spent.trainings,
         "tuning_runs": runs,
         "tuning_seconds": tuning,
         "runs": math.ceil(total / saved) if pays and total is not None else None,

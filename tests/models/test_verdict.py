@@ -190,6 +190,9 @@ def test_the_runs_until_training_pays():
     assert (found["runs"], found["never"], found["reached"]) == (53, None, 1.0)
     assert (found["tuning_runs"], found["tuning_seconds"]) == (9, 180.0)
     assert found["runs_beside_tuning"] == 0, "nine runs of the baseline cost more than the training"
+    assert found["trainings"] == 1
+    swept = break_even(learned, "adam", adam, 9, cost, Spent(training=900.0, selection=50.0, trainings=12))
+    assert (swept["runs"], swept["runs_beside_tuning"], swept["trainings"]) == (475, 385, 12)
     unknown = break_even(learned, "adam", adam, 9, cost, None)
     assert (unknown["runs"], unknown["never"], unknown["saved_seconds"]) == (None, None, 2.0)
 

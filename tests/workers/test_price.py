@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -11,6 +13,7 @@ import pytest
 import gradsmith
 from app.settings import Settings
 from app.store.sessions import Database
+from app.store.tables import JobRow
 from models.families import FAMILIES
 from models.memory import helper_bytes, memory_estimate_bytes
 from models.spec import MetaTrainSpec, Resources
@@ -143,6 +146,41 @@ def test_a_sweeps_price_is_that_of_its_trials_and_of_the_bests_evaluation(quick_
         assert halved.seconds is not None
         assert halved.seconds["total"] == pytest.approx(4 * short + whole)
         assert [job.kind for job in client.jobs.list()] == ["preview"], "nothing was queued"
+
+
+def test_what_a_sweep_made_has_cost_all_of_its_trainings(
+    quick_sqlite: Settings, sqlite_database: Database, url: str
+) -> None:
+    with httpx.Client(base_url=url, timeout=60) as api, gradsmith.Client(url) as client:
+        sweep = client.sweeps.create("quadratic", RECIPE | {"meta_steps": [4, 8, 12]}, seed=2, evaluation=PLAN)
+        children = _until(lambda: client.jobs.list(sweep=sweep.id).data, count=3)
+        *trained, failed = sorted(children, key=lambda child: child.trial or 0)
+        for child in trained:
+            run_job(child.id, 1, settings=quick_sqlite)
+        with sqlite_database.write() as session:
+            row = session.get_one(JobRow, failed.id)
+            row.started_at = datetime(2026, 1, 1, tzinfo=UTC)
+            row.finished_at, row.status = row.started_at + timedelta(seconds=7), "failed"
+        [done] = _until(lambda: [job for job in [client.jobs.get(sweep)] if job.finished], count=1)
+        assert done.evaluation is not None
+        run_job(done.evaluation, 1, settings=quick_sqlite)
+
+        costs = [
+            client.optimizers.get(str(client.jobs.get(each).optimizer)).card["training"]["cost"] for each in trained
+        ]
+        even = api.get(f"/jobs/{done.evaluation}/report.json").json()["break_even"]
+        assert even["trainings"] == 3
+        assert even["training_seconds"] == pytest.approx(7 + sum(cost["training"]["seconds"] for cost in costs))
+        assert even["selection_seconds"] == pytest.approx(sum(cost["selection"]["seconds"] for cost in costs))
+
+
+def _until(found: Callable[[], Sequence[Any]], count: int) -> Sequence[Any]:
+    """What is found, as soon as it is so many."""
+    for _ in range(300):
+        if len(there := found()) == count:
+            return there
+        time.sleep(0.1)
+    raise AssertionError(f"not {count} after 30 s: {there}")
 
 
 def test_what_a_job_is_refused_for_its_price_is_refused_for(url: str) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app.store import outcomes
+from app.store import outcomes, sweeps
 from app.store.registry import Registry
+from app.store.tables import JobRow
 from gradsmith.rules import weights as rule_weights
 from models.evaluation.break_even import Spent
 from models.evaluation.by_validation import Made
@@ -24,14 +26,15 @@ from workers.measuring import BaselineRuns, helpers_within, measure
 
 def run(attempt: Attempt, spec: EvaluateSpec) -> None:
     """Raises as `workers.kinds.run` says."""
-    weights, card, score, elsewhere = _optimizer(attempt, spec)
+    measured = _optimizer(attempt, spec)
+    weights = measured.weights
     attempt.settle(rule_weights.loads(weights), spec)
     attempt.announce(None)
     science = evaluate(
         *(weights, spec),
         data_dir=attempt.settings.data_dir,
         threads=attempt.runtime["threads"],
-        made=_made(card, score, spec, elsewhere=elsewhere),
+        made=_made(measured, spec),
         store=BaselineRuns(attempt),
         helpers=helpers_within(attempt.cores, attempt.settings.worker_memory_bytes, spec),
     )
@@ -66,30 +69,44 @@ def _own(found: OwnScore) -> outcomes.Own:
     return outcomes.Own(found.score, found.recipe.criterion, shortfall(found.score, found.standing_still, found.recipe))
 
 
-def _made(card: Mapping[str, Any], score: float | None, spec: EvaluateSpec, *, elsewhere: bool) -> Made:
+@dataclass(frozen=True)
+class _Optimizer:
+    """score: by validation; unscored: whether it was uploaded and has no such score yet; spent: seconds of training and
+    of selection for each training of its sweep, itself among them; empty where it is of no sweep"""
+
+    weights: bytes
+    card: Mapping[str, Any]
+    score: float | None
+    unscored: bool
+    spent: Sequence[tuple[float, float]]
+
+
+def _made(optimizer: _Optimizer, spec: EvaluateSpec) -> Made:
     """How the optimizer was made. Its recipe counts where it was trained on the tasks that it is measured on."""
-    recipe, own = None, spec.family.tasks.model_dump(mode="json")
+    card, recipe, own = optimizer.card, None, spec.family.tasks.model_dump(mode="json")
     if (card.get("family"), card.get("tasks")) == (spec.family.name, own):
         with suppress(ValidationError):  # another version's
             recipe = Recipe.model_validate(card.get("recipe"))
-    return Made(_spent(card), recipe, score, elsewhere)
+    return Made(_spent(optimizer), recipe, optimizer.score, optimizer.unscored)
 
 
-def _spent(card: Mapping[str, Any]) -> Spent | None:
-    """What the optimizer's training recorded of its cost; None where it recorded none."""
-    cost = card.get("training", {}).get("cost", {})
+def _spent(optimizer: _Optimizer) -> Spent | None:
+    """What its training recorded of its cost, with all of its sweep; None where it recorded none."""
+    cost = optimizer.card.get("training", {}).get("cost", {})
     if not {"training", "selection"} <= cost.keys():
         return None
-    return Spent(cost["training"]["seconds"], cost["selection"]["seconds"])
+    trainings = optimizer.spent or [(cost["training"]["seconds"], cost["selection"]["seconds"])]
+    training, selection = (sum(seconds) for seconds in zip(*trainings, strict=True))
+    return Spent(training, selection, len(trainings))
 
 
-def _optimizer(attempt: Attempt, spec: EvaluateSpec) -> tuple[bytes, dict[str, Any], float | None, bool]:
-    """Its weights, its card, its validation score, and whether it was uploaded and has not been scored yet."""
-
-    def read(session: Session, _again: bool) -> tuple[bytes, dict[str, Any], float | None, bool]:
+def _optimizer(attempt: Attempt, spec: EvaluateSpec) -> _Optimizer:
+    def read(session: Session, _again: bool) -> _Optimizer:
         registry = Registry(session, attempt.claimed.job.workspace)
         row = registry.resolve(spec.optimizer)
+        job = None if row.job is None else session.get(JobRow, row.job)
+        spent = [] if job is None or job.sweep is None else sweeps.spent(session, job.sweep)
         unscored = row.uploaded is not None and row.validation_score is None
-        return registry.weights(row), row.card, row.validation_score, unscored
+        return _Optimizer(registry.weights(row), row.card, row.validation_score, unscored, spent)
 
     return attempt.keeper.write(read)

@@ -120,6 +120,10 @@ WINS, TIES, LOSES = found("wins", 0.5), found("ties", 0.99), found("loses", 1.25
             "Use it", "What making it took was not recorded, and each run saves 5 ms", id="cost not recorded",
         ),
         pytest.param(
+            result(WINS, break_even=PAID | {"trainings": 20}), "use", "Use it",
+            "The 20 trainings of its sweep took 30 s, which 6,000 runs pay back", id="of a sweep",
+        ),
+        pytest.param(
             result(WINS, break_even=PAID | {"runs": 1}), "use", "Use it", "which 1 run pays back", id="one run",
         ),
         pytest.param(

@@ -183,6 +183,8 @@ def test_the_page_and_the_card_say_what_seconds_and_targets_and_break_even_are()
         ({"never": "not_faster", "learned_seconds": 0.002}, "final loss of tuned Adam in 2 ms, and Adam takes 1.1 ms."),
         ({"runs": None, "training_seconds": None}, "Not known, because the cost of training was not recorded"),
         ({"runs": 1}, "After 1 run: training took"),
+        ({"trainings": 1}, "After 56,667 runs: training took"),
+        ({"trainings": 20}, "After 56,667 runs: the 20 trainings of its sweep took 31.5 s and selection 2.5 s;"),
     ],
 )
 def test_break_even_says_why_never(found: dict[str, Any], words: str) -> None:
