@@ -86,6 +86,7 @@ class EvaluationSummary(BaseModel):
         description="After how many `runs` training has paid, or why `never`; null where an older version made it."
     )
     best_baseline: dict[str, Any] = Field(description="Against the best of all tuned baselines, by metric.")
+    compared: int = Field(description="With so many optimizers; of several evaluations the one with the most counts.")
     pays: Pays = Field(description="What this evaluation says to whoever asks whether to use the optimizer.")
     created_at: datetime
 

@@ -17,6 +17,7 @@ from app.store.tables import TERMINAL_STATUSES, EvaluationRow, JobRow, Optimizer
 _FACTS = (
     ("horizon",),
     ("test_tasks",),
+    ("tiers",),
     ("on",),
     ("held_out",),
     ("validation",),
@@ -36,6 +37,7 @@ class Measured:
     verdict_in_seconds: dict[str, str] | None  # evaluations of older versions have none, and no break-even
     break_even: dict[str, Any] | None
     best_baseline: dict[str, Any]
+    compared: int  # with so many optimizers
     created_at: datetime
     facts: dict[str, Any]  # those parts of the result that app.report.pays reads, as they are in it
 
@@ -125,7 +127,7 @@ def _evaluations(session: Session, workspace: str, optimizers: Sequence[str]) ->
             result["verdict"],
             result[("seconds", "verdict")],
             result["break_even"],
-            result[("comparisons", "best_baseline")],
+            result["comparisons"],
             EvaluationRow.created_at,
             *(result[path] for path in _FACTS),
         )
@@ -133,13 +135,13 @@ def _evaluations(session: Session, workspace: str, optimizers: Sequence[str]) ->
         .order_by(EvaluationRow.job.desc())
     )
     found: dict[str, list[Measured]] = {}
-    for optimizer, job, family, overrides, verdict, in_seconds, pays, best, created_at, *parts in session.execute(
-        query
-    ):
-        facts = {"family": family, "overrides": overrides, "break_even": pays, "comparisons": {"best_baseline": best}}
+    rows = session.execute(query)
+    for optimizer, job, family, overrides, verdict, in_seconds, pays, compared, created_at, *parts in rows:
+        facts = {"family": family, "overrides": overrides, "break_even": pays, "comparisons": compared}
         facts |= _nested(dict(zip(_FACTS, parts, strict=True)))
-        measured = Measured(job, family, overrides or {}, verdict, in_seconds, pays, best, created_at, facts)
-        found.setdefault(optimizer, []).append(measured)
+        others = len(compared.keys() - {"best_baseline"})
+        told = (verdict, in_seconds, pays, compared["best_baseline"], others, created_at, facts)
+        found.setdefault(optimizer, []).append(Measured(job, family, overrides or {}, *told))
     return found
 
 

@@ -9,11 +9,18 @@ from typing import Any
 def own_evaluation(
     evaluations: Iterable[Mapping[str, Any]], family: Any, overrides: Mapping[str, Any] | None
 ) -> Mapping[str, Any] | None:
-    """The newest of an optimizer's evaluations, newest first, on the tasks that it was made for; None where none was.
+    """What counts of an optimizer's evaluations, newest first: on the tasks that it was made for, the one that compares
+    with the most optimizers, and of equals the newest. None where there is none.
 
     family, overrides: of the optimizer: what it was trained on, and what its job changed of that
     """
-    return next((each for each in evaluations if is_own(each, family, overrides)), None)
+    own = [each for each in evaluations if is_own(each, family, overrides)]
+    return max(own, key=_compared, default=None)  # the first of equals
+
+
+def _compared(evaluation: Mapping[str, Any]) -> int:
+    found = evaluation.get("compared")  # files of older versions lack it, and anybody may have written it
+    return found if isinstance(found, int) else 0
 
 
 def is_own(evaluation: Mapping[str, Any], family: Any, overrides: Mapping[str, Any] | None) -> bool:

@@ -95,7 +95,7 @@ def test_a_page_says_that_more_follow_and_an_empty_one_that_there_is_nothing() -
     assert page_of()._repr_html_() == "<div>nothing</div>"
 
 
-def test_a_verdict_is_of_the_newest_evaluation_on_the_optimizers_own_tasks() -> None:
+def test_a_verdict_is_of_the_evaluation_that_counts_on_the_optimizers_own_tasks() -> None:
     told = [
         {"family": "churn", "overrides": {}, "verdict": {"final": "loses"}, "job": "job_3"},
         {"family": "quadratic", "overrides": {"dimension": 9}, "verdict": {"final": "ties"}, "job": "job_2"},

@@ -137,6 +137,13 @@ def test_an_own_evaluation_counts_before_others() -> None:
     assert caught(CARD | {"objective": "final", "evaluations": [elsewhere, won]}, 1) == []
 
 
+@pytest.mark.parametrize(("few", "many"), [(2, 9), ("many", 1), (None, 1)])
+def test_what_compared_with_more_counts_before_what_is_newer(few: Any, many: int) -> None:
+    newer, older = LOSES | {"compared": few}, LOSES | {"compared": many, "verdict": {"final": "wins"}}
+    assert caught(CARD | {"objective": "final", "evaluations": [newer, older]}, 1) == []
+    assert len(caught(CARD | {"objective": "final", "evaluations": [LOSES, older | {"compared": 0}]}, 1)) == 1
+
+
 def test_it_can_be_silenced_and_copies_remember() -> None:
     model = nn.Linear(4, 2)
     optimizer = gradsmith.LearnedOptimizer(model.parameters(), with_card(rule_bytes(), CARD))

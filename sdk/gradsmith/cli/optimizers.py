@@ -120,7 +120,7 @@ def show_optimizer(optimizer: Reference, as_json: AsJson = False) -> None:
 
 
 def _own(found: Optimizer) -> Mapping[str, Any]:
-    """Its newest evaluation on its own tasks, if it has one."""
+    """What counts of its evaluations on its own tasks, if it has one."""
     return own_evaluation(found.evaluations, found.family, found.overrides) or {}
 
 

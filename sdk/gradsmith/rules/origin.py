@@ -58,15 +58,15 @@ def _count(given: Any) -> int | None:
 
 
 def _worse_than(card: Mapping[str, Any]) -> str | None:
-    """What beat it in its newest evaluation on its family's own tasks, by what it was selected for: a rule
-    that was trained to be low at the end may well be beaten over the curve."""
+    """What beat it in the evaluation that counts on its family's own tasks, by what it was selected for: a rule that
+    was trained to be low at the end may well be beaten over the curve."""
     if card.get("automatic") is False and not card.get("uploaded"):
         return "parameters that never move"
     evaluations = [each for each in card.get("evaluations") or () if isinstance(each, dict)]
     own = own_evaluation(evaluations, card.get("family"), card.get("overrides"))
-    for newest in [own] if own is not None else evaluations[:1]:
-        verdict, best = newest.get("verdict") or {}, newest.get("best_baseline") or {}
+    for each in [own] if own is not None else evaluations[:1]:
+        verdict, best = each.get("verdict") or {}, each.get("best_baseline") or {}
         for criterion in _JUDGED.get(str(card.get("objective")), ("final", "area")):
             if verdict.get(criterion) == "loses":
-                return f"{best.get(criterion) or 'a tuned baseline'} {_WHEN[criterion]} on {newest.get('family')}"
+                return f"{best.get(criterion) or 'a tuned baseline'} {_WHEN[criterion]} on {each.get('family')}"
     return None

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from app.report.pays import Advice, Subject, pays
+from gradsmith.own_tasks import own_evaluation
 from tests.app.api.shelf import Shelf
 from workshop.working import WEIGHTS, Worker, evaluation_result
 
@@ -246,3 +247,34 @@ def test_an_evaluation_of_an_older_version_has_an_answer(api: httpx.Client, work
     assert told["advice"] == "do_not_use"
     assert "(seconds were not measured)" in told["answer"]
     assert "What it costs was not measured" in told["answer"]
+
+
+def test_a_record_answers_by_all_that_its_strictest_evaluation_compared_with(
+    api: httpx.Client, worker: Callable[..., Worker]
+) -> None:
+    """What nothing was tuned for, a baseline that is better on most tasks, and no evaluation with fewer baselines."""
+    whole, few = evaluation_result(), evaluation_result()
+    seen = whole["comparisons"]["adam"]
+    worse = {metric: found | {"verdict": "loses"} for metric, found in seen.items()}
+    mostly = {metric: found | {"verdict": "wins", "share_won": 0.02} for metric, found in seen.items()}
+    whole["comparisons"] |= {"fista": worse, "lbfgs": mostly}
+    whole["tiers"] = {"tuned": [*whole["tiers"]["tuned"], "lbfgs"], "untuned": ["fista"]}
+    few["comparisons"] = {name: few["comparisons"][name] for name in ("adam", "best_baseline")}
+    job = api.post("/jobs", json={"kind": "meta_train", "family": "quadratic", "seed": 5}).json()["id"]
+    made = worker(job).finish_training(WEIGHTS, 1.0)
+    assert made.follow_up is not None
+    worker(made.follow_up.id).finish_evaluation(whole)
+    asked = {"kind": "evaluate", "optimizer": "quadratic@1", "family": "quadratic"}
+    worker(api.post("/jobs", json=asked).json()["id"]).finish_evaluation(few)
+
+    record = api.get("/optimizers/quadratic@1/record").json()
+    assert [each["compared"] for each in record["evaluations"]] == [1, len(whole["comparisons"]) - 1], "newest first"
+    assert record["pays"] == record["evaluations"][1]["pays"]
+    assert record["pays"]["advice"] == "do_not_use"
+    assert "FISTA, which nothing was tuned for; take FISTA instead" in record["pays"]["answer"]
+    assert "tuned L-BFGS is better on 98 % of the tasks" in record["pays"]["answer"]
+    assert record["evaluations"][0]["pays"]["advice"] == "use"
+    assert record["pays"]["answer"] in api.get("/optimizers/quadratic@1/card").text
+    counts = own_evaluation(record["evaluations"], record["family"], record["overrides"])
+    assert counts is not None
+    assert counts["job"] == made.follow_up.id, "lists and warnings go by the same one"
