@@ -205,7 +205,8 @@ EXPERIMENTS = (
             Panel("CIFAR-5", "cifar5-conv", "wins", None, 1.0, area=1.0),
             Panel("CIFAR-2", "cifar2-conv", "wins", None, 1.0, area=1.0),
         ),
-        note="A fresh rule of ours is Muon at a constant rate; tuned Muon with schedules is among the baselines.",
+        note="A fresh rule of ours is Muon at a constant rate; tuned Muon with schedules is among the baselines. A "
+        "loss is that of a minibatch of 128, the same ones for all.",
         against=(
             (METHOD, f"{METHOD}, one LSTM"),
             ("the paper's LSTM-sub", METHOD),

@@ -25,6 +25,11 @@ TITLES = {
     7: "CIFAR-10 and subsets of its labels",
     8: "Neural Art",
 }
+FORMS = {
+    "cifar10-subset": "7,044 of CIFAR-10's training images and 1,000 of its test images",
+    "cifar10-jpeg": "all images of CIFAR-10 as JPEG of quality 75 "
+    "([0096](../decisions/0096-three-data-sets-of-cifar-10.md))",
+}
 ART = 8  # its pictures are figure 9
 _BANDS = "Band of a learned optimizer: its lowest to its highest meta-seed; of a baseline: 95 % interval of the mean"
 _HEAD = """# The paper, reproduced
@@ -89,6 +94,12 @@ def _took(found: Json) -> str:
     return f" Its jobs ran for {total} of one worker: {training} of training, {measuring} of measuring."
 
 
+def _data(found: Json) -> str:
+    """On which other data set than its families' own it was."""
+    named = {panel["overrides"]["dataset"] for panel in found["panels"] if "dataset" in panel.get("overrides", {})}
+    return "".join(f" Data set: `{name}`, {FORMS[name]}." for name in sorted(named))
+
+
 def _asked(experiment: Experiment, found: Json) -> int:
     return BUDGETS[found["budget"]].seeds_of(experiment)
 
@@ -144,7 +155,7 @@ def _experiment(experiment: Experiment, found: Json) -> list[str]:
         f"{machine['flags']}), load average {machine['load before']} "
         f"when it was written, torch {machine['torch']}, Python {machine['python']}; commits "
         f"{', '.join(found['commits'])}; backends {', '.join(found['backends'])}. The test was opened at "
-        f"{opening['at']}, with ours chosen: {opening['chosen']}.{_took(found)}", "",
+        f"{opening['at']}, with ours chosen: {opening['chosen']}.{_took(found)}{_data(found)}", "",
     ]  # fmt: skip
     if experiment.figure is None:
         lines += [f"![{experiment.title}]({experiment.name}.png)", ""]

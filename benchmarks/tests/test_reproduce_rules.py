@@ -15,7 +15,7 @@ import torch
 from app.jobs.kinds import training as training_kind
 from benchmarks.core.environment import ROOT
 from benchmarks.learned_vs_tuned.measure import to_the_end
-from benchmarks.reproduce import estimate, main, protocol
+from benchmarks.reproduce import estimate, main, page, protocol
 from benchmarks.reproduce.budgets import BUDGETS, known
 from benchmarks.reproduce.desk import identity
 from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment, Panel, Training, recipe_of_the_paper
@@ -29,6 +29,7 @@ from models.rollout import Sample, curves, run
 from models.spec import EvaluationPlan, MetaTrainSpec, Split, overridden
 from models.tasks import images
 from models.tasks.catalogue import open_for_testing, open_for_training, open_for_tuning
+from models.tasks.data import known as datasets
 from models.tasks.randomness import task_seeds
 from models.tuning import Tuned, tune
 from models.tuning_budget import batches_of
@@ -171,6 +172,7 @@ def test_another_data_set_is_laid_over_an_experiment_and_its_command_says_so(
     cifar, budget = known()["cifar"], BUDGETS["short"].on("cifar10-jpeg", known()["cifar"])
     assert budget.datasets(cifar) == ("cifar10-jpeg",)
     assert budget.datasets(known()["mnist"]) == ("mnist",), "the others keep theirs"
+    assert set(page.FORMS) == {each.name for each in datasets().values() if each.alternative}, "the page has words"
     command, plain = main.command_of(cifar, budget, 3), main.command_of(cifar, BUDGETS["short"], 3)
     assert command == f"{plain} --dataset cifar10-jpeg"
     assert main.command_of(cifar, BUDGETS["quick"], 1) == "./run reproduce cifar --budget quick --seeds 1"
