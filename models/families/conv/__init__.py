@@ -152,7 +152,7 @@ class ConvSpec(TaskSpec):
 
 _CIFAR_NETWORK = ConvSpec(dataset="cifar10", channels=(16, 16, 16), hidden=(32,))
 _CIFAR_RECIPE = around_muon(
-    0.024, meta_learning_rate=0.002, meta_steps=150, tasks=1, validation_tasks=8, validation_interval=25
+    0.024, meta_learning_rate=0.002, meta_steps=300, tasks=1, validation_tasks=8, validation_interval=50
 )
 _CIFAR_EVALUATION = EvaluationPlan(test_tasks=16, tuning_tasks=8, search="halving")
 
