@@ -160,6 +160,13 @@ def _experiment(experiment: Experiment, found: Json) -> list[str]:
     if experiment.figure is None:
         lines += [f"![{experiment.title}]({experiment.name}.png)", ""]
     lines += [*tables.ratios(experiment, found), ""]
+    if papers := tables.against_the_papers(experiment, found):
+        lines += [
+            "Against the best of the baselines that the paper has: SGD, NAG, RMSprop and Adam, with schedules here:",
+            "",
+            *papers,
+            "",
+        ]
     if against := tables.against(experiment, found):
         lines += ["One variant against another, on the same tasks:", "", *against, ""]
     if targets := tables.targets(experiment, found):

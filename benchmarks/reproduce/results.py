@@ -25,6 +25,7 @@ Json = dict[str, Any]
 LINES = ("mean", "low", "high")
 CRITERIA = ("final", "area")
 RESAMPLES = 10_000
+PAPERS_BASELINES = ("sgd", "nag", "rmsprop", "adam")
 
 
 def collected(
@@ -153,8 +154,20 @@ def _row(each: Measured) -> Json:
         "equal_time": rival | {"steps": timed[rival["baseline"]]["learned_steps"]["median"]},
         "break_even": each.report["break_even"]["runs"],
         "best_baseline": best,
+        "papers_baseline": _against_the_papers(each.report),
         "job": each.job.id,
     }
+
+
+def _against_the_papers(report: Mapping[str, Any]) -> Json:
+    """The comparison with the best of the baselines that the paper has too, by its mean on the test tasks."""
+
+    def mean(name: str) -> float:
+        found = report["optimizers"][name]["final"]["mean"]
+        return math.inf if found is None else float(found)
+
+    best = min((name for name in PAPERS_BASELINES if name in report["tiers"]["tuned"]), key=mean)
+    return {"baseline": best, **report["comparisons"][best]["final"]}
 
 
 def _curve(curve: Mapping[str, Sequence[float | None]]) -> Json:

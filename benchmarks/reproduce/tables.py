@@ -57,6 +57,27 @@ def ratios(experiment: Experiment, found: Json) -> list[str]:
     return lines
 
 
+def against_the_papers(experiment: Experiment, found: Json) -> list[str]:
+    """Learned against the best baseline that the paper has too, where that is another one than the best of all."""
+    lines = [
+        "| panel | variant | last five steps, median of seeds | each seed, with its 95 % interval | verdicts "
+        "| the paper |",
+        "|---|---|---|---|---|---|",
+    ]
+    for panel, measured in _measured(experiment, found):
+        for name, rows in variants(measured).items():
+            told = [row["papers_baseline"] for row in rows if "papers_baseline" in row]
+            if not told or told[0]["baseline"] == rows[0]["best_baseline"]["final"]["baseline"]:
+                continue
+            each = ", ".join(f"{_ratio(_number(one['ratio_of_means']))} {_ends(one)}" for one in told)
+            median = statistics.median(_number(one["ratio_of_means"]) for one in told)
+            lines.append(
+                f"| {panel.name}, against {LABELS[told[0]['baseline']]} | {name} | {_ratio(median)} | {each} "
+                f"| {_verdicts(told)} | {panel.found} |"
+            )
+    return lines if len(lines) > 2 else []
+
+
 def against(experiment: Experiment, found: Json) -> list[str]:
     """One variant against another on the same tasks; nothing where no two were to be compared."""
     lines = [

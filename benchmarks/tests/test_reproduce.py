@@ -229,6 +229,24 @@ def test_one_variant_is_compared_with_another_on_the_same_tasks(ran: Ran) -> Non
         assert f"{told['ratio_of_means']:.3f} [" in ran.text.split("One variant against another")[1]
 
 
+def test_the_best_of_the_papers_baselines_is_named_where_it_is_not_the_best_of_all(ran: Ran) -> None:
+    [panel] = ran.found["panels"]
+    means = {name: panel["baselines"][name]["final"]["mean"] for name in ("sgd", "nag", "rmsprop", "adam")}
+    best = min(means, key=means.__getitem__)
+    for row in panel["rows"]:
+        told = row["papers_baseline"]
+        assert told["baseline"] == best
+        assert told["ratio_of_means"] == pytest.approx(row["final"]["mean"] / means[best], rel=1e-4)
+        assert told["verdict"] in ("wins", "ties", "loses")
+    rows = [row | {"papers_baseline": told | {"baseline": "sgd"}} for row in panel["rows"]]
+    found = ran.found | {"panels": [panel | {"rows": rows}]}
+    shown = tables.against_the_papers(QUADRATICS, found)
+    assert len(shown) == 2 + len(QUADRATICS.trainings)
+    assert "quadratics, against SGD" in shown[2]
+    same = [row | {"papers_baseline": told | {"baseline": row["best_baseline"]["final"]["baseline"]}} for row in rows]
+    assert tables.against_the_papers(QUADRATICS, ran.found | {"panels": [panel | {"rows": same}]}) == []
+
+
 def test_baselines_are_the_whole_tuned_tier_inside_their_grids(ran: Ran) -> None:
     [panel] = ran.found["panels"]
     assert set(panel["baselines"]) == set(DEFAULT_TUNED)
