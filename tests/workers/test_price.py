@@ -14,6 +14,7 @@ import gradsmith
 from app.settings import Settings
 from app.store.sessions import Database
 from app.store.tables import JobRow
+from gradsmith.errors import InvalidRequest
 from models.families import FAMILIES
 from models.memory import helper_bytes, memory_estimate_bytes
 from models.spec import MetaTrainSpec, Resources
@@ -138,14 +139,32 @@ def test_a_sweeps_price_is_that_of_its_trials_and_of_the_bests_evaluation(quick_
         assert [text.partition(" ")[0] for text in own.rests_on] == ["training:", "evaluation:"], "each once"
         assert "one worker for 4 trainings, and of the best one's evaluation" in own.notes[0]
 
+        # a field that is swept last, and the longest trainings: no stride over the grid leaves them out
+        rates = [0.001 + place * 1e-5 for place in range(16)]
+        lengths = [8, 800]
+        wide = RECIPE | {"meta_learning_rate": rates, "meta_steps": lengths}
+        priced = client.sweeps.price("quadratic", wide, evaluate=False, evaluation=PLAN).seconds
+        assert priced is not None
+        each = [alone(evaluate=False, meta_steps=steps)["total"] for steps in lengths]
+        assert priced["total"] == pytest.approx(16 * sum(each))
+        # what is drawn lies between the ends
+        ranged = RECIPE | {"meta_steps": {"low": 8, "high": 800}}
+        drawn = client.sweeps.price("quadratic", ranged, trials=40, seed=1, evaluate=False, evaluation=PLAN).seconds
+        assert drawn is not None
+        assert drawn["total"] == pytest.approx(40 * sum(each) / 2, rel=0.25)
+
         # halving: four for a quarter of the meta-steps, one for all of them
         rungs = {"rungs": 2, "reduction": 4}
-        rates = RECIPE | {"meta_steps": 40, "meta_learning_rate": {"low": 0.001, "high": 0.01}}
-        halved = client.sweeps.price("quadratic", rates, trials=4, halving=rungs, evaluate=False, evaluation=PLAN)
+        few = RECIPE | {"meta_steps": 40, "meta_learning_rate": {"low": 0.001, "high": 0.01}}
+        halved = client.sweeps.price("quadratic", few, trials=4, halving=rungs, evaluate=False, evaluation=PLAN)
         short, whole = (alone(evaluate=False, meta_steps=steps)["total"] for steps in (10, 40))
         assert halved.seconds is not None
         assert halved.seconds["total"] == pytest.approx(4 * short + whole)
         assert [job.kind for job in client.jobs.list()] == ["preview"], "nothing was queued"
+        starts = RECIPE | {"meta_steps": 40, "starts": 3, "start_steps": 5, "meta_learning_rate": [0.001, 0.01]}
+        for ask in (client.sweeps.price, client.sweeps.create):  # the first rung has 10 meta-steps
+            with pytest.raises(InvalidRequest, match="leave none of 10"):
+                ask("quadratic", starts, trials=None, halving={"rungs": 2, "reduction": 2}, evaluation=PLAN)
 
 
 def test_what_a_sweep_made_has_cost_all_of_its_trainings(

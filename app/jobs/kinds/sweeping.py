@@ -149,7 +149,9 @@ def _trials(request: SweepRequest, sampler: Sampler, checked: Checked) -> int:
 
 def _require_trainings(spec: SweepSpec) -> None:
     """Raises Problem `invalid_request` where a trial's recipe fits and its job does not, such as a rule without a
-    part. A grid has to fit whole; of what is drawn, the first of each field."""
+    part, or `starts` that the meta-steps of the first rung are too few for. A grid has to fit whole; of what is drawn,
+    the first of each field."""
     for values in itertools.islice(spec.grid, None if spec.sampler == "grid" else 1):
-        with refused_at("recipe"):
-            child(spec, named(spec.space, values))
+        for _, meta_steps in spec.rungs:
+            with refused_at("recipe"):
+                child(spec, named(spec.space, values), meta_steps)

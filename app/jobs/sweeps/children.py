@@ -69,9 +69,9 @@ def runs_of(spec: JobSpec) -> list[JobSpec]:
             assert_never(spec)
 
 
-def corners(spec: SweepSpec, meta_steps: int | None = None) -> Iterator[MetaTrainSpec]:
-    """The trainings that stand for all where it is asked what they need: the whole grid, else each value beside the
-    first of the others. Those that no trial can be are left out. meta_steps: those of a rung"""
+def corners(spec: SweepSpec) -> Iterator[MetaTrainSpec]:
+    """The trainings that stand for all where it is asked what a worker can hold: the whole grid, else each value beside
+    the first of the others. Those that no trial can be are left out."""
     first = tuple(axis.shown[0] for axis in spec.space)
     found: Iterator[tuple[Any, ...]] = spec.grid
     if spec.sampler != "grid":
@@ -82,7 +82,7 @@ def corners(spec: SweepSpec, meta_steps: int | None = None) -> Iterator[MetaTrai
         )
     for values in found:
         try:
-            yield child(spec, named(spec.space, values), meta_steps)
+            yield child(spec, named(spec.space, values))
         except ValidationError:
             continue
 

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import random
+
 from sqlalchemy.orm import Session
 
-from app.jobs.sweeps.children import corners
+from app.jobs.sweeps.children import child
+from app.jobs.sweeps.proposals import NothingFits, first_values
 from app.store import prices
 from models.price import Seconds
 from models.spec import SweepSpec
 
-_PRICED = 16
-"""Trials of a rung whose seconds are looked up, at most; the others are taken for their mean."""
+_PRICED = 64
+"""Trials whose seconds are looked up, at most, drawn at random; the others are taken for their mean."""
 
 
 def predicted(session: Session, workspace: str, spec: SweepSpec) -> Seconds | None:
     """Seconds of one worker. None where no trial was measured here, or no evaluation like that of the best."""
+    try:
+        values = first_values(spec)
+    except NothingFits:
+        return None
+    if len(values) > _PRICED:
+        values = random.Random(spec.seed).sample(values, _PRICED)
     total = Seconds()
     for size, meta_steps in spec.rungs:
-        trials = list(corners(spec, meta_steps))
-        stands = trials[:: -(-len(trials) // _PRICED)]
-        found = [each for trial in stands if (each := prices.predicted(session, workspace, trial)) is not None]
+        trials = [child(spec, each, meta_steps) for each in values]
+        found = [each for trial in trials if (each := prices.predicted(session, workspace, trial)) is not None]
         if not found:
             return None
         total += sum(found, Seconds()).times(size / len(found))
-    best = stands[0].model_copy(update={"evaluate": spec.evaluate}).follow_up("")
-    after = Seconds() if best is None else prices.predicted(session, workspace, best)
-    return None if after is None else total + after
+    if not spec.evaluate:
+        return total
+    measured = []
+    for drawn in values:
+        follow_up = child(spec, drawn).model_copy(update={"evaluate": True}).follow_up("")
+        assert follow_up is not None
+        if (seconds := prices.predicted(session, workspace, follow_up)) is not None:
+            measured.append(seconds)
+        if not any("rule" in axis.path for axis in spec.space):
+            break  # it takes as long for each
+    return total + sum(measured, Seconds()).times(1 / len(measured)) if measured else None

@@ -79,6 +79,13 @@ def plan(spec: SweepSpec, trials: Sequence[Trial]) -> Plan:
     return Plan([], total, ended=True)
 
 
+def first_values(spec: SweepSpec) -> list[dict[str, Any]]:
+    """Those of all trials of the first rung: of tpe, which draws from what earlier ones scored, as if at random. Raises
+    NothingFits."""
+    whole = spec.model_copy(update={"sampler": "random"}) if spec.sampler == "tpe" else spec
+    return [values for _, values in _drawn(whole, [])]
+
+
 def _drawn(spec: SweepSpec, trials: Sequence[Trial]) -> Iterator[tuple[int, dict[str, Any]]]:
     """The numbers and values of the trials that the first rung lacks, as far as they can be known now."""
     taken = [trial.values for trial in trials]
@@ -90,8 +97,9 @@ def _drawn(spec: SweepSpec, trials: Sequence[Trial]) -> Iterator[tuple[int, dict
         known = max(0, number - spec.parallel + 1)
         if spec.sampler == "tpe" and not (known <= len(trials) and all(trial.ended for trial in trials[:known])):
             return
-        history = [(values, trials[n] if n < known else None) for n, values in enumerate(taken)]
-        values = _draw(spec, number, history if spec.sampler == "tpe" else [], taken)
+        told = spec.sampler == "tpe"
+        history = [(values, trials[n] if n < known else None) for n, values in enumerate(taken)] if told else []
+        values = _draw(spec, number, history, taken)
         taken.append(values)
         yield number, values
 
@@ -107,7 +115,7 @@ def _draw(
     refusal = ""
     for values in itertools.islice(_suggested(spec, number, history), _DRAWS):
         try:
-            child(spec, values)
+            child(spec, values, spec.rungs[0][1])
         except ValidationError as error:
             refusal = error.errors(include_url=False)[0]["msg"]
             continue
