@@ -161,10 +161,10 @@ def test_a_sweeps_price_is_that_of_its_trials_and_of_the_bests_evaluation(quick_
         assert halved.seconds is not None
         assert halved.seconds["total"] == pytest.approx(4 * short + whole)
         assert [job.kind for job in client.jobs.list()] == ["preview"], "nothing was queued"
-        starts = RECIPE | {"meta_steps": 40, "starts": 3, "start_steps": 5, "meta_learning_rate": [0.001, 0.01]}
-        for ask in (client.sweeps.price, client.sweeps.create):  # the first rung has 10 meta-steps
-            with pytest.raises(InvalidRequest, match="leave none of 10"):
-                ask("quadratic", starts, trials=None, halving={"rungs": 2, "reduction": 2}, evaluation=PLAN)
+        starts = RECIPE | {"meta_steps": 40, "starts": 3, "start_steps": 7, "meta_learning_rate": [0.001, 0.01]}
+        for ask in (client.sweeps.price, client.sweeps.create):  # the first rung has 20 meta-steps
+            with pytest.raises(InvalidRequest, match="leave none of 20"):
+                ask("quadratic", starts, halving={"rungs": 2, "reduction": 2}, evaluation=PLAN)
 
 
 def test_what_a_sweep_made_has_cost_all_of_its_trainings(
