@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.api.schemas import Alias, EvaluationSummary, Optimizer, Uploaded
 from app.api.schemas import Pays as PaysDocument
 from app.report.card import CardFacts
-from app.report.pays import Pays, Subject, pays, pays_on
+from app.report.pays import Pays, Subject, deciding, pays, pays_on
 from app.store.aliases import tag_of
 from app.store.jobs import JobRepository
 from app.store.records import Measured, Record, records, unfinished_evaluations
@@ -40,7 +40,7 @@ def optimizer_documents(session: Session, workspace: str, rows: Sequence[Optimiz
             description=record.row.description,
             archived_at=record.row.archived_at,
             uploaded=Uploaded(**record.row.uploaded) if record.row.uploaded is not None else None,
-            evaluations=[_summary(_subject(record), measured) for measured in record.evaluations],
+            evaluations=_summaries(record),
             created_at=record.row.created_at,
         )
         for record in records(session, workspace, rows)
@@ -66,9 +66,15 @@ def _subject(record: Record) -> Subject:
     )
 
 
-def _summary(subject: Subject, measured: Measured) -> EvaluationSummary:
+def _summaries(record: Record) -> list[EvaluationSummary]:
+    subject = _subject(record)
+    decides = deciding(subject, [measured.facts for measured in record.evaluations])
+    return [_summary(subject, measured, decides=measured.facts is decides) for measured in record.evaluations]
+
+
+def _summary(subject: Subject, measured: Measured, *, decides: bool) -> EvaluationSummary:
     known = {name: value for name, value in vars(measured).items() if name != "facts"}
-    return EvaluationSummary(**known, pays=_pays(pays_on(subject, measured.facts)))
+    return EvaluationSummary(**known, decides=decides, pays=_pays(pays_on(subject, measured.facts)))
 
 
 def _pays(found: Pays) -> PaysDocument:

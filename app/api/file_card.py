@@ -60,6 +60,6 @@ def _told(evaluation: EvaluationSummary) -> dict[str, Any]:
         "verdict": evaluation.verdict,
         "verdict_in_seconds": evaluation.verdict_in_seconds,
         "best_baseline": {name: best[name].get("baseline") for name in ("final", "area") if name in best},
-        "compared": evaluation.compared,
+        "decides": evaluation.decides,
         "created_at": evaluation.created_at.isoformat(),
     }

@@ -86,7 +86,10 @@ class EvaluationSummary(BaseModel):
         description="After how many `runs` training has paid, or why `never`; null where an older version made it."
     )
     best_baseline: dict[str, Any] = Field(description="Against the best of all tuned baselines, by metric.")
-    compared: int = Field(description="With so many optimizers; of several evaluations the one with the most counts.")
+    decides: bool = Field(
+        description="Whether `pays` of the optimizer rests on it: the newest on the tasks of the training, but one "
+        "with fewer baselines takes nothing back."
+    )
     pays: Pays = Field(description="What this evaluation says to whoever asks whether to use the optimizer.")
     created_at: datetime
 

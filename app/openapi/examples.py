@@ -211,7 +211,7 @@ OPTIMIZER: dict[str, Any] = {
                 "final": COMPARISON | {"baseline": "adam"},
                 "area": COMPARISON | {"baseline": "adam", "ratio_of_means": 0.52, "ratio_interval": [0.47, 0.57]},
             },
-            "compared": 10,
+            "decides": True,
             "pays": PAYS,
             "created_at": "2026-11-24T09:01:10.000000Z",
         }

@@ -60,7 +60,7 @@ class Pays:
 
 def pays(subject: Subject, results: Sequence[Mapping[str, Any]]) -> Pays:
     """The answer for an optimizer. results: of its evaluations, newest first; curves are not needed"""
-    own = _strictest([result for result in results if subject.is_own(result)])
+    own = deciding(subject, results)
     if subject.shortfall is not None:
         return Pays("do_not_use", f"Do not use it: parameters that never move do as well. {_never_made_good(own)}")
     if subject.tuned is not None:
@@ -77,10 +77,17 @@ def pays(subject: Subject, results: Sequence[Mapping[str, Any]]) -> Pays:
     return pays_on(subject, own, [each for each in results if not subject.is_own(each)])
 
 
-def _strictest(own: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The newest of those evaluations that compare with the most optimizers: one with a few baselines does not take
-    back what the whole tier has shown."""
-    return max(own, key=lambda result: len(result["comparisons"]), default=None)  # the first of equals
+def deciding(subject: Subject, results: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The evaluation that the answer rests on: the newest on the tasks of the training, but that one with few baselines
+    does not take back what the whole tier has shown after as many steps, on the same losses and no fewer tasks."""
+    own = [result for result in results if subject.is_own(result)]
+    alike = [
+        result
+        for result in own
+        if all(result.get(name) == own[0].get(name) for name in ("horizon", "on"))
+        and (result.get("test_tasks") or 0) >= (own[0].get("test_tasks") or 0)
+    ]
+    return max(alike, key=lambda result: len(result["comparisons"]), default=None)  # the first of equals
 
 
 def pays_on(subject: Subject, result: Mapping[str, Any], others: Sequence[Mapping[str, Any]] = ()) -> Pays:
@@ -122,6 +129,11 @@ def _whether(subject: Subject, result: Mapping[str, Any], advice: Advice) -> str
     return f"{said}: {_ratios(subject, result)}{besides}."
 
 
+def _share_won(comparison: Mapping[str, Any]) -> float:
+    found = comparison.get("share_won")  # an older version may have none
+    return 1.0 if found is None else float(found)
+
+
 def _mostly_better(subject: Subject, result: Mapping[str, Any]) -> str:
     """`; tuned L-BFGS is better on 99 % of the tasks at the end, though not on average`: its mean is that of few tasks
     on which it diverges."""
@@ -131,7 +143,7 @@ def _mostly_better(subject: Subject, result: Mapping[str, Any]) -> str:
         for name, found in result["comparisons"].items()
         if name in (result.get("tiers") or {}).get("tuned", ())
         for metric in subject.metrics
-        if found[metric]["verdict"] == "wins" and found[metric].get("share_won", 1.0) < 0.5
+        if found[metric]["verdict"] == "wins" and _share_won(found[metric]) < 0.5
     ]
     return "".join(said)
 

@@ -37,7 +37,6 @@ class Measured:
     verdict_in_seconds: dict[str, str] | None  # evaluations of older versions have none, and no break-even
     break_even: dict[str, Any] | None
     best_baseline: dict[str, Any]
-    compared: int  # with so many optimizers
     created_at: datetime
     facts: dict[str, Any]  # those parts of the result that app.report.pays reads, as they are in it
 
@@ -139,8 +138,7 @@ def _evaluations(session: Session, workspace: str, optimizers: Sequence[str]) ->
     for optimizer, job, family, overrides, verdict, in_seconds, pays, compared, created_at, *parts in rows:
         facts = {"family": family, "overrides": overrides, "break_even": pays, "comparisons": compared}
         facts |= _nested(dict(zip(_FACTS, parts, strict=True)))
-        others = len(compared.keys() - {"best_baseline"})
-        told = (verdict, in_seconds, pays, compared["best_baseline"], others, created_at, facts)
+        told = (verdict, in_seconds, pays, compared["best_baseline"], created_at, facts)
         found.setdefault(optimizer, []).append(Measured(job, family, overrides or {}, *told))
     return found
 

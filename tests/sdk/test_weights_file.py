@@ -137,11 +137,23 @@ def test_an_own_evaluation_counts_before_others() -> None:
     assert caught(CARD | {"objective": "final", "evaluations": [elsewhere, won]}, 1) == []
 
 
-@pytest.mark.parametrize(("few", "many"), [(2, 9), ("many", 1), (None, 1)])
-def test_what_compared_with_more_counts_before_what_is_newer(few: Any, many: int) -> None:
-    newer, older = LOSES | {"compared": few}, LOSES | {"compared": many, "verdict": {"final": "wins"}}
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"evaluations": 5}, {"evaluations": {"verdict": "loses"}}, {"evaluations": [7, LOSES | {"verdict": "loses"}]},
+        {"evaluations": [LOSES | {"overrides": [1, 2]}, LOSES | {"best_baseline": []}]}, {"overrides": [1, 2]},
+        {"objective": ["area"]}, {"horizon": 10**400}, {"reference": {}},
+    ],
+)  # fmt: skip
+def test_a_card_that_somebody_else_wrote_breaks_nothing(more: dict[str, Any]) -> None:
+    assert loads(with_card(rule_bytes(), CARD | more)).origin is not None
+
+
+@pytest.mark.parametrize("other", [False, None, "yes", 1])
+def test_the_evaluation_that_decides_counts_before_what_is_newer(other: object) -> None:
+    newer, older = LOSES | {"decides": other}, LOSES | {"decides": True, "verdict": {"final": "wins"}}
     assert caught(CARD | {"objective": "final", "evaluations": [newer, older]}, 1) == []
-    assert len(caught(CARD | {"objective": "final", "evaluations": [LOSES, older | {"compared": 0}]}, 1)) == 1
+    assert len(caught(CARD | {"objective": "final", "evaluations": [newer, older | {"decides": other}]}, 1)) == 1
 
 
 def test_it_can_be_silenced_and_copies_remember() -> None:

@@ -109,13 +109,8 @@ export function changesOf(job, family) {
   return found;
 }
 
-// The evaluation that speaks for an optimizer: the newest on its own family's tasks, else the newest.
-// What counts of an optimizer's evaluations, newest first: on its own tasks, the one with the most to compare with.
-const sorted = tasks => JSON.stringify(Object.entries(tasks ?? {}).sort());
-export const evaluationOf = optimizer => {
-  const own = optimizer?.evaluations.filter(each => each.family === optimizer.family && sorted(each.overrides) === sorted(optimizer.overrides)) ?? [];
-  return own.reduce((best, each) => (best && best.compared >= each.compared ? best : each), undefined) ?? optimizer?.evaluations[0];
-};
+// What counts of an optimizer's evaluations: the one by which the server answers whether to use it, else the newest.
+export const evaluationOf = optimizer => optimizer?.evaluations.find(each => each.decides) ?? optimizer?.evaluations[0];
 
 // What somebody typed as a label: `key=value key2=value2`
 export const labelsOf = text => Object.fromEntries(text.split(/[\s,]+/).filter(part => part.includes("=")).map(part => [part.slice(0, part.indexOf("=")), part.slice(part.indexOf("=") + 1)]));

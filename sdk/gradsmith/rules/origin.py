@@ -52,9 +52,14 @@ def _count(given: Any) -> int | None:
     """A number that is counted, also where `extra` has it as text."""
     try:
         found = int(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return found if found > 0 else None
+
+
+def _object(given: Any) -> Mapping[str, Any]:
+    """What a file has where an object should be: anybody may have written it."""
+    return given if isinstance(given, dict) else {}
 
 
 def _worse_than(card: Mapping[str, Any]) -> str | None:
@@ -62,10 +67,11 @@ def _worse_than(card: Mapping[str, Any]) -> str | None:
     was trained to be low at the end may well be beaten over the curve."""
     if card.get("automatic") is False and not card.get("uploaded"):
         return "parameters that never move"
-    evaluations = [each for each in card.get("evaluations") or () if isinstance(each, dict)]
+    given = card.get("evaluations")
+    evaluations = [each for each in given if isinstance(each, dict)] if isinstance(given, list) else []
     own = own_evaluation(evaluations, card.get("family"), card.get("overrides"))
     for each in [own] if own is not None else evaluations[:1]:
-        verdict, best = each.get("verdict") or {}, each.get("best_baseline") or {}
+        verdict, best = (_object(each.get(name)) for name in ("verdict", "best_baseline"))
         for criterion in _JUDGED.get(str(card.get("objective")), ("final", "area")):
             if verdict.get(criterion) == "loses":
                 return f"{best.get(criterion) or 'a tuned baseline'} {_WHEN[criterion]} on {each.get('family')}"

@@ -12,6 +12,7 @@ import pytest
 
 from app.report.pays import Advice, Subject, pays
 from gradsmith.own_tasks import own_evaluation
+from gradsmith.rules.weights_file import split
 from tests.app.api.shelf import Shelf
 from workshop.working import WEIGHTS, Worker, evaluation_result
 
@@ -203,6 +204,9 @@ def test_an_evaluation_with_fewer_baselines_takes_nothing_back() -> None:
     again = result(WINS)
     again["comparisons"] |= {name: {"area": WINS, "final": WINS} for name in ("nag", "muon")}
     assert pays(OURS, [again, whole]).advice == "use", "the newest of equals"
+    for other in ({"horizon": 5}, {"test_tasks": 2}, {"on": "held_out"}):
+        assert pays(OURS, [later, whole | other]).advice == "use", "another question, or fewer tasks"
+    assert pays(OURS, [later, whole | {"test_tasks": 9_000}]).advice == "do_not_use"
 
 
 def test_a_baseline_that_is_better_on_most_tasks_is_named_though_its_mean_is_not() -> None:
@@ -210,6 +214,8 @@ def test_a_baseline_that_is_better_on_most_tasks_is_named_though_its_mean_is_not
     told["comparisons"]["adam"] = {metric: found("wins", 0.5) | {"share_won": 0.01} for metric in ("area", "final")}
     answer = pays(OURS, [told]).answer
     assert "; tuned Adam is better on 99 % of the tasks over the whole curve, though not on average" in answer
+    told["comparisons"]["adam"] = {metric: found("wins", 0.5) | {"share_won": None} for metric in ("area", "final")}
+    assert "most tasks" not in pays(OURS, [told]).answer, "an older version may have none"
     told["comparisons"]["adam"]["area"]["share_won"] = 0.6
     assert "over the whole curve, though" not in pays(OURS, [told]).answer
 
@@ -268,7 +274,7 @@ def test_a_record_answers_by_all_that_its_strictest_evaluation_compared_with(
     worker(api.post("/jobs", json=asked).json()["id"]).finish_evaluation(few)
 
     record = api.get("/optimizers/quadratic@1/record").json()
-    assert [each["compared"] for each in record["evaluations"]] == [1, len(whole["comparisons"]) - 1], "newest first"
+    assert [each["decides"] for each in record["evaluations"]] == [False, True], "newest first"
     assert record["pays"] == record["evaluations"][1]["pays"]
     assert record["pays"]["advice"] == "do_not_use"
     assert "FISTA, which nothing was tuned for; take FISTA instead" in record["pays"]["answer"]
@@ -277,4 +283,7 @@ def test_a_record_answers_by_all_that_its_strictest_evaluation_compared_with(
     assert record["pays"]["answer"] in api.get("/optimizers/quadratic@1/card").text
     counts = own_evaluation(record["evaluations"], record["family"], record["overrides"])
     assert counts is not None
-    assert counts["job"] == made.follow_up.id, "lists and warnings go by the same one"
+    assert counts["job"] == made.follow_up.id, "lists go by the same one"
+    _, card = split(api.get("/optimizers/quadratic@1", headers={"Accept": "application/vnd.safetensors"}).content)
+    assert card is not None
+    assert [each["decides"] for each in card["evaluations"]] == [False, True], "and so does the warning of its file"
