@@ -284,6 +284,6 @@ def test_a_record_answers_by_all_that_its_strictest_evaluation_compared_with(
     counts = own_evaluation(record["evaluations"], record["family"], record["overrides"])
     assert counts is not None
     assert counts["job"] == made.follow_up.id, "lists go by the same one"
-    _, card = split(api.get("/optimizers/quadratic@1", headers={"Accept": "application/vnd.safetensors"}).content)
+    _, card = split(api.get("/optimizers/quadratic@1/file").content)
     assert card is not None
     assert [each["decides"] for each in card["evaluations"]] == [False, True], "and so does the warning of its file"
