@@ -82,7 +82,7 @@ def trials(session: Session, sweep: str) -> list[Trial]:
 
 def spent(session: Session, sweep: str) -> list[tuple[float, float]]:
     """Seconds of training and of selection of each child that ran and has ended. A child without an optimizer, such as
-    one that failed, trained from its beginning to its end."""
+    one that failed, trained from the beginning of its last attempt to its end."""
     query = (
         select(JobRow.started_at, JobRow.finished_at, OptimizerRow.card["training"])
         .outerjoin(OptimizerRow, OptimizerRow.job == JobRow.id)

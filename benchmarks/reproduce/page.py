@@ -94,10 +94,17 @@ def _took(found: Json) -> str:
     return f" Its jobs ran for {total} of one worker: {training} of training, {measuring} of measuring."
 
 
+def _sizes(found: Json) -> str:
+    """On how many tasks the ratios and the tuning rest."""
+    numbers = {(panel["test_tasks"], panel["tuning_tasks"]) for panel in found["panels"] if panel["rows"]}
+    told = "; ".join(f"{test} test tasks, {tuning} for tuning" for test, tuning in sorted(numbers))
+    return f"{told}. Losses are those that the optimizers see: of minibatches of training images, where there are any."
+
+
 def _data(found: Json) -> str:
     """On which other data set than its families' own it was."""
     named = {panel["overrides"]["dataset"] for panel in found["panels"] if "dataset" in panel.get("overrides", {})}
-    return "".join(f" Data set: `{name}`, {FORMS[name]}." for name in sorted(named))
+    return "".join(f" Data set: `{name}`, {FORMS.get(name, 'in place of the usual one')}." for name in sorted(named))
 
 
 def _asked(experiment: Experiment, found: Json) -> int:
@@ -159,7 +166,7 @@ def _experiment(experiment: Experiment, found: Json) -> list[str]:
     ]  # fmt: skip
     if experiment.figure is None:
         lines += [f"![{experiment.title}]({experiment.name}.png)", ""]
-    lines += [*tables.ratios(experiment, found), ""]
+    lines += [*tables.ratios(experiment, found), "", _sizes(found), ""]
     if papers := tables.against_the_papers(experiment, found):
         lines += [
             "Against the best of the baselines that the paper has: SGD, NAG, RMSprop and Adam, with schedules here:",
@@ -181,8 +188,9 @@ def _experiment(experiment: Experiment, found: Json) -> list[str]:
     ]
     lines += ["Tuning beside it:", "", *tables.tuning(experiment, found), ""]
     lines += [
-        "In seconds, one task at a time. Each evaluation timed its own steps on the machine as it was, and columns are "
-        "medians over seeds, so they need not fit together:",
+        "In seconds, one task at a time. Each evaluation timed its own steps on the machine as it was. Columns are "
+        "medians over seeds, but the best baseline's seconds are those of the first evaluation, so they need not fit "
+        "together:",
         "",
         *tables.in_seconds(experiment, found),
         "",

@@ -42,6 +42,7 @@ def ratios(experiment: Experiment, found: Json) -> list[str]:
     late, chosen = found["opening"]["late"], found["opening"]["chosen"]
     for panel, measured in _measured(experiment, found):
         best = {name: measured["rows"][0]["best_baseline"][name]["baseline"] for name in ("final", "area")}
+        other = "" if best["area"] == best["final"] else f" of {LABELS[best['area']]}"
         for name, rows in variants(measured).items():
             final = [row["best_baseline"]["final"] for row in rows]
             shown = f"**{name}**" if name == chosen else name
@@ -51,7 +52,7 @@ def ratios(experiment: Experiment, found: Json) -> list[str]:
             medians = statistics.median(_number(row["ratio_of_medians"]) for row in final)
             lines.append(
                 f"| {panel.name}, against {LABELS[best['final']]} | {shown} | {_ratio(median_of(rows, 'final'))} "
-                f"| {each} | {_ratio(medians)} | {percent(won)} | {_ratio(median_of(rows, 'area'))} "
+                f"| {each} | {_ratio(medians)} | {percent(won)} | {_ratio(median_of(rows, 'area'))}{other} "
                 f"| {_verdicts(final)} | {panel.found} |"
             )
     return lines
@@ -106,11 +107,16 @@ def targets(experiment: Experiment, found: Json) -> list[str]:
     for panel, measured in _measured(experiment, found):
         chosen = str(found["opening"]["chosen"])
         rows = variants(measured).get(chosen, [])
-        if panel.aim is None or not rows:
+        if not rows or (panel.aim is None and not panel.wins):
             continue
         median = median_of(rows, "final")
         bounds = {"at least": panel.least, "aim": panel.aim}
-        said = "; ".join(f"{word} {bound:g}: {_reached(median, bound)}" for word, bound in bounds.items() if bound)
+        parts = [f"{word} {bound:g}: {_reached(median, bound)}" for word, bound in bounds.items() if bound]
+        if panel.wins:
+            final = [row["best_baseline"]["final"] for row in rows]
+            whole = all(each["verdict"] == "wins" for each in final)
+            parts.append(f"aim, each seed wins: {'reached' if whole else f'missed ({_verdicts(final)})'}")
+        said = "; ".join(parts)
         line = f"- {panel.name}, {chosen}: {_ratio(median)}. {said[0].upper() + said[1:]}."
         if panel.area is not None:
             area = median_of(rows, "area")
@@ -218,9 +224,14 @@ def _reached(value: float, bound: float) -> str:
 
 
 def _break_even(rows: Sequence[Json]) -> str:
-    paid = [_number(row["break_even"]) for row in rows]
+    paid = [_number(None if _loses(row) else row["break_even"]) for row in rows]
     middle = statistics.median(paid)
     return f"{middle:,.0f}" if math.isfinite(middle) else "never"
+
+
+def _loses(row: Json) -> bool:
+    """A rule that loses may still touch the baseline's loss on a lucky minibatch, which pays nothing back."""
+    return bool(row["best_baseline"]["final"]["verdict"] == "loses")
 
 
 def _verdicts(comparisons: Sequence[Json]) -> str:

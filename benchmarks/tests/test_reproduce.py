@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -289,6 +289,40 @@ def test_a_seed_that_diverged_is_shown_and_counts_as_the_worst(ran: Ran) -> None
     [line] = [each for each in tables.ratios(QUADRATICS, found) if f"**{found['opening']['chosen']}**" in each]
     assert line.count("diverged") == 1 + 3 * len(SEEDS)
     assert tables.targets(QUADRATICS, found)[0].count("missed") == 2
+
+
+def test_what_is_asked_of_the_area_and_of_each_seed_is_judged(ran: Ran) -> None:
+    [panel] = ran.found["panels"]
+    chosen = ran.found["opening"]["chosen"]
+
+    def line(verdicts: Sequence[str], area: float, bound: float) -> str:
+        rows = [json.loads(json.dumps(row)) for row in panel["rows"] if row["variant"] == chosen]
+        for row, verdict in zip(rows, verdicts, strict=True):
+            row["best_baseline"]["final"]["verdict"] = verdict
+            row["best_baseline"]["area"]["ratio_of_means"] = area
+        asked = replace(
+            QUADRATICS, panels=(replace(QUADRATICS.panels[0], wins=True, area=bound, aim=None, least=None),)
+        )
+        [told] = tables.targets(asked, ran.found | {"panels": [panel | {"rows": rows}]})
+        return told
+
+    assert "Aim, each seed wins: reached. Area 0.900; at most 1: reached." in line(["wins", "wins"], 0.9, 1.0)
+    assert "Aim, each seed wins: missed (ties 1, wins 1)." in line(["wins", "ties"], 0.9, 1.0)
+    assert "Area 1.300; at most 1: missed by 30 %." in line(["wins", "wins"], 1.3, 1.0)
+
+
+def test_the_area_names_its_own_best_baseline_and_who_loses_pays_nothing_back(ran: Ran) -> None:
+    [panel] = ran.found["panels"]
+    rows = json.loads(json.dumps(panel["rows"]))
+    for row in rows:
+        row["break_even"], best = 7, row["best_baseline"]
+        best["final"] |= {"baseline": "adam", "verdict": "loses" if row["row"] == "paper" else "wins"}
+        best["area"]["baseline"] = "rmsprop"
+    found = ran.found | {"panels": [panel | {"rows": rows}]}
+    assert all(" of RMSprop | " in each for each in tables.ratios(QUADRATICS, found)[2:])
+    [paid] = tables.tuning(QUADRATICS, found)[2:]
+    assert "the paper's method: never" in paid
+    assert f"{PAIR[0]}: 7" in paid
 
 
 def test_the_figure_over_sizes_has_a_panel_for_each_depth(ran: Ran) -> None:

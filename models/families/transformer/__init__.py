@@ -68,8 +68,8 @@ class TransformerSpec(TaskSpec):
             return None
         return (
             "vocabulary",
-            f"{self.vocabulary} is less than the {declared.vocabulary} that its table was found to fit; send as many "
-            f"or more, or declare another family with POST /families",
+            f"{self.vocabulary} is less than its family's {declared.vocabulary}, with which its table was looked "
+            f"through; send as many or more, or declare another family with POST /families",
         )
 
     @property

@@ -116,7 +116,7 @@ def test_a_job_takes_no_fewer_tokens_than_its_table_was_found_to_fit(api: httpx.
     answer = asked(3)
     [error] = answer.json()["errors"]
     assert (answer.status_code, error["pointer"], error["code"]) == (422, "/tasks/vocabulary", "narrowed")
-    assert "3 is less than the 4 that its table was found to fit" in error["message"]
+    assert "3 is less than its family's 4, with which its table was looked through" in error["message"]
     assert (asked(4).status_code, asked(8).status_code) == (202, 202)
     within = {"kind": "mixture", "families": [{"family": "words", "tasks": {"vocabulary": 3}}]}
     mixed = api.post("/families", json={"name": "mixed-words", "tasks": within})
