@@ -164,8 +164,8 @@ EXPERIMENTS = (
         "medians and the tasks won beside it. Two meta-losses were tried for ours, the sum of the losses and that of "
         "their roots. The variant for longer has a larger network that is told how long a run is, four times the tasks "
         "and 40,000 meta-steps; it was found on validation tasks, after earlier versions of this page had shown the "
-        "test with the others. Baselines at rates that were tuned on validation tasks may diverge on single test tasks, "
-        "which their medians do not show. L-BFGS is not among the baselines: it ends far below all of them, and below "
+        "test with the others. Baselines at rates that were tuned on validation tasks may diverge on single test "
+        "tasks, which their medians do not show. L-BFGS is not among the baselines: it ends far below all of them, and below "
         "every rule (benchmarks/RESULTS.md).",
         without=("lbfgs",),
     ),
