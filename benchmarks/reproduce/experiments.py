@@ -161,12 +161,12 @@ EXPERIMENTS = (
         ),
         (Panel("quadratics", "quadratic", "0.8", 0.5, 0.3),),
         note="A few nearly singular functions, on which every optimizer is slow, carry the mean: see the ratio of "
-        "medians and the tasks won beside it. Two meta-losses were tried for ours, the sum of the losses and that of "
-        "their roots. The variant for longer has a larger network that is told how long a run is, four times the tasks "
-        "and 40,000 meta-steps; it was found on validation tasks, after earlier versions of this page had shown the "
-        "test with the others. Baselines at rates that were tuned on validation tasks may diverge on single test "
-        "tasks, which their medians do not show. L-BFGS is not among the baselines: it ends far below all of them, and below "
-        "every rule (benchmarks/RESULTS.md).",
+        "medians and the tasks won beside it. Two meta-losses were tried for ours, the sum of the losses and that "
+        "of their roots. The variant for longer has a larger network that is told how long a run is, four times "
+        "the tasks and 40,000 meta-steps; it was found on validation tasks, after earlier versions of this page "
+        "had shown the test with the others. Baselines at rates that were tuned on validation tasks may diverge "
+        "on single test tasks, which their medians do not show. L-BFGS is not among the baselines: it ends far "
+        "below all of them, and below every rule (benchmarks/RESULTS.md).",
         without=("lbfgs",),
     ),
     Experiment(

@@ -177,7 +177,7 @@ SPEC = FAMILIES["quadratic"].tasks
 
 
 def last_five(contender: Any) -> np.ndarray[Any, Any]:
-    """Of each test task, run here."""
+    """Each test task's, of a run made here."""
     torch.set_num_threads(1)
     family, sample = open_for_testing(SPEC), Sample(Split.TEST, 0, 0, TEST_TASKS)
     losses = curves(run(contender, family, sample, HORIZON)).losses.double().numpy()
