@@ -22,6 +22,7 @@ from benchmarks.reproduce.experiments import EXPERIMENTS, Experiment, Panel, Tra
 from gradsmith.types import Job, Optimizer
 from models.baselines import DEFAULT_TUNED, TUNED
 from models.baselines.schedules import SCHEDULES
+from models.calibration import calibrated
 from models.errors import SplitHeldOut
 from models.families import FAMILIES, KINDS
 from models.halving import tune_by_halving
@@ -199,13 +200,22 @@ def test_an_estimate_counts_the_runs_that_tuning_makes(search: Any, tasks: int) 
 
 @pytest.mark.long
 @pytest.mark.timeout(400)  # it may be the first to need the compiled kernel
-def test_an_estimate_is_of_trainings_and_panels(tmp_path: Path) -> None:
+def test_an_estimate_is_of_trainings_and_panels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, budget = known()["quadratics"], BUDGETS["quick"]
-    quadratics = replace(whole, trainings=whole.trainings[:1], panels=whole.panels[:1])  # seconds for each of the pairs
+    quadratics = replace(whole, trainings=whole.trainings[1:3])  # seconds for each of the pairs
+    timed: list[int] = []
+
+    def counting(spec: MetaTrainSpec, **settings: Any) -> Any:
+        timed.append(len(spec.evaluation.baselines))
+        return calibrated(spec, **settings)
+
+    monkeypatch.setattr(estimate, "calibrated", counting)
     found = estimate.estimate(quadratics, budget, 1, tmp_path)
+    assert timed == [0, 0, len(DEFAULT_TUNED), 0], "two trainings; and the panel's baselines, once for both"
     assert found.training > 0
-    assert found.measuring > 0
     assert found.minutes(2) == pytest.approx((found.training + found.measuring) / 120)
+    again = estimate.estimate(quadratics, budget, 3, tmp_path)
+    assert found.measuring < again.measuring < 3 * found.measuring, "the baselines run once for all seeds"
 
 
 def test_nothing_is_measured_that_was_not_named_first() -> None:
