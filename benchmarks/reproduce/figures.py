@@ -26,7 +26,7 @@ Column = tuple[Experiment, Panel, Json | None]
 
 COLUMN, ROW, HEAD, FOOT = 4.1, 2.75, 0.75, 0.85  # inches
 _OURS = "#ea580c"
-_VARIANTS = ("#db2777", "#65a30d", "#0891b2", "#ca8a04")
+_VARIANTS = ("#db2777", "#65a30d", "#7c2d12", "#ca8a04")
 _PAPER = "#111827"
 _UNITS = ((1e-3, 1e6, "microseconds"), (1.0, 1e3, "milliseconds"), (np.inf, 1.0, "seconds"))
 
@@ -128,12 +128,15 @@ def _panel(
     def when(seconds: float) -> NDArray[np.float64]:
         return steps * (seconds / horizon * scale if in_seconds else 1.0)
 
+    best = found["rows"][0]["best_baseline"]["final"]["baseline"]
     for name, each in found["baselines"].items():
         mean, low, high = (positive(each["curve"][line])[shown] for line in ("mean", "low", "high"))
         at = when(each["seconds"])[shown]
         if each["curve"]["mean"][-1] is not None and each["curve"]["mean"][-1] < each["curve"]["mean"][0]:
             axes.fill_between(at, low, high, color=COLORS[name], alpha=0.12, linewidth=0)  # a diverged one hides all
-        handles[LABELS[name]] = axes.plot(at, mean, color=COLORS[name], linewidth=1.3)[0]
+        width, alpha, layer = (2.0, 1.0, 2.5) if name == best else (1.2, 0.45, 2.0)
+        [line] = axes.plot(at, mean, color=COLORS[name], linewidth=width, alpha=alpha, zorder=layer)
+        handles.setdefault(LABELS[name], line)
         lowest.append(_lowest(mean))
     for variant, style in styles(found["rows"], chosen, colors).items():
         own = [row for row in found["rows"] if row["variant"] == variant]

@@ -32,6 +32,7 @@ FORMS = {
 }
 ART = 8  # its pictures are figure 9
 _BANDS = "Band of a learned optimizer: its lowest to its highest meta-seed; of a baseline: 95 % interval of the mean"
+_THICK = "Thick: a panel's best baseline"
 _HEAD = """# The paper, reproduced
 
 `./run reproduce` writes this page. Every number in it comes from jobs that the service ran, as `POST /jobs` takes them;
@@ -150,7 +151,7 @@ def _draw(file: Path, own: list[Experiment], title: str, kept: Mapping[str, Json
     for experiment in own:
         measured = {each["panel"]: each for each in kept.get(experiment.name, {}).get("panels", ())}
         columns += [(experiment, panel, measured.get(panel.name)) for panel in experiment.panels]
-    file.write_bytes(figures.curves(columns, chosen, title, f"{_BANDS}. {made}"))
+    file.write_bytes(figures.curves(columns, chosen, title, f"{_BANDS}. {_THICK}. {made}"))
 
 
 def _experiment(experiment: Experiment, found: Json) -> list[str]:
