@@ -228,6 +228,7 @@ def evaluation_result(family: str = "quadratic", horizon: int = 20, verdict: str
             "saved_seconds": 0.0006,
             "training_seconds": 31.5,
             "selection_seconds": 2.5,
+            "trainings": 1,
             "tuning_runs": 9,
             "tuning_seconds": 0.0099,
             "runs": 56_667,

@@ -60,10 +60,7 @@ class Pricing:
         return spec
 
     def _price(self, session: Session, workspace: str, spec: JobSpec) -> Price:
-        if isinstance(spec, SweepSpec):
-            seconds = sweeps_pricing.predicted(session, workspace, spec)
-        else:
-            seconds = prices.predicted(session, workspace, spec)
+        seconds = _seconds(session, workspace, spec)
         following = spec.follow_up("")
         if seconds is not None and following is not None:
             after = prices.predicted(session, workspace, following)
@@ -118,6 +115,16 @@ class Pricing:
         usual = sum(took) / len(took)
         left = sum(usual / 2 if eta is None else eta for eta in running)
         return (left + waiting * usual) / workers
+
+
+def _seconds(session: Session, workspace: str, spec: JobSpec) -> Seconds | None:
+    match spec:
+        case SweepSpec():
+            return sweeps_pricing.predicted(session, workspace, spec)
+        case MetaTrainSpec() | EvaluateSpec() | PreviewSpec():
+            return prices.predicted(session, workspace, spec)
+        case _:
+            assert_never(spec)
 
 
 def _advice(family: str, seconds: Seconds | None) -> str | None:

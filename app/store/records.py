@@ -136,9 +136,10 @@ def _evaluations(session: Session, workspace: str, optimizers: Sequence[str]) ->
     found: dict[str, list[Measured]] = {}
     rows = session.execute(query)
     for optimizer, job, family, overrides, verdict, in_seconds, pays, compared, created_at, *parts in rows:
+        compared = compared or {}
         facts = {"family": family, "overrides": overrides, "break_even": pays, "comparisons": compared}
         facts |= _nested(dict(zip(_FACTS, parts, strict=True)))
-        told = (verdict, in_seconds, pays, compared["best_baseline"], created_at, facts)
+        told = (verdict, in_seconds, pays, compared.get("best_baseline"), created_at, facts)
         found.setdefault(optimizer, []).append(Measured(job, family, overrides or {}, *told))
     return found
 

@@ -16,6 +16,7 @@ from benchmarks.core.machine import described
 from benchmarks.reproduce.budgets import Budget
 from benchmarks.reproduce.experiments import Experiment
 from benchmarks.reproduce.protocol import Measured, Opening, Trained
+from models.baselines import DEFAULT_TUNED
 from models.evaluation.statistics import Bootstrap, compare
 
 FOLDER = ROOT / "docs" / "paper" / "results"
@@ -25,7 +26,7 @@ Json = dict[str, Any]
 LINES = ("mean", "low", "high")
 CRITERIA = ("final", "area")
 RESAMPLES = 10_000
-PAPERS_BASELINES = ("sgd", "nag", "rmsprop", "adam")
+PAPERS_BASELINES = tuple(name for name in DEFAULT_TUNED if name != "adamw")
 
 
 def collected(
