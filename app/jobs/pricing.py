@@ -118,13 +118,10 @@ class Pricing:
 
 
 def _seconds(session: Session, workspace: str, spec: JobSpec) -> Seconds | None:
-    match spec:
-        case SweepSpec():
-            return sweeps_pricing.predicted(session, workspace, spec)
-        case MetaTrainSpec() | EvaluateSpec() | PreviewSpec():
-            return prices.predicted(session, workspace, spec)
-        case _:
-            assert_never(spec)
+    if spec.needs_worker:
+        return prices.predicted(session, workspace, spec)
+    assert isinstance(spec, SweepSpec), "the only kind that no worker runs"
+    return sweeps_pricing.predicted(session, workspace, spec)
 
 
 def _advice(family: str, seconds: Seconds | None) -> str | None:

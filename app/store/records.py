@@ -136,11 +136,12 @@ def _evaluations(session: Session, workspace: str, optimizers: Sequence[str]) ->
     found: dict[str, list[Measured]] = {}
     rows = session.execute(query)
     for optimizer, job, family, overrides, verdict, in_seconds, pays, compared, created_at, *parts in rows:
-        compared = compared or {}
-        facts = {"family": family, "overrides": overrides, "break_even": pays, "comparisons": compared}
+        others: dict[str, Any] = compared or {}
+        facts = {"family": family, "overrides": overrides, "break_even": pays, "comparisons": others}
         facts |= _nested(dict(zip(_FACTS, parts, strict=True)))
-        told = (verdict, in_seconds, pays, compared.get("best_baseline"), created_at, facts)
-        found.setdefault(optimizer, []).append(Measured(job, family, overrides or {}, *told))
+        best: Any = others.get("best_baseline")
+        measured = Measured(job, family, overrides or {}, verdict, in_seconds, pays, best, created_at, facts)
+        found.setdefault(optimizer, []).append(measured)
     return found
 
 
