@@ -230,7 +230,8 @@ def _break_even(rows: Sequence[Json]) -> str:
 
 
 def _loses(row: Json) -> bool:
-    """A rule that loses may still touch the baseline's loss on a lucky minibatch, which pays nothing back."""
+    """Whether it ends above the baseline: it may pass the baseline's last loss on the way, and nobody who runs it to
+    the end gains by that."""
     return bool(row["best_baseline"]["final"]["verdict"] == "loses")
 
 

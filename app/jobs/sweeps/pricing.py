@@ -39,6 +39,6 @@ def predicted(session: Session, workspace: str, spec: SweepSpec) -> Seconds | No
         assert follow_up is not None
         if (seconds := prices.predicted(session, workspace, follow_up)) is not None:
             measured.append(seconds)
-        if not any("rule" in axis.path for axis in spec.space):
+        if not any({"rule", "rules"} & {*axis.path} for axis in spec.space):
             break  # it takes as long for each
     return total + sum(measured, Seconds()).times(1 / len(measured)) if measured else None
